@@ -1,0 +1,66 @@
+"""Every error that a person is meant to read.
+
+TunelineError
+├── ParamsError          params.yaml says something that cannot be
+├── DataError            a file or a row is not what the pipeline needs
+│   └── ExpectationError an expectation on the data failed
+├── ModelError           a base or fine-tuned model cannot be loaded or used
+├── TrainingError        training cannot start or go on
+├── TrackingError        the MLflow server or store does not answer
+├── RegistryError        a version cannot be registered, found or trusted
+├── PipelineError        DVC or a stage failed
+│   └── BusyError        another run holds the project
+└── SetupError           the machine lacks something: a tool, a core, disk space
+"""
+
+
+class TunelineError(Exception):
+    """One or more problems, each a line: the fact, the value, where it is, the remedy.
+
+    Args:
+        problems: the lines, in the order in which a person should read them.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class ParamsError(TunelineError):
+    """params.yaml says something that cannot be."""
+
+
+class DataError(TunelineError):
+    """A file or a row is not what the pipeline needs."""
+
+
+class ExpectationError(DataError):
+    """An expectation on the data failed."""
+
+
+class ModelError(TunelineError):
+    """A base or fine-tuned model cannot be loaded or used."""
+
+
+class TrainingError(TunelineError):
+    """Training cannot start or go on."""
+
+
+class TrackingError(TunelineError):
+    """The MLflow server or store does not answer."""
+
+
+class RegistryError(TunelineError):
+    """A version cannot be registered, found or trusted."""
+
+
+class PipelineError(TunelineError):
+    """DVC or one of its stages failed."""
+
+
+class BusyError(PipelineError):
+    """Another run holds the project."""
+
+
+class SetupError(TunelineError):
+    """The machine lacks something: a tool, a core, disk space."""

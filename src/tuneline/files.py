@@ -1,0 +1,128 @@
+"""Writing so that nothing half-written is ever read as whole; hashes; JSON lines and parquet."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; on success it is synced to disk and renamed over `path`.
+
+    Args:
+        path: the file to be made or replaced; its folder is made.
+
+    Yields:
+        The path to write to, on the same file system.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield beside
+        _sync(beside)
+        beside.replace(path)
+        _sync(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to fill; on success every file is synced and the folder takes `path`'s place.
+
+    Args:
+        path: the folder to be made or replaced.
+
+    Yields:
+        An empty folder, on the same file system.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        for file in beside.rglob("*"):
+            _sync(file)
+        _sync(beside)
+        shutil.rmtree(path, ignore_errors=True)
+        beside.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_file(path) as beside:
+        beside.write_text(text, "utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a UTF-8 JSON file."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    with atomic_file(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write `table`, atomically; the same table gives the same bytes."""
+    with atomic_file(path) as beside:
+        pq.write_table(table, beside, compression="zstd")
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The table of a parquet file, or only `columns` of it."""
+    return pq.read_table(path, columns=columns)
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below `folder`.
+
+    Returns:
+        Relative path with forward slashes -> sha256 in hex, in the order of the paths.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a JSON value, whatever the order of its keys; of a tree's hashes, the tree's digest."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_path(path: Path) -> str:
+    """The sha256 of a file, or the digest of a folder's tree of hashes."""
+    return digest(sha256_tree(path)) if path.is_dir() else sha256_file(path)

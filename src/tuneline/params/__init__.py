@@ -1,0 +1,158 @@
+"""params.yaml -> one frozen `Params`: values live in the file, types and bounds in the modules of this package."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tuneline.errors import ParamsError
+from tuneline.params.base import Base, Builtin
+from tuneline.params.compute import Compute
+from tuneline.params.data import Data, Split
+from tuneline.params.evaluate import Evaluate
+from tuneline.params.finetune import Finetune
+from tuneline.params.gate import Gate, Rule
+from tuneline.params.paths import Paths
+from tuneline.params.registry import Registry
+from tuneline.params.sample import Sample
+from tuneline.params.section import Section
+
+__all__ = [
+    "PARAMS_FILE",
+    "Base",
+    "Builtin",
+    "Compute",
+    "Data",
+    "Evaluate",
+    "Finetune",
+    "Gate",
+    "Params",
+    "Paths",
+    "Registry",
+    "Rule",
+    "Sample",
+    "Split",
+    "Task",
+    "load",
+]
+
+PARAMS_FILE = "params.yaml"
+
+Task = Literal["sft", "language-modeling"]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    task: Task
+    """sft: pairs of prompt and completion, the completion is learnt; language-modeling: text, all of it is learnt."""
+    paths: Paths
+    data: Data
+    sample: Sample
+    compute: Compute
+    base: Base
+    finetune: Finetune
+    evaluate: Evaluate
+    gate: Gate
+    registry: Registry
+
+    @model_validator(mode="after")
+    def _source_fits_input(self) -> "Params":
+        is_pretraining_text = self.base.input == self.paths.pretraining
+        if (self.base.source == "builtin") != is_pretraining_text:
+            wanted = {
+                "builtin": f"paths.pretraining ({self.paths.pretraining})",
+                "path": "the folder of a model",
+                "hub": "a YAML file with the model's id and full revision",
+            }[self.base.source]
+            raise PydanticCustomError(
+                "source_and_input",
+                "base.input: {value!r} does not fit base.source {source}: set it to {wanted}",
+                {"value": self.base.input, "source": self.base.source, "wanted": wanted},
+            )
+        return self
+
+
+def load(path: Path = Path(PARAMS_FILE)) -> Params:
+    """Read and check the whole file.
+
+    Args:
+        path: the params file.
+
+    Returns:
+        The frozen values.
+
+    Raises:
+        ParamsError: all problems at once, one a line, each with file, line and key.
+    """
+    # DVC reads YAML 1.2 through ruamel.yaml; PyYAML would take `3e-4` for text.
+    yaml = YAML(typ="rt")
+    try:
+        document = yaml.load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run this in the project's root, where {path.name} lies") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path}: must be a mapping of the sections {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(_plain(document))
+    except ValidationError as error:
+        raise ParamsError(*(_describe(path, document, problem) for problem in error.errors())) from None
+
+
+def _plain(node: Any) -> Any:
+    """ruamel's round-trip nodes as plain values, which strict validation wants."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
+    location = problem["loc"]
+    place = f"{path}:{_line(document, location)}"
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{place}: {key}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{place}: {key}: missing; add it"
+    if not key:
+        return f"{place}: {problem['msg']}"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(problem["input"], dict | list) else f"{problem['input']!r}: "
+    return f"{place}: {key}: {value}{message[:1].lower()}{message[1:]}"
+
+
+def _line(document: Any, location: Sequence[Any]) -> int:
+    """The 1-based line of the deepest part of `location` that the file holds."""
+    line = 1
+    node: Any = document
+    for part in location:
+        try:
+            line = (node.lc.item(part) if isinstance(part, int) else node.lc.key(part))[0] + 1
+            node = node[part]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    return line
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    section: type[Section] = Params
+    for part in location:
+        annotation = Rule if isinstance(part, int) else section.model_fields[part].annotation
+        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        section = next((kind for kind in inner if issubclass(kind, Section)), section)
+    return list(section.model_fields)

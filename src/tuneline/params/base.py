@@ -1,0 +1,50 @@
+"""Section `base`: the model that is fine-tuned."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tuneline.params.finetune import Positive, PositiveFloat, SchedulerType, Steps
+from tuneline.params.paths import ProjectPath
+from tuneline.params.section import Section
+
+
+class Builtin(Section):
+    """A byte-level BPE tokenizer and a Llama, trained from nothing on the pretraining text."""
+
+    seed: Annotated[int, Field(ge=0)]
+    vocab_size: Annotated[int, Field(ge=300)]
+    """256 bytes, the special tokens, and merges."""
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_hidden_layers: Positive
+    num_attention_heads: Positive
+    max_length: Annotated[int, Field(ge=8)]
+    """Tokens in a packed row."""
+    per_device_train_batch_size: Positive
+    max_steps: Positive
+    optim: Literal["muon", "adamw_torch"]
+    learning_rate: PositiveFloat
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    adam_learning_rate: PositiveFloat
+    """Of what is no matrix, beside muon."""
+    warmup_steps: Steps
+    lr_scheduler_type: SchedulerType
+    save_steps: Positive
+    logging_steps: Positive
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Builtin":
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of twice num_attention_heads "
+                f"{self.num_attention_heads}"
+            )
+        return self
+
+
+class Base(Section):
+    source: Literal["builtin", "path", "hub"]
+    input: ProjectPath
+    """builtin: the pretraining text; path: a folder under DVC; hub: a YAML file of `id` and `revision`."""
+    builtin: Builtin

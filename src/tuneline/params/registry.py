@@ -1,0 +1,12 @@
+"""Section `registry`: the name under which versions are registered."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tuneline.params.section import Section
+
+
+class Registry(Section):
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    """The registered model's name in MLflow."""
