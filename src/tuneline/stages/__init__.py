@@ -1,18 +1,14 @@
 """The stages of dvc.yaml, one module each; this file is how each of them starts and ends."""
 
-import ctypes
 import errno
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tuneline import environment, params
+from tuneline import environment, params, processes
 from tuneline.errors import TunelineError
-
-_PR_SET_PDEATHSIG = 1
 
 
 def run(stage: Callable[[params.Params], None]) -> NoReturn:
@@ -21,29 +17,23 @@ def run(stage: Callable[[params.Params], None]) -> NoReturn:
     Args:
         stage: what to do with the checked params.
     """
-    _die_with_parent()
+    processes.die_with_parent()
     if environment.load():
         # libgomp reads its settings before any Python code runs, so they hold only in a new image of this process.
         os.execv(sys.executable, sys.orig_argv)
     try:
         stage(params.load())
     except TunelineError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+        _stop(*error.problems)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        place = error.filename or Path.cwd()
-        print(f"{place}: no space left on the disk; free some and run the same command again", file=sys.stderr)
-        sys.exit(1)
+        _stop(f"{error.filename or Path.cwd()}: no space left on the disk; free some and run the same command again")
     sys.exit(0)
 
 
-def _die_with_parent() -> None:
-    """A killed dvc must not leave a trainer behind, beside which the next repro would start a second one."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
+def _stop(*problems: str) -> NoReturn:
+    for problem in problems:
+        for line in problem.splitlines():
+            print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)

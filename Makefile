@@ -1,0 +1,34 @@
+# `make` alone prints what there is. The work is done by `tuneline` and `dvc`; this file only sets up and names it.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PY := .venv/bin/python
+
+.PHONY: help setup run test test-slow check ui bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv from requirements.lock (every other target does this first)
+	@scripts/setup.sh
+
+run: setup ## from raw data to a registered model: rebuild what is stale, gate, register
+	@$(PY) -m tuneline run
+
+test: setup ## the tests (minutes)
+	@$(PY) -m pytest -q $(ARGS)
+
+test-slow: setup ## the long tests: the built-in corpus whole, kills, fresh clones
+	@$(PY) -m pytest -q -m slow $(ARGS)
+
+check: setup ## lint, format and types
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m pyright
+
+ui: setup ## the MLflow UI and the Prefect UI, on loopback, until Ctrl-C
+	@$(PY) -m tuneline ui
+
+bench: setup ## where the time of a whole run goes
+	@$(PY) benchmarks/run.py
+
+clean: ## remove caches of tools and the work folder's leftovers; never the registry, data or DVC's cache
+	@rm -rf .pytest_cache .ruff_cache .hypothesis work/run.lock work/scores
+	@find src flows tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

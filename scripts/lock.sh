@@ -1,0 +1,12 @@
+#!/bin/sh
+# Pins every dependency in requirements.lock for all supported Pythons. torch stays apart (requirements-torch.lock),
+# and so does what only its CUDA build needs: the build is chosen when it is installed.
+set -eu
+cd "$(dirname "$0")/.."
+{
+    echo "# Made by scripts/lock.sh from pyproject.toml. torch: requirements-torch.lock."
+    .venv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+        --group dev --constraint requirements-torch.lock --no-emit-package torch pyproject.toml |
+        grep -vE '^(nvidia-|cuda-|triton)'
+} >requirements.lock.partial
+mv requirements.lock.partial requirements.lock

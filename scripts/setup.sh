@@ -1,0 +1,99 @@
+#!/bin/sh
+# Makes .venv from requirements.lock; does nothing when .venv is already made from it.
+#   PYTHON=python3.12       which Python; otherwise the first of python3, python3.13, python3.12, python3.11 that fits
+#   TORCH=cpu|cuda          which build of torch; otherwise what pip's own settings offer (a wheel in a local folder),
+#                           else the CPU build, or the CUDA build where nvidia-smi lists a GPU
+#   MIN_DISK_MB=6000        space wanted before installing
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+UV_VERSION=0.13.9
+STAMP=.venv/installed-from
+
+fail() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+case "${TORCH:-}" in
+'' | cpu | cuda) ;;
+*) fail "TORCH=$TORCH: must be cpu or cuda" ;;
+esac
+
+wanted=$(cat requirements.lock requirements-torch.lock pyproject.toml scripts/setup.sh | cksum)
+wanted="$wanted ${TORCH:-} $(pwd)"
+if [ -x .venv/bin/python ] && [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ]; then
+    exit 0
+fi
+
+command -v git >/dev/null 2>&1 || fail "git is not installed; DVC and the lineage of a model need it (Debian: apt install git)"
+git rev-parse --git-dir >/dev/null 2>&1 || fail "$(pwd) is not a git repository; clone it, or run: git init && git add -A && git commit -m start"
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
+python=
+for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
+    if fits "$candidate"; then
+        python=$candidate
+        break
+    fi
+    [ "$candidate" != "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1 || true); Python 3.11, 3.12 or 3.13 is needed"
+done
+[ -n "$python" ] || fail "found $(python3 --version 2>&1 || echo no python3); Python 3.11, 3.12 or 3.13 is needed" \
+    "install one and name it: make run PYTHON=/path/to/python3.12"
+
+free=$(df -Pm . | awk 'NR == 2 {print $4}')
+[ "$free" -ge "${MIN_DISK_MB:-6000}" ] || fail "$(pwd): $free MB free on the disk; ${MIN_DISK_MB:-6000} MB are needed (MIN_DISK_MB=... asks for less)"
+
+echo "setup: installing into .venv with $("$python" --version)"
+rm -f "$STAMP"
+if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python || [ -n "${PYTHON:-}" ]; then
+    rm -rf .venv
+    "$python" -m venv .venv || fail "$python cannot make a virtual environment (Debian: apt install python3-venv)"
+fi
+pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip"
+
+# uv reads none of pip's settings; without them it would pass over a wheel in a local folder.
+setting() { $pip config list 2>/dev/null | sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" | tail -n 1; }
+find_links=${PIP_FIND_LINKS:-$(setting find-links)}
+index_url=${PIP_INDEX_URL:-$(setting index-url)}
+certificate=${PIP_CERT:-$(setting cert)}
+[ -z "$find_links" ] || export UV_FIND_LINKS="${UV_FIND_LINKS:-$find_links}"
+[ -z "$index_url" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index_url}"
+[ -z "$certificate" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$certificate}"
+
+if $pip install --quiet "uv==$UV_VERSION"; then
+    install="env VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet"
+else
+    echo "setup: uv could not be fetched; going on with pip, which takes longer"
+    install="$pip install --quiet"
+fi
+
+install_torch() {
+    case "${TORCH:-}" in
+    cpu) $install -r requirements-torch.lock --index-url https://download.pytorch.org/whl/cpu ;;
+    cuda) $install -r requirements-torch.lock ;;
+    *)
+        # A local folder of wheels first: it holds the build that whoever set this machine up has chosen.
+        if [ -n "${UV_FIND_LINKS:-}" ] && $install --no-index --no-deps --find-links "$UV_FIND_LINKS" \
+            -r requirements-torch.lock 2>/dev/null; then
+            return 0
+        fi
+        if nvidia-smi -L >/dev/null 2>&1; then
+            TORCH=cuda install_torch
+        else
+            TORCH=cpu install_torch || {
+                echo "setup: the index of CPU builds does not answer; taking torch from the default index"
+                $install -r requirements-torch.lock
+            }
+        fi
+        ;;
+    esac
+}
+
+failed="see the lines above: a name that was not found or a timeout is the network or the index; then run the same command again"
+$install -r requirements.lock || fail "requirements.lock could not be installed" "$failed"
+install_torch || fail "torch could not be installed" "$failed"
+$install --no-deps --no-build-isolation --editable . || fail "the package itself could not be installed" "$failed"
+.venv/bin/python -c 'import torch, transformers' || fail "torch or transformers does not import; remove .venv and try again"
+printf '%s' "$wanted" >"$STAMP"
+echo "setup: done"

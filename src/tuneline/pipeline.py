@@ -1,0 +1,147 @@
+"""Runs DVC, which owns the graph: what is stale and why, and rebuilding it stage by stage.
+
+`python -m tuneline.pipeline ARGS…` is `dvc ARGS…` that dies with the process that started it.
+"""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tuneline import processes
+from tuneline.errors import BusyError, PipelineError
+
+_ERROR = "error: "
+_NOISE = (
+    "To track the changes",
+    "To enable auto staging",
+    "Use `dvc push`",
+    "Updating lock file",
+    "Generating lock file",
+)
+
+
+def stages(file: Path = Path("dvc.yaml")) -> list[str]:
+    """The names of the stages, in the order in which dvc.yaml lists them."""
+    return list(YAML(typ="safe").load(file.read_text("utf-8"))["stages"])
+
+
+def stale(*targets: str) -> dict[str, list[str]]:
+    """What `dvc status` finds changed.
+
+    Args:
+        targets: stages to look at, without what is upstream of them; all of them where none is given.
+
+    Returns:
+        Stage (or .dvc file) -> why it is stale, in words; what is up to date is absent.
+
+    Raises:
+        PipelineError: DVC cannot say.
+    """
+    status = _json(["status", "--json", *targets])
+    return {name: [reason for change in changes for reason in _reasons(change)] for name, changes in status.items()}
+
+
+def _reasons(change: dict[str, dict[str, Any]] | str) -> list[str]:
+    if isinstance(change, str):
+        return [change]
+    return [
+        f"{what.removeprefix('changed ')} {name} {_state(state)}"
+        for what, entries in change.items()
+        for name, state in entries.items()
+    ]
+
+
+def _state(state: Any) -> str:
+    # For a params file DVC nests: {"params.yaml": {"finetune.seed": "modified"}}.
+    return ", ".join(f"{key} {value}" for key, value in state.items()) if isinstance(state, dict) else str(state)
+
+
+def missing_from_cache() -> list[str]:
+    """Outputs that dvc.lock names and whose bytes are not in the cache."""
+    return _json(["data", "status", "--json"]).get("not_in_cache", [])
+
+
+def reproduce(stage: str, emit: Callable[[str], None]) -> None:
+    """Rebuild `stage` and what it depends on, as far as it is stale.
+
+    Args:
+        stage: a stage of dvc.yaml.
+        emit: is given each line of output while it runs.
+
+    Raises:
+        BusyError: another dvc holds the project.
+        PipelineError: the stage stopped; carries its own message.
+    """
+    _run(["repro", stage], emit, what=stage)
+
+
+def update(imported: Path, emit: Callable[[str], None]) -> None:
+    """Fetch what an imported set's source holds now.
+
+    Args:
+        imported: the .dvc file of a `dvc import` or `dvc import-url`.
+        emit: is given each line of output while it runs.
+    """
+    _run(["update", str(imported)], emit, what=str(imported))
+
+
+def is_imported(raw: Path) -> bool:
+    """Whether the raw set at `raw` was brought in by `dvc import` or `dvc import-url`."""
+    pointer = raw.with_name(f"{raw.name}.dvc")
+    return pointer.exists() and "deps" in YAML(typ="safe").load(pointer.read_text("utf-8"))
+
+
+def add(path: Path) -> None:
+    """Put a file or folder under DVC.
+
+    Raises:
+        PipelineError: with DVC's own words.
+    """
+    _run(["add", "--quiet", str(path)], lambda line: None, what=str(path))
+
+
+def _command(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "tuneline.pipeline", *arguments]
+
+
+def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
+    errors: list[str] = []
+    last: list[str] = []
+    with processes.process_group(_command(arguments)) as process:
+        assert process.stdout is not None
+        for line in map(str.rstrip, process.stdout):
+            if line.lower().startswith(_ERROR):
+                errors.append(line)
+            elif line and not line.startswith(_NOISE) and "didn't change, skipping" not in line:
+                last = [*last[-19:], line]
+                emit(line)
+    if process.returncode == 0:
+        return
+    if any("is busy" in line or "Unable to acquire lock" in line for line in errors):
+        raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
+    own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
+    raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
+
+
+def _json(arguments: list[str]) -> dict[str, Any]:
+    done = subprocess.run(_command(arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        lines = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip()]
+        if any("is busy" in line or "Unable to acquire lock" in line for line in lines):
+            raise BusyError("another dvc holds the project; wait for it to end, then run the same command again")
+        raise PipelineError(*(lines or [f"dvc {' '.join(arguments)}: exit code {done.returncode}"]))
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    processes.die_with_parent()
+    # Stages are started as `python -m …`: it must be this Python, whether or not .venv is activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    runpy.run_module("dvc", run_name="__main__", alter_sys=True)

@@ -1,0 +1,84 @@
+"""What one process owes another: no trainer outlives its parent, and no two do the same work side by side."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tuneline.errors import BusyError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies, however it dies; Linux only.
+
+    A killed dvc would otherwise leave its trainer alive, and the next repro would start a second one beside it.
+    """
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def exclusive(lock: Path, what: str) -> Iterator[None]:
+    """Hold `lock` while the block runs; the kernel frees it at any death, so it never goes stale.
+
+    Args:
+        lock: a file that is made where it is missing, and stays.
+        what: what is held, in words, as in "this project's pipeline".
+
+    Raises:
+        BusyError: another process holds it; names its pid.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise BusyError(
+                f"{lock}: another run (pid {holder}) holds {what}; wait for it, or stop it with: kill {holder}"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run `command` in a group of its own, its output merged; whatever ends the block early kills the whole group.
+
+    Args:
+        command: program and arguments; no shell is involved.
+
+    Yields:
+        The running process; its `stdout` gives lines of text.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        yield process
+        process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
