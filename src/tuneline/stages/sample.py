@@ -1,0 +1,34 @@
+"""Write the built-in corpus: docstrings of the installed Python and its libraries, as pairs and as whole texts.
+
+    python -m tuneline.stages.sample
+"""
+
+import sys
+from pathlib import Path
+
+from tuneline import files, params, stages
+from tuneline.data import sample
+
+
+def main(p: params.Params) -> None:
+    """Read the source files and write both raw sets."""
+    pairs: list[sample.Pair] = []
+    texts: list[sample.Text] = []
+    version = ".".join(map(str, sys.version_info[:3]))
+    sources = {f"Python {version}": sample.standard_library()}
+    sources |= {name: sample.library(name) for name in p.sample.libraries}
+    for name, modules in sources.items():
+        new_pairs, new_texts = sample.corpus(modules)
+        size = sum(len(row.text.encode()) for row in new_texts) / 1e6
+        print(f"{name}: {len(modules)} modules, {len(new_pairs)} pairs, {len(new_texts)} texts of {size:.1f} MB")
+        pairs += new_pairs
+        texts += new_texts
+    with files.atomic_folder(Path(p.paths.sample)) as folder:
+        files.write_jsonl(folder / "pairs.jsonl", (row._asdict() for row in pairs))
+    with files.atomic_folder(Path(p.paths.sample_text)) as folder:
+        files.write_jsonl(folder / "docstrings.jsonl", (row._asdict() for row in texts))
+    print(f"written: {len(pairs)} pairs to {p.paths.sample}, {len(texts)} texts to {p.paths.sample_text}")
+
+
+if __name__ == "__main__":
+    stages.run(main)
