@@ -1,6 +1,7 @@
-"""The one env file of the project: addresses and telemetry switches, read before any tool is imported."""
+"""The one env file of the project: addresses and telemetry switches, in force before any tool is imported."""
 
 import os
+import sys
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -8,17 +9,15 @@ from dotenv import dotenv_values
 ENV_FILE = Path("mlflow/tuneline.env")
 
 
-def load(root: Path | None = None) -> bool:
-    """Put the env file's values into the environment; what is set already stays.
+def enter() -> None:
+    """Put the env file's values into the environment of this process; what is set already stays.
 
-    Args:
-        root: the project's root; the working directory where not given.
-
-    Returns:
-        Whether anything was added.
+    Where anything was missing the process starts itself again: libgomp reads its settings before any Python code runs,
+    so they hold only in a new image of the process. Called first by whatever a person or another tool starts.
     """
-    root = (root or Path.cwd()).resolve()
+    root = Path.cwd()
     os.environ.setdefault("TUNELINE_ROOT", str(root))
     missing = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
-    os.environ.update(missing)
-    return bool(missing)
+    if missing:
+        os.environ.update(missing)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

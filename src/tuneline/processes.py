@@ -29,20 +29,21 @@ def die_with_parent() -> None:
 
 
 @contextmanager
-def exclusive(lock: Path, what: str) -> Iterator[None]:
+def exclusive(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold `lock` while the block runs; the kernel frees it at any death, so it never goes stale.
 
     Args:
         lock: a file that is made where it is missing, and stays.
         what: what is held, in words, as in "this project's pipeline".
+        wait: whether to wait for another process to let go of it.
 
     Raises:
-        BusyError: another process holds it; names its pid.
+        BusyError: another process holds it and `wait` is false; names its pid.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
@@ -82,3 +83,27 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
+
+
+@contextmanager
+def background(command: list[str], log: Path) -> Iterator[None]:
+    """Keep `command` running in a group of its own while the block runs; its output goes to `log`.
+
+    Args:
+        command: program and arguments; no shell is involved.
+        log: the file, written anew.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

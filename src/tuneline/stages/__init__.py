@@ -1,7 +1,6 @@
 """The stages of dvc.yaml, one module each; this file is how each of them starts and ends."""
 
 import errno
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,7 @@ def run(stage: Callable[[params.Params], None]) -> NoReturn:
         stage: what to do with the checked params.
     """
     processes.die_with_parent()
-    if environment.load():
-        # libgomp reads its settings before any Python code runs, so they hold only in a new image of this process.
-        os.execv(sys.executable, sys.orig_argv)
+    environment.enter()
     try:
         stage(params.load())
     except TunelineError as error:

@@ -1,0 +1,151 @@
+"""The training flow: rebuild what is stale, stage by stage, then gate, then register.
+
+    python flows/train.py                                          by hand, without a server (`make run`)
+    prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml   on a schedule, for a worker
+
+The flow has no graph of its own: dvc.yaml is the only one. It decides when, one run at a time, and says what happens.
+"""
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from tuneline import decisions, environment, params, pipeline, processes
+from tuneline.errors import BusyError, TunelineError
+
+ROOT = Path(__file__).resolve().parent.parent
+_KEEP = "git add dvc.lock params.yaml data reports && git commit -m 'Train'"
+
+
+class _OneLineForKnownErrors(logging.Filter):
+    """An error that is meant for a person is logged as its message, without a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], TunelineError):
+            record.exc_info = None
+        return True
+
+
+def _is_busy(_task: object, _run: object, state: State) -> bool:
+    """Only what passes by itself is tried again; a failed validation or gate never is."""
+    return isinstance(state.result(raise_on_failure=False), BusyError)
+
+
+@task(task_run_name="update {raw}", cache_policy=NO_CACHE)
+def update(raw: str) -> None:
+    """Fetch what the source of an imported raw set holds now."""
+    pipeline.update(Path(f"{raw}.dvc"), get_run_logger().info)
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=20, retry_condition_fn=_is_busy)
+def reproduce(stage: str, reasons: list[str]) -> None:
+    """Rebuild one stage of dvc.yaml."""
+    logger = get_run_logger()
+    for reason in reasons:
+        logger.info("stale: %s", reason)
+    started = time.monotonic()
+    pipeline.reproduce(stage, logger.info)
+    logger.info("done in %.0f s", time.monotonic() - started)
+
+
+@task(cache_policy=NO_CACHE)
+def gate() -> decisions.Gate:
+    """Hold the candidate against the rules."""
+    decision = decisions.gate(params.load())
+    logger = get_run_logger()
+    for reason in decision.reasons:
+        logger.info(reason)
+    logger.info("gate: %s; report: %s", decision.verdict, decision.page)
+    lines = "\n".join(f"- {reason}" for reason in decision.reasons)
+    create_markdown_artifact(f"**{decision.verdict}**\n\n{lines}", key="gate", description="The gate and its reasons")
+    create_link_artifact(decision.page.resolve().as_uri(), link_text="report", key="report")
+    return decision
+
+
+@task(cache_policy=NO_CACHE)
+def register() -> str:
+    """Register the candidate, or find the version that it is already."""
+    p = params.load()
+    registration = decisions.register(p)
+    what = "registered" if registration.created else "is registered already"
+    line = f"{p.registry.model} version {registration.version} {what}"
+    get_run_logger().info(line)
+    create_markdown_artifact(line, key="version", description="The registered version")
+    return registration.version
+
+
+@flow(name="train", persist_result=False)
+def train() -> State:
+    """From raw data to a registered model.
+
+    Returns:
+        Completed; named `GateFailed` when the candidate was not good enough to be registered.
+    """
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_OneLineForKnownErrors())
+    logger = get_run_logger()
+    with processes.exclusive(Path("work/run.lock"), "this project's pipeline"):
+        p = params.load()
+        if pipeline.is_imported(Path(p.data.raw)):
+            update(p.data.raw)
+        rebuilt = _rebuild(logger)
+        decision = gate()
+        if decision.verdict == "failed":
+            return Completed(name="GateFailed", message="; ".join(decision.reasons))
+        version = register()
+        changed = ", ".join(rebuilt) or "nothing"
+        return Completed(message=f"{p.registry.model} version {version}; rebuilt: {changed}")
+
+
+def _rebuild(logger: logging.Logger | logging.LoggerAdapter) -> list[str]:
+    """Rebuild what is stale, in the order of dvc.yaml.
+
+    A stage is asked about when all before it are done: only then is it known whether its inputs have changed.
+    """
+    rebuilt: list[str] = []
+    report: list[str] = []
+    if not pipeline.stale():
+        logger.info("every stage is up to date")
+        return rebuilt
+    names = pipeline.stages()
+    for number, stage in enumerate(names, start=1):
+        reasons = pipeline.stale(stage).get(stage, [])
+        if not reasons:
+            logger.info("[%d/%d] %s: up to date", number, len(names), stage)
+            continue
+        logger.info("[%d/%d] %s", number, len(names), stage)
+        reproduce(stage, reasons)
+        rebuilt.append(stage)
+        report += [f"- **{stage}**: {'; '.join(reasons)}"]
+    create_markdown_artifact("\n".join(report), key="stale", description="What was stale, and why")
+    return rebuilt
+
+
+def main() -> int:
+    """Run the flow here and now.
+
+    Returns:
+        The exit code: 0, or 1 with the reason on stderr.
+    """
+    os.chdir(ROOT)
+    environment.enter()
+    state = train(return_state=True)
+    if state.is_completed() and state.name != "GateFailed":
+        print(f"\n{state.message}\nto keep what was made: {_KEEP}")
+        return 0
+    error = None if state.is_completed() else state.result(raise_on_failure=False)
+    if isinstance(error, BaseException) and not isinstance(error, TunelineError):
+        raise error
+    print(f"\n{error or state.message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

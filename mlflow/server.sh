@@ -1,0 +1,14 @@
+#!/bin/sh
+# The tracking server over mlflow/store. `make ui` starts it on loopback; for a team, run it where all can reach it:
+#   MLFLOW_HOST=0.0.0.0 .venv/bin/tuneline exec -- sh mlflow/server.sh
+# and set MLFLOW_TRACKING_URI=http://that-host:5000 in everyone's mlflow/tuneline.env.
+set -eu
+: "${TUNELINE_ROOT:?start this through: .venv/bin/tuneline exec -- sh mlflow/server.sh}"
+store="$TUNELINE_ROOT/mlflow/store"
+mkdir -p "$store"
+exec python -m mlflow server \
+    --backend-store-uri "sqlite:///$store/mlflow.db" \
+    --artifacts-destination "$store/artifacts" \
+    --host "${MLFLOW_HOST:-127.0.0.1}" \
+    --port "${MLFLOW_PORT:-5000}" \
+    --workers 1

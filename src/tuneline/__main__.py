@@ -1,0 +1,5 @@
+"""`python -m tuneline` is `tuneline`."""
+
+from tuneline.cli import main
+
+main()

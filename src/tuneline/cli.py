@@ -1,0 +1,142 @@
+"""The command line: thin. Parse, call, and one line for each problem."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuneline import __version__
+from tuneline.errors import SetupError, TunelineError
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TunelineError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Keep a language model fine-tuned on your own text.
+
+    The whole line, from raw data to a registered model, is `make run`.
+    """
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", help="Folder under data/raw; by default the name of PATH.")
+@click.option("--group-by", help="Column whose value keeps rows together when they are split.")
+@click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
+@click.option("--encoding", help="Of the files, where it is not UTF-8.")
+def use(path: Path, name: str | None, group_by: str | None, columns: tuple[str, ...], encoding: str | None) -> None:
+    """Fine-tune on the text in PATH (a file or a folder) from now on.
+
+    Reads it as the pipeline would, copies it to data/raw, puts it under DVC, and sets `data` in params.yaml. Nothing is
+    changed when it cannot be used.
+    """
+    _enter()
+    from tuneline import rawsets
+
+    pairs = [column.partition("=") for column in columns]
+    wrong = [
+        f"--column {''.join(pair)}: must be FIELD=COLUMN, as in prompt=question" for pair in pairs if not all(pair)
+    ]
+    if wrong:
+        raise click.UsageError("\n".join(wrong))
+    mapping = {field: column for field, _, column in pairs}
+    for line in rawsets.use(path, name=name, group_by=group_by, columns=mapping, encoding=encoding):
+        click.echo(line)
+
+
+@cli.command()
+def gate() -> None:
+    """Hold the evaluated candidate against the rules and write the report; exit 1 when it fails."""
+    _enter()
+    from tuneline import decisions, params
+
+    decision = decisions.gate(params.load())
+    for reason in decision.reasons:
+        click.echo(reason)
+    click.echo(f"gate: {decision.verdict}; report: {decision.page}")
+    if decision.verdict == "failed":
+        sys.exit(1)
+
+
+@cli.command()
+def register() -> None:
+    """Register the candidate that the gate has let pass; a second call finds the same version."""
+    _enter()
+    from tuneline import decisions, params
+
+    p = params.load()
+    registration = decisions.register(p)
+    what = "registered" if registration.created else "is registered already"
+    click.echo(f"{p.registry.model} version {registration.version} {what}")
+
+
+@cli.command()
+@click.argument("prompt")
+@click.option("--version", "version", metavar="N", help="A version's number.")
+@click.option("--alias", default="champion", show_default=True, help="A name that people have given to a version.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), help="By default evaluate.max_new_tokens of params.yaml.")
+def generate(prompt: str, version: str | None, alias: str, max_new_tokens: int | None) -> None:
+    r"""Answer PROMPT with a registered version; `\n` in it stands for a new line."""
+    _enter()
+    from tuneline import params
+    from tuneline.evaluation import generation
+    from tuneline.registry import tracking, versions
+    from tuneline.training import models
+
+    p = params.load()
+    tracker = tracking.connect()
+    number = versions.resolve(tracker, p.registry.model, version=version, alias=alias)
+    folder = versions.fetch(tracker, p.registry.model, number)
+    models.use_threads(p.compute.threads)
+    model, tokenizer = models.load(folder)
+    pieces = generation.stream(
+        model, tokenizer, prompt.replace("\\n", "\n"), max_new_tokens=max_new_tokens or p.evaluate.max_new_tokens
+    )
+    for piece in pieces:
+        click.echo(piece, nl=False)
+    click.echo()
+
+
+@cli.command()
+@click.option("--mlflow-port", default=5000, show_default=True)
+@click.option("--prefect-port", default=4200, show_default=True)
+def ui(mlflow_port: int, prefect_port: int) -> None:
+    """Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C."""
+    _enter()
+    from tuneline import services
+
+    services.serve(mlflow_port, prefect_port, click.echo)
+
+
+@cli.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def execute(command: tuple[str, ...]) -> None:
+    """Run COMMAND in the project's environment, as in: tuneline exec -- prefect worker start --pool tuneline."""
+    _enter()
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise SetupError(f"{command[0]}: cannot be run: {error.strerror}") from None
+
+
+def _enter() -> None:
+    from tuneline import environment
+
+    environment.enter()
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="tuneline")

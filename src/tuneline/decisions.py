@@ -1,0 +1,177 @@
+"""What depends on the registry as it is now, and so is never cached: the gate, and registering.
+
+Called by the flow and by hand (`tuneline gate`, `tuneline register`).
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tuneline import files, params, pipeline
+from tuneline.errors import RegistryError
+from tuneline.evaluation import comparison, report
+from tuneline.evaluation import gate as rules
+from tuneline.registry import lineage, tracking, versions
+from tuneline.training import models
+
+_SCORES = Path("work/scores")
+_EVALUATION_CODE = Path(comparison.__file__).parent
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate's outcome, as gate.json holds it, and the run that it was written to."""
+
+    verdict: str
+    reasons: list[str]
+    run_id: str
+    page: Path
+
+
+def gate(p: params.Params) -> Gate:
+    """Hold the candidate against the rules: versus its base, and versus today's champion on the same rows.
+
+    Writes gate.json and index.html into paths.reports, and both with the metrics into the MLflow run.
+
+    Args:
+        p: the params.
+
+    Returns:
+        The verdict with its reasons.
+
+    Raises:
+        RegistryError: what is to be judged is not up to date.
+        TrackingError: MLflow does not answer.
+    """
+    _refuse_stale()
+    tracker = tracking.connect()
+    reports = Path(p.paths.reports)
+    evaluation = files.read_json(reports / "evaluation.json")
+    table = files.read_parquet(reports / "rows.parquet")
+    rows = comparison.Rows.of_report(table, p.task)
+    candidate = comparison.Scores.of_report(table, "candidate")
+    base = comparison.Scores.of_report(table, "base")
+    champion, versus_champion = _champion(tracker, p, rows, candidate)
+    verdict = rules.decide(
+        p.gate.rules,
+        {"base": comparison.compare(candidate, base, rows.clusters, p.evaluate), "champion": versus_champion},
+    )
+    origin = lineage.of_workspace(p)
+    value = verdict.as_dict() | {"champion": champion, "evaluation_sha256": origin.evaluation_sha256}
+    files.write_json(reports / "gate.json", value)
+    page = reports / "index.html"
+    files.write_text(page, report.render(report.assemble(reports, p, lineage=origin.tags())))
+    run_id = _run(tracker, p, origin)
+    tracker.describe_run(run_id, _flat(evaluation), {"tuneline.verdict": verdict.verdict})
+    tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
+    tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
+    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page)
+
+
+def register(p: params.Params) -> versions.Registration:
+    """Register the candidate, if the gate has let it pass (or could not decide).
+
+    Args:
+        p: the params.
+
+    Returns:
+        The version; made now, or the one that stood for the same model, data and evaluation already.
+
+    Raises:
+        RegistryError: the gate failed or was not asked about this evaluation, or the model could not be rebuilt from
+            what is in DVC's cache.
+    """
+    _refuse_stale()
+    missing = pipeline.missing_from_cache()
+    if missing:
+        raise RegistryError(
+            *(f"{name}: dvc.lock names it, but its bytes are not in DVC's cache" for name in missing),
+            "a version must be rebuildable: run `dvc commit`, or `dvc fetch` from a remote that has them",
+        )
+    reports = Path(p.paths.reports)
+    origin = lineage.of_workspace(p)
+    decided = reports / "gate.json"
+    value = files.read_json(decided) if decided.exists() else {}
+    if value.get("evaluation_sha256") != origin.evaluation_sha256:
+        raise RegistryError(f"{decided}: does not speak of this evaluation; run `tuneline gate` first")
+    if value["verdict"] == "failed":
+        raise RegistryError(
+            *(rule["reason"] for rule in value["rules"] if rule["verdict"] == "failed"),
+            f"the gate failed, so nothing is registered; see {reports / 'index.html'}",
+        )
+    tracker = tracking.connect()
+    evaluation = files.read_json(reports / "evaluation.json")
+    return versions.register(tracker, p, origin, _run(tracker, p, origin), value, evaluation)
+
+
+def _refuse_stale() -> None:
+    stale = pipeline.stale()
+    if stale:
+        raise RegistryError(
+            *(f"{stage}: {reason}" for stage, reasons in stale.items() for reason in reasons),
+            "what is to be judged is not what these files make; run `make run` (or `dvc repro`) first",
+        )
+
+
+def _champion(
+    tracker: tracking.Tracker, p: params.Params, rows: comparison.Rows, candidate: comparison.Scores
+) -> tuple[dict[str, Any] | None, rules.Measures | None]:
+    version = tracker.version_by_alias(p.registry.model, versions.CHAMPION)
+    if version is None:
+        return None, None
+    folder = versions.fetch(tracker, p.registry.model, version)
+    scores = _scores(p, folder, rows)
+    kept = rows.outside(versions.train_clusters(folder))
+    measures = comparison.compare(
+        candidate.take(kept), scores.take(kept), [rows.clusters[index] for index in kept], p.evaluate
+    )
+    summary = comparison.summarise(scores.take(kept)) if kept else {}
+    return {"version": version, "rows": len(kept), **summary}, measures
+
+
+def _scores(p: params.Params, folder: Path, rows: comparison.Rows) -> comparison.Scores:
+    """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
+    code = {path.name: files.sha256_file(path) for path in sorted(_EVALUATION_CODE.glob("*.py"))}
+    settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
+    key = files.digest([folder.name, rows.ids, settings, code])
+    cached = _SCORES / f"{key}.parquet"
+    if cached.exists():
+        return comparison.Scores.of_report(files.read_parquet(cached), "champion")
+    models.use_threads(p.compute.threads)
+    scores = comparison.measure(folder, rows, p.evaluate, max_length=p.finetune.max_length, name="champion")
+    files.write_parquet(cached, pa.table({"bytes": scores.bytes, **scores.columns("champion")}))
+    return scores
+
+
+def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> str:
+    subject = versions.subject(
+        p,
+        fingerprint=origin.fingerprint,
+        data_sha256=origin.data_sha256,
+        base_sha256=origin.base_sha256,
+        git={"git_commit": origin.git_commit, "git_dirty": origin.git_dirty},
+    )
+    return tracker.ensure_run(subject, _curve(Path(p.paths.reports) / "training.csv"))
+
+
+def _curve(path: Path) -> list[tuple[int, dict[str, float]]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return [
+        (int(line["step"]), {name: float(value) for name, value in line.items() if name != "step" and value})
+        for line in lines
+    ]
+
+
+def _flat(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """evaluation.json as metrics of a run: {"base": {"chrf": 1.0}} -> {"base.chrf": 1.0}."""
+    flat: dict[str, float] = {}
+    for name, value in evaluation.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = float(value)
+    return flat

@@ -1,0 +1,61 @@
+"""Where a model comes from, as digests of what is in the working tree; the only file that asks git."""
+
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tuneline import files, params
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Everything that a version must be able to name; sha256 in hex, a folder's by `files.sha256_path`."""
+
+    fingerprint: str
+    """Of the training: params, data, base, code, threads, libraries, instruction set."""
+    model_sha256: str
+    data_sha256: str
+    base_sha256: str
+    evaluation_sha256: str
+    params_sha256: str
+    dvc_lock_sha256: str
+    environment_sha256: str
+    """Of requirements.lock."""
+    git_commit: str
+    git_dirty: str
+    """"true" when tracked files differ from the commit."""
+
+    def tags(self) -> dict[str, str]:
+        """The lineage as MLflow tags, `tuneline.` before each name."""
+        return {f"tuneline.{name}": value for name, value in asdict(self).items()}
+
+
+def of_workspace(p: params.Params) -> Lineage:
+    """The lineage of what lies in the working tree; everything must have been rebuilt.
+
+    Args:
+        p: the params.
+    """
+    reports = Path(p.paths.reports)
+    return Lineage(
+        fingerprint=files.read_json(reports / "training.json")["fingerprint"],
+        model_sha256=files.sha256_path(Path(p.paths.finetuned)),
+        data_sha256=files.sha256_path(Path(p.paths.clean)),
+        base_sha256=files.sha256_path(Path(p.paths.base)),
+        evaluation_sha256=files.sha256_path(reports / "evaluation.json"),
+        params_sha256=files.sha256_file(Path(params.PARAMS_FILE)),
+        dvc_lock_sha256=files.sha256_file(Path("dvc.lock")),
+        environment_sha256=files.sha256_file(Path("requirements.lock")),
+        **git_state(),
+    )
+
+
+def git_state() -> dict[str, str]:
+    """`git_commit` ("none" before the first) and `git_dirty`, of the working directory."""
+    commit = _git("rev-parse", "--verify", "--quiet", "HEAD")
+    dirty = _git("status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": commit or "none", "git_dirty": "true" if dirty else "false"}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,193 @@
+"""Versions of the registered model: what each carries, how it is made once and only once, and how it is fetched."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tuneline import files, params
+from tuneline.errors import RegistryError
+from tuneline.registry.lineage import Lineage
+from tuneline.registry.tracking import Dataset, Subject, Tracker
+
+CHAMPION = "champion"
+
+_IDENTITY = ("tuneline.model_sha256", "tuneline.data_sha256", "tuneline.evaluation_sha256")
+_FILES = "tuneline.files_sha256"
+_TRAIN_CLUSTERS = "train-clusters.parquet"
+_FETCHED = Path("work/models")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A version of the registered model, and whether this call made it."""
+
+    version: str
+    created: bool
+
+
+def subject(p: params.Params, *, fingerprint: str, data_sha256: str, base_sha256: str, git: dict[str, str]) -> Subject:
+    """The training run of these params, data and base, as MLflow finds or shows it."""
+    values = {
+        "task": p.task,
+        "base.source": p.base.source,
+        "threads": p.compute.threads,
+        **p.finetune.model_dump(),
+    }
+    tags = {"tuneline.data_sha256": data_sha256, "tuneline.base_sha256": base_sha256}
+    tags |= {"mlflow.source.git.commit": git["git_commit"], "tuneline.git_dirty": git["git_dirty"]}
+    return Subject(
+        fingerprint=fingerprint,
+        experiment=p.registry.model,
+        params=values,
+        tags=tags,
+        inputs=(
+            Dataset("clean", data_sha256, p.paths.clean, "training"),
+            Dataset("base", base_sha256, p.paths.base, "base model"),
+        ),
+    )
+
+
+def register(
+    tracker: Tracker, p: params.Params, lineage: Lineage, run_id: str, gate: dict[str, Any], evaluation: dict[str, Any]
+) -> Registration:
+    """Register the fine-tuned model, unless a version of the same model, data and evaluation is there already.
+
+    Args:
+        tracker: the registry.
+        p: the params.
+        lineage: of the working tree.
+        run_id: the training run.
+        gate: the value of gate.json.
+        evaluation: the value of evaluation.json.
+
+    Returns:
+        The version that now stands for this model.
+    """
+    tags = lineage.tags()
+    same = tracker.find_versions(p.registry.model, {name: tags[name] for name in _IDENTITY})
+    if same:
+        return Registration(same[-1], created=False)
+    with tempfile.TemporaryDirectory(prefix="tuneline-") as temporary:
+        folder = Path(temporary) / p.registry.model
+        shutil.copytree(p.paths.finetuned, folder)
+        files.write_text(folder / "README.md", _model_card(p, lineage, gate, evaluation))
+        for name in (params.PARAMS_FILE, "dvc.lock"):
+            shutil.copyfile(name, folder / name)
+        clusters = files.read_parquet(Path(p.paths.clean) / "train.parquet", ["cluster"])["cluster"]
+        files.write_parquet(folder / _TRAIN_CLUSTERS, pa.table({"cluster": pc.unique(clusters)}))
+        tags |= {_FILES: files.sha256_path(folder), "tuneline.verdict": gate["verdict"], "tuneline.run_id": run_id}
+        description = _description(gate, evaluation)
+        version = tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
+    return Registration(version, created=True)
+
+
+def resolve(tracker: Tracker, model: str, *, version: str | None, alias: str) -> str:
+    """The version asked for, or the one that `alias` names.
+
+    Raises:
+        RegistryError: nothing bears the alias; names the command that sets it.
+    """
+    if version is not None:
+        return version
+    found = tracker.version_by_alias(model, alias)
+    if found is not None:
+        return found
+    versions = tracker.find_versions(model, {})
+    if not versions:
+        raise RegistryError(f"{model}: no version is registered at {tracker.address}; make one with: make run")
+    raise RegistryError(
+        f"{model}: no version is {alias} yet (registered: {', '.join(versions)}); "
+        f"name one in the MLflow UI (make ui → Model registry → {model} → a version → Aliases → {alias}), "
+        f"or ask a version by its number: --version {versions[-1]}"
+    )
+
+
+def fetch(tracker: Tracker, model: str, version: str) -> Path:
+    """A local folder with the files of a version, each as it was registered.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: its number.
+
+    Returns:
+        The folder; fetched once, then kept.
+
+    Raises:
+        RegistryError: there is no such version, or its files are not those that were registered.
+    """
+    expected = tracker.version_tags(model, version).get(_FILES)
+    if expected is None:
+        raise RegistryError(f"{model} version {version}: has no tag {_FILES}, so nobody can tell what it should hold")
+    folder = _FETCHED / expected
+    if folder.is_dir() and files.sha256_path(folder) == expected:
+        return folder
+    with files.atomic_folder(folder) as beside:
+        tracker.download(model, version, beside)
+        actual = files.sha256_path(beside)
+        if actual != expected:
+            raise RegistryError(
+                f"{model} version {version}: its files have the digest {actual[:12]}…, registered was "
+                f"{expected[:12]}…; they were changed or deleted in the store at {tracker.address}; "
+                "do not use this version, register the model again"
+            )
+    return folder
+
+
+def train_clusters(folder: Path) -> set[str]:
+    """The clusters of rows that a fetched version was trained on."""
+    return set(files.read_parquet(folder / _TRAIN_CLUSTERS)["cluster"].to_pylist())
+
+
+def _description(gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    lines = [f"Gate: **{gate['verdict']}**.", "", *_table(evaluation), "", *(f"- {r['reason']}" for r in gate["rules"])]
+    return "\n".join(lines)
+
+
+def _table(evaluation: dict[str, Any]) -> list[str]:
+    metrics = list(evaluation["candidate"])
+    rows = [name for name in ("candidate", "base", "unigram", "copy") if evaluation.get(name)]
+    return [
+        f"| | {' | '.join(metrics)} |",
+        f"|---|{'---:|' * len(metrics)}",
+        *(f"| {name} | {' | '.join(_number(evaluation[name].get(metric)) for metric in metrics)} |" for name in rows),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """The card in Hugging Face's format: YAML front matter, then Markdown."""
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [tuneline]",
+        "---",
+        "",
+        f"# {p.registry.model}",
+        "",
+        f"Fine-tuned for the task `{p.task}` on `{p.data.raw}`, from a base of source `{p.base.source}`.",
+        "",
+        f"## Measured on {evaluation['rows']} held-out rows",
+        "",
+        *_table(evaluation),
+        "",
+        f"## Gate: {gate['verdict']}",
+        "",
+        *(f"- {rule['reason']}" for rule in gate["rules"]),
+        "",
+        "## Lineage",
+        "",
+        *(f"- {name.removeprefix('tuneline.')}: `{value}`" for name, value in lineage.tags().items()),
+        "",
+        "`params.yaml` and `dvc.lock` beside this file are those that it was made with.",
+    ]
+    return "\n".join(lines) + "\n"
