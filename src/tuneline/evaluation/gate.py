@@ -1,0 +1,103 @@
+"""Whether a candidate is good enough: the rules of params.yaml, decided on the bounds of intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval
+from tuneline.params import Rule
+
+RuleVerdict = Literal["passed", "failed", "undecided", "not applicable"]
+Measures = Mapping[str, Interval | str]
+"""Of every metric the candidate's difference, or the reason why it could not be measured."""
+
+NAMES = {"token_loss": "Token loss", "bits_per_byte": "Bits per byte", "chrf": "chrF"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One rule and what became of it."""
+
+    metric: str
+    direction: str
+    versus: str
+    margin: float
+    improvement: float | None
+    """In the rule's direction: above zero is better, whatever the metric."""
+    low: float | None
+    high: float | None
+    verdict: RuleVerdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The whole gate: failed if any rule failed, else undecided if any is, else passed."""
+
+    verdict: Literal["passed", "failed", "undecided"]
+    rules: tuple[Decision, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For gate.json."""
+        return {"verdict": self.verdict, "rules": [asdict(decision) for decision in self.rules]}
+
+
+def decide(rules: Sequence[Rule], measures: Mapping[str, Measures | None]) -> Verdict:
+    """Decide every rule.
+
+    Args:
+        rules: what the candidate must do.
+        measures: of `base` and `champion`, how the candidate differs; None where there is none to compare with.
+
+    Returns:
+        The verdict with a reason for each rule.
+    """
+    decisions = tuple(_decide(rule, measures.get(rule.versus)) for rule in rules)
+    verdicts = {decision.verdict for decision in decisions}
+    if "failed" in verdicts:
+        return Verdict("failed", decisions)
+    return Verdict("undecided" if "undecided" in verdicts else "passed", decisions)
+
+
+def _decide(rule: Rule, measures: Measures | None) -> Decision:
+    def decision(verdict: RuleVerdict, reason: str, *numbers: float | None) -> Decision:
+        improvement, low, high = numbers or (None, None, None)
+        return Decision(
+            rule.metric, rule.direction, rule.versus, rule.margin, improvement, low, high, verdict, f"{name} {reason}"
+        )
+
+    name = NAMES[rule.metric]
+    if measures is None:
+        return decision("not applicable", f"is not compared: there is no {rule.versus} yet.")
+    measured = measures.get(rule.metric, "it was not measured")
+    if isinstance(measured, str):
+        return decision("failed", f"could not be compared with the {rule.versus}: {measured}.")
+    sign = 1.0 if rule.direction == "higher" else -1.0
+    improvement = sign * measured.difference
+    if measured.low is None or measured.high is None:
+        reason = (
+            f"differs from the {rule.versus} by {measured.difference:+.3g}, but {measured.groups} independent groups "
+            f"of test rows are too few for an interval: {FEWEST_GROUPS} are needed."
+        )
+        return decision("undecided", reason, improvement, None, None)
+    low, high = sorted((sign * measured.low, sign * measured.high))
+    what = (
+        f"is {_change(improvement)} than the {rule.versus}'s, by {abs(improvement):.3g} "
+        f"(95 % interval of the improvement: {low:+.3g} to {high:+.3g})"
+    )
+    if low > rule.margin:
+        return decision("passed", f"{what}; the interval lies above {_wanted(rule.margin)}.", improvement, low, high)
+    if high <= rule.margin:
+        return decision("failed", f"{what}; the interval lies below {_wanted(rule.margin)}.", improvement, low, high)
+    reason = f"{what}; the interval holds {_wanted(rule.margin)}, so more test rows are needed to decide."
+    return decision("undecided", reason, improvement, low, high)
+
+
+def _change(improvement: float) -> str:
+    return "better" if improvement >= 0 else "worse"
+
+
+def _wanted(margin: float) -> str:
+    if margin == 0:
+        return "zero"
+    return f"the {'wanted gain' if margin > 0 else 'tolerated loss'} of {abs(margin):g}"

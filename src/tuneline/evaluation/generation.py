@@ -1,0 +1,145 @@
+"""Greedy answers: many prompts in batches for the evaluation, one prompt as a stream for a person."""
+
+from collections.abc import Iterator, Sequence
+from threading import Thread
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
+
+from tuneline.evaluation.progress import Progress, silent
+from tuneline.training.tokenization import IGNORED, encode_all
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    mode: str,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress = silent,
+) -> list[str]:
+    """Answer every prompt greedily; batches are padded on the left, which changes no answer.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: the prompts as written.
+        mode: how a prompt becomes tokens, as stored with the model.
+        max_new_tokens: tokens of an answer at most.
+        batch_size: prompts in a batch.
+        progress: called after each batch.
+
+    Returns:
+        The answers, without the prompt and special tokens, in the order of `prompts`.
+    """
+    encoded = _prompt_ids(model, tokenizer, prompts, mode, max_new_tokens)
+    order = sorted(range(len(prompts)), key=lambda index: (-len(encoded[index]), index))
+    config = _greedy(model, tokenizer, max_new_tokens)
+    model.eval()
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        width = len(encoded[batch[0]])
+        rows = [encoded[index] for index in batch]
+        ids = torch.tensor([[config.pad_token_id] * (width - len(row)) + row for row in rows])
+        attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        output = _generate(model, ids, attention, config)
+        for index, tokens in zip(batch, output[:, width:].tolist(), strict=True):
+            answers[index] = _text(tokenizer, tokens)
+        progress(start + len(batch), len(order))
+    return answers
+
+
+def stream(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, *, mode: str, max_new_tokens: int
+) -> Iterator[str]:
+    """Answer one prompt greedily, piece by piece as it is made.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompt: the prompt as written.
+        mode: how a prompt becomes tokens, as stored with the model.
+        max_new_tokens: tokens of the answer at most.
+
+    Yields:
+        Pieces of text that together are what `generate` returns for the prompt.
+    """
+    model.eval()
+    ids = torch.tensor(_prompt_ids(model, tokenizer, [prompt], mode, max_new_tokens))
+    config = _greedy(model, tokenizer, max_new_tokens)
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]
+    failure: list[BaseException] = []
+
+    def answer() -> None:
+        try:
+            _generate(model, ids, torch.ones_like(ids), config, streamer=streamer)
+        except BaseException as error:
+            # A thread's exception reaches nobody, and the reader would wait for ever.
+            failure.append(error)
+            streamer.end()
+
+    thread = Thread(target=answer, daemon=True)
+    thread.start()
+    yield from (piece for piece in streamer if piece)
+    thread.join()
+    if failure:
+        raise failure[0]
+
+
+def context_length(model: PreTrainedModel, otherwise: int) -> int:
+    """Tokens that the model can see at once, or `otherwise` where its configuration does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or otherwise
+
+
+@torch.inference_mode()
+def _generate(
+    model: PreTrainedModel, ids: torch.Tensor, attention: torch.Tensor, config: GenerationConfig, **more: Any
+) -> torch.Tensor:
+    output = model.generate(  # pyright: ignore[reportCallIssue]
+        input_ids=ids.to(model.device), attention_mask=attention.to(model.device), generation_config=config, **more
+    )
+    assert isinstance(output, torch.Tensor)
+    return output
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    assert isinstance(text, str)
+    return text
+
+
+def _prompt_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mode: str, max_new_tokens: int
+) -> list[list[int]]:
+    """The prompts exactly as they stand before a completion in training; the end is kept where all does not fit."""
+    records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
+    encoded = []
+    for ids, labels in encode_all(tokenizer, records, mode):
+        prompt = [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
+        room = context_length(model, len(prompt) + max_new_tokens) - max_new_tokens
+        encoded.append(prompt[-max(room, 1) :])
+    return encoded
+
+
+def _greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
+    """Plain greedy search, every value said, or the model's own settings would fill what is left out."""
+    own = model.generation_config.eos_token_id if model.generation_config else None
+    stops = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    stops = sorted({token for token in stops if isinstance(token, int)})
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=stops,
+        # Behind an attention mask any token will do; after the end the answer is cut off by special tokens.
+        pad_token_id=stops[0],
+    )

@@ -1,0 +1,146 @@
+"""The negative log-likelihood that a model gives each held-out row, token by token, summed in float64."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tuneline.evaluation.metrics import measured_bytes
+from tuneline.evaluation.progress import Progress, silent
+from tuneline.training.tokenization import IGNORED, Example, encode_all
+
+# Logits are the largest tensor of a batch: this many float32 numbers are 256 MB.
+_LOGITS_IN_A_BATCH = 2**26
+
+
+class RowScore(NamedTuple):
+    """What one row costs the model."""
+
+    nll: float
+    """Negative log-likelihood of what is learnt of the row, in nats; end-of-text counted."""
+    tokens: int
+    """Tokens that `nll` is the sum over."""
+    bytes: int
+    """UTF-8 bytes of the completion, or of the text."""
+
+
+class _Window(NamedTuple):
+    row: int
+    ids: list[int]
+    labels: list[int]
+    """The id to be predicted at each position from what stands before it; -100 where nothing is measured."""
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict[str, Any]],
+    *,
+    mode: str,
+    max_length: int,
+    batch_size: int,
+    progress: Progress = silent,
+) -> list[RowScore]:
+    """Score every record; nothing is cut off, a row over `max_length` is read in overlapping windows.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        records: `prompt` and `completion`, or `text`.
+        mode: how a record becomes tokens, as stored with the model.
+        max_length: tokens that the model sees at once.
+        batch_size: rows in a batch, fewer where the vocabulary is large.
+        progress: called after each batch.
+
+    Returns:
+        A score a record, in the order of `records`.
+    """
+    windows = [
+        window
+        for row, example in enumerate(encode_all(tokenizer, records, mode))
+        for window in _windows(row, example, max_length)
+    ]
+    # The longest first: what does not fit into memory fails at once, and a batch holds rows of nearly one length.
+    windows.sort(key=lambda window: (-len(window.ids), window.row))
+    nll = torch.zeros(len(records), dtype=torch.float64)
+    tokens = [0] * len(records)
+    logits_per_token = model.config.get_text_config().vocab_size
+    model.eval()
+    done = 0
+    for batch in _batches(windows, batch_size, logits_per_token):
+        rows = torch.tensor([window.row for window in batch for label in window.labels if label != IGNORED])
+        nll.index_add_(0, rows, _token_nll(model, batch).double().cpu())
+        for window in batch:
+            tokens[window.row] += sum(label != IGNORED for label in window.labels)
+        done += len(batch)
+        progress(done * len(records) // len(windows), len(records))
+    return [
+        RowScore(total, count, measured_bytes(record))
+        for total, count, record in zip(nll.tolist(), tokens, records, strict=True)
+    ]
+
+
+def _windows(row: int, example: Example, max_length: int) -> Iterator[_Window]:
+    """Windows of at most `max_length` tokens that together measure each label once, with as much before it as fits."""
+    ids = example.input_ids
+    # What position i predicts is the label at i + 1; the last position predicts nothing.
+    labels = [*example.labels[1:], IGNORED]
+    measured = [position for position, label in enumerate(labels) if label != IGNORED]
+    if not measured:
+        return
+    first, end = measured[0], measured[-1] + 1
+    if end - first >= max_length:
+        # What is measured does not fit into one window, so each label gets at least half a window before it.
+        ends = [*range(min(end, max(max_length, first + max_length // 2)), end, max(1, max_length // 2)), end]
+    else:
+        ends = [end]
+    done = 0
+    for stop in ends:
+        start = max(0, stop - max_length)
+        kept = [labels[position] if position >= done else IGNORED for position in range(start, stop)]
+        yield _Window(row, ids[start:stop], kept)
+        done = stop
+
+
+def _batches(windows: list[_Window], batch_size: int, logits_per_token: int) -> Iterator[list[_Window]]:
+    batch: list[_Window] = []
+    logits = 0
+    for window in windows:
+        more = logits_per_token * sum(label != IGNORED for label in window.labels)
+        if batch and (len(batch) == batch_size or logits + more > _LOGITS_IN_A_BATCH):
+            yield batch
+            batch, logits = [], 0
+        batch.append(window)
+        logits += more
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _token_nll(model: PreTrainedModel, batch: list[_Window]) -> torch.Tensor:
+    """Of every measured token of the batch, row after row."""
+    width = max(len(window.ids) for window in batch)
+    # Padding stands on the right, where a causal model does not see it: any token will do, and no mask is needed.
+    ids = torch.tensor([window.ids + [0] * (width - len(window.ids)) for window in batch], device=model.device)
+    labels = torch.tensor([window.labels + [IGNORED] * (width - len(window.ids)) for window in batch])
+    labels = labels.to(model.device)
+    kept = labels != IGNORED
+    return functional.cross_entropy(_logits_where(kept, model, ids).float(), labels[kept], reduction="none")
+
+
+def _logits_where(kept: torch.Tensor, model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """Logits of the positions of `kept` only: [positions, vocabulary].
+
+    The hidden states are gathered at the door of the output head, so that each family's own scaling and soft-capping
+    behind it stay as they are.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Module):
+        return model(input_ids=ids, use_cache=False).logits[kept]
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][kept].unsqueeze(0), *inputs[1:]))
+    try:
+        return model(input_ids=ids, use_cache=False).logits[0]
+    finally:
+        hook.remove()
