@@ -72,9 +72,21 @@ class Params(Section):
             }[self.base.source]
             raise PydanticCustomError(
                 "source_and_input",
-                "base.input: {value!r} does not fit base.source {source}: set it to {wanted}",
-                {"value": self.base.input, "source": self.base.source, "wanted": wanted},
+                "'{value}' does not fit base.source {source}: set it to {wanted}",
+                {"at": ("base", "input"), "value": self.base.input, "source": self.base.source, "wanted": wanted},
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_can_be_measured(self) -> "Params":
+        for index, rule in enumerate(self.gate.rules):
+            if self.task == "language-modeling" and rule.metric == "chrf":
+                raise PydanticCustomError(
+                    "metric_and_task",
+                    "'chrf' compares answers with references, which task language-modeling has not: "
+                    "remove the rule, or use bits_per_byte",
+                    {"at": ("gate", "rules", index, "metric")},
+                )
         return self
 
 
@@ -119,7 +131,8 @@ def _plain(node: Any) -> Any:
 
 
 def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
-    location = problem["loc"]
+    # A check of several sections together has no place of its own, and says which of their keys is meant.
+    location = problem["loc"] or problem.get("ctx", {}).get("at", ())
     place = f"{path}:{_line(document, location)}"
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
