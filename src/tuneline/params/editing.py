@@ -23,6 +23,7 @@ def set_values(path: Path, values: Mapping[str, Any]) -> None:
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 200
+    yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(
         type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
     )

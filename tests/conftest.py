@@ -1,0 +1,28 @@
+"""Every test runs with the tools' telemetry off and away from what a developer's shell has set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before any tool is imported: several read their switches at import.
+for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TUNELINE_ROOT"):
+    os.environ.pop(_name, None)
+os.environ |= {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "true",
+    "HF_HUB_OFFLINE": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@pytest.fixture
+def params_text() -> str:
+    """The text of the project's own params.yaml."""
+    return (ROOT / "params.yaml").read_text("utf-8")

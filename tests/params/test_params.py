@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+
+from tuneline import params
+from tuneline.errors import ParamsError
+from tuneline.params import editing
+
+
+@pytest.fixture
+def file(tmp_path: Path, params_text: str) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(params_text, "utf-8")
+    return path
+
+
+def problems(file: Path) -> list[str]:
+    with pytest.raises(ParamsError) as caught:
+        params.load(file)
+    return [problem.replace(str(file), "params.yaml") for problem in caught.value.problems]
+
+
+def line_of(file: Path, start: str) -> int:
+    return next(n for n, line in enumerate(file.read_text("utf-8").splitlines(), 1) if line.strip().startswith(start))
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text("utf-8")
+    assert text.count(old) == 1, old
+    file.write_text(text.replace(old, new), "utf-8")
+
+
+def test_the_project_s_own_file_is_valid(file: Path) -> None:
+    assert params.load(file).task == "sft"
+
+
+def test_a_number_in_scientific_notation_is_a_number(file: Path) -> None:
+    editing.set_values(file, {"finetune.learning_rate": 0.5})
+    change(file, "learning_rate: 0.5", "learning_rate: 3e-4")
+    assert params.load(file).finetune.learning_rate == 0.0003
+
+
+def test_an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant(file: Path) -> None:
+    change(file, "  max_grad_norm:", "  max_grad_nrom:")
+    line = line_of(file, "max_grad_nrom")
+    assert f"params.yaml:{line}: finetune.max_grad_nrom: unknown key; did you mean max_grad_norm?" in problems(file)
+
+
+def test_all_problems_are_told_at_once(file: Path) -> None:
+    editing.set_values(
+        file, {"task": "chess", "compute.threads": 0, "finetune.save_total_limit": 1, "paths.clean": "/etc"}
+    )
+    found = problems(file)
+    assert len(found) == 4
+    assert [problem.split(": ")[1] for problem in found] == [
+        "task",
+        "paths.clean",
+        "compute.threads",
+        "finetune.save_total_limit",
+    ]
+    assert "must be a path inside the project" in found[1]
+
+
+def test_a_missing_key_is_named(file: Path) -> None:
+    change(file, "  threads: 2", "  # threads: 2")
+    change(file, "compute:", "compute: {}")
+    assert any(problem.endswith("compute.threads: missing; add it") for problem in problems(file))
+
+
+def test_a_string_is_no_number(file: Path) -> None:
+    editing.set_values(file, {"finetune.learning_rate": "fast"})
+    line = line_of(file, "learning_rate: fast")
+    assert problems(file) == [f"params.yaml:{line}: finetune.learning_rate: 'fast': input should be a valid number"]
+
+
+def test_a_rule_s_problem_names_the_rule_s_line(file: Path) -> None:
+    change(file, "{metric: chrf, direction: higher, versus: base", "{metric: chrf, direction: up, versus: base")
+    line = line_of(file, "- {metric: chrf")
+    assert problems(file) == [f"params.yaml:{line}: gate.rules.1.direction: 'up': input should be 'lower' or 'higher'"]
+
+
+@pytest.mark.parametrize(
+    ("source", "input", "wanted"),
+    [
+        ("builtin", "models/mine", "set it to paths.pretraining (data/pretraining)"),
+        ("path", "data/pretraining", "set it to the folder of a model"),
+        ("hub", "data/pretraining", "set it to a YAML file with the model's id and full revision"),
+    ],
+)
+def test_a_base_s_source_and_input_must_fit(file: Path, source: str, input: str, wanted: str) -> None:
+    editing.set_values(file, {"base.source": source, "base.input": input})
+    assert problems(file)[0].endswith(f"does not fit base.source {source}: {wanted}")
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
+    found = problems(tmp_path / "params.yaml")
+    assert "no such file; run this in the project's root" in found[0]
+
+
+@pytest.mark.parametrize("text", ["task: [", "- a\n- b\n", ""])
+def test_what_is_no_mapping_is_refused_in_one_line(file: Path, text: str) -> None:
+    file.write_text(text, "utf-8")
+    assert len(problems(file)) == 1
+
+
+def test_editing_keeps_comments_and_every_other_line(file: Path) -> None:
+    before = file.read_text("utf-8").splitlines()
+    editing.set_values(file, {"data.raw": "data/raw/mine", "data.split.group_by": None})
+    after = file.read_text("utf-8").splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert [new.split("#")[0].rstrip() for _, new in changed] == ["  raw: data/raw/mine", "    group_by: null"]
+    assert all("#" in new for _, new in changed)
+
+
+def test_editing_refuses_a_key_that_is_not_there(file: Path) -> None:
+    with pytest.raises(KeyError):
+        editing.set_values(file, {"data.rwa": "x"})

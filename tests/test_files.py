@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tuneline import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), files.atomic_file(path) as beside:
+        beside.write_text("half")
+        raise RuntimeError
+    assert files.read_json(path) == {"a": 1}
+    assert [left.name for left in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with files.atomic_folder(folder) as beside:
+        (beside / "old").write_text("1")
+        assert not folder.exists()
+    with pytest.raises(RuntimeError), files.atomic_folder(folder) as beside:
+        (beside / "new").write_text("2")
+        raise RuntimeError
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    with files.atomic_folder(folder) as beside:
+        (beside / "new").write_text("2")
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert [left.name for left in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_tree_s_digest_is_of_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_text("1")
+    (tmp_path / "a" / "y").write_text("2")
+    assert list(files.sha256_tree(tmp_path / "a")) == ["b/x", "y"]
+    before = files.sha256_path(tmp_path / "a")
+    (tmp_path / "a" / "y").rename(tmp_path / "a" / "z")
+    assert files.sha256_path(tmp_path / "a") != before
+
+
+def test_the_sha256_of_a_file_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert files.sha256_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert files.digest({"a": 1, "b": [2, "三"]}) == files.digest({"b": [2, "三"], "a": 1})
+
+
+def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "诗"] * 1000})
+    for name in ("one", "two"):
+        files.write_parquet(tmp_path / name, table)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert files.read_parquet(tmp_path / "one").equals(table)

@@ -1,0 +1,86 @@
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tuneline import processes
+from tuneline.errors import BusyError
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments], stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_until(condition, seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's guarantee is Linux's")
+def test_a_child_dies_with_a_killed_parent() -> None:
+    parent = python(
+        """
+        import subprocess, sys
+        code = "import time; from tuneline import processes; processes.die_with_parent(); print(flush=True); time.sleep(60)"
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()
+        print(child.pid, flush=True)
+        child.wait()
+        """
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    assert not is_gone(child)
+    parent.kill()
+    assert wait_until(lambda: is_gone(child))
+
+
+def test_a_lock_names_its_holder_and_is_freed_by_a_kill(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    holder = python(
+        """
+        import sys, time
+        from pathlib import Path
+        from tuneline import processes
+        with processes.exclusive(Path(sys.argv[1]), "the thing"):
+            print("held", flush=True)
+            time.sleep(60)
+        """,
+        str(lock),
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(BusyError, match=rf"pid {holder.pid}\) holds the thing"), processes.exclusive(lock, "the thing"):
+        pass
+    holder.kill()
+    holder.wait()
+    with processes.exclusive(lock, "the thing"):
+        assert lock.read_text() == str(os.getpid())
+
+
+def test_an_interrupt_takes_the_whole_group_down() -> None:
+    started: list[int] = []
+    code = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); child.wait()"
+    with pytest.raises(KeyboardInterrupt), processes.process_group([sys.executable, "-c", code]) as process:
+        assert process.stdout is not None
+        started += [process.pid, int(process.stdout.readline())]
+        raise KeyboardInterrupt
+    assert all(wait_until(lambda pid=pid: is_gone(pid)) for pid in started)

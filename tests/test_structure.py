@@ -1,0 +1,172 @@
+"""The house stays as it is drawn: who imports whom, one file for each outside tool, stages that name their code."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "tuneline"
+
+# Each may import from those above it, and from its own room.
+ROOMS = [
+    {"errors", "__init__"},
+    {"files", "environment", "processes"},
+    {"params"},
+    {"data"},
+    {"training"},
+    {"evaluation"},
+    {"registry"},
+    {"pipeline"},
+    {"decisions", "rawsets", "services"},
+    {"stages"},
+    {"cli"},
+    {"__main__"},
+]
+
+# Tool -> the only file (or folder) that may import it.
+OUTSIDE_TOOLS = {
+    "great_expectations": "src/tuneline/data/expectations.py",
+    "mlflow": "src/tuneline/registry/tracking.py",
+    "dvc": "src/tuneline/pipeline.py",
+    "prefect": "flows",
+    "jinja2": "src/tuneline/evaluation/report.py",
+    "click": "src/tuneline/cli.py",
+    "peft": "src/tuneline/training/models.py",
+    "trl": "src/tuneline/training/trainers.py",
+    "dask": "src/tuneline/data/scheduler.py",
+}
+
+# What observes cannot change a result, so a stage is not stale when it changes: errors and their words, the checks of
+# params (their values are tracked one by one), how a process starts and ends, progress, tracking.
+OBSERVERS = ("__init__.py", "errors.py", "environment.py", "processes.py", "params/", "stages/__init__.py", "registry/")
+OBSERVING_MODULES = ("progress.py",)
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@cache
+def imports(file: Path) -> tuple[str, ...]:
+    """Every module that `file` imports, inside functions too; `from a import b` gives a and a.b."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: relative import"
+            assert node.module
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def own_files(file: Path) -> Iterator[Path]:
+    """The package's own files that `file` imports, with the packages on the way to them."""
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] != "tuneline":
+            continue
+        for depth in range(1, len(parts) + 1):
+            place = PACKAGE.joinpath(*parts[1:depth])
+            for candidate in (place / "__init__.py", place.with_suffix(".py")):
+                if candidate.is_file():
+                    yield candidate
+
+
+def closure(stage: str) -> list[str]:
+    """The source files that can change the result of a stage, as dvc.yaml must list them."""
+    start = PACKAGE / "stages" / f"{stage}.py"
+    seen: set[Path] = set()
+    waiting = [start]
+    while waiting:
+        file = waiting.pop()
+        relative = file.relative_to(PACKAGE).as_posix()
+        if file in seen or relative.startswith(OBSERVERS) or file.name in OBSERVING_MODULES:
+            continue
+        seen.add(file)
+        waiting += own_files(file)
+    return sorted(file.relative_to(ROOT).as_posix() for file in seen if holds_code(file))
+
+
+def holds_code(file: Path) -> bool:
+    """Whether there is more in it than a docstring."""
+    return any(not isinstance(node, ast.Expr) for node in ast.parse(file.read_text("utf-8")).body)
+
+
+def stages() -> dict[str, dict]:
+    return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+
+
+@pytest.mark.parametrize("stage", sorted(path.stem for path in (PACKAGE / "stages").glob("[!_]*.py")))
+def test_a_stage_depends_on_the_code_that_can_change_its_result(stage: str) -> None:
+    listed = [dep for dep in stages()[stage]["deps"] if dep.startswith("src/")]
+    assert listed == closure(stage), "deps of the stage in dvc.yaml:\n" + "".join(
+        f"      - {file}\n" for file in closure(stage)
+    )
+
+
+def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:
+    assert {name: stage["cmd"] for name, stage in stages().items()} == {
+        name: f"exec python -m tuneline.stages.{name}" for name in stages()
+    }
+
+
+@pytest.mark.parametrize("stage", sorted(path.stem for path in (PACKAGE / "stages").glob("[!_]*.py")))
+def test_a_stage_reads_calls_and_writes_and_no_more(stage: str) -> None:
+    lines = (PACKAGE / "stages" / f"{stage}.py").read_text("utf-8").splitlines()
+    assert len(lines) <= 90
+
+
+def room(file: Path) -> int:
+    name = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for number, names in enumerate(ROOMS):
+        if name in names:
+            return number
+    raise AssertionError(f"{file}: in no room; draw it into ROOMS")
+
+
+def test_a_room_imports_only_from_rooms_above_it() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {imported.relative_to(ROOT)}"
+        for file in modules()
+        for imported in own_files(file)
+        if room(imported) > room(file)
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    def visit(file: Path, path: tuple[Path, ...]) -> None:
+        if file in path:
+            circle = [step.relative_to(PACKAGE).as_posix() for step in (*path[path.index(file) :], file)]
+            raise AssertionError(" -> ".join(circle))
+        if file not in done:
+            for imported in own_files(file):
+                # A package's __init__ is on the way to every module of it, which is no circle.
+                if imported.name != "__init__.py" and imported != file:
+                    visit(imported, (*path, file))
+            done.add(file)
+
+    done: set[Path] = set()
+    for module in modules():
+        visit(module, ())
+    assert done
+
+
+@pytest.mark.parametrize("tool", sorted(OUTSIDE_TOOLS))
+def test_an_outside_tool_has_one_file(tool: str) -> None:
+    allowed = ROOT / OUTSIDE_TOOLS[tool]
+    users = [
+        file.relative_to(ROOT).as_posix()
+        for file in [*modules(), *(ROOT / "flows").rglob("*.py")]
+        if any(name.split(".")[0] == tool for name in imports(file)) and file != allowed and allowed not in file.parents
+    ]
+    assert users == []
+
+
+def test_no_python_file_shadows_mlflow() -> None:
+    assert [path.name for path in (ROOT / "mlflow").rglob("*.py")] == []
