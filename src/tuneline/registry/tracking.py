@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import mlflow.artifacts
 import requests
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -21,6 +22,7 @@ from mlflow.entities import LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline import processes
 from tuneline.errors import RegistryError, TrackingError
@@ -267,7 +269,7 @@ def _checked(address: str, remedy: str) -> Tracker:
     try:
         client = mlflow.MlflowClient(address)
         client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(error).splitlines()[0]
         raise TrackingError(f"MLflow at {address} cannot be used: {reason}: {remedy}") from None
     return Tracker(client, address)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tuneline import files, params
 from tuneline.errors import RegistryError
@@ -79,7 +78,7 @@ def register(
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
         clusters = files.read_parquet(Path(p.paths.clean) / "train.parquet", ["cluster"])["cluster"]
-        files.write_parquet(folder / _TRAIN_CLUSTERS, pa.table({"cluster": pc.unique(clusters)}))
+        files.write_parquet(folder / _TRAIN_CLUSTERS, pa.table({"cluster": clusters.unique()}))
         tags |= {_FILES: files.sha256_path(folder), "tuneline.verdict": gate["verdict"], "tuneline.run_id": run_id}
         description = _description(gate, evaluation)
         version = tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
