@@ -1,5 +1,6 @@
 """How much of a held-out row a training row gives away, by the 8-grams of tokens that they share."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,7 +55,7 @@ def overlap(rows: Sequence[str], held_out: Sequence[str]) -> Overlap:
     last_of_row = np.flatnonzero(np.append(np.diff(r_owners) != 0, True))
     portion = ends[last_of_row] // _PAIRS_AT_ONCE
     cuts = [0, *(last_of_row[np.flatnonzero(np.diff(portion))] + 1).tolist(), len(count)]
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in itertools.pairwise(cuts):
         n = count[start:stop]
         if not len(n):
             continue

@@ -168,7 +168,7 @@ def _drop_overlapping(pairs: _Set, texts: _Set, max_overlap: float) -> dict[str,
             held_out.append((" ".join(row.fields), place))
             # The answer counts by itself: a text may hold it without its question.
             held_out += [(row.fields[-1], place)] if len(row.fields) > 1 else []
-    wholes = {key: place for key, place in reversed(held_out)}
+    wholes = dict(reversed(held_out))
     candidates = [(one, row) for one in (pairs, texts) for row in one.of("train")]
     keys = [" ".join(row.fields) for _, row in candidates]
     found = contamination.overlap(keys, [key for key, _ in held_out])
@@ -204,7 +204,7 @@ def _check_splits(rows: dict[SplitName, list[_Row]], one: _Set, data: Data) -> N
     groups = len({row.cluster for split in SPLITS for row in rows[split]})
     by = f"the column {data.split.group_by!r}" if data.split.group_by else "their prompt"
     raise DataError(
-        f"{one.records.path}: no rows for {' and '.join(empty)}: {sum(map(len, rows.values()))} rows in {groups} groups "
+        f"{one.records.path}: no rows for {' and '.join(empty)}: {len(one.rows)} rows in {groups} groups "
         f"by {by} (data.split: test {data.split.test:g}, validation {data.split.validation:g}); bring more groups, "
         "raise the shares, or group by another column"
     )

@@ -164,7 +164,7 @@ def _mapping(
         wanted = [kind for kind, fields in FIELDS.items() if set(columns) == set(fields)]
         if not wanted:
             raise DataError(
-                f"data.columns: {', '.join(columns)} are not the fields of a record; give prompt and completion, or text"
+                f"data.columns: {', '.join(columns)} are no fields of a record; give prompt and completion, or text"
             )
         if missing := [column for column in columns.values() if column not in present]:
             close = difflib.get_close_matches(missing[0], present, n=1)

@@ -18,7 +18,20 @@ from tuneline.errors import SetupError
 
 # Neither tests, nor programs that are no library, nor copies of other projects, whose docstrings come twice.
 _SKIPPED_FOLDERS = frozenset(
-    "test tests testing _vendor _vendored vendor externals site-packages idlelib lib2to3 turtledemo __pycache__".split()
+    [
+        "test",
+        "tests",
+        "testing",
+        "_vendor",
+        "_vendored",
+        "vendor",
+        "externals",
+        "site-packages",
+        "idlelib",
+        "lib2to3",
+        "turtledemo",
+        "__pycache__",
+    ]
 )
 _TEXT_CHARACTERS = (40, 6000)
 _PROMPT_CHARACTERS = 600

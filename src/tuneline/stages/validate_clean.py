@@ -1,0 +1,27 @@
+"""Judge the clean splits and the pretraining text by Great Expectations, before anything is trained on them.
+
+python -m tuneline.stages.validate_clean
+"""
+
+from pathlib import Path
+
+from tuneline import files, params, stages
+from tuneline.data import validation
+from tuneline.data.splitting import SPLITS
+
+
+def main(p: params.Params) -> None:
+    """Judge both, and write what was accepted."""
+    report = validation.Report()
+    yaml = Path(p.paths.expectations) / "clean.yaml"
+    clean, pretraining = Path(p.paths.clean), Path(p.paths.pretraining)
+    record_type = files.read_json(clean / "dataset.json")["record_type"]
+    report.judge(p.paths.clean, validation.clean_frames(clean, SPLITS), record_type, yaml, is_clean=True)
+    frames = validation.clean_frames(pretraining, ("train", "validation"))
+    report.judge(p.paths.pretraining, frames, "text", yaml, is_clean=True)
+    accepted = {path.as_posix(): files.sha256_path(path) for path in (clean, pretraining)}
+    report.finish(Path(p.paths.reports), "clean", accepted)
+
+
+if __name__ == "__main__":
+    stages.run(main)
