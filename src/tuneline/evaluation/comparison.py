@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tuneline.evaluation import generation, intervals, likelihood
-from tuneline.evaluation.gate import Measures
-from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.evaluation.metrics import chrf, likelihood_metrics
 from tuneline.evaluation.progress import printed
 from tuneline.params import Evaluate, Task

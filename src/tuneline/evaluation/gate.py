@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval
+from tuneline.evaluation.intervals import FEWEST_GROUPS, Measures
 from tuneline.params import Rule
 
 RuleVerdict = Literal["passed", "failed", "undecided", "not applicable"]
-Measures = Mapping[str, Interval | str]
-"""Of every metric the candidate's difference, or the reason why it could not be measured."""
 
 NAMES = {"token_loss": "Token loss", "bits_per_byte": "Bits per byte", "chrf": "chrF"}
 
@@ -76,28 +74,36 @@ def _decide(rule: Rule, measures: Measures | None) -> Decision:
     improvement = sign * measured.difference
     if measured.low is None or measured.high is None:
         reason = (
-            f"differs from the {rule.versus} by {measured.difference:+.3g}, but {measured.groups} independent groups "
-            f"of test rows are too few for an interval: {FEWEST_GROUPS} are needed."
+            f"cannot be decided: {measured.groups} independent groups "
+            f"of test rows are too few for an interval, {FEWEST_GROUPS} are needed."
         )
         return decision("undecided", reason, improvement, None, None)
     low, high = sorted((sign * measured.low, sign * measured.high))
+    digits = 2 if rule.metric == "chrf" else 4
     what = (
-        f"is {_change(improvement)} than the {rule.versus}'s, by {abs(improvement):.3g} "
-        f"(95 % interval of the improvement: {low:+.3g} to {high:+.3g})"
+        f"is {_compared(improvement, rule.versus, digits)} "
+        f"(95 % interval of the improvement {_signed(low, digits)} to {_signed(high, digits)})"
     )
     if low > rule.margin:
-        return decision("passed", f"{what}; the interval lies above {_wanted(rule.margin)}.", improvement, low, high)
+        return decision("passed", f"{what}: all of it above {_wanted(rule.margin)}.", improvement, low, high)
     if high <= rule.margin:
-        return decision("failed", f"{what}; the interval lies below {_wanted(rule.margin)}.", improvement, low, high)
-    reason = f"{what}; the interval holds {_wanted(rule.margin)}, so more test rows are needed to decide."
+        return decision("failed", f"{what}: none of it above {_wanted(rule.margin)}.", improvement, low, high)
+    reason = f"{what}: on both sides of {_wanted(rule.margin)}, so more test rows are needed to decide."
     return decision("undecided", reason, improvement, low, high)
 
 
-def _change(improvement: float) -> str:
-    return "better" if improvement >= 0 else "worse"
+def _compared(improvement: float, versus: str, digits: int) -> str:
+    size = f"{abs(improvement):.{digits}f}"
+    if float(size) == 0:
+        return f"the same as the {versus}'s"
+    return f"{'better' if improvement > 0 else 'worse'} than the {versus}'s by {size}"
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _wanted(margin: float) -> str:
     if margin == 0:
         return "zero"
-    return f"the {'wanted gain' if margin > 0 else 'tolerated loss'} of {abs(margin):g}"
+    return f"the wanted gain of {margin:g}" if margin > 0 else f"−{-margin:g}, the loss that is tolerated"

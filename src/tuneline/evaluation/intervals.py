@@ -1,6 +1,6 @@
 """How sure a difference is: the paired bootstrap, for sums over sums and so for means too."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,10 @@ class Interval:
     high: float | None
     groups: int
     """Independent groups that were drawn from."""
+
+
+Measures = Mapping[str, Interval | str]
+"""Of every metric how the candidate differs, or the reason why that could not be measured."""
 
 
 def paired_bootstrap(

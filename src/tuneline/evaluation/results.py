@@ -8,8 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline.evaluation.comparison import Rows, Scores, summarise
-from tuneline.evaluation.gate import Measures
-from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.intervals import Interval, Measures
 
 # A difference in the seventh digit means nothing, and would only make two machines disagree.
 _DIGITS = 6

@@ -1,0 +1,142 @@
+"""The report's pictures as plain coordinates in percent; the template draws them, and labels them in HTML.
+
+Text inside a stretched SVG would shrink on a phone, so a picture is only its lines.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+# Room at both ends of an axis, as a share of its length.
+_AIR = 0.06
+# Weight of what came before, in the smoothed curve.
+_SMOOTHING = 0.8
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An improvement to be drawn: above zero is better, whatever the metric."""
+
+    metric: str
+    versus: str
+    value: float
+    low: float
+    high: float
+    margin: float | None
+    """What a rule asks the interval to clear; None where no rule asks."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One difference on an axis whose zero stands at the same place in every strip."""
+
+    difference: Difference
+    low: float
+    value: float
+    high: float
+    zero: float
+    margin: float | None
+    state: Literal["better", "worse", "unsure"]
+
+
+def strips(differences: Sequence[Difference]) -> list[Strip]:
+    """Differences of several units, one above the other, each scaled by its own largest bound."""
+    if not differences:
+        return []
+    scales = [max(abs(item.low), abs(item.high), abs(item.margin or 0.0)) or 1.0 for item in differences]
+    ends = [
+        end / scale
+        for item, scale in zip(differences, scales, strict=True)
+        for end in (item.low, item.high, item.margin or 0.0)
+    ]
+    first, last = min(0.0, *ends), max(0.0, *ends)
+    if first == last:
+        first, last = -1.0, 1.0
+
+    def place(value: float) -> float:
+        return _percent(value, first, last)
+
+    return [
+        Strip(
+            difference=item,
+            low=place(item.low / scale),
+            value=place(item.value / scale),
+            high=place(item.high / scale),
+            zero=place(0.0),
+            margin=place(item.margin / scale) if item.margin else None,
+            state="better" if item.low > 0 else "worse" if item.high < 0 else "unsure",
+        )
+        for item, scale in zip(differences, scales, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A label at a place along an axis."""
+
+    place: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss over steps."""
+
+    raw: str
+    """Points of the measured line, as SVG writes them."""
+    smooth: str
+    held_out: tuple[tuple[float, float], ...]
+    """Places of the losses on the validation split."""
+    x: tuple[Tick, ...]
+    y: tuple[Tick, ...]
+    last: float
+    last_held_out: float | None
+
+
+def curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]] = ()) -> Curve | None:
+    """The loss curve of `(step, loss)` points, or None where there are too few to be a line."""
+    if len(points) < 2:
+        return None
+    steps = [step for step, _ in points]
+    losses = [loss for _, loss in (*points, *held_out)]
+    across = (min(steps), max(max(steps), *(step for step, _ in held_out)) if held_out else max(steps))
+    up = (min(losses), max(losses))
+    if up[0] == up[1]:
+        up = (up[0] - 0.5, up[1] + 0.5)
+
+    def at(step: float, loss: float) -> tuple[float, float]:
+        return round(100 * (step - across[0]) / (across[1] - across[0]), 2), round(100 - _percent(loss, *up), 2)
+
+    smoothed, level = [], points[0][1]
+    for step, loss in points:
+        level = _SMOOTHING * level + (1 - _SMOOTHING) * loss
+        smoothed.append((step, level))
+    return Curve(
+        raw=_polyline([at(*point) for point in points]),
+        smooth=_polyline([at(*point) for point in smoothed]),
+        held_out=tuple(at(*point) for point in held_out),
+        x=tuple(Tick(at(step, up[0])[0], f"{step:,.0f}") for step in ticks(*across)),
+        y=tuple(Tick(at(across[0], loss)[1], f"{loss:g}") for loss in ticks(*up)),
+        last=points[-1][1],
+        last_held_out=held_out[-1][1] if held_out else None,
+    )
+
+
+def ticks(first: float, last: float, wanted: int = 4) -> list[float]:
+    """Round numbers from `first` to `last`, about `wanted` of them."""
+    rough = (last - first) / wanted
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
+    begin = math.ceil(first / step - 1e-9)
+    end = math.floor(last / step + 1e-9)
+    return [round(index * step, 10) for index in range(begin, end + 1)]
+
+
+def _percent(value: float, first: float, last: float) -> float:
+    share = (value - first) / (last - first)
+    return round(100 * (_AIR + (1 - 2 * _AIR) * share), 2)
+
+
+def _polyline(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
