@@ -19,8 +19,12 @@ class Builtin(Section):
     intermediate_size: Positive
     num_hidden_layers: Positive
     num_attention_heads: Positive
+    tie_word_embeddings: bool
+    """Whether one matrix turns tokens into vectors and back."""
     max_length: Annotated[int, Field(ge=8)]
-    """Tokens in a packed row."""
+    """Tokens that the model can see at once, and of a packed row."""
+    overlong: Literal["split", "truncate"]
+    """A text over `max_length` is continued in further rows, or only its beginning is learnt."""
     per_device_train_batch_size: Positive
     max_steps: Positive
     optim: Literal["muon", "adamw_torch"]

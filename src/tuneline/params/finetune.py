@@ -29,8 +29,8 @@ class Finetune(Section):
     """Whole documents side by side in one row, none seeing another."""
     max_length: Annotated[int, Field(ge=8)]
     """Tokens in a row."""
-    overlong: Literal["error", "drop", "truncate"]
-    """What happens to a document over `max_length`; truncate keeps the completion."""
+    overlong: Literal["error", "drop", "truncate", "split"]
+    """What happens to a document over `max_length`; truncate keeps the completion, split (of texts) loses nothing."""
     max_dropped_fraction: Fraction
     """Of the training rows; above it `finetune` stops."""
     eval_steps: Positive

@@ -1,0 +1,55 @@
+"""Make the model that is fine-tuned: pretrain it here, copy it from a folder, or fetch it from the hub.
+
+    python -m tuneline.stages.base
+
+Reads base.input; writes paths.base, and base.json (metrics) and base.csv (the curve) into paths.reports. Checkpoints of
+a pretraining lie in work/<fingerprint>/: after a kill the same command ends in the same bytes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tuneline import files, params, processes, stages
+from tuneline.training import bases, checkpoints, fingerprint, models, pretraining, trainers
+from tuneline.training.history import History
+
+
+def main(p: params.Params) -> None:
+    """Run the stage."""
+    with processes.exclusive(checkpoints.LOCK, "this project's training"):
+        models.use_threads(p.compute.threads)
+        folder = Path(p.paths.base)
+        if p.base.source == "builtin":
+            measures, history = _pretrain(p, folder)
+        else:
+            source = Path(p.base.input)
+            bases.copy(bases.fetch(source, checkpoints.WORK / "hub") if p.base.source == "hub" else source, folder)
+            measures, history = {}, History()
+        model, _ = models.load(folder)
+        reports = Path(p.paths.reports)
+        files.write_text(reports / "base.csv", history.csv())
+        files.write_json(
+            reports / "base.json",
+            {"source": p.base.source, "parameters": models.count_parameters(model), **measures},
+        )
+
+
+def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
+    train, heldout = (pretraining.texts_of(Path(p.base.input) / f"{name}.parquet") for name in ("train", "validation"))
+    identity = fingerprint.of(
+        builtin=p.base.builtin.model_dump(), threads=p.compute.threads, data=files.sha256_path(Path(p.base.input))
+    )
+    made = pretraining.pretrain(train, p.base.builtin, folder=checkpoints.WORK / identity)
+    models.save(made.model, made.tokenizer, folder)
+    measures = {
+        "heldout": pretraining.heldout(made, heldout, p.base.builtin.max_length),
+        "fingerprint": identity,
+        **made.training.counts(),
+        "data": made.account.as_dict(),
+    }
+    trainers.finished(checkpoints.WORK / identity)
+    return measures, made.training.history
+
+
+if __name__ == "__main__":
+    stages.run(main)

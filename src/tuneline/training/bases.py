@@ -1,0 +1,109 @@
+"""Bases from elsewhere: a folder on this machine, or a revision on the Hugging Face hub; copied file by file."""
+
+import re
+import shutil
+from pathlib import Path
+
+import httpx
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tuneline import files
+from tuneline.errors import ModelError
+from tuneline.training import models
+
+_COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
+"""What a model folder may bring: no code and no pickle."""
+_REVISION = re.compile(r"[0-9a-f]{40}")
+_SECONDS_TO_CONNECT = 10
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Copy a model folder after it was loaded once.
+
+    Args:
+        source: what save_pretrained wrote.
+        folder: the folder to be made or replaced.
+
+    Raises:
+        ModelError: it is no causal language model with a tokenizer; all problems at once.
+    """
+    models.load(source)
+    stored_mode = models.mode(source)
+    with files.atomic_folder(folder) as beside:
+        for path in sorted({path for pattern in _COPIED for path in source.glob(pattern) if path.is_file()}):
+            shutil.copyfile(path, beside / path.name)
+        files.write_json(beside / models.MODE_FILE, {"mode": stored_mode})
+
+
+def fetch(reference: Path, cache: Path) -> Path:
+    """Fetch the revision that a YAML file names; one that is in the cache needs no network.
+
+    Args:
+        reference: a YAML file of `id` and `revision`.
+        cache: where downloads are kept.
+
+    Returns:
+        The folder of the snapshot.
+
+    Raises:
+        ModelError: the file is wrong, the hub does not answer or does not have it.
+    """
+    name, revision = read_reference(reference)
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                cache_dir=cache,
+                allow_patterns=list(_COPIED),
+                etag_timeout=_SECONDS_TO_CONNECT,
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        raise ModelError(_why_not_fetched(name, revision, reference, error)) from None
+
+
+def read_reference(reference: Path) -> tuple[str, str]:
+    """The id and the full revision that a YAML file names.
+
+    Raises:
+        ModelError: one of them is missing or is a branch's name; all problems at once.
+    """
+    try:
+        value = YAML(typ="safe").load(reference.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{reference}: no such file; write `id: OWNER/NAME` and `revision: COMMIT` into it") from None
+    except (YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ModelError(f"{reference}: is no YAML: {' '.join(str(error).split())}") from None
+    value = value if isinstance(value, dict) else {}
+    name, revision = value.get("id"), value.get("revision")
+    problems = [
+        f"{reference}: {key}: unknown key; known: id, revision" for key in value if key not in ("id", "revision")
+    ]
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        problems.append(f"{reference}: id: {name!r} is no id of the hub; write it as OWNER/NAME")
+    if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
+        found = f"{revision!r} can point to another model tomorrow" if revision else "missing"
+        problems.append(
+            f"{reference}: revision: {found}; write the commit's 40 hex digits, as "
+            f"`git ls-remote https://huggingface.co/{name or 'OWNER/NAME'} {revision or 'HEAD'}` prints them"
+        )
+    if problems:
+        raise ModelError(*problems)
+    return str(name), str(revision)
+
+
+def _why_not_fetched(name: str, revision: str, reference: Path, error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403, 404):
+        return (
+            f"{reference}: the hub does not give {name} at {revision} (status {status}); check id and revision, "
+            "and for a gated model set HF_TOKEN"
+        )
+    return (
+        f"{reference}: {name} at {revision[:12]} is not in the cache and the hub does not answer; connect, or fetch it "
+        "elsewhere and set base.source: path"
+    )

@@ -1,0 +1,77 @@
+"""Checkpoints that count only when they are whole: a manifest, written last, names the sha256 of every file.
+
+    work/<fingerprint>/checkpoint-300/manifest.json
+
+A checkpoint is written beside its place, synced to disk and renamed, so that a kill or a power cut at any instant
+leaves either all of it or something that is seen to be broken.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tuneline import files
+
+WORK = Path("work")
+"""What may be deleted at any time, relative to the project's root."""
+LOCK = WORK / "training.lock"
+"""Held by the one trainer of a project."""
+MANIFEST = "manifest.json"
+_PREFIX = "checkpoint-"
+
+
+@contextmanager
+def writing(folder: Path, step: int, keep: int) -> Iterator[Path]:
+    """A folder to write the checkpoint of `step` into; on success it counts, and the oldest ones go.
+
+    Args:
+        folder: of all checkpoints of one training.
+        step: optimizer steps taken.
+        keep: checkpoints that stay.
+
+    Yields:
+        An empty folder.
+    """
+    with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside:
+        yield beside
+        files.write_json(beside / MANIFEST, {"step": step, "files": files.sha256_tree(beside)})
+    for old in _checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def newest_good(folder: Path) -> Path | None:
+    """The newest whole checkpoint; everything else in `folder` is deleted.
+
+    Args:
+        folder: of all checkpoints of one training; it may not exist.
+
+    Returns:
+        The checkpoint's folder, or None where training starts from the beginning.
+    """
+    good = next((path for path in reversed(_checkpoints(folder)) if is_whole(path)), None)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path != good:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return good
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file is as the manifest says, and none is missing or added."""
+    try:
+        manifest = files.read_json(checkpoint / MANIFEST)
+        expected = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    found = files.sha256_tree(checkpoint)
+    found.pop(MANIFEST)
+    return found == expected
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    if not folder.is_dir():
+        return []
+    named = [path for path in folder.iterdir() if path.is_dir() and path.name.startswith(_PREFIX)]
+    numbered = [path for path in named if path.name.removeprefix(_PREFIX).isdigit()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))

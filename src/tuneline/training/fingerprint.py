@@ -1,0 +1,39 @@
+"""What makes a training exactly this one: two with the same fingerprint end in the same bytes."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuneline import files
+
+_LIBRARIES = ("accelerate", "numpy", "tokenizers", "torch", "transformers")
+
+
+def of(**parts: Any) -> str:
+    """The fingerprint of a training.
+
+    Args:
+        parts: what of params and data decides over it, as JSON values.
+
+    Returns:
+        A sha256 over the parts, this package's code, the libraries' versions and the processor's instruction set.
+    """
+    return files.digest(
+        {
+            "parts": parts,
+            "code": code(),
+            "libraries": {name: version(name) for name in _LIBRARIES},
+            "python": platform.python_version(),
+            "processor": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
+        }
+    )
+
+
+def code() -> str:
+    """The digest of the source that trains."""
+    room = Path(__file__).parent
+    sources = {path.name: files.sha256_file(path) for path in sorted(room.glob("*.py"))}
+    return files.digest(sources | {"files.py": files.sha256_file(Path(files.__file__))})

@@ -1,0 +1,109 @@
+"""The training log: a line per logged step, the same after a kill as without one, and progress for a person."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuneline import files
+
+_COLUMNS = ("step", "tokens", "loss", "learning_rate", "grad_norm", "eval_loss")
+
+
+@dataclass
+class History:
+    """What was measured up to a step; it travels in every checkpoint."""
+
+    lines: list[dict[str, float]] = field(default_factory=list)
+    """By `step`; a measure is absent where it was not taken."""
+    tokens: int = 0
+    """Seen in training so far, padding not counted."""
+    supervised_tokens: int = 0
+    nll: float = 0.0
+    """Since the last logged step, in nats."""
+    nll_tokens: int = 0
+
+    def saw(self, nll: float, supervised_tokens: int, tokens: int) -> None:
+        """Count one batch."""
+        self.nll += nll
+        self.nll_tokens += supervised_tokens
+        self.supervised_tokens += supervised_tokens
+        self.tokens += tokens
+
+    def loss(self) -> float:
+        """The loss a token since the last call."""
+        mean = self.nll / max(self.nll_tokens, 1)
+        self.nll, self.nll_tokens = 0.0, 0
+        return mean
+
+    def record(self, step: int, measures: dict[str, float]) -> dict[str, float]:
+        """Add measures to the line of `step`.
+
+        Returns:
+            What was recorded, `tokens` included.
+        """
+        measures = {"tokens": self.tokens, **measures}
+        if not self.lines or self.lines[-1]["step"] != step:
+            self.lines.append({"step": step})
+        self.lines[-1] |= measures
+        return measures
+
+    def write(self, path: Path) -> None:
+        """Keep all of it in a file."""
+        files.write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "History":
+        """What `write` kept."""
+        stored: dict[str, Any] = files.read_json(path)
+        return cls(**stored)
+
+    def csv(self) -> str:
+        """The lines as a table, blank where a measure was not taken."""
+        rows = [",".join(_COLUMNS)]
+        rows += [",".join(_cell(line.get(column)) for column in _COLUMNS) for line in self.lines]
+        return "\n".join(rows) + "\n"
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+class Progress:
+    """Lines that say how far a training is; what they say is observed and goes into no output.
+
+    Args:
+        steps: optimizer steps in all.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._first: tuple[float, int, int] | None = None
+
+    def start(self, step: int, tokens: int) -> None:
+        """Begin to measure, where a resumed training goes on from too."""
+        self._first = (time.monotonic(), step, tokens)
+
+    def show(self, step: int, tokens: int, loss: float) -> None:
+        """Print one line."""
+        assert self._first is not None
+        began, first_step, first_tokens = self._first
+        seconds = max(time.monotonic() - began, 1e-9)
+        left = (self._steps - step) * seconds / max(step - first_step, 1)
+        rate = (tokens - first_tokens) / seconds
+        print(
+            f"step {step:,} of {self._steps:,}, loss {loss:.3f}, {rate:,.0f} tokens/s, {duration(left)} left",
+            flush=True,
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: `48 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

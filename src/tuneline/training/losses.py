@@ -1,0 +1,115 @@
+"""The loss of a batch, computed only where something is learnt, and the proofs that a model family allows it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from tuneline.training.packing import collate
+from tuneline.training.tokenization import IGNORED, Example
+
+TOLERANCE = 1e-5
+"""Largest difference of two losses per token that are the same up to the order of float32 sums."""
+
+
+def nll(model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: bool) -> tuple[Tensor, Tensor]:
+    """The summed negative log-likelihood of a batch's targets.
+
+    Args:
+        model: a causal language model.
+        batch: as `packing.collate` makes it.
+        packed: whether rows may hold several documents; else `position_ids` are left to the model.
+        sparse: send only the positions that have a target through the output head.
+
+    Returns:
+        The sum in nats, and the number of targets.
+    """
+    targets = batch["targets"]
+    inputs = {"input_ids": batch["input_ids"], "use_cache": False}
+    if packed:
+        inputs["position_ids"] = batch["position_ids"]
+    learnt = (targets.flatten() != IGNORED).nonzero().squeeze(1)
+    logits = _logits_at(learnt, model, inputs) if sparse else model(**inputs).logits.flatten(0, 1)[learnt]
+    loss = functional.cross_entropy(logits.float(), targets.flatten()[learnt], reduction="sum")
+    return loss, torch.tensor(len(learnt))
+
+
+def _logits_at(positions: Tensor, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """Logits of some positions of the flattened batch.
+
+    The hidden states are gathered at the door of the output head, so that each family's own scaling and soft-capping
+    behind it stay as they are.
+    """
+    head = _head(model)
+    assert head is not None
+    hook = head.register_forward_pre_hook(
+        lambda _, arguments: (arguments[0].flatten(0, 1).index_select(0, positions).unsqueeze(0), *arguments[1:])
+    )
+    try:
+        return model(**inputs).logits.squeeze(0)
+    finally:
+        hook.remove()
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    find = getattr(model, "get_output_embeddings", None)
+    head = find() if callable(find) else None
+    return head if isinstance(head, nn.Module) else None
+
+
+@torch.no_grad()
+def total(
+    model: PreTrainedModel, examples: Sequence[Example], *, pad: int, sparse: bool, batch_size: int
+) -> tuple[float, int]:
+    """The negative log-likelihood of many examples, whatever the family: a document a row.
+
+    Args:
+        model: a causal language model.
+        examples: none longer than what the model can see.
+        pad: the token that fills rows up.
+        sparse: as for `nll`.
+        batch_size: rows in a batch.
+
+    Returns:
+        The sum in nats, and the number of targets.
+    """
+    model.eval()
+    summed, count = 0.0, 0
+    # Rows of nearly one length stand together, which wastes least.
+    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    for start in range(0, len(ordered), batch_size):
+        batch = collate([[example] for example in ordered[start : start + batch_size]], pad)
+        loss, targets = nll(model, batch, packed=False, sparse=sparse)
+        summed += loss.item()
+        count += int(targets)
+    return summed, count
+
+
+@torch.no_grad()
+def allows_sparse(model: PreTrainedModel, examples: list[Example]) -> bool:
+    """Whether the loss stays the same when only the learnt positions go through the model's output head."""
+    if _head(model) is None:
+        return False
+    model.eval()
+    batch = collate([[example] for example in examples], pad=0)
+    plain, count = nll(model, batch, packed=False, sparse=False)
+    try:
+        sparse, _ = nll(model, batch, packed=False, sparse=True)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return bool((plain - sparse).abs() / count < TOLERANCE)
+
+
+@torch.no_grad()
+def allows_packing(model: PreTrainedModel, examples: list[Example]) -> bool:
+    """Whether documents in one row have the loss that they have alone."""
+    model.eval()
+    alone, count = nll(model, collate([[example] for example in examples], pad=0), packed=False, sparse=False)
+    try:
+        together, _ = nll(model, collate([examples], pad=0), packed=True, sparse=False)
+    except (TypeError, RuntimeError, ValueError, IndexError):
+        # A family without position_ids refuses the argument.
+        return False
+    return bool((alone - together).abs() / count < TOLERANCE)

@@ -1,0 +1,151 @@
+"""The built-in base: a byte-level BPE tokenizer and a small Llama, trained from nothing on the pretraining text."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, set_seed
+
+from tuneline import files
+from tuneline.errors import TrainingError
+from tuneline.params import Builtin
+from tuneline.training import loop, losses, models, tokenization
+from tuneline.training.recipes import Recipe
+from tuneline.training.tokenization import Example
+from tuneline.training.trainers import Training, train
+
+END_OF_TEXT = "<|endoftext|>"
+PAD = "<|pad|>"
+_EVAL_BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A base and what its training was."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    training: Training
+    account: tokenization.Account
+
+
+def texts_of(path: Path) -> list[str]:
+    """The texts of a parquet file of pretraining text.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    texts = files.read_parquet(path, ["text"]).column("text").to_pylist()
+    if not texts:
+        raise TrainingError(f"{path}: no texts; the set of data.pretraining is too small for data.split")
+    return texts
+
+
+def pretrain(texts: Sequence[str], builtin: Builtin, *, folder: Path, log: loop.Log | None = None) -> Pretrained:
+    """Train the tokenizer, then the model.
+
+    Args:
+        texts: whole documents, none of them held out.
+        builtin: sizes and recipe.
+        folder: of the checkpoints of exactly this training.
+        log: a tracker's ear.
+
+    Raises:
+        TrainingError: there is too little text.
+    """
+    tokenizer = train_tokenizer(texts, builtin.vocab_size, builtin.max_length)
+    examples, account = examples_of(tokenizer, texts, builtin)
+    model = build_model(tokenizer, builtin)
+    print(
+        f"pretraining {models.count_parameters(model):,} parameters on {account.rows:,} texts of "
+        f"{account.tokens:,} tokens",
+        flush=True,
+    )
+    recipe = Recipe.of(builtin, packing=True, max_grad_norm=1.0)
+    training = train(model, examples, recipe, pad=models.pad(tokenizer), folder=folder, log=log)
+    return Pretrained(model, tokenizer, training, account)
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: any text can be written with it, and the same texts give the same one.
+
+    Args:
+        texts: what the merges are counted on.
+        vocab_size: tokens, of which 256 are bytes and two are special.
+        max_length: tokens that the model will see at once.
+
+    Raises:
+        TrainingError: the texts do not hold as many merges.
+    """
+    bpe = Tokenizer(BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT, PAD],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+        length=len(texts),
+    )
+    if bpe.get_vocab_size() < vocab_size:
+        raise TrainingError(
+            f"base.builtin.vocab_size: the pretraining text gives only {bpe.get_vocab_size()} of {vocab_size} tokens; "
+            "lower vocab_size, or bring more text"
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=END_OF_TEXT, pad_token=PAD, model_max_length=max_length
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, builtin: Builtin) -> PreTrainedModel:
+    """A Llama of the given sizes with random weights, the same for the same seed."""
+    set_seed(builtin.seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=builtin.hidden_size,
+        intermediate_size=builtin.intermediate_size,
+        num_hidden_layers=builtin.num_hidden_layers,
+        num_attention_heads=builtin.num_attention_heads,
+        num_key_value_heads=builtin.num_attention_heads,
+        max_position_embeddings=builtin.max_length,
+        tie_word_embeddings=builtin.tie_word_embeddings,
+        bos_token_id=None,
+        eos_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+        pad_token_id=models.pad(tokenizer),
+    )
+    return LlamaForCausalLM(config)
+
+
+def examples_of(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], builtin: Builtin
+) -> tuple[list[Example], tokenization.Account]:
+    """The texts as documents of at most `max_length` tokens."""
+    encoded = tokenization.encode_all(tokenizer, [{"text": text} for text in texts], models.PLAIN)
+    return tokenization.fit(encoded, builtin.max_length, builtin.overlong, max_dropped_fraction=1.0)
+
+
+def heldout(pretrained: Pretrained, texts: Sequence[str], max_length: int) -> dict[str, Any]:
+    """How well the base foretells texts that it never saw, every one read whole, in rows of `max_length` tokens.
+
+    Args:
+        pretrained: the base.
+        texts: of held-out groups.
+        max_length: tokens in a row.
+
+    Returns:
+        `rows`, `bits_per_byte` and `token_loss` (nats).
+    """
+    encoded = tokenization.encode_all(pretrained.tokenizer, [{"text": text} for text in texts], models.PLAIN)
+    examples, _ = tokenization.fit(encoded, max_length, "split", max_dropped_fraction=1.0)
+    nll, tokens = losses.total(
+        pretrained.model, examples, pad=models.pad(pretrained.tokenizer), sparse=True, batch_size=_EVAL_BATCH_SIZE
+    )
+    measured_bytes = sum(len(text.encode()) for text in texts)
+    return {"rows": len(texts), "bits_per_byte": nll / math.log(2) / measured_bytes, "token_loss": nll / tokens}
