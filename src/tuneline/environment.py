@@ -16,6 +16,8 @@ def enter() -> None:
     so they hold only in a new image of the process. Called first by whatever a person or another tool starts.
     """
     root = Path.cwd()
+    # Prefect makes its own folder, but not the one above it.
+    (root / "work").mkdir(exist_ok=True)
     os.environ.setdefault("TUNELINE_ROOT", str(root))
     missing = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
     if missing:

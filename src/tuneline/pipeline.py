@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -17,19 +18,23 @@ from ruamel.yaml import YAML
 from tuneline import processes
 from tuneline.errors import BusyError, PipelineError
 
+_GRAPH = Path("dvc.yaml")
+_LOCK = Path("dvc.lock")
 _ERROR = "error: "
-_NOISE = (
-    "To track the changes",
-    "To enable auto staging",
-    "Use `dvc push`",
-    "Updating lock file",
-    "Generating lock file",
+# What dvc says to those who call it by hand.
+_NOISE = re.compile(
+    r"To track the changes|To enable auto staging|Use `dvc push`|(Updat|Generat)ing lock file|\s+(git add|dvc config) "
+    r"|Stage '.*' didn't change|'.*' didn't change"
 )
 
 
-def stages(file: Path = Path("dvc.yaml")) -> list[str]:
+def stages(file: Path = _GRAPH) -> list[str]:
     """The names of the stages, in the order in which dvc.yaml lists them."""
-    return list(YAML(typ="safe").load(file.read_text("utf-8"))["stages"])
+    return list(_read(file)["stages"])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(file.read_text("utf-8")) or {}
 
 
 def stale(*targets: str) -> dict[str, list[str]]:
@@ -45,7 +50,13 @@ def stale(*targets: str) -> dict[str, list[str]]:
         PipelineError: DVC cannot say.
     """
     status = _json(["status", "--json", *targets])
-    return {name: [reason for change in changes for reason in _reasons(change)] for name, changes in status.items()}
+    made = _read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
+    return {
+        name: [reason for change in changes for reason in _reasons(change)]
+        if name in made or name.endswith(".dvc")
+        else ["it was never made"]
+        for name, changes in status.items()
+    }
 
 
 def _reasons(change: dict[str, dict[str, Any]] | str) -> list[str]:
@@ -95,7 +106,7 @@ def update(imported: Path, emit: Callable[[str], None]) -> None:
 def is_imported(raw: Path) -> bool:
     """Whether the raw set at `raw` was brought in by `dvc import` or `dvc import-url`."""
     pointer = raw.with_name(f"{raw.name}.dvc")
-    return pointer.exists() and "deps" in YAML(typ="safe").load(pointer.read_text("utf-8"))
+    return pointer.exists() and "deps" in _read(pointer)
 
 
 def add(path: Path) -> None:
@@ -119,7 +130,7 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
         for line in map(str.rstrip, process.stdout):
             if line.lower().startswith(_ERROR):
                 errors.append(line)
-            elif line and not line.startswith(_NOISE) and "didn't change, skipping" not in line:
+            elif line and not _NOISE.match(line):
                 last = [*last[-19:], line]
                 emit(line)
     if process.returncode == 0:

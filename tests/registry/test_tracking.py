@@ -31,6 +31,7 @@ def test_a_run_holds_params_inputs_curve_and_system_metrics(tracker: Tracker, su
     assert found.info.status == "FINISHED"
     assert found.data.params == {"learning_rate": "0.001"}
     assert curve(run.run_id, "loss") == [(10, 2.0), (20, 1.0)]
+    assert found.inputs is not None
     assert [(one.dataset.name, one.dataset.digest) for one in found.inputs.dataset_inputs] == [("clean", "b" * 36)]
 
 
