@@ -16,11 +16,13 @@ from typing import Any, Literal, NamedTuple
 
 import great_expectations as gx
 import pandas as pd
-from great_expectations.compatibility.pydantic import ValidationError
-from great_expectations.exceptions import ExpectationNotFoundError
+from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.exceptions.exceptions import ExpectationNotFoundError
 from great_expectations.expectations.expectation import ColumnMapExpectation
+from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl, list_registered_expectation_implementations
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from tuneline.data.records import FIELDS, RecordType
@@ -29,7 +31,7 @@ from tuneline.errors import DataError
 CHUNK = 100_000
 """Rows that are checked at once."""
 
-_SEVERITIES = {"error": "critical", "warning": "warning"}
+_SEVERITIES = {"error": FailureSeverity.CRITICAL, "warning": FailureSeverity.WARNING}
 # Judged a row at a time by their class, but a row passes or fails by the other rows of the set.
 _OF_THE_WHOLE = {
     "expect_column_values_to_be_unique",
@@ -124,10 +126,12 @@ def load(path: Path, record_type: RecordType) -> list[Expectation]:
     if not path.exists():
         return []
     try:
-        document = YAML(typ="rt").load(path.read_text("utf-8")) or {}
+        document = YAML(typ="rt").load(path.read_text("utf-8")) or CommentedMap()
     except (YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict) or not all(isinstance(entries, list | None) for entries in document.values()):
+    if not isinstance(document, CommentedMap) or not all(
+        isinstance(entries, list | None) for entries in document.values()
+    ):
         raise DataError(f"{path}: must be a mapping of {', '.join(FIELDS)} to lists of expectations")
     problems: list[str] = []
     expected: list[Expectation] = []
@@ -164,7 +168,7 @@ def _expectation(entry: Any) -> Expectation:
         close = difflib.get_close_matches(kind, list_registered_expectation_implementations(), n=1)
         hint = f"did you mean {close[0]}?" if close else "Great Expectations' gallery lists all of them"
         raise ValueError(f"{kind}: no such expectation; {hint}") from None
-    except (ValidationError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{kind}: {' '.join(str(error).split())}") from None
     return one
 
@@ -215,7 +219,7 @@ def _is_by_row(one: Expectation) -> bool:
 def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -> None:
     """Judge one portion and add what was found to the outcomes."""
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
     how = {

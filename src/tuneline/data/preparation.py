@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tuneline.data import cleaning, contamination, duplicates, readers
-from tuneline.data.readers import Rejected
+from tuneline.data import cleaning, contamination, duplicates
 from tuneline.data.records import FIELDS, Record, RecordSet
+from tuneline.data.rows import Rejected, excerpt
 from tuneline.data.splitting import SPLITS, SplitName, split_of
 from tuneline.errors import DataError
 from tuneline.params import Data
@@ -48,7 +48,7 @@ class _Set:
 
     def drop(self, row: _Row, reason: str, detail: str) -> None:
         record = row.record
-        text = readers.excerpt(" | ".join(row.values))
+        text = excerpt(" | ".join(row.values))
         self.dropped.append(Rejected(record.file, record.line, record.offset, reason, detail, text))
 
     def of(self, *splits: SplitName) -> list[_Row]:
@@ -99,7 +99,7 @@ def prepare(raw: RecordSet, pretraining: RecordSet, data: Data) -> Prepared:
     for one in (pairs, texts):
         _drop_duplicates(one)
     overlaps = _drop_overlapping(pairs, texts, data.max_overlap)
-    rows = {split: pairs.of(split) for split in SPLITS}
+    rows: dict[SplitName, list[_Row]] = {split: pairs.of(split) for split in SPLITS}
     _check_splits(rows, pairs, data)
     learnt = {row.fields[-1] for row in rows["train"]}
     known = sum(row.fields[-1] in learnt for row in rows["test"])
@@ -115,10 +115,8 @@ def prepare(raw: RecordSet, pretraining: RecordSet, data: Data) -> Prepared:
             "rows": {split: len(base[split]) for split in base},
             "bytes": {split: sum(len(row.values[0].encode()) for row in base[split]) for split in base},
         },
-        "overlap": overlaps,
-        "test_rows_whose_completion_is_also_in_train" if len(FIELDS[raw.record_type]) > 1 else "_": known,
+        "overlap": overlaps | {"test_rows_with_an_answer_that_train_has": known},
     }
-    accounts.pop("_", None)
     return Prepared(
         {split: _table(rows[split], FIELDS[raw.record_type]) for split in SPLITS},
         {split: _table(base[split], FIELDS["text"]) for split in base},

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
-from tuneline.data import readers
-from tuneline.data.readers import RawFile, Rejected
+from tuneline.data import formats, readers
+from tuneline.data.rows import RawFile, Rejected, excerpt
 from tuneline.errors import DataError
 from tuneline.params import Params
 
@@ -106,13 +106,13 @@ def read(
                 _check_group(path, file, group_by)
         except DataError as error:
             problems += error.problems
-    types = {name: _type_of(mapping) for name, mapping in mappings.items()}
+    types: dict[str, RecordType] = {name: _type_of(mapping) for name, mapping in mappings.items()}
     if len(set(types.values())) > 1:
         named = ", ".join(f"{name} ({kind})" for name, kind in types.items())
         problems.append(f"{path}: the files hold rows of several kinds: {named}; make a set of each")
     if problems:
         raise DataError(*problems)
-    found = next(iter(types.values()), record_type or "text")
+    found: RecordType = next(iter(types.values())) if types else record_type or "text"
     records: list[Record] = []
     rejected: list[Rejected] = []
     for file in files:
@@ -226,10 +226,11 @@ def _map_rows(file: RawFile, columns: Sequence[str], group_by: str | None) -> li
         if not problem and group_by is not None and (not isinstance(group, str | int) or not str(group).strip()):
             problem = ("no-group", f"{group_by} is empty, by which data.split.group_by keeps rows together")
         if problem:
-            text = readers.excerpt(" | ".join(map(str, row.values.values())))
+            text = excerpt(" | ".join(map(str, row.values.values())))
             file.rejected.append(Rejected(file.name, row.line, row.offset, *problem, text))
             continue
-        records.append(Record(file.name, row.line, row.offset, values, None if group is None else str(group)))  # pyright: ignore[reportArgumentType]
+        texts = cast(tuple[str, ...], values)
+        records.append(Record(file.name, row.line, row.offset, texts, None if group is None else str(group)))
     return records
 
 
@@ -238,7 +239,7 @@ def _problem(columns: Sequence[str], values: Sequence[Any]) -> tuple[str, str] |
         if value is None:
             return "missing", f"{column} is missing"
         if not isinstance(value, str):
-            return "not-text", f"{column} is {readers.kind(value)}, not text"
+            return "not-text", f"{column} is {formats.kind(value)}, not text"
         if not value.strip():
             return "empty", f"{column} is empty"
     return None
@@ -254,25 +255,27 @@ def read_both(p: Params) -> tuple[RecordSet, RecordSet]:
         The set to fine-tune on and the set to pretrain on.
 
     Raises:
-        DataError: one of them cannot be used.
+        DataError: one of them cannot be used, or both.
     """
-    data = p.data
-    raw = read(
-        Path(data.raw),
-        encoding=data.encoding,
-        columns=data.columns,
-        record_type=RECORD_TYPE_OF_TASK[p.task],
-        group_by=data.split.group_by,
-    )
-    # data.columns says how the set to fine-tune on spells its fields; the other set has its own.
-    same = data.pretraining == data.raw
-    pretraining = read(
-        Path(data.pretraining),
-        encoding=data.encoding,
-        columns=data.columns if same else {},
-        record_type="text",
-        group_by=data.split.group_by,
-    )
-    for records in (raw, pretraining):
-        check_rejected(records, data.max_rejected_fraction)
+    # data.columns says how the set to fine-tune on spells its fields; another set has its own spelling.
+    columns = {p.data.raw: p.data.columns}
+    wanted: list[tuple[str, RecordType]] = [(p.data.raw, RECORD_TYPE_OF_TASK[p.task]), (p.data.pretraining, "text")]
+    sets: list[RecordSet] = []
+    problems: dict[str, None] = {}
+    for path, record_type in wanted:
+        try:
+            records = read(
+                Path(path),
+                encoding=p.data.encoding,
+                columns=columns.get(path, {}),
+                record_type=record_type,
+                group_by=p.data.split.group_by,
+            )
+            check_rejected(records, p.data.max_rejected_fraction)
+            sets.append(records)
+        except DataError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise DataError(*problems)
+    raw, pretraining = sets
     return raw, pretraining

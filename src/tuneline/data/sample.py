@@ -17,22 +17,10 @@ from typing import NamedTuple
 from tuneline.errors import SetupError
 
 # Neither tests, nor programs that are no library, nor copies of other projects, whose docstrings come twice.
-_SKIPPED_FOLDERS = frozenset(
-    [
-        "test",
-        "tests",
-        "testing",
-        "_vendor",
-        "_vendored",
-        "vendor",
-        "externals",
-        "site-packages",
-        "idlelib",
-        "lib2to3",
-        "turtledemo",
-        "__pycache__",
-    ]
-)
+_TESTS = ("test", "tests", "testing", "conftest", "setup")
+_COPIES = ("_vendor", "_vendored", "vendor", "externals", "site-packages", "dist-packages")
+_PROGRAMS = ("idlelib", "lib2to3", "turtledemo")
+_SKIPPED = frozenset((*_TESTS, *_COPIES, *_PROGRAMS, "__pycache__"))
 _TEXT_CHARACTERS = (40, 6000)
 _PROMPT_CHARACTERS = 600
 _SUMMARY_CHARACTERS = (12, 200)
@@ -40,7 +28,10 @@ _SUMMARY_WORDS = 3
 _END_OF_SENTENCE = re.compile(r"[.!?](?=\s|$)")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|cf|vs|Fig|Eq|Sec|Ref|No|al|approx|resp)|\b[A-Z]|^\s*\d+)$")
 # A call spelt out, markup, a prompt of the interpreter, a field: what is no sentence.
-_NO_SENTENCE = re.compile(r"^\W*[\w.]+\s*\(|^\s*(?:\.\.|>>>|:\w|@\w|[-=*~#]{3})|[{}]|::?$|->")
+_NO_SENTENCE = re.compile(
+    r"^\W*[\w.]+\s*\(|^\s*(?:\.\.|>>>|:\w|@\w)|[-=*~#]{3}|[{}]|::?$|->|^(?:see|deprecated|dummy|todo|alias)\b",
+    re.IGNORECASE,
+)
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -104,9 +95,9 @@ def _modules(root: Path, paths: Iterable[PurePosixPath]) -> list[Module]:
     modules = []
     for path in paths:
         parts = path.with_suffix("").parts
-        if path.suffix != ".py" or ".." in parts or path.is_absolute() or not _SKIPPED_FOLDERS.isdisjoint(parts):
+        if path.suffix != ".py" or ".." in parts or path.is_absolute() or not _SKIPPED.isdisjoint(parts):
             continue
-        if parts[-1].startswith("test_") or parts[-1] in ("conftest", "setup"):
+        if parts[-1].startswith("test_"):
             continue
         name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
         modules.append(Module(name, root / path))
@@ -177,7 +168,7 @@ def definition(lines: Sequence[bytes], node: _Definition) -> str | None:
     indentation = lines[node.lineno - 1][: node.col_offset]
     if indentation.strip():
         return None
-    head = lines[node.lineno - 1 : literal.lineno - 1]
+    head = list(lines[node.lineno - 1 : literal.lineno - 1])
     opening = re.match(rb"[rRuU]?(\"\"\"|'''|\"|')", lines[literal.lineno - 1][literal.col_offset :])
     if opening is None:
         return None

@@ -1,5 +1,6 @@
 """Judging whole sets by their expectations: frames in, a report out, and an error that names rows."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,10 +86,10 @@ def raw_frames(records: RecordSet) -> Iterator[pd.DataFrame]:
 def clean_frames(folder: Path, splits: Sequence[str]) -> Iterator[pd.DataFrame]:
     """The rows of a folder's splits: their columns, split, and in how many splits the cluster of each stands."""
     tables = {split: files.read_parquet(folder / f"{split}.parquet") for split in splits}
-    clusters = {split: set(table["cluster"].to_pylist()) for split, table in tables.items()}
-    for split, table in tables.items():
-        table = table.append_column("split", pa.array([split] * table.num_rows, pa.string()))
-        for start in range(0, max(table.num_rows, 1), expectations.CHUNK):
-            frame = table.slice(start, expectations.CHUNK).to_pandas()
-            held_by = [sum(cluster in known for known in clusters.values()) for cluster in frame["cluster"]]
-            yield frame.assign(splits_of_cluster=held_by)
+    splits_of_cluster = Counter(cluster for table in tables.values() for cluster in set(table["cluster"].to_pylist()))
+    rows = pa.concat_tables(
+        table.append_column("split", pa.array([split] * table.num_rows, pa.string())) for split, table in tables.items()
+    )
+    for start in range(0, max(rows.num_rows, 1), expectations.CHUNK):
+        frame = rows.slice(start, expectations.CHUNK).to_pandas()
+        yield frame.assign(splits_of_cluster=[splits_of_cluster[cluster] for cluster in frame["cluster"]])
