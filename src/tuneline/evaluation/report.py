@@ -105,6 +105,7 @@ def render(report: Report) -> str:
         headline=headline(report),
         consequence=_consequence(report),
         rules=(report.gate or {}).get("rules", []),
+        names=METRICS,
         metrics=_shown_metrics(report),
         table=_table(report),
         strips=charts.strips(_differences(report)),
@@ -147,7 +148,7 @@ def _shown_metrics(report: Report) -> list[str]:
 
 def _table(report: Report) -> list[dict[str, Any]]:
     """A line a model: name, what it is, its metrics, and of which it is the best of all."""
-    champion = report.champion
+    champion, rows = report.champion, report.evaluation["rows"]
     lines = [
         ("Candidate", "the model this page is about", report.evaluation["candidate"]),
         ("Base", "what it was fine-tuned from", report.evaluation.get("base", {})),
@@ -155,13 +156,18 @@ def _table(report: Report) -> list[dict[str, Any]]:
         ("Copy", "the prompt given back as the answer", report.evaluation.get("copy", {})),
     ]
     if champion is not None:
-        rows = champion.get("rows", report.evaluation["rows"])
         note = f"version {champion['version']}, in use today"
-        note += f"; on the {_number(rows)} rows that it was not trained on" if rows != report.evaluation["rows"] else ""
+        if champion.get("rows", rows) != rows:
+            note += f"; on the {_number(champion['rows'])} rows that it was not trained on"
         lines.insert(1, ("Champion", note, champion))
     best = {}
     for metric in METRICS:
-        values = [values[metric] for _, _, values in lines if values.get(metric) is not None]
+        # A champion measured on fewer rows cannot be the best of all.
+        values = [
+            values[metric]
+            for _, _, values in lines
+            if values.get(metric) is not None and values.get("rows", rows) == rows
+        ]
         best[metric] = (min if metric in _LOWER_IS_BETTER else max)(values) if values else None
     return [
         {"name": name, "note": note, "values": values, "best": [m for m in METRICS if values.get(m) == best[m]]}

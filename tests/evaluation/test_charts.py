@@ -1,0 +1,65 @@
+import pytest
+
+from tuneline.evaluation import charts
+from tuneline.evaluation.charts import Difference
+
+
+def difference(low: float, value: float, high: float, margin: float | None = None) -> Difference:
+    return Difference("chrf", "base", value, low, high, margin)
+
+
+def test_zero_stands_at_one_place_whatever_the_units() -> None:
+    drawn = charts.strips([difference(0.01, 0.02, 0.04), difference(-5.0, 5.0, 10.0), difference(-0.2, -0.1, 0.1)])
+    assert {strip.zero for strip in drawn} == {50.0}
+    assert [(strip.low, strip.value, strip.high) for strip in drawn] == [
+        (61.0, 72.0, 94.0),
+        (28.0, 72.0, 94.0),
+        (6.0, 28.0, 72.0),
+    ]
+    assert [strip.state for strip in drawn] == ["better", "unsure", "unsure"]
+
+
+def test_a_margin_is_drawn_inside_the_picture() -> None:
+    [strip] = charts.strips([difference(0.1, 0.2, 0.3, margin=-0.6)])
+    assert strip.margin == 6.0
+    assert strip.zero == pytest.approx(64.67)
+    assert charts.strips([difference(0.1, 0.2, 0.3, margin=0.0)])[0].margin is None
+
+
+def test_no_difference_at_all_can_be_drawn() -> None:
+    [strip] = charts.strips([difference(0.0, 0.0, 0.0)])
+    assert (strip.low, strip.value, strip.high, strip.state) == (50.0, 50.0, 50.0, "unsure")
+    assert charts.strips([]) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (0, 1500, [0, 500, 1000, 1500]),
+        (10, 480, [200, 400]),
+        (2.13, 7.8, [4, 6]),
+        (0.001, 0.0042, [0.001, 0.002, 0.003, 0.004]),
+        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
+    ],
+)
+def test_ticks_are_round(first: float, last: float, expected: list[float]) -> None:
+    assert charts.ticks(first, last) == pytest.approx(expected)
+
+
+def test_a_curve_falls_from_the_left_top_to_the_right_bottom() -> None:
+    curve = charts.curve([(10, 4.0), (20, 3.0), (30, 2.0)], [(30, 2.5)])
+    assert curve is not None
+    assert curve.raw == "0,6 50,50 100,94"
+    assert curve.held_out == ((100.0, 72.0),)
+    assert (curve.last, curve.last_held_out) == (2.0, 2.5)
+
+
+@pytest.mark.parametrize("points", [[], [(10, 4.0)]])
+def test_too_few_points_are_no_curve(points: list[tuple[float, float]]) -> None:
+    assert charts.curve(points) is None
+
+
+def test_a_flat_curve_lies_in_the_middle() -> None:
+    curve = charts.curve([(1, 2.0), (2, 2.0)])
+    assert curve is not None
+    assert curve.raw == "0,50 100,50"

@@ -1,0 +1,104 @@
+import pytest
+
+from tuneline.evaluation.gate import decide
+from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.params import Rule
+
+
+def rule(metric: str = "bits_per_byte", versus: str = "base", margin: float = 0.0) -> Rule:
+    direction = "higher" if metric == "chrf" else "lower"
+    return Rule.model_validate({"metric": metric, "direction": direction, "versus": versus, "margin": margin})
+
+
+def interval(low: float, difference: float, high: float) -> Interval:
+    return Interval(difference, low, high, 100)
+
+
+@pytest.mark.parametrize(
+    ("metric", "margin", "measured", "verdict"),
+    [
+        # Lower is better: a difference below zero is an improvement.
+        ("bits_per_byte", 0.0, (-0.5, -0.4, -0.3), "passed"),
+        ("bits_per_byte", 0.3, (-0.5, -0.4, -0.3), "undecided"),
+        ("bits_per_byte", 0.29, (-0.5, -0.4, -0.3), "passed"),
+        ("bits_per_byte", 0.5, (-0.5, -0.4, -0.3), "failed"),
+        ("bits_per_byte", 0.0, (-0.1, 0.0, 0.1), "undecided"),
+        ("bits_per_byte", 0.0, (0.1, 0.2, 0.3), "failed"),
+        ("bits_per_byte", -0.31, (0.1, 0.2, 0.3), "passed"),
+        ("bits_per_byte", 0.0, (0.0, 0.0, 0.0), "failed"),
+        ("bits_per_byte", -0.01, (0.0, 0.0, 0.0), "passed"),
+        ("token_loss", 0.0, (-0.5, -0.4, -0.3), "passed"),
+        # Higher is better.
+        ("chrf", 0.0, (0.3, 0.4, 0.5), "passed"),
+        ("chrf", 0.0, (-0.5, -0.4, -0.3), "failed"),
+        ("chrf", 1.0, (0.3, 2.0, 5.0), "undecided"),
+        ("chrf", 5.0, (0.3, 2.0, 5.0), "failed"),
+    ],
+)
+def test_a_rule_is_decided_on_the_interval_s_bounds(
+    metric: str, margin: float, measured: tuple[float, float, float], verdict: str
+) -> None:
+    found = decide([rule(metric, margin=margin)], {"base": {metric: interval(*measured)}, "champion": None})
+    assert found.rules[0].verdict == verdict
+    assert found.verdict == verdict
+
+
+def test_improvement_points_up_whatever_the_metric() -> None:
+    measures: Measures = {"bits_per_byte": interval(-0.5, -0.4, -0.2), "chrf": interval(0.2, 0.4, 0.5)}
+    found = decide([rule(), rule("chrf")], {"base": measures, "champion": None})
+    assert [(one.improvement, one.low, one.high) for one in found.rules] == [(0.4, 0.2, 0.5), (0.4, 0.2, 0.5)]
+
+
+def test_without_a_champion_its_rules_do_not_apply() -> None:
+    measures: Measures = {"bits_per_byte": interval(-0.5, -0.4, -0.2)}
+    found = decide([rule(), rule(versus="champion")], {"base": measures, "champion": None})
+    assert found.verdict == "passed"
+    assert [one.verdict for one in found.rules] == ["passed", "not applicable"]
+    assert found.rules[1].reason == "Bits per byte is not compared: there is no champion yet."
+
+
+def test_what_could_not_be_measured_is_failed() -> None:
+    measures: Measures = {"token_loss": "their tokenizers cut the rows differently"}
+    found = decide([rule("token_loss"), rule("chrf")], {"base": measures})
+    assert [one.verdict for one in found.rules] == ["failed", "failed"]
+    assert found.rules[0].reason == (
+        "Token loss could not be compared with the base: their tokenizers cut the rows differently."
+    )
+    assert found.rules[1].reason == "chrF could not be compared with the base: it was not measured."
+
+
+def test_too_few_groups_are_undecided() -> None:
+    found = decide([rule()], {"base": {"bits_per_byte": Interval(-0.4, None, None, 3)}})
+    assert found.verdict == "undecided"
+    assert "3 independent groups of test rows are too few" in found.rules[0].reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ([-1.0, -1.0], "passed"),
+        ([-1.0, 0.0], "undecided"),
+        ([-1.0, 1.0], "failed"),
+        ([0.0, 1.0], "failed"),
+    ],
+)
+def test_one_failed_rule_fails_the_gate_and_an_undecided_one_holds_it(changes: list[float], verdict: str) -> None:
+    names = ["bits_per_byte", "token_loss"]
+    measures: Measures = {
+        name: interval(change - 0.1, change, change + 0.1) for name, change in zip(names, changes, strict=True)
+    }
+    assert decide([rule(name) for name in names], {"base": measures}).verdict == verdict
+
+
+def test_reasons_are_sentences_with_numbers() -> None:
+    measures: Measures = {"bits_per_byte": interval(-0.5, -0.41236, -0.3), "chrf": interval(-1.0, 0.5, 2.0)}
+    rules = [rule(), rule("chrf"), rule(versus="champion", margin=-0.01)]
+    found = decide(rules, {"base": measures, "champion": {"bits_per_byte": interval(0.02, 0.03, 0.04)}})
+    assert [one.reason for one in found.rules] == [
+        "Bits per byte is better than the base's by 0.4124 (95 % interval of the improvement +0.3000 to +0.5000): "
+        "all of it above zero.",
+        "chrF is better than the base's by 0.50 (95 % interval of the improvement −1.00 to +2.00): "
+        "on both sides of zero, so more test rows are needed to decide.",
+        "Bits per byte is worse than the champion's by 0.0300 (95 % interval of the improvement −0.0400 to −0.0200): "
+        "none of it above −0.01, the loss that is tolerated.",
+    ]

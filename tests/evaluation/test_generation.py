@@ -1,0 +1,79 @@
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tuneline.evaluation import generation
+
+PROMPTS = ["def area(width, height):\n", "x", "", "把一个字符串", "Return the area of a rectangle, and then " * 5]
+
+
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: str, count: int) -> list[int]:
+    """Token by token, each by a forward of its own, without a cache."""
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] or [0]
+    ids = ids[-(64 - count) :]  # pyright: ignore[reportIndexIssue]
+    answer: list[int] = []
+    while len(answer) < count:
+        with torch.no_grad():
+            token = int(model(input_ids=torch.tensor([[*ids, *answer]])).logits[0, -1].argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        answer.append(token)
+    return answer
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_batched_answers_are_those_of_each_prompt_alone(
+    batch_size: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    answers = generation.generate(model, tokenizer, PROMPTS, mode="plain", max_new_tokens=12, batch_size=batch_size)
+    assert answers == [tokenizer.decode(greedy(model, tokenizer, prompt, 12)) for prompt in PROMPTS]
+    assert len(set(answers)) > 1
+
+
+def test_the_model_s_own_end_of_turn_ends_an_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = greedy(model, tokenizer, PROMPTS[0], 12)
+    # The first token that did not stand before: it ends the answer where it is met.
+    end = next(place for place in range(2, 12) if ids[place] not in ids[:place])
+    assert model.generation_config is not None
+    before = model.generation_config.eos_token_id
+    model.generation_config.eos_token_id = [0, ids[end]]
+    try:
+        answers = generation.generate(model, tokenizer, PROMPTS[:1], mode="plain", max_new_tokens=12, batch_size=1)
+    finally:
+        model.generation_config.eos_token_id = before
+    assert answers == [tokenizer.decode(ids[: end + 1])]
+
+
+def test_a_model_s_own_sampling_is_left_aside(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    plain = generation.generate(model, tokenizer, PROMPTS, mode="plain", max_new_tokens=8, batch_size=5)
+    assert model.generation_config is not None
+    model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=9.0)
+    try:
+        again = generation.generate(model, tokenizer, PROMPTS, mode="plain", max_new_tokens=8, batch_size=5)
+    finally:
+        model.generation_config.update(do_sample=False, temperature=1.0, repetition_penalty=1.0)
+    assert again == plain
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_stream_s_pieces_are_the_answer(
+    prompt: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    pieces = list(generation.stream(model, tokenizer, prompt, mode="plain", max_new_tokens=12))
+    [answer] = generation.generate(model, tokenizer, [prompt], mode="plain", max_new_tokens=12, batch_size=1)
+    assert "".join(pieces) == answer
+    assert all(pieces)
+
+
+def test_a_failure_behind_a_stream_reaches_the_reader(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory left")
+
+    hook = model.get_input_embeddings().register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="no memory left"):
+            list(generation.stream(model, tokenizer, "x", mode="plain", max_new_tokens=4))
+    finally:
+        hook.remove()

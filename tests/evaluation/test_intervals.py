@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from tuneline.evaluation.intervals import Interval, paired_bootstrap
+
+RANDOM = np.random.default_rng(7)
+TOKENS = RANDOM.integers(5, 40, size=300).astype(float)
+BASE = TOKENS * RANDOM.normal(4.0, 0.8, size=300)
+CANDIDATE = BASE - TOKENS * RANDOM.normal(0.3, 0.5, size=300)
+ONES = np.ones(300)
+
+
+def test_a_ratio_of_sums_has_the_interval_that_scipy_gives_it() -> None:
+    def difference(a: np.ndarray, b: np.ndarray, n: np.ndarray) -> float:
+        return a.sum() / n.sum() - b.sum() / n.sum()
+
+    expected = stats.bootstrap(
+        (CANDIDATE, BASE, TOKENS),
+        difference,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        n_resamples=4000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    found = paired_bootstrap((CANDIDATE, TOKENS), (BASE, TOKENS), resamples=4000, seed=0)
+    assert found.difference == pytest.approx(CANDIDATE.sum() / TOKENS.sum() - BASE.sum() / TOKENS.sum())
+    # Two sets of 4,000 draws agree to a few percent of the interval's width.
+    width = expected.high - expected.low
+    assert found.low == pytest.approx(expected.low, abs=0.05 * width)
+    assert found.high == pytest.approx(expected.high, abs=0.05 * width)
+
+
+def test_a_mean_has_the_interval_of_the_normal_law() -> None:
+    change = CANDIDATE - BASE
+    found = paired_bootstrap((CANDIDATE, ONES), (BASE, ONES), resamples=4000, seed=3)
+    error = change.std() / np.sqrt(300)
+    assert found.low == pytest.approx(change.mean() - 1.96 * error, abs=0.15 * error)
+    assert found.high == pytest.approx(change.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_literal_values() -> None:
+    a, b = np.arange(12.0), np.arange(12.0)[::-1] / 2
+    ones = np.ones(12)
+    found = paired_bootstrap((a, ones), (b, ones), resamples=100, seed=0)
+    assert found.difference == 2.75
+    assert (found.low, found.high) == pytest.approx((0.184375, 5.625))
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others() -> None:
+    def low(seed: int) -> float | None:
+        return paired_bootstrap((CANDIDATE, TOKENS), (BASE, TOKENS), resamples=200, seed=seed).low
+
+    assert low(1) == low(1)
+    assert low(1) != low(2)
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = paired_bootstrap((CANDIDATE, TOKENS), (BASE, TOKENS), resamples=500, seed=5)
+    monkeypatch.setattr("tuneline.evaluation.intervals._DRAWS", 1000)
+    parts = paired_bootstrap((CANDIDATE, TOKENS), (BASE, TOKENS), resamples=500, seed=5)
+    assert parts.low == pytest.approx(whole.low)
+    assert parts.high == pytest.approx(whole.high)
+
+
+def test_rows_that_repeat_each_other_make_no_surer_interval() -> None:
+    def width(repeats: int, grouped: bool) -> float:
+        def often(values: np.ndarray) -> np.ndarray:
+            return np.repeat(values, repeats)
+
+        groups = [str(group) for group in np.repeat(np.arange(300), repeats)] if grouped else None
+        found = paired_bootstrap(
+            (often(CANDIDATE), often(TOKENS)), (often(BASE), often(TOKENS)), groups=groups, resamples=1000, seed=0
+        )
+        assert found.low is not None
+        assert found.high is not None
+        return found.high - found.low
+
+    assert width(4, grouped=True) == pytest.approx(width(1, grouped=False), rel=0.02)
+    assert width(4, grouped=False) < 0.6 * width(1, grouped=False)
+
+
+def test_the_same_model_has_an_interval_of_nothing() -> None:
+    assert paired_bootstrap((BASE, TOKENS), (BASE, TOKENS), resamples=200, seed=0) == Interval(0.0, 0.0, 0.0, 300)
+
+
+@pytest.mark.parametrize("groups", [["only"] * 300, [str(row % 9) for row in range(300)]])
+def test_too_few_groups_have_no_interval(groups: list[str]) -> None:
+    found = paired_bootstrap((CANDIDATE, TOKENS), (BASE, TOKENS), groups=groups, resamples=200, seed=0)
+    assert (found.low, found.high, found.groups) == (None, None, len(set(groups)))
+    assert found.difference < 0
+
+
+def test_a_hundred_thousand_rows_stay_small() -> None:
+    import tracemalloc
+
+    rows = np.random.default_rng(0).random(100_000)
+    ones = np.ones(100_000)
+    tracemalloc.start()
+    paired_bootstrap((rows, ones), (rows[::-1], ones), resamples=100, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tuneline.evaluation import likelihood
+from tuneline.training.tokenization import IGNORED, encode
+
+PAIRS = [
+    {"prompt": "def area(width, height):\n", "completion": "Return the area of a rectangle."},
+    {"prompt": "x", "completion": "y"},
+    {"prompt": "", "completion": "从空白开始。"},
+    {"prompt": "def flip(text):\n", "completion": "把一个字符串倒过来。"},
+    {"prompt": "def area(width, height):\n" * 2, "completion": "Open."},
+]
+TEXTS = [{"text": pair["prompt"] + pair["completion"]} for pair in PAIRS]
+
+
+def plainly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> tuple[float, int]:
+    """One row alone, all its logits, by the library's own forward."""
+    ids, labels = encode(tokenizer, record, "plain")
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
+    nll = functional.cross_entropy(logits, torch.tensor(labels[1:]), ignore_index=IGNORED, reduction="sum")
+    return nll.item(), sum(label != IGNORED for label in labels[1:])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("records", [PAIRS, TEXTS])
+def test_batches_score_as_each_row_alone(
+    family: str,
+    records: list[dict[str, Any]],
+    families: dict[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    model = families[family]
+    scores = likelihood.score(model, tokenizer, records, mode="plain", max_length=64, batch_size=3)
+    for score, record in zip(scores, records, strict=True):
+        nll, tokens = plainly(model, tokenizer, record)
+        assert score.nll == pytest.approx(nll, rel=1e-5)
+        assert score.tokens == tokens
+        assert score.bytes == len(record.get("completion", record.get("text", "")).encode())
+
+
+def test_a_long_prompt_loses_its_beginning_and_no_label(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    record = PAIRS[0]
+    ids, labels = encode(tokenizer, record, "plain")
+    learnt = sum(label != IGNORED for label in labels)
+    window = learnt + 5
+    assert window < len(ids)
+    [score] = likelihood.score(model, tokenizer, [record], mode="plain", max_length=window, batch_size=1)
+    with torch.no_grad():
+        # The last position predicts nothing, so a window ends one before it.
+        logits = model(input_ids=torch.tensor([ids[-1 - window : -1]])).logits[0]
+    expected = functional.cross_entropy(logits[-learnt:], torch.tensor(labels[-learnt:]), reduction="sum")
+    assert score.tokens == learnt
+    assert score.nll == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "record", [{"text": "Return the area of a rectangle. " * 30}, {**PAIRS[0], "prompt": "a b " * 99}]
+)
+@pytest.mark.parametrize("max_length", [8, 13, 64])
+def test_every_token_of_a_row_over_the_window_is_measured_once(
+    record: dict[str, Any], max_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    [score] = likelihood.score(model, tokenizer, [record], mode="plain", max_length=max_length, batch_size=4)
+    assert score.tokens == sum(label != IGNORED for label in encode(tokenizer, record, "plain").labels)
+
+
+def test_a_row_of_any_place_scores_the_same(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    forward = likelihood.score(model, tokenizer, PAIRS, mode="plain", max_length=64, batch_size=2)
+    backward = likelihood.score(model, tokenizer, PAIRS[::-1], mode="plain", max_length=64, batch_size=2)
+    for one, other in zip(forward, backward[::-1], strict=True):
+        assert one.nll == pytest.approx(other.nll, rel=1e-6)
+        assert one[1:] == other[1:]
+
+
+def test_progress_ends_at_all_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    seen: list[tuple[int, int]] = []
+    likelihood.score(
+        model,
+        tokenizer,
+        PAIRS,
+        mode="plain",
+        max_length=64,
+        batch_size=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(2, 5), (4, 5), (5, 5)]

@@ -1,0 +1,202 @@
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tuneline import files, params
+from tuneline.evaluation import report
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted" \'single\''
+EVALUATION = {
+    "rows": 3238,
+    "groups": 367,
+    "bytes": 240000,
+    "tokens": 81000,
+    "answers": 200,
+    "candidate": {"token_loss": 3.1, "bits_per_byte": 1.51, "perplexity": 22.2, "chrf": 21.5},
+    "base": {"token_loss": 3.9, "bits_per_byte": 1.9, "perplexity": 49.4, "chrf": 9.0},
+    "unigram": {"token_loss": 6.0, "bits_per_byte": 2.9, "perplexity": 403.4},
+    "copy": {"chrf": 12.0},
+    "versus_base": {
+        "token_loss": {"difference": -0.8, "low": -0.9, "high": -0.7},
+        "bits_per_byte": {"difference": -0.39, "low": -0.42, "high": -0.36},
+        "chrf": {"difference": 12.5, "low": 11.0, "high": 14.0},
+    },
+}
+RULE = {
+    "metric": "bits_per_byte",
+    "direction": "lower",
+    "versus": "base",
+    "margin": 0.0,
+    "improvement": 0.39,
+    "low": 0.36,
+    "high": 0.42,
+    "verdict": "passed",
+    "reason": "Bits per byte is better than the base's by 0.3900.",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Reports of everything, with hostile text wherever data or a model speaks."""
+    files.write_json(tmp_path / "evaluation.json", EVALUATION)
+    files.write_json(tmp_path / "gate.json", {"verdict": "passed", "rules": [RULE], "champion": None})
+    answers = {"base_text": EVIL, "candidate_text": f"candidate {EVIL}", "base_chrf": 1.0, "candidate_chrf": 2.0}
+    rows = [{"id": f"r{row}", "source": EVIL, "prompt": EVIL, "reference": EVIL, **answers} for row in range(30)]
+    rows.append(rows[0] | {"id": "not answered", "base_text": None, "candidate_text": None})
+    files.write_parquet(tmp_path / "rows.parquet", pa.Table.from_pylist(rows))
+    for name in ("training.csv", "base.csv"):
+        files.write_text(
+            tmp_path / name,
+            "step,tokens,loss,learning_rate,grad_norm,eval_loss\n10,9,4.0,0.1,1,\n20,18,3.0,0.1,1,3.5\n",
+        )
+    files.write_json(
+        tmp_path / "training.json", {"parameters": 1234567, "steps": 480, "tokens": 99, "fingerprint": "f"}
+    )
+    account = {"set": EVIL, "rows_in": 12, "rows_out": 10, "rows": {"train": 8, "validation": 1, "test": 1}}
+    files.write_json(tmp_path / "prepare.json", {"raw": account | {"dropped": {"duplicate": 2}}, "leaks": 0})
+    return tmp_path
+
+
+@pytest.fixture
+def page(folder: Path, values: params.Params) -> Callable[..., str]:
+    def make(**more: Any) -> str:
+        return report.render(report.assemble(folder, values, params_file=folder / "none.yaml", **more))
+
+    return make
+
+
+@pytest.fixture
+def values(tmp_path_factory: pytest.TempPathFactory, params_text: str) -> params.Params:
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    path.write_text(params_text, "utf-8")
+    return params.load(path)
+
+
+class Elements(HTMLParser):
+    """Tags that open, with their attributes; and whether every tag closes in its order."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_what_data_and_models_say_is_text_and_nothing_else(page: Callable[..., str]) -> None:
+    html = page(lineage={"tuneline.git_commit": EVIL}, champion_texts={"r0": EVIL})
+    elements = Elements(html)
+    assert elements.open == []
+    names = {name for name, _ in elements.tags}
+    assert not names & {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
+    assert not [attribute for _, attributes in elements.tags for attribute in attributes if attribute.startswith("on")]
+    # Eight samples: where, prompt, reference, base, candidate; one champion; the set's name; a line of the lineage.
+    assert "".join(elements.text).count('<script>alert("x")</script>') == 8 * 5 + 3
+
+
+def test_the_page_loads_nothing(page: Callable[..., str]) -> None:
+    html = page(lineage={"tuneline.git_commit": "abc"})
+    assert not re.search(r"https?://|//[a-z]|url\(|@import|src=(?!x )|href=", html)
+    assert "default-src 'none'" in html
+
+
+def test_the_same_reports_give_the_same_page(page: Callable[..., str]) -> None:
+    assert page() == page()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        (
+            "passed",
+            "The new docstring-writer is good enough: it meets every rule against its base on text it has never",
+        ),
+        (
+            "failed",
+            "The new docstring-writer is not good enough: it breaks a rule against its base on text it has never",
+        ),
+        ("undecided", "It cannot be told yet whether the new docstring-writer is good enough: there are too few test"),
+    ],
+)
+def test_the_verdict_comes_first(verdict: str, sentence: str, folder: Path, page: Callable[..., str]) -> None:
+    rule = RULE | {"verdict": verdict}
+    files.write_json(folder / "gate.json", {"verdict": verdict, "rules": [rule], "champion": None})
+    html = page()
+    assert sentence in html
+    assert html.index(sentence) < html.index("Bits per byte is better than the base&#39;s") < html.index("The numbers")
+
+
+def test_a_champion_stands_in_the_table_and_in_the_picture(folder: Path, page: Callable[..., str]) -> None:
+    champion = {"version": 7, "rows": 3000, "token_loss": 3.2, "bits_per_byte": 1.6, "perplexity": 24.5, "chrf": 20.0}
+    rules = [RULE, RULE | {"versus": "champion", "margin": -0.01, "low": 0.02, "improvement": 0.03, "high": 0.04}]
+    files.write_json(folder / "gate.json", {"verdict": "passed", "rules": rules, "champion": champion})
+    html = page(champion_texts={"r0": "what the champion says"})
+    assert "its base and version 7" in html
+    assert "version 7, in use today; on the 3,000 rows that it was not trained on" in html
+    assert "Bits per byte against the champion: improvement 0.030, interval 0.020 to 0.040" in html
+    assert html.count("what the champion says") == 1
+
+
+def test_what_is_missing_is_left_out(tmp_path: Path, values: params.Params) -> None:
+    empty = tmp_path / "empty"
+    files.write_json(empty / "evaluation.json", EVALUATION | {"versus_base": {}})
+    html = report.render(report.assemble(empty, values, params_file=empty / "none.yaml"))
+    assert Elements(html).open == []
+    assert "The numbers" in html
+    for title in (
+        "How sure",
+        "Answers side by side",
+        "How it was trained",
+        "Where every row went",
+        "Where it comes from",
+    ):
+        assert title not in html
+
+
+def test_text_has_no_chrf_and_the_page_does_not_speak_of_it(folder: Path, page: Callable[..., str]) -> None:
+    evaluation = {
+        name: {metric: number for metric, number in value.items() if metric != "chrf"}
+        if isinstance(value, dict)
+        else value
+        for name, value in EVALUATION.items()
+    }
+    files.write_json(folder / "evaluation.json", evaluation)
+    (folder / "rows.parquet").unlink()
+    assert "chrF" not in page()
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"unigram": {"bits_per_byte": 1.5, "token_loss": 1.0, "perplexity": 2.7}}, "Word frequencies alone predict"),
+        ({"copy": {"chrf": 30.0}}, "Giving the prompt back scores"),
+    ],
+)
+def test_a_model_that_adds_nothing_is_called_out(
+    changed: dict[str, Any], sentence: str, folder: Path, page: Callable[..., str]
+) -> None:
+    assert sentence not in page()
+    files.write_json(folder / "evaluation.json", EVALUATION | changed)
+    assert sentence in page()

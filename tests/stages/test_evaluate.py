@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tuneline import files, params
+from tuneline.errors import ModelError
+from tuneline.params import editing
+from tuneline.stages import evaluate
+from tuneline.training.models import save
+
+ANSWER = "Return the area of a rectangle."
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
+    """Splits of pairs in twelve modules, a base that knows nothing, and a candidate that has learnt one answer."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(params_text, "utf-8")
+    editing.set_values(
+        Path("params.yaml"),
+        {"evaluate.generation_rows": 20, "evaluate.max_new_tokens": 16, "evaluate.bootstrap_resamples": 200}
+        | {"evaluate.samples": 3, "compute.threads": 1},
+    )
+    pairs = [
+        {
+            "id": f"id{row}",
+            "source": f"pairs.jsonl:{row + 1}",
+            "cluster": f"module{row % 12}",
+            "prompt": f"def area{row}(width, height):\n",
+            "completion": ANSWER,
+        }
+        for row in range(24)
+    ]
+    for name in ("train", "test"):
+        files.write_parquet(Path(f"data/clean/{name}.parquet"), pa.Table.from_pylist(pairs))
+    tokenizer = _tokenizer([pair["prompt"] + pair["completion"] for pair in pairs])
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=96,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    )
+    save(model, tokenizer, Path("models/base"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for pair in pairs[:4] * 8:
+        prompt = tokenizer(pair["prompt"])["input_ids"]
+        answer = [*tokenizer(pair["completion"])["input_ids"], 0]  # pyright: ignore[reportGeneralTypeIssues]
+        labels = torch.tensor([[-100] * len(prompt) + answer])  # pyright: ignore[reportArgumentType]
+        model(input_ids=torch.tensor([prompt + answer]), labels=labels).loss.backward()  # pyright: ignore[reportOperatorIssue]
+        optimizer.step()
+        optimizer.zero_grad()
+    save(model, tokenizer, Path("models/finetuned"))
+    return tmp_path
+
+
+def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+
+
+def test_a_candidate_is_measured_beside_its_base_and_what_costs_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate.main(params.load())
+    found = files.read_json(project / "reports/evaluation.json")
+    assert {name: found[name] for name in ("rows", "groups", "bytes", "answers")} == {
+        "rows": 24,
+        "groups": 12,
+        "bytes": 24 * len(ANSWER),
+        "answers": 20,
+    }
+    assert found["candidate"]["token_loss"] < found["unigram"]["token_loss"] < found["base"]["token_loss"]
+    assert found["candidate"]["chrf"] == 100.0 > found["copy"]["chrf"]
+    assert found["versus_base"]["bits_per_byte"]["high"] < 0 < found["versus_base"]["chrf"]["low"]
+    lines = (project / "reports/intervals.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "metric,difference,low,high"
+    assert [line.split(",")[0] for line in lines[1:]] == ["token_loss", "bits_per_byte", "chrf"]
+    assert "candidate: likelihood: 24 of 24 rows" in capsys.readouterr().out
+
+
+def test_every_test_row_keeps_its_scores(project: Path) -> None:
+    evaluate.main(params.load())
+    table = files.read_parquet(project / "reports/rows.parquet")
+    assert table.column_names == [
+        *("id", "source", "cluster", "prompt", "reference", "bytes"),
+        *("candidate_tokens", "candidate_nll", "candidate_text", "candidate_chrf"),
+        *("base_tokens", "base_nll", "base_text", "base_chrf"),
+    ]
+    assert table["id"].to_pylist() == [f"id{row}" for row in range(24)]
+    answered = [text for text in table["candidate_text"].to_pylist() if text is not None]
+    assert answered == [ANSWER] * 20
+    assert table["base_chrf"].null_count == 4
+    found = files.read_json(project / "reports/evaluation.json")
+    tokens = sum(table["candidate_tokens"].to_pylist())
+    assert sum(table["candidate_nll"].to_pylist()) / tokens == pytest.approx(found["candidate"]["token_loss"], abs=1e-6)
+
+
+def test_the_same_models_give_the_same_bytes(project: Path) -> None:
+    evaluate.main(params.load())
+    first = files.sha256_tree(project / "reports")
+    evaluate.main(params.load())
+    assert files.sha256_tree(project / "reports") == first
+
+
+def test_text_is_measured_by_likelihood_and_continued_in_samples(project: Path) -> None:
+    editing.set_values(Path("params.yaml"), {"task": "language-modeling"})
+    text = Path("params.yaml").read_text("utf-8")
+    rule = next(line for line in text.splitlines() if "metric: chrf" in line)
+    Path("params.yaml").write_text(text.replace(f"{rule}\n", ""), "utf-8")
+    for name in ("train", "test"):
+        table = files.read_parquet(Path(f"data/clean/{name}.parquet"))
+        columns = {key: table[key] for key in ("id", "source", "cluster")} | {"text": table["completion"]}
+        files.write_parquet(Path(f"data/clean/{name}.parquet"), pa.table(columns))
+    evaluate.main(params.load())
+    found = files.read_json(project / "reports/evaluation.json")
+    assert found["answers"] == 3
+    assert found["copy"] == {}
+    assert set(found["candidate"]) == {"token_loss", "bits_per_byte", "perplexity"}
+    assert set(found["versus_base"]) == {"token_loss", "bits_per_byte"}
+    table = files.read_parquet(project / "reports/rows.parquet")
+    assert table["prompt"][0].as_py() + table["reference"][0].as_py() == ANSWER
+    assert table["candidate_text"].null_count == 21
+
+
+def test_a_model_that_is_missing_is_named(project: Path) -> None:
+    (project / "models/finetuned/model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"models/finetuned/model\.safetensors: missing"):
+        evaluate.main(params.load())
+    assert not (project / "reports").exists()
