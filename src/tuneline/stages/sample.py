@@ -1,6 +1,6 @@
 """Write the built-in corpus: docstrings of the installed Python and its libraries, as pairs and as whole texts.
 
-    python -m tuneline.stages.sample
+python -m tuneline.stages.sample
 """
 
 import sys
