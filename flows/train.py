@@ -107,25 +107,25 @@ def train() -> State:
 def _rebuild(logger: logging.Logger | logging.LoggerAdapter) -> list[str]:
     """Rebuild what is stale, in the order of dvc.yaml.
 
-    A stage is asked about when all before it are done: only then is it known whether its inputs have changed.
+    A stage that is not stale yet is asked about again once one before it was rebuilt: its inputs may have changed.
     """
-    rebuilt: list[str] = []
-    report: list[str] = []
-    if not pipeline.stale():
+    stale = pipeline.stale()
+    if not stale:
         logger.info("every stage is up to date")
-        return rebuilt
+        return []
+    rebuilt: dict[str, list[str]] = {}
     names = pipeline.stages()
     for number, stage in enumerate(names, start=1):
-        reasons = pipeline.stale(stage).get(stage, [])
+        reasons = stale.get(stage) or (pipeline.stale(stage).get(stage, []) if rebuilt else [])
         if not reasons:
             logger.info("[%d/%d] %s: up to date", number, len(names), stage)
             continue
         logger.info("[%d/%d] %s", number, len(names), stage)
         reproduce(stage, reasons)
-        rebuilt.append(stage)
-        report += [f"- **{stage}**: {'; '.join(reasons)}"]
-    create_markdown_artifact("\n".join(report), key="stale", description="What was stale, and why")
-    return rebuilt
+        rebuilt[stage] = reasons
+    report = "\n".join(f"- **{stage}**: {'; '.join(reasons)}" for stage, reasons in rebuilt.items())
+    create_markdown_artifact(report, key="stale", description="What was stale, and why")
+    return list(rebuilt)
 
 
 def main() -> int:

@@ -101,7 +101,11 @@ def generate(prompt: str, version: str | None, alias: str, max_new_tokens: int |
     models.use_threads(p.compute.threads)
     model, tokenizer = models.load(folder)
     pieces = generation.stream(
-        model, tokenizer, prompt.replace("\\n", "\n"), max_new_tokens=max_new_tokens or p.evaluate.max_new_tokens
+        model,
+        tokenizer,
+        prompt.replace("\\n", "\n"),
+        mode=models.mode(folder),
+        max_new_tokens=max_new_tokens or p.evaluate.max_new_tokens,
     )
     for piece in pieces:
         click.echo(piece, nl=False)

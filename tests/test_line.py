@@ -1,0 +1,255 @@
+"""The whole line, as a person runs it: from the built-in corpus to a registered version, by the real tools."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from conftest import Project, copy_project
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tuneline import files
+
+MODEL = "docstring-writer"
+STAGES = ["sample", "validate_raw", "prepare", "validate_clean", "base", "finetune", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A project after its first run, and what the run printed."""
+    project = copy_project(tmp_path_factory.mktemp("line 流水线") / "my project")
+    done = project.flow()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project, done.stdout + done.stderr
+
+
+def client(project: Project) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{project.root}/mlflow/store/mlflow.db")
+
+
+def weights(project: Project) -> str:
+    return files.sha256_file(project.root / "models" / "finetuned" / "model.safetensors")
+
+
+def test_the_first_run_ends_with_a_version_that_beats_its_base(trained: tuple[Project, str]) -> None:
+    project, printed = trained
+    assert f"{MODEL} version 1; rebuilt: {', '.join(STAGES)}" in printed
+    (version,) = client(project).search_model_versions(f"name = '{MODEL}'")
+    assert version.tags["tuneline.verdict"] == "passed"
+    assert version.tags["tuneline.model_sha256"] == files.sha256_path(project.root / "models" / "finetuned")
+    evaluation = files.read_json(project.root / "reports" / "evaluation.json")
+    assert evaluation["candidate"]["bits_per_byte"] < evaluation["base"]["bits_per_byte"]
+    assert evaluation["versus_base"]["bits_per_byte"]["high"] < 0
+    assert "<svg" in (project.root / "reports" / "index.html").read_text("utf-8")
+
+
+def test_the_run_in_mlflow_holds_the_curve_the_inputs_and_the_metrics(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    tags = client(project).get_model_version(MODEL, "1").tags
+    run = client(project).get_run(tags["tuneline.run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learning_rate"] == "0.001"
+    evaluation = files.read_json(project.root / "reports" / "evaluation.json")
+    assert run.data.metrics["candidate.bits_per_byte"] == evaluation["candidate"]["bits_per_byte"]
+    assert run.inputs is not None
+    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"clean", "base"}
+    lines = (project.root / "reports" / "training.csv").read_text().splitlines()
+    steps = [metric.step for metric in client(project).get_metric_history(run.info.run_id, "loss")]
+    assert steps == [int(line.split(",")[0]) for line in lines[1:]]
+
+
+def test_a_registered_version_is_a_folder_that_transformers_loads(trained: tuple[Project, str], tmp_path: Path) -> None:
+    project, _ = trained
+    version = client(project).get_model_version(MODEL, "1")
+    # As any other program would: knowing the registry's address and no more.
+    folder = next((project.root / "mlflow" / "store" / "artifacts").rglob("model.safetensors")).parent
+    assert version.source
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    answer = model.generate(**tokenizer("def f():", return_tensors="pt"), max_new_tokens=3, do_sample=False)
+    assert answer.shape[1] > 3
+
+
+def test_no_held_out_module_is_in_any_training_text(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    clean, pretraining = project.root / "data" / "clean", project.root / "data" / "pretraining"
+    groups = {
+        split: set(files.read_parquet(clean / f"{split}.parquet")["cluster"].to_pylist())
+        for split in ("train", "validation", "test")
+    }
+    held_out = groups["validation"] | groups["test"]
+    assert held_out
+    assert groups["train"].isdisjoint(held_out)
+    assert groups["validation"].isdisjoint(groups["test"])
+    pretrained = files.read_parquet(pretraining / "train.parquet")
+    assert set(pretrained["cluster"].to_pylist()).isdisjoint(held_out)
+
+
+def test_a_second_run_rebuilds_nothing_and_registers_nothing(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    before = weights(project)
+    done = project.flow()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{MODEL} version 1; rebuilt: nothing" in done.stdout
+    assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
+    experiment = client(project).get_experiment_by_name(MODEL)
+    assert experiment is not None
+    assert len(client(project).search_runs([experiment.experiment_id])) == 1
+    assert weights(project) == before
+
+
+def test_generate_answers_from_the_registry(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    asked = project.tuneline("generate", "def add(a, b):\\n    ")
+    assert asked.returncode == 1
+    assert "no version is champion yet (registered: 1)" in asked.stderr
+    assert "--version 1" in asked.stderr
+    answered = project.tuneline("generate", "def add(a, b):\\n    ", "--version", "1", "--max-new-tokens", "4")
+    assert (answered.returncode, answered.stderr) == (0, "")
+    client(project).set_registered_model_alias(MODEL, "champion", "1")
+    by_alias = project.tuneline("generate", "def add(a, b):\\n    ", "--max-new-tokens", "4")
+    client(project).delete_registered_model_alias(MODEL, "champion")
+    assert by_alias.stdout == answered.stdout
+
+
+def test_the_gate_stops_what_is_not_better_and_what_is_worse_than_the_champion(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    rules = files.read_json(project.root / "reports" / "gate.json")["rules"]
+    rule = {"metric": "bits_per_byte", "direction": "lower", "versus": "champion"}
+    client(project).set_registered_model_alias(MODEL, "champion", "1")
+    try:
+        project.set(gate__rules=[{**rule, "margin": -0.01}])
+        same = project.tuneline("gate")
+        project.set(gate__rules=[{**rule, "margin": 0.5}])
+        worse = project.tuneline("gate")
+        refused = project.tuneline("register")
+    finally:
+        client(project).delete_registered_model_alias(MODEL, "champion")
+        project.set(gate__rules=[{name: rules[0][name] for name in ("metric", "direction", "versus", "margin")}])
+    assert same.returncode == 0, same.stderr
+    assert worse.returncode == 1
+    assert "champion" in worse.stdout
+    assert refused.returncode == 1
+    assert "the gate failed, so nothing is registered" in refused.stderr
+
+
+def test_a_poisoned_raw_file_stops_the_line_before_training(trained: tuple[Project, str], tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(trained[0].root, copy, symlinks=True)
+    project = Project(copy)
+    poisoned = tmp_path / "mine.jsonl"
+    rows = [f'{{"prompt": "Say {n}:", "completion": " {n}"}}' for n in range(100)]
+    poisoned.write_text("\n".join([*rows, '{"prompt": "Say", "completion": "   "}']) + "\n")
+    used = project.tuneline("use", str(poisoned))
+    assert used.returncode == 0, used.stderr
+    raw = project.root / "data" / "raw" / "mine" / "mine.jsonl"
+    raw.write_text("\n".join([*rows[:50], '{"prompt": "broken', *['{"prompt": "Say"}'] * 5, *rows[50:]]) + "\n")
+    before = (weights(project), (project.root / "dvc.lock").read_text())
+    done = project.flow()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "mine.jsonl:51" in done.stderr
+    assert "finetune" not in done.stdout
+    assert weights(project) == before[0]
+    assert not list((project.root / "work").glob("*/checkpoint*"))
+    raw.write_text("\n".join(rows) + "\n")
+    mended = project.tuneline("exec", "--", "dvc", "repro", "prepare")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+
+
+def test_a_second_run_beside_a_running_one_is_refused(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    code = (
+        "import sys, time; from pathlib import Path; from tuneline import processes\n"
+        "with processes.exclusive(Path('work/run.lock'), 'x'): print('held', flush=True); time.sleep(120)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=project.root, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        done = project.flow()
+        holder.kill()
+    assert done.returncode == 1
+    assert f"another run (pid {holder.pid}) holds this project's pipeline" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"finetune__max_length": 4}, "finetune.max_length: 4: input should be greater than or equal to 8"),
+        ({"data__raw": "data/raw/nowhere"}, "data/raw/nowhere"),
+    ],
+)
+def test_bad_params_are_one_message_and_exit_1(
+    trained: tuple[Project, str], change: dict[str, object], message: str
+) -> None:
+    project, _ = trained
+    before = (project.root / "params.yaml").read_text("utf-8")
+    project.set(**change)
+    try:
+        done = project.flow()
+    finally:
+        (project.root / "params.yaml").write_text(before, "utf-8")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_tracking_address_that_does_not_answer_stops_before_training(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    try:
+        done = project.tuneline("gate")
+    finally:
+        del os.environ["MLFLOW_TRACKING_URI"]
+    assert done.returncode == 1
+    assert done.stderr.startswith("MLflow at http://127.0.0.1:9 does not answer")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_only_what_a_change_touches_is_rebuilt(trained: tuple[Project, str], tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(trained[0].root, copy, symlinks=True)
+    project = Project(copy)
+    first = weights(project)
+    project.set(finetune__learning_rate=0.002)
+    assert "rebuilt: finetune, evaluate\n" in project.flow().stdout
+    assert weights(project) != first
+    project.set(finetune__learning_rate=0.001)
+    back = project.flow()
+    assert f"{MODEL} version 1; " in back.stdout
+    assert "step " not in back.stdout
+    assert weights(project) == first
+    cli = project.root / "src" / "tuneline" / "cli.py"
+    cli.write_text(cli.read_text("utf-8") + "\n# another word\n", "utf-8")
+    assert "rebuilt: nothing" in project.flow().stdout
+    expectations = project.root / "data" / "expectations" / "clean.yaml"
+    expectations.write_text(expectations.read_text("utf-8") + "\n# looser\n", "utf-8")
+    assert "rebuilt: validate_clean\n" in project.flow().stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["base", "finetune"])
+def test_a_killed_run_ends_in_the_same_weights(trained: tuple[Project, str], tmp_path: Path, stage: str) -> None:
+    expected = weights(trained[0])
+    project = copy_project(tmp_path / "project")
+    environment = os.environ | {"PYTHONPATH": str(project.root / "src")}
+    command = [sys.executable, "-m", "tuneline", "exec", "--", "python", "flows/train.py"]
+    with subprocess.Popen(
+        command, cwd=project.root, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if f"'{stage}' - step 10 of" in line:
+                break
+        os.killpg(running.pid, signal.SIGKILL)
+    time.sleep(2)
+    done = project.flow()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert weights(project) == expected
