@@ -4,7 +4,7 @@ Called by the flow and by hand (`tuneline gate`, `tuneline register`).
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from tuneline import files, params, pipeline
 from tuneline.errors import RegistryError
 from tuneline.evaluation import comparison, report
 from tuneline.evaluation import gate as rules
+from tuneline.evaluation.intervals import Measures
 from tuneline.registry import lineage, tracking, versions
-from tuneline.training import models
 
 _SCORES = Path("work/scores")
 _EVALUATION_CODE = Path(comparison.__file__).parent
@@ -54,16 +54,18 @@ def gate(p: params.Params) -> Gate:
     rows = comparison.Rows.of_report(table, p.task)
     candidate = comparison.Scores.of_report(table, "candidate")
     base = comparison.Scores.of_report(table, "base")
-    champion, versus_champion = _champion(tracker, p, rows, candidate)
+    champion = _champion(tracker, p, rows, candidate)
     verdict = rules.decide(
         p.gate.rules,
-        {"base": comparison.compare(candidate, base, rows.clusters, p.evaluate), "champion": versus_champion},
+        {"base": comparison.compare(candidate, base, rows.clusters, p.evaluate), "champion": champion.measures},
     )
     origin = lineage.of_workspace(p)
-    value = verdict.as_dict() | {"champion": champion, "evaluation_sha256": origin.evaluation_sha256}
+    value = verdict.as_dict() | {"champion": champion.summary, "evaluation_sha256": origin.evaluation_sha256}
     files.write_json(reports / "gate.json", value)
     page = reports / "index.html"
-    files.write_text(page, report.render(report.assemble(reports, p, lineage=origin.tags())))
+    files.write_text(
+        page, report.render(report.assemble(reports, p, lineage=origin.tags(), champion_texts=champion.texts))
+    )
     run_id = _run(tracker, p, origin)
     tracker.describe_run(run_id, _flat(evaluation), {"tuneline.verdict": verdict.verdict})
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
@@ -116,20 +118,30 @@ def _refuse_stale() -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Champion:
+    """What is known of today's champion on the candidate's rows; nothing where there is none."""
+
+    summary: dict[str, Any] | None = None
+    measures: Measures | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+
+
 def _champion(
     tracker: tracking.Tracker, p: params.Params, rows: comparison.Rows, candidate: comparison.Scores
-) -> tuple[dict[str, Any] | None, rules.Measures | None]:
+) -> _Champion:
     version = tracker.version_by_alias(p.registry.model, versions.CHAMPION)
     if version is None:
-        return None, None
+        return _Champion()
     folder = versions.fetch(tracker, p.registry.model, version)
     scores = _scores(p, folder, rows)
     kept = rows.outside(versions.train_clusters(folder))
-    measures = comparison.compare(
-        candidate.take(kept), scores.take(kept), [rows.clusters[index] for index in kept], p.evaluate
+    clusters = [rows.clusters[index] for index in kept]
+    return _Champion(
+        summary={"version": version, "rows": len(kept), **(comparison.summarise(scores.take(kept)) if kept else {})},
+        measures=comparison.compare(candidate.take(kept), scores.take(kept), clusters, p.evaluate),
+        texts={row: text for row, text in zip(rows.ids, scores.texts, strict=True) if text is not None},
     )
-    summary = comparison.summarise(scores.take(kept)) if kept else {}
-    return {"version": version, "rows": len(kept), **summary}, measures
 
 
 def _scores(p: params.Params, folder: Path, rows: comparison.Rows) -> comparison.Scores:
@@ -140,8 +152,12 @@ def _scores(p: params.Params, folder: Path, rows: comparison.Rows) -> comparison
     cached = _SCORES / f"{key}.parquet"
     if cached.exists():
         return comparison.Scores.of_report(files.read_parquet(cached), "champion")
+    # Loads torch and transformers, seconds that most calls need not spend.
+    from tuneline.evaluation import measuring
+    from tuneline.training import models
+
     models.use_threads(p.compute.threads)
-    scores = comparison.measure(folder, rows, p.evaluate, max_length=p.finetune.max_length, name="champion")
+    scores = measuring.measure(folder, rows, p.evaluate, max_length=p.finetune.max_length, name="champion")
     files.write_parquet(cached, pa.table({"bytes": scores.bytes, **scores.columns("champion")}))
     return scores
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import comparison, results
+from tuneline.evaluation import comparison, measuring, results
 from tuneline.evaluation.comparison import Rows, Scores
 from tuneline.evaluation.intervals import Interval
 from tuneline.params import Evaluate
@@ -94,10 +94,10 @@ def test_another_model_is_measured_on_the_rows_of_the_report(
 ) -> None:
     models.save(model, tokenizer, tmp_path / "model")
     rows = Rows.of_split(split(), "sft", EVALUATE)
-    candidate = comparison.measure(tmp_path / "model", rows, EVALUATE, max_length=64, name="candidate")
+    candidate = measuring.measure(tmp_path / "model", rows, EVALUATE, max_length=64, name="candidate")
     table = results.row_scores(rows, {"candidate": candidate, "base": candidate})
     assert Rows.of_report(table, "sft") == rows
-    again = comparison.measure(
+    again = measuring.measure(
         tmp_path / "model", Rows.of_report(table, "sft"), EVALUATE, max_length=64, name="champion"
     )
     read = Scores.of_report(table, "candidate")

@@ -1,19 +1,16 @@
-"""A model measured on test rows, its scores summed up, and two models compared on the same rows."""
+"""Test rows, the scores that models got on them, and two models compared on the same rows."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tuneline.evaluation import generation, intervals, likelihood
+from tuneline.evaluation import intervals
 from tuneline.evaluation.intervals import Interval, Measures
-from tuneline.evaluation.metrics import chrf, likelihood_metrics
-from tuneline.evaluation.progress import printed
+from tuneline.evaluation.metrics import likelihood_metrics
 from tuneline.params import Evaluate, Task
-from tuneline.training import models
 
 METRICS = ("token_loss", "bits_per_byte", "chrf")
 
@@ -129,55 +126,6 @@ class Scores:
         index = np.asarray(kept, dtype=np.int64)
         texts = [self.texts[place] for place in kept]
         return Scores(self.nll[index], self.tokens[index], self.bytes[index], texts, self.chrf[index])
-
-
-def measure(folder: Path, rows: Rows, evaluate: Evaluate, *, max_length: int, name: str) -> Scores:
-    """Measure one model: the likelihood of every row, and answers where the rows want them.
-
-    Args:
-        folder: the model's.
-        rows: what it is asked.
-        evaluate: the section of params.
-        max_length: tokens that the model sees at once, less where it cannot see as many.
-        name: what the lines of progress call the model.
-
-    Raises:
-        ModelError: the folder holds no model that can be loaded.
-    """
-    model, tokenizer = models.load(folder)
-    mode = models.mode(folder)
-    scored = likelihood.score(
-        model,
-        tokenizer,
-        rows.records,
-        mode=mode,
-        max_length=min(max_length, generation.context_length(model, max_length)),
-        batch_size=evaluate.batch_size,
-        progress=printed(f"{name}: likelihood"),
-    )
-    asked = [index for index, answered in enumerate(rows.answered) if answered]
-    answers = generation.generate(
-        model,
-        tokenizer,
-        [rows.prompts[index] for index in asked],
-        mode=mode,
-        max_new_tokens=evaluate.max_new_tokens,
-        batch_size=evaluate.batch_size,
-        progress=printed(f"{name}: answers"),
-    )
-    texts: list[str | None] = [None] * len(rows.ids)
-    marks = np.full(len(rows.ids), np.nan)
-    for index, answer in zip(asked, answers, strict=True):
-        texts[index] = answer
-    if rows.task == "sft":
-        marks[asked] = chrf(answers, [rows.references[index] for index in asked])
-    return Scores(
-        np.array([score.nll for score in scored], np.float64),
-        np.array([score.tokens for score in scored], np.int64),
-        np.array([score.bytes for score in scored], np.int64),
-        texts,
-        marks,
-    )
 
 
 def summarise(scores: Scores) -> dict[str, float]:

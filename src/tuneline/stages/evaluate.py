@@ -10,7 +10,7 @@ belongs to the gate.
 from pathlib import Path
 
 from tuneline import files, params, stages
-from tuneline.evaluation import baselines, comparison, results
+from tuneline.evaluation import baselines, comparison, measuring, results
 from tuneline.training import models
 
 
@@ -23,7 +23,7 @@ def main(p: params.Params) -> None:
         for name in ("test", "train")
     )
     scores = {
-        name: comparison.measure(Path(folder), test, p.evaluate, max_length=p.finetune.max_length, name=name)
+        name: measuring.measure(Path(folder), test, p.evaluate, max_length=p.finetune.max_length, name=name)
         for name, folder in (("candidate", p.paths.finetuned), ("base", p.paths.base))
     }
     asked = test.take([index for index, answered in enumerate(test.answered) if answered])
