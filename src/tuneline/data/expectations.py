@@ -9,6 +9,7 @@ The YAML names expectations by the library's own types and arguments, a list for
 """
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,10 +175,13 @@ def _expectation(entry: Any) -> Expectation:
 
 
 def _plain(value: Any) -> Any:
+    """Values of YAML or of a result as plain ones."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # which JSON cannot write
     return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
 
 
@@ -233,15 +237,14 @@ def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -
     for found in batch.validate(gx.ExpectationSuite(name="all", expectations=numbered), result_format=how).results:
         assert found.expectation_config is not None
         one, outcome = wanted[found.expectation_config.meta["number"]]
-        result = found.result
+        result = _plain(found.to_json_dict()["result"])
         outcome.success = outcome.success and bool(found.success)
         outcome.observed = result.get("observed_value", outcome.observed)
         outcome.rows += result.get("element_count", 0) - result.get("missing_count", 0)
         outcome.unexpected += result.get("unexpected_count", 0)
         column = one.kwargs.get("column")
         for row in (result.get("unexpected_index_list") or [])[: _KEPT_ROWS - len(outcome.first)]:
-            value = row.get(column)
-            outcome.first.append({"source": row["source"], "value": None if pd.isna(value) else value})
+            outcome.first.append({"source": row["source"], "value": row.get(column)})
         if not found.success and not result:
             outcome.message = _why(found.exception_info, frame)
 

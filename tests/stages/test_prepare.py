@@ -1,0 +1,114 @@
+"""The stage that makes the clean splits and the pretraining text."""
+
+import json
+from pathlib import Path
+
+import data_project
+import pytest
+
+from tuneline import files, params
+from tuneline.errors import DataError
+from tuneline.params import editing
+from tuneline.stages import prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+PAIRS = Path("data/raw/python-docstrings/pairs.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
+    monkeypatch.chdir(tmp_path)
+    data_project.make(params_text, ROOT / "data/expectations")
+    return tmp_path
+
+
+def modules_of(folder: str, splits: list[str]) -> set[str]:
+    """The raw modules whose rows stand in some splits, looked up by their source."""
+    raw = {"data/clean": PAIRS, "data/pretraining": Path("data/raw/python-text/docstrings.jsonl")}[folder]
+    rows = [json.loads(line) for line in raw.read_text().splitlines()]
+    found: set[str] = set()
+    for split in splits:
+        for source in files.read_parquet(Path(folder) / f"{split}.parquet")["source"].to_pylist():
+            name, line = source.split(":")
+            assert name == raw.name
+            found.add(rows[int(line) - 1]["module"])
+    return found
+
+
+def test_no_held_out_module_is_learnt(capsys: pytest.CaptureFixture[str]) -> None:
+    prepare.main(params.load())
+    held_out = modules_of("data/clean", ["validation", "test"])
+    assert held_out
+    assert not held_out & modules_of("data/clean", ["train"])
+    assert not held_out & modules_of("data/pretraining", ["train"])
+    assert held_out >= modules_of("data/pretraining", ["validation"])
+    dataset = files.read_json(Path("data/clean/dataset.json"))
+    assert dataset["record_type"] == "prompt-completion"
+    assert sum(dataset["rows"].values()) == 200
+    assert "data/raw/python-docstrings: 200 rows in, 200 out (train " in capsys.readouterr().out
+
+
+def test_the_same_rows_give_the_same_bytes(project: Path) -> None:
+    prepare.main(params.load())
+    first = [files.sha256_tree(project / folder) for folder in ("data/clean", "data/pretraining", "reports")]
+    prepare.main(params.load())
+    assert [files.sha256_tree(project / folder) for folder in ("data/clean", "data/pretraining", "reports")] == first
+
+
+def test_dropped_rows_are_kept_aside_with_their_place(capsys: pytest.CaptureFixture[str]) -> None:
+    with PAIRS.open("a") as file:
+        file.write('{"prompt": "def f():", "completion"\n')
+        file.write(json.dumps({"prompt": "def f0():", "completion": data_project.sentence(0), "module": "x"}) + "\n")
+    prepare.main(params.load())
+    dropped = [json.loads(line) for line in Path("reports/quarantine.jsonl").read_text().splitlines()]
+    broken = next(row for row in dropped if row["reason"] == "json")
+    assert (broken["set"], broken["source"], broken["line"]) == ("data/raw/python-docstrings", "pairs.jsonl:201", 201)
+    assert broken["row"] == '{"prompt": "def f():", "completion"'
+    assert [row["reason"] for row in dropped if row["set"] == "data/raw/python-docstrings"] == ["json", "duplicate"]
+    account = files.read_json(Path("reports/prepare.json"))["raw"]
+    assert (account["rows_in"], account["rows_out"], account["dropped"]) == (202, 200, {"duplicate": 1, "json": 1})
+    assert "  dropped 1: json" in capsys.readouterr().out
+
+
+def test_too_many_broken_rows_stop_before_anything_is_written(project: Path) -> None:
+    PAIRS.write_text(PAIRS.read_text() + "broken\n" * 5)
+    with pytest.raises(DataError, match="5 of 205 rows cannot be used"):
+        prepare.main(params.load())
+    assert not (project / "data/clean").exists()
+
+
+def test_an_own_set_without_the_column_says_what_to_set() -> None:
+    data_project.write_rows(
+        Path("data/raw/mine/faq.jsonl"),
+        [{"question": f"What is {n}?", "answer": data_project.sentence(f"own {n}")} for n in range(60)],
+    )
+    editing.set_values(Path("params.yaml"), {"data.raw": "data/raw/mine"})
+    with pytest.raises(DataError) as caught:
+        prepare.main(params.load())
+    assert "data/raw/mine/faq.jsonl: has no column 'module'" in str(caught.value)
+    assert "set it to null, or to one of question, answer" in str(caught.value)
+    editing.set_values(Path("params.yaml"), {"data.split.group_by": None})
+    prepare.main(params.load())
+    assert files.read_parquet(Path("data/clean/test.parquet")).num_rows > 0
+    assert files.read_parquet(Path("data/pretraining/train.parquet")).num_rows > 0
+
+
+def test_plain_text_for_a_language_model() -> None:
+    Path("data/raw/mine").mkdir()
+    Path("data/raw/mine/poems.txt").write_text("".join(f"{data_project.sentence(f'own {n}')}\n" for n in range(60)))
+    editing.set_values(
+        Path("params.yaml"),
+        {
+            "task": "language-modeling",
+            "gate.rules": [{"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}],
+            "data.raw": "data/raw/mine",
+            "data.pretraining": "data/raw/mine",
+            "data.split.group_by": None,
+        },
+    )
+    prepare.main(params.load())
+    tables = {split: files.read_parquet(Path(f"data/clean/{split}.parquet")) for split in ("train", "test")}
+    assert tables["train"].column_names == ["id", "source", "cluster", "text"]
+    learnt = set(files.read_parquet(Path("data/pretraining/train.parquet"))["text"].to_pylist())
+    assert learnt == set(tables["train"]["text"].to_pylist())
+    assert not learnt & set(tables["test"]["text"].to_pylist())
