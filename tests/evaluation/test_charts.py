@@ -63,3 +63,10 @@ def test_a_flat_curve_lies_in_the_middle() -> None:
     curve = charts.curve([(1, 2.0), (2, 2.0)])
     assert curve is not None
     assert curve.raw == "0,50 100,50"
+
+
+def test_the_smoothed_curve_lags_behind_nowhere() -> None:
+    line = [(float(step), 100.0 - step) for step in range(101)]
+    curve = charts.curve(line)
+    assert curve is not None
+    assert curve.smooth == curve.raw

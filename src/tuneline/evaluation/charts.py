@@ -10,8 +10,8 @@ from typing import Literal
 
 # Room at both ends of an axis, as a share of its length.
 _AIR = 0.06
-# Weight of what came before, in the smoothed curve.
-_SMOOTHING = 0.8
+# The smoothed curve is the mean of this share of all points, half of them on each side.
+_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,12 @@ def curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float,
     def at(step: float, loss: float) -> tuple[float, float]:
         return round(100 * (step - across[0]) / (across[1] - across[0]), 2), round(100 - _percent(loss, *up), 2)
 
-    smoothed, level = [], points[0][1]
-    for step, loss in points:
-        level = _SMOOTHING * level + (1 - _SMOOTHING) * loss
-        smoothed.append((step, level))
+    smoothed = []
+    for index, (step, _) in enumerate(points):
+        # As many on the left as on the right, so that the mean lags behind nowhere.
+        reach = min(math.ceil(_SMOOTHING * len(points) / 2), index, len(points) - 1 - index)
+        around = [loss for _, loss in points[index - reach : index + reach + 1]]
+        smoothed.append((step, sum(around) / len(around)))
     return Curve(
         raw=_polyline([at(*point) for point in points]),
         smooth=_polyline([at(*point) for point in smoothed]),

@@ -16,6 +16,13 @@ from tuneline.evaluation import charts
 METRICS = {"bits_per_byte": "Bits per byte", "token_loss": "Token loss", "perplexity": "Perplexity", "chrf": "chrF"}
 _LOWER_IS_BETTER = {"bits_per_byte", "token_loss", "perplexity"}
 _LONGEST_TEXT = 700
+# What the reasons mean that a person would ask about; the others speak for themselves.
+_REASONS = {
+    "duplicate": "the same as another row",
+    "held-out": "the same as a row kept for testing",
+    "held-out-group": "of a group kept for testing",
+    "overlap": "repeats much of a row kept for testing",
+}
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,7 @@ def render(report: Report) -> str:
         consequence=_consequence(report),
         rules=(report.gate or {}).get("rules", []),
         names=METRICS,
+        reasons=_REASONS,
         metrics=_shown_metrics(report),
         table=_table(report),
         strips=charts.strips(_differences(report)),
