@@ -97,7 +97,7 @@ def _modules(root: Path, paths: Iterable[PurePosixPath]) -> list[Module]:
         parts = path.with_suffix("").parts
         if path.suffix != ".py" or ".." in parts or path.is_absolute() or not _SKIPPED.isdisjoint(parts):
             continue
-        if parts[-1].startswith("test_"):
+        if parts[-1].startswith("test_") or not (root / path).is_file():
             continue
         name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
         modules.append(Module(name, root / path))
