@@ -62,7 +62,7 @@ certificate=${PIP_CERT:-$(setting cert)}
 [ -z "$certificate" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$certificate}"
 
 if $pip install --quiet "uv==$UV_VERSION"; then
-    install="env VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet"
+    install="env VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet --compile-bytecode"
 else
     echo "setup: uv could not be fetched; going on with pip, which takes longer"
     install="$pip install --quiet"

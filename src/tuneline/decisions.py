@@ -18,7 +18,7 @@ from tuneline.evaluation.intervals import Measures
 from tuneline.registry import lineage, tracking, versions
 
 _SCORES = Path("work/scores")
-_EVALUATION_CODE = Path(comparison.__file__).parent
+_SCORING = ("comparison.py", "generation.py", "likelihood.py", "measuring.py", "metrics.py")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _champion(
 
 def _scores(p: params.Params, folder: Path, rows: comparison.Rows) -> comparison.Scores:
     """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
-    code = {path.name: files.sha256_file(path) for path in sorted(_EVALUATION_CODE.glob("*.py"))}
+    code = {name: files.sha256_file(Path(comparison.__file__).with_name(name)) for name in _SCORING}
     settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
     key = files.digest([folder.name, rows.ids, settings, code])
     cached = _SCORES / f"{key}.parquet"

@@ -93,6 +93,24 @@ def test_an_own_set_without_the_column_says_what_to_set() -> None:
     assert files.read_parquet(Path("data/pretraining/train.parquet")).num_rows > 0
 
 
+def test_an_own_set_may_be_grouped_by_a_column_that_the_pretraining_text_lacks() -> None:
+    data_project.write_rows(
+        Path("data/raw/mine/faq.jsonl"),
+        [
+            {"question": f"What is {n}?", "answer": data_project.sentence(f"own {n}"), "author": f"a{n % 30}"}
+            for n in range(90)
+        ],
+    )
+    editing.set_values(Path("params.yaml"), {"data.raw": "data/raw/mine", "data.split.group_by": "author"})
+    prepare.main(params.load())
+    clusters = [
+        set(files.read_parquet(Path(f"data/clean/{split}.parquet"))["cluster"].to_pylist())
+        for split in ("train", "validation", "test")
+    ]
+    assert sum(map(len, clusters)) == len(set.union(*clusters)) == 30
+    assert files.read_parquet(Path("data/pretraining/train.parquet")).num_rows > 0
+
+
 def test_plain_text_for_a_language_model() -> None:
     Path("data/raw/mine").mkdir()
     Path("data/raw/mine/poems.txt").write_text("".join(f"{data_project.sentence(f'own {n}')}\n" for n in range(60)))

@@ -80,6 +80,7 @@ def read(
     columns: Mapping[str, str],
     record_type: RecordType | None = None,
     group_by: str | None = None,
+    must_group: bool = True,
 ) -> RecordSet:
     """Read a raw set as the whole pipeline sees it.
 
@@ -89,6 +90,7 @@ def read(
         columns: field of the record -> column of the files; empty where known names are to be recognised.
         record_type: what the rows must be; None: what they are.
         group_by: column whose value keeps rows together.
+        must_group: whether a file without that column is refused; else its rows stand alone.
 
     Returns:
         The records and the rows set aside; together they are all rows of the set.
@@ -103,7 +105,8 @@ def read(
         try:
             if file.rows:
                 mappings[file.name] = _mapping(path, file, columns, record_type)
-                _check_group(path, file, group_by)
+                if must_group:
+                    _check_group(path, file, group_by)
         except DataError as error:
             problems += error.problems
     types: dict[str, RecordType] = {name: _type_of(mapping) for name, mapping in mappings.items()}
@@ -117,7 +120,8 @@ def read(
     rejected: list[Rejected] = []
     for file in files:
         if file.rows:
-            records += _map_rows(file, [mappings[file.name][name] for name in FIELDS[found]], group_by)
+            column = group_by if must_group or group_by in _usual_columns(file) else None
+            records += _map_rows(file, [mappings[file.name][name] for name in FIELDS[found]], column)
         rejected += sorted(file.rejected, key=lambda row: row.offset)
     formats = {file.name: file.format for file in files}
     return RecordSet(path.as_posix(), found, {file.name: file.columns for file in files}, formats, records, rejected)
@@ -270,6 +274,8 @@ def read_both(p: Params) -> tuple[RecordSet, RecordSet]:
                 columns=columns.get(path, {}),
                 record_type=record_type,
                 group_by=p.data.split.group_by,
+                # The column is one of the set to fine-tune on; another set need not know it.
+                must_group=path == p.data.raw,
             )
             check_rejected(records, p.data.max_rejected_fraction)
             sets.append(records)
