@@ -73,7 +73,8 @@ def read_reference(reference: Path) -> tuple[str, str]:
         ModelError: one of them is missing or is a branch's name; all problems at once.
     """
     try:
-        value = YAML(typ="safe").load(reference.read_text("utf-8"))
+        # Only text: a revision of digits, or of digits around an e, would become a number.
+        value = YAML(typ="base").load(reference.read_text("utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{reference}: no such file; write `id: OWNER/NAME` and `revision: COMMIT` into it") from None
     except (YAMLError, UnicodeDecodeError, IsADirectoryError) as error:

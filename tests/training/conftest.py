@@ -1,0 +1,120 @@
+"""A project small enough to be trained in a second, and processes that die in the middle of it."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tiny_models import TEXTS, VOCABULARY, tiny
+from transformers import PreTrainedTokenizerFast
+
+from tuneline import files, params
+from tuneline.params import editing
+from tuneline.stages import base as base_stage
+from tuneline.training import models, pretraining, tokenization, trainers
+from tuneline.training.recipes import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return pretraining.train_tokenizer(TEXTS, VOCABULARY, 128)
+
+
+@pytest.fixture
+def base(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A folder that loads."""
+    folder = tmp_path / "base"
+    models.save(tiny("llama"), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: params, clean splits, pretraining text and a base, each as small as can be."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    recipe_values = {
+        "max_length": 32,
+        "per_device_train_batch_size": 4,
+        "warmup_steps": 2,
+        "logging_steps": 3,
+        "save_steps": 4,
+        "learning_rate": 0.01,
+    }
+    tiny_llama = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    builtin = recipe_values | tiny_llama | {"num_attention_heads": 2, "max_steps": 10}
+    finetune = recipe_values | {"num_train_epochs": 1.0, "eval_steps": 5, "gradient_accumulation_steps": 2}
+    values: dict[str, Any] = {"compute.threads": 1}
+    values |= {f"base.builtin.{key}": value for key, value in builtin.items()}
+    values |= {f"finetune.{key}": value for key, value in finetune.items()}
+    editing.set_values(tmp_path / "params.yaml", values)
+    pairs = [text.split(" ", 1) for text in TEXTS]
+    for name, part in (("train", slice(20, None)), ("validation", slice(0, 20))):
+        columns = {"prompt": [prompt for prompt, _ in pairs[part]], "completion": [answer for _, answer in pairs[part]]}
+        files.write_parquet(tmp_path / f"data/clean/{name}.parquet", pa.table(columns))
+        files.write_parquet(tmp_path / f"data/pretraining/{name}.parquet", pa.table({"text": TEXTS[part]}))
+    models.save(tiny("llama"), tokenizer, tmp_path / "models/base")
+    return tmp_path
+
+
+def _base(place: Path) -> None:
+    base_stage.main(params.load(place / "params.yaml"))
+
+
+def _finetune(place: Path) -> None:
+    """What the stage does, less the tracker, whose store takes longer to make than this training."""
+    model, tokenizer = models.load(place / "models/base")
+    finetune = params.load(place / "params.yaml").finetune
+    (examples, _), (validation, _) = (
+        tokenization.fit_split(tokenizer, place / f"data/clean/{name}.parquet", "sft", "plain", finetune)
+        for name in ("train", "validation")
+    )
+    folder = place / "work/fingerprint"
+    made = trainers.train(model, examples, Recipe.of(finetune), pad=1, folder=folder, validation=validation)
+    models.save(model, tokenizer, place / "models/finetuned")
+    files.write_text(place / "reports/training.csv", made.history.csv())
+    trainers.finished(folder)
+
+
+def _run_and_die(what: Callable[[Path], None], place: Path, event: int) -> None:
+    os.chdir(place)
+    seen = 0
+
+    def watch(name: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if name in ("open", "os.rename", "os.mkdir", "os.chmod", "os.rmdir", "os.remove", "shutil.rmtree"):
+            if "checkpoint-" not in str(arguments[0]):
+                return
+            seen += 1
+            if seen == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    what(place)
+
+
+@pytest.fixture(scope="session")
+def killed_at() -> Callable[[str, Path, int], bool]:
+    """Train in a process that SIGKILLs itself at its n-th touch of a checkpoint; whether it came to that."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tuneline.stages.base"])
+
+    def run(what: str, place: Path, event: int) -> bool:
+        process = context.Process(
+            target=_run_and_die, args=({"base": _base, "finetune": _finetune}[what], place, event)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        return process.exitcode != 0
+
+    return run

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tiny_models import TEXTS
+
+from tuneline import files, params
+from tuneline.errors import ModelError, TrainingError
+from tuneline.params import editing
+from tuneline.stages import base
+from tuneline.training import models
+
+
+def run(**values: object) -> None:
+    editing.set_values(Path("params.yaml"), {key.replace("__", "."): value for key, value in values.items()})
+    base.main(params.load())
+
+
+def test_builtin_learns_the_text(workplace: Path) -> None:
+    run(base__builtin__max_steps=40, base__builtin__warmup_steps=2)
+    model, tokenizer = models.load(workplace / "models/base")
+    metrics = files.read_json(workplace / "reports/base.json")
+    assert metrics["heldout"]["rows"] == 20
+    # The texts are the same few words over and over; a byte of them at random would cost some 4 bits.
+    assert metrics["heldout"]["bits_per_byte"] < 1.5
+    assert metrics["parameters"] == models.count_parameters(model)
+    assert metrics["steps"] == 40
+    assert tokenizer.decode(tokenizer(TEXTS[0])["input_ids"]) == TEXTS[0]
+    assert (workplace / "reports/base.csv").read_text().startswith("step,tokens,loss")
+
+
+def test_too_little_text_for_the_vocabulary(workplace: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^base.builtin.vocab_size: the pretraining text gives only \d+ of 5000"):
+        run(base__builtin__vocab_size=5000)
+    assert not list((workplace / "work").glob("*/"))
+
+
+def test_no_text_at_all(workplace: Path) -> None:
+    files.write_parquet(workplace / "data/pretraining/train.parquet", pa.table({"text": pa.array([], pa.string())}))
+    with pytest.raises(TrainingError, match=r"^data/pretraining/train.parquet: no texts"):
+        run()
+
+
+def test_a_folder_is_copied_and_an_older_base_replaced(workplace: Path) -> None:
+    (workplace / "models/base").rename(workplace / "mine")
+    (workplace / "mine/modeling.py").write_text("raise SystemExit")
+    run(base__source="path", base__input="mine")
+    first = files.sha256_tree(workplace / "models/base")
+    run()
+    assert files.sha256_tree(workplace / "models/base") == first
+    assert "modeling.py" not in first
+    assert {name: sha for name, sha in files.sha256_tree(workplace / "mine").items() if name in first} == first
+    assert files.read_json(workplace / "reports/base.json")["source"] == "path"
+
+
+def test_a_hub_model_offline_is_one_message(workplace: Path) -> None:
+    (workplace / "hub.yaml").write_text(f"id: nobody/nothing\nrevision: {'0' * 40}\n")
+    with pytest.raises(ModelError) as caught:
+        run(base__source="hub", base__input="hub.yaml")
+    assert str(caught.value).startswith("hub.yaml: nobody/nothing at 000000000000 is not in the cache and the hub does")
+    assert (workplace / "models/base").is_dir()

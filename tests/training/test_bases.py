@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny
+from transformers import PreTrainedTokenizerFast
+
+from tuneline import files
+from tuneline.errors import ModelError
+from tuneline.training import bases, models
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        models.load(folder)
+    return str(caught.value)
+
+
+def test_the_same_model_is_saved_as_the_same_bytes_wherever_it_came_from(
+    tmp_path: Path, base: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    loaded = models.load(base)
+    models.save(*loaded, tmp_path / "elsewhere/again")
+    assert files.sha256_tree(tmp_path / "elsewhere/again") == files.sha256_tree(base)
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "absent").endswith(
+        "absent: no such folder; it must hold a model as save_pretrained writes it"
+    )
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    lines = refusal(tmp_path).splitlines()
+    assert [line.split(": ")[0].removeprefix(str(tmp_path)) for line in lines] == [
+        "/config.json",
+        "/model.safetensors",
+        "",
+    ]
+    assert lines[2].startswith(f"{tmp_path}: no tokenizer")
+
+
+def test_pickled_weights_are_refused(base: Path) -> None:
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    assert "pytorch_model.bin: pickled weights can run code" in refusal(base)
+
+
+def test_code_of_its_own_is_refused(base: Path) -> None:
+    config = files.read_json(base / "config.json")
+    files.write_json(base / "config.json", config | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}})
+    assert "auto_map asks for Python code" in refusal(base)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "lack"),
+        ({"model_type": "no-such-family"}, "cannot be loaded as a causal language model"),
+        ({"hidden_size": 64}, "cannot be loaded as a causal language model"),
+        ({"num_hidden_layers": 3}, "the weights lack 9 tensors that the model needs, model.layers.2."),
+    ],
+)
+def test_a_config_that_does_not_fit_the_weights(base: Path, change: dict[str, object], message: str) -> None:
+    files.write_json(base / "config.json", files.read_json(base / "config.json") | change)
+    assert message in refusal(base)
+
+
+def test_weights_that_are_cut_off(base: Path) -> None:
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "cannot be loaded as a causal language model" in refusal(base)
+
+
+def test_a_shard_that_is_missing(base: Path) -> None:
+    (base / "model.safetensors").unlink()
+    files.write_json(base / "model.safetensors.index.json", {"weight_map": {"a": "model-1.safetensors"}})
+    assert "model-1.safetensors: named by model.safetensors.index.json but missing" in refusal(base)
+
+
+def test_a_tokenizer_without_end_of_text(base: Path) -> None:
+    config = files.read_json(base / "tokenizer_config.json")
+    del config["eos_token"]
+    files.write_json(base / "tokenizer_config.json", config)
+    assert "the tokenizer has no end-of-text token" in refusal(base)
+
+
+def test_a_tokenizer_of_another_model(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    models.save(tiny("llama", vocab_size=270), tokenizer, tmp_path / "small")
+    assert "the tokenizer knows 300 tokens and the model 270" in refusal(tmp_path / "small")
+
+
+def test_an_unknown_mode(base: Path) -> None:
+    files.write_json(base / "tuneline.json", {"mode": "chat"})
+    with pytest.raises(ModelError, match="mode 'chat' is unknown here; known: plain"):
+        models.mode(base)
+
+
+def test_a_failed_copy_leaves_what_was_there(tmp_path: Path, base: Path) -> None:
+    before = files.sha256_tree(base)
+    (tmp_path / "broken").mkdir()
+    with pytest.raises(ModelError):
+        bases.copy(tmp_path / "broken", base)
+    assert files.sha256_tree(base) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("id: a/b\nrevision: main\n", ["git ls-remote https://huggingface.co/a/b main"]),
+        ("id: a/b\n", ["revision: missing; write the commit's 40 hex digits"]),
+        ("idd: a/b\nrevision: 7\n", ["idd: unknown key", "id: None is no id", "revision: '7' can point"]),
+        ("- a\n", ["id: None is no id", "revision: missing"]),
+        ("id: [\n", ["is no YAML"]),
+    ],
+)
+def test_a_hub_reference_that_is_refused(tmp_path: Path, text: str, lines: list[str]) -> None:
+    path = tmp_path / "hub.yaml"
+    path.write_text(text)
+    with pytest.raises(ModelError) as caught:
+        bases.read_reference(path)
+    said = str(caught.value).splitlines()
+    assert len(said) == len(lines)
+    assert all(expected in line for expected, line in zip(lines, said, strict=True))
+
+
+@pytest.mark.parametrize("revision", ["a1" * 20, "0" * 40, "12" * 10 + "e" + "3" * 19])
+def test_a_hub_reference_that_stands(tmp_path: Path, revision: str) -> None:
+    (tmp_path / "hub.yaml").write_text(f"id: owner/name\nrevision: {revision}\n")
+    assert bases.read_reference(tmp_path / "hub.yaml") == ("owner/name", revision)

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from tuneline.training import checkpoints
+
+
+def write(folder: Path, step: int, keep: int = 2) -> None:
+    with checkpoints.writing(folder, step, keep) as beside:
+        (beside / "weights").write_bytes(bytes([step]) * 100)
+        (beside / "state").write_text(f"state of {step}")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_stay(tmp_path: Path) -> None:
+    for step in (5, 50, 100):
+        write(tmp_path, step)
+    assert names(tmp_path) == ["checkpoint-100", "checkpoint-50"]
+    assert checkpoints.newest_good(tmp_path) == tmp_path / "checkpoint-100"
+    assert names(tmp_path) == ["checkpoint-100"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "added", "no manifest", "broken manifest"])
+def test_a_broken_one_is_passed_over_and_deleted(tmp_path: Path, damage: str) -> None:
+    write(tmp_path, 5)
+    write(tmp_path, 10)
+    newest = tmp_path / "checkpoint-10"
+    match damage:
+        case "cut":
+            (newest / "weights").write_bytes(bytes([10]) * 50)
+        case "changed":
+            (newest / "weights").write_bytes(bytes([9]) * 100)
+        case "missing":
+            (newest / "state").unlink()
+        case "added":
+            (newest / "more").touch()
+        case "no manifest":
+            (newest / "manifest.json").unlink()
+        case "broken manifest":
+            (newest / "manifest.json").write_text('{"files": {')
+    assert checkpoints.newest_good(tmp_path) == tmp_path / "checkpoint-5"
+    assert names(tmp_path) == ["checkpoint-5"]
+
+
+def test_a_half_written_one_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    with pytest.raises(KeyboardInterrupt), checkpoints.writing(tmp_path, 10, 2) as beside:
+        (beside / "weights").write_bytes(b"half")
+        raise KeyboardInterrupt
+    # What a kill leaves, which no `finally` cleans up.
+    left = tmp_path / ".checkpoint-15.1234.partial"
+    left.mkdir()
+    (left / "weights").touch()
+    assert checkpoints.newest_good(tmp_path) == tmp_path / "checkpoint-5"
+    assert names(tmp_path) == ["checkpoint-5"]
+
+
+def test_none_yet(tmp_path: Path) -> None:
+    assert checkpoints.newest_good(tmp_path / "absent") is None

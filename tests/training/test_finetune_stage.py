@@ -1,0 +1,70 @@
+import csv
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tuneline import files, params, processes
+from tuneline.errors import BusyError, ModelError, TrainingError
+from tuneline.params import editing
+from tuneline.stages import finetune
+from tuneline.training import checkpoints, models
+
+
+def run(**values: object) -> None:
+    editing.set_values(Path("params.yaml"), {key.replace("__", "."): value for key, value in values.items()})
+    finetune.main(params.load())
+
+
+def test_it_writes_a_model_its_curve_and_its_accounts(workplace: Path) -> None:
+    run()
+    model, tokenizer = models.load(workplace / "models/finetuned")
+    assert models.mode(workplace / "models/finetuned") == "plain"
+    assert model.config.use_cache
+    assert tokenizer.eos_token == "<|endoftext|>"
+    lines = list(csv.DictReader((workplace / "reports/training.csv").open()))
+    assert list(lines[0]) == ["step", "tokens", "loss", "learning_rate", "grad_norm", "eval_loss"]
+    assert [line["step"] for line in lines if line["eval_loss"]] == ["5", lines[-1]["step"]]
+    accounts = files.read_json(workplace / "reports/training.json")
+    assert accounts["data"]["rows"] == 180
+    assert accounts["tokens"] == accounts["data"]["tokens"]
+    assert accounts["supervised_tokens"] == accounts["data"]["supervised_tokens"] < accounts["tokens"]
+    assert accounts["steps"] == int(lines[-1]["step"])
+    assert accounts["parameters"] == models.count_parameters(model)
+    assert len(accounts["fingerprint"]) == 64
+
+
+def test_plain_text_is_learnt_whole(workplace: Path) -> None:
+    for name in ("train", "validation"):
+        texts = files.read_parquet(workplace / f"data/pretraining/{name}.parquet")
+        files.write_parquet(workplace / f"data/clean/{name}.parquet", texts)
+    rule = {"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}
+    run(task="language-modeling", finetune__overlong="split", gate__rules=[rule])
+    data = files.read_json(workplace / "reports/training.json")["data"]
+    assert data["supervised_tokens"] == data["tokens"] - data["rows"] - data["rows_split"]
+
+
+def test_an_empty_split_is_named(workplace: Path) -> None:
+    nothing = pa.table({"prompt": pa.array([], pa.string()), "completion": pa.array([], pa.string())})
+    files.write_parquet(workplace / "data/clean/validation.parquet", nothing)
+    with pytest.raises(TrainingError, match=r"^data/clean/validation.parquet: no rows; "):
+        run()
+
+
+def test_rows_longer_than_the_model_sees_are_refused(workplace: Path) -> None:
+    with pytest.raises(ModelError, match=r"^finetune.max_length: 129 tokens are more than .* \(128\); set it to 128"):
+        run(finetune__max_length=129)
+    assert not (workplace / "models/finetuned").exists()
+
+
+def test_a_second_trainer_is_told_who_holds_the_project(workplace: Path) -> None:
+    with processes.exclusive(checkpoints.LOCK, "it"), pytest.raises(BusyError, match=f"pid {os.getpid()}"):
+        run()
+
+
+def test_a_base_without_a_tokenizer_is_named(workplace: Path) -> None:
+    for path in (workplace / "models/base").glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match=r"^models/base: no tokenizer"):
+        run()

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import RECIPE, documents, recipe, tiny
+from torch.optim.adamw import adamw
+
+from tuneline.errors import TrainingError
+from tuneline.training import losses, trainers
+from tuneline.training.packing import collate
+from tuneline.training.tokenization import IGNORED, Example
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "muon"])
+@pytest.mark.parametrize("packing", [True, False])
+def test_it_learns_moves_every_parameter_and_repeats(tmp_path: Path, optim: str, packing: bool) -> None:
+    ends, logs = [], []
+    how = recipe(
+        optim=optim, packing=packing, num_train_epochs=2.0, learning_rate=5e-3, adam_learning_rate=5e-3, save_steps=20
+    )
+    for run in ("first", "second"):
+        model = tiny("llama")
+        start = weights(model)
+        made = trainers.train(model, documents(), how, pad=1, folder=tmp_path / run, validation=documents(10, seed=1))
+        ends.append(weights(model))
+        logs.append(made.history.csv())
+        moved = [name for name, tensor in ends[-1].items() if not torch.equal(tensor, start[name])]
+        assert moved == list(start)
+        lines = made.history.lines
+        assert lines[-1]["loss"] < lines[0]["loss"]
+        assert made.packed is packing
+        assert lines[-1]["step"] == made.steps
+        assert lines[-1]["eval_loss"] > 0
+    assert same(*ends)
+    assert logs[0] == logs[1]
+
+
+def test_without_an_optimizer_of_ours_one_step_is_the_plainest_code(tmp_path: Path) -> None:
+    model, plain = tiny("llama"), tiny("llama")
+    examples = documents(4)
+    how = recipe(max_steps=1, warmup_steps=0, lr_scheduler_type="constant", max_grad_norm=0.0, max_length=128)
+    trainers.train(model, examples, how, pad=1, folder=tmp_path)
+    nll, count = losses.nll(plain, collate([[example] for example in examples], pad=1), packed=False, sparse=False)
+    (nll / count).backward()
+    for mine, parameter in zip(model.parameters(), plain.parameters(), strict=True):
+        assert parameter.grad is not None
+        moments = [torch.zeros_like(parameter)], [torch.zeros_like(parameter)]
+        adamw(
+            [parameter.data], [parameter.grad], *moments, [], [torch.zeros(())], foreach=False, amsgrad=False,
+            beta1=0.9, beta2=0.999, lr=RECIPE["learning_rate"], weight_decay=0.0, eps=1e-8, maximize=False,
+        )  # fmt: skip
+        torch.testing.assert_close(mine, parameter, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(4, 2), (2, 4), (1, 8)])
+def test_accumulation_weighs_tokens_not_batches(tmp_path: Path, batch: int, accumulation: int) -> None:
+    ends = []
+    # SGD, because Adam's first steps hang on the sign of gradients that are next to nothing.
+    for size, parts in ((8, 1), (batch, accumulation)):
+        model = tiny("llama")
+        how = recipe(
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=parts,
+            max_steps=2,
+            optim="sgd",
+            learning_rate=0.1,
+            warmup_steps=0,
+        )
+        made = trainers.train(model, documents(), how, pad=1, folder=tmp_path / str(size))
+        assert made.steps == 2
+        ends.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
+    torch.testing.assert_close(*ends, atol=1e-6, rtol=0)
+
+
+def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
+    told: list[tuple[int, dict[str, float]]] = []
+    examples = documents()
+    made = trainers.train(
+        tiny("llama"),
+        examples,
+        recipe(),
+        pad=1,
+        folder=tmp_path,
+        log=lambda step, measures: told.append((step, measures)),
+    )
+    assert made.history.tokens == 2 * sum(len(example.input_ids) for example in examples)
+    assert made.history.supervised_tokens == 2 * sum(
+        label != IGNORED for example in examples for label in example.labels
+    )
+    assert [step for step, _ in told] == [line["step"] for line in made.history.lines]
+    assert set(told[0][1]) == {"tokens", "loss", "learning_rate", "grad_norm"}
+
+
+def test_a_family_that_mixes_packed_documents_is_trained_with_one_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = trainers.train(tiny("mamba"), documents(6), recipe(max_steps=1), pad=1, folder=tmp_path)
+    assert not made.packed
+    assert "mamba does not keep packed documents apart" in capsys.readouterr().out
+
+
+def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainers.train(tiny("llama"), documents(), recipe(max_steps=3), pad=1, folder=tmp_path)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("step 3 of 3, loss ")
+    assert "tokens/s" in last
+    assert last.endswith("0 s left")
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
+    model = tiny("llama")
+    how = recipe(learning_rate=1e6, optim="sgd", max_grad_norm=0.0, warmup_steps=0, lr_scheduler_type="constant")
+    with pytest.raises(TrainingError, match=r"^step \d+: the loss is nan; lower learning_rate"):
+        trainers.train(model, documents(), how, pad=1, folder=tmp_path)
+
+
+def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no row has anything to learn"):
+        trainers.train(tiny("llama"), [], recipe(), pad=1, folder=tmp_path)
+
+
+def test_finished_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    trainers.train(tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], recipe(), pad=1, folder=folder)
+    assert folder.is_dir()
+    trainers.finished(folder)
+    assert not folder.exists()

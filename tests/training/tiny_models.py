@@ -1,0 +1,77 @@
+"""Tiny models of several families with random weights, documents for them, and how they are trained here."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    set_seed,
+)
+
+from tuneline.training.recipes import Recipe
+from tuneline.training.tokenization import IGNORED, Example
+
+VOCABULARY = 300
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
+TEXTS = [
+    " ".join(WORDS[(start * step + step) % len(WORDS)] for step in range(3 + start % 9)) + "." for start in range(200)
+]
+
+
+def tiny(family: str, **more: Any) -> PreTrainedModel:
+    """A model with random weights that is not in training mode."""
+    set_seed(0)
+    shape: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 48}
+    heads |= {"max_position_embeddings": 128}
+    if family == "llama":
+        return LlamaForCausalLM(LlamaConfig(**(shape | heads | more))).eval()
+    if family == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(head_dim=16, **(shape | heads | more))).eval()
+    if family == "gpt2":
+        config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=128, **more)
+        return GPT2LMHeadModel(config).eval()
+    if family == "mamba":
+        return MambaForCausalLM(MambaConfig(**shape, state_size=8, **more)).eval()
+    raise AssertionError(family)
+
+
+def documents(count: int = 40, seed: int = 0) -> list[Example]:
+    """Random documents of 4 to 20 tokens, of which the later half is learnt."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(count):
+        length = int(torch.randint(4, 21, (), generator=generator))
+        ids = torch.randint(2, VOCABULARY, (length,), generator=generator).tolist()
+        made.append(Example(ids, [IGNORED] * (length // 2) + ids[length // 2 :]))
+    return made
+
+
+RECIPE: dict[str, Any] = {
+    "seed": 0,
+    "num_train_epochs": 2.0,
+    "optim": "adamw_torch",
+    "learning_rate": 3e-3,
+    "weight_decay": 0.0,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 2,
+    "max_grad_norm": 1.0,
+    "per_device_train_batch_size": 2,
+    "packing": True,
+    "max_length": 32,
+    "logging_steps": 3,
+    "eval_steps": 4,
+    "save_steps": 2,
+}
+
+
+def recipe(**more: Any) -> Recipe:
+    return Recipe(**(RECIPE | more))
