@@ -49,7 +49,7 @@ def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: p
         "learning_rate": 0.01,
     }
     tiny_llama = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    builtin = recipe_values | tiny_llama | {"num_attention_heads": 2, "max_steps": 10}
+    builtin = recipe_values | tiny_llama | {"num_attention_heads": 2, "document_length": 24, "max_steps": 10}
     finetune = recipe_values | {"num_train_epochs": 1.0, "eval_steps": 5, "gradient_accumulation_steps": 2}
     values: dict[str, Any] = {"compute.threads": 1}
     values |= {f"base.builtin.{key}": value for key, value in builtin.items()}

@@ -22,9 +22,9 @@ class Builtin(Section):
     tie_word_embeddings: bool
     """Whether one matrix turns tokens into vectors and back."""
     max_length: Annotated[int, Field(ge=8)]
-    """Tokens that the model can see at once, and of a packed row."""
-    overlong: Literal["split", "truncate"]
-    """A text over `max_length` is continued in further rows, or only its beginning is learnt."""
+    """Tokens that the model can see at once."""
+    document_length: Annotated[int, Field(ge=8)]
+    """Tokens of a text that are learnt, its beginning, and of a packed row."""
     per_device_train_batch_size: Positive
     max_steps: Positive
     optim: Literal["muon", "adamw_torch"]
@@ -38,12 +38,14 @@ class Builtin(Section):
     logging_steps: Positive
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> "Builtin":
+    def _sizes_fit(self) -> "Builtin":
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of twice num_attention_heads "
                 f"{self.num_attention_heads}"
             )
+        if self.document_length > self.max_length:
+            raise ValueError(f"document_length {self.document_length} is more than max_length {self.max_length}")
         return self
 
 

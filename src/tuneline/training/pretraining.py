@@ -65,7 +65,7 @@ def pretrain(texts: Sequence[str], builtin: Builtin, *, folder: Path, log: loop.
         f"{account.tokens:,} tokens",
         flush=True,
     )
-    recipe = Recipe.of(builtin, packing=True, max_grad_norm=1.0)
+    recipe = Recipe.of(builtin, packing=True, max_grad_norm=1.0, max_length=builtin.document_length)
     training = train(model, examples, recipe, pad=models.pad(tokenizer), folder=folder, log=log)
     return Pretrained(model, tokenizer, training, account)
 
@@ -126,24 +126,24 @@ def build_model(tokenizer: PreTrainedTokenizerFast, builtin: Builtin) -> PreTrai
 def examples_of(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], builtin: Builtin
 ) -> tuple[list[Example], tokenization.Account]:
-    """The texts as documents of at most `max_length` tokens."""
+    """The beginnings of the texts."""
     encoded = tokenization.encode_all(tokenizer, [{"text": text} for text in texts], models.PLAIN)
-    return tokenization.fit(encoded, builtin.max_length, builtin.overlong, max_dropped_fraction=1.0)
+    return tokenization.fit(encoded, builtin.document_length, "truncate", max_dropped_fraction=1.0)
 
 
-def heldout(pretrained: Pretrained, texts: Sequence[str], max_length: int) -> dict[str, Any]:
-    """How well the base foretells texts that it never saw, every one read whole, in rows of `max_length` tokens.
+def heldout(pretrained: Pretrained, texts: Sequence[str], length: int) -> dict[str, Any]:
+    """How well the base foretells texts that it never saw, every one read whole, piece by piece.
 
     Args:
         pretrained: the base.
         texts: of held-out groups.
-        max_length: tokens in a row.
+        length: tokens in a piece, which is what the base learnt to see.
 
     Returns:
         `rows`, `bits_per_byte` and `token_loss` (nats).
     """
     encoded = tokenization.encode_all(pretrained.tokenizer, [{"text": text} for text in texts], models.PLAIN)
-    examples, _ = tokenization.fit(encoded, max_length, "split", max_dropped_fraction=1.0)
+    examples, _ = tokenization.fit(encoded, length, "split", max_dropped_fraction=1.0)
     nll, tokens = losses.total(
         pretrained.model, examples, pad=models.pad(pretrained.tokenizer), sparse=True, batch_size=_EVAL_BATCH_SIZE
     )
