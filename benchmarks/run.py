@@ -99,7 +99,8 @@ def main() -> None:
         runs.append(measure(arguments.again))
     median = statistics.median
     print(
-        f"\n| | seconds | of which steps or scoring |\n|---|---:|---:|\n| install | {median(r.install for r in runs):.0f} | |"
+        "\n| | seconds | of which steps or scoring |\n|---|---:|---:|\n"
+        f"| install | {median(r.install for r in runs):.0f} | |"
     )
     for stage in runs[0].stages:
         working = median(r.working.get(stage, 0.0) for r in runs)

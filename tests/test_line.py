@@ -178,26 +178,22 @@ def test_a_second_run_beside_a_running_one_is_refused(trained: tuple[Project, st
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"finetune__max_length": 4}, "finetune.max_length: 4: input should be greater than or equal to 8"),
-        ({"data__raw": "data/raw/nowhere"}, "data/raw/nowhere"),
-    ],
-)
-def test_bad_params_are_one_message_and_exit_1(
-    trained: tuple[Project, str], change: dict[str, object], message: str
-) -> None:
-    project, _ = trained
-    before = (project.root / "params.yaml").read_text("utf-8")
-    project.set(**change)
-    try:
-        done = project.flow()
-    finally:
-        (project.root / "params.yaml").write_text(before, "utf-8")
+def test_a_raw_set_that_is_not_there_is_one_message_with_the_remedy(project: Project) -> None:
+    project.set(data__raw="data/raw/nowhere")
+    done = project.flow()
     assert done.returncode == 1
-    assert message in done.stderr
+    assert "data/raw/nowhere: is not there; bring it with `tuneline use PATH`" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_bad_params_are_one_message_and_exit_1(project: Project) -> None:
+    project.set(finetune__max_length=4, compute__threads=0)
+    done = project.run("-m", "tuneline.stages", "finetune")
+    assert done.returncode == 1
+    assert [line.split(": ", 2)[2] for line in done.stderr.splitlines()] == [
+        "compute.threads: 0: input should be greater than or equal to 1",
+        "finetune.max_length: 4: input should be greater than or equal to 8",
+    ]
 
 
 def test_a_tracking_address_that_does_not_answer_stops_before_training(trained: tuple[Project, str]) -> None:

@@ -39,7 +39,7 @@ def test_a_child_dies_with_a_killed_parent() -> None:
     parent = python(
         """
         import subprocess, sys
-        code = "import time; from tuneline import processes as p; p.die_with_parent(); print(flush=True); time.sleep(60)"
+        code = "import time; from tuneline import processes as p; p.die_with_parent(); print(flush=True); time.sleep(9)"
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         child.stdout.readline()
         print(child.pid, flush=True)

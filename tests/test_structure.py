@@ -42,7 +42,7 @@ OUTSIDE_TOOLS = {
 
 # What observes cannot change a result, so a stage is not stale when it changes: errors and their words, the checks of
 # params (their values are tracked one by one), how a process starts and ends, progress, tracking.
-OBSERVERS = ("__init__.py", "errors.py", "environment.py", "processes.py", "params/", "stages/__init__.py", "registry/")
+OBSERVERS = ("__init__.py", "errors.py", "environment.py", "processes.py", "params/", "stages/__main__.py", "registry/")
 OBSERVING_MODULES = ("progress.py",)
 
 
@@ -111,7 +111,7 @@ def test_a_stage_depends_on_the_code_that_can_change_its_result(stage: str) -> N
 
 def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:
     assert {name: stage["cmd"] for name, stage in stages().items()} == {
-        name: f"exec python -m tuneline.stages.{name}" for name in stages()
+        name: f"exec python -m tuneline.stages {name}" for name in stages()
     }
 
 

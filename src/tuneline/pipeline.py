@@ -26,6 +26,7 @@ _NOISE = re.compile(
     r"To track the changes|To enable auto staging|Use `dvc push`|(Updat|Generat)ing lock file|\s+(git add|dvc config) "
     r"|Stage '.*' didn't change|'.*' didn't change"
 )
+_MISSING = re.compile(r"(?:missing data 'sources?': |No such file or directory: ')(.+?)'?$")
 
 
 def stages(file: Path = _GRAPH) -> list[str]:
@@ -137,6 +138,12 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
         return
     if any("is busy" in line or "Unable to acquire lock" in line for line in errors):
         raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
+    if missing := next(filter(None, map(_MISSING.search, errors)), None):
+        place = missing[1].removeprefix(f"{Path.cwd()}/")
+        raise PipelineError(
+            f"{place}: is not there; bring it with `tuneline use PATH`, or get it back with `dvc checkout` "
+            "(from the cache) or `dvc pull` (from a remote)"
+        )
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 

@@ -1,6 +1,6 @@
 """Make the model that is fine-tuned: pretrain it here, copy it from a folder, or fetch it from the hub.
 
-    python -m tuneline.stages.base
+    python -m tuneline.stages base
 
 Reads base.input; writes paths.base, and base.json (metrics) and base.csv (the curve) into paths.reports. Checkpoints of
 a pretraining lie in work/<fingerprint>/: after a kill the same command ends in the same bytes.
@@ -9,7 +9,7 @@ a pretraining lie in work/<fingerprint>/: after a kill the same command ends in 
 from pathlib import Path
 from typing import Any
 
-from tuneline import files, params, processes, stages
+from tuneline import files, params, processes
 from tuneline.training import bases, checkpoints, fingerprint, models, pretraining, trainers
 from tuneline.training.history import History
 
@@ -42,14 +42,10 @@ def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
     made = pretraining.pretrain(train, p.base.builtin, folder=checkpoints.WORK / identity)
     models.save(made.model, made.tokenizer, folder)
     measures = {
-        "heldout": pretraining.heldout(made, heldout, p.base.builtin.max_length),
+        "heldout": pretraining.heldout(made, heldout, p.base.builtin.document_length),
         "fingerprint": identity,
         **made.training.counts(),
         "data": made.account.as_dict(),
     }
     trainers.finished(checkpoints.WORK / identity)
     return measures, made.training.history
-
-
-if __name__ == "__main__":
-    stages.run(main)

@@ -1,6 +1,6 @@
 """Measure the candidate and its base on the test split, beside what costs nothing.
 
-    python -m tuneline.stages.evaluate
+    python -m tuneline.stages evaluate
 
 Reads paths.clean, paths.base and paths.finetuned; writes evaluation.json (metrics), rows.parquet (scores row by row)
 and intervals.csv (a plot) into paths.reports. Nothing here depends on the registry: the comparison with the champion
@@ -9,7 +9,7 @@ belongs to the gate.
 
 from pathlib import Path
 
-from tuneline import files, params, stages
+from tuneline import files, params
 from tuneline.evaluation import baselines, comparison, measuring, results
 from tuneline.training import models
 
@@ -37,7 +37,3 @@ def main(p: params.Params) -> None:
     files.write_parquet(reports / "rows.parquet", results.row_scores(test, scores))
     files.write_text(reports / "intervals.csv", results.interval_lines(versus_base))
     files.write_json(reports / "evaluation.json", results.evaluation(test, scores, costless, versus_base))
-
-
-if __name__ == "__main__":
-    stages.run(main)

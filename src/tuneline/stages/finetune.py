@@ -1,6 +1,6 @@
 """Teach the base the task of the clean training split.
 
-    python -m tuneline.stages.finetune
+    python -m tuneline.stages finetune
 
 Reads paths.clean and paths.base; writes paths.finetuned, and training.csv (the curve) and training.json (the accounts)
 into paths.reports. Checkpoints lie in work/<fingerprint>/: after a kill the same command ends in the same bytes.
@@ -8,7 +8,7 @@ into paths.reports. Checkpoints lie in work/<fingerprint>/: after a kill the sam
 
 from pathlib import Path
 
-from tuneline import files, params, processes, stages
+from tuneline import files, params, processes
 from tuneline.registry import lineage, tracking, versions
 from tuneline.training import checkpoints, fingerprint, models, tokenization, trainers
 from tuneline.training.recipes import Recipe
@@ -63,7 +63,3 @@ def main(p: params.Params) -> None:
             },
         )
         trainers.finished(folder)
-
-
-if __name__ == "__main__":
-    stages.run(main)

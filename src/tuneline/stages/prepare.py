@@ -1,12 +1,12 @@
 """Make the clean splits and the pretraining text from the raw sets, and say where every row went.
 
-python -m tuneline.stages.prepare
+python -m tuneline.stages prepare
 """
 
 from pathlib import Path
 from typing import Any
 
-from tuneline import files, params, stages
+from tuneline import files, params
 from tuneline.data import preparation, records
 
 
@@ -37,7 +37,3 @@ def describe(account: dict[str, Any]) -> list[str]:
     lines = [f"{account['set']}: {account['rows_in']:,} rows in, {account['rows_out']:,} out ({out})"]
     lines += [f"  dropped {count:,}: {reason}" for reason, count in account["dropped"].items()]
     return lines
-
-
-if __name__ == "__main__":
-    stages.run(main)

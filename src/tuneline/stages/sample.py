@@ -1,12 +1,12 @@
 """Write the built-in corpus: docstrings of the installed Python and its libraries, as pairs and as whole texts.
 
-python -m tuneline.stages.sample
+python -m tuneline.stages sample
 """
 
 import sys
 from pathlib import Path
 
-from tuneline import files, params, stages
+from tuneline import files, params
 from tuneline.data import sample
 
 
@@ -28,7 +28,3 @@ def main(p: params.Params) -> None:
     with files.atomic_folder(Path(p.paths.sample_text)) as folder:
         files.write_jsonl(folder / "docstrings.jsonl", (row._asdict() for row in texts))
     print(f"written: {len(pairs)} pairs to {p.paths.sample}, {len(texts)} texts to {p.paths.sample_text}")
-
-
-if __name__ == "__main__":
-    stages.run(main)

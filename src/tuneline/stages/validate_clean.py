@@ -1,11 +1,11 @@
 """Judge the clean splits and the pretraining text by Great Expectations, before anything is trained on them.
 
-python -m tuneline.stages.validate_clean
+python -m tuneline.stages validate_clean
 """
 
 from pathlib import Path
 
-from tuneline import files, params, stages
+from tuneline import files, params
 from tuneline.data import validation
 from tuneline.data.splitting import SPLITS
 
@@ -21,7 +21,3 @@ def main(p: params.Params) -> None:
     report.judge(p.paths.pretraining, frames, "text", yaml, is_clean=True)
     accepted = {path.as_posix(): files.sha256_path(path) for path in (clean, pretraining)}
     report.finish(Path(p.paths.reports), "clean", accepted)
-
-
-if __name__ == "__main__":
-    stages.run(main)

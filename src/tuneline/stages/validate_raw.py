@@ -1,11 +1,11 @@
 """Judge the raw sets by Great Expectations, before anything is made of them.
 
-python -m tuneline.stages.validate_raw
+python -m tuneline.stages validate_raw
 """
 
 from pathlib import Path
 
-from tuneline import files, params, stages
+from tuneline import files, params
 from tuneline.data import records, validation
 
 
@@ -21,7 +21,3 @@ def main(p: params.Params) -> None:
         report.judge(rows.path, validation.raw_frames(rows), rows.record_type, yaml, is_clean=False)
         accepted[rows.path] = files.sha256_path(Path(rows.path))
     report.finish(Path(p.paths.reports), "raw", accepted)
-
-
-if __name__ == "__main__":
-    stages.run(main)
