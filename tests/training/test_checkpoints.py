@@ -1,6 +1,8 @@
+import errno
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from tuneline.training import checkpoints
 
@@ -60,3 +62,15 @@ def test_a_half_written_one_does_not_count(tmp_path: Path) -> None:
 
 def test_none_yet(tmp_path: Path) -> None:
     assert checkpoints.newest_good(tmp_path / "absent") is None
+
+
+def test_a_full_disk_is_named_whatever_the_library_says(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, checkpoints.writing(tmp_path, 5, 2):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == []
+
+
+def test_another_failure_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="something else"), checkpoints.writing(tmp_path, 5, 2):
+        raise RuntimeError("something else")

@@ -6,10 +6,14 @@ A checkpoint is written beside its place, synced to disk and renamed, so that a 
 leaves either all of it or something that is seen to be broken.
 """
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from tuneline import files
 
@@ -33,7 +37,7 @@ def writing(folder: Path, step: int, keep: int) -> Iterator[Path]:
     Yields:
         An empty folder.
     """
-    with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside:
+    with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside, naming_a_full_disk(beside):
         yield beside
         files.write_json(beside / MANIFEST, {"step": step, "files": files.sha256_tree(beside)})
     for old in _checkpoints(folder)[:-keep]:
@@ -75,3 +79,19 @@ def _checkpoints(folder: Path) -> list[Path]:
     named = [path for path in folder.iterdir() if path.is_dir() and path.name.startswith(_PREFIX)]
     numbered = [path for path in named if path.name.removeprefix(_PREFIX).isdigit()]
     return sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """Turn what torch and safetensors raise on a full disk into the OSError that it is.
+
+    Args:
+        folder: what is written to.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        # torch says only that a position in its archive is unexpected.
+        if "No space left" in str(error) or not shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
+        raise

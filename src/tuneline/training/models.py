@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from tuneline import files
 from tuneline.errors import ModelError
+from tuneline.training.checkpoints import naming_a_full_disk
 
 MODE_FILE = "tuneline.json"
 PLAIN = "plain"
@@ -170,7 +171,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     # How it was loaded is no property of a tokenizer.
     for name in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(name, None)
-    with files.atomic_folder(folder) as beside:
+    with files.atomic_folder(folder) as beside, naming_a_full_disk(beside):
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
         for path in beside.iterdir():
