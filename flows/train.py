@@ -98,7 +98,7 @@ def train() -> State:
         rebuilt = _rebuild(logger)
         decision = gate()
         if decision.verdict == "failed":
-            return Completed(name="GateFailed", message="; ".join(decision.reasons))
+            return Completed(name="GateFailed", message="\n".join(decision.reasons))
         version = register()
         changed = ", ".join(rebuilt) or "nothing"
         return Completed(message=f"{p.registry.model} version {version}; rebuilt: {changed}")

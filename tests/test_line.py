@@ -71,7 +71,8 @@ def test_a_registered_version_is_a_folder_that_transformers_loads(trained: tuple
     assert version.source
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    answer = model.generate(**tokenizer("def f():", return_tensors="pt"), max_new_tokens=3, do_sample=False)
+    asked = tokenizer("def f():", return_tensors="pt")
+    answer = model.generate(**asked, max_new_tokens=3, do_sample=False)  # pyright: ignore[reportAttributeAccessIssue]
     assert answer.shape[1] > 3
 
 

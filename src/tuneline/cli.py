@@ -128,7 +128,6 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
 def execute(command: tuple[str, ...]) -> None:
     """Run COMMAND in the project's environment, as in: tuneline exec -- prefect worker start --pool tuneline."""
     _enter()
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -19,6 +19,11 @@ def enter() -> None:
     # Prefect makes its own folder, but not the one above it.
     (root / "work").mkdir(exist_ok=True)
     os.environ.setdefault("TUNELINE_ROOT", str(root))
+    # `python` and the tools' commands are those of this Python, whether or not its environment is activated.
+    here = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath)
+    if path.split(os.pathsep)[0] != here:
+        os.environ["PATH"] = os.pathsep.join([here, path])
     missing = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
     if missing:
         os.environ.update(missing)

@@ -1,12 +1,7 @@
-"""Runs DVC, which owns the graph: what is stale and why, and rebuilding it stage by stage.
-
-`python -m tuneline.pipeline ARGS…` is `dvc ARGS…` that dies with the process that started it.
-"""
+"""Runs DVC, which owns the graph: what is stale and why, and rebuilding it stage by stage."""
 
 import json
-import os
 import re
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,7 +115,7 @@ def add(path: Path) -> None:
 
 
 def _command(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "tuneline.pipeline", *arguments]
+    return [sys.executable, "-m", "dvc", *arguments]
 
 
 def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
@@ -156,10 +151,3 @@ def _json(arguments: list[str]) -> dict[str, Any]:
             raise BusyError("another dvc holds the project; wait for it to end, then run the same command again")
         raise PipelineError(*(lines or [f"dvc {' '.join(arguments)}: exit code {done.returncode}"]))
     return json.loads(done.stdout)
-
-
-if __name__ == "__main__":
-    processes.die_with_parent()
-    # Stages are started as `python -m …`: it must be this Python, whether or not .venv is activated.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    runpy.run_module("dvc", run_name="__main__", alter_sys=True)

@@ -1,4 +1,7 @@
-"""What one process owes another: no trainer outlives its parent, and no two do the same work side by side."""
+"""What one process owes another: no child outlives its parent, and no two do the same work side by side.
+
+`python -m tuneline.processes COMMAND…` becomes COMMAND, and dies with the process that started it.
+"""
 
 import ctypes
 import fcntl
@@ -16,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies, however it dies; Linux only.
+    """Ask the kernel to kill this process when its parent dies, however it dies; holds across `exec`; Linux only.
 
     A killed dvc would otherwise leave its trainer alive, and the next repro would start a second one beside it.
     """
@@ -56,9 +59,16 @@ def exclusive(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
+def bound(command: list[str]) -> list[str]:
+    """The command that runs `command` so that it dies with the process that starts it."""
+    return [sys.executable, "-m", "tuneline.processes", *command]
+
+
 @contextmanager
 def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """Run `command` in a group of its own, its output merged; whatever ends the block early kills the whole group.
+
+    It dies with this process, too, which no longer shares its group with it.
 
     Args:
         command: program and arguments; no shell is involved.
@@ -67,7 +77,7 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         The running process; its `stdout` gives lines of text.
     """
     process = subprocess.Popen(
-        command,
+        bound(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -96,7 +106,7 @@ def background(command: list[str], log: Path) -> Iterator[None]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            bound(command), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         yield
@@ -107,3 +117,8 @@ def background(command: list[str], log: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    os.execvp(sys.argv[1], sys.argv[1:])

@@ -37,9 +37,10 @@ def serve(mlflow_port: int, prefect_port: int, emit: Callable[[str], None]) -> N
     ]
     if taken:
         raise SetupError(*taken)
-    python_first = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    os.environ |= {"PATH": python_first, "MLFLOW_HOST": _HOST, "MLFLOW_PORT": str(mlflow_port)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ |= {"MLFLOW_HOST": _HOST, "MLFLOW_PORT": str(mlflow_port)}
+    # A shell starts what it puts into the background with SIGINT ignored.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(prefect_port)]
     servers = [
         ("MLflow", ["sh", str(_SERVER_SCRIPT)], f"http://{_HOST}:{mlflow_port}", "/health"),
