@@ -1,0 +1,95 @@
+"""The flow's own doing, under Prefect's test harness, over small DVC projects: what is retried, and what is said."""
+
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import ROOT
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+from tuneline import pipeline
+from tuneline.errors import BusyError, ParamsError, PipelineError
+
+
+@pytest.fixture(scope="module")
+def train() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("flows_train", ROOT / "flows" / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with prefect_test_harness(server_startup_timeout=180):
+        yield module
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A DVC project of two stages, one of which fails."""
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    Path("bad.py").write_text(
+        "open('tries', 'a').write('x'); print('error: x.jsonl:3: is broken'); raise SystemExit(1)"
+    )
+    Path("dvc.yaml").write_text(
+        "stages:\n"
+        "  good:\n    cmd: echo 1 > out\n    outs: [out]\n"
+        "  slow:\n    cmd: exec sleep 30\n    outs: [slowly]\n"
+        "  bad:\n    cmd: exec python bad.py\n    deps: [out]\n    outs: [never]\n"
+    )
+    return tmp_path
+
+
+def run(train: ModuleType, stage: str) -> BaseException | None:
+    """Reproduce a stage as the flow does, its retries at once; what it raised."""
+
+    @flow
+    def one() -> None:
+        train.reproduce.with_options(retry_delay_seconds=0.1)(stage, ["it was never made"])
+
+    state = one(return_state=True)
+    error = None if state.is_completed() else state.result(raise_on_failure=False)
+    assert error is None or isinstance(error, BaseException)
+    return error
+
+
+def test_a_stage_is_made_and_is_then_not_stale(train: ModuleType, graph: Path) -> None:
+    assert pipeline.stages() == ["good", "slow", "bad"]
+    assert pipeline.stale("good") == {"good": ["it was never made"]}
+    assert run(train, "good") is None
+    assert pipeline.stale("good") == {}
+    (graph / "out").unlink()
+    assert pipeline.stale("good") == {"good": ["outs out deleted"]}
+
+
+def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleType, graph: Path) -> None:
+    error = run(train, "bad")
+    assert isinstance(error, PipelineError)
+    assert error.problems == ("x.jsonl:3: is broken",)
+    assert (graph / "tries").read_text() == "x"
+
+
+def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path) -> None:
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "slow"], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        time.sleep(0.5)
+        error = run(train, "slow")
+        holder.kill()
+    assert isinstance(error, BusyError)
+    assert "another dvc holds the project" in str(error)
+
+
+def test_params_that_are_not_there_fail_the_flow_in_words(
+    train: ModuleType, graph: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = train.train(return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), ParamsError)
+    assert "no such file; run this in the project's root" in str(state.message)
+    assert "Traceback" not in "".join(capfd.readouterr())
