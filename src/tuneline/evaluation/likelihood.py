@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline.evaluation.metrics import measured_bytes
 from tuneline.evaluation.progress import Progress, silent
+from tuneline.training import losses
 from tuneline.training.tokenization import IGNORED, Example, encode_all
 
 # Logits are the largest tensor of a batch: this many float32 numbers are 256 MB.
@@ -57,21 +58,19 @@ def score(
     Returns:
         A score a record, in the order of `records`.
     """
-    windows = [
-        window
-        for row, example in enumerate(encode_all(tokenizer, records, mode))
-        for window in _windows(row, example, max_length)
-    ]
+    examples = encode_all(tokenizer, records, mode)
+    windows = [window for row, example in enumerate(examples) for window in _windows(row, example, max_length)]
     # The longest first: what does not fit into memory fails at once, and a batch holds rows of nearly one length.
     windows.sort(key=lambda window: (-len(window.ids), window.row))
     nll = torch.zeros(len(records), dtype=torch.float64)
     tokens = [0] * len(records)
     logits_per_token = model.config.get_text_config().vocab_size
+    sparse = losses.allows_sparse(model, losses.proof(examples))
     model.eval()
     done = 0
     for batch in _batches(windows, batch_size, logits_per_token):
         rows = torch.tensor([window.row for window in batch for label in window.labels if label != IGNORED])
-        nll.index_add_(0, rows, _token_nll(model, batch).double().cpu())
+        nll.index_add_(0, rows, _token_nll(model, batch, sparse=sparse).double().cpu())
         for window in batch:
             tokens[window.row] += sum(label != IGNORED for label in window.labels)
         done += len(batch)
@@ -119,28 +118,13 @@ def _batches(windows: list[_Window], batch_size: int, logits_per_token: int) -> 
 
 
 @torch.inference_mode()
-def _token_nll(model: PreTrainedModel, batch: list[_Window]) -> torch.Tensor:
+def _token_nll(model: PreTrainedModel, batch: list[_Window], *, sparse: bool) -> torch.Tensor:
     """Of every measured token of the batch, row after row."""
     width = max(len(window.ids) for window in batch)
     # Padding stands on the right, where a causal model does not see it: any token will do, and no mask is needed.
     ids = torch.tensor([window.ids + [0] * (width - len(window.ids)) for window in batch], device=model.device)
     labels = torch.tensor([window.labels + [IGNORED] * (width - len(window.ids)) for window in batch])
     labels = labels.to(model.device)
-    kept = labels != IGNORED
-    return functional.cross_entropy(_logits_where(kept, model, ids).float(), labels[kept], reduction="none")
-
-
-def _logits_where(kept: torch.Tensor, model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """Logits of the positions of `kept` only: [positions, vocabulary].
-
-    The hidden states are gathered at the door of the output head, so that each family's own scaling and soft-capping
-    behind it stay as they are.
-    """
-    head = model.get_output_embeddings()
-    if not isinstance(head, torch.nn.Module):
-        return model(input_ids=ids, use_cache=False).logits[kept]
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][kept].unsqueeze(0), *inputs[1:]))
-    try:
-        return model(input_ids=ids, use_cache=False).logits[0]
-    finally:
-        hook.remove()
+    measured = (labels.flatten() != IGNORED).nonzero().squeeze(1)
+    logits = losses.logits_at(measured, model, {"input_ids": ids, "use_cache": False}, sparse=sparse)
+    return functional.cross_entropy(logits.float(), labels.flatten()[measured], reduction="none")

@@ -1,6 +1,7 @@
 """The loss of a batch, computed only where something is learnt, and the proofs that a model family allows it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from tuneline.training.tokenization import IGNORED, Example
 
 TOLERANCE = 1e-5
 """Largest difference of two losses per token that are the same up to the order of float32 sums."""
+
+_PROOF_TOKENS = 48
+_PROOF_DOCUMENTS = 3
 
 
 def nll(model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: bool) -> tuple[Tensor, Tensor]:
@@ -27,21 +31,27 @@ def nll(model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: boo
         The sum in nats, and the number of targets.
     """
     targets = batch["targets"]
-    inputs = {"input_ids": batch["input_ids"], "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
     if packed:
         inputs["position_ids"] = batch["position_ids"]
     learnt = (targets.flatten() != IGNORED).nonzero().squeeze(1)
-    logits = _logits_at(learnt, model, inputs) if sparse else model(**inputs).logits.flatten(0, 1)[learnt]
+    logits = logits_at(learnt, model, inputs, sparse=sparse)
     loss = functional.cross_entropy(logits.float(), targets.flatten()[learnt], reduction="sum")
     return loss, torch.tensor(len(learnt))
 
 
-def _logits_at(positions: Tensor, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """Logits of some positions of the flattened batch.
+def logits_at(positions: Tensor, model: nn.Module, inputs: dict[str, Any], *, sparse: bool) -> Tensor:
+    """Logits of some positions of a batch: [positions, vocabulary].
 
-    The hidden states are gathered at the door of the output head, so that each family's own scaling and soft-capping
-    behind it stay as they are.
+    Args:
+        positions: indices into the flattened batch, int64.
+        model: a causal language model.
+        inputs: of its forward call.
+        sparse: send only these positions through the output head. The hidden states are gathered at its door, so that
+            each family's own scaling and soft-capping behind it stay as they are; `allows_sparse` proves it.
     """
+    if not sparse:
+        return model(**inputs).logits.flatten(0, 1)[positions]
     head = _head(model)
     assert head is not None
     hook = head.register_forward_pre_hook(
@@ -85,6 +95,13 @@ def total(
         summed += loss.item()
         count += int(targets)
     return summed, count
+
+
+def proof(examples: Sequence[Example]) -> list[Example]:
+    """The beginnings of the longest examples, all of them learnt: what `allows_sparse` and `allows_packing` look at."""
+    longest = sorted(examples, key=lambda example: -len(example.input_ids))[:_PROOF_DOCUMENTS]
+    beginnings = [example.input_ids[:_PROOF_TOKENS] for example in longest]
+    return [Example(ids, ids) for ids in beginnings]
 
 
 @torch.no_grad()

@@ -19,10 +19,6 @@ from tuneline.training.packing import Documents, Rows, collate, plan
 from tuneline.training.recipes import Recipe
 from tuneline.training.tokenization import Example
 
-# Tokens and documents of the proofs that a family's loss is the same when packed and when sparse.
-_PROOF_TOKENS = 48
-_PROOF_DOCUMENTS = 3
-
 
 @dataclass(frozen=True)
 class Training:
@@ -72,8 +68,7 @@ def train(
     """
     if not examples:
         raise TrainingError("no row has anything to learn; look at the training split and at max_length")
-    proof = [_all_learnt(example) for example in sorted(examples, key=lambda example: -len(example.input_ids))]
-    proof = proof[:_PROOF_DOCUMENTS]
+    proof = losses.proof(examples)
     packed = recipe.packing and losses.allows_packing(model, proof)
     if recipe.packing and not packed:
         print(f"{_family(model)} does not keep packed documents apart: training with a document a row", flush=True)
@@ -108,11 +103,6 @@ def train(
 def finished(folder: Path) -> None:
     """Delete the checkpoints of a training whose model is saved."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _all_learnt(example: Example) -> Example:
-    ids = example.input_ids[:_PROOF_TOKENS]
-    return Example(ids, ids)
 
 
 def _family(model: PreTrainedModel) -> str:
