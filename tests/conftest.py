@@ -40,6 +40,7 @@ TINY = {
     "base.builtin.logging_steps": 10,
     "base.builtin.warmup_steps": 5,
     "finetune.num_train_epochs": 0.2,
+    "finetune.learning_rate": 0.001,
     "finetune.warmup_steps": 2,
     "finetune.save_steps": 10,
     "finetune.eval_steps": 20,
