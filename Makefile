@@ -29,6 +29,6 @@ ui: setup ## the MLflow UI and the Prefect UI, on loopback, until Ctrl-C
 bench: setup ## where the time of a whole run goes
 	@$(PY) benchmarks/run.py
 
-clean: ## remove caches of tools and the work folder's leftovers; never the registry, data or DVC's cache
-	@rm -rf .pytest_cache .ruff_cache .hypothesis work/run.lock work/scores
+clean: ## remove what tools cache and what can be fetched again; never the registry, data or DVC's cache
+	@rm -rf .pytest_cache .ruff_cache .hypothesis work/scores work/models
 	@find src flows tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,8 +17,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from tuneline import decisions, environment, params, pipeline, processes
-from tuneline.errors import BusyError, TunelineError
+from tuneline import decisions, environment, params, pipeline
+from tuneline.errors import BusyError, SetupError, TunelineError, of_full_disk
 
 ROOT = Path(__file__).resolve().parent.parent
 _KEEP = "git add dvc.lock params.yaml data reports && git commit -m 'Train'"
@@ -91,7 +91,12 @@ def train() -> State:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_OneLineForKnownErrors())
     logger = get_run_logger()
-    with processes.exclusive(Path("work/run.lock"), "this project's pipeline"):
+    if os.environ.get("TUNELINE_ROOT") != str(Path.cwd()):
+        raise SetupError(
+            f"this process is not set up for the project in {Path.cwd()}: "
+            "start the worker in the project's root with `tuneline exec -- prefect worker start --pool tuneline`"
+        )
+    with pipeline.alone():
         p = params.load()
         if pipeline.is_imported(Path(p.data.raw)):
             update(p.data.raw)
@@ -135,12 +140,18 @@ def main() -> int:
         The exit code: 0, or 1 with the reason on stderr.
     """
     os.chdir(ROOT)
-    environment.enter()
+    try:
+        environment.enter()
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
     state = train(return_state=True)
     if state.is_completed() and state.name != "GateFailed":
         print(f"\n{state.message}\nto keep what was made: {_KEEP}")
         return 0
     error = None if state.is_completed() else state.result(raise_on_failure=False)
+    if isinstance(error, OSError):
+        error = of_full_disk(error) or error
     if isinstance(error, BaseException) and not isinstance(error, TunelineError):
         raise error
     print(f"\n{error or state.message}", file=sys.stderr)

@@ -10,3 +10,6 @@ cd "$(dirname "$0")/.."
         grep -vE '^(nvidia-|cuda-|triton)'
 } >requirements.lock.partial
 mv requirements.lock.partial requirements.lock
+# What decides over the bits of a model: a stage that trains depends on these, not on every tool's version.
+cat requirements.lock requirements-torch.lock |
+    grep -E '^(accelerate|numpy|safetensors|tokenizers|torch|transformers)==' >requirements-training.lock

@@ -20,9 +20,14 @@ case "${TORCH:-}" in
 *) fail "TORCH=$TORCH: must be cpu or cuda" ;;
 esac
 
+# What was once chosen stays chosen: another build of torch gives a model other bits.
+CHOICE=.venv/torch-choice
+[ -n "${TORCH:-}" ] || TORCH=$(cat "$CHOICE" 2>/dev/null || true)
+
 wanted=$(cat requirements.lock requirements-torch.lock pyproject.toml scripts/setup.sh | cksum)
 wanted="$wanted ${TORCH:-} $(pwd)"
-if [ -x .venv/bin/python ] && [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ]; then
+if [ -x .venv/bin/python ] && [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] &&
+    { [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" --version 2>&1)" = "$(.venv/bin/python --version)" ]; }; then
     exit 0
 fi
 
@@ -95,5 +100,6 @@ $install -r requirements.lock || fail "requirements.lock could not be installed"
 install_torch || fail "torch could not be installed" "$failed"
 $install --no-deps --no-build-isolation --editable . || fail "the package itself could not be installed" "$failed"
 .venv/bin/python -c 'import torch, transformers' || fail "torch or transformers does not import; remove .venv and try again"
+[ -z "${TORCH:-}" ] || printf '%s' "$TORCH" >"$CHOICE"
 printf '%s' "$wanted" >"$STAMP"
 echo "setup: done"

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -155,7 +154,7 @@ def test_a_poisoned_raw_file_stops_the_line_before_training(trained: tuple[Proje
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "mine.jsonl:51" in done.stderr
-    assert "finetune" not in done.stdout
+    assert "] finetune" not in done.stdout + done.stderr
     assert weights(project) == before[0]
     assert not list((project.root / "work").glob("*/checkpoint*"))
     raw.write_text("\n".join(rows) + "\n")
@@ -221,7 +220,7 @@ def test_only_what_a_change_touches_is_rebuilt(trained: tuple[Project, str], tmp
     project.set(finetune__learning_rate=0.001)
     back = project.flow()
     assert f"{MODEL} version 1; " in back.stdout
-    assert "step " not in back.stdout
+    assert "- step " not in back.stdout + back.stderr
     assert weights(project) == first
     cli = project.root / "src" / "tuneline" / "cli.py"
     cli.write_text(cli.read_text("utf-8") + "\n# another word\n", "utf-8")
@@ -239,14 +238,23 @@ def test_a_killed_run_ends_in_the_same_weights(trained: tuple[Project, str], tmp
     environment = os.environ | {"PYTHONPATH": str(project.root / "src")}
     command = [sys.executable, "-m", "tuneline", "exec", "--", "python", "flows/train.py"]
     with subprocess.Popen(
-        command, cwd=project.root, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=project.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as running:
         assert running.stdout is not None
         for line in running.stdout:
             if f"'{stage}' - step 10 of" in line:
                 break
+        else:
+            pytest.fail(f"{stage} was never seen at step 10")
         os.killpg(running.pid, signal.SIGKILL)
-    time.sleep(2)
+    assert not (project.root / "mlflow" / "store" / "artifacts" / "models").exists()
     done = project.flow()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on from work/" in done.stdout + done.stderr
     assert weights(project) == expected

@@ -170,3 +170,10 @@ def test_an_outside_tool_has_one_file(tool: str) -> None:
 
 def test_no_python_file_shadows_mlflow() -> None:
     assert [path.name for path in (ROOT / "mlflow").rglob("*.py")] == []
+
+
+def test_the_versions_that_decide_over_a_model_are_those_of_the_locks() -> None:
+    names = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers")
+    locked = [(ROOT / name).read_text().splitlines() for name in ("requirements.lock", "requirements-torch.lock")]
+    deciding = [line for lines in locked for line in lines if line.split("==")[0] in names]
+    assert (ROOT / "requirements-training.lock").read_text().splitlines() == deciding

@@ -8,15 +8,18 @@ from typing import Any
 import click
 
 from tuneline import __version__
-from tuneline.errors import SetupError, TunelineError
+from tuneline.errors import SetupError, TunelineError, of_full_disk
 
 
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except TunelineError as error:
-            click.echo(str(error), err=True)
+        except (TunelineError, OSError) as error:
+            problem = of_full_disk(error) if isinstance(error, OSError) else error
+            if problem is None:
+                raise
+            click.echo(str(problem), err=True)
             ctx.exit(1)
 
 
@@ -42,7 +45,7 @@ def use(path: Path, name: str | None, group_by: str | None, columns: tuple[str, 
     changed when it cannot be used.
     """
     _enter()
-    from tuneline import rawsets
+    from tuneline import pipeline, rawsets
 
     pairs = [column.partition("=") for column in columns]
     wrong = [
@@ -51,17 +54,19 @@ def use(path: Path, name: str | None, group_by: str | None, columns: tuple[str, 
     if wrong:
         raise click.UsageError("\n".join(wrong))
     mapping = {field: column for field, _, column in pairs}
-    for line in rawsets.use(path, name=name, group_by=group_by, columns=mapping, encoding=encoding):
-        click.echo(line)
+    with pipeline.alone():
+        for line in rawsets.use(path, name=name, group_by=group_by, columns=mapping, encoding=encoding):
+            click.echo(line)
 
 
 @cli.command()
 def gate() -> None:
     """Hold the evaluated candidate against the rules and write the report; exit 1 when it fails."""
     _enter()
-    from tuneline import decisions, params
+    from tuneline import decisions, params, pipeline
 
-    decision = decisions.gate(params.load())
+    with pipeline.alone():
+        decision = decisions.gate(params.load())
     for reason in decision.reasons:
         click.echo(reason)
     click.echo(f"gate: {decision.verdict}; report: {decision.page}")
@@ -73,20 +78,21 @@ def gate() -> None:
 def register() -> None:
     """Register the candidate that the gate has let pass; a second call finds the same version."""
     _enter()
-    from tuneline import decisions, params
+    from tuneline import decisions, params, pipeline
 
     p = params.load()
-    registration = decisions.register(p)
+    with pipeline.alone():
+        registration = decisions.register(p)
     what = "registered" if registration.created else "is registered already"
     click.echo(f"{p.registry.model} version {registration.version} {what}")
 
 
 @cli.command()
 @click.argument("prompt")
-@click.option("--version", "version", metavar="N", help="A version's number.")
+@click.option("--version", "version", type=click.IntRange(min=1), help="A version's number.")
 @click.option("--alias", default="champion", show_default=True, help="A name that people have given to a version.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="By default evaluate.max_new_tokens of params.yaml.")
-def generate(prompt: str, version: str | None, alias: str, max_new_tokens: int | None) -> None:
+def generate(prompt: str, version: int | None, alias: str, max_new_tokens: int | None) -> None:
     r"""Answer PROMPT with a registered version; `\n` in it stands for a new line."""
     _enter()
     from tuneline import params
@@ -96,7 +102,7 @@ def generate(prompt: str, version: str | None, alias: str, max_new_tokens: int |
 
     p = params.load()
     tracker = tracking.connect()
-    number = versions.resolve(tracker, p.registry.model, version=version, alias=alias)
+    number = versions.resolve(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
     folder = versions.fetch(tracker, p.registry.model, number)
     models.use_threads(p.compute.threads)
     model, tokenizer = models.load(folder)

@@ -5,6 +5,7 @@ Called by the flow and by hand (`tuneline gate`, `tuneline register`).
 
 import csv
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def gate(p: params.Params) -> Gate:
         {"base": comparison.compare(candidate, base, rows.clusters, p.evaluate), "champion": champion.measures},
     )
     origin = lineage.of_workspace(p)
-    value = verdict.as_dict() | {"champion": champion.summary, "evaluation_sha256": origin.evaluation_sha256}
+    value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(tracker, p, origin)}
     files.write_json(reports / "gate.json", value)
     page = reports / "index.html"
     files.write_text(
@@ -97,16 +98,28 @@ def register(p: params.Params) -> versions.Registration:
     origin = lineage.of_workspace(p)
     decided = reports / "gate.json"
     value = files.read_json(decided) if decided.exists() else {}
-    if value.get("evaluation_sha256") != origin.evaluation_sha256:
-        raise RegistryError(f"{decided}: does not speak of this evaluation; run `tuneline gate` first")
+    tracker = tracking.connect()
+    if value.get("asked") != _asked(tracker, p, origin):
+        raise RegistryError(
+            f"{decided}: does not speak of this model, these rules and today's champion; run `tuneline gate` first"
+        )
     if value["verdict"] == "failed":
         raise RegistryError(
             *(rule["reason"] for rule in value["rules"] if rule["verdict"] == "failed"),
             f"the gate failed, so nothing is registered; see {reports / 'index.html'}",
         )
-    tracker = tracking.connect()
     evaluation = files.read_json(reports / "evaluation.json")
     return versions.register(tracker, p, origin, _run(tracker, p, origin), value, evaluation)
+
+
+def _asked(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> dict[str, Any]:
+    """What the gate was asked: another model, rule or champion wants another answer."""
+    return {
+        "model_sha256": origin.model_sha256,
+        "evaluation_sha256": origin.evaluation_sha256,
+        "rules": [rule.model_dump() for rule in p.gate.rules],
+        "champion": tracker.version_by_alias(p.registry.model, versions.CHAMPION),
+    }
 
 
 def _refuse_stale() -> None:
@@ -135,7 +148,7 @@ def _champion(
         return _Champion()
     folder = versions.fetch(tracker, p.registry.model, version)
     scores = _scores(p, folder, rows)
-    kept = rows.outside(versions.train_clusters(folder))
+    kept = versions.unseen(folder, rows.ids, rows.clusters)
     clusters = [rows.clusters[index] for index in kept]
     return _Champion(
         summary={"version": version, "rows": len(kept), **(comparison.summarise(scores.take(kept)) if kept else {})},
@@ -146,9 +159,12 @@ def _champion(
 
 def _scores(p: params.Params, folder: Path, rows: comparison.Rows) -> comparison.Scores:
     """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
-    code = {name: files.sha256_file(Path(comparison.__file__).with_name(name)) for name in _SCORING}
+    package = Path(comparison.__file__).parents[1]
+    sources = [*(package / "training").glob("*.py"), *(package / "evaluation" / name for name in _SCORING)]
+    code = {path.name: files.sha256_file(path) for path in sources}
+    code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
     settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
-    key = files.digest([folder.name, rows.ids, settings, code])
+    key = files.digest([folder.name, rows.prompts, rows.references, rows.answered, rows.task, settings, code])
     cached = _SCORES / f"{key}.parquet"
     if cached.exists():
         return comparison.Scores.of_report(files.read_parquet(cached), "champion")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from tuneline.errors import SetupError
+
 ENV_FILE = Path("mlflow/tuneline.env")
 
 
@@ -14,11 +16,20 @@ def enter() -> None:
 
     Where anything was missing the process starts itself again: libgomp reads its settings before any Python code runs,
     so they hold only in a new image of the process. Called first by whatever a person or another tool starts.
+
+    Raises:
+        SetupError: the working directory is no project, or the environment is another project's.
     """
     root = Path.cwd()
+    if not (root / ENV_FILE).is_file():
+        raise SetupError(f"{root}: holds no {ENV_FILE}; run this in the project's root")
+    if os.environ.setdefault("TUNELINE_ROOT", str(root)) != str(root):
+        raise SetupError(
+            f"this shell is set up for the project in {os.environ['TUNELINE_ROOT']}, not for {root}: "
+            "open another shell, or unset TUNELINE_ROOT and what mlflow/tuneline.env sets"
+        )
     # Prefect makes its own folder, but not the one above it.
     (root / "work").mkdir(exist_ok=True)
-    os.environ.setdefault("TUNELINE_ROOT", str(root))
     # `python` and the tools' commands are those of this Python, whether or not its environment is activated.
     here = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)

@@ -13,6 +13,9 @@ TunelineError
 └── SetupError           the machine lacks something: a tool, a core, disk space
 """
 
+import errno
+from pathlib import Path
+
 
 class TunelineError(Exception):
     """One or more problems, each a line: the fact, the value, where it is, the remedy.
@@ -64,3 +67,11 @@ class BusyError(PipelineError):
 
 class SetupError(TunelineError):
     """The machine lacks something: a tool, a core, disk space."""
+
+
+def of_full_disk(error: OSError) -> SetupError | None:
+    """The error in words where the disk is full (or the quota used up), else None."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    place = error.filename or Path.cwd()
+    return SetupError(f"{place}: no space left on the disk; free some and run the same command again")

@@ -1,5 +1,6 @@
 """Writing so that nothing half-written is ever read as whole; hashes; JSON lines and parquet."""
 
+import glob
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,8 +25,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Yields:
         The path to write to, on the same file system.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside = _beside(path)
     try:
         yield beside
         _sync(beside)
@@ -44,9 +45,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Yields:
         An empty folder, on the same file system.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = _beside(path)
     beside.mkdir()
     try:
         yield beside
@@ -58,6 +57,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """Where this process writes what is to become `path`; what killed processes have left there goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        owner = int(left.name.split(".")[-2])
+        if owner == os.getpid() or not psutil.pid_exists(owner):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def _sync(path: Path) -> None:

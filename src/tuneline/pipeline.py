@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,17 @@ _NOISE = re.compile(
 _MISSING = re.compile(r"(?:missing data 'sources?': |No such file or directory: ')(.+?)'?$")
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold this project's pipeline: one run, one decision, one change of the raw set at a time.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    with processes.exclusive(Path("work/run.lock"), "this project's pipeline"):
+        yield
+
+
 def stages(file: Path = _GRAPH) -> list[str]:
     """The names of the stages, in the order in which dvc.yaml lists them."""
     return list(_read(file)["stages"])
@@ -33,11 +45,11 @@ def _read(file: Path) -> dict[str, Any]:
     return YAML(typ="safe").load(file.read_text("utf-8")) or {}
 
 
-def stale(*targets: str) -> dict[str, list[str]]:
+def stale(stage: str | None = None) -> dict[str, list[str]]:
     """What `dvc status` finds changed.
 
     Args:
-        targets: stages to look at, without what is upstream of them; all of them where none is given.
+        stage: the one to look at, without what is upstream of it; None: the last stage and all that it depends on.
 
     Returns:
         Stage (or .dvc file) -> why it is stale, in words; what is up to date is absent.
@@ -45,7 +57,7 @@ def stale(*targets: str) -> dict[str, list[str]]:
     Raises:
         PipelineError: DVC cannot say.
     """
-    status = _json(["status", "--json", *targets])
+    status = _json(["status", "--json", stage] if stage else ["status", "--json", "--with-deps", stages()[-1]])
     made = _read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
     return {
         name: [reason for change in changes for reason in _reasons(change)]
@@ -71,8 +83,14 @@ def _state(state: Any) -> str:
 
 
 def missing_from_cache() -> list[str]:
-    """Outputs that dvc.lock names and whose bytes are not in the cache."""
-    return _json(["data", "status", "--json"]).get("not_in_cache", [])
+    """What dvc.lock names and DVC tracks, and whose bytes are not in the cache."""
+    locked = {
+        entry["path"]
+        for stage in _read(_LOCK).get("stages", {}).values()
+        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
+    }
+    missing = _json(["data", "status", "--json"]).get("not_in_cache", [])
+    return [path for path in missing if path.rstrip("/") in locked]
 
 
 def reproduce(stage: str, emit: Callable[[str], None]) -> None:
@@ -131,9 +149,10 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
                 emit(line)
     if process.returncode == 0:
         return
-    if any("is busy" in line or "Unable to acquire lock" in line for line in errors):
+    of_dvc = [line for line in errors if line.startswith("ERROR: ")]
+    if any("is busy" in line or "Unable to acquire lock" in line for line in of_dvc):
         raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
-    if missing := next(filter(None, map(_MISSING.search, errors)), None):
+    if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
         place = missing[1].removeprefix(f"{Path.cwd()}/")
         raise PipelineError(
             f"{place}: is not there; bring it with `tuneline use PATH`, or get it back with `dvc checkout` "

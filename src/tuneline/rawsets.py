@@ -1,5 +1,6 @@
 """Your own text: read as the pipeline would, copied to data/raw, put under DVC, and named in params.yaml."""
 
+import codecs
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -30,8 +31,9 @@ def use(
     Args:
         path: a file or a folder.
         name: of the set, a folder under data/raw; by default that of `path`.
-        group_by: column whose value keeps rows together when they are split; None: rows with the same prompt.
-        columns: field of the record -> column of the files; empty where known names are to be recognised.
+        group_by: column whose value keeps rows together when they are split; None: as the set was split before, or
+            rows with the same prompt.
+        columns: field of the record -> column of the files; empty: as the set was read before, or by known names.
         encoding: of the files; None: what params.yaml says.
 
     Yields:
@@ -42,12 +44,19 @@ def use(
     """
     p = params.load()
     encoding = encoding or p.data.encoding
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise DataError(f"--encoding {encoding}: is no encoding that Python knows; utf-8 and gb18030 are two") from None
     name = name or (path.stem if path.is_file() else path.resolve().name)
     if not _NAME.fullmatch(name):
         raise DataError(f"{name!r}: is no name for a folder under {RAW}; give one with --name, of letters and digits")
     target = RAW / name
     if target.as_posix() in (p.paths.sample, p.paths.sample_text):
         raise DataError(f"{target}: belongs to the built-in corpus, which is made anew; choose another with --name")
+    if target.as_posix() == p.data.raw:
+        # The next month's files are split and read as the last month's were, unless this call says otherwise.
+        group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
     found = records.read(path, encoding=encoding, columns=columns, group_by=group_by)
     records.check_rejected(found, p.data.max_rejected_fraction)
     yield f"{path}: {len(found.records):,} rows of {found.record_type}, {len(found.rejected):,} set aside"

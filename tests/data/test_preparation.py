@@ -168,5 +168,9 @@ def test_adding_rows_moves_no_row_out_of_test(new: list[tuple[int, int]]) -> Non
     old = [((f"q{n}", sentence(n)), f"group{n % 13}") for n in range(26)]
     added = [((f"q{n}", sentence(n)), f"group{group + 5}") for group, n in new]
     texts = records([((sentence(f"t{n}"),), f"group{n}") for n in range(30)], "text")
+    # No added row is a copy of these, so that every split has a row whatever is added.
+    old += [
+        ((f"question {split}", sentence(f"a{split}")), in_split(split)) for split in ("train", "validation", "test")
+    ]
     before, after = (prepare(records(rows, "prompt-completion"), texts, DATA) for rows in (old, [*added, *old]))
     assert set(before.clean["test"]["id"].to_pylist()) <= set(after.clean["test"]["id"].to_pylist())

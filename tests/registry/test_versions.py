@@ -37,13 +37,13 @@ def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, proje
         "dvc.lock",
         "model.safetensors",
         "params.yaml",
-        "train-clusters.parquet",
+        "train-rows.parquet",
     ]
     card = (folder / "README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert "| candidate | 1.500 | 20.000 |" in card
     assert "b" * 64 in card
-    assert versions.train_clusters(folder) == {"a", "b"}
+    assert versions.unseen(folder, ["1", "7", "8", "9"], ["z", "a", "z", "y"]) == [2, 3]
 
 
 def test_a_version_carries_its_lineage_and_verdict_as_tags(tracker: Tracker, project: Params, lineage: Lineage) -> None:

@@ -19,6 +19,13 @@ def test_of_a_text_all_but_the_first_token_is_learnt(tokenizer: PreTrainedTokeni
     assert example.labels == [IGNORED, *example.input_ids[1:]]
 
 
+def test_a_special_token_spelt_in_a_text_is_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    spelt = f"a {tokenizer.eos_token} b"
+    example = encode(tokenizer, {"prompt": spelt, "completion": spelt}, "plain")
+    ends = [place for place, token in enumerate(example.input_ids) if token == tokenizer.eos_token_id]
+    assert ends == [len(example.input_ids) - 1]
+
+
 def test_many_records_become_what_each_becomes_alone(tokenizer: PreTrainedTokenizerFast) -> None:
     records = [{"prompt": f"α {number}\n", "completion": "文" * number} for number in range(5)]
     assert encode_all(tokenizer, records, "plain") == [encode(tokenizer, record, "plain") for record in records]

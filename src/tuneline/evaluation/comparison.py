@@ -1,6 +1,6 @@
 """Test rows, the scores that models got on them, and two models compared on the same rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +83,6 @@ class Rows:
             [self.answered[index] for index in kept],
             self.task,
         )
-
-    def outside(self, clusters: Collection[str]) -> list[int]:
-        """Places of the rows that are in none of `clusters`, as those that a champion was trained on."""
-        return [index for index, cluster in enumerate(self.clusters) if cluster not in clusters]
 
 
 @dataclass(frozen=True)

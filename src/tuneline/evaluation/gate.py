@@ -30,7 +30,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The whole gate: failed if any rule failed, else undecided if any is, else passed."""
+    """The whole gate: failed if any rule failed, else undecided if any is or none applied, else passed."""
 
     verdict: Literal["passed", "failed", "undecided"]
     rules: tuple[Decision, ...]
@@ -54,7 +54,8 @@ def decide(rules: Sequence[Rule], measures: Mapping[str, Measures | None]) -> Ve
     verdicts = {decision.verdict for decision in decisions}
     if "failed" in verdicts:
         return Verdict("failed", decisions)
-    return Verdict("undecided" if "undecided" in verdicts else "passed", decisions)
+    # Where no rule applied nothing was shown, and nothing shown is no pass.
+    return Verdict("undecided" if "undecided" in verdicts or "passed" not in verdicts else "passed", decisions)
 
 
 def _decide(rule: Rule, measures: Measures | None) -> Decision:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
 
+from tuneline.errors import ModelError
 from tuneline.evaluation.progress import Progress, silent
 from tuneline.training.tokenization import IGNORED, encode_all
 
@@ -116,12 +117,18 @@ def _prompt_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mode: str, max_new_tokens: int
 ) -> list[list[int]]:
     """The prompts exactly as they stand before a completion in training; the end is kept where all does not fit."""
+    context = context_length(model, max_new_tokens + 1)
+    if max_new_tokens >= context:
+        raise ModelError(
+            f"max_new_tokens {max_new_tokens}: leaves no room for a prompt in the {context} tokens that the model sees "
+            "at once; ask for fewer"
+        )
     records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
     encoded = []
     for ids, labels in encode_all(tokenizer, records, mode):
         prompt = [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
         room = context_length(model, len(prompt) + max_new_tokens) - max_new_tokens
-        encoded.append(prompt[-max(room, 1) :])
+        encoded.append(prompt[-room:])
     return encoded
 
 

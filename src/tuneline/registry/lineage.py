@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tuneline import files, params
 
+_LOCKS = ("requirements.lock", "requirements-torch.lock")
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -20,10 +22,10 @@ class Lineage:
     params_sha256: str
     dvc_lock_sha256: str
     environment_sha256: str
-    """Of requirements.lock."""
+    """Of requirements.lock and requirements-torch.lock."""
     git_commit: str
     git_dirty: str
-    """"true" when tracked files differ from the commit."""
+    """"true" when what makes a model differs from the commit: code, params, graph or locks."""
 
     def tags(self) -> dict[str, str]:
         """The lineage as MLflow tags, `tuneline.` before each name."""
@@ -45,7 +47,7 @@ def of_workspace(p: params.Params) -> Lineage:
         evaluation_sha256=files.sha256_path(reports / "evaluation.json"),
         params_sha256=files.sha256_file(Path(params.PARAMS_FILE)),
         dvc_lock_sha256=files.sha256_file(Path("dvc.lock")),
-        environment_sha256=files.sha256_file(Path("requirements.lock")),
+        environment_sha256=files.digest([files.sha256_file(Path(name)) for name in _LOCKS]),
         **git_state(),
     )
 
@@ -53,7 +55,7 @@ def of_workspace(p: params.Params) -> Lineage:
 def git_state() -> dict[str, str]:
     """`git_commit` ("none" before the first) and `git_dirty`, of the working directory."""
     commit = _git("rev-parse", "--verify", "--quiet", "HEAD")
-    dirty = _git("status", "--porcelain", "--untracked-files=no")
+    dirty = _git("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
     return {"git_commit": commit or "none", "git_dirty": "true" if dirty else "false"}
 
 

@@ -4,14 +4,15 @@ A run is found by its tag `tuneline.fingerprint`, never by an id kept elsewhere:
 registry that is empty, leads to the same run again.
 """
 
+import functools
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import mlflow
 import mlflow.artifacts
@@ -28,6 +29,9 @@ from tuneline import processes
 from tuneline.errors import RegistryError, TrackingError
 
 FINGERPRINT = "tuneline.fingerprint"
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SQLITE = "sqlite:///"
 _DIGEST_LENGTH = 36  # the column of MLflow's store
@@ -52,6 +56,20 @@ class Subject:
     params: Mapping[str, Any]
     tags: Mapping[str, str]
     inputs: tuple[Dataset, ...]
+
+
+def _translated(method: Callable[P, R]) -> Callable[P, R]:
+    """MLflow's own errors as one message with the address."""
+
+    @functools.wraps(method)
+    def call(*arguments: P.args, **more: P.kwargs) -> R:
+        try:
+            return method(*arguments, **more)
+        except (MlflowException, SQLAlchemyError) as error:
+            address = mlflow.get_tracking_uri()
+            raise TrackingError(f"MLflow at {address} failed: {str(error).splitlines()[0]}; run it again") from error
+
+    return call
 
 
 class Tracker:
@@ -79,6 +97,7 @@ class Tracker:
         with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=True):
             yield LiveRun(self._client, run.info.run_id)
 
+    @_translated
     def ensure_run(self, subject: Subject, curve: list[tuple[int, dict[str, float]]]) -> str:
         """The id of the run of `subject`; where it is missing it is made, curve included.
 
@@ -92,11 +111,12 @@ class Tracker:
         run = self.find_run(subject) or self._create_run(subject)
         live = LiveRun(self._client, run.info.run_id)
         for step, metrics in curve:
-            live.log(step, metrics)
+            live.add(step, metrics)
         if run.info.status != "FINISHED":
             self._client.set_terminated(run.info.run_id, "FINISHED")
         return run.info.run_id
 
+    @_translated
     def find_run(self, subject: Subject) -> Run | None:
         """The newest run with the subject's fingerprint, or None."""
         found = self._client.search_runs(
@@ -120,6 +140,7 @@ class Tracker:
                 mlflow.log_input(meta, context=dataset.context)
         return run
 
+    @_translated
     def describe_run(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Add final metrics and tags to a run."""
         now = int(time.time() * 1000)
@@ -129,20 +150,31 @@ class Tracker:
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
+    @_translated
     def attach(self, run_id: str, files: Mapping[Path, str]) -> None:
         """Keep files with a run: local path -> folder among the run's artifacts ("" for the top)."""
         for path, folder in files.items():
             self._client.log_artifact(run_id, str(path), folder or None)
 
     def _experiment(self, name: str) -> str:
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is not None:
-            return experiment.experiment_id
         location = None
         if self.address.startswith(_SQLITE):
             # Without a location, a direct SQLite store keeps artifacts in ./mlruns, wherever the process stands.
             store = Path(self.address.removeprefix(_SQLITE)).resolve().parent
             location = (store / "artifacts").as_uri()
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None:
+            if (
+                location
+                and str(experiment.artifact_location).startswith("file:")
+                and (experiment.artifact_location != location)
+            ):
+                raise TrackingError(
+                    f"{self.address}: was moved or copied: experiment {name} keeps its files in "
+                    f"{experiment.artifact_location}, not in {location}; move the project back, or begin a new store "
+                    "by moving this one away"
+                )
+            return experiment.experiment_id
         try:
             return self._client.create_experiment(name, artifact_location=location)
         except MlflowException as error:
@@ -151,6 +183,7 @@ class Tracker:
                 raise TrackingError(f"{self.address}: experiment {name} cannot be made: {error.message}") from None
             return existing.experiment_id
 
+    @_translated
     def create_version(
         self, model: str, experiment: str, run_id: str, folder: Path, tags: Mapping[str, str], description: str
     ) -> str:
@@ -174,11 +207,19 @@ class Tracker:
         self._client.update_model_version(model, str(version.version), description)
         return str(version.version)
 
+    @_translated
     def find_versions(self, model: str, tags: Mapping[str, str]) -> list[str]:
         """Numbers of the versions of `model` that carry all of `tags`, oldest first."""
         wanted = " and ".join([f"name = '{model}'", *(f"tags.`{name}` = '{value}'" for name, value in tags.items())])
         return sorted((str(found.version) for found in self._client.search_model_versions(wanted)), key=int)
 
+    @_translated
+    def tag_version(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of one version."""
+        for name, value in tags.items():
+            self._client.set_model_version_tag(model, version, name, value)
+
+    @_translated
     def version_tags(self, model: str, version: str) -> dict[str, str]:
         """The tags of one version.
 
@@ -187,6 +228,7 @@ class Tracker:
         """
         return dict(self._version(model, version).tags)
 
+    @_translated
     def version_by_alias(self, model: str, alias: str) -> str | None:
         """The version that `alias` names, or None."""
         try:
@@ -197,6 +239,7 @@ class Tracker:
                 return None
             raise
 
+    @_translated
     def download(self, model: str, version: str, folder: Path) -> None:
         """Copy the files of a version into `folder`, which is made."""
         source = self._version(model, version).source
@@ -216,14 +259,28 @@ class Tracker:
 
 
 class LiveRun:
-    """A run that takes a curve; a step that it holds already is passed over."""
+    """A run that takes a curve; a step that it holds already is passed over.
+
+    It observes: where MLflow fails in between, training goes on, and `ensure_run` adds what is missing.
+    """
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self._client = client
         self.run_id = run_id
         self._last: dict[str, int] = {}
+        self._fails = False
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log `metrics` at `step`, as far as the run does not hold them yet; a failure is said once."""
+        if self._fails:
+            return
+        try:
+            self.add(step, metrics)
+        except (MlflowException, SQLAlchemyError) as error:
+            self._fails = True
+            print(f"MLflow failed, so this curve is completed at the gate: {str(error).splitlines()[0]}", flush=True)
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log `metrics` at `step`, as far as the run does not hold them yet."""
         new = {name: value for name, value in metrics.items() if step > self._last_step(name)}
         if new:

@@ -1,12 +1,12 @@
 """Versions of the registered model: what each carries, how it is made once and only once, and how it is fetched."""
 
+import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from tuneline import files, params
 from tuneline.errors import RegistryError
@@ -17,7 +17,7 @@ CHAMPION = "champion"
 
 _IDENTITY = ("tuneline.model_sha256", "tuneline.data_sha256", "tuneline.evaluation_sha256")
 _FILES = "tuneline.files_sha256"
-_TRAIN_CLUSTERS = "train-clusters.parquet"
+_TRAIN_ROWS = "train-rows.parquet"
 _FETCHED = Path("work/models")
 
 
@@ -69,7 +69,9 @@ def register(
     """
     tags = lineage.tags()
     same = tracker.find_versions(p.registry.model, {name: tags[name] for name in _IDENTITY})
+    verdict = {"tuneline.verdict": gate["verdict"]}
     if same:
+        tracker.tag_version(p.registry.model, same[-1], verdict)
         return Registration(same[-1], created=False)
     with tempfile.TemporaryDirectory(prefix="tuneline-") as temporary:
         folder = Path(temporary) / p.registry.model
@@ -77,9 +79,9 @@ def register(
         files.write_text(folder / "README.md", _model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
-        clusters = files.read_parquet(Path(p.paths.clean) / "train.parquet", ["cluster"])["cluster"]
-        files.write_parquet(folder / _TRAIN_CLUSTERS, pa.table({"cluster": clusters.unique()}))
-        tags |= {_FILES: files.sha256_path(folder), "tuneline.verdict": gate["verdict"], "tuneline.run_id": run_id}
+        rows = files.read_parquet(Path(p.paths.clean) / "train.parquet", ["id", "cluster"])
+        files.write_parquet(folder / _TRAIN_ROWS, rows)
+        tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id, **verdict}
         description = _description(gate, evaluation)
         version = tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
     return Registration(version, created=True)
@@ -121,8 +123,10 @@ def fetch(tracker: Tracker, model: str, version: str) -> Path:
         RegistryError: there is no such version, or its files are not those that were registered.
     """
     expected = tracker.version_tags(model, version).get(_FILES)
-    if expected is None:
-        raise RegistryError(f"{model} version {version}: has no tag {_FILES}, so nobody can tell what it should hold")
+    if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
+        raise RegistryError(
+            f"{model} version {version}: has no sha256 in its tag {_FILES}, so nobody can tell what it should hold"
+        )
     folder = _FETCHED / expected
     if folder.is_dir() and files.sha256_path(folder) == expected:
         return folder
@@ -138,9 +142,17 @@ def fetch(tracker: Tracker, model: str, version: str) -> Path:
     return folder
 
 
-def train_clusters(folder: Path) -> set[str]:
-    """The clusters of rows that a fetched version was trained on."""
-    return set(files.read_parquet(folder / _TRAIN_CLUSTERS)["cluster"].to_pylist())
+def unseen(folder: Path, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
+    """Places of the rows that a fetched version was not trained on, neither on them nor on others of their clusters.
+
+    Args:
+        folder: the version's.
+        ids: of the rows.
+        clusters: of the rows.
+    """
+    trained = {name: set(column) for name, column in files.read_parquet(folder / _TRAIN_ROWS).to_pydict().items()}
+    rows = enumerate(zip(ids, clusters, strict=True))
+    return [place for place, (row, cluster) in rows if row not in trained["id"] and cluster not in trained["cluster"]]
 
 
 def _description(gate: dict[str, Any], evaluation: dict[str, Any]) -> str:

@@ -5,33 +5,32 @@
 The params are checked before the stage's own imports, which take seconds where torch is among them.
 """
 
-import errno
 import importlib
 import pkgutil
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 from tuneline import environment, params, processes, stages
-from tuneline.errors import TunelineError
+from tuneline.errors import PipelineError, TunelineError, of_full_disk
 
 
 def main(arguments: list[str]) -> None:
     """Run the stage that the only argument names."""
     processes.die_with_parent()
-    environment.enter()
-    names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
-    if len(arguments) != 1 or arguments[0] not in names:
-        _stop(f"{' '.join(arguments) or 'no name'}: is no stage; there are {', '.join(names)}")
     try:
+        environment.enter()
+        names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
+        if len(arguments) != 1 or arguments[0] not in names:
+            raise PipelineError(f"{' '.join(arguments) or 'no name'}: is no stage; there are {', '.join(names)}")
         p = params.load()
         importlib.import_module(f"tuneline.stages.{arguments[0]}").main(p)
     except TunelineError as error:
         _stop(*error.problems)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = of_full_disk(error)
+        if full is None:
             raise
-        _stop(f"{error.filename or Path.cwd()}: no space left on the disk; free some and run the same command again")
+        _stop(*full.problems)
 
 
 def _stop(*problems: str) -> NoReturn:

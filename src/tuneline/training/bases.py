@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tuneline import files
-from tuneline.errors import ModelError
+from tuneline.errors import ModelError, of_full_disk
 from tuneline.training import models
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
@@ -63,6 +63,8 @@ def fetch(reference: Path, cache: Path) -> Path:
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and of_full_disk(error):
+            raise
         raise ModelError(_why_not_fetched(name, revision, reference, error)) from None
 
 

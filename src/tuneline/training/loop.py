@@ -49,6 +49,7 @@ def arguments(recipe: Recipe, folder: Path, *, evaluate: bool) -> TrainingArgume
         eval_steps=recipe.eval_steps,
         save_strategy="steps",
         save_steps=recipe.save_steps,
+        save_total_limit=recipe.save_total_limit,
         full_determinism=True,
         use_cpu=True,
         dataloader_pin_memory=False,
@@ -149,7 +150,9 @@ class RepeatableTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Trainer's own would count when half of it is written, and would be loaded without its optimizer.
-        with checkpoints.writing(self._folder, self.state.global_step, self.args.save_total_limit or 2) as beside:
+        keep = self.args.save_total_limit
+        assert keep is not None
+        with checkpoints.writing(self._folder, self.state.global_step, keep) as beside:
             self._causal_model().save_pretrained(beside)
             self._save_optimizer_and_scheduler(str(beside))
             self._save_rng_state(str(beside))

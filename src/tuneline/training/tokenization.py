@@ -90,7 +90,8 @@ def _all_learnt(ids: list[int]) -> Example:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore[reportReturnType]
+    # A text that spells a special token is text: it must not end a document or change a role.
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]  # pyright: ignore[reportReturnType]
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
