@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -74,3 +75,28 @@ def test_a_store_that_is_no_database_is_one_message(tmp_path: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(TrackingError, match="cannot be used"):
         tracking.connect()
+
+
+def test_a_failure_in_the_middle_stops_no_training_and_is_mended_later(
+    tracker: Tracker, subject: Subject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tracker.training_run(subject) as run:
+        run.log(10, {"loss": 2.0})
+        mlflow.MlflowClient().delete_run(run.run_id)
+        run.log(20, {"loss": 1.0})
+        run.log(30, {"loss": 0.5})
+        mlflow.MlflowClient().restore_run(run.run_id)
+    assert capsys.readouterr().out.count("MLflow failed") == 1
+    tracker.ensure_run(subject, [(10, {"loss": 2.0}), (20, {"loss": 1.0}), (30, {"loss": 0.5})])
+    assert curve(run.run_id, "loss") == [(10, 2.0), (20, 1.0), (30, 0.5)]
+
+
+def test_a_copied_store_is_refused_before_it_writes_into_the_other(
+    tracker: Tracker, subject: Subject, store: Path, tmp_path: Path
+) -> None:
+    tracker.ensure_run(subject, [])
+    (tmp_path / "copy").mkdir()
+    shutil.copyfile(store / "mlflow.db", tmp_path / "copy" / "mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/copy/mlflow.db")
+    with pytest.raises(TrackingError, match=r"was moved or copied: experiment writer keeps its files in file://"):
+        tracking.connect().find_run(subject)

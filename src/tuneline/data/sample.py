@@ -9,7 +9,7 @@ import inspect
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -58,6 +58,9 @@ class Text(NamedTuple):
     module: str
 
 
+Rows = tuple[list[Pair], list[Text]]
+
+
 def standard_library() -> list[Module]:
     """The modules of the standard library of the running Python, in the order of their names."""
     root = Path(sysconfig.get_path("stdlib"))
@@ -104,11 +107,12 @@ def _modules(root: Path, paths: Iterable[PurePosixPath]) -> list[Module]:
     return sorted(modules)
 
 
-def corpus(modules: Iterable[Module]) -> tuple[list[Pair], list[Text]]:
+def corpus(modules: Iterable[Module], each: Callable[..., Iterable[Rows]] = map) -> Rows:
     """All pairs and texts of some modules, each content once, as it first occurs.
 
     Args:
         modules: the source files.
+        each: maps a function over the modules and keeps their order, as `map` or that of a pool of processes.
 
     Returns:
         The pairs and the texts, in the order of the modules and of their lines.
@@ -116,20 +120,31 @@ def corpus(modules: Iterable[Module]) -> tuple[list[Pair], list[Text]]:
     # A dict keeps the order of first occurrence.
     pairs: dict[tuple[str, str], Pair] = {}
     texts: dict[str, Text] = {}
-    for module in modules:
-        for source, node in _definitions(module.path):
-            docstring = ast.get_docstring(node, clean=False)
-            if docstring is None:
-                continue
-            text = inspect.cleandoc(docstring)
-            if is_text(text):
-                texts.setdefault(text, Text(text, module.name))
-            if isinstance(node, ast.Module):
-                continue
-            prompt, completion = definition(source, node), first_sentence(text)
-            if prompt and completion:
-                pairs.setdefault((prompt, completion), Pair(prompt, completion, module.name))
+    for new_pairs, new_texts in each(rows_of, modules):
+        for pair in new_pairs:
+            pairs.setdefault((pair.prompt, pair.completion), pair)
+        for text in new_texts:
+            texts.setdefault(text.text, text)
     return list(pairs.values()), list(texts.values())
+
+
+def rows_of(module: Module) -> Rows:
+    """The pairs and the texts of one module, in the order of its lines."""
+    pairs: list[Pair] = []
+    texts: list[Text] = []
+    for source, node in _definitions(module.path):
+        docstring = ast.get_docstring(node, clean=False)
+        if docstring is None:
+            continue
+        text = inspect.cleandoc(docstring)
+        if is_text(text):
+            texts.append(Text(text, module.name))
+        if isinstance(node, ast.Module):
+            continue
+        prompt, completion = definition(source, node), first_sentence(text)
+        if prompt and completion:
+            pairs.append(Pair(prompt, completion, module.name))
+    return pairs, texts
 
 
 def _definitions(path: Path) -> Iterator[tuple[Sequence[bytes], ast.Module | _Definition]]:

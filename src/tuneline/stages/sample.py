@@ -4,10 +4,14 @@ python -m tuneline.stages sample
 """
 
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tuneline import files, params
 from tuneline.data import sample
+
+_MODULES_AT_ONCE = 16
 
 
 def main(p: params.Params) -> None:
@@ -17,12 +21,14 @@ def main(p: params.Params) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     sources = {f"Python {version}": sample.standard_library()}
     sources |= {name: sample.library(name) for name in p.sample.libraries}
-    for name, modules in sources.items():
-        new_pairs, new_texts = sample.corpus(modules)
-        size = sum(len(row.text.encode()) for row in new_texts) / 1e6
-        print(f"{name}: {len(modules)} modules, {len(new_pairs)} pairs, {len(new_texts)} texts of {size:.1f} MB")
-        pairs += new_pairs
-        texts += new_texts
+    with ProcessPoolExecutor() as pool:
+        each = partial(pool.map, chunksize=_MODULES_AT_ONCE)
+        for name, modules in sources.items():
+            new_pairs, new_texts = sample.corpus(modules, each)
+            size = sum(len(row.text.encode()) for row in new_texts) / 1e6
+            print(f"{name}: {len(modules)} modules, {len(new_pairs)} pairs, {len(new_texts)} texts of {size:.1f} MB")
+            pairs += new_pairs
+            texts += new_texts
     with files.atomic_folder(Path(p.paths.sample)) as folder:
         files.write_jsonl(folder / "pairs.jsonl", (row._asdict() for row in pairs))
     with files.atomic_folder(Path(p.paths.sample_text)) as folder:

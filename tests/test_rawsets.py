@@ -1,0 +1,80 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tuneline import params, rawsets
+from tuneline.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
+    root = tmp_path / "my project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    Path("params.yaml").write_text(params_text, "utf-8")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    return root
+
+
+def pairs(tmp_path: Path, count: int = 30, *more: str) -> Path:
+    path = tmp_path / "faq.jsonl"
+    rows = [json.dumps({"question": f"q{n}?", "answer": f"a {n}.", "customer": f"c{n % 9}"}) for n in range(count)]
+    path.write_text("\n".join([*rows, *more]) + "\n")
+    return path
+
+
+def use(path: Path, **more: object) -> list[str]:
+    arguments = {"name": None, "group_by": None, "columns": {}, "encoding": None} | more
+    return list(rawsets.use(path, **arguments))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_file_becomes_the_raw_set_under_dvc(tmp_path: Path) -> None:
+    said = use(pairs(tmp_path), group_by="customer")
+    p = params.load()
+    assert (p.task, p.data.raw, p.data.split.group_by) == ("sft", "data/raw/faq", "customer")
+    assert p.registry.model == "faq"
+    assert Path("data/raw/faq/faq.jsonl").read_bytes() == (tmp_path / "faq.jsonl").read_bytes()
+    assert "md5" in Path("data/raw/faq.dvc").read_text()
+    assert said[0].endswith("faq.jsonl: 30 rows of prompt-completion, 0 set aside")
+    assert said[-1] == "next: make run"
+
+
+def test_next_month_s_files_are_split_as_the_last_ones_were(tmp_path: Path) -> None:
+    use(pairs(tmp_path), group_by="customer", columns={"prompt": "question", "completion": "answer"})
+    before = Path("data/raw/faq.dvc").read_text()
+    use(pairs(tmp_path, 40))
+    assert Path("data/raw/faq.dvc").read_text() != before
+    p = params.load()
+    assert p.data.split.group_by == "customer"
+    assert p.data.columns == {"prompt": "question", "completion": "answer"}
+
+
+def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
+    before = Path("params.yaml").read_text("utf-8")
+    with pytest.raises(DataError, match=r"faq\.jsonl:31: json"):
+        use(pairs(tmp_path, 30, '{"question": "broken'))
+    with pytest.raises(DataError, match="has no column 'nobody'"):
+        use(pairs(tmp_path), group_by="nobody")
+    with pytest.raises(DataError, match="is no encoding that Python knows"):
+        use(pairs(tmp_path), encoding="utf9")
+    with pytest.raises(DataError, match="belongs to the built-in corpus"):
+        use(pairs(tmp_path), name="python-docstrings")
+    with pytest.raises(DataError, match="is no name for a folder"):
+        use(pairs(tmp_path), name="../escape")
+    assert Path("params.yaml").read_text("utf-8") == before
+    assert not Path("data").exists()
+
+
+def test_plain_chinese_text_is_a_language_model_s(tmp_path: Path) -> None:
+    folder = tmp_path / "诗"
+    folder.mkdir()
+    (folder / "唐.txt").write_text("".join(f"床前明月光，疑是地上霜{n}。\n" for n in range(30)), "utf-8")
+    use(folder)
+    p = params.load()
+    assert (p.task, p.data.raw) == ("language-modeling", "data/raw/诗")
+    assert [rule.metric for rule in p.gate.rules] == ["bits_per_byte", "bits_per_byte"]
+    assert p.registry.model == "model"
