@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import ROOT
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
+from projects import ROOT
 
 from tuneline import pipeline
 from tuneline.errors import BusyError, ParamsError, PipelineError

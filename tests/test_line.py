@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import Project, copy_project
+from projects import Project, copy_project
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tuneline import files

@@ -1,0 +1,85 @@
+"""Copies of the project in folders of their own, used as a person would: by commands."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tuneline.params import editing
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The whole line in a minute: a model that can learn next to nothing, by the same code.
+TINY = {
+    "sample.libraries": [],
+    "compute.threads": 1,
+    "base.builtin.vocab_size": 512,
+    "base.builtin.hidden_size": 32,
+    "base.builtin.intermediate_size": 64,
+    "base.builtin.num_hidden_layers": 1,
+    "base.builtin.num_attention_heads": 2,
+    "base.builtin.max_steps": 30,
+    "base.builtin.save_steps": 10,
+    "base.builtin.logging_steps": 10,
+    "base.builtin.warmup_steps": 5,
+    "finetune.num_train_epochs": 0.2,
+    "finetune.learning_rate": 0.001,
+    "finetune.warmup_steps": 2,
+    "finetune.save_steps": 10,
+    "finetune.eval_steps": 20,
+    "finetune.logging_steps": 5,
+    "evaluate.generation_rows": 20,
+    "evaluate.max_new_tokens": 8,
+    "evaluate.samples": 2,
+    "evaluate.bootstrap_resamples": 200,
+    "gate.rules": [{"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}],
+}
+
+
+class Project:
+    """A project in a folder of its own, used as a person would: by commands."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def set(self, **values: object) -> None:
+        """Set params; a dot in a key is written as two underscores."""
+        editing.set_values(self.root / "params.yaml", {key.replace("__", "."): value for key, value in values.items()})
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run `python COMMAND…` in the project, with its own sources."""
+        # The test's own environment must not reach it: a project has an env file of its own.
+        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "OMP_WAIT_POLICY": "PASSIVE"}
+        return subprocess.run(
+            [sys.executable, *command], cwd=self.root, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def tuneline(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `tuneline ARGUMENTS…`."""
+        return self.run("-m", "tuneline", *arguments)
+
+    def flow(self) -> subprocess.CompletedProcess[str]:
+        """Run the flow as `make run` does."""
+        return self.tuneline("exec", "--", "python", "flows/train.py")
+
+
+def copy_project(target: Path) -> Project:
+    """A copy of what is in the repository, in a git repository of its own, with tiny params."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("reports/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target / name)
+    project = Project(target)
+    editing.set_values(target / "params.yaml", TINY)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
+        subprocess.run([*git, *arguments], cwd=target, check=True)
+    return project
