@@ -10,6 +10,8 @@ from tuneline.params import editing
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_OF_A_PROJECT = ("MLFLOW_", "PREFECT_", "TUNELINE_", "DVC_SITE_CACHE_DIR")
+
 # The whole line in a minute: a model that can learn next to nothing, by the same code.
 TINY = {
     "sample.libraries": [],
@@ -47,17 +49,25 @@ class Project:
         """Set params; a dot in a key is written as two underscores."""
         editing.set_values(self.root / "params.yaml", {key.replace("__", "."): value for key, value in values.items()})
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run `python COMMAND…` in the project, with its own sources."""
-        # The test's own environment must not reach it: a project has an env file of its own.
-        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "OMP_WAIT_POLICY": "PASSIVE"}
+    def environment(self) -> dict[str, str]:
+        """Of a person's shell: nothing that other tests or tools have set in this process."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_PROJECT)}
+        return own | {"PYTHONPATH": str(self.root / "src")}
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `python COMMAND…` in the project, with its own sources, and some more environment."""
         return subprocess.run(
-            [sys.executable, *command], cwd=self.root, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, *command],
+            cwd=self.root,
+            env=self.environment() | environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
-    def tuneline(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def tuneline(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `tuneline ARGUMENTS…`."""
-        return self.run("-m", "tuneline", *arguments)
+        return self.run("-m", "tuneline", *arguments, **environment)
 
     def flow(self) -> subprocess.CompletedProcess[str]:
         """Run the flow as `make run` does."""

@@ -14,7 +14,7 @@ from prefect.testing.utilities import prefect_test_harness
 from projects import ROOT
 
 from tuneline import pipeline
-from tuneline.errors import BusyError, ParamsError, PipelineError
+from tuneline.errors import BusyError, ParamsError, PipelineError, SetupError
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,16 @@ def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path
 
 
 def test_params_that_are_not_there_fail_the_flow_in_words(
-    train: ModuleType, graph: Path, capfd: pytest.CaptureFixture[str]
+    train: ModuleType, graph: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TUNELINE_ROOT", str(graph))
     state = train.train(return_state=True)
     assert isinstance(state.result(raise_on_failure=False), ParamsError)
     assert "no such file; run this in the project's root" in str(state.message)
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_worker_that_was_started_elsewhere_is_told_how(train: ModuleType, graph: Path) -> None:
+    state = train.train(return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), SetupError)
+    assert "`tuneline exec -- prefect worker start --pool tuneline`" in str(state.message)

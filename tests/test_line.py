@@ -198,21 +198,15 @@ def test_bad_params_are_one_message_and_exit_1(project: Project) -> None:
 
 def test_a_tracking_address_that_does_not_answer_stops_before_training(trained: tuple[Project, str]) -> None:
     project, _ = trained
-    os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
-    try:
-        done = project.tuneline("gate")
-    finally:
-        del os.environ["MLFLOW_TRACKING_URI"]
+    done = project.tuneline("gate", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith("MLflow at http://127.0.0.1:9 does not answer")
     assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_only_what_a_change_touches_is_rebuilt(trained: tuple[Project, str], tmp_path: Path) -> None:
-    copy = tmp_path / "project"
-    shutil.copytree(trained[0].root, copy, symlinks=True)
-    project = Project(copy)
+def test_only_what_a_change_touches_is_rebuilt(project: Project) -> None:
+    assert project.flow().returncode == 0
     first = weights(project)
     project.set(finetune__learning_rate=0.002)
     assert "rebuilt: finetune, evaluate\n" in project.flow().stdout
@@ -235,12 +229,11 @@ def test_only_what_a_change_touches_is_rebuilt(trained: tuple[Project, str], tmp
 def test_a_killed_run_ends_in_the_same_weights(trained: tuple[Project, str], tmp_path: Path, stage: str) -> None:
     expected = weights(trained[0])
     project = copy_project(tmp_path / "project")
-    environment = os.environ | {"PYTHONPATH": str(project.root / "src")}
     command = [sys.executable, "-m", "tuneline", "exec", "--", "python", "flows/train.py"]
     with subprocess.Popen(
         command,
         cwd=project.root,
-        env=environment,
+        env=project.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
