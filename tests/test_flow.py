@@ -41,6 +41,7 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "stages:\n"
         "  good:\n    cmd: echo 1 > out\n    outs: [out]\n"
         "  slow:\n    cmd: exec sleep 30\n    outs: [slowly]\n"
+        "  lacking:\n    cmd: exec true\n    deps: [data/raw/no where]\n"
         "  bad:\n    cmd: exec python bad.py\n    deps: [out]\n    outs: [never]\n"
     )
     return tmp_path
@@ -60,7 +61,7 @@ def run(train: ModuleType, stage: str) -> BaseException | None:
 
 
 def test_a_stage_is_made_and_is_then_not_stale(train: ModuleType, graph: Path) -> None:
-    assert pipeline.stages() == ["good", "slow", "bad"]
+    assert pipeline.stages() == ["good", "slow", "lacking", "bad"]
     assert pipeline.stale("good") == {"good": ["it was never made"]}
     assert run(train, "good") is None
     assert pipeline.stale("good") == {}
@@ -73,6 +74,12 @@ def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleTy
     assert isinstance(error, PipelineError)
     assert error.problems == ("x.jsonl:3: is broken",)
     assert (graph / "tries").read_text() == "x"
+
+
+def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType, graph: Path) -> None:
+    error = run(train, "lacking")
+    assert isinstance(error, PipelineError)
+    assert str(error).startswith("data/raw/no where: is not there; bring it with `tuneline use PATH`")
 
 
 def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path) -> None:

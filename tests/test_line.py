@@ -178,14 +178,6 @@ def test_a_second_run_beside_a_running_one_is_refused(trained: tuple[Project, st
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_raw_set_that_is_not_there_is_one_message_with_the_remedy(project: Project) -> None:
-    project.set(data__raw="data/raw/nowhere")
-    done = project.flow()
-    assert done.returncode == 1
-    assert "data/raw/nowhere: is not there; bring it with `tuneline use PATH`" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-
-
 def test_bad_params_are_one_message_and_exit_1(project: Project) -> None:
     project.set(finetune__max_length=4, compute__threads=0)
     done = project.run("-m", "tuneline.stages", "finetune")

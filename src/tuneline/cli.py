@@ -96,14 +96,16 @@ def generate(prompt: str, version: int | None, alias: str, max_new_tokens: int |
     r"""Answer PROMPT with a registered version; `\n` in it stands for a new line."""
     _enter()
     from tuneline import params
-    from tuneline.evaluation import generation
     from tuneline.registry import tracking, versions
-    from tuneline.training import models
 
     p = params.load()
     tracker = tracking.connect()
     number = versions.resolve(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
     folder = versions.fetch(tracker, p.registry.model, number)
+    # Loads torch and transformers: seconds that an answer needs and an error does not.
+    from tuneline.evaluation import generation
+    from tuneline.training import models
+
     models.use_threads(p.compute.threads)
     model, tokenizer = models.load(folder)
     pieces = generation.stream(

@@ -22,7 +22,9 @@ _NOISE = re.compile(
     r"To track the changes|To enable auto staging|Use `dvc push`|(Updat|Generat)ing lock file|\s+(git add|dvc config) "
     r"|Stage '.*' didn't change|'.*' didn't change"
 )
-_MISSING = re.compile(r"(?:missing data 'sources?': |No such file or directory: ')(.+?)'?$")
+_MISSING = re.compile(
+    r"(?:missing data 'sources?': |No such file or directory: '|dependency ')(.+?)'?(?: does not exist)?$"
+)
 
 
 @contextmanager
