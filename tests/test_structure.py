@@ -177,3 +177,9 @@ def test_the_versions_that_decide_over_a_model_are_those_of_the_locks() -> None:
     locked = [(ROOT / name).read_text().splitlines() for name in ("requirements.lock", "requirements-torch.lock")]
     deciding = [line for lines in locked for line in lines if line.split("==")[0] in names]
     assert (ROOT / "requirements-training.lock").read_text().splitlines() == deciding
+
+
+def test_only_metrics_are_kept_out_of_the_cache() -> None:
+    """With any other uncached output DVC trains again what it could restore."""
+    uncached = [out for stage in stages().values() for out in stage["outs"] if not isinstance(out, str)]
+    assert uncached == []
