@@ -152,8 +152,7 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
     if process.returncode == 0:
         return
     of_dvc = [line for line in errors if line.startswith("ERROR: ")]
-    if any("is busy" in line or "Unable to acquire lock" in line for line in of_dvc):
-        raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
+    _refuse_busy(of_dvc, what)
     if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
         place = missing[1].removeprefix(f"{Path.cwd()}/")
         raise PipelineError(
@@ -164,11 +163,16 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
 
+def _refuse_busy(lines: list[str], what: str) -> None:
+    """Raise where DVC's own lines say that another dvc is at work."""
+    if any("is busy" in line or "Unable to acquire lock" in line for line in lines):
+        raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
+
+
 def _json(arguments: list[str]) -> dict[str, Any]:
     done = subprocess.run(_command(arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         lines = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip()]
-        if any("is busy" in line or "Unable to acquire lock" in line for line in lines):
-            raise BusyError("another dvc holds the project; wait for it to end, then run the same command again")
+        _refuse_busy(lines, f"dvc {arguments[0]}")
         raise PipelineError(*(lines or [f"dvc {' '.join(arguments)}: exit code {done.returncode}"]))
     return json.loads(done.stdout)
