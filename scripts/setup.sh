@@ -55,6 +55,9 @@ if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python || [ -n "${PYTHON:-}" ];
     rm -rf .venv
     "$python" -m venv .venv || fail "$python cannot make a virtual environment (Debian: apt install python3-venv)"
 fi
+# An environment that uv made has no pip.
+.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null 2>&1 ||
+    fail ".venv has no pip and cannot get one; remove .venv and run the same command again"
 pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip"
 
 # uv reads none of pip's settings; without them it would pass over a wheel in a local folder.
