@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 from tuneline.errors import ParamsError
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
-from tuneline.params.data import Data, Split
+from tuneline.params.data import Data, Secrets, Split
 from tuneline.params.evaluate import Evaluate
 from tuneline.params.finetune import Finetune
 from tuneline.params.gate import Gate, Rule
@@ -36,6 +36,7 @@ __all__ = [
     "Registry",
     "Rule",
     "Sample",
+    "Secrets",
     "Split",
     "Task",
     "load",
@@ -43,14 +44,15 @@ __all__ = [
 
 PARAMS_FILE = "params.yaml"
 
-Task = Literal["sft", "language-modeling"]
+Task = Literal["sft", "language-modeling", "classification", "regression", "preference"]
 
 
 class Params(Section):
     """The whole of params.yaml."""
 
     task: Task
-    """sft: pairs of prompt and completion, the completion is learnt; language-modeling: text, all of it is learnt."""
+    """sft: pairs of prompt and completion, or conversations; language-modeling: text; classification: text and label;
+    regression: text and number; preference: a prompt with a chosen and a rejected answer."""
     paths: Paths
     data: Data
     sample: Sample

@@ -1,8 +1,9 @@
 """Section `data`: which raw set, how it is read, cleaned and split."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from tuneline.params.paths import ProjectPath
 from tuneline.params.section import Section
@@ -21,11 +22,44 @@ def _known_encoding(value: str) -> str:
 class Split(Section):
     group_by: str | None
     """Column whose value keeps rows together; None: rows with the same normalised prompt (or text)."""
+    order_by: str | None
+    """Column of dates or numbers: the newest rows are held out, from the two values below; None: split by hash."""
+    validation_from: str | None
+    """Rows from this value of `order_by` on are validation."""
+    test_from: str | None
+    """Rows from this value of `order_by` on are test. A fixed value: more rows move none out of test."""
     validation: Annotated[float, Field(gt=0.0, lt=0.5)]
-    """Share of the groups."""
+    """Share of the groups; of no meaning where rows are split by order."""
     test: Annotated[float, Field(gt=0.0, lt=0.5)]
-    """Share of the groups."""
+    """Share of the groups; of no meaning where rows are split by order."""
+    folds: Annotated[int, Field(ge=2, le=100)] | None
+    """Number of folds for cross-validation: a column `fold` of train and validation, by the hash of the group."""
     seed: int
+
+    @model_validator(mode="after")
+    def _order_has_bounds(self) -> "Split":
+        bounds = (self.validation_from, self.test_from)
+        if (self.order_by is None) != (bounds == (None, None)) or (self.order_by and None in bounds):
+            raise PydanticCustomError(
+                "order_and_bounds", "order_by, validation_from and test_from belong together: give all three, or none"
+            )
+        return self
+
+
+Policy = Literal["report", "mask", "drop"]
+
+
+class Secrets(Section):
+    """What is done with a row that holds a secret or a personal datum of a kind."""
+
+    email: Policy
+    phone: Policy
+    id_number: Policy
+    """National identity numbers with a valid check digit."""
+    card: Policy
+    """Payment cards with a valid check digit (Luhn)."""
+    key: Policy
+    """Private keys, access tokens and passwords in addresses."""
 
 
 class Data(Section):
@@ -34,10 +68,20 @@ class Data(Section):
     pretraining: ProjectPath
     """The set that a builtin base is pretrained on."""
     encoding: Annotated[str, AfterValidator(_known_encoding)]
+    layout: Literal["rows", "documents"]
+    """Plain text: a row a line, or a document a file."""
     columns: dict[str, str]
     """Field of the record -> column of the raw file; empty: known names are recognised."""
     max_rejected_fraction: Fraction
     """Of the rows of a set; above it `prepare` stops."""
+    secrets: Secrets
+    near_duplicates: Annotated[float, Field(ge=0.5, le=1.0)] | None
+    """Jaccard similarity of character 5-grams (3-grams where words have no blanks) from which two rows are one; None:
+    only exact duplicates are dropped."""
     max_overlap: Fraction
     """Share of a held-out row's 8-grams that a training row may hold before it is removed from training."""
     split: Split
+    workers: Annotated[int, Field(ge=1)]
+    """Processes that prepare large sets; changes no result."""
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss)://")] | None
+    """Address of a Dask cluster that prepares large sets; None: processes on this machine."""
