@@ -6,7 +6,8 @@ import pytest
 
 from tuneline.errors import TrackingError
 from tuneline.registry import tracking
-from tuneline.registry.tracking import Dataset, Subject, Tracker
+from tuneline.registry.runs import Dataset, Subject
+from tuneline.registry.tracking import Tracker
 
 
 @pytest.fixture

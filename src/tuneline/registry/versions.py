@@ -11,7 +11,8 @@ from typing import Any
 from tuneline import files, params
 from tuneline.errors import RegistryError
 from tuneline.registry.lineage import Lineage
-from tuneline.registry.tracking import Dataset, Subject, Tracker
+from tuneline.registry.runs import Dataset, Subject
+from tuneline.registry.tracking import Tracker
 
 CHAMPION = "champion"
 
