@@ -1,0 +1,138 @@
+"""What is a secret and what only looks like one; masks; nothing shown."""
+
+import time
+
+import pytest
+
+from tuneline.data.secrets import KINDS, Found, Kind, Policy, mask, screen
+
+MASK_ALL = Policy(**dict.fromkeys(KINDS, "mask"))
+# Put together here, so that no scanner of repositories takes them for real ones.
+MIXED = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0"
+JWT = "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+PEM = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEA0Z3VS5JJcds3xf\n-----END RSA " + "PRIVATE KEY-----"
+
+SECRETS: list[tuple[Kind, str, str]] = [
+    ("email", "write to jane.doe+news@mail.server.org, please", "jane.doe+news@mail.server.org"),
+    ("email", "联系邮箱zhang_san88@qq.com谢谢", "zhang_san88@qq.com"),
+    ("email", "<12345678@163.com>", "12345678@163.com"),
+    ("email", "John@Company.CO.UK.", "John@Company.CO.UK"),
+    ("email", "me＠uni-bonn.de", "me＠uni-bonn.de"),
+    ("phone", "电话：13812345678，谢谢", "13812345678"),
+    ("phone", "手机 138 1234 5678", "138 1234 5678"),
+    ("phone", "call +86 138-1234-5678 now", "+86 138-1234-5678"),
+    ("phone", "+8613912345678", "+8613912345678"),
+    ("phone", "固话010-62345678。", "010-62345678"),
+    ("phone", "（0755）2345678", "（0755）2345678"),
+    ("phone", "１３９１２３４５６７８", "１３９１２３４５６７８"),
+    ("phone", "+44 20 7946 0958", "+44 20 7946 0958"),
+    ("phone", "+4915112345678.", "+4915112345678"),
+    ("phone", "+33 6 12 34 56 78", "+33 6 12 34 56 78"),
+    ("phone", "(415) 867-5309", "(415) 867-5309"),
+    ("phone", "1-415-867-5309", "1-415-867-5309"),
+    ("phone", "415.867.5309 is hers", "415.867.5309"),
+    ("id_number", "身份证11010519491231002X", "11010519491231002X"),
+    ("id_number", "SSN 536-90-4399.", "536-90-4399"),
+    ("id_number", "CPF: 390.533.447-05", "390.533.447-05"),
+    ("id_number", "97.08.13: 970813-1234-no, 131052-308T", "131052-308T"),
+    ("id_number", "DNI 54362315K", "54362315K"),
+    ("card", "4111 1111 1111 1111", "4111 1111 1111 1111"),
+    ("card", "pay with 5555-5555-5555-4444, now", "5555-5555-5555-4444"),
+    ("card", "卡号6222020200112233446", "6222020200112233446"),
+    ("card", "amex 378282246310005", "378282246310005"),
+    ("key", PEM, PEM),
+    ("key", "aws_access_key_id = AKIA" + "Q3EGUVXBN7RLDT5M", "AKIA" + "Q3EGUVXBN7RLDT5M"),
+    ("key", f"token: ghp_{MIXED[:36]}", f"ghp_{MIXED[:36]}"),
+    ("key", f"export HF_TOKEN=hf_{MIXED[:34]}", f"hf_{MIXED[:34]}"),
+    ("key", f'key="sk-proj-{MIXED}"', f"sk-proj-{MIXED}"),
+    ("key", "sk-" + "0f3c9a7be1d24c5f8a6b7c8d9e0f1a2b", "sk-" + "0f3c9a7be1d24c5f8a6b7c8d9e0f1a2b"),
+    ("key", f"AIza{MIXED[:35]}", f"AIza{MIXED[:35]}"),
+    ("key", "xoxb-" + f"123456789012-{MIXED[:24]}", "xoxb-" + f"123456789012-{MIXED[:24]}"),
+    ("key", f"Authorization: Bearer {JWT}", JWT),
+    ("key", "postgres://app:s3cr3tPW@db.firm.io:5432/x", "s3cr3tPW"),
+]
+
+NO_SECRETS = [
+    "user@example.com, a@b.example.org, root@localhost, me@host.test, you@box.example",
+    "@property\n@functools.wraps",
+    "y = A@B.T + x@w.values - self.a@self.b",
+    "icon@2x.png and icon@3x.js",
+    "git@github.com:owner/name.git and ssh://deploy@host.org/path",
+    "postgres://user:password@db.firm.io/x and https://{user}:{token}@host.io and http://a:b3cd5@127.0.0.1:80",
+    "<142480216486.20800.16526388040877946887@nightshade.host.com>",
+    "int64 from -9223372036854775808 to +9223372036854775807, int32 up to +2147483647",
+    "0.4111111111111111, 1e-13812345678, 3.14159265358979323846",
+    "array([13812345678.5, 1.3812345678])",
+    "id_13812345678, 0x13812345678, v13812345678",
+    "2021-01-01 12:30:45, 20210101T123045, 2021-123-4567",
+    "1234567890 and 12345678901234567890",
+    "ISBN 978-3-16-148410-0, ISSN 2049-3630, doi 10.1000/182",
+    "range 100-200-3000; pages 345-350; 1-2-3",
+    "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
+    "4000 1000 2000 3000 4000 5000",
+    "4111 1111 1111 1112",
+    "110105194912310021",
+    "078-05-1120 was printed in a wallet",
+    "(415) 555-0123 is a number of a film",
+    "192.168.100.200, 255.255.255.0, version 3.11.4.2023",
+    "390.533.447-06",
+    "sk-learn-contrib-something-or-other-2023",
+    "sk-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "AKIAIOSFODNN7EXAMPLE",
+    "ghp_" + "x" * 36,
+    "a_very_long_name_of_a_function_in_python AnotherVeryLongNameOfAClassInJava",
+    "-" * 80,
+    "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----",
+    "eyJhbGciOiJIUzI1NiJ9 is the head of a web token, e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "共有13,812,345,678元，编号20230101000012345678",
+    "d41d8cd98f00b204e9800998ecf8427e",
+    "550e8400-e29b-41d4-a716-446655440000",
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), SECRETS)
+def test_a_secret_is_found_and_masked(kind: Kind, text: str, value: str) -> None:
+    assert screen([text]) == [Found(0, kind, 1)]
+    assert mask(text, MASK_ALL) == text.replace(value, f"<{kind.upper()}>")
+
+
+@pytest.mark.parametrize("text", NO_SECRETS)
+def test_what_only_looks_like_one_is_left_alone(text: str) -> None:
+    assert screen([text]) == []
+    assert mask(text, MASK_ALL) == text
+
+
+def test_a_batch_names_rows_and_counts() -> None:
+    texts = ["clean", "a@firm.org b@firm.org 13812345678", "", "nul \0 c@firm.org", "中文 d@firm.org"]
+    assert screen(texts) == [Found(1, "email", 2), Found(1, "phone", 1), Found(3, "email", 1), Found(4, "email", 1)]
+    assert screen([]) == screen([""]) == []
+
+
+def test_neighbours_in_a_batch_do_not_become_one() -> None:
+    assert screen(["138", "12345678", "name", "@firm.org", "4111 1111", "1111 1111"]) == []
+
+
+def test_characters_without_width_hide_nothing_and_stay_elsewhere() -> None:
+    text = "👨\u200d👩 jane\u200b@fi\u00adrm.org and 138\u20601234\ufeff5678 end\u200b"
+    assert screen([text]) == [Found(0, "email", 1), Found(0, "phone", 1)]
+    assert mask(text, MASK_ALL) == "👨\u200d👩 <EMAIL> and <PHONE> end\u200b"
+
+
+def test_only_kinds_to_be_masked_are() -> None:
+    policy = Policy(email="mask", phone="report", id_number="drop", card="report", key="report")
+    assert mask("a@firm.org 13812345678", policy) == "<EMAIL> 13812345678"
+
+
+def test_a_password_is_no_email_and_a_card_is_no_phone() -> None:
+    assert screen(["ftp://me:hunter22@files.firm.org", "+4111 1111 1111 1111"])[0] == Found(0, "key", 1)
+    assert mask("ftp://me:hunter22@files.firm.org/x", MASK_ALL) == "ftp://me:<KEY>@files.firm.org/x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["@" * 200_000, "a@" * 100_000, "1 " * 100_000, "-" * 200_000, "eyJ" * 70_000, "1" * 200_000, "+1(" * 70_000],
+)
+def test_no_text_makes_it_slow(text: str) -> None:
+    start = time.process_time()
+    screen([text])
+    assert time.process_time() - start < 2.0
