@@ -3,19 +3,22 @@
 import codecs
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tuneline import files, params, pipeline
-from tuneline.data import records
+from tuneline.data import choosing, records, wholefiles
+from tuneline.data.records import TYPES_OF_TASK, RawSet
+from tuneline.data.rows import FilePlan, Options, Rejected
 from tuneline.errors import DataError
 from tuneline.params import editing
 
 RAW = Path("data/raw")
 
 _NAME = re.compile(r"\w[\w.-]{0,99}")
-_TASKS = {record_type: task for task, record_type in records.RECORD_TYPE_OF_TASK.items()}
+_NAMED_ROWS = 5
 
 
 def use(
@@ -25,6 +28,8 @@ def use(
     group_by: str | None,
     columns: Mapping[str, str],
     encoding: str | None,
+    layout: Literal["rows", "documents"] | None = None,
+    task: params.Task | None = None,
 ) -> Iterator[str]:
     """Make the text at `path` the raw set, from now on; a set of the same name is replaced.
 
@@ -35,6 +40,8 @@ def use(
             rows with the same prompt.
         columns: field of the record -> column of the files; empty: as the set was read before, or by known names.
         encoding: of the files; None: what params.yaml says.
+        layout: of plain text; None: what params.yaml says.
+        task: what is learnt from it; None: the present task where the rows fit it, else the one that they fit best.
 
     Yields:
         What was found and done, a line each.
@@ -43,67 +50,123 @@ def use(
         DataError: the text cannot be used; nothing was changed.
     """
     p = params.load()
-    encoding = encoding or p.data.encoding
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise DataError(f"--encoding {encoding}: is no encoding that Python knows; utf-8 and gb18030 are two") from None
+    options = Options(_known(encoding or p.data.encoding), layout or p.data.layout)
     name = name or (path.stem if path.is_file() else path.resolve().name)
     if not _NAME.fullmatch(name):
         raise DataError(f"{name!r}: is no name for a folder under {RAW}; give one with --name, of letters and digits")
     target = RAW / name
     if target.as_posix() in (p.paths.sample, p.paths.sample_text):
         raise DataError(f"{target}: belongs to the built-in corpus, which is made anew; choose another with --name")
+    order_by = None
     if target.as_posix() == p.data.raw:
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
-    found = records.read(path, encoding=encoding, columns=columns, group_by=group_by)
-    records.check_rejected(found, p.data.max_rejected_fraction)
-    yield f"{path}: {len(found.records):,} rows of {found.record_type}, {len(found.rejected):,} set aside"
-    yield from (f"  {row.describe()}" for row in found.rejected[:5])
-    _copy(path, list(found.formats), target)
+        order_by = p.data.split.order_by
+    plans = wholefiles.plan(path, options)
+    task, found = _open(path, plans, columns, group_by, order_by, task, p.task)
+    yield from _read(path, found, p.data.max_rejected_fraction)
+    _copy(path, target)
     pipeline.add(target)
     yield f"{target}: copied, and under DVC ({target}.dvc)"
-    values = _values(p, found.record_type, target, group_by, columns, encoding)
+    values = _values(p, task, target, group_by, columns, options)
     editing.set_values(Path(params.PARAMS_FILE), values)
     yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
     params.load()
     yield "next: make run"
 
 
-def _copy(path: Path, names: list[str], target: Path) -> None:
-    """Only what was read: whatever else lies beside it is none of the pipeline's business."""
+def _known(encoding: str) -> str:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise DataError(f"--encoding {encoding}: is no encoding that Python knows; utf-8 and gb18030 are two") from None
+    return encoding
+
+
+def _open(
+    path: Path,
+    plans: Sequence[FilePlan],
+    columns: Mapping[str, str],
+    group_by: str | None,
+    order_by: str | None,
+    task: params.Task | None,
+    present: params.Task,
+) -> tuple[params.Task, RawSet]:
+    """The task that the rows are for, and the set as it is read for it."""
+
+    def opened(types: Sequence[records.RecordType] | None) -> RawSet:
+        return records.set_of(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
+
+    if task is not None:
+        return task, opened(TYPES_OF_TASK[task])
+    try:
+        return present, opened(TYPES_OF_TASK[present])
+    except DataError:
+        # What is wrong with the set is said by its own reading, not by that for a task which nobody named.
+        found = opened(None)
+    best = choosing.task_of(found.record_type)
+    return next(one for one in get_args(params.Task) if one == best), found
+
+
+def _read(path: Path, found: RawSet, max_fraction: float) -> Iterator[str]:
+    """Read every row once, and say what was found."""
+    rows = 0
+    reasons: Counter[str] = Counter()
+    named: list[Rejected] = []
+    for portion, shape in found.portions:
+        for row in records.read(portion, shape):
+            rows += 1
+            if isinstance(row, Rejected):
+                reasons[row.reason] += 1
+                if len(named) < _NAMED_ROWS:
+                    named.append(row)
+    rejected = reasons.total()
+    records.check_rejected(found.path, rows, rejected, reasons, named, max_fraction)
+    yield f"{path}: {rows - rejected:,} rows of {found.record_type}, {rejected:,} set aside"
+    kinds = Counter(shape.kind for shape in found.shapes)
+    for kind in kinds:
+        one = next(shape for shape in found.shapes if shape.kind == kind)
+        used = f", from {', '.join(one.columns)}" if one.columns else ""
+        yield f"  {kinds[kind]} file(s) read as {kind}{used}"
+    yield from (f"  {row.describe()}" for row in named)
+    yield from (f"  warning: {warning}" for warning in found.warnings)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Only what was read: hidden files beside it are none of the pipeline's business."""
     if path.resolve() == target.resolve():
         return
     with files.atomic_folder(target) as beside:
-        for name in names:
-            source = path if path.is_file() else path / name
-            copy = beside / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
+        if path.is_file():
+            shutil.copyfile(path, beside / path.name)
+        else:
+            shutil.copytree(path, beside, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
 
 
 def _values(
     p: params.Params,
-    record_type: records.RecordType,
+    task: params.Task,
     target: Path,
     group_by: str | None,
     columns: Mapping[str, str],
-    encoding: str,
+    options: Options,
 ) -> dict[str, Any]:
     """What changes in params.yaml."""
-    task = _TASKS[record_type]
     values: dict[str, Any] = {
         "task": task,
         "data.raw": target.as_posix(),
-        "data.encoding": encoding,
+        "data.encoding": options.encoding,
+        "data.layout": options.layout,
         "data.columns": dict(columns),
         "data.split.group_by": group_by,
     }
+    if target.as_posix() != p.data.raw and p.data.split.order_by is not None:
+        # The column by which another set was ordered says nothing about this one.
+        values |= dict.fromkeys(("data.split.order_by", "data.split.validation_from", "data.split.test_from"))
     if p.data.raw == p.paths.sample:
         # Another model than the built-in one deserves a name, and a champion, of its own.
         values["registry.model"] = re.sub(r"[^A-Za-z0-9._-]", "-", target.name).lstrip("._-") or "model"
-    if task == "language-modeling":
+    if task != "sft":
         rules = [rule.model_dump() for rule in p.gate.rules if rule.metric != "chrf"]
         if len(rules) < len(p.gate.rules):
             values["gate.rules"] = rules

@@ -1,255 +1,163 @@
-"""Raw rows -> canonical records: `prompt` and `completion`, or `text`, each with its source and its group."""
+"""A raw set as the whole pipeline sees it: its files, the shape of each, and its rows as canonical records."""
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
 
-from tuneline.data import formats, readers
-from tuneline.data.rows import RawFile, Rejected, excerpt
+from tuneline.data import choosing, wholefiles
+from tuneline.data.fieldtexts import map_texts, placeholders, texts
+from tuneline.data.labelnames import label_names
+from tuneline.data.mappings import NamedAfter, Unknown
+from tuneline.data.recognition import Reading, View
+from tuneline.data.rows import FilePlan, Options, Portion, Rejected
+from tuneline.data.shapes import FIELDS, TYPES_OF_TASK, Record, RecordType, Shape
 from tuneline.errors import DataError
 from tuneline.params import Params
 
-RecordType = Literal["prompt-completion", "text"]
+__all__ = [
+    "FIELDS",
+    "TYPES_OF_TASK",
+    "RawSet",
+    "Record",
+    "RecordType",
+    "Shape",
+    "check_rejected",
+    "map_texts",
+    "open_both",
+    "open_set",
+    "placeholders",
+    "read",
+    "set_of",
+    "shape_of",
+    "texts",
+]
 
-FIELDS: dict[RecordType, tuple[str, ...]] = {"prompt-completion": ("prompt", "completion"), "text": ("text",)}
-"""Record type -> the fields that a model is shown."""
-
-RECORD_TYPE_OF_TASK: dict[str, RecordType] = {"sft": "prompt-completion", "language-modeling": "text"}
-
-_SPELLINGS: dict[RecordType, tuple[tuple[str, ...], ...]] = {
-    "prompt-completion": (
-        ("prompt", "completion"),
-        ("prompt", "response"),
-        ("instruction", "output"),
-        ("instruction", "response"),
-        ("question", "answer"),
-        ("query", "response"),
-        ("input", "output"),
-    ),
-    "text": (("text",), ("content",)),
-}
-# Beside a question they are part of it: leaving them out without a word would teach answers to half a question.
-_PARTS_OF_A_PROMPT = ("input", "context", "history", "system")
 _NAMED_ROWS = 5
-
-
-class Record(NamedTuple):
-    """One canonical record."""
-
-    file: str
-    """Relative to the set."""
-    line: int
-    offset: int
-    values: tuple[str, ...]
-    """In the order of FIELDS."""
-    group: str | None
-    """The value of the column that keeps rows together; None where there is no such column."""
-
-    @property
-    def source(self) -> str:
-        """Where the record stands, for a person."""
-        return f"{self.file}:{self.line}"
+_PLAIN = ("text", "document")
 
 
 @dataclass(frozen=True)
-class RecordSet:
-    """The records of a raw set, in the order of files and lines, and what was set aside."""
+class RawSet:
+    """A raw set that can be used: its files, and the portions in which any process reads it."""
 
     path: str
     record_type: RecordType
-    columns: dict[str, list[str]]
-    """File -> its columns."""
-    formats: dict[str, str]
-    """File -> its format."""
-    records: list[Record]
-    rejected: list[Rejected]
-
-    @property
-    def rows(self) -> int:
-        """All rows, those set aside too."""
-        return len(self.records) + len(self.rejected)
+    conversational: bool
+    """Whether its records are lists of messages."""
+    files: tuple[FilePlan, ...]
+    shapes: tuple[Shape, ...]
+    """Of the files, in their order."""
+    portions: tuple[tuple[Portion, Shape], ...]
+    bytes: int
+    """Of all files, unpacked."""
+    warnings: tuple[str, ...]
 
 
-def read(
+def open_set(
     path: Path,
+    options: Options,
     *,
-    encoding: str,
     columns: Mapping[str, str],
-    record_type: RecordType | None = None,
-    group_by: str | None = None,
+    record_types: Sequence[RecordType] | None,
+    group_by: str | None,
+    order_by: str | None = None,
     must_group: bool = True,
-) -> RecordSet:
-    """Read a raw set as the whole pipeline sees it.
+) -> RawSet:
+    """Find out what a raw set holds; its rows are not kept.
 
     Args:
         path: the folder of the set, or one file.
-        encoding: of the files, by Python's name.
-        columns: field of the record -> column of the files; empty where known names are to be recognised.
-        record_type: what the rows must be; None: what they are.
+        options: how its files are read.
+        columns: field of the record -> column of the files; empty where known shapes are to be recognised.
+        record_types: what the rows may be; None: what they are.
         group_by: column whose value keeps rows together.
-        must_group: whether a file without that column is refused; else its rows stand alone.
+        order_by: column by which the newest rows are held out.
+        must_group: whether a file without these columns is refused; else its rows stand alone.
 
     Returns:
-        The records and the rows set aside; together they are all rows of the set.
+        The set.
 
     Raises:
-        DataError: the set cannot be read, its columns are not understood, or it is of another record type.
+        DataError: the set cannot be read, its columns are not understood, or it is of another record type; all
+            problems of all files.
     """
-    files = readers.read_set(path, encoding)
+    plans = wholefiles.plan(path, options)
+    return set_of(
+        path,
+        plans,
+        columns=columns,
+        record_types=record_types,
+        group_by=group_by,
+        order_by=order_by,
+        must_group=must_group,
+    )
+
+
+def set_of(
+    path: Path,
+    plans: Sequence[FilePlan],
+    *,
+    columns: Mapping[str, str],
+    record_types: Sequence[RecordType] | None,
+    group_by: str | None,
+    order_by: str | None = None,
+    must_group: bool = True,
+) -> RawSet:
+    """The set of files whose plans are known; arguments and errors as in `open_set`."""
     problems: list[str] = []
-    mappings: dict[str, Mapping[str, str]] = {}
-    for file in files:
-        try:
-            if file.rows:
-                mappings[file.name] = _mapping(path, file, columns, record_type)
-                if must_group:
-                    _check_group(path, file, group_by)
-        except DataError as error:
-            problems += error.problems
-    types: dict[str, RecordType] = {name: _type_of(mapping) for name, mapping in mappings.items()}
-    if len(set(types.values())) > 1:
-        named = ", ".join(f"{name} ({kind})" for name, kind in types.items())
-        problems.append(f"{path}: the files hold rows of several kinds: {named}; make a set of each")
+    shapes: dict[str, Shape] = {}
+    labels = label_names(plans) if record_types and "classification" in record_types else {}
+    for plan in plans:
+        if plan.refusal:
+            problems.append(_placed(path, plan, plan.refusal))
+        elif plan.first_rows:
+            try:
+                shapes[plan.name] = shape_of(
+                    plan,
+                    path=path,
+                    columns=columns,
+                    record_types=record_types,
+                    group_by=group_by,
+                    order_by=order_by,
+                    must_group=must_group,
+                    label=labels.get(plan.name),
+                )
+            except DataError as error:
+                problems += error.problems
+    if len({shape.form for shape in shapes.values()}) > 1:
+        problems.append(_several_kinds(path, shapes))
     if problems:
         raise DataError(*problems)
-    found: RecordType = next(iter(types.values())) if types else record_type or "text"
-    records: list[Record] = []
-    rejected: list[Rejected] = []
-    for file in files:
-        if file.rows:
-            column = group_by if must_group or group_by in _usual_columns(file) else None
-            records += _map_rows(file, [mappings[file.name][name] for name in FIELDS[found]], column)
-        rejected += sorted(file.rejected, key=lambda row: row.offset)
-    formats = {file.name: file.format for file in files}
-    return RecordSet(path.as_posix(), found, {file.name: file.columns for file in files}, formats, records, rejected)
-
-
-def check_rejected(records: RecordSet, max_fraction: float) -> None:
-    """Stop where too many rows were set aside.
-
-    Args:
-        records: the set.
-        max_fraction: share of all rows that may be set aside.
-
-    Raises:
-        DataError: more were, the first of them named.
-    """
-    if len(records.rejected) <= max_fraction * records.rows and records.records:
-        return
-    reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(r.reason for r in records.rejected).items())
-    raise DataError(
-        f"{records.path}: {len(records.rejected)} of {records.rows} rows cannot be used ({reasons}), more than "
-        f"data.max_rejected_fraction {max_fraction:g} allows; mend the rows, or raise it",
-        *(f"  {row.describe()}" for row in records.rejected[:_NAMED_ROWS]),
-        *([f"  and {len(records.rejected) - _NAMED_ROWS} more"] if len(records.rejected) > _NAMED_ROWS else []),
+    first = next(iter(shapes.values()), None)
+    record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
+    warnings = [_placed(path, plan, warning) for plan in plans for warning in plan.warnings]
+    splits = {plan.split for plan in plans if plan.first_rows}
+    is_split = {"train", "test"} <= splits
+    if not is_split and (named := sorted(split for split in splits if split)):
+        missing = " and no ".join(split for split in ("train", "test") if split not in splits)
+        warnings.append(
+            f"{path}: {', '.join(named)} in the names of files says which rows they hold, but there is no {missing} "
+            "file, so all rows are split anew"
+        )
+    of_files: list[Shape] = []
+    for plan in plans:
+        shape = shapes.get(plan.name) or Shape(plan.name, "unknown", record_type, Unknown())
+        of_files.append(replace(shape, split=plan.split if is_split else None))
+    return RawSet(
+        path.as_posix(),
+        record_type,
+        record_type == "messages" or (first is not None and first.conversational),
+        tuple(plans),
+        tuple(of_files),
+        tuple((portion, shape) for plan, shape in zip(plans, of_files, strict=True) for portion in plan.portions),
+        sum(plan.bytes for plan in plans),
+        tuple(warnings),
     )
 
 
-def _type_of(mapping: Mapping[str, str]) -> RecordType:
-    return "text" if "text" in mapping else "prompt-completion"
-
-
-def _usual_columns(file: RawFile) -> list[str]:
-    """Columns that most rows have: one odd row says nothing about the others."""
-    counts = Counter(column for row in file.rows for column in row.values)
-    return [column for column in file.columns if 2 * counts[column] > len(file.rows)]
-
-
-def _mapping(
-    path: Path, file: RawFile, columns: Mapping[str, str], record_type: RecordType | None
-) -> Mapping[str, str]:
-    """Field -> column of one file."""
-    present = _usual_columns(file)
-    place = path / file.name if path.is_dir() else path
-    if columns and file.format != "text":
-        wanted = [kind for kind, fields in FIELDS.items() if set(columns) == set(fields)]
-        if not wanted:
-            raise DataError(
-                f"data.columns: {', '.join(columns)} are no fields of a record; give prompt and completion, or text"
-            )
-        if missing := [column for column in columns.values() if column not in present]:
-            close = difflib.get_close_matches(missing[0], present, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(present)}"
-            raise DataError(f"{place}: data.columns names {', '.join(missing)}, which the file does not have; {hint}")
-        mapping = dict(columns)
-    else:
-        mapping = _recognise(file, present, record_type)
-    if not mapping:
-        fields = FIELDS[record_type or "prompt-completion"]
-        example = ", ".join(f"{field}: {column}" for field, column in zip(fields, [*present, "…", "…"], strict=False))
-        parts = [column for column in present if column.strip().casefold() in _PARTS_OF_A_PROMPT]
-        why = f" ({', '.join(parts)} beside a question is not read yet)" if parts else ""
-        raise DataError(
-            f"{place}: columns found: {', '.join(present)}{why}; say in params.yaml which of them are "
-            f"{' and '.join(fields)}, as in data.columns: {{{example}}}"
-        )
-    if record_type and _type_of(mapping) != record_type:
-        task = {"prompt-completion": "sft", "text": "language-modeling"}[_type_of(mapping)]
-        raise DataError(
-            f"{place}: holds {_type_of(mapping)} rows, but {record_type} rows are needed; set task: {task}, or map "
-            f"columns to {' and '.join(FIELDS[record_type])} by data.columns (columns found: {', '.join(present)})"
-        )
-    return mapping
-
-
-def _recognise(file: RawFile, present: Sequence[str], record_type: RecordType | None) -> dict[str, str]:
-    """The first known spelling that fits, of the wanted type first; empty where none does."""
-    by_name = {column.strip().casefold(): column for column in reversed(present)}
-    kinds: list[RecordType] = sorted(FIELDS, key=lambda kind: kind != record_type)
-    for kind in kinds:
-        for spelling in _SPELLINGS[kind]:
-            if not set(spelling) <= set(by_name):
-                continue
-            others = [by_name[name] for name in _PARTS_OF_A_PROMPT if name in by_name and name not in spelling]
-            if kind == "prompt-completion" and any(row.values.get(other) for row in file.rows for other in others):
-                return {}
-            return {field: by_name[name] for field, name in zip(FIELDS[kind], spelling, strict=True)}
-    return {}
-
-
-def _check_group(path: Path, file: RawFile, group_by: str | None) -> None:
-    present = _usual_columns(file)
-    if group_by is None or group_by in present:
-        return
-    place = path / file.name if path.is_dir() else path
-    raise DataError(
-        f"{place}: has no column {group_by!r}, by which data.split.group_by keeps rows together; set it to null, or to "
-        f"one of {', '.join(present)}"
-    )
-
-
-def _map_rows(file: RawFile, columns: Sequence[str], group_by: str | None) -> list[Record]:
-    records: list[Record] = []
-    for row in file.rows:
-        values = tuple(row.values.get(column) for column in columns)
-        problem = _problem(columns, values)
-        group = row.values.get(group_by) if group_by is not None else None
-        if not problem and group_by is not None and (not isinstance(group, str | int) or not str(group).strip()):
-            problem = ("no-group", f"{group_by} is empty, by which data.split.group_by keeps rows together")
-        if problem:
-            text = excerpt(" | ".join(map(str, row.values.values())))
-            file.rejected.append(Rejected(file.name, row.line, row.offset, *problem, text))
-            continue
-        texts = cast(tuple[str, ...], values)
-        records.append(Record(file.name, row.line, row.offset, texts, None if group is None else str(group)))
-    return records
-
-
-def _problem(columns: Sequence[str], values: Sequence[Any]) -> tuple[str, str] | None:
-    for column, value in zip(columns, values, strict=True):
-        if value is None:
-            return "missing", f"{column} is missing"
-        if not isinstance(value, str):
-            return "not-text", f"{column} is {formats.kind(value)}, not text"
-        if not value.strip():
-            return "empty", f"{column} is empty"
-    return None
-
-
-def read_both(p: Params) -> tuple[RecordSet, RecordSet]:
+def open_both(p: Params) -> tuple[RawSet, RawSet]:
     """The raw set and the pretraining set that the params name, as every stage sees them.
 
     Args:
@@ -261,27 +169,184 @@ def read_both(p: Params) -> tuple[RecordSet, RecordSet]:
     Raises:
         DataError: one of them cannot be used, or both.
     """
-    # data.columns says how the set to fine-tune on spells its fields; another set has its own spelling.
-    columns = {p.data.raw: p.data.columns}
-    wanted: list[tuple[str, RecordType]] = [(p.data.raw, RECORD_TYPE_OF_TASK[p.task]), (p.data.pretraining, "text")]
-    sets: list[RecordSet] = []
+    wanted: list[tuple[str, tuple[RecordType, ...]]] = [
+        (p.data.raw, TYPES_OF_TASK[p.task]),
+        (p.data.pretraining, ("text",)),
+    ]
+    sets: list[RawSet] = []
     problems: dict[str, None] = {}
-    for path, record_type in wanted:
+    for path, record_types in wanted:
         try:
-            records = read(
+            one = open_set(
                 Path(path),
-                encoding=p.data.encoding,
-                columns=columns.get(path, {}),
-                record_type=record_type,
+                Options(p.data.encoding, p.data.layout),
+                # data.columns says how the set to fine-tune on spells its fields; another set has its own spelling.
+                columns=p.data.columns if path == p.data.raw else {},
+                record_types=record_types,
                 group_by=p.data.split.group_by,
-                # The column is one of the set to fine-tune on; another set need not know it.
+                order_by=p.data.split.order_by,
+                # The columns are those of the set to fine-tune on; another set need not know them.
                 must_group=path == p.data.raw,
             )
-            check_rejected(records, p.data.max_rejected_fraction)
-            sets.append(records)
+            sets.append(one)
         except DataError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise DataError(*problems)
     raw, pretraining = sets
     return raw, pretraining
+
+
+def read(portion: Portion, shape: Shape) -> Iterator[Record | Rejected]:
+    """The records of a portion and the rows set aside, in the order of the file; together they are all its rows.
+
+    Args:
+        portion: of a file.
+        shape: of the same file.
+
+    Yields:
+        A record, or a row with the reason why it is none.
+    """
+    record = shape.record
+    for row in wholefiles.rows(portion):
+        yield row if isinstance(row, Rejected) else record(row)
+
+
+def check_rejected(
+    path: str, rows: int, rejected: int, reasons: Mapping[str, int], first: Sequence[Rejected], max_fraction: float
+) -> None:
+    """Stop where too many rows were set aside.
+
+    Args:
+        path: of the set.
+        rows: all of it, those set aside too.
+        rejected: rows set aside.
+        reasons: reason code -> rows.
+        first: some of the rows set aside, to be named.
+        max_fraction: share of all rows that may be set aside.
+
+    Raises:
+        DataError: more were, or no row is left; the first of them named.
+    """
+    if rejected <= max_fraction * rows and rejected < rows:
+        return
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    named = first[:_NAMED_ROWS]
+    raise DataError(
+        f"{path}: {rejected:,} of {rows:,} rows cannot be used ({counts}), more than data.max_rejected_fraction "
+        f"{max_fraction:g} allows; mend the rows, or raise it",
+        *(f"  {row.describe()}" for row in named),
+        *([f"  and {rejected - len(named):,} more"] if rejected > len(named) else []),
+    )
+
+
+def shape_of(
+    plan: FilePlan,
+    *,
+    path: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    record_types: Sequence[RecordType] | None = None,
+    group_by: str | None = None,
+    order_by: str | None = None,
+    must_group: bool = True,
+    label: str | None = None,
+) -> Shape:
+    """How the rows of one file become records, by most of its first rows.
+
+    Args:
+        plan: of the file, with at least one row.
+        path: of the set, for errors.
+        columns: field of the record -> column; empty where known shapes are to be recognised.
+        record_types: what the rows may be; None: what they are.
+        group_by: column whose value keeps rows together.
+        order_by: column by which the newest rows are held out.
+        must_group: whether a file without these columns is refused.
+        label: of every row of a plain text, from its file or folder.
+
+    Returns:
+        The shape.
+
+    Raises:
+        DataError: the columns are not understood, or the rows are of another type; with the remedy.
+    """
+    place = _place(path, plan)
+    if label is not None:
+        reading = Reading("file names", "classification", NamedAfter("text", label), ("text",))
+    else:
+        reading = choosing.choose(View(plan), place, columns or {}, record_types)
+    keys: dict[str, str | None] = {"group_by": None, "order_by": None}
+    for param, column in (("group_by", group_by), ("order_by", order_by)):
+        if column is not None and column in plan.columns:
+            keys[param] = column
+        elif column is not None and must_group:
+            close = difflib.get_close_matches(column, plan.columns, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(plan.columns)}"
+            raise DataError(
+                f"{place}: has no column {column!r}, which data.split.{param} names; set it to null, or to a column "
+                f"of the file; {hint}"
+            )
+    return Shape(
+        plan.name,
+        reading.kind,
+        reading.record_type,
+        reading.convert,
+        reading.columns,
+        reading.conversational,
+        split=plan.split,
+        **keys,
+    )
+
+
+def _place(path: Path | None, plan: FilePlan) -> str:
+    if path is None:
+        return plan.name
+    return str(path / plan.name if path.is_dir() else path)
+
+
+def _placed(path: Path, plan: FilePlan, words: str) -> str:
+    place = _place(path, plan)
+    return words if words.startswith(place) else f"{place}: {words}"
+
+
+def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
+    first_of: dict[tuple[str, bool, bool], list[str]] = {}
+    for name, shape in shapes.items():
+        first_of.setdefault(shape.form, []).append(name)
+    words = []
+    for (record_type, conversational, several), names in first_of.items():
+        kind = record_type + " of messages" * conversational + " with several labels" * several
+        words.append(f"{kind} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})")
+    return f"{path}: the files hold rows of several kinds: {'; '.join(words)}; make a set of each"
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """The records of a raw set, read whole."""
+
+    path: str
+    record_type: RecordType
+    columns: dict[str, list[str]]
+    formats: dict[str, str]
+    records: list[Record]
+    rejected: list[Rejected]
+
+    @property
+    def rows(self) -> int:
+        """All rows, those set aside too."""
+        return len(self.records) + len(self.rejected)
+
+
+def read_both(p: Params) -> tuple[RecordSet, RecordSet]:
+    """Both sets, read whole."""
+    raw, pretraining = [_whole(one, p.data.max_rejected_fraction) for one in open_both(p)]
+    return raw, pretraining
+
+
+def _whole(one: RawSet, max_fraction: float) -> RecordSet:
+    rows = [row for portion, shape in one.portions for row in read(portion, shape)]
+    records = [row for row in rows if isinstance(row, Record)]
+    rejected = [row for row in rows if isinstance(row, Rejected)]
+    reasons = Counter(row.reason for row in rejected)
+    check_rejected(one.path, len(rows), len(rejected), reasons, rejected, max_fraction)
+    formats = {plan.name: plan.format for plan in one.files}
+    return RecordSet(one.path, one.record_type, {}, formats, records, rejected)
