@@ -1,17 +1,84 @@
-"""Which of the readings that fit a file is taken, and what to say where none is."""
+"""The shape of one file: which of the readings that fit it is taken, and what to say where none is."""
 
 import difflib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from tuneline.data import recognition
+from tuneline.data import dialogue_recognition, recognition
+from tuneline.data.mappings import NamedAfter
 from tuneline.data.recognition import Reading, View
-from tuneline.data.shapes import FIELDS, TYPES_OF_TASK, RecordType
+from tuneline.data.rows import FilePlan
+from tuneline.data.shapes import FIELDS, TYPES_OF_TASK, RecordType, Shape
 from tuneline.errors import DataError
 
 _OPTIONAL = {"tools", "prompt"}
 
 
-def choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> Reading:
+def shape_of(
+    plan: FilePlan,
+    *,
+    path: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    record_types: Sequence[RecordType] | None = None,
+    group_by: str | None = None,
+    order_by: str | None = None,
+    must_group: bool = True,
+    label: str | None = None,
+) -> Shape:
+    """How the rows of one file become records, by most of its first rows.
+
+    Args:
+        plan: of the file, with at least one row.
+        path: of the set, for errors.
+        columns: field of the record -> column; empty where known shapes are to be recognised.
+        record_types: what the rows may be; None: what they are.
+        group_by: column whose value keeps rows together.
+        order_by: column by which the newest rows are held out.
+        must_group: whether a file without these columns is refused.
+        label: of every row of a plain text, from its file or folder.
+
+    Returns:
+        The shape.
+
+    Raises:
+        DataError: the columns are not understood, or the rows are of another type; with the remedy.
+    """
+    place = place_of(path, plan)
+    if label is not None:
+        reading = Reading("file names", "classification", NamedAfter("text", label), ("text",))
+    else:
+        reading = _choose(View(plan), place, columns or {}, record_types)
+    keys: dict[str, str | None] = {"group_by": None, "order_by": None}
+    for param, column in (("group_by", group_by), ("order_by", order_by)):
+        if column is not None and column in plan.columns:
+            keys[param] = column
+        elif column is not None and must_group:
+            close = difflib.get_close_matches(column, plan.columns, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(plan.columns)}"
+            raise DataError(
+                f"{place}: has no column {column!r}, which data.split.{param} names; set it to null, or to a column "
+                f"of the file; {hint}"
+            )
+    return Shape(
+        plan.name,
+        reading.kind,
+        reading.record_type,
+        reading.convert,
+        reading.columns,
+        reading.conversational,
+        split=plan.split,
+        **keys,
+    )
+
+
+def place_of(path: Path | None, plan: FilePlan) -> str:
+    """Where a file of a set is, for a person."""
+    if path is None:
+        return plan.name
+    return str(path / plan.name if path.is_dir() else path)
+
+
+def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> Reading:
     """The reading of one file.
 
     Args:
@@ -29,7 +96,8 @@ def choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[
     if columns and view.plan.format not in ("text", "document"):
         found = _mapped(view, place, columns, wanted)
     else:
-        found = recognition.plain_readings(view)
+        dialogue_recognition.refuse_unpaired(view, place)
+        found = dialogue_recognition.readings(view) + recognition.plain_readings(view)
     if not found:
         raise DataError(_not_understood(view, place, wanted))
     fitting = [reading for reading in found if wanted is None or reading.record_type in wanted]
@@ -48,12 +116,17 @@ def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
     if not any(fields <= set(known) and set(known) - fields <= _OPTIONAL for known in FIELDS.values()):
         known = "; ".join(dict.fromkeys(" and ".join(fields) for fields in FIELDS.values()))
         raise DataError(f"data.columns: {', '.join(columns)} are not the fields of a record; known are {known}")
-    missing = [name for name in columns.values() if name not in view.columns and not _leads_somewhere(view, name)]
+    may_lead = fields in ({"text"}, {"prompt", "completion"})
+    missing = [
+        name
+        for name in columns.values()
+        if name not in view.columns and not (may_lead and _leads_somewhere(view, name))
+    ]
     if missing:
         close = difflib.get_close_matches(missing[0], view.columns, n=1)
         hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(view.columns)}"
         raise DataError(f"{place}: data.columns names {', '.join(missing)}, which the file does not have; {hint}")
-    return recognition.mapped(view, columns, wanted)
+    return dialogue_recognition.mapped(view, columns) or recognition.mapped(view, columns, wanted)
 
 
 def _leads_somewhere(view: View, name: str) -> bool:

@@ -1,16 +1,15 @@
 """A raw set as the whole pipeline sees it: its files, the shape of each, and its rows as canonical records."""
 
-import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tuneline.data import choosing, wholefiles
+from tuneline.data import wholefiles
+from tuneline.data.choosing import place_of, shape_of
 from tuneline.data.fieldtexts import map_texts, placeholders, texts
 from tuneline.data.labelnames import label_names
-from tuneline.data.mappings import NamedAfter, Unknown
-from tuneline.data.recognition import Reading, View
+from tuneline.data.mappings import Unknown
 from tuneline.data.rows import FilePlan, Options, Portion, Rejected
 from tuneline.data.shapes import FIELDS, TYPES_OF_TASK, Record, RecordType, Shape
 from tuneline.errors import DataError
@@ -240,71 +239,8 @@ def check_rejected(
     )
 
 
-def shape_of(
-    plan: FilePlan,
-    *,
-    path: Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    record_types: Sequence[RecordType] | None = None,
-    group_by: str | None = None,
-    order_by: str | None = None,
-    must_group: bool = True,
-    label: str | None = None,
-) -> Shape:
-    """How the rows of one file become records, by most of its first rows.
-
-    Args:
-        plan: of the file, with at least one row.
-        path: of the set, for errors.
-        columns: field of the record -> column; empty where known shapes are to be recognised.
-        record_types: what the rows may be; None: what they are.
-        group_by: column whose value keeps rows together.
-        order_by: column by which the newest rows are held out.
-        must_group: whether a file without these columns is refused.
-        label: of every row of a plain text, from its file or folder.
-
-    Returns:
-        The shape.
-
-    Raises:
-        DataError: the columns are not understood, or the rows are of another type; with the remedy.
-    """
-    place = _place(path, plan)
-    if label is not None:
-        reading = Reading("file names", "classification", NamedAfter("text", label), ("text",))
-    else:
-        reading = choosing.choose(View(plan), place, columns or {}, record_types)
-    keys: dict[str, str | None] = {"group_by": None, "order_by": None}
-    for param, column in (("group_by", group_by), ("order_by", order_by)):
-        if column is not None and column in plan.columns:
-            keys[param] = column
-        elif column is not None and must_group:
-            close = difflib.get_close_matches(column, plan.columns, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(plan.columns)}"
-            raise DataError(
-                f"{place}: has no column {column!r}, which data.split.{param} names; set it to null, or to a column "
-                f"of the file; {hint}"
-            )
-    return Shape(
-        plan.name,
-        reading.kind,
-        reading.record_type,
-        reading.convert,
-        reading.columns,
-        reading.conversational,
-        split=plan.split,
-        **keys,
-    )
-
-
-def _place(path: Path | None, plan: FilePlan) -> str:
-    if path is None:
-        return plan.name
-    return str(path / plan.name if path.is_dir() else path)
-
-
 def _placed(path: Path, plan: FilePlan, words: str) -> str:
-    place = _place(path, plan)
+    place = place_of(path, plan)
     return words if words.startswith(place) else f"{place}: {words}"
 
 
