@@ -5,20 +5,23 @@ its tokens count.
 """
 
 import itertools
-import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
+
+from tuneline.data import grams
 
 GRAM = 8
 """Tokens in a gram."""
 
-# Scripts without blanks between words: every character is a token.
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7a3\U00020000-\U0003ffff"
-_TOKEN = re.compile(f"[{_UNSPACED}]|[^\\W_{_UNSPACED}]+")
 _PAIRS_AT_ONCE = 4_000_000
+_GRAMS_AT_ONCE = 4_000_000
+_KINDS = {"filter": "u1", "hashes": "u8", "owners": "i8", "places": "i8", "starts": "i8", "telling": "i8"}
 
 
 class Overlap(NamedTuple):
@@ -31,15 +34,39 @@ class Overlap(NamedTuple):
 
 
 class _Grams(NamedTuple):
-    """All grams of some texts, in the order of the texts."""
+    """All grams of some texts."""
 
     hashes: np.ndarray
     owners: np.ndarray
     """Index of the text."""
     places: np.ndarray
     """Index of the gram's first token among the tokens of all texts."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The grams of all held-out texts, on disk, so that many processes share them."""
+
+    folder: Path
+    bits: int
+    """Leading bits of a hash by which the filter says that no gram begins so."""
+
+    def arrays(self) -> "_Arrays":
+        """The index, mapped into memory."""
+        return _Arrays(*(_mapped(self.folder / name, kind) for name, kind in _KINDS.items()))
+
+
+class _Arrays(NamedTuple):
+    filter: np.ndarray
+    """A bit for each beginning of a hash."""
+    hashes: np.ndarray
+    """Sorted."""
+    owners: np.ndarray
+    places: np.ndarray
     starts: np.ndarray
     """Of each text: index of its first token; one more than there are texts."""
+    telling: np.ndarray
+    """Running count of the tokens outside common grams."""
 
 
 def overlap(rows: Sequence[str], held_out: Sequence[str]) -> Overlap:
@@ -52,16 +79,87 @@ def overlap(rows: Sequence[str], held_out: Sequence[str]) -> Overlap:
     Returns:
         Shares and indices, in the order of the rows.
     """
-    found = Overlap(np.zeros(len(rows)), np.full(len(rows), -1, dtype=np.int64))
-    hashes, owners, places, starts = _grams([*held_out, *rows])
-    split = np.searchsorted(owners, len(held_out))
-    order = np.argsort(hashes[:split], kind="stable")
-    held = _Grams(hashes[order], owners[order], places[order], starts[: len(held_out) + 1])
-    held, telling = _without_common(held, max(2, min(10, len(held_out) // 4), len(held_out) // 100))
-    first = np.searchsorted(held.hashes, hashes[split:], "left")
-    count = np.searchsorted(held.hashes, hashes[split:], "right") - first
+    with tempfile.TemporaryDirectory() as folder:
+        held, learnt = grams.tokens(held_out), grams.tokens(rows)
+        index = build(Path(folder), [(held.hashes, held.starts)])
+        return check(index.arrays(), index.bits, learnt.hashes, learnt.starts)
+
+
+def build(folder: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Index:
+    """Make the index of the held-out texts; memory is bounded by their tokens, not by their grams.
+
+    Args:
+        folder: to write to.
+        batches: token hashes, and the index of each text's first token with one more than there are texts.
+
+    Returns:
+        The index.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    batch_files: list[Path] = []
+    starts = [np.zeros(1, np.int64)]
+    texts = total = count = 0
+    for number, (tokens, firsts) in enumerate(batches):
+        found = _grams(tokens, firsts)
+        order = np.argsort(found.hashes, kind="stable")
+        file = folder / f"batch-{number:06d}.npy"
+        columns = (found.hashes, (found.owners + texts).view(np.uint64), (found.places + total).view(np.uint64))
+        np.save(file, np.stack(columns)[:, order])
+        batch_files.append(file)
+        starts.append(firsts[1:] + total)
+        texts, total, count = texts + len(firsts) - 1, total + len(tokens), count + len(order)
+    bits = max(16, (count * 16).bit_length())
+    limit = max(2, min(10, texts // 4), texts // 100)
+    telling = np.ones(total + 1, np.int8)
+    parts = 1 << (count // _GRAMS_AT_ONCE).bit_length()
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in _KINDS}
+        for batch in _in_ranges(batch_files, parts):
+            common = _in_many_texts(batch, limit)
+            for step in range(GRAM):
+                telling[batch.places[common] + step] = 0
+            kept = _Grams(*(column[~common] for column in batch))
+            for name, column in kept._asdict().items():
+                files[name].write(column.tobytes())
+            # The slice of the filter that belongs to this range of hashes.
+            flags = np.zeros((1 << bits) // parts, bool)
+            flags[(kept.hashes >> np.uint64(64 - bits)).astype(np.int64) & (len(flags) - 1)] = True
+            files["filter"].write(np.packbits(flags).tobytes())
+        files["starts"].write(np.concatenate(starts).tobytes())
+        files["telling"].write(np.append(0, np.cumsum(telling, dtype=np.int64)).tobytes())
+    for file in batch_files:
+        file.unlink()
+    return Index(folder, bits)
+
+
+def check(held: _Arrays, bits: int, tokens: np.ndarray, starts: np.ndarray) -> Overlap:
+    """For each row, the held-out row of which it covers the largest share.
+
+    Args:
+        held: the index.
+        bits: of the index.
+        tokens: token hashes of the rows.
+        starts: index of each row's first token, and one more.
+
+    Returns:
+        Shares and indices, in the order of the rows.
+    """
+    rows = len(starts) - 1
+    found = Overlap(np.zeros(rows), np.full(rows, -1, dtype=np.int64))
+    if not len(held.hashes) or len(tokens) < GRAM:
+        return found
+    hashes = _hashes(tokens)
+    beginning = hashes >> np.uint64(64 - bits)
+    bit = np.uint8(7) - (beginning & np.uint64(7)).astype(np.uint8)
+    beginning >>= np.uint64(3)
+    places = np.flatnonzero((held.filter[beginning.astype(np.int64)] >> bit) & np.uint8(1))
+    row_of_hit = np.searchsorted(starts, places, "right") - 1
+    inside = places + GRAM <= starts[row_of_hit + 1]
+    hashes, row_of_hit = hashes[places[inside]], row_of_hit[inside]
+    first = np.searchsorted(held.hashes, hashes, "left")
+    count = np.searchsorted(held.hashes, hashes, "right") - first
     hit = count > 0
-    first, count, row_of_hit = first[hit], count[hit], owners[split:][hit] - len(held_out)
+    first, count, row_of_hit = first[hit], count[hit], row_of_hit[hit]
     if not len(count):
         return found
     # Memory is bounded by taking the pairs of a hit and a place in a held-out row in portions of whole rows.
@@ -71,31 +169,43 @@ def overlap(rows: Sequence[str], held_out: Sequence[str]) -> Overlap:
     for start, stop in itertools.pairwise(cuts):
         n = count[start:stop]
         pairs = np.repeat(first[start:stop] - (np.cumsum(n) - n), n) + np.arange(n.sum())
-        _cover(
-            found, np.repeat(row_of_hit[start:stop], n), held.owners[pairs], held.places[pairs], held.starts, telling
-        )
+        _cover(found, np.repeat(row_of_hit[start:stop], n), held.owners[pairs], held.places[pairs], held)
     return found
 
 
-def _without_common(held: _Grams, limit: int) -> tuple[_Grams, np.ndarray]:
-    """The grams that stand in at most `limit` texts, and the running count of tokens outside all others."""
-    is_first = np.append(True, np.diff(held.hashes) != 0) if len(held.hashes) else np.zeros(0, dtype=bool)
-    is_new_text = is_first | np.append(True, np.diff(held.owners) != 0)[: len(is_first)]
+def _in_many_texts(held: _Grams, limit: int) -> np.ndarray:
+    """Which grams, sorted by hash and then by text, stand in more than `limit` texts."""
+    if not len(held.hashes):
+        return np.zeros(0, bool)
+    is_first = np.append(True, np.diff(held.hashes) != 0)
+    is_new_text = is_first | np.append(True, np.diff(held.owners) != 0)
     number = np.cumsum(is_first) - 1
-    texts_with = np.bincount(number[is_new_text], minlength=1) if len(number) else np.zeros(1, dtype=np.int64)
-    is_common = texts_with[number] > limit
-    telling = np.ones(held.starts[-1] + 1, dtype=np.int64)
-    for step in range(GRAM):
-        telling[held.places[is_common] + step] = 0
-    running = np.concatenate([[0], np.cumsum(telling)])
-    rare = ~is_common
-    return held._replace(hashes=held.hashes[rare], owners=held.owners[rare], places=held.places[rare]), running
+    return np.bincount(number[is_new_text])[number] > limit
 
 
-def _cover(
-    found: Overlap, rows: np.ndarray, held: np.ndarray, places: np.ndarray, starts: np.ndarray, telling: np.ndarray
-) -> None:
+def _in_ranges(files: Sequence[Path], parts: int) -> Iterable[_Grams]:
+    """The grams of all files in order, in `parts` equal ranges of hashes."""
+    arrays = [np.load(file, mmap_mode="r") for file in files]
+    bounds = [part * (2**64 // parts) for part in range(1, parts)]
+    cuts = [np.searchsorted(array[0], np.array(bounds, np.uint64)).tolist() for array in arrays]
+    for part in range(parts):
+        pieces = [
+            array[:, ([0, *cut])[part] : ([*cut, array.shape[1]])[part]]
+            for array, cut in zip(arrays, cuts, strict=True)
+        ]
+        batch = np.concatenate(pieces, axis=1) if pieces else np.zeros((3, 0), np.uint64)
+        batch = batch[:, np.argsort(batch[0], kind="stable")]
+        yield _Grams(batch[0], batch[1].view(np.int64), batch[2].view(np.int64))
+
+
+def _mapped(path: Path, kind: str) -> np.ndarray:
+    # An empty file cannot be mapped.
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+
+
+def _cover(found: Overlap, rows: np.ndarray, held: np.ndarray, places: np.ndarray, index: _Arrays) -> None:
     """Fill in the largest share of each row, from pairs of a row and a gram's place in a held-out row."""
+    telling, starts = index.telling, index.starts
     order = np.lexsort((places, held, rows))
     rows, held, places = rows[order], held[order], places[order]
     same_pair = (np.diff(rows) == 0) & (np.diff(held) == 0)
@@ -112,25 +222,19 @@ def _cover(
     found.held_out[row[best]] = held[best]
 
 
-def _grams(texts: Sequence[str]) -> _Grams:
-    tokens: list[str] = []
-    lengths = np.zeros(len(texts), dtype=np.int64)
-    for index, text in enumerate(texts):
-        found = _TOKEN.findall(text)
-        tokens += found
-        lengths[index] = len(found)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    # Numbers in the order of first occurrence, then spread over 64 bits (splitmix64).
-    numbers = pa.array(tokens, pa.string()).dictionary_encode().indices.to_numpy().astype(np.uint64)
-    numbers = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    numbers ^= numbers >> np.uint64(31)
+def _hashes(tokens: np.ndarray) -> np.ndarray:
+    """A hash for the gram at every token but the last seven, whatever text it ends in."""
     whole = max(len(tokens) - GRAM + 1, 0)
     hashes = np.zeros(whole, dtype=np.uint64)
     for step in range(GRAM):
-        hashes = hashes * np.uint64(0x100000001B3) + numbers[step : step + whole]
-    places = np.arange(whole)
-    owners = np.repeat(np.arange(len(texts)), lengths)[:whole]
+        hashes *= np.uint64(0x100000001B3)
+        hashes += tokens[step : step + whole]
+    return hashes
+
+
+def _grams(tokens: np.ndarray, starts: np.ndarray) -> _Grams:
+    hashes = _hashes(tokens)
+    places = np.arange(len(hashes))
+    owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))[: len(hashes)]
     inside = places + GRAM <= starts[owners + 1]
-    return _Grams(hashes[inside], owners[inside], places[inside], starts)
+    return _Grams(hashes[inside], owners[inside], places[inside])
