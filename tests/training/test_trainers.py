@@ -118,7 +118,7 @@ def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
     model = tiny("llama")
     how = recipe(learning_rate=1e6, optim="sgd", max_grad_norm=0.0, warmup_steps=0, lr_scheduler_type="constant")
-    with pytest.raises(TrainingError, match=r"^step \d+: the loss is nan; lower learning_rate"):
+    with pytest.raises(TrainingError, match=r"^step \d+: the loss is .* in the batch of training row \d+"):
         trainers.train(model, documents(), how, pad=1, folder=tmp_path)
 
 

@@ -26,26 +26,35 @@ _PREFIX = "checkpoint-"
 
 
 @contextmanager
-def writing(folder: Path, step: int, keep: int) -> Iterator[Path]:
+def writing(folder: Path, step: int, keep: int, best: int | None = None) -> Iterator[Path]:
     """A folder to write the checkpoint of `step` into; on success it counts, and the oldest ones go.
 
     Args:
         folder: of all checkpoints of one training.
         step: optimizer steps taken.
         keep: checkpoints that stay.
+        best: the step whose weights are the best so far; its checkpoint stays too, as this one is of no use without it.
 
     Yields:
         An empty folder.
     """
     with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside, naming_a_full_disk(beside):
         yield beside
-        files.write_json(beside / MANIFEST, {"step": step, "files": files.sha256_tree(beside)})
+        needed = [] if best in (None, step) else [best]
+        manifest = {"step": step, "needs": needed, "files": files.sha256_tree(beside)}
+        files.write_json(beside / MANIFEST, manifest)
     for old in _checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        if old != of_step(folder, best):
+            shutil.rmtree(old)
+
+
+def of_step(folder: Path, step: int | None) -> Path:
+    """Where the checkpoint of `step` lies, if there is one."""
+    return folder / f"{_PREFIX}{step}"
 
 
 def newest_good(folder: Path) -> Path | None:
-    """The newest whole checkpoint; everything else in `folder` is deleted.
+    """The newest whole checkpoint whose best one is whole too; everything else in `folder` is deleted.
 
     Args:
         folder: of all checkpoints of one training; it may not exist.
@@ -53,11 +62,27 @@ def newest_good(folder: Path) -> Path | None:
     Returns:
         The checkpoint's folder, or None where training starts from the beginning.
     """
-    good = next((path for path in reversed(_checkpoints(folder)) if is_whole(path)), None)
+    good = next((path for path in reversed(_checkpoints(folder)) if all(map(is_whole, _with_needed(path)))), None)
+    kept = _with_needed(good) if good else []
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path != good:
+        if path not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return good
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint as far as its name says, for a message."""
+    found = _checkpoints(folder)
+    return found[-1] if found else None
+
+
+def _with_needed(checkpoint: Path) -> list[Path]:
+    """A checkpoint and those that it is of no use without; only itself where its manifest cannot be read."""
+    try:
+        needed = files.read_json(checkpoint / MANIFEST)["needs"]
+        return [checkpoint, *(of_step(checkpoint.parent, int(step)) for step in needed)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return [checkpoint]
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -68,7 +93,7 @@ def is_whole(checkpoint: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     found = files.sha256_tree(checkpoint)
-    found.pop(MANIFEST)
+    del found[MANIFEST]
     return found == expected
 
 

@@ -1,63 +1,94 @@
-"""transformers' own training loop with our loss, our log, and checkpoints that are whole or do not count."""
+"""transformers' own training loop with our log, and checkpoints that are whole or do not count."""
 
+import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from tuneline.errors import TrainingError
-from tuneline.training import checkpoints, losses
+from tuneline.training import checkpoints
 from tuneline.training.history import History, Progress
-from tuneline.training.packing import Documents
+from tuneline.training.objectives import Objective, batches
+from tuneline.training.optimizers import MuonAdamW
 from tuneline.training.recipes import Recipe
-from tuneline.training.tokenization import IGNORED
 
 Log = Callable[[int, dict[str, float]], None]
-"""Called with a step and what was measured at it; after a kill, with the steps since the last checkpoint again."""
+"""Called with a step and what was measured at it; after a kill, with all steps up to the last checkpoint again."""
 
 HISTORY_FILE = "history.json"
 # Rows in a batch of validation, whose activations are not kept.
 _EVAL_BATCH_SIZE = 16
+# What transformers has renamed, and would warn of.
+_RENAMED = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+# Sources named in a message.
+_NAMED = 8
 
 
-def arguments(recipe: Recipe, folder: Path, *, evaluate: bool) -> TrainingArguments:
-    """The recipe for transformers' loop, and everything off that prints, reports or differs between two runs."""
-    return TrainingArguments(
-        output_dir=str(folder),
-        seed=recipe.seed,
+def arguments(
+    recipe: Recipe, folder: Path, *, evaluate: bool, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+) -> TrainingArguments:
+    """The recipe for transformers' loop, and everything off that prints, reports or differs between two runs.
+
+    Args:
+        recipe: how to train.
+        folder: of the checkpoints.
+        evaluate: whether there is something to validate on.
+        kind: the class to make.
+        more: what only `kind` knows.
+
+    Raises:
+        TrainingError: the arguments do not fit each other.
+    """
+    values = {
+        "output_dir": str(folder),
+        "seed": recipe.seed,
         # The rows of all epochs stand one after the other, in an order that was drawn before.
-        num_train_epochs=1,
-        optim="adamw_torch" if recipe.optim == "muon" else recipe.optim,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        lr_scheduler_type=recipe.lr_scheduler_type,
-        warmup_steps=recipe.warmup_steps,
-        max_grad_norm=recipe.max_grad_norm,
-        per_device_train_batch_size=recipe.per_device_train_batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        logging_steps=recipe.logging_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if evaluate else "no",
-        eval_steps=recipe.eval_steps,
-        save_strategy="steps",
-        save_steps=recipe.save_steps,
-        save_total_limit=recipe.save_total_limit,
-        full_determinism=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-    )
+        "num_train_epochs": 1,
+        "optim": "adamw_torch" if recipe.optim == "muon" else recipe.optim,
+        "learning_rate": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "lr_scheduler_type": recipe.lr_scheduler_type,
+        "warmup_steps": recipe.warmup_steps,
+        "max_grad_norm": recipe.max_grad_norm,
+        "per_device_train_batch_size": recipe.per_device_train_batch_size,
+        "per_device_eval_batch_size": _EVAL_BATCH_SIZE,
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+        "logging_steps": recipe.logging_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if evaluate else "no",
+        "eval_steps": recipe.eval_steps,
+        "save_strategy": "steps",
+        "save_steps": recipe.save_steps,
+        "save_total_limit": recipe.save_total_limit,
+        "full_determinism": True,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "log_level": "error",
+        # trl's classes would switch these two on by themselves.
+        "bf16": False,
+        "activation_checkpointing": False,
+    }
+    further = {_RENAMED.get(name, name): value for name, value in recipe.more.items()}
+    try:
+        return kind(**(values | further | more))
+    except (ValueError, TypeError, ImportError) as error:
+        raise TrainingError(f"finetune: {_line(error)}") from None
 
 
 class LogLastStep(TrainerCallback):
@@ -70,17 +101,79 @@ class LogLastStep(TrainerCallback):
         return control
 
 
+@dataclass(frozen=True)
+class Course:
+    """What a training follows: how, in which rows, and where its log and its checkpoints are kept."""
+
+    recipe: Recipe
+    history: History
+    folder: Path
+    tell: Log | None
+    sources: Callable[[slice], Sequence[str]]
+    """Where the documents of some rows of the plan come from."""
+    weight: Callable[[dict[str, Tensor]], Tensor]
+    """What a batch's summed loss is divided by."""
+    ceiling: float
+    """A mean loss that no sound training comes near."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether validation has been without a better measure for as long as it may be."""
+        patience = self.recipe.early_stopping_patience
+        return patience is not None and self.history.since_best(self.recipe.best_measure) >= patience
+
+    @property
+    def best(self) -> int | None:
+        """The step whose weights are the result, as far as is known; None where the last ones are."""
+        return self.history.best(self.recipe.best_measure) if self.recipe.keeps_best else None
+
+
 class RepeatableTrainer(Trainer):
-    """transformers' loop with our loss, our log and checkpoints that are whole or do not count."""
+    """transformers' loop with our log and checkpoints; a subclass says what a batch's loss is and what is measured."""
 
     loss_is_scaled_for_ga = True
 
-    def follow(self, history: History, folder: Path, log: Log | None, *, pad: int, packed: bool, sparse: bool) -> None:
-        """Say what to keep the log in, where checkpoints go and how the loss is computed."""
-        self._history = history
-        self._folder = folder
-        self._tell = log
-        self._pad, self._packed, self._sparse = pad, packed, sparse
+    def follow(self, course: Course) -> None:
+        """Say what this training is."""
+        self._course = course
+        self._batch = 0
+
+    def measure(self) -> dict[str, float]:
+        """What validation says of the model as it is."""
+        raise NotImplementedError
+
+    def saw(self, sums: dict[str, Tensor], weight: Tensor, *, learnt: int, tokens: int) -> None:
+        """Count one batch's summed loss and other measures; stop where the loss is none any more."""
+        mean = float(sums["loss"]) / (float(weight) or 1)
+        if not math.isfinite(mean) or mean > self._course.ceiling:
+            raise self._diverged(f"the loss is {mean:.6g}", slice(self._batch, self._batch + 1))
+        self._batch += 1
+        values = {name: value.item() for name, value in sums.items()}
+        self._course.history.saw(values, float(weight), learnt=learnt, tokens=tokens)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """transformers' own, or ours by the name `muon`."""
+        recipe = self._course.recipe
+        if recipe.optim == "muon" and self.optimizer is None:
+            assert self.model is not None
+            self.optimizer = MuonAdamW(
+                self.model,
+                learning_rate=recipe.learning_rate,
+                weight_decay=recipe.weight_decay,
+                adam_learning_rate=recipe.adam_learning_rate or recipe.learning_rate,
+            )
+        try:
+            return super().create_optimizer(model)
+        except (ImportError, ValueError, RuntimeError, TypeError) as error:
+            raise TrainingError(f"finetune.optim: {recipe.optim} cannot be used: {_line(error)}") from None
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """transformers' own; a wrong argument is named before anything is trained."""
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except (TypeError, ValueError) as error:
+            kind = self._course.recipe.lr_scheduler_type
+            raise TrainingError(f"finetune.lr_scheduler_kwargs: do not fit {kind}: {_line(error)}") from None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)  # pyright: ignore[reportArgumentType]
@@ -88,77 +181,136 @@ class RepeatableTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: Any
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """The batches of one optimizer step, and their learnt tokens, by which the loss of each is divided."""
-        batches = list(itertools.islice(epoch_iterator, num_batches))
-        return batches, torch.tensor(sum(int((batch["targets"] != IGNORED).sum()) for batch in batches))
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **more: Any) -> Tensor:
-        """The batch's share of the loss a token of its optimizer step."""
-        nll, count = losses.nll(model, inputs, packed=self._packed, sparse=self._sparse)
-        if not torch.isfinite(nll):
-            raise TrainingError(
-                f"step {self.state.global_step + 1}: the loss is {nll.item()}; lower learning_rate, or lengthen "
-                "warmup_steps, and run the same command again"
-            )
-        self._history.saw(nll.item(), int(count), int(inputs["tokens"]))
-        return nll / more["num_items_in_batch"]
+        """The batches of one optimizer step, and what the loss of each is divided by: the weight of all of them."""
+        step = list(itertools.islice(epoch_iterator, num_batches))
+        self._batch = 0
+        return step, torch.stack([self._course.weight(batch) for batch in step]).sum()
 
     def _clip_grad_norm(self, model: nn.Module) -> float:
         norm = float(super()._clip_grad_norm(model))  # pyright: ignore[reportArgumentType]
         if not math.isfinite(norm):
-            raise TrainingError(
-                f"step {self.state.global_step + 1}: the gradient's norm is {norm}; lower learning_rate and run "
-                "the same command again"
-            )
+            raise self._diverged(f"the gradient's norm is {norm}", slice(0, self._batch))
         return norm
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The loss a token of the validation rows, every token of equal weight."""
-        nll, tokens = losses.total(
-            self._causal_model(),
-            cast("Documents", self.eval_dataset),
-            pad=self._pad,
-            sparse=self._sparse,
-            batch_size=_EVAL_BATCH_SIZE,
+    def _diverged(self, what: str, of_step: slice) -> TrainingError:
+        """The error that names the step, the rows of some of its batches and the last good checkpoint."""
+        step, recipe = self.state.global_step, self._course.recipe
+        rows = [recipe.rows_of(step, batch) for batch in range(of_step.start, of_step.stop)]
+        named = list(dict.fromkeys(name for part in rows for name in self._course.sources(part)))
+        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        last = checkpoints.newest(self._course.folder)
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+        return TrainingError(
+            f"step {step + 1}: {what} in the batch of {', '.join(named[:_NAMED])}{more}; {kept}; look at these rows, "
+            "or lower finetune.learning_rate or lengthen warmup_steps, and run the same command again"
         )
-        measures = {"eval_loss": nll / max(tokens, 1)}
+
+    @torch.no_grad()
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure, keep what is said, and stop or keep a checkpoint where it says so."""
+        assert self.model is not None
+        self.model.eval()
+        # Several evaluations of one step would say the same.
+        self.control.should_evaluate = False
+        course, step = self._course, self.state.global_step
+        measures = {f"eval_{name}": value for name, value in self.measure().items()}
+        wrong = [name for name, value in measures.items() if not math.isfinite(value)]
+        if wrong:
+            raise TrainingError(
+                f"step {step}: {wrong[0]} of validation is {measures[wrong[0]]}; lower finetune.learning_rate and run "
+                "the same command again"
+            )
+        if course.recipe.keeps_best and course.recipe.best_measure not in measures:
+            known = ", ".join(name.removeprefix("eval_") for name in measures)
+            raise TrainingError(
+                f"finetune.metric_for_best_model: {course.recipe.metric_for_best_model} is not measured for this task; "
+                f"it may be {known}"
+            )
         self.log(measures)
+        if course.best == step or course.is_stopped:
+            self.control.should_save = True
+        self.control.should_training_stop |= course.is_stopped
         return measures
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep one line, tell the tracker, show progress; what was observed (rates, times) is not kept."""
-        step = self.state.global_step
-        if "eval_loss" in logs:
-            kept = {"eval_loss": logs["eval_loss"]}
+        course, step = self._course, self.state.global_step
+        if any(name.startswith("eval_") for name in logs):
+            kept = logs
         elif "loss" in logs:
+            means = course.history.means()
             kept = {
-                "loss": self._history.loss(),
+                "loss": means.pop("loss"),
                 "learning_rate": logs["learning_rate"],
                 "grad_norm": float(logs["grad_norm"]),
+                **means,
             }
-            self._progress.show(step, self._history.tokens, kept["loss"])
+            self._progress.show(step, course.history.tokens, kept["loss"])
         else:
             return
-        recorded = self._history.record(step, kept)
-        if self._tell:
-            self._tell(step, recorded)
+        recorded = course.history.record(step, kept)
+        if course.tell:
+            course.tell(step, recorded)
 
     def _run_epoch(self, *arguments: Any, **more: Any) -> None:
         self._progress = Progress(self.state.max_steps)
-        self._progress.start(self.state.global_step, self._history.tokens)
+        self._progress.start(self.state.global_step, self._course.history.tokens)
         super()._run_epoch(*arguments, **more)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Trainer's own would count when half of it is written, and would be loaded without its optimizer.
-        keep = self.args.save_total_limit
+        course, keep = self._course, self.args.save_total_limit
         assert keep is not None
-        with checkpoints.writing(self._folder, self.state.global_step, keep) as beside:
-            self._causal_model().save_pretrained(beside)
+        with checkpoints.writing(course.folder, self.state.global_step, keep, course.best) as beside:
+            save_weights(self.model, beside)
             self._save_optimizer_and_scheduler(str(beside))
             self._save_rng_state(str(beside))
             self.state.save_to_json(str(beside / TRAINER_STATE_NAME))
-            self._history.write(beside / HISTORY_FILE)
+            course.history.write(beside / HISTORY_FILE)
 
-    def _causal_model(self) -> PreTrainedModel:
-        assert isinstance(self.model, PreTrainedModel)
-        return self.model
+    def load_weights(self, checkpoint: Path) -> None:
+        """Take the weights of a checkpoint, and only them."""
+        self._load_from_checkpoint(str(checkpoint))
+
+
+class ObjectiveTrainer(RepeatableTrainer):
+    """The loop with a task's objective.
+
+    Args:
+        objective: what a batch's loss is.
+        validation: examples to measure on.
+        arguments: of `Trainer`.
+    """
+
+    def __init__(self, *arguments: Any, objective: Objective, validation: Sequence[Any], **more: Any) -> None:
+        super().__init__(*arguments, data_collator=objective.collate, eval_dataset=validation or None, **more)
+        self._objective = objective
+        self._validation = validation
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **more: Any) -> Tensor:
+        """The batch's share of the mean loss of its optimizer step."""
+        loss, weight = self._objective.loss(model, inputs)
+        self.saw({"loss": loss.detach()}, weight, learnt=self._objective.learnt(inputs), tokens=int(inputs["tokens"]))
+        return loss / more["num_items_in_batch"]
+
+    def measure(self) -> dict[str, float]:
+        """What the objective measures on the validation rows."""
+        assert self.model is not None
+        made = batches(self._objective, self._validation, self.args.per_device_eval_batch_size)
+        with self.compute_loss_context_manager():
+            return self._objective.measure(self.model, made)
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Write the weights, or of a model with adapters only those."""
+    # peft would look for the base on the hub to see whether its vocabulary was changed.
+    more = {"save_embedding_layers": False} if "save_embedding_layers" in _parameters(model.save_pretrained) else {}
+    model.save_pretrained(folder, **more)
+
+
+def _parameters(method: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(method).parameters)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -18,7 +18,9 @@ _PROOF_TOKENS = 48
 _PROOF_DOCUMENTS = 3
 
 
-def nll(model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: bool) -> tuple[Tensor, Tensor]:
+def nll(
+    model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: bool, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The summed negative log-likelihood of a batch's targets.
 
     Args:
@@ -26,6 +28,7 @@ def nll(model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: boo
         batch: as `packing.collate` makes it.
         packed: whether rows may hold several documents; else `position_ids` are left to the model.
         sparse: send only the positions that have a target through the output head.
+        smoothing: share of a target that is spread over the vocabulary.
 
     Returns:
         The sum in nats, and the number of targets.
@@ -36,7 +39,8 @@ def nll(model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: boo
         inputs["position_ids"] = batch["position_ids"]
     learnt = (targets.flatten() != IGNORED).nonzero().squeeze(1)
     logits = logits_at(learnt, model, inputs, sparse=sparse)
-    loss = functional.cross_entropy(logits.float(), targets.flatten()[learnt], reduction="sum")
+    wanted = targets.flatten()[learnt]
+    loss = functional.cross_entropy(logits.float(), wanted, reduction="sum", label_smoothing=smoothing)
     return loss, torch.tensor(len(learnt))
 
 

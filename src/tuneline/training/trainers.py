@@ -2,125 +2,182 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PrinterCallback
 
 from tuneline.errors import TrainingError
-from tuneline.training import checkpoints, loop, losses
+from tuneline.training import adapters, checkpoints, loop
 from tuneline.training.history import History
-from tuneline.training.optimizers import MuonAdamW
-from tuneline.training.packing import Documents, Rows, collate, plan
+from tuneline.training.objectives import Causal, Objective, lengths
+from tuneline.training.packing import Rows, plan
 from tuneline.training.recipes import Recipe
-from tuneline.training.tokenization import Example
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training leaves beside the model's new weights; the same after a kill as without one."""
+    """What a training leaves; the same after a kill as without one."""
 
+    model: PreTrainedModel
+    """The trained model: the one that was handed in, or with adapters what they were merged into."""
+    adapter: adapters.Adapter | None
+    """The adapters by themselves."""
     history: History
-    steps: int
     packed: bool
     """Whether documents stood side by side; False too where the family did not allow it."""
+    best: int | None
+    """The step whose weights these are, where the best are kept."""
+    stopped_early: bool
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken."""
+        return int(self.history.lines[-1]["step"])
 
     def counts(self) -> dict[str, Any]:
         """Steps, and tokens with every epoch counted."""
-        return {
+        counts = {
             "steps": self.steps,
             "tokens": self.history.tokens,
             "supervised_tokens": self.history.supervised_tokens,
             "packed": self.packed,
         }
+        return counts if self.best is None else counts | {"best_step": self.best, "stopped_early": self.stopped_early}
 
 
 def train(
     model: PreTrainedModel,
-    examples: Sequence[Example],
+    examples: Sequence[Any],
     recipe: Recipe,
     *,
     pad: int,
     folder: Path,
-    validation: Sequence[Example] = (),
+    objective: Objective | None = None,
+    lora: dict[str, Any] | None = None,
+    validation: Sequence[Any] = (),
     log: loop.Log | None = None,
 ) -> Training:
     """Train `model` in place, from the newest whole checkpoint in `folder` if there is one.
 
     Args:
-        model: a causal language model.
+        model: what is trained.
         examples: what to learn from, none longer than the recipe's `max_length`.
         recipe: how.
         pad: the token that fills rows up.
         folder: of the checkpoints of exactly this training.
+        objective: the task's; None: the next token of each document.
+        lora: train adapters of this LoraConfig instead of the weights.
         validation: measured every `eval_steps` and at the end.
         log: a tracker's ear.
 
     Returns:
-        The log and the counts.
+        The model, the log and the counts.
 
     Raises:
         TrainingError: there is nothing to learn, or the loss is no number any more.
     """
-    if not examples:
-        raise TrainingError("no row has anything to learn; look at the training split and at max_length")
-    proof = losses.proof(examples)
-    packed = recipe.packing and losses.allows_packing(model, proof)
-    if recipe.packing and not packed:
-        print(f"{_family(model)} does not keep packed documents apart: training with a document a row", flush=True)
+    require(examples, validation, recipe)
+    objective = objective or Causal.of(model, examples, pad=pad, packing=recipe.packing)
+    wrapped = adapters.wrap(model, lora, recipe.seed) if lora else model
     rows = plan(
-        [len(example.input_ids) for example in examples],
+        lengths(examples),
         width=recipe.max_length,
         batch_size=recipe.per_device_train_batch_size,
         epochs=recipe.num_train_epochs,
         seed=recipe.seed,
-        packed=packed,
-        limit=_rows_at_most(recipe),
+        packed=objective.packed,
+        limit=rows_at_most(recipe),
     )
-    resumed = checkpoints.newest_good(folder)
-    history = History.read(resumed / loop.HISTORY_FILE) if resumed else History()
-    trainer = loop.RepeatableTrainer(
-        model,
+    resumed, history = resume(folder, log)
+    trainer = loop.ObjectiveTrainer(
+        wrapped,
         loop.arguments(recipe, folder, evaluate=bool(validation)),
-        data_collator=partial(collate, pad=pad),
+        objective=objective,
         train_dataset=Rows(examples, rows),
-        eval_dataset=Documents(validation) if validation else None,
-        optimizers=(_optimizer(model, recipe), None),
+        validation=validation,
         callbacks=[loop.LogLastStep()],
     )
+    course = loop.Course(
+        recipe=recipe,
+        history=history,
+        folder=folder,
+        tell=log,
+        sources=sources(examples, rows),
+        weight=objective.weight,
+        ceiling=objective.ceiling(),
+    )
+    run(trainer, course, resumed)
+    adapter = adapters.take(wrapped) if lora else None
+    trained = adapters.merged(wrapped) if lora else model
+    return Training(trained, adapter, history, objective.packed, course.best, course.is_stopped)
+
+
+def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | None) -> None:
+    """Let a trainer follow its course to the end, and take the best weights where they are what is kept.
+
+    Args:
+        trainer: made for the course's rows.
+        course: what to follow.
+        resumed: the checkpoint to go on from.
+    """
+    trainer.follow(course)
     trainer.remove_callback(PrinterCallback)
-    trainer.follow(history, folder, log, pad=pad, packed=packed, sparse=losses.allows_sparse(model, proof))
     if resumed:
         print(f"going on from {resumed}", flush=True)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    return Training(history, trainer.state.global_step, packed)
+    # A kill may have come after the last evaluation, which had already ended the training.
+    if not course.is_stopped:
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    if course.is_stopped:
+        print(f"stopped: {course.recipe.best_measure} has not been better since step {course.best}", flush=True)
+    if course.best is not None:
+        trainer.load_weights(checkpoints.of_step(course.folder, course.best))
 
 
-def finished(folder: Path) -> None:
-    """Delete the checkpoints of a training whose model is saved."""
-    shutil.rmtree(folder, ignore_errors=True)
+def require(examples: Sequence[Any], validation: Sequence[Any], recipe: Recipe) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        TrainingError: nothing is to be learnt, or the best weights are asked for and nothing says which they are.
+    """
+    if not examples:
+        raise TrainingError("no row has anything to learn; look at the training split and at max_length")
+    if recipe.keeps_best and not validation:
+        raise TrainingError(
+            "finetune.early_stopping_patience: no validation row says which weights are best; raise "
+            "data.split.validation, or set it to null"
+        )
 
 
-def _family(model: PreTrainedModel) -> str:
-    return str(model.config.model_type)
+def resume(folder: Path, log: loop.Log | None) -> tuple[Path | None, History]:
+    """The newest whole checkpoint and its log, which is told again from the beginning: the listener may lack some."""
+    resumed = checkpoints.newest_good(folder)
+    history = History.read(resumed / loop.HISTORY_FILE) if resumed else History()
+    for line in history.lines if log else ():
+        assert log is not None
+        log(int(line["step"]), {name: value for name, value in line.items() if name != "step"})
+    return resumed, history
 
 
-def _rows_at_most(recipe: Recipe) -> float:
+def sources(examples: Sequence[Any], rows: Sequence[Sequence[int]]) -> Callable[[slice], list[str]]:
+    """Where the documents of some rows of a plan come from: their place in the raw set, or in the training split."""
+
+    def find(part: slice) -> list[str]:
+        documents = [document for row in rows[part] for document in row]
+        return [getattr(examples[document], "source", "") or f"training row {document + 1}" for document in documents]
+
+    return find
+
+
+def rows_at_most(recipe: Recipe) -> float:
+    """Rows that the recipe's steps can take."""
     if recipe.max_steps is None:
         return math.inf
     return recipe.max_steps * recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
 
 
-def _optimizer(model: PreTrainedModel, recipe: Recipe) -> torch.optim.Optimizer | None:
-    if recipe.optim != "muon":
-        return None
-    return MuonAdamW(
-        model,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        adam_learning_rate=recipe.adam_learning_rate or recipe.learning_rate,
-    )
+def finished(folder: Path) -> None:
+    """Delete the checkpoints of a training whose model is saved."""
+    shutil.rmtree(folder, ignore_errors=True)
