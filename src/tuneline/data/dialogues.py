@@ -149,8 +149,11 @@ class PreferredMessages:
         if chosen == rejected:
             raise RowError("same-answers", f"{self.chosen} and {self.rejected} are the same")
         shared = 0
-        while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
             shared += 1
+        if shared and shared == min(len(chosen), len(rejected)) and chosen[shared - 1]["role"] == "assistant":
+            # One goes on where the other ends: what the shorter says last is its answer.
+            shared -= 1
         prompt = chosen[:shared]
         if chosen[0]["role"] == rejected[0]["role"] == "assistant":
             # Only answers: their prompt stands in its own column.

@@ -86,9 +86,10 @@ class View:
         return self._usual.get(name) or self._seen.get(name, name)
 
     def is_filled(self, name: str) -> bool:
-        """Whether a row holds something under a column."""
+        """Whether rows hold something under a column: any row where most have the column, else one in twenty."""
         column = self.optional(name)
-        return any(values.get(column) for values in self.rows)
+        filled = sum(bool(values.get(column)) for values in self.rows)
+        return filled > 0 if column in self.columns else filled > 1 and 20 * filled > len(self.rows)
 
     def mostly(self, column: str, test: Callable[[Any], bool]) -> bool:
         """Whether most of the values of a column pass."""

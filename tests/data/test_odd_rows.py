@@ -1,0 +1,125 @@
+"""Rows that do not fit the shape of their file: the exact reason and words, and no other row is touched."""
+
+from typing import Any
+
+import pytest
+from shaping import bot, result, shape, system, user
+
+PAIR = {"prompt": "q", "completion": "a"}
+CHAT = {"messages": [user("q"), bot("a")]}
+ALPACA = {"instruction": "i", "input": "x", "output": "a", "history": []}
+SQUAD = {"context": "c", "question": "q", "answers": {"text": ["a"]}}
+POEM = {"title": "t", "author": "x", "paragraphs": ["a"]}
+LABELLED = {"text": "t", "label": "x"}
+MANY = {"text": "t", "labels": ["x"]}
+PREFERRED = {"prompt": "q", "chosen": "a", "rejected": "b"}
+PREFERRED_CHAT = {"chosen": [user("q"), bot("a")], "rejected": [user("q"), bot("b")]}
+TRANSLATED = {"translation": {"en": "a", "zh": "b"}}
+
+
+def said(*messages: Any) -> dict[str, Any]:
+    return {"messages": list(messages)}
+
+
+def called(arguments: Any) -> dict[str, Any]:
+    return said(user("q"), {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]})
+
+
+ODD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    (PAIR, PAIR | {"completion": " \n"}, "empty", "completion is empty"),
+    (PAIR, {"prompt": "q"}, "missing", "completion is missing"),
+    (PAIR, PAIR | {"completion": 3}, "not-text", "completion is a number, not text"),
+    (PAIR, PAIR | {"system": "s"}, "shape", "system is filled, which other rows of the file do not have"),
+    (PAIR, {"text": "another shape"}, "missing", "prompt is missing"),
+    (SQUAD, SQUAD | {"answers": {"text": []}}, "empty-answer", "answers.text holds no answer"),
+    (SQUAD, SQUAD | {"context": ["c"]}, "not-text", "context is a list, not text"),
+    (POEM, POEM | {"paragraphs": ["a", ""]}, "empty", "paragraphs[1] is empty"),
+    (POEM, POEM | {"paragraphs": []}, "empty", "paragraphs is empty"),
+    (TRANSLATED, {"translation": {"en": "a"}}, "missing", "translation.zh is missing"),
+    (TRANSLATED, {"translation": "a"}, "shape", "translation is text, not an object"),
+    (LABELLED, {"text": "t"}, "no-label", "label is empty"),
+    (LABELLED, LABELLED | {"label": " "}, "no-label", "label is empty"),
+    (LABELLED, LABELLED | {"label": ["x"]}, "shape", "label is a list; other rows of the file have one label"),
+    (LABELLED, LABELLED | {"label": {"a": 1}}, "not-text", "label is an object, not text"),
+    (LABELLED, LABELLED | {"text": ""}, "empty", "text is empty"),
+    (MANY, MANY | {"labels": []}, "no-label", "labels is empty"),
+    (MANY, MANY | {"labels": "x"}, "shape", "labels is text; other rows of the file have a list of labels"),
+    (ALPACA, ALPACA | {"output": ""}, "empty-answer", "output is empty"),
+    (ALPACA, ALPACA | {"instruction": "", "input": ""}, "empty", "instruction is empty"),
+    (ALPACA, ALPACA | {"history": [["q"]]}, "shape", "history[0] is no [question, answer]"),
+    (ALPACA, ALPACA | {"history": [["q", None]]}, "missing", "history[0][1] is missing"),
+    (CHAT, {"messages": []}, "no-message", "messages holds no message"),
+    (CHAT, {"messages": None}, "missing", "messages is missing"),
+    (CHAT, {"messages": "hello"}, "shape", "messages is text, not a list of messages"),
+    (CHAT, {"messages": ["hello"]}, "shape", "messages[0] is text, not a message"),
+    (CHAT, said(user("q")), "order", "messages: the last message is of user, so there is no answer to learn"),
+    (CHAT, said(bot("a")), "order", "messages[0]: assistant at the beginning"),
+    (CHAT, said(user("q"), user("r"), bot("a")), "order", "messages[1]: user after user"),
+    (CHAT, said(user("q"), bot("a"), bot("b")), "order", "messages[2]: assistant after assistant"),
+    (CHAT, said(user("q"), system("s"), bot("a")), "order", "messages[1]: system after user"),
+    (CHAT, said(user("q"), {"role": "tool", "content": "x"}, bot("a")), "order", "messages[1]: tool after user"),
+    (CHAT, said(user("q"), bot(" ")), "empty-answer", "messages[1]: the assistant's message is empty"),
+    (CHAT, said(user(""), bot("a")), "empty", "messages[0]: the user's message is empty"),
+    (CHAT, said({"content": "q"}, bot("a")), "role", "messages[0] has no role"),
+    (CHAT, said(user("q"), {"role": "critic", "content": "a"}), "role", "messages[1]: 'critic' is no known role"),
+    (CHAT, said({"role": "user", "content": 3}, bot("a")), "not-text", "messages[0]: content is a number, not text"),
+    (
+        CHAT,
+        said({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, bot("a")),
+        "shape",
+        "messages[0]: content holds a part of type 'image_url', which is not text",
+    ),
+    (CHAT, called("{broken"), "arguments", "messages[1]: the arguments of f are no JSON object"),
+    (CHAT, called("[1]"), "arguments", "messages[1]: the arguments of f are no JSON object"),
+    (
+        CHAT,
+        said(user("q"), {"from": "function_call", "value": "find(x)"}),
+        "arguments",
+        "messages[1]: the call of a tool is not JSON of name and arguments",
+    ),
+    (
+        CHAT,
+        said(user("q"), {"from": "function_call", "value": '{"arguments": {}}'}),
+        "arguments",
+        "messages[1]: the call of a tool has no name",
+    ),
+    (PREFERRED, PREFERRED | {"rejected": "a "}, "same-answers", "chosen and rejected are the same"),
+    (PREFERRED, PREFERRED | {"rejected": ""}, "empty", "rejected is empty"),
+    (PREFERRED, {"chosen": "a", "rejected": "b"}, "missing", "prompt is missing"),
+    (
+        {"chosen": "Say: a", "rejected": "Say: b"},
+        {"chosen": "a", "rejected": "b"},
+        "empty",
+        "chosen and rejected share no beginning that could be the prompt",
+    ),
+    (PREFERRED_CHAT, PREFERRED_CHAT | {"rejected": [user("q")]}, "order", "rejected: the last message is of user, so"),
+    (
+        PREFERRED_CHAT,
+        {"chosen": [user("q"), bot("a")], "rejected": [user("r"), bot("b")]},
+        "order",
+        "chosen and rejected share no first message, which is the prompt",
+    ),
+    (
+        PREFERRED_CHAT,
+        PREFERRED_CHAT | {"rejected": PREFERRED_CHAT["chosen"]},
+        "same-answers",
+        "chosen and rejected are the same",
+    ),
+    (PREFERRED_CHAT, {"chosen": bot("a"), "rejected": bot("b")}, "missing", "chosen holds only an answer, and there"),
+]
+
+
+@pytest.mark.parametrize(("usual", "odd", "reason", "detail"), ODD)
+def test_an_odd_row_is_set_aside_by_name(usual: dict[str, Any], odd: dict[str, Any], reason: str, detail: str) -> None:
+    made = shape(usual, odd, usual)
+    found = result(made, odd)
+    assert (found[0], found[1][: len(detail)]) == (reason, detail)
+    assert result(made, usual) == result(shape(usual), usual), "another row changed what this one is"
+
+
+def test_arguments_that_no_json_can_hold_are_set_aside() -> None:
+    deep: Any = {}
+    for _ in range(500):
+        deep = {"a": deep}
+    made = shape(CHAT)
+    assert result(made, called(deep)) == ("arguments", "cannot be written as JSON: Recursion limit reached")

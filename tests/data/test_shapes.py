@@ -1,0 +1,212 @@
+"""Every shape in which people keep their text: literal rows in, the exact record out, or what to write instead."""
+
+from typing import Any
+
+import pytest
+from shaping import bot, plan, result, shape, user
+
+from tuneline.data.records import RecordType, shape_of
+from tuneline.errors import DataError
+
+PLAIN: list[tuple[str, dict[str, Any], str, RecordType, tuple[str, ...]]] = [
+    ("prompt-completion", {"prompt": "q", "completion": " a"}, "pair", "prompt-completion", ("q", " a")),
+    ("prompt-response", {"prompt": "q", "response": "a", "id": 3}, "pair", "prompt-completion", ("q", "a")),
+    ("instruction-response", {"instruction": "q", "response": "a"}, "pair", "prompt-completion", ("q", "a")),
+    ("names in other case", {"Prompt": "q", "Response ": "a"}, "pair", "prompt-completion", ("q", "a")),
+    ("input-output", {"input": "q", "output": "a"}, "pair", "prompt-completion", ("q", "a")),
+    ("question-answer", {"question": "q", "answer": "a"}, "question", "prompt-completion", ("q", "a")),
+    (
+        "question with context",
+        {"context": "c", "question": "q", "answer": "a"},
+        "question",
+        "prompt-completion",
+        ("c\n\nq", "a"),
+    ),
+    (
+        "SQuAD",
+        {"id": "1", "context": "c", "question": "q", "answers": {"text": ["a", "b"], "answer_start": [0, 4]}},
+        "question",
+        "prompt-completion",
+        ("c\n\nq", "a"),
+    ),
+    (
+        "instruction with context",
+        {"instruction": "q", "context": "c", "response": "a", "category": "x"},
+        "question",
+        "prompt-completion",
+        ("c\n\nq", "a"),
+    ),
+    (
+        "poem",
+        {"author": "杜甫", "title": "春望", "paragraphs": ["國破山河在，", "城春草木深。"]},
+        "poem",
+        "prompt-completion",
+        ("春望\n杜甫", "國破山河在，\n城春草木深。"),
+    ),
+    (
+        "ci poem",
+        {"author": "", "rhythmic": "浣溪沙", "paragraphs": ["一曲新詞酒一杯"]},
+        "poem",
+        "prompt-completion",
+        ("浣溪沙", "一曲新詞酒一杯"),
+    ),
+    ("translation", {"translation": {"en": "moon", "zh": "月"}}, "translation", "prompt-completion", ("moon", "月")),
+    (
+        "columns of languages",
+        {"id": 1, "zh-CN": "月", "en": "moon"},
+        "translation",
+        "prompt-completion",
+        ("月", "moon"),
+    ),
+    ("source and target", {"source": "moon", "target": "月"}, "pair", "prompt-completion", ("moon", "月")),
+    ("text and label", {"text": "t", "label": "NA"}, "label", "classification", ("t", "NA")),
+    ("a number as label", {"sentence": "t", "label": 0}, "label", "classification", ("t", "0")),
+    ("a truth value as label", {"review": "t", "label": False}, "label", "classification", ("t", "false")),
+    ("several labels", {"text": "t", "labels": ["b", "a", "b"]}, "labels", "classification", ("t", '["a","b"]')),
+    ("text", {"text": " t\n"}, "text", "text", (" t\n",)),
+    ("content", {"content": "t", "url": "u"}, "text", "text", ("t",)),
+    ("text and score", {"text": "t", "score": 0.5}, "text", "text", ("t",)),
+    ("review and stars", {"review": "t", "stars": 4}, "number", "regression", ("t", "4")),
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "record_type", "fields"), [case[1:] for case in PLAIN], ids=[case[0] for case in PLAIN]
+)
+def test_plain_shapes(row: dict[str, Any], kind: str, record_type: RecordType, fields: tuple[str, ...]) -> None:
+    made = shape(row)
+    assert (made.kind, made.record_type, result(made, row)) == (kind, record_type, fields)
+
+
+def test_a_part_that_first_appears_late_is_not_left_out() -> None:
+    made = shape({"instruction": "i", "output": "a"})
+    assert result(made, {"instruction": "i", "output": "a", "input": "x", "history": [["q", "b"]]}) == (
+        [user("q"), bot("b"), user("i\nx"), bot("a")],
+        "",
+    )
+    made = shape({"question": "q", "answer": "a"})
+    assert result(made, {"question": "q", "answer": "a", "context": "c"}) == ("c\n\nq", "a")
+
+
+POEM = {"title": "t", "author": "x", "paragraphs": ["a"]}
+LABELLED = {"text": "t", "label": "x"}
+CHAT = {"messages": [user("q"), bot("a")]}
+
+
+@pytest.mark.parametrize(
+    ("row", "types", "kind", "fields"),
+    [
+        (POEM, ["text"], "poem", ("t\nx\na",)),
+        (LABELLED, ["text"], "text", ("t",)),
+        ({"text": "t", "prompt": "q", "completion": "a"}, ["text"], "text", ("t",)),
+        ({"text": "t", "label": "4.50"}, ["regression"], "number", ("t", "4.50")),
+        ({"text": "t", "score": 1, "label": "x"}, ["classification"], "label", ("t", "x")),
+    ],
+)
+def test_the_task_decides_between_readings(
+    row: dict[str, Any], types: list[RecordType], kind: str, fields: tuple[str, ...]
+) -> None:
+    made = shape(row, types=types)
+    assert (made.kind, result(made, row)) == (kind, fields)
+
+
+@pytest.mark.parametrize("label", ["high", "nan", "inf", True])
+def test_regression_needs_numbers(label: object) -> None:
+    made = shape({"text": "t", "label": 1}, types=["regression"])
+    assert result(made, {"text": "t", "label": label})[0] == "not-a-number"
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "record_type", "fields"),
+    [
+        ({"q": "1", "a": "2"}, {"prompt": "q", "completion": "a"}, "prompt-completion", ("1", "2")),
+        ({"q": "1", "a": "2"}, {"text": "a"}, "text", ("2",)),
+        ({"review": "t", "stars": 4}, {"text": "review", "label": "stars"}, "classification", ("t", "4")),
+        (
+            {"a": {"zh": "月", "en": "moon"}},
+            {"prompt": "a.zh", "completion": "a.en"},
+            "prompt-completion",
+            ("月", "moon"),
+        ),
+        ({"dialog": [user("q"), bot("a")]}, {"messages": "dialog"}, "messages", ([user("q"), bot("a")], "")),
+        (
+            {"q": "1", "good": "2", "bad": "3"},
+            {"prompt": "q", "chosen": "good", "rejected": "bad"},
+            "preference",
+            ("1", "2", "3"),
+        ),
+        (
+            {"good": [user("q"), bot("a")], "bad": [user("q"), bot("b")]},
+            {"chosen": "good", "rejected": "bad"},
+            "preference",
+            ([user("q")], [bot("a")], [bot("b")]),
+        ),
+        # Also where the names say something else.
+        (
+            {"prompt": "q", "completion": "a"},
+            {"prompt": "completion", "completion": "prompt"},
+            "prompt-completion",
+            ("a", "q"),
+        ),
+        (
+            {"prompt": "q", "completion": "a", "label": True},
+            {"prompt": "prompt", "completion": "completion"},
+            "prompt-completion",
+            ("q", "a"),
+        ),
+    ],
+)
+def test_columns_are_mapped(
+    row: dict[str, Any], columns: dict[str, str], record_type: RecordType, fields: tuple[Any, ...]
+) -> None:
+    made = shape_of(plan([row]), columns=columns)
+    assert (made.record_type, result(made, row)) == (record_type, fields)
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "types", "message"),
+    [
+        (
+            {"q": "1", "n": [1]},
+            {},
+            None,
+            "a.jsonl: columns found: q, n (a list); they are of no known shape; say in params.yaml which of them are "
+            "prompt and completion, as in data.columns: {prompt: q, completion: n}",
+        ),
+        (
+            {"q": "1"},
+            {},
+            ["classification"],
+            "a.jsonl: columns found: q; they are of no known shape; say in params.yaml which of them are text and "
+            "label, as in data.columns: {text: q, label: …}",
+        ),
+        (
+            {"question": "1", "body": "2"},
+            {"prompt": "question", "completion": "boddy"},
+            None,
+            "a.jsonl: data.columns names boddy, which the file does not have; did you mean body?",
+        ),
+        ({"q": "1"}, {"prompt": "q"}, None, "data.columns: prompt are not the fields of a record; known are text; "),
+        (
+            LABELLED,
+            {},
+            ["prompt-completion", "messages"],
+            "a.jsonl: holds classification or text or regression rows, but prompt-completion or messages rows are "
+            "needed; set task: classification or language-modeling or regression, or map columns to prompt and "
+            "completion by data.columns (columns found: text, label)",
+        ),
+        (
+            {"prompt": "q", "completion": "a", "label": True},
+            {},
+            None,
+            "a.jsonl: rows with one answer and label true or false (KTO) are not trained on yet; pair a good and a bad",
+        ),
+        (CHAT | {"label": False}, {}, None, "a.jsonl: rows with one answer and label true or false (KTO) are not"),
+    ],
+)
+def test_what_is_not_understood_says_what_to_write(
+    row: dict[str, Any], columns: dict[str, str], types: list[RecordType] | None, message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        shape_of(plan([row]), columns=columns, record_types=types)
+    assert str(caught.value).startswith(message)
