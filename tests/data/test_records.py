@@ -1,140 +1,198 @@
-"""From columns to records: what is recognised, what must be mapped, which rows are set aside."""
+"""A raw set: which shape each file has, what its files must share, which rows are set aside, and when it is refused."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from tuneline import params
 from tuneline.data import records
-from tuneline.data.records import RecordSet, RecordType
+from tuneline.data.records import RawSet, Record
+from tuneline.data.rows import FilePlan, Options, Portion, Rejected, Row
 from tuneline.errors import DataError
 
-
-def read(
-    folder: Path,
-    *rows: object,
-    name: str = "a.jsonl",
-    columns: dict[str, str] | None = None,
-    record_type: RecordType | None = None,
-    group_by: str | None = None,
-) -> RecordSet:
-    (folder / name).write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-    return records.read(folder, encoding="utf-8", columns=columns or {}, record_type=record_type, group_by=group_by)
+PAIR = {"prompt": "q", "completion": "a"}
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        ("prompt", "completion"),
-        ("prompt", "response"),
-        ("instruction", "output"),
-        ("question", "answer"),
-        ("Question", "Answer "),
-        ("input", "output"),
-    ],
-)
-def test_known_spellings_of_pairs(tmp_path: Path, spelling: tuple[str, str]) -> None:
-    found = read(tmp_path, dict(zip(spelling, ("q", "a"), strict=True)) | {"extra": 1})
-    assert (found.record_type, found.records[0].values) == ("prompt-completion", ("q", "a"))
-    assert found.records[0].source == "a.jsonl:1"
+def write(folder: Path, *rows: object, name: str = "a.jsonl") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    return path
 
 
-def test_plain_text(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\ntwo\n")
-    found = records.read(tmp_path, encoding="utf-8", columns={})
-    assert (found.record_type, [record.values for record in found.records]) == ("text", [("one",), ("two",)])
+def opened(folder: Path, **options: Any) -> RawSet:
+    defaults: dict[str, Any] = {"columns": {}, "record_types": None, "group_by": None}
+    return records.open_set(folder, options.pop("how", Options()), **(defaults | options))
 
 
-def test_an_empty_input_beside_an_instruction_says_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path, {"instruction": "q", "input": "", "output": "a"}).records[0].values == ("q", "a")
-    with pytest.raises(DataError, match=r"columns found: instruction, input, output \(input beside a question is not"):
-        read(tmp_path, {"instruction": "q", "input": "x", "output": "a"})
+def read(one: RawSet) -> tuple[list[Record], list[Rejected]]:
+    rows = [row for portion, shape in one.portions for row in records.read(portion, shape)]
+    return [row for row in rows if isinstance(row, Record)], [row for row in rows if isinstance(row, Rejected)]
 
 
-def test_columns_are_mapped(tmp_path: Path) -> None:
-    found = read(tmp_path, {"q": "1", "a": "2"}, columns={"prompt": "q", "completion": "a"})
-    assert found.records[0].values == ("1", "2")
-    assert read(tmp_path, {"q": "1", "a": "2"}, columns={"text": "a"}).records[0].values == ("2",)
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({}, "columns found: q, a; say in params.yaml which of them are prompt and completion, as in data.columns: "),
-        ({"prompt": "q", "completion": "aa"}, "data.columns names aa, which the file does not have; did you mean a?"),
-        ({"prompt": "q"}, "data.columns: prompt are no fields of a record; give prompt and completion, or text"),
-    ],
-)
-def test_columns_that_are_not_understood(tmp_path: Path, columns: dict[str, str], message: str) -> None:
-    with pytest.raises(DataError) as caught:
-        read(tmp_path, {"q": "1", "a": "2"}, columns=columns)
-    assert message in str(caught.value)
-
-
-def test_the_record_type_must_fit_the_task(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        read(tmp_path, {"text": "a"}, record_type="prompt-completion")
-    assert "holds text rows, but prompt-completion rows are needed; set task: language-modeling" in str(caught.value)
-    found = read(tmp_path, {"text": "a", "prompt": "q", "completion": "a"}, record_type="text")
-    assert found.records[0].values == ("a",)
-
-
-def test_files_of_several_kinds(tmp_path: Path) -> None:
-    (tmp_path / "b.txt").write_text("one\n")
-    with pytest.raises(DataError, match=r"several kinds: a.jsonl \(prompt-completion\), b.txt \(text\)"):
-        read(tmp_path, {"prompt": "q", "completion": "a"})
+def test_records_carry_their_places(tmp_path: Path) -> None:
+    write(tmp_path, PAIR, {"prompt": "q2", "completion": "a2"})
+    one = opened(tmp_path)
+    assert (one.record_type, one.conversational, one.path) == ("prompt-completion", False, tmp_path.as_posix())
+    assert one.bytes == (tmp_path / "a.jsonl").stat().st_size
+    kept, _ = read(one)
+    assert kept == [
+        Record("a.jsonl", 1, 0, ("q", "a"), None, None, None),
+        Record("a.jsonl", 2, 32, ("q2", "a2"), None, None, None),
+    ]
+    assert kept[1].source == "a.jsonl:2"
 
 
 def test_odd_rows_are_set_aside_and_change_no_other(tmp_path: Path) -> None:
-    good = {"prompt": "q", "completion": "a"}
-    found = read(
-        tmp_path,
-        good,
-        {"prompt": "q", "completion": " \n"},
-        {"prompt": "q", "completion": None},
-        {"prompt": "q", "completion": 3},
-        {"prompt": ["q"], "completion": "a"},
-        {"text": "another shape"},
-        good,
-    )
-    assert len(found.records) == 2
-    assert [(row.line, row.reason, row.detail) for row in found.rejected] == [
-        (2, "empty", "completion is empty"),
-        (3, "missing", "completion is missing"),
-        (4, "not-text", "completion is a number, not text"),
-        (5, "not-text", "prompt is a list, not text"),
-        (6, "missing", "prompt is missing"),
+    write(tmp_path, PAIR, PAIR | {"completion": " \n"}, {"text": "another shape"}, PAIR)
+    (tmp_path / "b.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes() + b'{"broken\n')
+    kept, rejected = read(opened(tmp_path))
+    assert [record.source for record in kept] == ["a.jsonl:1", "a.jsonl:4", "b.jsonl:1", "b.jsonl:4"]
+    assert [(row.source, row.line, row.reason) for row in rejected] == [
+        ("a.jsonl", 2, "empty"),
+        ("a.jsonl", 3, "missing"),
+        ("b.jsonl", 2, "empty"),
+        ("b.jsonl", 3, "missing"),
+        ("b.jsonl", 5, "json"),
     ]
-    assert found.rows == 7
 
 
-def test_groups(tmp_path: Path) -> None:
-    row = {"prompt": "q", "completion": "a"}
-    found = read(tmp_path, row | {"author": "Du Fu"}, row | {"author": 7}, row | {"author": ""}, group_by="author")
-    assert [record.group for record in found.records] == ["Du Fu", "7"]
-    assert [(row.line, row.reason) for row in found.rejected] == [(3, "no-group")]
-    with pytest.raises(DataError, match=r"has no column 'module', by which data.split.group_by keeps rows together"):
-        read(tmp_path, row, group_by="module")
+def test_the_rows_of_a_file_without_a_usable_row_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, PAIR)
+    (tmp_path / "b.jsonl").write_text('{"broken\n[1]\n')
+    one = opened(tmp_path)
+    assert [shape.kind for shape in one.shapes] == ["pair", "unknown"]
+    kept, rejected = read(one)
+    assert (len(kept), [row.describe()[:12] for row in rejected]) == (1, ["b.jsonl:1: j", "b.jsonl:2: n"])
+
+
+def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, PAIR)
+    (tmp_path / "b.txt").write_text("one\n")
+    with pytest.raises(DataError, match=r"several kinds: prompt-completion \(a.jsonl\); text \(b.txt\); make a set of"):
+        opened(tmp_path)
+    write(tmp_path, {"text": "t", "label": ["x"]})
+    write(tmp_path, {"text": "t", "label": "x"}, name="b.txt")
+    with pytest.raises(DataError, match=r"kinds: classification with several labels \(a.jsonl\); classification \(b"):
+        opened(tmp_path, record_types=["classification"])
+
+
+def test_all_problems_of_all_files_are_named(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        write(tmp_path, {"x": "1", "y": "2"}, name=name)
+    write(tmp_path, PAIR, name="c.jsonl")
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path, group_by="who")
+    assert [problem.split(": ")[0].rsplit("/")[-1] for problem in caught.value.problems] == [
+        "a.jsonl",
+        "b.jsonl",
+        "c.jsonl",
+    ]
+
+
+def test_groups_and_order(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        PAIR | {"author": "Du Fu", "day": "2024-01-31"},
+        PAIR | {"author": 7, "day": 20240131},
+        PAIR | {"author": "", "day": "2024"},
+        PAIR | {"author": "Li Bai", "day": None},
+        PAIR | {"author": ["Li Bai"], "day": "2024"},
+    )
+    kept, rejected = read(opened(tmp_path, group_by="author", order_by="day"))
+    assert [(record.group, record.order) for record in kept] == [("Du Fu", "2024-01-31"), ("7", "20240131")]
+    assert [(row.line, row.reason) for row in rejected] == [(3, "no-group"), (4, "order"), (5, "no-group")]
+    with pytest.raises(
+        DataError, match=r"no column 'autor', which data.split.group_by names; .*; did you mean author\?"
+    ):
+        opened(tmp_path, group_by="autor")
+    kept, _ = read(opened(tmp_path, group_by="module", must_group=False))
+    assert [record.group for record in kept] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("names", "splits", "warnings"),
+    [
+        (["train", "test", "extra"], ["train", "test", None], []),
+        (["train", "validation", "test"], ["train", "validation", "test"], []),
+        (
+            ["train", "validation"],
+            [None, None],
+            ["set: train, validation in the names of files says which rows they hold, but there is no test file, so all "
+             "rows are split anew"],
+        ),
+        (["extra"], [None], []),
+    ],
+)  # fmt: skip
+def test_a_user_s_own_split_is_respected_where_it_is_whole(
+    names: list[str], splits: list[str | None], warnings: list[str]
+) -> None:
+    plans = [
+        FilePlan(
+            f"{name}.jsonl",
+            "jsonl",
+            "utf-8",
+            tuple(PAIR),
+            (Row(1, 0, PAIR),),
+            (Portion("", f"{name}.jsonl", "jsonl", "utf-8", (), 0, None, 1),),
+            1,
+            None if name == "extra" else name,
+        )
+        for name in names
+    ]
+    one = records.set_of(Path("set"), plans, columns={}, record_types=None, group_by=None)
+    made = [shape.record(Row(1, 0, PAIR)) for _, shape in one.portions]
+    assert [row.split for row in made if isinstance(row, Record)] == splits
+    assert list(one.warnings) == warnings
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["pos.txt", "neg.txt"], ["neg", "pos"]),
+        (["spam/1.txt", "ham/1.txt", "ham/2.txt"], ["ham", "ham", "spam"]),
+        (["train/pos/1.txt", "test/neg/1.txt"], ["neg", "pos"]),
+        (["train/pos.txt", "train/neg.txt", "test/pos.txt"], ["pos", "neg", "pos"]),
+    ],
+)
+def test_labels_from_the_names_of_files(tmp_path: Path, names: list[str], labels: list[str]) -> None:
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("t\n")
+    one = opened(tmp_path, record_types=["classification"])
+    kept, _ = read(one)
+    assert (one.record_type, [record.values for record in kept]) == ("classification", [("t", one) for one in labels])
+    assert opened(tmp_path).record_type == "text"
+
+
+def test_plain_text_without_labels_says_where_to_put_them(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    with pytest.raises(DataError, match=r"no label stands in the names: .*\(spam/1.txt\).* or set task: language-mod"):
+        opened(tmp_path, record_types=["classification"])
 
 
 def test_too_many_rejected_rows_stop_with_their_places(tmp_path: Path) -> None:
-    rows = [{"prompt": "q", "completion": "a"}] * 93 + [{"prompt": "q", "completion": ""}] * 7
-    found = read(tmp_path, *rows)
-    records.check_rejected(found, 0.07)
+    write(tmp_path, *[PAIR] * 93, *[PAIR | {"completion": ""}] * 7)
+    kept, rejected = read(opened(tmp_path))
+    reasons = Counter(row.reason for row in rejected)
+    rows = len(kept) + len(rejected)
+    records.check_rejected("set", rows, len(rejected), reasons, rejected, 0.07)
     with pytest.raises(DataError) as caught:
-        records.check_rejected(found, 0.06)
+        records.check_rejected("set", rows, len(rejected), reasons, rejected[:6], 0.06)
     first, *named, last = caught.value.problems
-    assert "7 of 100 rows cannot be used (empty 7), more than data.max_rejected_fraction 0.06 allows" in first
+    assert "set: 7 of 100 rows cannot be used (empty 7), more than data.max_rejected_fraction 0.06 allows" in first
     assert named[0] == "  a.jsonl:94: empty: completion is empty"
     assert (len(named), last) == (5, "  and 2 more")
 
 
-def test_a_set_without_a_usable_row_is_refused_whatever_the_fraction(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("broken\n")
-    found = records.read(tmp_path, encoding="utf-8", columns={})
+def test_a_set_without_a_usable_row_is_refused_whatever_the_fraction() -> None:
+    broken = Rejected("a.jsonl", 1, 0, "json", "no JSON", "broken")
     with pytest.raises(DataError, match="1 of 1 rows cannot be used"):
-        records.check_rejected(found, 1.0)
+        records.check_rejected("set", 1, 1, {"json": 1}, [broken], 1.0)
 
 
 def test_both_sets_name_all_their_problems_at_once(
@@ -143,8 +201,56 @@ def test_both_sets_name_all_their_problems_at_once(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(params_text)
     with pytest.raises(DataError) as caught:
-        records.read_both(params.load())
+        records.open_both(params.load())
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [
         "data/raw/python-docstrings",
         "data/raw/python-text",
     ]
+
+
+CHAT = (
+    '[{"role":"user","content":"Ａ"},'
+    '{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"x":"Ａ"}}}]}]'
+)
+
+
+def test_the_texts_of_a_record() -> None:
+    assert records.texts("prompt-completion", False, ("q", "a")) == ("q", "a")
+    assert records.texts("messages", True, (CHAT, "[{}]")) == ('Ａ\nf {"x":"Ａ"}', "")
+    answers = ('[{"role":"user","content":"q"}]', '[{"role":"assistant","content":"a"}]')
+    assert records.texts("preference", True, (*answers, answers[1])) == ("q", "a", "a")
+
+
+def test_every_text_that_a_model_is_shown_can_be_replaced() -> None:
+    def lower(text: str) -> str:
+        return text.replace("Ａ", "a")
+
+    assert records.map_texts("prompt-completion", False, ("Ａ", "b"), lower) == ("a", "b")
+    assert records.map_texts("classification", False, ("Ａ", "Ａ"), lower) == ("a", "Ａ")
+    mapped = records.map_texts("messages", True, (CHAT, ""), lower)
+    assert [message["content"] for message in orjson.loads(mapped[0])] == ["a", ""]
+    assert orjson.loads(mapped[0])[1]["tool_calls"] == orjson.loads(CHAT)[1]["tool_calls"]
+    same = ('[{"role":"user","content":"b"}]', "")
+    assert records.map_texts("messages", True, same, lower) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Dear {{name}}, hello", "{{name}}"),
+        ("Dear {{ first name }}", "{{ first name }}"),
+        ("Dear {name},", "{name}"),
+        ("你好，{姓名}！", "{姓名}"),
+        (r"\frac{ab}{cd} and x^{ab} and \text{word}", None),
+        ("${HOME} and {1, 2} and {'a': 1} and {x}", None),
+        ("no braces", None),
+    ],
+)
+def test_placeholders_left_in_a_text(text: str, found: str | None) -> None:
+    count, first = records.placeholders(["a.jsonl:7"], [("q", text)])
+    assert (count, first) == ((1, [f"a.jsonl:7: {found}"]) if found else (0, []))
+
+
+def test_of_many_placeholders_the_first_three_are_named() -> None:
+    sources = [f"a.jsonl:{line}" for line in range(1, 9)]
+    assert records.placeholders(sources, [("{name}", "{name}")] * 8) == (8, [f"{one}: {{name}}" for one in sources[:3]])
