@@ -121,8 +121,8 @@ def test_groups_and_order(tmp_path: Path) -> None:
         (
             ["train", "validation"],
             [None, None],
-            ["set: train, validation in the names of files says which rows they hold, but there is no test file, so all "
-             "rows are split anew"],
+            ["set: train, validation in the names of files says which rows they hold, but there is no test file, so "
+             "all rows are split anew"],
         ),
         (["extra"], [None], []),
     ],
