@@ -10,8 +10,9 @@ import json
 import math
 import random
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ class Plant(NamedTuple):
     """`file:line` of the row that it repeats, or of which it holds most."""
     measure: float
     """Jaccard similarity of character 5-grams; of a leak, the share of the other row's words that it holds."""
+    by_words: float
+    """Jaccard similarity of runs of five words."""
 
 
 class Made(NamedTuple):
@@ -60,6 +63,7 @@ class _Due(NamedTuple):
     text: str
     of: str
     measure: float
+    by_words: float
 
 
 def distinct(texts: Sequence[str]) -> list[str]:
@@ -71,9 +75,9 @@ def distinct(texts: Sequence[str]) -> list[str]:
     with_run: defaultdict[int, list[int]] = defaultdict(list)
     kept = []
     for text in texts:
-        words = WORD.findall(text.casefold())
-        grams, runs = _runs(words, _GRAM), _runs(words, 3)
-        if len(words) >= _SHORTEST and seen.isdisjoint(grams):
+        found = plain_words(text)
+        grams, runs = _runs(found, _GRAM), _runs(found, 3)
+        if len(found) >= _SHORTEST and seen.isdisjoint(grams):
             shared = Counter(other for run in runs for other in with_run[run])
             if not shared or shared.most_common(1)[0][1] < len(runs) / 5:
                 for run in runs:
@@ -81,6 +85,11 @@ def distinct(texts: Sequence[str]) -> list[str]:
                 kept.append(text)
         seen |= grams
     return kept
+
+
+def plain_words(text: str) -> list[str]:
+    """The words of a text without regard to case and to the width of letters."""
+    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def _runs(words: Sequence[str], length: int) -> set[int]:
@@ -113,7 +122,7 @@ def make(texts: Sequence[str], folder: Path, truth: Path, *, size: int, seed: in
     with truth.open("wb") as file:
 
         def write(due: _Due) -> None:
-            plant = Plant(due.kind, due.how, writer.write(due.text), due.of, due.measure)
+            plant = Plant(due.kind, due.how, writer.write(due.text), due.of, due.measure, due.by_words)
             file.write(orjson.dumps(plant._asdict()) + b"\n")
             counts[due.kind] += 1
 
@@ -203,7 +212,9 @@ class _Planter:
         if not made:
             return None
         self._owed[kind] -= 1
-        return _Due(row, kind, made[0], made[1], place, made[2])
+        how, repeated, measure = made
+        by_words = jaccard(_runs(plain_words(text), 5), _runs(plain_words(repeated), 5))
+        return _Due(row, kind, how, repeated, place, measure, by_words)
 
     def _exact(self, text: str) -> tuple[str, str, float]:
         return "", text, 1.0
@@ -284,6 +295,6 @@ def character_grams(text: str) -> set[str]:
     return {text[at : at + 5] for at in range(len(text) - 4)}
 
 
-def jaccard(one: set[str], other: set[str]) -> float:
+def jaccard(one: Set[Any], other: Set[Any]) -> float:
     """Shared share of two sets."""
     return len(one & other) / max(len(one | other), 1)

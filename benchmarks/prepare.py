@@ -191,6 +191,10 @@ def print_quality(scores: dict[str, Score]) -> None:
     print(f"| leaks found | {' | '.join(score.leaks for score in scores.values())} |")
     flagged = ("" if score.clean_flagged is None else str(score.clean_flagged) for score in scores.values())
     print(f"| clean rows flagged | {' | '.join(flagged)} |")
+    print(
+        "\nThe Jaccard similarity of near duplicates is that of character 5-grams; the peers compare runs of 5 words, "
+        "in which one word changed counts for five. They do not look for leaks."
+    )
     for name, score in scores.items():
         for note in score.notes:
             print(f"\n{name}: {note}")

@@ -49,7 +49,8 @@ def kinds(plant: Plant) -> list[str]:
         return [plant.kind]
     low, high = next((low, high) for low, high in itertools.pairwise(BINS) if plant.measure <= high)
     lines = [f"near, Jaccard {low:.2f} to {high:.2f}"]
-    return [*lines, f"near, all from {SURE:.2f}"] if plant.measure >= SURE else lines
+    lines += [f"near, all from {SURE:.2f}"] if plant.measure >= SURE else []
+    return [*lines, f"near, all from {SURE:.2f} by runs of 5 words"] if plant.by_words >= SURE else lines
 
 
 def count_duplicates(score: Score, truth: Iterable[Plant], are_merged: Any) -> None:
