@@ -77,3 +77,27 @@ def test_a_failure_behind_a_stream_reaches_the_reader(
             list(generation.stream(model, tokenizer, "x", mode="plain", max_new_tokens=4))
     finally:
         hook.remove()
+
+
+def test_a_chat_model_is_asked_in_its_template_and_stops_at_its_end_of_turn(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    before = tokenizer.chat_template
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ '\\n' if message.role == 'assistant' }}{{ message.content }}"
+        "{{ eos_token if message.role == 'assistant' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '\\n' }}{% endif %}"
+    )
+    record = {
+        "messages": '[{"role": "user", "content": "def area(width, height):"}, {"role": "assistant", "content": "x"}]',
+        "tools": "",
+    }
+    try:
+        answers = generation.generate(
+            model, tokenizer, ["def area(width, height):", record], mode="chat", max_new_tokens=12, batch_size=2
+        )
+        pieces = list(generation.stream(model, tokenizer, record, mode="chat", max_new_tokens=12))
+    finally:
+        tokenizer.chat_template = before
+    assert answers == [tokenizer.decode(greedy(model, tokenizer, "def area(width, height):\n", 12))] * 2
+    assert "".join(pieces) == answers[0]

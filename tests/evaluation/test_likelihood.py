@@ -20,7 +20,7 @@ TEXTS = [{"text": pair["prompt"] + pair["completion"]} for pair in PAIRS]
 
 def plainly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> tuple[float, int]:
     """One row alone, all its logits, by the library's own forward."""
-    ids, labels = encode(tokenizer, record, "plain")
+    ids, labels, _ = encode(tokenizer, record, "plain")
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
     nll = functional.cross_entropy(logits, torch.tensor(labels[1:]), ignore_index=IGNORED, reduction="sum")
@@ -48,7 +48,7 @@ def test_a_long_prompt_loses_its_beginning_and_no_label(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     record = PAIRS[0]
-    ids, labels = encode(tokenizer, record, "plain")
+    ids, labels, _ = encode(tokenizer, record, "plain")
     learnt = sum(label != IGNORED for label in labels)
     window = learnt + 5
     assert window < len(ids)

@@ -8,7 +8,7 @@ from tuneline.training.tokenization import IGNORED, Example, encode, encode_all,
 def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
     example = encode(tokenizer, {"prompt": "alpha ", "completion": "beta."}, "plain")
     assert tokenizer.decode(example.input_ids) == "alpha beta.<|endoftext|>"
-    learnt = [token for token, label in zip(*example, strict=True) if label != IGNORED]
+    learnt = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
     assert tokenizer.decode(learnt) == "beta.<|endoftext|>"
     assert [label for label in example.labels if label != IGNORED] == learnt
 
@@ -51,38 +51,38 @@ TEXT = Example([1, 2, 3, 4, 5], [IGNORED, 2, 3, 4, 5])
 
 def test_truncate_keeps_the_completion() -> None:
     kept, account = fit([PAIR], 5, "truncate", 0.0)
-    assert kept == [Example([12, 13, 20, 21, 0], [IGNORED, IGNORED, 20, 21, 0])]
+    assert list(kept) == [Example([12, 13, 20, 21, 0], [IGNORED, IGNORED, 20, 21, 0])]
     assert (account.rows_truncated, account.tokens, account.supervised_tokens, account.tokens_left_out) == (1, 5, 3, 2)
 
 
 def test_truncate_cuts_the_completion_only_where_it_is_too_long_itself() -> None:
-    assert fit([PAIR], 3, "truncate", 0.0)[0] == [Example([13, 20, 21], [IGNORED, 20, 21])]
+    assert list(fit([PAIR], 3, "truncate", 0.0)[0]) == [Example([13, 20, 21], [IGNORED, 20, 21])]
 
 
 def test_drop_counts_and_keeps_what_fits() -> None:
     kept, account = fit([PAIR, TEXT], 5, "drop", 0.5)
-    assert kept == [TEXT]
+    assert list(kept) == [TEXT]
     assert (account.rows, account.rows_dropped, account.tokens_left_out) == (2, 1, 7)
 
 
 def test_split_loses_no_text() -> None:
     kept, account = fit([TEXT], 2, "split", 0.0)
-    assert kept == [Example([1, 2], [IGNORED, 2]), Example([3, 4], [IGNORED, 4])]
+    assert list(kept) == [Example([1, 2], [IGNORED, 2]), Example([3, 4], [IGNORED, 4])]
     assert (account.rows_split, account.rows_dropped, account.tokens_left_out) == (1, 0, 1)
 
 
 def test_a_row_with_nothing_to_learn_is_dropped_and_counted() -> None:
     kept, account = fit([TEXT, Example([7, 8], [IGNORED, IGNORED])], 8, "error", 0.5)
-    assert kept == [TEXT]
+    assert list(kept) == [TEXT]
     assert (account.rows_dropped, account.rows_without_label) == (1, 1)
 
 
 @pytest.mark.parametrize(
     ("policy", "allowed", "message"),
     [
-        ("error", 1.0, "1 of 2 rows are longer than max_length 5, row 1 first with 7 tokens"),
+        ("error", 1.0, "1 of 2 rows are longer than max_length 5: row 1 (7 tokens); raise max_length"),
         ("drop", 0.4, "1 of 2 rows are dropped (0 with nothing to learn, 1 longer than max_length 5)"),
-        ("split", 1.0, "a pair of prompt and completion cannot be split"),
+        ("split", 1.0, "only plain text can be split, and not a pair of prompt and completion"),
     ],
 )
 def test_what_is_refused(policy: str, allowed: float, message: str) -> None:

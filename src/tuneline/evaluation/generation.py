@@ -9,13 +9,20 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from tuneline.errors import ModelError
 from tuneline.evaluation.progress import Progress, silent
+from tuneline.training.conversations import ChatTemplate
+from tuneline.training.dialogues import Conversation
+from tuneline.training.models import CHAT
 from tuneline.training.tokenization import IGNORED, encode_all
+
+Prompt = str | dict[str, Any]
+"""A prompt as written; of a chat model one turn of the user, or a record of `messages` and `tools`, of which the model
+is shown all before the assistant's last turn."""
 
 
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     mode: str,
     max_new_tokens: int,
@@ -27,7 +34,7 @@ def generate(
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
-        prompts: the prompts as written.
+        prompts: the prompts as written, or conversations.
         mode: how a prompt becomes tokens, as stored with the model.
         max_new_tokens: tokens of an answer at most.
         batch_size: prompts in a batch.
@@ -38,7 +45,7 @@ def generate(
     """
     encoded = _prompt_ids(model, tokenizer, prompts, mode, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda index: (-len(encoded[index]), index))
-    config = _greedy(model, tokenizer, max_new_tokens)
+    config = _greedy(model, tokenizer, mode, max_new_tokens)
     model.eval()
     answers = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
@@ -55,14 +62,14 @@ def generate(
 
 
 def stream(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, *, mode: str, max_new_tokens: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, mode: str, max_new_tokens: int
 ) -> Iterator[str]:
     """Answer one prompt greedily, piece by piece as it is made.
 
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
-        prompt: the prompt as written.
+        prompt: the prompt as written, or a conversation.
         mode: how a prompt becomes tokens, as stored with the model.
         max_new_tokens: tokens of the answer at most.
 
@@ -71,7 +78,7 @@ def stream(
     """
     model.eval()
     ids = torch.tensor(_prompt_ids(model, tokenizer, [prompt], mode, max_new_tokens))
-    config = _greedy(model, tokenizer, max_new_tokens)
+    config = _greedy(model, tokenizer, mode, max_new_tokens)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]
     failure: list[BaseException] = []
 
@@ -114,28 +121,49 @@ def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
 
 
 def _prompt_ids(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mode: str, max_new_tokens: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    mode: str,
+    max_new_tokens: int,
 ) -> list[list[int]]:
-    """The prompts exactly as they stand before a completion in training; the end is kept where all does not fit."""
+    """The prompts exactly as they stand before a completion in training; the end is kept where all does not fit.
+
+    Of a conversation early turns go first.
+    """
     context = context_length(model, max_new_tokens + 1)
     if max_new_tokens >= context:
         raise ModelError(
             f"max_new_tokens {max_new_tokens}: leaves no room for a prompt in the {context} tokens that the model sees "
             "at once; ask for fewer"
         )
+    if mode == CHAT:
+        room = context_length(model, 0) - max_new_tokens
+        asked = [_conversation(prompt) for prompt in prompts]
+        return ChatTemplate(tokenizer).prompts(asked, room if room > 0 else None)
+    assert all(isinstance(prompt, str) for prompt in prompts)
     records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
     encoded = []
-    for ids, labels in encode_all(tokenizer, records, mode):
+    for ids, labels, _ in encode_all(tokenizer, records, mode):
         prompt = [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
         room = context_length(model, len(prompt) + max_new_tokens) - max_new_tokens
         encoded.append(prompt[-room:])
     return encoded
 
 
-def _greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
+def _conversation(prompt: Prompt) -> Conversation:
+    if isinstance(prompt, str):
+        return Conversation([{"role": "user", "content": prompt}], [])
+    return Conversation.of(prompt).prompt
+
+
+def _greedy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mode: str, max_new_tokens: int
+) -> GenerationConfig:
     """Plain greedy search, every value said, or the model's own settings would fill what is left out."""
     own = model.generation_config.eos_token_id if model.generation_config else None
-    stops = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    end_of_turn = ChatTemplate(tokenizer).end_of_turn() if mode == CHAT else None
+    stops = [tokenizer.eos_token_id, end_of_turn, *(own if isinstance(own, list) else [own])]
     stops = sorted({token for token in stops if isinstance(token, int)})
     return GenerationConfig(
         max_new_tokens=max_new_tokens,

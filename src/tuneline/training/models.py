@@ -17,7 +17,11 @@ from tuneline.training.checkpoints import naming_a_full_disk
 MODE_FILE = "tuneline.json"
 PLAIN = "plain"
 """The mode in which a text, or a pair's prompt and completion, is trained as written plus end-of-text."""
-_MODES = (PLAIN,)
+CHAT = "chat"
+"""The mode in which conversations go through the tokenizer's chat template, and what the assistant says is learnt."""
+CLASSIFICATION = "classification"
+REGRESSION = "regression"
+_MODES = (PLAIN, CHAT, CLASSIFICATION, REGRESSION)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 _PICKLED_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 

@@ -1,55 +1,62 @@
-"""From records to tokens with their loss mask, and what happens to documents that are too long."""
+"""From records to examples: tokens with their loss mask, texts with their label, prompts with two answers."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from tuneline import files
-from tuneline.errors import TrainingError
+from tuneline.errors import ModelError, TrainingError
 from tuneline.params import Finetune
-from tuneline.training.models import PLAIN
+from tuneline.training import texts
+from tuneline.training.conversations import ChatTemplate
+from tuneline.training.dialogues import Conversation
+from tuneline.training.examples import (
+    IGNORED,
+    Example,
+    Examples,
+    Labelled,
+    LabelledRows,
+    Preference,
+    Preferences,
+)
+from tuneline.training.labelling import encode_labelled, labels_of, with_own_special
+from tuneline.training.lengths import Account, Fitting, Overlong, fit, length, truncate
+from tuneline.training.models import CHAT, PLAIN
 
-IGNORED = -100
-"""The label of a token that is not learnt."""
+__all__ = [
+    "FIELDS",
+    "IGNORED",
+    "Account",
+    "Example",
+    "Examples",
+    "Labelled",
+    "LabelledRows",
+    "Preference",
+    "Preferences",
+    "encode",
+    "encode_all",
+    "encode_labelled",
+    "encode_preferences",
+    "fit",
+    "fit_split",
+    "fit_texts",
+    "labels_of",
+]
 
-FIELDS = {"sft": ["prompt", "completion"], "language-modeling": ["text"]}
-"""Of a task, the columns of a clean split that become tokens."""
+FIELDS = {
+    "sft": ["prompt", "completion"],
+    "language-modeling": ["text"],
+    "classification": ["text", "label"],
+    "regression": ["text", "label"],
+    "preference": ["prompt", "chosen", "rejected"],
+}
+"""Of a task, the columns of a clean split that become tokens; of conversations `messages` and `tools`."""
 
-Overlong = Literal["error", "drop", "truncate", "split"]
-
-
-class Example(NamedTuple):
-    """One document as the model sees it."""
-
-    input_ids: list[int]
-    labels: list[int]
-    """The token itself where it is learnt, IGNORED elsewhere; never the first, which nothing stands before."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """What became of the rows of a split: `rows` equals what is trained plus what was dropped."""
-
-    rows: int
-    rows_truncated: int
-    """Cut to `max_length`; of a pair the prompt's beginning first."""
-    rows_split: int
-    """Continued in further rows."""
-    rows_dropped: int
-    """Too long under `overlong: drop`, or with nothing to learn."""
-    rows_without_label: int
-    """The dropped ones that had nothing to learn."""
-    tokens: int
-    supervised_tokens: int
-    tokens_left_out: int
-    """Of dropped and truncated rows."""
-
-    def as_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return asdict(self)
+_CHAT_FIELDS = ["messages", "tools"]
+# Rows that are tokenised together: enough for the tokenizer's threads, little enough for the memory.
+_BATCH = 1024
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], mode: str) -> Example:
@@ -57,7 +64,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], mode: str
 
     Args:
         tokenizer: the model's tokenizer.
-        record: `prompt` and `completion` (the completion and end-of-text are learnt), or `text` (all is learnt).
+        record: `prompt` and `completion` (the completion and end-of-text are learnt), `text` (all is learnt), or
+            `messages` and `tools` (what the assistant says is learnt).
         mode: how a record becomes tokens, as stored with the model.
 
     Returns:
@@ -68,147 +76,180 @@ def encode(tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], mode: str
 
 def encode_all(tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, Any]], mode: str) -> list[Example]:
     """Every record as `encode` gives it, many times as fast."""
-    assert mode == PLAIN, mode
     if not records:
         return []
-    start, end = _beginning(tokenizer), [_end(tokenizer)]
+    if "messages" in records[0]:
+        assert mode == CHAT, mode
+        return ChatTemplate(tokenizer).encode([Conversation.of(record) for record in records])
+    assert mode in (PLAIN, CHAT), mode
+    sources = [record.get("source") or "" for record in records]
+    start, end = texts.beginning(tokenizer), [texts.end(tokenizer)]
     if "text" in records[0]:
-        return [_all_learnt(start + ids + end) for ids in _ids(tokenizer, [record["text"] for record in records])]
-    prompts = _ids(tokenizer, [record["prompt"] for record in records])
-    completions = _ids(tokenizer, [record["completion"] for record in records])
+        ids = texts.ids(tokenizer, [record["text"] for record in records])
+        return [_all_learnt(start + one + end, source) for one, source in zip(ids, sources, strict=True)]
+    prompts = texts.ids(tokenizer, [record["prompt"] for record in records])
+    completions = _behind(tokenizer, prompts, [record["completion"] for record in records])
     examples = []
-    for prompt, completion in zip(prompts, completions, strict=True):
+    for prompt, completion, source in zip(prompts, completions, sources, strict=True):
         before, learnt = start + prompt, completion + end
         ids = before + learnt
         labels = [IGNORED] * len(before) + learnt
-        examples.append(Example(ids, labels) if before else _all_learnt(ids))
+        examples.append(Example(ids, labels, source) if before else _all_learnt(ids, source))
     return examples
 
 
-def _all_learnt(ids: list[int]) -> Example:
-    return Example(ids, [IGNORED, *ids[1:]])
+def _all_learnt(ids: list[int], source: str) -> Example:
+    return Example(ids, [IGNORED, *ids[1:]], source)
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    # A text that spells a special token is text: it must not end a document or change a role.
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]  # pyright: ignore[reportReturnType]
+def _behind(tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[str]) -> list[list[int]]:
+    """The ids of every answer as it goes on after its prompt; behind an empty prompt a text begins."""
+    made = texts.continued(tokenizer, answers)
+    if not all(prompts) and texts.puts_blank_before(tokenizer):
+        for place in [place for place, prompt in enumerate(prompts) if not prompt]:
+            made[place] = texts.ids(tokenizer, [answers[place]])[0]
+    return made
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The beginning-of-text token of a tokenizer that writes one before every text, as its model has always seen."""
-    written: list[int] = tokenizer("")["input_ids"]  # pyright: ignore[reportAssignmentType]
-    return written[:1] if written and written[0] == tokenizer.bos_token_id else []
-
-
-def _end(tokenizer: PreTrainedTokenizerBase) -> int:
-    end = tokenizer.eos_token_id
-    assert isinstance(end, int)
-    return end
-
-
-def fit_split(
-    tokenizer: PreTrainedTokenizerBase, path: Path, task: str, mode: str, finetune: Finetune
-) -> tuple[list[Example], Account]:
-    """The examples of one split as they are trained, and what became of its rows.
+def encode_preferences(
+    tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, Any]], mode: str
+) -> list[Preference]:
+    """Every preference as tokens.
 
     Args:
         tokenizer: the model's tokenizer.
-        path: the split's parquet file.
+        records: `prompt`, `chosen` and `rejected`: text under `plain`, lists of messages (or their JSON) under `chat`.
+        mode: how a record becomes tokens, as stored with the model.
+
+    Returns:
+        The preferences, of any length.
+    """
+    if not records:
+        return []
+    sources = [record.get("source") or "" for record in records]
+    if mode == CHAT:
+        template = ChatTemplate(tokenizer)
+        prompts = template.prompts([_conversation(record, "prompt") for record in records])
+        answers = [
+            [_answer(one, prompt) for one, prompt in zip(_answered(template, records, name), prompts, strict=True)]
+            for name in ("chosen", "rejected")
+        ]
+    else:
+        start, end = texts.beginning(tokenizer), [texts.end(tokenizer)]
+        before = texts.ids(tokenizer, [record["prompt"] for record in records])
+        answers = [
+            [ids + end for ids in _behind(tokenizer, before, [record[name] for record in records])]
+            for name in ("chosen", "rejected")
+        ]
+        prompts = [start + ids for ids in before]
+    return [Preference(*row) for row in zip(prompts, *answers, sources, strict=True)]
+
+
+def _conversation(record: dict[str, Any], *names: str) -> Conversation:
+    turns = [message for name in names for message in Conversation.of({"messages": record[name]}).messages]
+    return Conversation(turns, [], record.get("source") or "")
+
+
+def _answered(template: ChatTemplate, records: Sequence[dict[str, Any]], name: str) -> list[Example]:
+    return template.encode([_conversation(record, "prompt", name) for record in records])
+
+
+def _answer(whole: Example, prompt: list[int]) -> list[int]:
+    """What stands behind the prompt, up to the end of the last turn."""
+    if whole.input_ids[: len(prompt)] != prompt:
+        raise ModelError(
+            f"{whole.source or 'a row'}: the chat template writes the prompt in another way once it is answered, so "
+            "the two answers cannot be compared; use a base with a template that does not"
+        )
+    last = max(place for place, label in enumerate(whole.labels) if label != IGNORED)
+    return whole.input_ids[len(prompt) : last + 1]
+
+
+def fit_split(
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    task: str,
+    mode: str,
+    finetune: Finetune,
+    *,
+    labels: Sequence[str] | None = None,
+    multi_label: bool = False,
+    conversational: bool = False,
+) -> tuple[Any, Account]:
+    """The examples of one split as they are trained, and what became of its rows.
+
+    Args:
+        tokenizer: the model's tokenizer; without a chat template it gets ours where there are conversations.
+        path: the split's parquet file, or the folder of its parts.
         task: what is learnt of a row.
         mode: how a record becomes tokens, as stored with the model.
         finetune: the length policy.
+        labels: of a classifier, in the order of its outputs.
+        multi_label: whether a row may have several labels.
+        conversational: whether the fields of a preference are lists of messages.
+
+    Returns:
+        `Examples`, `LabelledRows` or `Preferences`, in the order of the rows, and the account.
 
     Raises:
         TrainingError: the split is empty, too long or has too little to learn.
+        ModelError: the chat template refuses a conversation.
     """
-    table = files.read_parquet(path, FIELDS[task])
-    if not table.num_rows:
+    is_labelled, is_preference = task in ("classification", "regression"), task == "preference"
+    is_chat = conversational if is_preference else mode == CHAT and not is_labelled
+    fitting = Fitting(finetune.max_length, finetune.overlong, finetune.max_dropped_fraction)
+    kept: Any = LabelledRows() if is_labelled else Preferences() if is_preference else Examples()
+    template = ChatTemplate(tokenizer) if is_chat else None
+    for records in _batches(path, _CHAT_FIELDS if is_chat and not is_preference else FIELDS[task]):
+        rows: list[Any] = []
+        if is_labelled:
+            rows += encode_labelled(tokenizer, records, labels=labels, multi_label=multi_label)
+        elif is_preference:
+            rows += encode_preferences(tokenizer, records, CHAT if is_chat else PLAIN)
+        else:
+            rows += encode_all(tokenizer, records, mode)
+        for row, record in zip(rows, records, strict=True):
+            shorten = _shortening(tokenizer, template, record, row) if length(row) > finetune.max_length else None
+            kept.extend(fitting.take(row, shorten))
+    if not fitting.rows:
         raise TrainingError(f"{path}: no rows; the raw set is too small for data.split, or its groups are too large")
-    examples = encode_all(tokenizer, table.to_pylist(), mode)
-    return fit(examples, finetune.max_length, finetune.overlong, finetune.max_dropped_fraction)
+    return kept, fitting.account(template.origin if template else None)
 
 
-def fit(
-    examples: Sequence[Example], max_length: int, overlong: Overlong, max_dropped_fraction: float
-) -> tuple[list[Example], Account]:
-    """Bring every example to at most `max_length` tokens, and count what that took.
+def fit_texts(
+    tokenizer: PreTrainedTokenizerBase, written: Sequence[str], max_length: int, overlong: Overlong
+) -> tuple[Examples, Account]:
+    """Plain texts as they are trained, however many are dropped; arguments as in `lengths.fit`."""
+    fitting = Fitting(max_length, overlong, max_dropped_fraction=1.0)
+    kept = Examples()
+    for start in range(0, len(written), _BATCH):
+        batch = [{"text": text} for text in written[start : start + _BATCH]]
+        for example in encode_all(tokenizer, batch, PLAIN):
+            kept.extend(fitting.take(example))
+    return kept, fitting.account()
 
-    Args:
-        examples: of any length.
-        max_length: tokens in a row.
-        overlong: what happens to a longer one.
-        max_dropped_fraction: of the rows; more is an error.
 
-    Returns:
-        Examples that have something to learn, in their order, and the account.
+def _batches(path: Path, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a split in their order, so many at a time as are tokenised together."""
+    for part in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+        with pq.ParquetFile(part) as file:
+            columns = [*fields, *({"source"} & set(file.schema_arrow.names))]
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                yield batch.to_pylist()
 
-    Raises:
-        TrainingError: an example is too long under `error`, or too many are dropped.
-    """
-    kept: list[Example] = []
-    longer = [index for index, example in enumerate(examples) if len(example.input_ids) > max_length]
-    if longer and overlong == "error":
-        raise TrainingError(
-            f"finetune.overlong: {len(longer)} of {len(examples)} rows are longer than max_length {max_length}, "
-            f"row {longer[0] + 1} first with {len(examples[longer[0]].input_ids)} tokens; "
-            "raise max_length, or set overlong to truncate or drop"
+
+def _shortening(
+    tokenizer: PreTrainedTokenizerBase, template: ChatTemplate | None, record: dict[str, Any], row: Any
+) -> Callable[[int], Any] | None:
+    """How a row that is too long is made again shorter, where cutting its tokens would tear what holds it together."""
+    if isinstance(row, Labelled):
+        return lambda limit: row._replace(input_ids=with_own_special(tokenizer, [record["text"]], limit)[0])
+    if template is None:
+        return None
+    if isinstance(row, Preference):
+        longest = max(len(row.chosen_ids), len(row.rejected_ids))
+        asked = _conversation(record, "prompt")
+        return lambda limit: truncate(
+            row._replace(prompt_ids=template.prompts([asked], max(1, limit - longest))[0]), limit
         )
-    if longer and overlong == "split" and any(examples[index].labels[1] == IGNORED for index in longer):
-        raise TrainingError(
-            "finetune.overlong: a pair of prompt and completion cannot be split; set it to truncate, drop or error"
-        )
-    truncated = split = dropped = without_label = 0
-    for example in examples:
-        pieces = [example]
-        if len(example.input_ids) > max_length:
-            if overlong == "drop":
-                dropped += 1
-                continue
-            if overlong == "split":
-                pieces = _split(example, max_length)
-                split += 1
-            else:
-                pieces = [_truncate(example, max_length)]
-                truncated += 1
-        pieces = [piece for piece in pieces if any(label != IGNORED for label in piece.labels)]
-        if not pieces:
-            dropped += 1
-            without_label += 1
-        kept += pieces
-    if dropped > max_dropped_fraction * len(examples):
-        raise TrainingError(
-            f"{dropped} of {len(examples)} rows are dropped ({without_label} with nothing to learn, "
-            f"{dropped - without_label} longer than max_length {max_length}), more than "
-            f"finetune.max_dropped_fraction {max_dropped_fraction:g} allows; raise max_length or mend the data"
-        )
-    before = sum(len(example.input_ids) for example in examples)
-    tokens = sum(len(example.input_ids) for example in kept)
-    account = Account(
-        rows=len(examples),
-        rows_truncated=truncated,
-        rows_split=split,
-        rows_dropped=dropped,
-        rows_without_label=without_label,
-        tokens=tokens,
-        supervised_tokens=sum(label != IGNORED for example in kept for label in example.labels),
-        tokens_left_out=before - tokens,
-    )
-    return kept, account
-
-
-def _truncate(example: Example, max_length: int) -> Example:
-    """Cut the beginning of what is not learnt, and only where that does not suffice the end of what is."""
-    ids, labels = example
-    unlearnt = next((index for index, label in enumerate(labels) if label != IGNORED), len(labels))
-    # One token must stay before the first that is learnt.
-    cut = max(0, min(len(ids) - max_length, unlearnt - 1))
-    return Example(ids[cut : cut + max_length], labels[cut : cut + max_length])
-
-
-def _split(example: Example, max_length: int) -> list[Example]:
-    ids, labels = example
-    pieces = []
-    for start in range(0, len(ids), max_length):
-        part = slice(start, start + max_length)
-        pieces.append(Example(ids[part], [IGNORED, *labels[part][1:]]))
-    return pieces
+    return lambda limit: template.shorten(Conversation.of(record), limit)

@@ -1,0 +1,109 @@
+"""Conversations as they stand in the data, and which of their turns are left out where all do not fit."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import orjson
+
+Message = dict[str, Any]
+
+
+class Conversation(NamedTuple):
+    """Turns, and the tools that the assistant may call."""
+
+    messages: list[Message]
+    tools: list[dict[str, Any]]
+    source: str = ""
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Conversation":
+        """The conversation of a record whose `messages` and `tools` are JSON text, or lists already."""
+        messages, tools = _parsed(record["messages"]), _parsed(record.get("tools") or [])
+        return cls([_plain(message) for message in messages], tools, record.get("source") or "")
+
+    @property
+    def prompt(self) -> "Conversation":
+        """All before the last turn of the assistant; everything where the assistant has said nothing."""
+        last = next((at for at in reversed(range(len(self.messages))) if is_said(self.messages[at])), None)
+        return self if last is None else self._replace(messages=self.messages[:last])
+
+    @property
+    def answer(self) -> str:
+        """What the assistant says in its last turn."""
+        said = [message for message in self.messages if is_said(message)]
+        return (said[-1].get("content") or "") if said else ""
+
+
+def _parsed(value: Any) -> list[Any]:
+    return orjson.loads(value) if isinstance(value, str | bytes) else list(value)
+
+
+def _plain(message: Message) -> Message:
+    """Without absent values, and a tool call's arguments as an object, which is what templates write out."""
+    plain = {key: value for key, value in message.items() if value is not None}
+    if calls := plain.get("tool_calls"):
+        plain["tool_calls"] = [_with_object(call) for call in calls]
+    return plain
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        return call | {"function": function | {"arguments": orjson.loads(function["arguments"])}}
+    except orjson.JSONDecodeError:
+        return call
+
+
+def is_said(message: Message) -> bool:
+    """Whether it is the assistant's turn."""
+    return message.get("role") == "assistant"
+
+
+def shortened(conversation: Conversation, fits: Callable[[Conversation], bool]) -> Conversation:
+    """A conversation that fits, if there is one: early turns go first, then the beginning of the last question.
+
+    Args:
+        conversation: up to the last turn that matters.
+        fits: whether a shorter one is short enough.
+
+    Returns:
+        With the system's turns and all that was said last; the shortest there is where none fits.
+    """
+    messages = conversation.messages
+    system = next((at for at, one in enumerate(messages) if one.get("role") not in ("system", "developer")), 0)
+    asked = [at for at in range(system, len(messages)) if messages[at].get("role") == "user"]
+
+    def since(exchange: int) -> Conversation:
+        start = asked[exchange] if exchange else system
+        return conversation._replace(messages=messages[:system] + messages[start:])
+
+    def with_end_of_question(characters: int) -> Conversation:
+        question = messages[asked[-1]]
+        cut = question | {"content": question["content"][len(question["content"]) - characters :]}
+        return conversation._replace(messages=[*messages[:system], cut, *messages[asked[-1] + 1 :]])
+
+    if not asked:
+        return conversation
+    exchange = _first(len(asked), lambda number: fits(since(number)))
+    if exchange < len(asked):
+        return since(exchange)
+    if not isinstance(messages[asked[-1]].get("content"), str):
+        return since(len(asked) - 1)
+    characters = len(messages[asked[-1]]["content"])
+    # The more is left out, the shorter.
+    left_out = _first(characters, lambda number: fits(with_end_of_question(characters - number)))
+    return with_end_of_question(characters - left_out)
+
+
+def _first(count: int, holds: Callable[[int], bool]) -> int:
+    """The first number below `count` from which on something holds, else `count`."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
