@@ -1,0 +1,153 @@
+"""What is no text and no table, told by its first bytes, and what a person can do about it."""
+
+import pickletools
+import re
+
+_PICKLE = "is a pickle (as torch, joblib and pandas save), which is never loaded: export it as JSON lines"
+_ARRAY = "is a numpy array: export it as JSON lines"
+_IMAGE = "is an image: give its text"
+_SOUND = "is sound or video: give its transcript"
+_PROGRAM = "is a program: it holds no rows; take it away"
+
+_MAGIC = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the data: run `git lfs pull`"),
+    (b"BZh", "is bzip2: unpack it with `bunzip2`"),
+    (b"\xfd7zXZ\x00", "is xz: unpack it with `unxz`"),
+    (b"7z\xbc\xaf\x27\x1c", "is 7-Zip: unpack it with `7z x`"),
+    (b"Rar!\x1a\x07", "is RAR: unpack it with `unrar x`"),
+    (b"\x04\x22\x4d\x18", "is lz4: unpack it with `unlz4`"),
+    (b"\x1f\x9d", "is a file of `compress`: unpack it with `uncompress`"),
+    (b"PK\x05\x06", "is a zip archive without members: pack it anew"),
+    (b"\x93NUMPY", _ARRAY),
+    (b"\x89HDF\r\n", "is HDF5: export it as Parquet"),
+    (b"FEA1", "is an old Feather file: save it as Parquet"),
+    (b"ORC", "is ORC: export it as Parquet"),
+    (b"Obj\x01", "is Avro: export it as Parquet"),
+    (b"GGUF", "is a GGUF model, not data; take it away"),
+    (b"%PDF-", "is a PDF: extract its text with `pdftotext`"),
+    (b"%!PS", "is PostScript: extract its text with `ps2ascii`"),
+    (b"{\\rtf", "is RTF: save it as plain text"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Office document: save it as CSV or plain text"),
+    (b"SQLite format 3\x00", "is a SQLite database: export a table with `sqlite3 -header -csv FILE 'select …'`"),
+    (b"\x89PNG", _IMAGE),
+    (b"\xff\xd8\xff", _IMAGE),
+    (b"GIF8", _IMAGE),
+    (b"II*\0", _IMAGE),
+    (b"MM\0*", _IMAGE),
+    (b"ID3", _SOUND),
+    (b"OggS", _SOUND),
+    (b"fLaC", _SOUND),
+    (b"\x7fELF", _PROGRAM),
+    (b"\0asm", _PROGRAM),
+    (b"\xca\xfe\xba\xbe", _PROGRAM),
+    (b"\xcf\xfa\xed\xfe", _PROGRAM),
+)
+# Letters that a text could begin with as well, so that more has to fit.
+_PATTERNS = (
+    (re.compile(rb"\x80[\x02-\x05].", re.DOTALL), _PICKLE),
+    (
+        re.compile(rb"\x78[\x01\x9c\xda][^\x20-\x7e]", re.DOTALL),
+        "is zlib data, such as joblib saves a pickle in, which is never loaded: export it as JSON lines",
+    ),
+    (re.compile(rb"MZ.{0,60}\0", re.DOTALL), _PROGRAM),
+    (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), _IMAGE),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), _IMAGE),
+    (re.compile(rb"RIFF.{4}(?:WAVE|AVI )", re.DOTALL), _SOUND),
+    (re.compile(rb".{4}ftyp", re.DOTALL), _SOUND),
+    (
+        re.compile(rb".{8}\{\"__metadata__\"|[^\x20-\x7e].{7}\{\"[^\"]*\": ?\{\"dtype\"", re.DOTALL),
+        "is a model's weights (safetensors), not data; take it away",
+    ),
+    (
+        re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE),
+        "is an HTML page, such as a server sends instead of the data: download it again",
+    ),
+)
+_TEXT_PICKLE = re.compile(rb"[(c\])}lLIVSNdai]")
+
+_HEADER = rb"(?:Received|From|To|Cc|Subject|Date|Message-ID|MIME-Version|Return-Path|Delivered-To|Reply-To|X-[\w-]+)"
+_DOCUMENTS = (
+    (
+        re.compile(rb"From \S+.*\r?\n[\w-]+: ", re.IGNORECASE),
+        "a mailbox (mbox)",
+        "split it into mails, or export the bodies as JSON lines",
+    ),
+    (
+        re.compile(rb"(?:" + _HEADER + rb": .*\r?\n(?:[ \t].*\r?\n)*){3}", re.IGNORECASE),
+        "a mail",
+        "export the bodies as JSON lines",
+    ),
+    (re.compile(rb"\s*<(?:\?xml|!DOCTYPE|svg\b)", re.IGNORECASE), "XML", "export its rows as JSON lines"),
+    (
+        re.compile(rb"%YAML |---\s*\r?\n(?:#.*\r?\n)*(?:- |[\w\"'-]+:(?: |\r?\n))"),
+        "YAML",
+        "make JSON of it with `yq -o json`",
+    ),
+    (
+        re.compile(rb"(?:#.*\r?\n|\s)*msgid \"(?:.*\r?\n)+?msgstr\b"),
+        "a gettext catalogue (.po)",
+        "make CSV of it with `po2csv`",
+    ),
+    (re.compile(rb"#!\s*/"), "a script", "put its parts into JSON lines"),
+)
+_DOCUMENT_SUFFIXES = {
+    ".yaml": ("YAML", "make JSON of it with `yq -o json`"),
+    ".yml": ("YAML", "make JSON of it with `yq -o json`"),
+    ".po": ("a gettext catalogue (.po)", "make CSV of it with `po2csv`"),
+    ".xml": ("XML", "export its rows as JSON lines"),
+    ".eml": ("a mail", "export the bodies as JSON lines"),
+    ".md": ("Markdown, of which a line is no row", "put its parts into JSON lines"),
+    ".rst": ("reStructuredText, of which a line is no row", "put its parts into JSON lines"),
+    ".tex": ("TeX, of which a line is no row", "put its parts into JSON lines"),
+} | dict.fromkeys(
+    (".py", ".js", ".ts", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".rb", ".sh", ".css", ".sql", ".ipynb"),
+    ("source code, of which a line is no row", "put its parts into JSON lines"),
+)
+
+
+def refusal(head: bytes, is_whole: bool) -> str:
+    """Why a file is not read, whatever it is called.
+
+    Args:
+        head: its first bytes.
+        is_whole: whether they are all of it.
+
+    Returns:
+        The fact and the remedy; empty where nothing is known against it.
+    """
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            return what
+    for pattern, what in _PATTERNS:
+        if pattern.match(head):
+            return what
+    if is_whole and head.endswith(b".") and _TEXT_PICKLE.match(head) and _is_pickle(head):
+        return _PICKLE
+    return ""
+
+
+def _is_pickle(data: bytes) -> bool:
+    """Whether all of it is a pickle of the first, textual protocol; its instructions are listed, not followed."""
+    try:
+        *_, (last, _, position) = pickletools.genops(data)
+    except (ValueError, IndexError, UnicodeError, OverflowError):
+        return False
+    return last.name == "STOP" and position == len(data) - 1
+
+
+def document(head: bytes, suffix: str) -> tuple[str, str]:
+    """Whether a text is of a kind that has no rows.
+
+    Args:
+        head: its first bytes.
+        suffix: of the file's name, with its dot, in lower case.
+
+    Returns:
+        What it is, and how rows can be made of it; two empty texts where it may have rows.
+    """
+    if suffix in _DOCUMENT_SUFFIXES:
+        return _DOCUMENT_SUFFIXES[suffix]
+    for pattern, what, remedy in _DOCUMENTS:
+        if pattern.match(head[:65_536]):
+            return what, remedy
+    return "", ""
