@@ -40,6 +40,7 @@ def test_a_file_becomes_the_raw_set_under_dvc(tmp_path: Path) -> None:
     assert Path("data/raw/faq/faq.jsonl").read_bytes() == (tmp_path / "faq.jsonl").read_bytes()
     assert "md5" in Path("data/raw/faq.dvc").read_text()
     assert said[0].endswith("faq.jsonl: 30 rows of prompt-completion, 0 set aside")
+    assert said[1] == "  1 file read as question, from question, answer"
     assert said[-1] == "next: make run"
 
 
@@ -63,6 +64,10 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
         use(pairs(tmp_path), encoding="utf9")
     with pytest.raises(DataError, match="belongs to the built-in corpus"):
         use(pairs(tmp_path), name="python-docstrings")
+    with pytest.raises(DataError, match="--task poetry: is no task; give one of sft, language-modeling"):
+        use(pairs(tmp_path), task="poetry")
+    with pytest.raises(DataError, match="holds prompt-completion rows, but classification rows are needed"):
+        use(pairs(tmp_path), task="classification")
     with pytest.raises(DataError, match="is no name for a folder"):
         use(pairs(tmp_path), name="../escape")
     assert Path("params.yaml").read_text("utf-8") == before
@@ -78,3 +83,50 @@ def test_plain_chinese_text_is_a_language_model_s(tmp_path: Path) -> None:
     assert (p.task, p.data.raw) == ("language-modeling", "data/raw/诗")
     assert [rule.metric for rule in p.gate.rules] == ["bits_per_byte", "bits_per_byte"]
     assert p.registry.model == "model"
+
+
+def reviews(tmp_path: Path) -> Path:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    for label in ("pos", "neg"):
+        (folder / f"{label}.txt").write_text("".join(f"{label} {n}\n" for n in range(30)), "utf-8")
+    return folder
+
+
+def test_the_task_decides_what_is_read(tmp_path: Path) -> None:
+    said = use(reviews(tmp_path), task="classification")
+    assert said[0].endswith("reviews: 60 rows of classification, 0 set aside")
+    p = params.load()
+    assert p.task == "classification"
+    assert [(rule.metric, rule.versus) for rule in p.gate.rules] == [("accuracy", "baseline")]
+
+
+def test_the_present_task_is_kept_where_the_rows_fit_it(tmp_path: Path) -> None:
+    path = tmp_path / "poems.jsonl"
+    path.write_text(
+        "".join(json.dumps({"title": f"t{n}", "author": "a", "paragraphs": ["x"]}) + "\n" for n in range(30))
+    )
+    said = use(path, task="language-modeling")
+    assert said[0].endswith("30 rows of text, 0 set aside")
+    assert said[1] == "  1 file read as poem, from title, author, paragraphs"
+    use(path)
+    assert params.load().task == "language-modeling"
+
+
+def test_documents_are_kept_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "essays"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.txt").write_text("one\n\ntwo\n")
+    said = use(folder, layout="documents")
+    assert said[0].endswith("essays: 3 rows of text, 0 set aside")
+    assert params.load().data.layout == "documents"
+
+
+def test_another_set_is_not_ordered_by_the_column_of_the_last_one(tmp_path: Path) -> None:
+    text = Path("params.yaml").read_text("utf-8")
+    for key, value in (("order_by", "day"), ("validation_from", '"2024"'), ("test_from", '"2025"')):
+        text = text.replace(f"    {key}: null", f"    {key}: {value}")
+    Path("params.yaml").write_text(text, "utf-8")
+    use(pairs(tmp_path))
+    assert params.load().data.split.order_by is None

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -38,7 +38,17 @@ def cli() -> None:
 @click.option("--group-by", help="Column whose value keeps rows together when they are split.")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
 @click.option("--encoding", help="Of the files, where it is not UTF-8.")
-def use(path: Path, name: str | None, group_by: str | None, columns: tuple[str, ...], encoding: str | None) -> None:
+@click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text: a row a line, or a file.")
+@click.option("--task", help="What is learnt from it, as in params.yaml; by default the task that the rows fit.")
+def use(
+    path: Path,
+    name: str | None,
+    group_by: str | None,
+    columns: tuple[str, ...],
+    encoding: str | None,
+    layout: Literal["rows", "documents"] | None,
+    task: str | None,
+) -> None:
     """Fine-tune on the text in PATH (a file or a folder) from now on.
 
     Reads it as the pipeline would, copies it to data/raw, puts it under DVC, and sets `data` in params.yaml. Nothing is
@@ -55,7 +65,10 @@ def use(path: Path, name: str | None, group_by: str | None, columns: tuple[str, 
         raise click.UsageError("\n".join(wrong))
     mapping = {field: column for field, _, column in pairs}
     with pipeline.alone():
-        for line in rawsets.use(path, name=name, group_by=group_by, columns=mapping, encoding=encoding):
+        lines = rawsets.use(
+            path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
+        )
+        for line in lines:
             click.echo(line)
 
 

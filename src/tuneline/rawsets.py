@@ -13,7 +13,7 @@ from tuneline.data import choosing, records, wholefiles
 from tuneline.data.records import TYPES_OF_TASK, RawSet
 from tuneline.data.rows import FilePlan, Options, Rejected
 from tuneline.errors import DataError
-from tuneline.params import editing
+from tuneline.params import editing, gate
 
 RAW = Path("data/raw")
 
@@ -29,7 +29,7 @@ def use(
     columns: Mapping[str, str],
     encoding: str | None,
     layout: Literal["rows", "documents"] | None = None,
-    task: params.Task | None = None,
+    task: str | None = None,
 ) -> Iterator[str]:
     """Make the text at `path` the raw set, from now on; a set of the same name is replaced.
 
@@ -63,12 +63,12 @@ def use(
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
     plans = wholefiles.plan(path, options)
-    task, found = _open(path, plans, columns, group_by, order_by, task, p.task)
+    learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task)
     yield from _read(path, found, p.data.max_rejected_fraction)
     _copy(path, target)
     pipeline.add(target)
     yield f"{target}: copied, and under DVC ({target}.dvc)"
-    values = _values(p, task, target, group_by, columns, options)
+    values = _values(p, learnt, target, group_by, columns, options)
     editing.set_values(Path(params.PARAMS_FILE), values)
     yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
     params.load()
@@ -81,6 +81,13 @@ def _known(encoding: str) -> str:
     except LookupError:
         raise DataError(f"--encoding {encoding}: is no encoding that Python knows; utf-8 and gb18030 are two") from None
     return encoding
+
+
+def _task(name: str | None) -> params.Task | None:
+    tasks = get_args(params.Task)
+    if name is not None and name not in tasks:
+        raise DataError(f"--task {name}: is no task; give one of {', '.join(tasks)}")
+    return next((task for task in tasks if task == name), None)
 
 
 def _open(
@@ -104,8 +111,7 @@ def _open(
     except DataError:
         # What is wrong with the set is said by its own reading, not by that for a task which nobody named.
         found = opened(None)
-    best = choosing.task_of(found.record_type)
-    return next(one for one in get_args(params.Task) if one == best), found
+    return _task(choosing.task_of(found.record_type)) or present, found
 
 
 def _read(path: Path, found: RawSet, max_fraction: float) -> Iterator[str]:
@@ -123,13 +129,21 @@ def _read(path: Path, found: RawSet, max_fraction: float) -> Iterator[str]:
     rejected = reasons.total()
     records.check_rejected(found.path, rows, rejected, reasons, named, max_fraction)
     yield f"{path}: {rows - rejected:,} rows of {found.record_type}, {rejected:,} set aside"
-    kinds = Counter(shape.kind for shape in found.shapes)
-    for kind in kinds:
-        one = next(shape for shape in found.shapes if shape.kind == kind)
-        used = f", from {', '.join(one.columns)}" if one.columns else ""
-        yield f"  {kinds[kind]} file(s) read as {kind}{used}"
+    yield from _describe(found)
     yield from (f"  {row.describe()}" for row in named)
     yield from (f"  warning: {warning}" for warning in found.warnings)
+
+
+def _describe(found: RawSet) -> Iterator[str]:
+    """How the files are read, a line for each way; with the columns that are left alone."""
+    ways: dict[str, int] = {}
+    for plan, shape in zip(found.files, found.shapes, strict=True):
+        used = {*shape.columns, shape.group_by, shape.order_by}
+        unused = [column for column in plan.columns if column not in used]
+        way = f"{shape.kind}, from {', '.join(shape.columns)}" if shape.columns else shape.kind
+        way += f"; not used: {', '.join(unused)}" if unused else ""
+        ways[way] = ways.get(way, 0) + 1
+    yield from (f"  {count} file{'s' if count > 1 else ''} read as {way}" for way, count in ways.items())
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -166,8 +180,14 @@ def _values(
     if p.data.raw == p.paths.sample:
         # Another model than the built-in one deserves a name, and a champion, of its own.
         values["registry.model"] = re.sub(r"[^A-Za-z0-9._-]", "-", target.name).lstrip("._-") or "model"
-    if task != "sft":
-        rules = [rule.model_dump() for rule in p.gate.rules if rule.metric != "chrf"]
-        if len(rules) < len(p.gate.rules):
-            values["gate.rules"] = rules
+    rules = [rule for rule in p.gate.rules if gate.problem_of_task(rule, task) is None]
+    if len(rules) < len(p.gate.rules):
+        values["gate.rules"] = [rule.model_dump(exclude_none=True) for rule in rules] or [_first_rule(task)]
     return values
+
+
+def _first_rule(task: params.Task) -> dict[str, Any]:
+    """A rule for a task of which the present rules measure nothing: to be better than what costs nothing."""
+    metric = gate.METRICS_OF_TASK[task][0]
+    versus = "baseline" if task in ("classification", "regression") else "base"
+    return {"metric": metric, "direction": gate.METRICS[metric].better, "versus": versus, "margin": 0.0}

@@ -68,7 +68,7 @@ def text_of(column: str, value: Any) -> str:
 def written(column: str, value: Any) -> str:
     """A label or a number as it is written in JSON; empty where there is none."""
     if isinstance(value, str):
-        return value.strip()
+        return value
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -203,7 +203,7 @@ class Labelled:
             label = written(self.label, label)
         if not label or label.isspace():
             raise RowError("no-label", f"{self.label} is empty")
-        return text, label.strip()
+        return text, label
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class ManyLabelled:
         if not isinstance(labels, list):
             raise RowError("shape", f"{self.label} is {kind_of(labels)}; other rows of the file have a list of labels")
         names = {written(f"{self.label}[{index}]", label) for index, label in enumerate(labels)}
-        if "" in names:
+        if any(not name or name.isspace() for name in names):
             raise RowError("no-label", f"{self.label} holds an empty label")
         return text, orjson.dumps(sorted(names)).decode()
 
@@ -238,7 +238,7 @@ class Numbered:
         """Text, and the number as written."""
         text = text_of(self.text, values.get(self.text))
         value = values.get(self.label)
-        number = written(self.label, value)
+        number = written(self.label, value).strip()
         if not number:
             raise RowError("no-label", f"{self.label} is empty")
         try:

@@ -85,13 +85,13 @@ class Shape:
             if self.order_by is not None:
                 order = _key(values.get(self.order_by), "order", self.order_by, "data.split.order_by")
         except RowError as error:
-            text = " | ".join(map(str, values.values()))
+            text = " | ".join([str(value)[:200] for value in values.values()])
             return Rejected(self.file, line, offset, error.reason, error.detail, excerpt(text))
         return Record(self.file, line, offset, fields, group, order, self.split)
 
 
 def _key(value: Any, reason: str, column: str, param: str) -> str:
     """The value of a column that rows are grouped or ordered by."""
-    if value is None or isinstance(value, bool | list | dict | bytes) or not (text := str(value).strip()):
+    if value is None or isinstance(value, list | dict | bytes) or not (text := str(value)).strip():
         raise RowError(reason, f"{column} is empty, or no single value; {param} needs it")
-    return text if not isinstance(value, str) else value
+    return text
