@@ -90,7 +90,7 @@ def drawn(found: records.RawSet, record: records.Record) -> str:
             parts.append((field, value))
     lines = [f"{record.source}  {found.record_type}"]
     for name, value in parts:
-        first, *rest = value.split("\n")
+        first, *rest = value.rstrip("\n").split("\n")
         lines += [f"  {name:<11}{first}".rstrip(), *(f"  {'':<11}{line}".rstrip() for line in rest)]
     return "\n".join(lines)
 
