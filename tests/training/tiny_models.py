@@ -4,20 +4,25 @@ from typing import Any
 
 import torch
 from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForSequenceClassification,
     MambaConfig,
     MambaForCausalLM,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3ForSequenceClassification,
     set_seed,
 )
 
+from tuneline.training.examples import IGNORED, Example, Labelled, Preference
 from tuneline.training.recipes import Recipe
-from tuneline.training.tokenization import IGNORED, Example
 
 VOCABULARY = 300
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
@@ -52,6 +57,46 @@ def documents(count: int = 40, seed: int = 0) -> list[Example]:
         length = int(torch.randint(4, 21, (), generator=generator))
         ids = torch.randint(2, VOCABULARY, (length,), generator=generator).tolist()
         made.append(Example(ids, [IGNORED] * (length // 2) + ids[length // 2 :]))
+    return made
+
+
+def classifier(family: str, labels: int = 3, **more: Any) -> PreTrainedModel:
+    """A model with random weights and a head for labels that is not in training mode."""
+    set_seed(0)
+    shape: dict[str, Any] = {"vocab_size": VOCABULARY, "num_labels": labels, "pad_token_id": 1}
+    heads: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    heads |= {"intermediate_size": 48, "max_position_embeddings": 128}
+    if family == "gpt2":
+        config = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=128, **shape, **more)
+        return GPT2ForSequenceClassification(config).eval()
+    if family == "bert":
+        return BertForSequenceClassification(BertConfig(**shape, **heads, **more)).eval()
+    heads |= {"num_key_value_heads": 2}
+    if family == "qwen3":
+        return Qwen3ForSequenceClassification(Qwen3Config(head_dim=16, **shape, **heads, **more)).eval()
+    return LlamaForSequenceClassification(LlamaConfig(**shape, **heads, **more)).eval()
+
+
+def labelled(count: int = 40, seed: int = 0, *, kind: str = "single", labels: int = 3) -> list[Labelled]:
+    """Random texts whose target is in their tokens: which third of the vocabulary the first one is of."""
+    made = []
+    for example in documents(count, seed):
+        place = example.input_ids[0] * labels // VOCABULARY
+        target: Any = place
+        if kind == "several":
+            target = [float(label <= place) for label in range(labels)]
+        if kind == "number":
+            target = example.input_ids[0] / VOCABULARY
+        made.append(Labelled([ids if ids > 1 else 2 for ids in example.input_ids], target))
+    return made
+
+
+def pairs(count: int, seed: int = 0) -> list[Preference]:
+    """Random prompts with two random answers each."""
+    made = []
+    for first, second in zip(documents(count, seed), documents(count, seed + 1000), strict=True):
+        prompt, chosen = first.input_ids[:3], first.input_ids[3:]
+        made.append(Preference(prompt, chosen, second.input_ids))
     return made
 
 

@@ -24,8 +24,10 @@ Batch = dict[str, Tensor]
 class Objective(Protocol):
     """A task, as far as the trainer must know it."""
 
-    packed: bool
-    """Whether a row may hold several documents."""
+    @property
+    def packed(self) -> bool:
+        """Whether a row may hold several documents."""
+        ...
 
     def collate(self, rows: Sequence[Sequence[Any]]) -> Batch:
         """Rows of examples as one batch, `tokens` in it: how many are real."""

@@ -1,0 +1,82 @@
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from tiny_models import classifier, documents, labelled, recipe, tiny
+
+from tuneline.errors import TrainingError
+from tuneline.training import adapters, trainers
+from tuneline.training.objectives import Classification
+
+LORA: dict[str, Any] = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["q_proj", "down_proj"]}
+
+
+def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def moved(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor]) -> set[str]:
+    assert start.keys() == end.keys()
+    return {name for name in start if not torch.equal(start[name], end[name])}
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "muon"])
+def test_only_the_targets_move_and_the_adapter_beside_is_the_merged_model(tmp_path: Path, optim: str) -> None:
+    saved = []
+    for run in ("first", "second"):
+        model = tiny("llama")
+        start = state(model)
+        how = recipe(optim=optim, learning_rate=1e-2, num_train_epochs=4.0, save_steps=99)
+        made = trainers.train(model, documents(), how, pad=1, folder=tmp_path / run / "work", lora=LORA)
+        end = state(made.model)
+        assert moved(start, end) == {name for name in start if "q_proj" in name or "down_proj" in name}
+        assert made.history.lines[-1]["loss"] < made.history.lines[0]["loss"]
+        assert made.adapter is not None
+        made.adapter.save(tmp_path / run / "adapter")
+        saved.append([path.read_bytes() for path in sorted((tmp_path / run / "adapter").iterdir())])
+    assert saved[0] == saved[1]
+    put_on = peft.PeftModel.from_pretrained(tiny("llama"), str(tmp_path / "first/adapter"))
+    ids = torch.tensor([documents(1)[0].input_ids])
+    with torch.no_grad():
+        torch.testing.assert_close(put_on(input_ids=ids).logits, made.model(input_ids=ids).logits, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("family", "target", "head"), [("llama", "q_proj", "score"), ("bert", "query", "classifier")])
+def test_a_classifier_s_head_is_trained_with_it(tmp_path: Path, family: str, target: str, head: str) -> None:
+    model, examples = classifier(family), labelled()
+    start = state(model)
+    how, lora = recipe(packing=False, save_steps=99), LORA | {"target_modules": [target]}
+    objective = Classification.of(examples, pad=1, labels=3, several=False)
+    made = trainers.train(model, examples, how, pad=1, folder=tmp_path, lora=lora, objective=objective)
+    assert type(made.model) is type(classifier(family))
+    assert moved(start, state(made.model)) == {
+        name for name in start if name.startswith(head) or f"{target}.weight" in name
+    }
+
+
+@pytest.mark.parametrize("targets", ["all-linear", r".*\.(q|k)_proj", None])
+def test_targets_may_be_all_a_pattern_or_peft_s_own(tmp_path: Path, targets: str | None) -> None:
+    lora = {key: value for key, value in LORA.items() if key != "target_modules"}
+    made = trainers.train(
+        tiny("llama"), documents(4), recipe(max_steps=1), pad=1, folder=tmp_path,
+        lora=lora | ({"target_modules": targets} if targets else {}),
+    )  # fmt: skip
+    assert made.adapter is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"target_modules": ["q_proj", "v_porj"]}, r"target_modules: v_porj matches no module; did you mean v_proj"),
+        ({"target_modules": ["c_attn"]}, r"target_modules: c_attn matches no module; there are .*q_proj"),
+        ({"target_modules": r".*\.attention"}, r"target_modules: .* matches no module"),
+        ({"target_modules": "("}, r"target_modules: '\(' is no pattern"),
+        ({"modules_to_save": ["head"]}, r"modules_to_save: head matches no module"),
+        ({"bias": "some"}, r"finetune.lora: "),
+    ],
+)
+def test_names_that_match_nothing_are_told_before_training(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        adapters.wrap(tiny("llama"), LORA | changed, seed=0)
