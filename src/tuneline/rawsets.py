@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tuneline import files, params, pipeline
-from tuneline.data import choosing, records, wholefiles
+from tuneline.data import choosing, readers, records
 from tuneline.data.records import TYPES_OF_TASK, RawSet
 from tuneline.data.rows import FilePlan, Options, Rejected
 from tuneline.errors import DataError
@@ -62,7 +62,7 @@ def use(
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
-    plans = wholefiles.plan(path, options)
+    plans = readers.plan(path, options)
     learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task)
     yield from _read(path, found, p.data.max_rejected_fraction)
     _copy(path, target)

@@ -75,7 +75,7 @@ def place_of(path: Path | None, plan: FilePlan) -> str:
     """Where a file of a set is, for a person."""
     if path is None:
         return plan.name
-    return str(path / plan.name if path.is_dir() else path)
+    return (path if path.is_dir() else path.parent).joinpath(plan.name).as_posix()
 
 
 def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> Reading:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tuneline.data import wholefiles
+from tuneline.data import readers
 from tuneline.data.choosing import place_of, shape_of
 from tuneline.data.fieldtexts import map_texts, placeholders, texts
 from tuneline.data.labelnames import label_names
@@ -82,7 +82,7 @@ def open_set(
         DataError: the set cannot be read, its columns are not understood, or it is of another record type; all
             problems of all files.
     """
-    plans = wholefiles.plan(path, options)
+    plans = readers.plan(path, options)
     return set_of(
         path,
         plans,
@@ -106,11 +106,14 @@ def set_of(
 ) -> RawSet:
     """The set of files whose plans are known; arguments and errors as in `open_set`."""
     problems: list[str] = []
+    if not any(plan.refusal or plan.portions for plan in plans):
+        named = ", ".join(plan.name for plan in plans[:_NAMED_ROWS])
+        problems.append(f"{path}: holds no rows, in {len(plans)} file(s): {named}; put your text there")
     shapes: dict[str, Shape] = {}
     labels = label_names(plans) if record_types and "classification" in record_types else {}
     for plan in plans:
         if plan.refusal:
-            problems.append(_placed(path, plan, plan.refusal))
+            problems.append(plan.refusal)
         elif plan.first_rows:
             try:
                 shapes[plan.name] = shape_of(
@@ -131,7 +134,7 @@ def set_of(
         raise DataError(*problems)
     first = next(iter(shapes.values()), None)
     record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
-    warnings = [_placed(path, plan, warning) for plan in plans for warning in plan.warnings]
+    warnings = [f"{place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings]
     splits = {plan.split for plan in plans if plan.first_rows}
     is_split = {"train", "test"} <= splits
     if not is_split and (named := sorted(split for split in splits if split)):
@@ -207,7 +210,7 @@ def read(portion: Portion, shape: Shape) -> Iterator[Record | Rejected]:
         A record, or a row with the reason why it is none.
     """
     record = shape.record
-    for row in wholefiles.rows(portion):
+    for row in readers.rows(portion):
         yield row if isinstance(row, Rejected) else record(row)
 
 
@@ -237,11 +240,6 @@ def check_rejected(
         *(f"  {row.describe()}" for row in named),
         *([f"  and {rejected - len(named):,} more"] if rejected > len(named) else []),
     )
-
-
-def _placed(path: Path, plan: FilePlan, words: str) -> str:
-    place = place_of(path, plan)
-    return words if words.startswith(place) else f"{place}: {words}"
 
 
 def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
