@@ -3,11 +3,30 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from tuneline.data import expectations
-from tuneline.data.expectations import Expectation, always, check
+from tuneline.data.expected import Expectation, Outcome, always
+from tuneline.data.frames import with_counts
+from tuneline.data.records import FIELDS, RecordType
 from tuneline.errors import DataError
+
+GOOD: dict[RecordType, list[tuple[str, ...]]] = {
+    "text": [("one",), ("two",)],
+    "prompt-completion": [("q", "a"), ("p", "b")],
+    "messages": [
+        ('[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]', ""),
+        ('[{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{}}}]}]', "[]"),
+    ],
+    "preference": [("q", "good", "bad"), ("", "a", "b")],
+    "classification": [("one", "x"), ("two", "y")],
+    "regression": [("one", "1"), ("two", "-2.5e3")],
+}
+
+
+def check(frames: list[pd.DataFrame], expected: list[Expectation]) -> list[Outcome]:
+    return expectations.check(lambda: frames, expected)
 
 
 def frame(*texts: str | None, start: int = 1) -> pd.DataFrame:
@@ -51,6 +70,105 @@ def test_portions_are_judged_as_one() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "expected",
+    [
+        Expectation("expect_table_row_count_to_be_between", {"min_value": 9}),
+        Expectation("expect_column_to_exist", {"column": "label"}),
+        Expectation("expect_column_values_to_be_unique", {"column": "label"}),
+        Expectation("expect_column_values_to_be_unique", {"column": "text", "mostly": 0.9}),
+        Expectation("expect_compound_columns_to_be_unique", {"column_list": ["text", "kind"]}),
+        Expectation("expect_column_unique_value_count_to_be_between", {"column": "text", "max_value": 3}),
+        Expectation("expect_column_proportion_of_unique_values_to_be_between", {"column": "kind", "min_value": 0.9}),
+        Expectation("expect_column_distinct_values_to_be_in_set", {"column": "kind", "value_set": ["a"]}),
+        Expectation("expect_column_most_common_value_to_be_in_set", {"column": "kind", "value_set": ["b"]}),
+        Expectation("expect_column_mean_to_be_between", {"column": "characters", "max_value": 2}),
+        Expectation(
+            "expect_column_quantile_values_to_be_between",
+            {"column": "characters", "quantile_ranges": {"quantiles": [0.5], "value_ranges": [[0, 2]]}},
+        ),
+        Expectation("expect_column_values_to_be_increasing", {"column": "characters"}),
+        Expectation("expect_column_pair_values_to_be_equal", {"column_A": "text", "column_B": "kind"}),
+        Expectation(
+            "expect_column_unique_value_count_to_be_between",
+            {"column": "text", "min_value": 5, "row_condition": 'kind=="a"', "condition_parser": "pandas"},
+        ),
+    ],
+    ids=lambda one: one.type,
+)
+@pytest.mark.filterwarnings("ignore:Passing a string to the row_condition", "ignore:The condition_parser")
+def test_in_portions_everything_is_found_that_is_found_in_the_whole(expected: Expectation) -> None:
+    texts = ["one", "three", "three", None, "seven", "two", "one", "a"]
+    whole = pd.DataFrame(
+        {
+            "source": [f"a.txt:{line}" for line in range(1, 9)],
+            "text": pd.Series(texts, dtype="str"),
+            "kind": pd.Series(list("aabaabaa"), dtype="str"),
+            "characters": [len(text or "") for text in texts],
+        }
+    )
+    (once,) = check([whole], [expected])
+    portions = [whole.iloc[start:stop] for start, stop in ((0, 3), (3, 4), (4, 8))]
+    (summed,) = check(portions, [expected])
+    assert not once.success
+    assert summed == once
+
+
+@pytest.mark.parametrize("record_type", FIELDS)
+def test_good_rows_of_every_type_pass(record_type: RecordType) -> None:
+    assert failures(record_type, GOOD[record_type]) == []
+
+
+@pytest.mark.parametrize(
+    ("record_type", "row", "expectation"),
+    [
+        ("prompt-completion", ("q", "\t"), "expect_column_values_to_match_regex (column 'completion'"),
+        ("messages", ("no JSON", ""), "expect_column_values_to_not_be_null (column 'turns')"),
+        ("messages", ('{"role":"user"}', ""), "expect_column_values_to_not_be_null (column 'turns')"),
+        ("messages", ('[{"role":"user","content":"q"}]', ""), "expect_column_values_to_be_between (column 'answers'"),
+        (
+            "messages",
+            ('[{"role":"assistant","content":" "}]', ""),
+            "expect_column_values_to_be_between (column 'answers'",
+        ),
+        ("preference", ("q", "same", "same"), "expect_select_column_values_to_be_unique_within_record"),
+        ("classification", ("three", " "), "expect_column_values_to_match_regex (column 'label'"),
+        ("regression", ("three", "many"), "expect_column_values_to_not_be_null (column 'number')"),
+        ("regression", ("three", "inf"), "expect_column_values_to_not_be_null (column 'number')"),
+    ],
+)
+def test_a_bad_row_of_every_type_is_named(record_type: RecordType, row: tuple[str, ...], expectation: str) -> None:
+    ((first, place, *_),) = failures(record_type, [*GOOD[record_type], row])
+    assert first.startswith(f"set: {expectation}")
+    assert place.startswith("  a.jsonl:3: ")
+
+
+def test_a_single_label_is_no_classification() -> None:
+    ((line,),) = failures("classification", [("one", "x"), ("two", "x")])
+    assert line.endswith("(column 'label', min_value 2): found 1")
+
+
+@pytest.mark.parametrize(("record_type", "characters"), [("messages", [2, 0]), ("classification", [3, 3])])
+def test_characters_are_those_that_a_model_is_shown(record_type: RecordType, characters: list[int]) -> None:
+    assert frame_of(record_type, GOOD[record_type])["characters"].tolist() == characters
+
+
+def test_messages_in_a_preference_are_counted_by_their_contents() -> None:
+    said = '[{"role":"assistant","content":"四个汉字"}]'
+    assert frame_of("preference", [("[]", said, said)], conversational=True)["characters"].tolist() == [8]
+
+
+def frame_of(record_type: RecordType, rows: list[tuple[str, ...]], *, conversational: bool = False) -> pd.DataFrame:
+    columns = dict(zip(FIELDS[record_type], map(list, zip(*rows, strict=True)), strict=True))
+    sources = [f"a.jsonl:{line}" for line in range(1, len(rows) + 1)]
+    return with_counts(pa.table({"source": sources, **columns}), record_type, conversational)
+
+
+def failures(record_type: RecordType, rows: list[tuple[str, ...]]) -> list[list[str]]:
+    outcomes = check([frame_of(record_type, rows)], always(record_type, is_clean=False))
+    return [outcome.describe("set") for outcome in outcomes if not outcome.success]
+
+
 def test_a_missing_column_is_a_failure_without_a_traceback() -> None:
     ((line,),) = failed([frame("one")], Expectation("expect_column_values_to_be_unique", {"column": "label"}))
     assert line.endswith('The column "label" in BatchData does not exist. Columns: source, text.')
@@ -89,8 +207,8 @@ def test_yaml(tmp_path: Path) -> None:
 def test_the_shipped_yaml_is_valid() -> None:
     for name in ("raw", "clean"):
         path = Path(__file__).parents[2] / "data" / "expectations" / f"{name}.yaml"
-        assert expectations.load(path, "prompt-completion")
-        assert expectations.load(path, "text")
+        for record_type in FIELDS:
+            assert expectations.load(path, record_type)
 
 
 def test_all_problems_of_a_yaml_are_named_with_their_lines(tmp_path: Path) -> None:
@@ -113,7 +231,7 @@ def test_all_problems_of_a_yaml_are_named_with_their_lines(tmp_path: Path) -> No
     assert "did you mean expect_column_values_to_be_unique?" in problems[0]
     assert "colum extra fields not permitted" in problems[1]
     assert "severity 'fatal': must be error or warning" in problems[2]
-    assert "pairs: no record type; known: prompt-completion, text" in problems[4]
+    assert "pairs: no record type; known: text, prompt-completion, messages, " in problems[4]
 
 
 @pytest.mark.parametrize("text", ["a: [", "- type: x\n", "text: unique\n"])

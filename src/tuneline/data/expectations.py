@@ -1,4 +1,4 @@
-"""Great Expectations on the rows of a set: what always must hold, and what the user's YAML adds.
+"""Great Expectations on the rows of a set: what the user's YAML adds, and the judging, in bounded memory.
 
 The YAML names expectations by the library's own types and arguments, a list for each record type:
 
@@ -6,109 +6,73 @@ The YAML names expectations by the library's own types and arguments, a list for
       - type: expect_column_value_lengths_to_be_between
         kwargs: {column: completion, max_value: 2000}
         severity: warning
+
+What is judged a row at a time is judged in portions, and added up. What needs the whole set is judged on just the
+columns that it names, 8 bytes a value where only equality counts, and of text each different value once.
 """
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import great_expectations as gx
 import pandas as pd
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.exceptions.exceptions import ExpectationNotFoundError
-from great_expectations.expectations.expectation import ColumnMapExpectation
+from great_expectations.expectations.expectation import (
+    ColumnMapExpectation,
+    ColumnPairMapExpectation,
+    MulticolumnMapExpectation,
+)
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl, list_registered_expectation_implementations
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
+from tuneline.data.expected import KEPT_ROWS, Expectation, Outcome
+from tuneline.data.frames import Compact
 from tuneline.data.records import FIELDS, RecordType
 from tuneline.errors import DataError
 
-CHUNK = 100_000
-"""Rows that are checked at once."""
+Frames = Callable[[], Iterable[pd.DataFrame]]
+"""Gives the rows of a set from their beginning, in portions, each with a column `source`; all have the same columns."""
 
 _SEVERITIES = {"error": FailureSeverity.CRITICAL, "warning": FailureSeverity.WARNING}
+_BY_ROW = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
 # Judged a row at a time by their class, but a row passes or fails by the other rows of the set.
-_OF_THE_WHOLE = {
+_OF_OTHER_ROWS = {
     "expect_column_values_to_be_unique",
     "expect_column_values_to_be_increasing",
     "expect_column_values_to_be_decreasing",
+    "expect_column_value_z_scores_to_be_less_than",
+    "expect_column_values_to_not_be_outliers",
+    "expect_compound_columns_to_be_unique",
 }
-_KEPT_ROWS = 100
-_NAMED_ROWS = 5
-_VALUE = 80
-
-
-class Expectation(NamedTuple):
-    """One expectation, by the library's type and arguments."""
-
-    type: str
-    kwargs: dict[str, Any]
-    severity: Literal["error", "warning"] = "error"
-
-
-@dataclass
-class Outcome:
-    """What an expectation found."""
-
-    type: str
-    kwargs: dict[str, Any]
-    severity: str
-    success: bool = True
-    rows: int = 0
-    """Rows looked at, where the expectation is one on rows."""
-    unexpected: int = 0
-    observed: Any = None
-    message: str = ""
-    """Why it could not be judged."""
-    first: list[dict[str, Any]] = field(default_factory=list)
-    """The first rows that fail it: source and value."""
-
-    def describe(self, where: str) -> list[str]:
-        """The failure, for a person: the expectation, the count, the first rows."""
-        arguments = ", ".join(f"{name} {value!r}" for name, value in self.kwargs.items())
-        if self.message:
-            said = self.message
-        elif self.unexpected:
-            said = f"{self.unexpected:,} of {self.rows:,} rows fail it"
-        else:
-            said = f"found {self.observed!r}"
-        lines = [f"{where}: {self.type} ({arguments}): {said}"]
-        for row in self.first[:_NAMED_ROWS]:
-            value = repr(row["value"])
-            lines.append(f"  {row['source']}: {value if len(value) <= _VALUE else value[:_VALUE] + '…'}")
-        return lines
-
-
-def always(record_type: RecordType, *, is_clean: bool) -> list[Expectation]:
-    """What must hold of every set of a record type: an empty frame and one of nulls pass all other expectations.
-
-    Args:
-        record_type: of the rows.
-        is_clean: whether the rows are the clean ones, which also have id, cluster and split.
-
-    Returns:
-        The expectations.
-    """
-    columns = ["source", *FIELDS[record_type], *(["id", "cluster", "split"] if is_clean else [])]
-    expected = [Expectation("expect_table_row_count_to_be_between", {"min_value": 1})]
-    expected += [Expectation("expect_column_to_exist", {"column": column}) for column in columns]
-    expected += [Expectation("expect_column_values_to_not_be_null", {"column": column}) for column in columns]
-    expected += [
-        Expectation("expect_column_values_to_match_regex", {"column": column, "regex": r"\S"})
-        for column in FIELDS[record_type]
-    ]
-    if is_clean:
-        expected.append(Expectation("expect_column_values_to_be_unique", {"column": "id"}))
-        expected.append(
-            Expectation("expect_column_values_to_be_in_set", {"column": "splits_of_cluster", "value_set": [1]})
-        )
-    return expected
+_OF_EQUALITY = {
+    "expect_column_values_to_be_unique",
+    "expect_compound_columns_to_be_unique",
+    "expect_column_unique_value_count_to_be_between",
+    "expect_column_proportion_of_unique_values_to_be_between",
+}
+_OF_COLUMNS = {
+    "expect_column_to_exist",
+    "expect_column_type_to_be",
+    "expect_table_column_count_to_be_between",
+    "expect_table_column_count_to_equal",
+    "expect_table_columns_to_match_ordered_list",
+    "expect_table_columns_to_match_set",
+}
+_OF_DATABASES = {
+    "expect_query_results_to_match_comparison",
+    "expect_table_row_count_to_equal_other_table",
+    "unexpected_rows_expectation",
+}
+_LONGEST_VALUE = 500
 
 
 def load(path: Path, record_type: RecordType) -> list[Expectation]:
@@ -162,6 +126,8 @@ def _expectation(entry: Any) -> Expectation:
     kind, severity = str(entry["type"]), entry.get("severity", "error")
     if severity not in _SEVERITIES:
         raise ValueError(f"{kind}: severity {severity!r}: must be error or warning")
+    if kind in _OF_DATABASES:
+        raise ValueError(f"{kind}: needs a database; the rows are judged as they stand in files")
     one = Expectation(kind, _plain(entry.get("kwargs") or {}), severity)
     try:
         _build(one)
@@ -189,26 +155,42 @@ def _build(one: Expectation, meta: dict[str, Any] | None = None) -> Any:
     return get_expectation_impl(one.type)(**one.kwargs, severity=_SEVERITIES[one.severity], meta=meta)
 
 
-def check(frames: Iterable[pd.DataFrame], expected: Sequence[Expectation]) -> list[Outcome]:
+def check(frames: Frames, expected: Sequence[Expectation]) -> list[Outcome]:
     """Judge all rows of a set.
 
     Args:
-        frames: the set in portions, each with a column `source`.
+        frames: the set; read once, and once more to name rows that fail by other rows.
         expected: what must hold.
 
     Returns:
         An outcome for each expectation, in their order; the same rows give the same outcomes.
     """
-    parts = list(frames)
-    is_by_row = [_is_by_row(one) or len(parts) == 1 for one in expected]
     outcomes = [Outcome(one.type, one.kwargs, one.severity) for one in expected]
-    for part in parts:
-        _judge(part, [(one, out) for one, out, by_row in zip(expected, outcomes, is_by_row, strict=True) if by_row])
-    if not all(is_by_row):
-        whole = pd.concat(parts, ignore_index=True)
-        _judge(
-            whole, [(one, out) for one, out, by_row in zip(expected, outcomes, is_by_row, strict=True) if not by_row]
-        )
+    portions = iter(frames())
+    first = next(portions)
+    by_row: list[tuple[Expectation, Outcome]] = []
+    by_columns: list[tuple[Expectation, Outcome]] = []
+    whole: dict[bool, list[tuple[Expectation, Outcome]]] = {True: [], False: []}
+    for one, outcome in zip(expected, outcomes, strict=True):
+        if one.type in _OF_COLUMNS or not set(_columns(one, first)) <= set(first.columns):
+            by_columns.append((one, outcome))
+        elif issubclass(get_expectation_impl(one.type), _BY_ROW) and one.type not in _OF_OTHER_ROWS:
+            by_row.append((one, outcome))
+        else:
+            only_equality = one.type in _OF_EQUALITY and not one.kwargs.get("row_condition")
+            whole[only_equality].append((one, outcome))
+    kept = {
+        hashed: Compact({name for one, _ in wanted for name in _columns(one, first)}, is_hashed=hashed)
+        for hashed, wanted in whole.items()
+    }
+    _judge(first.head(0), by_columns)
+    for portion in chain([first], portions):
+        _judge(portion, by_row)
+        for columns in kept.values():
+            columns.add(portion)
+    for hashed, wanted in whole.items():
+        _judge(kept[hashed].frame(), wanted)
+    _name_rows(frames, [(one, outcome) for wanted in whole.values() for one, outcome in wanted if outcome.first])
     for outcome in outcomes:
         if outcome.rows and not outcome.message:
             mostly = outcome.kwargs.get("mostly", 1.0)
@@ -216,22 +198,63 @@ def check(frames: Iterable[pd.DataFrame], expected: Sequence[Expectation]) -> li
     return outcomes
 
 
-def _is_by_row(one: Expectation) -> bool:
-    return issubclass(get_expectation_impl(one.type), ColumnMapExpectation) and one.type not in _OF_THE_WHOLE
+def _columns(one: Expectation, frame: pd.DataFrame) -> list[str]:
+    """The columns that an expectation looks at."""
+    kwargs = one.kwargs
+    names = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs]
+    condition = str(kwargs.get("row_condition") or "")
+    return [*names, *kwargs.get("column_list", []), *(name for name in frame.columns if name in condition)]
+
+
+def _name_rows(frames: Frames, failed: Sequence[tuple[Expectation, Outcome]]) -> None:
+    """Put places and values to the numbers of rows that fail by other rows."""
+    wanted = sorted({row["source"] for _, outcome in failed for row in outcome.first})
+    found: dict[int, dict[str, Any]] = {}
+    start = 0
+    for frame in frames() if wanted else ():
+        numbers = [number - start for number in wanted if start <= number < start + len(frame)]
+        rows = frame.iloc[numbers].to_dict("records")
+        found |= {number + start: row for number, row in zip(numbers, rows, strict=True)}
+        start += len(frame)
+        if start > wanted[-1]:
+            break
+    for one, outcome in failed:
+        outcome.first = [_named(found[row["source"]], one) for row in outcome.first]
+
+
+def _named(row: dict[str, Any], one: Expectation) -> dict[str, Any]:
+    """Place and value of a row that fails."""
+    column = one.kwargs.get("column")
+    value = row.get(column) if column else {name: row[name] for name in row if name in _columns(one, pd.DataFrame())}
+    value = _plain(value)
+    return {"source": row["source"], "value": value[:_LONGEST_VALUE] if isinstance(value, str) else value}
+
+
+@cache
+def _frames() -> Any:
+    """What the library reads a frame through; one for all, because each makes a temporary folder."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    return (
+        context.data_sources.add_pandas("rows")
+        .add_dataframe_asset("rows")
+        .add_batch_definition_whole_dataframe("whole")
+    )
 
 
 def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -> None:
     """Judge one portion and add what was found to the outcomes."""
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-    asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
-    batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
-    how = {
-        "result_format": "COMPLETE",
-        "unexpected_index_column_names": ["source"],
-        "partial_unexpected_count": 0,
+    if not wanted:
+        return
+    batch = _frames().get_batch({"dataframe": frame})
+    is_placed = "source" in frame.columns
+    how: dict[str, Any] = {
+        "result_format": "SUMMARY",  # the counts of all rows, but only the first that fail
+        "partial_unexpected_count": KEPT_ROWS,
         "return_unexpected_index_query": False,
     }
+    if is_placed:
+        how["unexpected_index_column_names"] = ["source"]
     # A result tells by this number which expectation it answers: the library gives them in an order of its own.
     numbered = [_build(one, {"number": number}) for number, (one, _) in enumerate(wanted)]
     for found in batch.validate(gx.ExpectationSuite(name="all", expectations=numbered), result_format=how).results:
@@ -242,9 +265,8 @@ def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -
         outcome.observed = result.get("observed_value", outcome.observed)
         outcome.rows += result.get("element_count", 0) - result.get("missing_count", 0)
         outcome.unexpected += result.get("unexpected_count", 0)
-        column = one.kwargs.get("column")
-        for row in (result.get("unexpected_index_list") or [])[: _KEPT_ROWS - len(outcome.first)]:
-            outcome.first.append({"source": row["source"], "value": row.get(column)})
+        for row in (result.get("partial_unexpected_index_list") or [])[: KEPT_ROWS - len(outcome.first)]:
+            outcome.first.append(_named(row, one) if is_placed else {"source": row, "value": None})
         if not found.success and not result:
             outcome.message = _why(found.exception_info, frame)
 

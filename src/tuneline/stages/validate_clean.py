@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuneline import files, params
 from tuneline.data import validation
+from tuneline.data.frames import CleanFrames
 from tuneline.data.splitting import SPLITS
 
 
@@ -15,9 +16,10 @@ def main(p: params.Params) -> None:
     report = validation.Report()
     yaml = Path(p.paths.expectations) / "clean.yaml"
     clean, pretraining = Path(p.paths.clean), Path(p.paths.pretraining)
-    record_type = files.read_json(clean / "dataset.json")["record_type"]
-    report.judge(p.paths.clean, validation.clean_frames(clean, SPLITS), record_type, yaml, is_clean=True)
-    frames = validation.clean_frames(pretraining, ("train", "validation"))
-    report.judge(p.paths.pretraining, frames, "text", yaml, is_clean=True)
+    about = files.read_json(clean / "dataset.json")
+    rows = CleanFrames(clean, SPLITS, about["record_type"], conversational=about["conversational"])
+    report.judge(p.paths.clean, rows, about["record_type"], yaml, is_clean=True)
+    texts = CleanFrames(pretraining, ("train", "validation"), "text")
+    report.judge(p.paths.pretraining, texts, "text", yaml, is_clean=True)
     accepted = {path.as_posix(): files.sha256_path(path) for path in (clean, pretraining)}
     report.finish(Path(p.paths.reports), "clean", accepted)

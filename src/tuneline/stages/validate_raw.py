@@ -6,18 +6,17 @@ python -m tuneline.stages validate_raw
 from pathlib import Path
 
 from tuneline import files, params
-from tuneline.data import records, validation
+from tuneline.data import frames, records, validation
 
 
 def main(p: params.Params) -> None:
     """Read both sets as `prepare` will, judge them, and write what was accepted."""
     report = validation.Report()
     accepted: dict[str, str] = {}
-    for rows in {rows.path: rows for rows in records.read_both(p)}.values():
-        print(f"{rows.path}: {rows.rows:,} rows of {rows.record_type}, {len(rows.rejected):,} set aside")
-        for rejected in rows.rejected[:5]:
-            print(f"  {rejected.describe()}")
+    for raw in {raw.path: raw for raw in records.open_both(p)}.values():
+        rows = frames.RawFrames(raw)
         yaml = Path(p.paths.expectations) / "raw.yaml"
-        report.judge(rows.path, validation.raw_frames(rows), rows.record_type, yaml, is_clean=False)
-        accepted[rows.path] = files.sha256_path(Path(rows.path))
+        report.judge(raw.path, rows, raw.record_type, yaml, is_clean=False)
+        report.account(rows, p.data.max_rejected_fraction)
+        accepted[raw.path] = files.sha256_path(Path(raw.path))
     report.finish(Path(p.paths.reports), "raw", accepted)
