@@ -59,6 +59,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def work_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` for what is needed on the way; it is gone afterwards.
+
+    Args:
+        path: what is being made.
+
+    Yields:
+        The folder, on the same file system; one that a killed process left is removed first.
+    """
+    beside = _beside(path.with_name(f"{path.name}-work"))
+    beside.mkdir()
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def _beside(path: Path) -> Path:
     """Where this process writes what is to become `path`; what killed processes have left there goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +124,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The table of a parquet file, or only `columns` of it."""
+    """The table of a parquet file, or of a folder of them in the order of their names; or only `columns` of it."""
     return pq.read_table(path, columns=columns)
 
 

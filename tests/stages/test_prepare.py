@@ -28,7 +28,7 @@ def modules_of(folder: str, splits: list[str]) -> set[str]:
     rows = [json.loads(line) for line in raw.read_text().splitlines()]
     found: set[str] = set()
     for split in splits:
-        for source in files.read_parquet(Path(folder) / f"{split}.parquet")["source"].to_pylist():
+        for source in files.read_parquet(Path(folder) / f"{split}")["source"].to_pylist():
             name, line = source.split(":")
             assert name == raw.name
             found.add(rows[int(line) - 1]["module"])
@@ -86,11 +86,11 @@ def test_an_own_set_without_the_column_says_what_to_set() -> None:
     with pytest.raises(DataError) as caught:
         prepare.main(params.load())
     assert "data/raw/mine/faq.jsonl: has no column 'module'" in str(caught.value)
-    assert "set it to null, or to one of question, answer" in str(caught.value)
+    assert "columns found: question, answer" in str(caught.value)
     editing.set_values(Path("params.yaml"), {"data.split.group_by": None})
     prepare.main(params.load())
-    assert files.read_parquet(Path("data/clean/test.parquet")).num_rows > 0
-    assert files.read_parquet(Path("data/pretraining/train.parquet")).num_rows > 0
+    assert files.read_parquet(Path("data/clean/test")).num_rows > 0
+    assert files.read_parquet(Path("data/pretraining/train")).num_rows > 0
 
 
 def test_an_own_set_may_be_grouped_by_a_column_that_the_pretraining_text_lacks() -> None:
@@ -104,11 +104,11 @@ def test_an_own_set_may_be_grouped_by_a_column_that_the_pretraining_text_lacks()
     editing.set_values(Path("params.yaml"), {"data.raw": "data/raw/mine", "data.split.group_by": "author"})
     prepare.main(params.load())
     clusters = [
-        set(files.read_parquet(Path(f"data/clean/{split}.parquet"))["cluster"].to_pylist())
+        set(files.read_parquet(Path(f"data/clean/{split}"))["cluster"].to_pylist())
         for split in ("train", "validation", "test")
     ]
     assert sum(map(len, clusters)) == len(set.union(*clusters)) == 30
-    assert files.read_parquet(Path("data/pretraining/train.parquet")).num_rows > 0
+    assert files.read_parquet(Path("data/pretraining/train")).num_rows > 0
 
 
 def test_plain_text_for_a_language_model() -> None:
@@ -125,8 +125,8 @@ def test_plain_text_for_a_language_model() -> None:
         },
     )
     prepare.main(params.load())
-    tables = {split: files.read_parquet(Path(f"data/clean/{split}.parquet")) for split in ("train", "test")}
+    tables = {split: files.read_parquet(Path(f"data/clean/{split}")) for split in ("train", "test")}
     assert tables["train"].column_names == ["id", "source", "cluster", "text"]
-    learnt = set(files.read_parquet(Path("data/pretraining/train.parquet"))["text"].to_pylist())
+    learnt = set(files.read_parquet(Path("data/pretraining/train"))["text"].to_pylist())
     assert learnt == set(tables["train"]["text"].to_pylist())
     assert not learnt & set(tables["test"]["text"].to_pylist())

@@ -1,21 +1,169 @@
-"""Exact duplicates: which row of those with the same key stays."""
+"""Which rows are the same, or nearly, and which one of them stays: plain functions of arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+WHOLLY_COMPARED = 64
+"""Rows of one bucket up to which every pair of them is compared."""
+
+_FIRST_OF_CLUSTERS = 16
 
 
-def representatives(keys: Sequence[str], ranks: Sequence[int]) -> list[int]:
+class Buckets(NamedTuple):
+    """Rows that share a band of their sketches, so may be nearly the same."""
+
+    rows: np.ndarray
+    """Bucket by bucket, rising within one; each bucket has two or more."""
+    starts: np.ndarray
+    """Of each bucket, and the number of rows."""
+
+
+class Near(NamedTuple):
+    """What was found by comparing."""
+
+    clusters: np.ndarray
+    """[rows] the lowest row of the cluster of each."""
+    compared: int
+    """Pairs."""
+    bounded: int
+    """Rows of the largest bucket in which not every pair was compared; 0 where none was so large."""
+
+
+def preference(ranks: np.ndarray, numbers: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """In which order rows stay: of several that are the same, the one with the lowest place.
+
+    A held-out row goes before a training row, and all is decided by the rows themselves, so that adding rows can only
+    replace a held-out row by a held-out one.
+
+    Args:
+        ranks: [rows] of the split: test, validation, train.
+        numbers: [rows] of the group.
+        ids: [rows]
+
+    Returns:
+        [rows] places, all different; equals in the order of the rows.
+    """
+    places = np.empty(len(ranks), np.int64)
+    places[np.lexsort((ids, numbers, ranks))] = np.arange(len(ranks))
+    return places
+
+
+def representatives(keys: Sequence[np.ndarray], places: np.ndarray) -> np.ndarray:
     """For every row, the row that stands for all with its key.
 
     Args:
-        keys: of the rows, equal where they are the same.
-        ranks: of the rows; the highest stays, of equals the first. Held-out rows rank above training rows: a row that
-            is in both must stay where it is not learnt.
+        keys: arrays of [rows], all equal where rows are the same.
+        places: [rows] from `preference`.
 
     Returns:
-        Row -> the row that stays, which is itself where it stays.
+        [rows] the row that stays, which is itself where it stays.
     """
-    kept: dict[str, int] = {}
-    for row, (key, rank) in enumerate(zip(keys, ranks, strict=True)):
-        if key not in kept or rank > ranks[kept[key]]:
-            kept[key] = row
-    return [kept[key] for key in keys]
+    order = np.lexsort((places, *keys))
+    is_first = np.zeros(len(order), bool)
+    is_first[:1] = True
+    for key in keys:
+        ordered = key[order]
+        is_first[1:] |= ordered[1:] != ordered[:-1]
+    stays = np.empty(len(order), np.int64)
+    stays[order] = order[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
+    return stays
+
+
+def buckets(keys: np.ndarray, rows: np.ndarray) -> Buckets:
+    """The rows that share a key with another one.
+
+    Args:
+        keys: uint32, one band of some rows.
+        rows: these rows, rising, below 2**32.
+
+    Returns:
+        Buckets in the order of their keys.
+    """
+    ordered = np.sort((keys.astype(np.uint64) << np.uint64(32)) | rows.astype(np.uint64))
+    same = ordered[1:] >> np.uint64(32) == ordered[:-1] >> np.uint64(32)
+    member = np.append(same, False) | np.append(False, same)
+    members = ordered[member]
+    firsts = np.flatnonzero(np.append(True, np.diff(members >> np.uint64(32)) != 0)) if len(members) else members
+    return Buckets((members & np.uint64(0xFFFFFFFF)).astype(np.int64), np.append(firsts, len(members)).astype(np.int64))
+
+
+def near(rows: int, bands: Iterable[Buckets], alike: Callable[[np.ndarray], np.ndarray]) -> Near:
+    """Clusters of rows that are nearly the same, or linked by others that are.
+
+    Within a bucket every pair that is not linked yet is compared; in a bucket of more than 64 rows each row is compared
+    with the first of up to 16 clusters.
+
+    Args:
+        rows: number of rows.
+        bands: buckets of each band.
+        alike: pairs, [pairs, 2] -> whether they are nearly the same, [pairs].
+
+    Returns:
+        The clusters.
+    """
+    clusters = np.arange(rows)
+    links = np.zeros((0, 2), np.int64)
+    known = np.zeros(0, np.int64)
+    bounded = 0
+    for one in bands:
+        # The first row of each bucket against the others links most of what there is to link. Then what is left.
+        for wanted in (_with_first, _between_clusters):
+            found, largest = wanted(_unlinked(one, clusters), clusters)
+            bounded = max(bounded, largest)
+            codes = np.unique(found.min(axis=1) * rows + found.max(axis=1))
+            codes = codes[~np.isin(codes, known, assume_unique=True)]
+            if not len(codes):
+                continue
+            known = np.union1d(known, codes)
+            pairs = np.stack([codes // rows, codes % rows], axis=1)
+            new = pairs[alike(pairs)]
+            if len(new):
+                links = np.concatenate([links, new])
+                clusters = _components(rows, links)
+    return Near(clusters, len(known), bounded)
+
+
+def _components(rows: int, links: np.ndarray) -> np.ndarray:
+    graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(rows, rows))
+    _, labels = connected_components(graph.tocsr(), directed=False)
+    _, lowest = np.unique(labels, return_index=True)
+    return lowest[labels]
+
+
+def _unlinked(one: Buckets, clusters: np.ndarray) -> Buckets:
+    """The buckets whose rows are not in one cluster already."""
+    if not len(one.rows):
+        return one
+    of_rows = clusters[one.rows]
+    starts, sizes = one.starts[:-1], np.diff(one.starts)
+    mixed = np.minimum.reduceat(of_rows, starts) != np.maximum.reduceat(of_rows, starts)
+    return Buckets(one.rows[np.repeat(mixed, sizes)], np.append(0, np.cumsum(sizes[mixed])))
+
+
+def _with_first(one: Buckets, clusters: np.ndarray) -> tuple[np.ndarray, int]:
+    sizes = np.diff(one.starts)
+    firsts = np.repeat(one.rows[one.starts[:-1]], sizes)
+    apart = clusters[firsts] != clusters[one.rows]
+    return np.stack([firsts[apart], one.rows[apart]], axis=1), 0
+
+
+def _between_clusters(one: Buckets, clusters: np.ndarray) -> tuple[np.ndarray, int]:
+    found = [np.zeros((0, 2), np.int64)]
+    bounded = 0
+    for start, stop in zip(one.starts[:-1].tolist(), one.starts[1:].tolist(), strict=True):
+        rows = one.rows[start:stop]
+        if len(rows) > WHOLLY_COMPARED:
+            bounded = max(bounded, len(rows))
+            _, firsts = np.unique(clusters[rows], return_index=True)
+            firsts = np.sort(firsts)[:_FIRST_OF_CLUSTERS]
+            left, right = np.repeat(rows[firsts], len(rows)), np.tile(rows, len(firsts))
+        else:
+            i, j = np.triu_indices(len(rows), 1)
+            left, right = rows[i], rows[j]
+        apart = clusters[left] != clusters[right]
+        found.append(np.stack([left[apart], right[apart]], axis=1))
+    return np.concatenate(found), bounded

@@ -171,7 +171,7 @@ def _grams(joined: Texts, multiplier: np.unsignedinteger, kind: type) -> tuple[n
     count = len(codes) - _LONG + 1
     hashes = codes[:count].astype(kind)
     ends = starts + lengths
-    inside = np.zeros(count, bool)
+    unspaced = None
     bounds = np.zeros(count + 1, np.int8)
     first_out = np.maximum(ends - _LONG + 1, starts + 1)
     if codes.dtype == np.uint8:
@@ -194,7 +194,7 @@ def _grams(joined: Texts, multiplier: np.unsignedinteger, kind: type) -> tuple[n
     bounds[first_out] -= 1
     np.cumsum(bounds[:count], out=bounds[:count])
     inside = bounds[:count].astype(bool)
-    if codes.dtype != np.uint8:
+    if unspaced is not None:
         # The last two characters but for a long gram may still begin a short one.
         for back in range(_SHORT, _LONG):
             place = ends - back

@@ -1,10 +1,10 @@
-"""One function over many items: in this process, in processes of this machine, or on a cluster. The results are the same."""
+"""One function over many items: here, in processes of this machine, or on a cluster. The results are the same."""
 
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from tuneline.errors import DataError
 
@@ -49,7 +49,7 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         yield lambda function, items: map(function, items)
         return
     # Here, because it takes a second to import.
-    import dask
+    import dask.config
     from distributed import Client, LocalCluster
 
     memory = dict.fromkeys(("target", "spill", "pause", "terminate"), False)
@@ -58,11 +58,11 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
     ):
         if address is not None:
             with Client(address) as client:
-                yield _runner(client, sum(client.nthreads().values()))
+                yield _runner(client, sum(cast("dict[str, int]", client.nthreads()).values()))
             return
         with (
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="", memory_limit=0
             ) as cluster,
             Client(cluster) as client,
         ):

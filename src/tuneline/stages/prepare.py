@@ -11,23 +11,23 @@ from tuneline.data import preparation, records
 
 
 def main(p: params.Params) -> None:
-    """Read, prepare, write."""
-    raw, pretraining = records.read_both(p)
-    prepared = preparation.prepare(raw, pretraining, p.data)
+    """Open, prepare, write."""
+    raw, pretraining = records.open_both(p)
+    clean, text, reports = Path(p.paths.clean), Path(p.paths.pretraining), Path(p.paths.reports)
+    with (
+        files.work_folder(clean) as work,
+        files.atomic_folder(clean) as clean_beside,
+        files.atomic_folder(text) as text_beside,
+        files.atomic_file(reports / "quarantine.jsonl") as quarantine,
+    ):
+        # Processes on other machines know nothing of where this one stands.
+        places = preparation.Places(*(path.resolve() for path in (work, clean_beside, text_beside, quarantine)))
+        accounts = preparation.prepare(raw, pretraining, p.data, places)
+        files.write_json(clean_beside / "dataset.json", preparation.dataset(raw, accounts))
+    files.write_json(reports / "prepare.json", accounts)
     for name in ("raw", "pretraining"):
-        for line in describe(prepared.accounts[name]):
+        for line in describe(accounts[name]):
             print(line)
-    with files.atomic_folder(Path(p.paths.clean)) as folder:
-        for split, table in prepared.clean.items():
-            files.write_parquet(folder / f"{split}.parquet", table)
-        rows = {split: table.num_rows for split, table in prepared.clean.items()}
-        files.write_json(folder / "dataset.json", {"record_type": raw.record_type, "rows": rows})
-    with files.atomic_folder(Path(p.paths.pretraining)) as folder:
-        for split, table in prepared.pretraining.items():
-            files.write_parquet(folder / f"{split}.parquet", table)
-    reports = Path(p.paths.reports)
-    files.write_json(reports / "prepare.json", prepared.accounts)
-    files.write_jsonl(reports / "quarantine.jsonl", prepared.quarantine)
     print(f"every dropped row and why: {reports / 'quarantine.jsonl'}")
 
 
@@ -36,4 +36,10 @@ def describe(account: dict[str, Any]) -> list[str]:
     out = ", ".join(f"{split} {count:,}" for split, count in account["rows"].items())
     lines = [f"{account['set']}: {account['rows_in']:,} rows in, {account['rows_out']:,} out ({out})"]
     lines += [f"  dropped {count:,}: {reason}" for reason, count in account["dropped"].items()]
+    if found := ", ".join(f"{count:,} {kind}" for kind, count in account["secrets"].items() if count):
+        lines.append(f"  secrets and personal data found: {found}")
+    if account["placeholders"]["rows"]:
+        first = ", ".join(account["placeholders"]["first"])
+        lines.append(f"  placeholders in {account['placeholders']['rows']:,} rows: {first}")
+    lines += [f"  warning: {warning}" for warning in account["warnings"]]
     return lines
