@@ -1,9 +1,16 @@
 """Rows that do not fit the shape of their file: the exact reason and words, and no other row is touched."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from shaping import bot, result, shape, system, user
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shaping import bot, plan, result, shape, system, user
+
+from tuneline.data.records import shape_of
+from tuneline.data.rows import Rejected, Row
+from tuneline.errors import DataError
 
 PAIR = {"prompt": "q", "completion": "a"}
 CHAT = {"messages": [user("q"), bot("a")]}
@@ -119,7 +126,34 @@ def test_an_odd_row_is_set_aside_by_name(usual: dict[str, Any], odd: dict[str, A
 
 def test_arguments_that_no_json_can_hold_are_set_aside() -> None:
     deep: Any = {}
-    for _ in range(500):
+    for _ in range(1000):
         deep = {"a": deep}
     made = shape(CHAT)
     assert result(made, called(deep)) == ("arguments", "cannot be written as JSON: Recursion limit reached")
+
+
+# Words that shapes look for, so that chance comes far into them.
+NAMES = (
+    "role from content value user assistant tool gpt function_call text type name tool_calls function arguments en zh"
+)
+WORDS = st.sampled_from([*NAMES.split(), '{"name":"f","arguments":{}}', "[]", "[1]", "{", "", " "])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4))
+FILES = [PAIR, CHAT, ALPACA, SQUAD, POEM, LABELLED, MANY, PREFERRED, PREFERRED_CHAT, TRANSLATED]
+
+
+@pytest.mark.parametrize("usual", FILES)
+def test_no_row_is_more_than_set_aside(usual: dict[str, Any]) -> None:
+    made = shape(usual)
+    columns = st.sampled_from([*usual, "system", "history", "tools", "context", "input"])
+
+    @settings(max_examples=25, deadline=None, database=None)
+    @given(st.dictionaries(columns, VALUES, max_size=5))
+    def check(odd: dict[str, Any]) -> None:
+        fields = made.record(Row(1, 0, usual | odd))
+        assert isinstance(fields, Rejected) or all(isinstance(field, str) for field in fields.values)
+        # Also at the beginning of the file, where shapes are found out.
+        with suppress(DataError):
+            shape_of(plan([usual | odd])).record(Row(1, 0, odd))
+
+    check()

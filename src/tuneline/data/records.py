@@ -1,6 +1,5 @@
 """A raw set as the whole pipeline sees it: its files, the shape of each, and its rows as canonical records."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,36 +250,3 @@ def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
         kind = record_type + " of messages" * conversational + " with several labels" * several
         words.append(f"{kind} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})")
     return f"{path}: the files hold rows of several kinds: {'; '.join(words)}; make a set of each"
-
-
-@dataclass(frozen=True)
-class RecordSet:
-    """The records of a raw set, read whole."""
-
-    path: str
-    record_type: RecordType
-    columns: dict[str, list[str]]
-    formats: dict[str, str]
-    records: list[Record]
-    rejected: list[Rejected]
-
-    @property
-    def rows(self) -> int:
-        """All rows, those set aside too."""
-        return len(self.records) + len(self.rejected)
-
-
-def read_both(p: Params) -> tuple[RecordSet, RecordSet]:
-    """Both sets, read whole."""
-    raw, pretraining = [_whole(one, p.data.max_rejected_fraction) for one in open_both(p)]
-    return raw, pretraining
-
-
-def _whole(one: RawSet, max_fraction: float) -> RecordSet:
-    rows = [row for portion, shape in one.portions for row in read(portion, shape)]
-    records = [row for row in rows if isinstance(row, Record)]
-    rejected = [row for row in rows if isinstance(row, Rejected)]
-    reasons = Counter(row.reason for row in rejected)
-    check_rejected(one.path, len(rows), len(rejected), reasons, rejected, max_fraction)
-    formats = {plan.name: plan.format for plan in one.files}
-    return RecordSet(one.path, one.record_type, {}, formats, records, rejected)

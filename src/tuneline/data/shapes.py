@@ -1,10 +1,17 @@
 """Types of records, one record, and a shape: how the rows of one file become records."""
 
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from tuneline.data.mappings import Convert, RowError
 from tuneline.data.rows import Rejected, Row, excerpt
+
+_SHOWN = 200
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHOWN
+_SHORT.maxlevel = 4
 
 RecordType = Literal["text", "prompt-completion", "messages", "preference", "classification", "regression"]
 
@@ -85,9 +92,13 @@ class Shape:
             if self.order_by is not None:
                 order = _key(values.get(self.order_by), "order", self.order_by, "data.split.order_by")
         except RowError as error:
-            text = " | ".join([str(value)[:200] for value in values.values()])
-            return Rejected(self.file, line, offset, error.reason, error.detail, excerpt(text))
+            return Rejected(self.file, line, offset, error.reason, error.detail, excerpt(_beginning(values)))
         return Record(self.file, line, offset, fields, group, order, self.split)
+
+
+def _beginning(values: Mapping[str, Any]) -> str:
+    """The beginning of each value; however large or deep it is, little of it is looked at."""
+    return " | ".join([value[:_SHOWN] if isinstance(value, str) else _SHORT.repr(value) for value in values.values()])
 
 
 def _key(value: Any, reason: str, column: str, param: str) -> str:
