@@ -89,8 +89,8 @@ def test_a_tokenizer_of_another_model(tmp_path: Path, tokenizer: PreTrainedToken
 
 
 def test_an_unknown_mode(base: Path) -> None:
-    files.write_json(base / "tuneline.json", {"mode": "chat"})
-    with pytest.raises(ModelError, match="mode 'chat' is unknown here; known: plain"):
+    files.write_json(base / "tuneline.json", {"mode": "riddle"})
+    with pytest.raises(ModelError, match="mode 'riddle' is unknown here; known: plain, chat, "):
         models.mode(base)
 
 

@@ -2,17 +2,28 @@
 
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 from transformers.utils import logging as transformers_logging
 
 from tuneline import files
 from tuneline.errors import ModelError
 from tuneline.training.checkpoints import naming_a_full_disk
+from tuneline.training.conversations import ChatTemplate
+from tuneline.training.folders import TOKENIZER_FILES, problems
 
 MODE_FILE = "tuneline.json"
 PLAIN = "plain"
@@ -22,8 +33,6 @@ CHAT = "chat"
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
 _MODES = (PLAIN, CHAT, CLASSIFICATION, REGRESSION)
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
-_PICKLED_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def use_threads(count: int) -> None:
@@ -34,54 +43,6 @@ def use_threads(count: int) -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     warnings.filterwarnings("ignore", module="torch.utils.data")
-
-
-def problems(folder: Path) -> list[str]:
-    """What keeps `folder` from being loaded as a causal language model with its tokenizer, a line each."""
-    if not folder.is_dir():
-        return [f"{folder}: no such folder; it must hold a model as save_pretrained writes it"]
-    found = []
-    config = _config(folder)
-    if config is None:
-        found.append(f"{folder}/config.json: missing or no JSON; copy it from where the model came from")
-    elif "auto_map" in config:
-        found.append(
-            f"{folder}/config.json: auto_map asks for Python code of its own, which is never run; "
-            "use a model whose architecture transformers knows"
-        )
-    found += _weight_problems(folder)
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        found.append(f"{folder}: no tokenizer ({' or '.join(_TOKENIZER_FILES[:3])}); save the model's tokenizer there")
-    return found
-
-
-def _config(folder: Path) -> dict[str, Any] | None:
-    try:
-        config = files.read_json(folder / "config.json")
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) else None
-
-
-def _weight_problems(folder: Path) -> list[str]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = sorted(set(files.read_json(index)["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return [f"{index}: is no index of weights; copy it again from where the model came from"]
-        return [
-            f"{folder}/{name}: named by {index.name} but missing" for name in shards if not (folder / name).is_file()
-        ]
-    if (folder / "model.safetensors").is_file():
-        return []
-    pickled = sorted(path.name for pattern in _PICKLED_WEIGHTS for path in folder.glob(pattern))
-    if pickled:
-        return [
-            f"{folder}/{pickled[0]}: pickled weights can run code when they are read and are refused; "
-            "save the model again with save_pretrained, which writes model.safetensors"
-        ]
-    return [f"{folder}/model.safetensors: missing; copy it from where the model came from"]
 
 
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -96,6 +57,82 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     Raises:
         ModelError: something is missing or does not fit; all problems at once.
     """
+    model, tokenizer, report = _loaded(AutoModelForCausalLM, folder, "a causal language model")
+    _refuse_missing(folder, report["missing_keys"], "a language-modelling head")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{folder}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
+    return model, tokenizer
+
+
+def load_classifier(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that names labels, or one that gives a number, as `load` does.
+
+    Args:
+        folder: what `save` wrote; the labels are in its config.
+
+    Raises:
+        ModelError: something is missing or does not fit, the labels too.
+    """
+    model, tokenizer, report = _loaded(AutoModelForSequenceClassification, folder, "a classifier")
+    _refuse_missing(folder, report["missing_keys"], "a classification head")
+    config = model.config
+    is_named = set(config.id2label) == set(range(config.num_labels)) and config.id2label[0] != "LABEL_0"
+    if config.problem_type is None or (config.problem_type != "regression" and not is_named):
+        raise ModelError(
+            f"{folder}/config.json: problem_type or id2label is missing, so what the model's outputs mean is not "
+            "known; fine-tune it here, or set both"
+        )
+    return model, tokenizer
+
+
+def new_classifier(
+    base: Path, labels: Sequence[str], problem_type: str, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A base of any family with a new head.
+
+    Args:
+        base: a folder as for `load`; a model without a language-modelling head will do.
+        labels: in the order of the outputs; none for a regression.
+        problem_type: single_label_classification, multi_label_classification or regression.
+        seed: where the head's first weights come from.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer.
+
+    Raises:
+        ModelError: the base cannot be loaded, or lacks more than the head.
+    """
+    set_seed(seed)
+    names = dict(enumerate(labels)) if labels else {0: "number"}
+    numbers = {name: number for number, name in names.items()}
+    model, tokenizer, report = _loaded(
+        AutoModelForSequenceClassification,
+        base,
+        "a base for a classifier",
+        num_labels=len(names),
+        id2label=names,
+        label2id=numbers,
+        problem_type=problem_type,
+        # Of a base that has been a classifier itself.
+        ignore_mismatched_sizes=True,
+    )
+    body = f"{model.base_model_prefix}."
+    lacking = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
+    # A pooler is a part of the head, wherever a family keeps it.
+    _refuse_missing(base, [key for key in lacking if key.startswith(body) and ".pooler." not in key], "these tensors")
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.out_features == len(names) and not name.startswith(body):
+            nn.init.normal_(module.weight, std=getattr(model.config, "initializer_range", 0.02), generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    model.config.pad_token_id = pad(tokenizer)
+    return model, tokenizer
+
+
+def _loaded(
+    auto: Any, folder: Path, what: str, **more: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     found = problems(folder)
     if found:
         raise ModelError(*found)
@@ -103,46 +140,50 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         model, report = cast(
             "tuple[PreTrainedModel, dict[str, Any]]",
-            AutoModelForCausalLM.from_pretrained(
+            auto.from_pretrained(
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                **more,
             ),
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        raise ModelError(f"{folder}: cannot be loaded as a causal language model: {_first_line(error)}") from None
-    # transformers would fill them with random numbers and go on.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"{folder}: the weights lack {len(missing)} tensors that the model needs, {missing[0]} first; "
-            "copy the folder again, or use a model with a language-modelling head"
-        )
+        raise ModelError(f"{folder}: cannot be loaded as {what}: {_first_line(error)}") from None
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
     if len(tokenizer) > rows:
         raise ModelError(
             f"{folder}: the tokenizer knows {len(tokenizer)} tokens and the model {rows}; "
             "use the tokenizer that the model was trained with"
         )
-    return model.eval(), tokenizer
+    return model.eval(), tokenizer, report
+
+
+def _refuse_missing(folder: Path, missing: Iterable[str], needed: str) -> None:
+    # transformers would fill them with random numbers and go on.
+    lacking = sorted(missing)
+    if lacking:
+        raise ModelError(
+            f"{folder}: the weights lack {len(lacking)} tensors that the model needs, {lacking[0]} first; "
+            f"copy the folder again, or use a model with {needed}"
+        )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load only the tokenizer of a model folder.
 
     Raises:
-        ModelError: there is none, or it has no end-of-text token.
+        ModelError: there is none, or it has neither an end-of-text token nor one that fills rows up.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(*problems(folder))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}") from None
-    if tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"{folder}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     return tokenizer
 
@@ -170,8 +211,13 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
         folder: the folder to be made or replaced.
         mode: how records become tokens for this model.
     """
-    # A trainer switches the cache off, with which an answer would be read again for every token of it.
-    model.config.use_cache = True
+    if mode in (PLAIN, CHAT):
+        # A trainer switches the cache off, with which an answer would be read again for every token of it.
+        model.config.use_cache = True
+    if mode == CHAT and model.generation_config is not None:
+        # Whoever serves the folder reads there with what an answer ends.
+        ends = {tokenizer.eos_token_id, ChatTemplate(tokenizer).end_of_turn()} - {None}
+        model.generation_config.eos_token_id = sorted(ends)  # pyright: ignore[reportArgumentType]
     # How it was loaded is no property of a tokenizer.
     for name in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(name, None)
@@ -197,6 +243,10 @@ def check_length(model: PreTrainedModel, max_length: int, key: str) -> None:
         ModelError: naming the params key.
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        # RoBERTa's family numbers its positions from behind that of the padding.
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            positions = module.num_embeddings - module.padding_idx - 1
     if positions is not None and max_length > positions:
         raise ModelError(
             f"{key}: {max_length} tokens are more than the model can see at once ({positions}); "

@@ -1,0 +1,57 @@
+"""What a model folder must hold before anything of it is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+from tuneline import files
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+_PICKLED_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def problems(folder: Path) -> list[str]:
+    """What keeps `folder` from being loaded as a causal language model with its tokenizer, a line each."""
+    if not folder.is_dir():
+        return [f"{folder}: no such folder; it must hold a model as save_pretrained writes it"]
+    found = []
+    config = _config(folder)
+    if config is None:
+        found.append(f"{folder}/config.json: missing or no JSON; copy it from where the model came from")
+    elif "auto_map" in config:
+        found.append(
+            f"{folder}/config.json: auto_map asks for Python code of its own, which is never run; "
+            "use a model whose architecture transformers knows"
+        )
+    found += _weight_problems(folder)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        found.append(f"{folder}: no tokenizer ({' or '.join(TOKENIZER_FILES[:3])}); save the model's tokenizer there")
+    return found
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    try:
+        config = files.read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _weight_problems(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(set(files.read_json(index)["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [f"{index}: is no index of weights; copy it again from where the model came from"]
+        return [
+            f"{folder}/{name}: named by {index.name} but missing" for name in shards if not (folder / name).is_file()
+        ]
+    if (folder / "model.safetensors").is_file():
+        return []
+    pickled = sorted(path.name for pattern in _PICKLED_WEIGHTS for path in folder.glob(pattern))
+    if pickled:
+        return [
+            f"{folder}/{pickled[0]}: pickled weights can run code when they are read and are refused; "
+            "save the model again with save_pretrained, which writes model.safetensors"
+        ]
+    return [f"{folder}/model.safetensors: missing; copy it from where the model came from"]

@@ -1,0 +1,206 @@
+"""Whole splits become examples of their task, and what is cut, dropped or wrong is named by its place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers.models import BPE, Unigram
+from transformers import PreTrainedTokenizerFast
+
+from tuneline import files
+from tuneline.errors import ModelError, TrainingError
+from tuneline.params import Finetune
+from tuneline.training import tokenization
+from tuneline.training.conversations import ChatTemplate
+from tuneline.training.dialogues import Conversation
+from tuneline.training.examples import Example, Examples, Labelled, LabelledRows, Preference, Preferences
+from tuneline.training.texts import puts_blank_before
+
+SENTENCES = ["alpha beta gamma", "delta, epsilon: zeta", "1 eta\n2 theta", "iota (kappa) [INST] lambda [/INST] mu"]
+
+
+def finetune(**more: Any) -> Finetune:
+    values = {"max_length": 16, "overlong": "truncate", "max_dropped_fraction": 0.5}
+    return Finetune.model_construct(**(values | more))
+
+
+def split(folder: Path, **columns: list[str]) -> Path:
+    """A clean split of two parts, with the places of its rows."""
+    count = len(next(iter(columns.values())))
+    table = pa.table({"source": [f"a.csv:{row + 2}" for row in range(count)]} | columns)
+    half = (count + 1) // 2
+    files.write_parquet(folder / "train/part-00000.parquet", table.slice(0, half))
+    files.write_parquet(folder / "train/part-00001.parquet", table.slice(half))
+    return folder / "train"
+
+
+def test_parts_are_read_in_order_and_rows_carry_their_place(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path = split(tmp_path, prompt=["alpha ", "beta ", "gamma "], completion=["a", "b", "c"])
+    examples, account = tokenization.fit_split(tokenizer, path, "sft", "plain", finetune())
+    assert [example.source for example in examples] == ["a.csv:2", "a.csv:3", "a.csv:4"]
+    assert [tokenizer.decode(example.input_ids) for example in examples][2] == "gamma c<|endoftext|>"
+    assert examples.lengths.tolist() == [len(example.input_ids) for example in examples]
+    assert (account.rows, account.rows_truncated, "chat_template" in account.as_dict()) == (3, 0, False)
+
+
+def test_rows_that_are_cut_or_dropped_are_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path = split(tmp_path, text=["alpha", "alpha beta " * 9, "mu"])
+    _, account = tokenization.fit_split(tokenizer, path, "language-modeling", "plain", finetune())
+    assert account.as_dict()["truncated_rows"] == ["a.csv:3"]
+    _, account = tokenization.fit_split(tokenizer, path, "language-modeling", "plain", finetune(overlong="drop"))
+    assert account.as_dict()["dropped_rows"] == ["a.csv:3"]
+    with pytest.raises(TrainingError, match=r"1 of 3 rows are longer than max_length 16: a.csv:3 \(\d+ tokens\);"):
+        tokenization.fit_split(tokenizer, path, "language-modeling", "plain", finetune(overlong="error"))
+    with pytest.raises(TrainingError, match=r"more than finetune.max_dropped_fraction 0 allows: a.csv:3; raise"):
+        narrow = finetune(overlong="drop", max_dropped_fraction=0.0)
+        tokenization.fit_split(tokenizer, path, "language-modeling", "plain", narrow)
+
+
+def test_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "alpha"}, {"role": "assistant", "content": "beta"}]
+    early = [{"role": "user", "content": "gamma " * 9}, {"role": "assistant", "content": "delta"}]
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
+    path = split(tmp_path, messages=[json.dumps(turns), json.dumps(early + turns)], tools=["", ""])
+    examples, account = tokenization.fit_split(own, path, "sft", "chat", finetune(max_length=30))
+    assert examples[0].input_ids == examples[1].input_ids
+    assert account.as_dict()["truncated_rows"] == ["a.csv:3"]
+    assert account.as_dict()["chat_template"] == "shipped"
+
+
+def test_labels_of_a_set(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path = split(tmp_path / "one", text=["alpha", "beta"], label=["sad", "glad"])
+    assert tokenization.labels_of(path) == (["glad", "sad"], False)
+    rows, account = tokenization.fit_split(
+        tokenizer, path, "classification", "classification", finetune(), labels=["glad", "sad"]
+    )
+    assert [row.target for row in rows] == [1, 0]
+    assert account.supervised_tokens == 2
+    with pytest.raises(TrainingError, match=r"label: 1 rows have one that is not one of 'glad': a.csv:2 \('sad'\);"):
+        tokenization.fit_split(tokenizer, path, "classification", "classification", finetune(), labels=["glad"])
+    several = split(tmp_path / "several", text=["alpha", "beta"], label=['["glad", "sad"]', '["sad"]'])
+    labels, is_multi = tokenization.labels_of(several)
+    assert (labels, is_multi) == (["glad", "sad"], True)
+    rows, _ = tokenization.fit_split(
+        tokenizer, several, "classification", "classification", finetune(), labels=labels, multi_label=True
+    )
+    assert [row.target for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
+
+
+def test_numbers(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
+    rows, account = tokenization.fit_split(tokenizer, path, "regression", "regression", finetune())
+    assert [row.target for row in rows] == [-0.5, 3.0]
+    assert (len(rows[0].input_ids), account.truncated) == (16, ("a.csv:2",))
+    wrong = split(tmp_path / "wrong", text=["alpha"], label=["many"])
+    with pytest.raises(TrainingError, match=r"not a number: a.csv:2 \('many'\)"):
+        tokenization.fit_split(tokenizer, wrong, "regression", "regression", finetune())
+
+
+def test_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path = split(tmp_path, prompt=["alpha ", "beta " * 40], chosen=["good", "good"], rejected=["bad bad", "bad"])
+    rows, account = tokenization.fit_split(tokenizer, path, "preference", "plain", finetune())
+    assert [tokenizer.decode(ids) for ids in rows[0][:3]] == ["alpha ", "good<|endoftext|>", "bad bad<|endoftext|>"]
+    assert rows[1].chosen_ids == rows[0].chosen_ids
+    assert rows.lengths.tolist()[1] == 16
+    assert account.truncated == ("a.csv:3",)
+
+
+def test_conversational_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    asked = json.dumps([{"role": "system", "content": "mu"}, {"role": "user", "content": "alpha"}])
+    said = [json.dumps([{"role": "assistant", "content": content}]) for content in ("good", "bad")]
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
+    path = split(tmp_path, prompt=[asked], chosen=said[:1], rejected=said[1:])
+    [row], _ = tokenization.fit_split(own, path, "preference", "chat", finetune(max_length=64), conversational=True)
+    assert own.decode(row.prompt_ids) == "System:\nmu\n\nUser:\nalpha\n\nAssistant:\n"
+    assert [own.decode(ids) for ids in row[1:3]] == ["good<|endoftext|>", "bad<|endoftext|>"]
+    own.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.role + m.content + eos_token }}{% endfor %}"
+    with pytest.raises(ModelError, match=r"^a.csv:2: the chat template writes"):
+        tokenization.fit_split(own, path, "preference", "chat", finetune(max_length=64), conversational=True)
+
+
+def test_rows_come_out_of_memory_as_they_went_in() -> None:
+    documents = [Example([1, 2, 3], [-100, 2, 3], "a:1"), Example([4], [-100], "ä:2"), Example([5, 6], [-100, 6])]
+    kept = Examples(documents)
+    assert list(kept) == documents
+    assert kept[-1] == documents[-1]
+    assert kept[1:] == documents[1:]
+    assert kept.lengths.tolist() == [3, 1, 2]
+    for targets in ([1, 0], [0.5, -1.0], [[0.0, 1.0], [1.0, 1.0]]):
+        labelled = [Labelled([7, 8], target, "b:1") for target in targets]
+        assert list(LabelledRows(labelled)) == labelled
+    preferences = [Preference([1], [2, 3], [4], "c:1"), Preference([1, 2], [3], [4, 5, 6], "c:2")]
+    assert list(Preferences(preferences)) == preferences
+    assert Preferences(preferences).lengths.tolist() == [3, 5]
+    with pytest.raises(IndexError):
+        kept[3]
+
+
+def prefixing(kind: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts a blank before every text, as sentencepiece's do."""
+    special = ["<unk>", "<s>", "</s>", "[INST]"]
+    if kind == "legacy":
+        # Llama 2's: the blank is put there before the text is cut into words.
+        backend = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        backend.decoder = decoders.Metaspace()
+        byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special + byte_tokens, show_progress=False)
+    elif kind == "unigram":
+        backend = Tokenizer(Unigram())
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        backend.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False)
+    else:
+        backend = Tokenizer(BPE(unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=kind)
+        backend.decoder = decoders.Metaspace()
+        trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+    backend.train_from_iterator(SENTENCES * 3, trainer)
+    if kind == "legacy":
+        backend.pre_tokenizer = None  # pyright: ignore[reportAttributeAccessIssue]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens=["[INST]"],
+    )
+
+
+@pytest.mark.parametrize("kind", ["always", "first", "legacy", "unigram"])
+def test_a_completion_goes_on_where_the_prompt_ends(kind: str) -> None:
+    tokenizer = prefixing(kind)
+    assert puts_blank_before(tokenizer)
+    for prompt, completion in (("alpha", " beta"), ("delta:", " zeta"), ("eta\n", "theta")):
+        example = tokenization.encode(tokenizer, {"prompt": prompt, "completion": completion}, "plain")
+        whole = tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
+        assert example.input_ids == [*whole, tokenizer.eos_token_id], (kind, prompt, completion)
+    begun = tokenization.encode(tokenizer, {"prompt": "", "completion": "alpha"}, "plain")
+    assert begun.input_ids == [*tokenizer("alpha", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("kind", ["always", "first", "legacy", "unigram"])
+def test_a_chat_with_such_a_tokenizer_is_what_transformers_makes_of_it(kind: str) -> None:
+    tokenizer = prefixing(kind)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}{{ '[INST] ' + message.content }}"
+        "{{ ' [/INST]' }}{% else %}{{ ' ' + message.content + eos_token }}{% endif %}{% endfor %}"
+    )
+    turns = [{"role": ("user", "assistant")[n % 2], "content": ("alpha beta", "gamma")[n % 2]} for n in range(4)]
+    [example] = ChatTemplate(tokenizer).encode([Conversation(turns, [])])
+    whole: Any = tokenizer.apply_chat_template(turns)
+    assert example.input_ids == whole["input_ids"]
+    [prompt] = ChatTemplate(tokenizer).prompts([Conversation(turns[:3], [])])
+    assert example.input_ids[: len(prompt)] == prompt
+    learnt = [label for label in example.labels if label != -100]
+    assert tokenizer.convert_ids_to_tokens(learnt).count("</s>") == 2
+
+
+def test_other_tokenizers_are_left_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert not puts_blank_before(tokenizer)
