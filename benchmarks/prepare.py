@@ -61,8 +61,8 @@ def measure(work: Path, arguments: argparse.Namespace) -> None:
     if not (work / "made.json").is_file():
         make(project, work, arguments.size, arguments.seed)
     made = files.read_json(work / "made.json")
-    if (made["asked"], made["seed"]) != (arguments.size, arguments.seed):
-        raise SystemExit(f"{work} holds a set of another size or seed; name another folder")
+    if made["recipe"] != _recipe(arguments.size, arguments.seed):
+        raise SystemExit(f"{work} holds a set of another size, seed or code; name another folder")
     truth = scoring.read_truth(work / "truth.jsonl")
     megabytes = made["bytes"] / 1e6
     plants = ", ".join(f"{count:,} {kind}" for kind, count in made["plants"].items())
@@ -126,7 +126,12 @@ def make(project: Path, work: Path, size: int, seed: int) -> None:
         "gate.rules": [{"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}],
     }
     editing.set_values(project / "params.yaml", values)
-    files.write_json(work / "made.json", {"asked": size, "seed": seed, **made._asdict()})
+    files.write_json(work / "made.json", {"recipe": _recipe(size, seed), **made._asdict()})
+
+
+def _recipe(size: int, seed: int) -> list[int | str]:
+    """What the made set depends on."""
+    return [size, seed, *(files.sha256_file(ROOT / "benchmarks" / name) for name in ("planted.py", "renaming.py"))]
 
 
 def files_of_sample(project: Path) -> Path:
