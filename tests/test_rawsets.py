@@ -94,7 +94,10 @@ def reviews(tmp_path: Path) -> Path:
 
 
 def test_the_task_decides_what_is_read(tmp_path: Path) -> None:
-    said = use(reviews(tmp_path), task="classification")
+    path = reviews(tmp_path)
+    hint = "  the names of its files could be labels (neg, pos): if they are, give --task classification"
+    assert hint in use(path)
+    said = use(path, task="classification")
     assert said[0].endswith("reviews: 60 rows of classification, 0 set aside")
     p = params.load()
     assert p.task == "classification"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tuneline import files, params, pipeline
-from tuneline.data import choosing, readers, records
+from tuneline.data import choosing, labelnames, readers, records
 from tuneline.data.records import TYPES_OF_TASK, RawSet
 from tuneline.data.rows import FilePlan, Options, Rejected
 from tuneline.errors import DataError
@@ -19,6 +19,7 @@ RAW = Path("data/raw")
 
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 _NAMED_ROWS = 5
+_FEW_LABELS = 20
 
 
 def use(
@@ -130,6 +131,9 @@ def _read(path: Path, found: RawSet, max_fraction: float) -> Iterator[str]:
     records.check_rejected(found.path, rows, rejected, reasons, named, max_fraction)
     yield f"{path}: {rows - rejected:,} rows of {found.record_type}, {rejected:,} set aside"
     yield from _describe(found)
+    labels = sorted(set(labelnames.label_names(found.files).values()))
+    if found.record_type == "text" and len(labels) <= _FEW_LABELS and not all(label.isdecimal() for label in labels):
+        yield f"  the names of its files could be labels ({', '.join(labels)}): if they are, give --task classification"
     yield from (f"  {row.describe()}" for row in named)
     yield from (f"  warning: {warning}" for warning in found.warnings)
 

@@ -189,6 +189,14 @@ def test_too_many_rejected_rows_stop_with_their_places(tmp_path: Path) -> None:
     assert (len(named), last) == (5, "  and 2 more")
 
 
+def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"holds no rows, in 1 file\(s\): a.jsonl"):
+        opened(tmp_path)
+    with pytest.raises(DataError, match=r"set: holds no rows"):
+        records.check_rejected("set", 0, 0, {}, [], 1.0)
+
+
 def test_a_set_without_a_usable_row_is_refused_whatever_the_fraction() -> None:
     broken = Rejected("a.jsonl", 1, 0, "json", "no JSON", "broken")
     with pytest.raises(DataError, match="1 of 1 rows cannot be used"):

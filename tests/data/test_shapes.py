@@ -187,6 +187,12 @@ def test_columns_are_mapped(
             None,
             "a.jsonl: data.columns names boddy, which the file does not have; did you mean body?",
         ),
+        (
+            {"title": "t", "paragraphs": [{"context": "c", "qas": []}]},
+            {},
+            None,
+            "a.jsonl: columns found: title, paragraphs (a list); they are of no known shape;",
+        ),
         ({"q": "1"}, {"prompt": "q"}, None, "data.columns: prompt are not the fields of a record; known are text; "),
         (
             LABELLED,

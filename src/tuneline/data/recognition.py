@@ -147,7 +147,7 @@ def _is_answers(value: Any) -> bool:
 
 def _poem(view: View) -> list[Reading]:
     title, lines = view.usual("title", "rhythmic"), view.usual("paragraphs")
-    if title is None or lines is None:
+    if title is None or lines is None or not view.mostly(lines, _is_lines):
         return []
     author = view.optional("author")
     columns = (title, author, lines)
@@ -155,6 +155,10 @@ def _poem(view: View) -> list[Reading]:
         Reading("poem", "prompt-completion", Poem(title, author, lines, is_text=False), columns),
         Reading("poem", "text", Poem(title, author, lines, is_text=True), columns),
     ]
+
+
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(line, str) for line in value))
 
 
 def _translation(view: View) -> list[Reading]:

@@ -229,6 +229,8 @@ def check_rejected(
     Raises:
         DataError: more were, or no row is left; the first of them named.
     """
+    if not rows:
+        raise DataError(f"{path}: holds no rows; put your text there, or take your own with `tuneline use PATH`")
     if rejected <= max_fraction * rows and rejected < rows:
         return
     counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
