@@ -16,8 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from tuneline import files, params
 from tuneline.params import editing
 from tuneline.stages import base as base_stage
-from tuneline.training import models, pretraining, tokenization, trainers
-from tuneline.training.recipes import Recipe
+from tuneline.training import models, pretraining, tasks, trainers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,8 +57,9 @@ def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: p
     pairs = [text.split(" ", 1) for text in TEXTS]
     for name, part in (("train", slice(20, None)), ("validation", slice(0, 20))):
         columns = {"prompt": [prompt for prompt, _ in pairs[part]], "completion": [answer for _, answer in pairs[part]]}
-        files.write_parquet(tmp_path / f"data/clean/{name}.parquet", pa.table(columns))
-        files.write_parquet(tmp_path / f"data/pretraining/{name}.parquet", pa.table({"text": TEXTS[part]}))
+        files.write_parquet(tmp_path / f"data/clean/{name}/part-00000.parquet", pa.table(columns))
+        files.write_parquet(tmp_path / f"data/pretraining/{name}/part-00000.parquet", pa.table({"text": TEXTS[part]}))
+    files.write_json(tmp_path / "data/clean/dataset.json", {"record_type": "prompt-completion"})
     models.save(tiny("llama"), tokenizer, tmp_path / "models/base")
     return tmp_path
 
@@ -70,17 +70,14 @@ def _base(place: Path) -> None:
 
 def _finetune(place: Path) -> None:
     """What the stage does, less the tracker, whose store takes longer to make than this training."""
-    model, tokenizer = models.load(place / "models/base")
-    finetune = params.load(place / "params.yaml").finetune
-    (examples, _), (validation, _) = (
-        tokenization.fit_split(tokenizer, place / f"data/clean/{name}.parquet", "sft", "plain", finetune)
-        for name in ("train", "validation")
-    )
-    folder = place / "work/fingerprint"
-    made = trainers.train(model, examples, Recipe.of(finetune), pad=1, folder=folder, validation=validation)
-    models.save(model, tokenizer, place / "models/finetuned")
+    p = params.load(place / "params.yaml")
+    ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", p.finetune)
+    made = tasks.train(ready, p.finetune, folder=place / "work/fingerprint")
+    models.save(made.model, ready.tokenizer, place / "models/finetuned", ready.mode)
+    if made.adapter:
+        made.adapter.save(place / "models/finetuned/adapter")
     files.write_text(place / "reports/training.csv", made.history.csv())
-    trainers.finished(folder)
+    trainers.finished(place / "work/fingerprint")
 
 
 def _run_and_die(what: Callable[[Path], None], place: Path, event: int) -> None:

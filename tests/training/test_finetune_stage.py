@@ -37,8 +37,8 @@ def test_it_writes_a_model_its_curve_and_its_accounts(workplace: Path) -> None:
 
 def test_plain_text_is_learnt_whole(workplace: Path) -> None:
     for name in ("train", "validation"):
-        texts = files.read_parquet(workplace / f"data/pretraining/{name}.parquet")
-        files.write_parquet(workplace / f"data/clean/{name}.parquet", texts)
+        texts = files.read_parquet(workplace / f"data/pretraining/{name}")
+        files.write_parquet(workplace / f"data/clean/{name}/part-00000.parquet", texts)
     rule = {"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}
     run(task="language-modeling", finetune__overlong="split", gate__rules=[rule])
     data = files.read_json(workplace / "reports/training.json")["data"]
@@ -47,8 +47,8 @@ def test_plain_text_is_learnt_whole(workplace: Path) -> None:
 
 def test_an_empty_split_is_named(workplace: Path) -> None:
     nothing = pa.table({"prompt": pa.array([], pa.string()), "completion": pa.array([], pa.string())})
-    files.write_parquet(workplace / "data/clean/validation.parquet", nothing)
-    with pytest.raises(TrainingError, match=r"^data/clean/validation.parquet: no rows; "):
+    files.write_parquet(workplace / "data/clean/validation/part-00000.parquet", nothing)
+    with pytest.raises(TrainingError, match=r"^data/clean/validation: no rows; "):
         run()
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tuneline import files, params, processes
 from tuneline.registry import lineage, tracking, versions
-from tuneline.training import checkpoints, fingerprint, models, tokenization, trainers
-from tuneline.training.recipes import Recipe
+from tuneline.training import checkpoints, fingerprint, models, tasks, trainers
 
 
 def main(p: params.Params) -> None:
@@ -20,18 +19,13 @@ def main(p: params.Params) -> None:
         tracker = tracking.connect()
         models.use_threads(p.compute.threads)
         clean, base, reports = Path(p.paths.clean), Path(p.paths.base), Path(p.paths.reports)
-        model, tokenizer = models.load(base)
-        models.check_length(model, p.finetune.max_length, "finetune.max_length")
-        splits = {name: clean / f"{name}.parquet" for name in ("train", "validation")}
-        (examples, account), (validation, _) = (
-            tokenization.fit_split(tokenizer, path, p.task, models.mode(base), p.finetune) for path in splits.values()
-        )
+        ready = tasks.prepare(p.task, clean, base, p.finetune)
         identity = fingerprint.of(
             task=p.task,
             finetune=p.finetune.model_dump(),
             threads=p.compute.threads,
             base=files.sha256_path(base),
-            data={name: files.sha256_file(path) for name, path in splits.items()},
+            data={name: files.sha256_path(path) for name, path in tasks.splits(clean).items()},
         )
         folder = checkpoints.WORK / identity
         subject = versions.subject(
@@ -42,24 +36,19 @@ def main(p: params.Params) -> None:
             git=lineage.git_state(),
         )
         with tracker.training_run(subject) as run:
-            training = trainers.train(
-                model,
-                examples,
-                Recipe.of(p.finetune),
-                pad=models.pad(tokenizer),
-                folder=folder,
-                validation=validation,
-                log=run.log,
-            )
-        models.save(model, tokenizer, Path(p.paths.finetuned), models.mode(base))
+            training = tasks.train(ready, p.finetune, folder=folder, log=run.log)
+        finetuned = Path(p.paths.finetuned)
+        models.save(training.model, ready.tokenizer, finetuned, ready.mode)
+        if training.adapter:
+            training.adapter.save(finetuned / "adapter")
         files.write_text(reports / "training.csv", training.history.csv())
         files.write_json(
             reports / "training.json",
             {
                 "fingerprint": identity,
-                "parameters": models.count_parameters(model),
+                "parameters": models.count_parameters(training.model),
                 **training.counts(),
-                "data": account.as_dict(),
+                "data": ready.account.as_dict(),
             },
         )
         trainers.finished(folder)

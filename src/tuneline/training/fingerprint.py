@@ -9,7 +9,7 @@ import torch
 
 from tuneline import files
 
-_LIBRARIES = ("accelerate", "numpy", "tokenizers", "torch", "transformers")
+_LIBRARIES = ("accelerate", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
 def of(**parts: Any) -> str:

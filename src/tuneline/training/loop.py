@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -283,7 +283,9 @@ class ObjectiveTrainer(RepeatableTrainer):
     """
 
     def __init__(self, *arguments: Any, objective: Objective, validation: Sequence[Any], **more: Any) -> None:
-        super().__init__(*arguments, data_collator=objective.collate, eval_dataset=validation or None, **more)
+        super().__init__(
+            *arguments, data_collator=objective.collate, eval_dataset=cast(Any, validation or None), **more
+        )
         self._objective = objective
         self._validation = validation
 

@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import DPOConfig, DPOTrainer
-from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from tuneline.errors import TrainingError
 from tuneline.training import adapters, loop, models
@@ -42,11 +42,12 @@ class PreferenceTrainer(loop.RepeatableTrainer, DPOTrainer):
 
     def measure(self) -> dict[str, float]:
         """The loss a pair, and how often and by how much the better answer is preferred more than by the base."""
+        assert self.model is not None
         sums: dict[str, float] = {}
         pairs = 0.0
         for batch in self.get_eval_dataloader():
             with self.compute_loss_context_manager():
-                part = self._sums(self.model_wrapped, self._prepare_inputs(batch))
+                part = self._sums(self.model, self._prepare_inputs(batch))
             sums = {name: sums.get(name, 0.0) + value.item() for name, value in part.items()}
             pairs += float(_pairs(batch))
         return {name: value / (pairs or 1) for name, value in sums.items()}

@@ -1,0 +1,151 @@
+"""A task from clean splits and a base to a trained model: which head, which rows, which objective."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tuneline import files
+from tuneline.errors import ParamsError
+from tuneline.params import Finetune
+from tuneline.params.finetune import unfit
+from tuneline.training import adapters, labelling, loop, models, preference, tokenization, trainers
+from tuneline.training.lengths import Account
+from tuneline.training.objectives import Causal, Classification, Objective, Regression
+from tuneline.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What is trained, and on what."""
+
+    task: str
+    mode: str
+    """How records become tokens for the model, as it is stored with it."""
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    examples: Sequence[Any]
+    validation: Sequence[Any]
+    account: Account
+    multi_label: bool
+
+
+def splits(clean: Path) -> dict[str, Path]:
+    """The splits that training reads."""
+    return {name: clean / name for name in ("train", "validation")}
+
+
+def prepare(task: str, clean: Path, base: Path, finetune: Finetune) -> Ready:
+    """Load the base with the head that the task needs, and make the clean rows into examples.
+
+    Args:
+        task: what is learnt.
+        clean: the folder of clean splits, and of dataset.json, which says what they hold.
+        base: a model folder.
+        finetune: the params.
+
+    Raises:
+        ParamsError: params that mean nothing for the task.
+        ModelError: the base cannot be used for it.
+        TrainingError: there is too little to learn from, or adapters are to go where there is nothing.
+    """
+    wrong = unfit(task, finetune)
+    if wrong:
+        raise ParamsError(*(f"params.yaml: finetune.{key}: {problem}" for key, problem in wrong))
+    about = files.read_json(clean / "dataset.json")
+    labels, multi_label = _labels(task, splits(clean)["train"])
+    mode = _mode(task, about)
+    if task in ("classification", "regression"):
+        problem_type = (
+            "regression" if task == "regression" else f"{'multi' if multi_label else 'single'}_label_classification"
+        )
+        model, tokenizer = models.new_classifier(base, labels, problem_type, finetune.seed)
+    else:
+        model, tokenizer = models.load(base)
+    models.check_length(model, finetune.max_length, "finetune.max_length")
+    if finetune.lora:
+        adapters.config(model, finetune.lora.model_dump())
+    (examples, account), (validation, _) = (
+        tokenization.fit_split(
+            tokenizer,
+            path,
+            task,
+            mode,
+            finetune,
+            labels=labels if task == "classification" else None,
+            multi_label=multi_label,
+            conversational=bool(about.get("conversational")),
+        )
+        for path in splits(clean).values()
+    )
+    return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
+
+
+def train(ready: Ready, finetune: Finetune, *, folder: Path, log: loop.Log | None = None) -> trainers.Training:
+    """Train what is ready, from the newest whole checkpoint if there is one.
+
+    Args:
+        ready: by `prepare`.
+        finetune: the params.
+        folder: of the checkpoints of exactly this training.
+        log: a tracker's ear.
+
+    Raises:
+        TrainingError: what cannot be trained, or was not well trained.
+    """
+    recipe, pad = Recipe.of(finetune), models.pad(ready.tokenizer)
+    lora = finetune.lora.model_dump() if finetune.lora else None
+    if ready.task == "preference":
+        assert finetune.dpo is not None
+        return preference.train(
+            ready.model,
+            ready.tokenizer,
+            ready.examples,
+            recipe,
+            dpo=finetune.dpo.model_dump(),
+            folder=folder,
+            lora=lora,
+            validation=ready.validation,
+            log=log,
+        )
+    return trainers.train(
+        ready.model,
+        ready.examples,
+        recipe,
+        objective=objective(ready, finetune, pad),
+        pad=pad,
+        folder=folder,
+        lora=lora,
+        validation=ready.validation,
+        log=log,
+    )
+
+
+def objective(ready: Ready, finetune: Finetune, pad: int) -> Objective:
+    """What the trainer is to learn; of a preference trl knows it."""
+    smoothing = finetune.label_smoothing_factor
+    if ready.task == "regression":
+        return Regression(pad)
+    if ready.task == "classification":
+        return Classification.of(
+            ready.examples,
+            pad=pad,
+            labels=len(ready.model.config.id2label or ()),
+            several=ready.multi_label,
+            class_weights=finetune.class_weights,
+            smoothing=smoothing,
+        )
+    return Causal.of(ready.model, ready.examples, pad=pad, packing=finetune.packing, smoothing=smoothing)
+
+
+def _mode(task: str, about: Mapping[str, Any]) -> str:
+    if task in ("classification", "regression"):
+        return models.CLASSIFICATION if task == "classification" else models.REGRESSION
+    is_chat = about["record_type"] == "messages" or (task == "preference" and about.get("conversational"))
+    return models.CHAT if is_chat else models.PLAIN
+
+
+def _labels(task: str, train: Path) -> tuple[list[str], bool]:
+    return labelling.labels_of(train) if task == "classification" else ([], False)
