@@ -73,6 +73,45 @@ def use(
 
 
 @cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--json", "as_json", is_flag=True, help="As docs/inspect.md describes it, for programs.")
+@click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of the files, by Python's name.")
+@click.option("--layout", type=click.Choice(["rows", "documents"]), default="rows", show_default=True)
+def inspect(
+    paths: tuple[Path, ...],
+    as_json: bool,
+    columns: tuple[str, ...],
+    encoding: str,
+    layout: Literal["rows", "documents"],
+) -> None:
+    """Say what files or folders hold, read as the pipeline would; nothing is changed. Exit 1 when one is refused."""
+    import orjson
+
+    from tuneline import inspection
+    from tuneline.data.rows import Options
+
+    report = inspection.inspect(paths, Options(encoding, layout), _mapping(columns))
+    if as_json:
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    else:
+        for line in inspection.lines(report):
+            click.echo(line)
+    if not inspection.is_usable(report):
+        sys.exit(1)
+
+
+def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
+    pairs = [column.partition("=") for column in columns]
+    wrong = [
+        f"--column {''.join(pair)}: must be FIELD=COLUMN, as in prompt=question" for pair in pairs if not all(pair)
+    ]
+    if wrong:
+        raise click.UsageError("\n".join(wrong))
+    return {field: column for field, _, column in pairs}
+
+
+@cli.command()
 def gate() -> None:
     """Hold the evaluated candidate against the rules and write the report; exit 1 when it fails."""
     _enter()
@@ -131,6 +170,30 @@ def generate(prompt: str, version: int | None, alias: str, max_new_tokens: int |
     for piece in pieces:
         click.echo(piece, nl=False)
     click.echo()
+
+
+@cli.command()
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=4, show_default=True, help="How many, from the first batch on."
+)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with every token as well.")
+def preview(rows: int, html: Path | None) -> None:
+    """Show the first rows of the training as the model will see them, and what of them it learns."""
+    _enter()
+    # Loads torch and transformers, so params are checked before.
+    from tuneline import params
+
+    p = params.load()
+    from tuneline import preview as previews
+    from tuneline.training import models
+
+    models.use_threads(p.compute.threads)
+    made = previews.of(p, rows)
+    for line in previews.lines(made, coloured=sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
+        click.echo(line)
+    if html:
+        previews.write_page(made, html)
+        click.echo(f"\n{html}: every token with its id and whether it is learnt")
 
 
 @cli.command()

@@ -14,6 +14,7 @@ from tuneline.data.streams import MAX_ROW_BYTES, Block, Stream, blocks
 MAX_DEPTH = 200
 """Of lists and objects in a row; orjson writes up to 254 deep."""
 
+_SPACED = re.compile(rb'"[ \t\r\n]+:')
 _KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*(:)?', re.DOTALL)
 
 
@@ -36,10 +37,12 @@ def read(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Reje
             line += 1
             continue
         offset = block.offset
+        spaced = has_spaced_keys(block.data)
+        is_long = block.length > MAX_ROW_BYTES
         for data in block.data.splitlines(keepends=True):
             # Only an object is taken here; whatever is odd about a line is found out below.
             if is_utf8:
-                values = load(data) if len(data) <= MAX_ROW_BYTES else None
+                values = None if is_long and len(data) > MAX_ROW_BYTES else load(data, spaced)
                 if values is not None:
                     yield Row(line, offset, values)
                 elif data.strip():
@@ -61,15 +64,25 @@ def _in_other_encoding(
     if not text:
         return
     encoded = text.encode()
-    values = load(encoded) if len(encoded) <= MAX_ROW_BYTES else None
+    values = load(encoded, True) if len(encoded) <= MAX_ROW_BYTES else None
     yield diagnose(portion, line, offset, encoded) if values is None else Row(line, offset, values)
 
 
-def load(data: bytes) -> dict[str, Any] | None:
+def has_spaced_keys(data: bytes) -> bool:
+    """Whether a key in some JSON text may have a blank before its colon.
+
+    Args:
+        data: the text, or many.
+    """
+    return _SPACED.search(data) is not None
+
+
+def load(data: bytes, spaced: bool) -> dict[str, Any] | None:
     """The object that a JSON text is.
 
     Args:
         data: UTF-8.
+        spaced: False where `has_spaced_keys` has denied it for this text.
 
     Returns:
         Its values; None where it is no object, or something about it is wrong: `diagnose` says what.
@@ -78,30 +91,31 @@ def load(data: bytes) -> dict[str, Any] | None:
         values = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    if type(values) is not dict or not _is_sound(data, values):
+    if type(values) is not dict or not _is_sound(data, values, spaced):
         return None
     return values
 
 
-def _is_sound(data: bytes, values: Any) -> bool:
+def _is_sound(data: bytes, values: dict[str, Any], spaced: bool) -> bool:
     """Whether no key stands twice and nothing is nested too deep, in a JSON text that parses.
 
     orjson keeps the last of two equal keys. So the keys in the text are counted: as many as were kept means none twice.
     """
-    # Every key is followed by `":`, if no blank stands before the colon; other places can only add to the count. So
-    # where it is the number of keys of the outermost object, there are no others, and no key was lost.
-    if (
-        type(values) is dict
-        and data.count(b'":') == len(values)
-        and b" :" not in data
-        and b"\t:" not in data
-        and b"\n:" not in data
-        and b"\r:" not in data
-        and data.count(b"[") <= MAX_DEPTH
-    ):
+    # Behind every key stands `":`, if no blank is before a colon, and it may stand elsewhere: so there are at most as
+    # many keys as that. Where there are as many as in the outermost object, there are no others, and none was lost.
+    most = data.count(b'":')
+    if most == len(values) and not spaced:
+        for value in values.values():
+            if type(value) is list and data.count(b"[") > MAX_DEPTH:
+                return _measure(values)[1] <= MAX_DEPTH
         return True
     keys, depth = _measure(values)
-    return depth <= MAX_DEPTH and keys == _KEY.findall(data).count(b":")
+    if depth > MAX_DEPTH:
+        return False
+    if not spaced and (keys == most or (keys == most - data.count(b'\\":') and b'\\\\":' not in data)):
+        # An escaped quote with no backslash before it is in a string, and so is no end of a key.
+        return True
+    return keys == _KEY.findall(data).count(b":")
 
 
 def _measure(value: Any) -> tuple[int, int]:
@@ -114,9 +128,11 @@ def _measure(value: Any) -> tuple[int, int]:
         for item in level:
             if type(item) is dict:
                 keys += len(item)
-                inner += [child for child in item.values() if type(child) is dict or type(child) is list]
-            else:
-                inner += [child for child in item if type(child) is dict or type(child) is list]
+                item = item.values()
+            for child in item:
+                kind = type(child)
+                if kind is dict or kind is list:
+                    inner.append(child)
         level = inner
     return keys, depth
 

@@ -260,7 +260,7 @@ def read(portion: Portion, stream: Stream) -> Iterator[Row | Rejected]:
             continue
         line, offset = text.line, text.offset
         data = text.value()
-        values = jsonlines.load(data) if len(data) <= MAX_ROW_BYTES else None
+        values = jsonlines.load(data, jsonlines.has_spaced_keys(data)) if len(data) <= MAX_ROW_BYTES else None
         if values is None and sign == b"[" and len(data) <= MAX_ROW_BYTES:
             values = _pair(data)
         yield jsonlines.diagnose(portion, line, offset, data) if values is None else Row(line, offset, values)

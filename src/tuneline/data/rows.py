@@ -1,6 +1,6 @@
 """Raw files, their portions and their rows, and the rows that are set aside, each with its place in its file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 _EXCERPT = 200
@@ -12,7 +12,7 @@ class Row(NamedTuple):
     line: int
     """1-based line on which it starts."""
     offset: int
-    """Of its first byte in the file."""
+    """Of its first byte in the unpacked file (where it is UTF-16 or UTF-32: in the same text as UTF-8); -1 in a table."""
     values: dict[str, Any]
     """Column -> value."""
 
@@ -33,24 +33,6 @@ class Rejected(NamedTuple):
     def describe(self) -> str:
         """The place and the reason, for a person."""
         return f"{self.source}:{self.line}: {self.reason}: {self.detail}"
-
-
-@dataclass
-class RawFile:
-    """The rows of one file."""
-
-    name: str
-    """Relative to the set, with forward slashes."""
-    format: str
-    """jsonl, csv, tsv or text."""
-    columns: list[str]
-    """In the order of their first occurrence."""
-    rows: list[Row] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-
-    def reject(self, line: int, offset: int, reason: str, detail: str, row: str) -> None:
-        """Set a row aside."""
-        self.rejected.append(Rejected(self.name, line, offset, reason, detail, excerpt(row)))
 
 
 def excerpt(text: str) -> str:

@@ -27,20 +27,19 @@ def read_lines(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row 
             line += 1
             continue
         offset = block.offset
-        clean = b"\0" not in block.data
+        odd = b"\0" in block.data or block.length > MAX_ROW_BYTES
         for data in block.data.splitlines(keepends=True):
             try:
                 text = data.decode(encoding).rstrip("\r\n")
             except UnicodeDecodeError as error:
                 yield wrong_encoding(portion, line, offset, data, error)
             else:
-                if len(data) > MAX_ROW_BYTES:
+                if odd and len(data) > MAX_ROW_BYTES:
                     yield too_long(portion, line, Block(offset, data[:1000], len(data), 0), encoding)
-                elif clean or "\0" not in text:
-                    if text and not text.isspace():
-                        yield Row(line, offset, {"text": text})
-                else:
+                elif odd and "\0" in text:
                     yield nul_byte(portion, line, offset, text)
+                elif text and not text.isspace():
+                    yield Row(line, offset, {"text": text})
             offset += len(data)
             line += 1
 
