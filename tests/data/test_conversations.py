@@ -163,6 +163,18 @@ def test_tools_are_stored_in_one_form(tools: object) -> None:
 PREFERENCES: list[tuple[str, dict[str, Any], bool, tuple[Any, ...]]] = [
     ("text", {"prompt": "q", "chosen": "a", "rejected": "b"}, False, ("q", "a", "b")),
     (
+        "text with an input",
+        {"instruction": "i", "input": "x", "chosen": "a", "rejected": "b"},
+        False,
+        ("i\nx", "a", "b"),
+    ),
+    (
+        "text with a context",
+        {"context": "c", "question": "q", "chosen": "a", "rejected": "b"},
+        False,
+        ("c\n\nq", "a", "b"),
+    ),
+    (
         "text without a prompt",
         {"chosen": "\n\nHuman: q\n\nAssistant: yes", "rejected": "\n\nHuman: q\n\nAssistant: yesterday"},
         False,

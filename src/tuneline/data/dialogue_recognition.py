@@ -68,11 +68,20 @@ def _preference(view: View) -> list[Reading]:
 def _preferred(view: View, kind: str, prompt: str, chosen: str, rejected: str) -> Reading:
     columns = tuple(column for column in (prompt, chosen, rejected) if column)
     system = view.optional("system")
-    if any(view.mostly(column, is_conversation) for column in columns) or (prompt and view.is_filled("system")):
+    if any(view.mostly(column, is_conversation) for column in columns) or (
+        kind != "columns" and prompt and view.is_filled("system")
+    ):
         convert = PreferredMessages(prompt, chosen, rejected, system)
         return Reading(kind, "preference", convert, columns, conversational=True)
-    others = frozenset(view.optional(part) for part in _PARTS if view.optional(part) not in columns)
-    return Reading(kind, "preference", PreferredText(prompt, chosen, rejected, others), columns)
+    if kind == "columns":
+        return Reading(kind, "preference", PreferredText(prompt, chosen, rejected), columns)
+    context, given = [
+        column if prompt and column != prompt else "" for column in map(view.optional, ("context", "input"))
+    ]
+    parts = tuple(view.optional(part) for part in ("context", "input") if prompt and view.is_filled(part))
+    others = frozenset(map(view.optional, _PARTS)) - {prompt, chosen, rejected, context, given}
+    convert = PreferredText(prompt, chosen, rejected, context, given, others)
+    return Reading(kind, "preference", convert, tuple(dict.fromkeys((*parts, *columns))))
 
 
 def _messages(view: View) -> list[Reading]:

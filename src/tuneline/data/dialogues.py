@@ -98,6 +98,10 @@ class PreferredText:
     """Column; empty: the prompt is what both texts begin with."""
     chosen: str
     rejected: str
+    context: str = ""
+    """Column that stands before the prompt, with a blank line between them, where it is filled."""
+    given: str = ""
+    """Column that stands in the line below the prompt, where it is filled."""
     others: frozenset[str] = frozenset()
 
     def __call__(self, values: Values) -> Fields:
@@ -108,7 +112,7 @@ class PreferredText:
             raise RowError("same-answers", f"{self.chosen} and {self.rejected} are the same")
         refuse_others(self.others, values)
         if self.prompt:
-            return text_of(self.prompt, values.get(self.prompt)), chosen, rejected
+            return self._asked(values), chosen, rejected
         size = _prompt_size(chosen, rejected)
         if not chosen[:size].strip():
             raise RowError("empty", f"{self.chosen} and {self.rejected} share no beginning that could be the prompt")
@@ -116,6 +120,14 @@ class PreferredText:
             if not answer[size:].strip():
                 raise RowError("empty-answer", f"{column} holds no answer after the prompt")
         return chosen[:size], chosen[size:], rejected[size:]
+
+    def _asked(self, values: Values) -> str:
+        prompt = text_of(self.prompt, values.get(self.prompt))
+        if (context := _filled(values, self.context)) is not None:
+            prompt = f"{text_of(self.context, context)}\n\n{prompt}"
+        if (given := _filled(values, self.given)) is not None:
+            prompt = f"{prompt}\n{text_of(self.given, given)}"
+        return prompt
 
 
 def _prompt_size(chosen: str, rejected: str) -> int:
