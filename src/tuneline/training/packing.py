@@ -117,10 +117,6 @@ def plan(
     return rows if len(rows) <= limit else rows[: int(limit)]
 
 
-class Documents(list[Example], Dataset[Example]):
-    """Examples as a data set."""
-
-
 class Rows(Dataset[list[Example]]):
     """The rows of a plan as the documents that stand in them."""
 

@@ -1,0 +1,144 @@
+"""What is shown is what is trained: read back from the trainer's own batches."""
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from click.testing import CliRunner
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tuneline import files, params, preview
+from tuneline.cli import cli
+from tuneline.errors import DataError
+from tuneline.params import editing
+from tuneline.training import loop, models, pretraining, trainers
+from tuneline.training.recipes import Recipe
+from tuneline.training.tokenization import fit_split
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202ered"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Params, a clean split of pairs and a base."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    values = {"max_length": 64, "per_device_train_batch_size": 2, "num_train_epochs": 1.0, "packing": True}
+    editing.set_values(tmp_path / "params.yaml", {f"finetune.{key}": value for key, value in values.items()})
+    texts = [" ".join(WORDS[start % 7 : start % 7 + 5]) for start in range(60)]
+    tokenizer = pretraining.train_tokenizer([*texts, *WORDS] * 3, 300, 64)
+    torch.manual_seed(0)
+    shape = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    models.save(LlamaForCausalLM(LlamaConfig(**shape, **heads)), tokenizer, tmp_path / "models/base")
+    write(tmp_path, "prompt-completion", prompt=[f"{text} " for text in texts], completion=[text[:9] for text in texts])
+    return tmp_path
+
+
+def write(place: Path, record_type: str, **columns: list[str]) -> None:
+    rows = len(next(iter(columns.values())))
+    for name in ("train", "validation"):
+        table = pa.table({"source": [f"{name}.csv:{row + 2}" for row in range(rows)]} | columns)
+        files.write_parquet(place / f"data/clean/{name}/part-00000.parquet", table)
+    files.write_json(place / "data/clean/dataset.json", {"record_type": record_type, "conversational": False})
+
+
+def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = params.load()
+    shown = preview.of(p, 5).rows
+    assert [(row.batch, row.number) for row in shown] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]
+    assert any(len(row.documents) > 1 for row in shown)
+    seen: list[dict[str, Any]] = []
+    original = loop.ObjectiveTrainer.compute_loss
+
+    def watch(self: Any, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+        seen.append({name: value.clone() for name, value in inputs.items()})
+        return original(self, model, inputs, *more, **named)
+
+    monkeypatch.setattr(loop.ObjectiveTrainer, "compute_loss", watch)
+    model, tokenizer = models.load(project / "models/base")
+    examples, _ = fit_split(tokenizer, project / "data/clean/train", "sft", "plain", p.finetune)
+    trainers.train(model, examples, Recipe.of(p.finetune), pad=models.pad(tokenizer), folder=project / "work/x")
+    for row in shown:
+        batch = seen[row.batch - 1]
+        ids = [token.id for document in row.documents for token in document.tokens]
+        learnt = [token.is_learnt for document in row.documents for token in document.tokens]
+        assert batch["input_ids"][row.number - 1].tolist()[: len(ids)] == ids
+        assert batch["input_ids"].shape[1] == len(ids) + row.fill
+        targets = [-100, *batch["targets"][row.number - 1].tolist()]
+        assert learnt == [target != -100 for target in targets[: len(ids)]]
+        starts = [place for place, position in enumerate(batch["position_ids"][row.number - 1]) if position == 0]
+        borders = [sum(len(document.tokens) for document in row.documents[:n]) for n in range(len(row.documents))]
+        assert starts[: len(borders)] == borders
+
+
+def test_a_terminal_is_coloured_and_obeys_nothing_in_the_data(project: Path) -> None:
+    write(project, "prompt-completion", prompt=[f"{HOSTILE} "] * 3, completion=["alpha\nbeta"] * 3)
+    made = preview.of(params.load(), 1)
+    coloured = list(preview.lines(made, coloured=True))
+    assert "\x1b[32malpha\x1b[0m" in "\n".join(coloured)
+    assert set(re.findall(r"\x1b\[\d+m", "\n".join(coloured))) == {"\x1b[32m", "\x1b[2m", "\x1b[0m"}
+    plain = "\n".join(preview.lines(made, coloured=False))
+    assert "\x1b" not in plain
+    assert "\u202e" not in plain
+    assert r"\x1b[31m\u202ered ⟦alpha" in plain
+    assert "beta<|endoftext|>⟧" in plain
+    assert re.search(r"┌ train\.csv:\d · \d+ tokens, \d+ learnt", plain)
+
+
+def test_a_page_stands_alone_and_escapes_everything(project: Path) -> None:
+    write(project, "prompt-completion", prompt=[f"{HOSTILE} "] * 3, completion=["<b>&"] * 3)
+    made = preview.of(params.load(), 1)
+    preview.write_page(made, project / "page.html")
+    page = (project / "page.html").read_text("utf-8")
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=|url\(|@import", page)
+    assert 'name="viewport"' in page
+    assert "<mark>&lt;b&gt;&amp;&lt;|endoftext|&gt;</mark>" in page
+    cells = re.findall(r"<tr( class=learnt)?><td>(\d+)</td><td>(\d+)</td><td><code>(.*?)</code></td>", page)
+    tokens = [token for document in made.rows[0].documents for token in document.tokens]
+    assert [int(number) for _, _, number, _ in cells] == [token.id for token in tokens]
+    assert [bool(marked) for marked, *_ in cells] == [token.is_learnt for token in tokens]
+    assert html.unescape(cells[0][3]) == tokens[0].text
+
+
+def shown(task: str, **finetune: Any) -> str:
+    p = params.load()
+    p = p.model_copy(update={"task": task, "finetune": p.finetune.model_copy(update=finetune)})
+    return "\n".join(preview.lines(preview.of(p, 1), coloured=False))
+
+
+def test_every_task_is_shown(project: Path) -> None:
+    write(project, "classification", text=WORDS, label=["sad", "glad"] * 6)
+    assert re.search(r"train.csv:\d+ · label (sad|glad) · \d+ tokens, 0 learnt", shown("classification"))
+    write(project, "regression", text=WORDS, label=["0.5"] * 12)
+    assert "number 0.5" in shown("regression")
+    turns = '[{"role": "user", "content": "alpha"}, {"role": "assistant", "content": "beta"}]'
+    write(project, "messages", messages=[turns] * 4, tools=[""] * 4)
+    chat = shown("sft")
+    assert "│ User:\n│ alpha\n│ \n│ Assistant:\n│ ⟦beta<|endoftext|>⟧" in chat
+    assert "mode chat" in chat
+    assert "chat_template shipped" in chat
+    write(project, "preference", prompt=["alpha "] * 4, chosen=["beta"] * 4, rejected=["mu"] * 4)
+    both = shown("preference")
+    assert re.search(r"· chosen ·.*\n│ alpha ⟦beta<\|endoftext\|>⟧\n└\n┌.* rejected ·.*\n│ alpha ⟦mu<", both)
+
+
+def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuneline.environment.enter", lambda: None)
+    ran = CliRunner().invoke(cli, ["preview", "--rows", "1", "--html", "page.html"])
+    assert ran.exit_code == 0, ran.output
+    assert "⟦" in ran.output
+    assert (project / "page.html").is_file()
+
+
+def test_without_clean_data_it_says_what_to_run(project: Path) -> None:
+    (project / "data/clean/dataset.json").unlink()
+    with pytest.raises(DataError, match="data/clean: there is no clean data yet; run"):
+        preview.of(params.load(), 1)
