@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import files
-from tuneline.data import expectations
+from tuneline.data import datadocs, expectations
 from tuneline.data.expected import always
 from tuneline.data.frames import RawFrames
 from tuneline.data.records import RecordType
@@ -59,7 +59,7 @@ class Report:
             self.failures += error.problems
 
     def finish(self, reports: Path, name: str, accepted: dict[str, str]) -> None:
-        """Write the full result, and what was accepted where no expectation failed.
+        """Write the full result as JSON and as pages, and what was accepted where no expectation failed.
 
         Args:
             reports: the folder to write to.
@@ -71,6 +71,9 @@ class Report:
         """
         result = {"success": not self.failures, "sets": self.sets}
         files.write_json(reports / f"validate_{name}.json", result)
+        with files.atomic_folder(reports / f"data_docs_{name}") as folder:
+            for page, text in datadocs.pages(self.sets, f"validate_{name}").items():
+                files.write_text(folder / page, text)
         for line in self.warnings:
             print(line if line.startswith(" ") else f"warning: {line}")
         if self.failures:

@@ -1,0 +1,66 @@
+"""Great Expectations' pages: made of merged results, the same bytes again, and no text in them is markup."""
+
+from typing import Any
+
+from tuneline.data import datadocs
+
+EVIL = "<script>alert('x')</script> $column ${v}"
+
+
+def outcome(**more: Any) -> dict[str, Any]:
+    one = {
+        "type": "expect_column_values_to_match_regex",
+        "kwargs": {"column": "text", "regex": "<b>"},
+        "severity": "error",
+        "success": False,
+        "rows": 100,
+        "unexpected": 2,
+        "observed": None,
+        "message": "",
+        "first": [{"source": f"{EVIL}:1", "value": EVIL}, {"source": "a:2", "value": None}],
+    }
+    return one | more
+
+
+SETS = [
+    {
+        "set": "data/raw/mine <i>",
+        "expectations": [
+            outcome(),
+            outcome(success=True, unexpected=0, first=[], severity="warning"),
+            outcome(type="expect_column_mean_to_be_between", kwargs={"column": "text"}, rows=0, first=[], observed=7),
+            outcome(
+                type="expect_column_distinct_values_to_be_in_set",
+                kwargs={"column": EVIL, "value_set": [EVIL]},
+                rows=0,
+                unexpected=0,
+                first=[],
+                observed=[EVIL],
+            ),
+            outcome(message=f"The column {EVIL} does not exist.", rows=0, unexpected=0, first=[]),
+            outcome(
+                type="expect_select_column_values_to_be_unique_within_record",
+                kwargs={"column_list": ["chosen", "rejected"]},
+                first=[{"source": "a:1", "value": {"chosen": EVIL, "rejected": EVIL}}],
+            ),
+        ],
+    },
+    {"set": "data/clean", "expectations": []},
+]
+
+
+def test_the_pages_say_what_was_found_and_take_no_text_for_markup() -> None:
+    pages = datadocs.pages(SETS, "validate_raw")
+    assert list(pages) == ["data-raw-mine-i-.html", "data-clean.html"]
+    page = pages["data-raw-mine-i-.html"]
+    assert "<script>alert" not in page
+    assert page.count("&lt;/script&gt; $column ${v}") >= 3
+    assert "a:2: None" in page
+    assert "<b>" not in page
+    assert "<i>" not in page.replace("<i></i>", "")
+
+
+def test_the_same_results_give_the_same_pages_and_no_picture_counts_readers() -> None:
+    first, second = (datadocs.pages(SETS, "validate_raw") for _ in range(2))
+    assert first == second
+    assert not any("great-expectations-web-assets" in page or "2000-01-01" in page for page in first.values())
