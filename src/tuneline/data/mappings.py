@@ -107,7 +107,7 @@ class Columns:
         others = self.others
         if others and not others.isdisjoint(values):
             refuse_others(others, values)
-        fields = tuple([values.get(column) for column in self.columns])
+        fields = tuple(map(values.get, self.columns))
         for value in fields:
             if type(value) is not str or not value or value.isspace():
                 for column, field in zip(self.columns, fields, strict=True):
