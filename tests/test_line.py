@@ -79,14 +79,14 @@ def test_no_held_out_module_is_in_any_training_text(trained: tuple[Project, str]
     project, _ = trained
     clean, pretraining = project.root / "data" / "clean", project.root / "data" / "pretraining"
     groups = {
-        split: set(files.read_parquet(clean / f"{split}.parquet")["cluster"].to_pylist())
+        split: set(files.read_parquet(clean / split)["cluster"].to_pylist())
         for split in ("train", "validation", "test")
     }
     held_out = groups["validation"] | groups["test"]
     assert held_out
     assert groups["train"].isdisjoint(held_out)
     assert groups["validation"].isdisjoint(groups["test"])
-    pretrained = files.read_parquet(pretraining / "train.parquet")
+    pretrained = files.read_parquet(pretraining / "train")
     assert set(pretrained["cluster"].to_pylist()).isdisjoint(held_out)
 
 

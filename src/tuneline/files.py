@@ -125,7 +125,8 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """The table of a parquet file, or of a folder of them in the order of their names; or only `columns` of it."""
-    return pq.read_table(path, columns=columns)
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    return pa.concat_tables(pq.ParquetFile(part).read(columns=columns) for part in parts)
 
 
 def sha256_file(path: Path) -> str:

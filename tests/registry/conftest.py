@@ -35,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -
     (finetuned / "config.json").write_text("{}")
     (finetuned / "model.safetensors").write_bytes(b"weights")
     files.write_parquet(
-        Path(p.paths.clean) / "train.parquet", pa.table({"id": ["1", "2", "3"], "cluster": ["a", "b", "a"]})
+        Path(p.paths.clean) / "train/part-00000.parquet", pa.table({"id": ["1", "2", "3"], "cluster": ["a", "b", "a"]})
     )
     return p
 

@@ -36,8 +36,10 @@ def test_too_little_text_for_the_vocabulary(workplace: Path) -> None:
 
 
 def test_no_text_at_all(workplace: Path) -> None:
-    files.write_parquet(workplace / "data/pretraining/train.parquet", pa.table({"text": pa.array([], pa.string())}))
-    with pytest.raises(TrainingError, match=r"^data/pretraining/train.parquet: no texts"):
+    files.write_parquet(
+        workplace / "data/pretraining/train/part-00000.parquet", pa.table({"text": pa.array([], pa.string())})
+    )
+    with pytest.raises(TrainingError, match=r"^data/pretraining/train: no texts"):
         run()
 
 

@@ -80,7 +80,7 @@ def register(
         files.write_text(folder / "README.md", _model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
-        rows = files.read_parquet(Path(p.paths.clean) / "train.parquet", ["id", "cluster"])
+        rows = files.read_parquet(Path(p.paths.clean) / "train", ["id", "cluster"])
         files.write_parquet(folder / _TRAIN_ROWS, rows)
         tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id, **verdict}
         description = _description(gate, evaluation)

@@ -35,7 +35,7 @@ def main(p: params.Params) -> None:
 
 
 def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
-    train, heldout = (pretraining.texts_of(Path(p.base.input) / f"{name}.parquet") for name in ("train", "validation"))
+    train, heldout = (pretraining.texts_of(Path(p.base.input) / name) for name in ("train", "validation"))
     identity = fingerprint.of(
         builtin=p.base.builtin.model_dump(), threads=p.compute.threads, data=files.sha256_path(Path(p.base.input))
     )

@@ -34,7 +34,7 @@ class Pretrained:
 
 
 def texts_of(path: Path) -> list[str]:
-    """The texts of a parquet file of pretraining text.
+    """The texts of a folder of pretraining text.
 
     Raises:
         TrainingError: there is none.
