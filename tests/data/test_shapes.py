@@ -67,7 +67,8 @@ PLAIN: list[tuple[str, dict[str, Any], str, RecordType, tuple[str, ...]]] = [
     ("text", {"text": " t\n"}, "text", "text", (" t\n",)),
     ("content", {"content": "t", "url": "u"}, "text", "text", ("t",)),
     ("text and score", {"text": "t", "score": 0.5}, "text", "text", ("t",)),
-    ("review and stars", {"review": "t", "stars": 4}, "number", "regression", ("t", "4")),
+    ("review and stars", {"review": "t", "stars": 4}, "label", "classification", ("t", "4")),
+    ("review and score", {"review": "t", "score": 4.25}, "number", "regression", ("t", "4.25")),
 ]
 
 
@@ -102,6 +103,7 @@ CHAT = {"messages": [user("q"), bot("a")]}
         ({"text": "t", "prompt": "q", "completion": "a"}, ["text"], "text", ("t",)),
         ({"text": "t", "label": "4.50"}, ["regression"], "number", ("t", "4.50")),
         ({"text": "t", "score": 1, "label": "x"}, ["classification"], "label", ("t", "x")),
+        ({"review": "t", "stars": 4}, ["regression"], "number", ("t", "4")),
     ],
 )
 def test_the_task_decides_between_readings(
@@ -198,9 +200,9 @@ def test_columns_are_mapped(
             LABELLED,
             {},
             ["prompt-completion", "messages"],
-            "a.jsonl: holds classification or text or regression rows, but prompt-completion or messages rows are "
-            "needed; set task: classification or language-modeling or regression, or map columns to prompt and "
-            "completion by data.columns (columns found: text, label)",
+            "a.jsonl: holds classification or text rows, but prompt-completion or messages rows are needed; set task: "
+            "classification or language-modeling, or map columns to prompt and completion by data.columns (columns "
+            "found: text, label)",
         ),
         (
             {"prompt": "q", "completion": "a", "label": True},

@@ -3,6 +3,7 @@
 A reading is decided by names and by what most of the first rows hold, so one odd row changes nothing for the others.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ LABELS = ("label", "labels", "category", "class", "sentiment", "intent")
 NUMBERS = ("label", "score", "rating", "stars", "value")
 # Beside a question they are part of it: leaving them out without a word would teach answers to half a question.
 _PARTS = ("input", "context", "history", "system")
+_FEW = 12
 _CODES = (
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy is it ja ka kk km kn ko ky "
     "la lo lt lv mi mk ml mn mr ms mt my nb ne nl nn pa pl ps pt ro ru sd si sk sl so sq sr su sv sw ta te tg th tk tl "
@@ -198,9 +200,24 @@ def _text(view: View) -> list[Reading]:
 
 def _numbered(view: View) -> list[Reading]:
     text, number = view.usual(*LABELLED), view.usual(*NUMBERS)
-    if text is None or number is None:
+    if text is None or number is None or not view.mostly(number, _is_number):
         return []
-    return [Reading("number", "regression", Numbered(text, number), (text, number))]
+    columns = (text, number)
+    found = [Reading("number", "regression", Numbered(*columns), columns)]
+    # A few whole numbers, as stars are, are classes unless the task says that they are numbers.
+    different = {str(row.get(number)) for row in view.rows}
+    if number != view.usual(*LABELS) and len(different) <= _FEW and all(one.isdecimal() for one in different):
+        found.insert(0, Reading("label", "classification", Labelled(*columns), columns))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def mapped(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Reading]:
