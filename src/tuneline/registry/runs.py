@@ -5,7 +5,9 @@ registry that is empty, leads to the same run again.
 """
 
 import functools
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import mlflow
+import requests
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -28,6 +31,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DIGEST_LENGTH = 36  # the column of MLflow's store
+_AWAY = (MlflowException, SQLAlchemyError, requests.RequestException)
+# Seconds between two tries, and at the end of a training for what has not been delivered.
+_RETRY = 5.0
+_LAST_WAIT = 30.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,18 @@ class Runs:
         """
         run = self.find_run(subject) or self._create_run(subject)
         mlflow.set_system_metrics_sampling_interval(5)
-        with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=True):
-            yield LiveRun(self._client, run.info.run_id)
+        mlflow.start_run(run_id=run.info.run_id, log_system_metrics=True)
+        live = LiveRun(self._client, run.info.run_id)
+        status = "FAILED"
+        try:
+            yield live
+            status = "FINISHED"
+        finally:
+            live.close(_LAST_WAIT)
+            try:
+                mlflow.end_run(status)
+            except _AWAY as error:
+                print(f"MLflow is away: {_line(error)}; its run is ended at the gate", flush=True)
 
     @translated
     def ensure_run(self, subject: Subject, curve: list[tuple[int, dict[str, float]]]) -> str:
@@ -102,9 +119,9 @@ class Runs:
             The run's id.
         """
         run = self.find_run(subject) or self._create_run(subject)
-        live = LiveRun(self._client, run.info.run_id)
+        held = Curve(self._client, run.info.run_id)
         for step, metrics in curve:
-            live.add(step, metrics)
+            held.add(step, metrics)
         if run.info.status != "FINISHED":
             self._client.set_terminated(run.info.run_id, "FINISHED")
         return run.info.run_id
@@ -177,38 +194,92 @@ class Runs:
             return existing.experiment_id
 
 
-class LiveRun:
-    """A run that takes a curve; a step that it holds already is passed over.
-
-    It observes: where MLflow fails in between, training goes on, and `ensure_run` adds what is missing.
-    """
+class Curve:
+    """The metrics of a run; a step that it holds already is passed over."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self._client = client
-        self.run_id = run_id
-        self._last: dict[str, int] = {}
-        self._fails = False
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log `metrics` at `step`, as far as the run does not hold them yet; a failure is said once."""
-        if self._fails:
-            return
-        try:
-            self.add(step, metrics)
-        except (MlflowException, SQLAlchemyError) as error:
-            self._fails = True
-            print(f"MLflow failed, so this curve is completed at the gate: {str(error).splitlines()[0]}", flush=True)
+        self._run_id = run_id
+        self._held: dict[str, set[int]] = {}
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log `metrics` at `step`, as far as the run does not hold them yet."""
-        new = {name: value for name, value in metrics.items() if step > self._last_step(name)}
-        if new:
-            now = int(time.time() * 1000)
-            self._client.log_batch(self.run_id, [Metric(name, value, now, step) for name, value in new.items()])
-            self._last.update(dict.fromkeys(new, step))
+        new = {name: value for name, value in metrics.items() if step not in self._steps(name)}
+        if not new:
+            return
+        now = int(time.time() * 1000)
+        try:
+            self._client.log_batch(self._run_id, [Metric(name, value, now, step) for name, value in new.items()])
+        except _AWAY:
+            # It may have arrived although its answer did not: what the run holds must be asked again.
+            self._held.clear()
+            raise
+        for name in new:
+            self._held[name].add(step)
 
-    def _last_step(self, name: str) -> int:
-        if name not in self._last:
-            history = self._client.get_metric_history(self.run_id, name)
-            self._last[name] = max((metric.step for metric in history), default=-1)
-        return self._last[name]
+    def _steps(self, name: str) -> set[int]:
+        if name not in self._held:
+            history = self._client.get_metric_history(self._run_id, name)
+            self._held[name] = {metric.step for metric in history}
+        return self._held[name]
+
+
+class LiveRun:
+    """A run that takes a curve while it is made, without ever keeping whoever makes it waiting.
+
+    Lines are delivered in the background in their order, and again until they have arrived. What has not when the
+    process ends is on disk in the training's own log: the next start tells it again, and `ensure_run` adds what lacks.
+    """
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+        self.run_id = run_id
+        self._curve = Curve(client, run_id)
+        self._waiting: deque[tuple[int, dict[str, float]]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._deliver, name="metrics", daemon=True)
+        self._thread.start()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Have `metrics` logged at `step`, as far as the run does not hold them yet."""
+        with self._changed:
+            self._waiting.append((step, dict(metrics)))
+            self._changed.notify()
+
+    def close(self, timeout: float) -> None:
+        """Wait until all is delivered, but `timeout` seconds at most; then say what is not."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout)
+        with self._changed:
+            # Whoever adds them later must be the only one.
+            left = len(self._waiting)
+            self._waiting.clear()
+        if left:
+            print(f"MLflow is away: {left} lines of the curve are added at the gate", flush=True)
+
+    def _deliver(self) -> None:
+        is_away = False
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                step, metrics = self._waiting[0]
+            try:
+                self._curve.add(step, metrics)
+            except _AWAY as error:
+                if not is_away:
+                    print(f"MLflow is away, training goes on and tells it later: {_line(error)}", flush=True)
+                is_away = True
+                time.sleep(_RETRY)
+                continue
+            is_away = False
+            with self._changed:
+                if self._waiting:
+                    self._waiting.popleft()
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
