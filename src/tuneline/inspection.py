@@ -21,6 +21,8 @@ LISTED_ROWS = 1_000
 
 _SHOWN_ROWS = 5
 _BATCH = 1_000
+_NUMBERS = (1, 2)
+"""Columns of the table that are numbers."""
 
 
 def inspect(paths: Sequence[Path], options: Options, columns: Mapping[str, str]) -> dict[str, Any]:
@@ -86,6 +88,8 @@ def _inspect(path: Path, plan: FilePlan, columns: Mapping[str, str]) -> dict[str
     entry = _entry(
         _place(path, plan), format=plan.format or None, encoding=plan.encoding or None, warnings=list(plan.warnings)
     )
+    if not plan.portions and not plan.refusal:
+        return entry | {"verdict": ACCEPTED}
     try:
         opened = records.set_of(path, [plan], columns=columns, record_types=None, group_by=None)
         if plan.first_rows:
@@ -97,6 +101,8 @@ def _inspect(path: Path, plan: FilePlan, columns: Mapping[str, str]) -> dict[str
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in entry["reasons"].items())
         message = f"{entry['path']}: none of its {entry['rows']:,} rows can be used ({reasons}); mend them"
         return entry | {"message": message}
+    if not entry["rows"]:
+        entry["warnings"].append("holds no rows")
     return entry | {"verdict": PARTLY if entry["accepted"] < entry["rows"] else ACCEPTED}
 
 
@@ -142,6 +148,8 @@ def _of_the_set(
             entry["warnings"].append(
                 f"its name gives the label {labels[plan.name]!r}, which is read with `task: classification`"
             )
+    if not any(entry["rows"] or entry["verdict"] == REFUSED for entry in entries):
+        return [f"{shown(str(path))}: holds no rows, in {len(plans)} file(s); put your text there"]
     usable = [plan for plan, entry in zip(plans, entries, strict=True) if entry["verdict"] != REFUSED]
     if len(usable) < 2:
         return []
@@ -199,9 +207,8 @@ def _cells(file: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    right = (1, 2)
-    padded = [
-        cell.rjust(width) if at in right else cell.ljust(width)
+    padded = (
+        cell.rjust(width) if at in _NUMBERS else cell.ljust(width)
         for at, (cell, width) in enumerate(zip(cells, widths, strict=False))
-    ]
+    )
     return "  ".join([*padded, cells[-1]])

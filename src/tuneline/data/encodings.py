@@ -229,7 +229,7 @@ class Watch:
         """
         if not self._bad:
             return ""
-        looks = _looks(guess(b"\n".join(self._sample)))
+        looks = _looks(guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "")
         many = 2 * self._bad > self._lines or (self._bad >= 5 and 10 * self._bad > self._lines)
         if self._bad > self._good and many:
             raise RefusedError(f"is not {self.encoding}; {looks}")

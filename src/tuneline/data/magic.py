@@ -55,7 +55,7 @@ _PATTERNS = (
     (re.compile(rb"RIFF.{4}(?:WAVE|AVI )", re.DOTALL), _SOUND),
     (re.compile(rb".{4}ftyp", re.DOTALL), _SOUND),
     (
-        re.compile(rb".{8}\{\"__metadata__\"|[^\x20-\x7e].{7}\{\"[^\"]*\": ?\{\"dtype\"", re.DOTALL),
+        re.compile(rb".{4}\0{4}\{\"", re.DOTALL),
         "is a model's weights (safetensors), not data; take it away",
     ),
     (

@@ -210,11 +210,10 @@ def _line_bounds(stream: Stream, watch: encodings.Watch) -> list[tuple[int, int,
     return bounds
 
 
-def _json(file: _File, portion: Portion) -> Iterator[FilePlan]:
+def _json(file: _File, portion: Portion) -> list[FilePlan]:
     stream = containers.take(file.source, portion.start)
-    found = False
+    found: list[FilePlan] = []
     for section in jsonvalues.scan(stream):
-        found = True
         name = file.name if section.key is None else f"{file.name}#{places.shown(section.key)}"
         portions = tuple(
             replace(portion, name=name, start=start, stop=stop, first_line=line) for start, stop, line in section.bounds
@@ -222,6 +221,6 @@ def _json(file: _File, portion: Portion) -> Iterator[FilePlan]:
         split = (section.key and sniffing.split_of(section.key)) or sniffing.split_of(file.name)
         size = sum((one.stop or 0) - one.start for one in portions)
         warnings = () if portions else (_NO_ROWS,)
-        yield FilePlan(name, "json", portion.encoding, (), (), portions, size, split, warnings)
-    if not found:
-        yield FilePlan(file.name, "json", portion.encoding, (), (), (), 0, warnings=(_NO_ROWS,))
+        found.append(FilePlan(name, "json", portion.encoding, (), (), portions, size, split, warnings))
+    stream.close()
+    return found or [FilePlan(file.name, "json", portion.encoding, (), (), (), 0, warnings=(_NO_ROWS,))]

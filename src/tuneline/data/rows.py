@@ -12,7 +12,7 @@ class Row(NamedTuple):
     line: int
     """1-based line on which it starts."""
     offset: int
-    """Of its first byte in the unpacked file (where it is UTF-16 or UTF-32: in the same text as UTF-8); -1 in a table."""
+    """Of its first byte in the unpacked file; of UTF-16 and UTF-32, in the same text as UTF-8; in a table -1."""
     values: dict[str, Any]
     """Column -> value."""
 

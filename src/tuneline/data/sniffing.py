@@ -120,7 +120,8 @@ def _json_form(head: bytes, suffix: str, is_whole: bool) -> str:
         lines.pop()
     parsed = [_parse(line) for line in lines[:20]]
     objects = sum(isinstance(value, dict) for value in parsed)
-    if objects and 2 * objects >= len(parsed):
+    # In an array with a row a line the last one parses by itself, too.
+    if objects and 2 * objects >= len(parsed) + head.lstrip(_SPACE).startswith(b"["):
         return "json" if len(lines) == 1 and is_whole and is_splits(head) else "jsonl"
     first = head.lstrip(_SPACE)
     by_lines = suffix in (".jsonl", ".ndjson")

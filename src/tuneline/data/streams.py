@@ -1,6 +1,7 @@
 """Bytes from one end to the other, and their lines, in bounded memory."""
 
 import codecs
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -199,5 +200,5 @@ def count_lines(data: bytes) -> int:
     return lines
 
 
-UNPACKING_ERRORS = (OSError, EOFError, zlib.error)
+UNPACKING_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 """What the unpackers of the standard library and pyarrow raise where a file is cut off or corrupt."""
