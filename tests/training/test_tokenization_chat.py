@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.errors import ModelError, TrainingError
@@ -45,8 +45,7 @@ def fresh(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 def chatty(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """A tokenizer of its own, with ChatML's tokens."""
     own = fresh(tokenizer)
-    for token in ("<|im_start|>", "<|im_end|>"):
-        own.add_tokens(AddedToken(token, special=True))
+    own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
     own.chat_template = CHATML
     return own
 
@@ -97,7 +96,7 @@ def test_transformers_marks_the_same_tokens(chatty: PreTrainedTokenizerFast) -> 
 def test_a_prompt_is_the_beginning_of_what_was_trained(chatty: PreTrainedTokenizerFast) -> None:
     for template in (CHATML, MARKED, PLAIN_TEMPLATE):
         chatty.chat_template = template
-        conversation = Conversation.of(record(TURNS, TOOLS))
+        conversation = Conversation.of(record(TURNS, TOOLS if template == PLAIN_TEMPLATE else None))
         [prompt] = ChatTemplate(chatty).prompts([conversation.prompt])
         example = ChatTemplate(chatty).encode([conversation])[0]
         assert example.input_ids[: len(prompt)] == prompt
@@ -188,6 +187,38 @@ def test_a_template_that_fails_is_one_line_with_the_row(
         encode(chatty, record(TURNS, source="a.jsonl:7"), "chat")
     assert str(caught.value).startswith(f"a.jsonl:7: {message}")
     assert "\n" not in str(caught.value)
+
+
+CALL = [
+    {"role": "user", "content": "1 + 1?"},
+    {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "tools", "message"),
+    [
+        (CHATML.replace("message.tool_calls", "message.none"), CALL, None, r"says in turn 2: 'add'"),
+        (
+            CHATML.replace("{{ message.content }}", "{{ message.content.text }}"),
+            TURNS,
+            None,
+            r"says in turn 3: 'delta'",
+        ),
+        (CHATML, TURNS, TOOLS, r"does not write the tools, 'add' first"),
+    ],
+)
+def test_what_a_template_leaves_out_is_refused(
+    chatty: PreTrainedTokenizerFast, template: str, turns: list[Any], tools: list[Any] | None, message: str
+) -> None:
+    chatty.chat_template = template
+    with pytest.raises(ModelError, match=rf"^a.jsonl:7: the chat template .*{message}"):
+        encode(chatty, record(turns, tools, "a.jsonl:7"), "chat")
+
+
+def test_a_template_that_wants_arguments_as_text_gets_them(chatty: PreTrainedTokenizerFast) -> None:
+    chatty.chat_template = CHATML.replace("call.function | tojson", "call.function.name + call.function.arguments")
+    assert learnt(chatty, encode(chatty, record(CALL), "chat")) == ['<call>add{"a":1}<|im_end|>']
 
 
 def test_marks_that_mark_nothing_are_refused_with_the_rows(chatty: PreTrainedTokenizerFast) -> None:

@@ -16,7 +16,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from tuneline.errors import ModelError, TrainingError
 from tuneline.training import texts
-from tuneline.training.dialogues import Conversation, Message, is_said, shortened
+from tuneline.training.dialogues import Conversation, Message, is_said, refuse_left_out, shortened
 from tuneline.training.examples import IGNORED, Example
 from tuneline.training.lengths import truncate
 from tuneline.training.pieces import BREAK, Piece, ids_of
@@ -126,13 +126,28 @@ class ChatTemplate:
         made, problems = [], []
         for one in conversations:
             try:
-                made.append(make(one))
+                made.append(self._made(one, make))
             except ModelError as error:
                 problems.append(f"{one.source}: {error}" if one.source else str(error))
         if problems:
             more = [f"and {len(problems) - _NAMED} more conversations"] if len(problems) > _NAMED else []
             raise ModelError(*problems[:_NAMED], *more)
         return made
+
+    @staticmethod
+    def _made(conversation: Conversation, make: Callable[[Conversation], "_Draft"]) -> "_Draft":
+        try:
+            return make(conversation)
+        except ModelError:
+            other = conversation.with_arguments_as_text()
+            if other == conversation:
+                raise
+            # Some templates write a call's arguments out themselves, and want them as JSON text.
+            try:
+                return make(other)
+            except ModelError:
+                pass
+            raise
 
     def _learnt(self, conversation: Conversation, *, answering: bool = False) -> "_Draft":
         """The text of a conversation, and where in it the assistant's part lies."""
@@ -154,7 +169,10 @@ class ChatTemplate:
                 for at in range(1, len(messages))
                 if is_said(messages[at])
             ]
-        return _Draft(text, [self._to_the_end_of_turn(text, *span) for span in spans if span[0] < span[1]])
+        spans = [self._to_the_end_of_turn(text, *span) for span in spans if span[0] < span[1]]
+        if spans:
+            refuse_left_out(messages, tools, text, "".join(text[start:end] for start, end in spans))
+        return _Draft(text, spans)
 
     def _span(self, template: str, text: str, messages: list[Message], tools: list[dict[str, Any]]) -> tuple[int, int]:
         """Where the last of `messages` lies in the text of the whole conversation."""

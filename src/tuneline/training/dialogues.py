@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tuneline.errors import ModelError
+
 Message = dict[str, Any]
 
 
@@ -20,6 +22,10 @@ class Conversation(NamedTuple):
         """The conversation of a record whose `messages` and `tools` are JSON text, or lists already."""
         messages, tools = _parsed(record["messages"]), _parsed(record.get("tools") or [])
         return cls([_plain(message) for message in messages], tools, record.get("source") or "")
+
+    def with_arguments_as_text(self) -> "Conversation":
+        """The same with the arguments of every tool call as JSON text."""
+        return self._replace(messages=[_as_text(message) for message in self.messages])
 
     @property
     def prompt(self) -> "Conversation":
@@ -54,6 +60,18 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
         return call | {"function": function | {"arguments": orjson.loads(function["arguments"])}}
     except orjson.JSONDecodeError:
         return call
+
+
+def _as_text(message: Message) -> Message:
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        function = call.get("function")
+        if isinstance(function, dict) and isinstance(function.get("arguments"), dict):
+            call = call | {"function": function | {"arguments": orjson.dumps(function["arguments"]).decode()}}
+        calls.append(call)
+    return message | {"tool_calls": calls}
 
 
 def is_said(message: Message) -> bool:
@@ -107,3 +125,40 @@ def _first(count: int, holds: Callable[[int], bool]) -> int:
         else:
             low = middle + 1
     return low
+
+
+def refuse_left_out(messages: list[Message], tools: list[dict[str, Any]], text: str, learnt: str) -> None:
+    """Refuse a text without what it should hold; some templates drop the calls and tools that they have no words for.
+
+    Args:
+        messages: the turns.
+        tools: what the assistant may call.
+        text: as a template has written the conversation.
+        learnt: the assistant's part of it.
+
+    Raises:
+        ModelError: naming what is left out.
+    """
+    for at, message in enumerate(messages):
+        if not at or not is_said(message):
+            continue
+        # What was thought before an answer, most templates leave out on purpose.
+        content = str(message.get("content") or "").rpartition("</think>")[2].strip()
+        calls = [str(_function(call).get("name", "")) for call in message.get("tool_calls") or []]
+        left_out = [part for part in (content, *calls) if part not in learnt]
+        if left_out:
+            raise ModelError(
+                f"the chat template does not write what the assistant says in turn {at + 1}: {left_out[0][:40]!r}; use "
+                "a base whose template does, or leave such rows out"
+            )
+    unnamed = [name for name in (str(_function(tool).get("name", "")) for tool in tools) if name not in text]
+    if unnamed:
+        raise ModelError(
+            f"the chat template does not write the tools, {unnamed[0]!r} first; use a base whose template does, or "
+            "leave them out"
+        )
+
+
+def _function(value: dict[str, Any]) -> dict[str, Any]:
+    function = value.get("function")
+    return function if isinstance(function, dict) else value

@@ -75,9 +75,8 @@ def load_classifier(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     """
     model, tokenizer, report = _loaded(AutoModelForSequenceClassification, folder, "a classifier")
     _refuse_missing(folder, report["missing_keys"], "a classification head")
-    config = model.config
-    is_named = set(config.id2label) == set(range(config.num_labels)) and config.id2label[0] != "LABEL_0"
-    if config.problem_type is None or (config.problem_type != "regression" and not is_named):
+    problem_type, names = model.config.problem_type, list((model.config.id2label or {}).values())
+    if problem_type is None or (problem_type != "regression" and (not names or names[0] == "LABEL_0")):
         raise ModelError(
             f"{folder}/config.json: problem_type or id2label is missing, so what the model's outputs mean is not "
             "known; fine-tune it here, or set both"
@@ -216,8 +215,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
         model.config.use_cache = True
     if mode == CHAT and model.generation_config is not None:
         # Whoever serves the folder reads there with what an answer ends.
-        ends = {tokenizer.eos_token_id, ChatTemplate(tokenizer).end_of_turn()} - {None}
-        model.generation_config.eos_token_id = sorted(ends)  # pyright: ignore[reportArgumentType]
+        ends = [tokenizer.eos_token_id, ChatTemplate(tokenizer).end_of_turn()]
+        model.generation_config.eos_token_id = sorted({end for end in ends if isinstance(end, int)})
     # How it was loaded is no property of a tokenizer.
     for name in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(name, None)
