@@ -1,183 +1,236 @@
-"""What is read, what is set aside with which reason and place, and what is refused by name."""
+"""What a plan says, and that its portions hold every row once, with its place, in whatever order they are read."""
 
-import os
+import gzip
+import io
+import json
 import pickle
+import random
+import tarfile
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tuneline.data import readers
-from tuneline.data.rows import RawFile
+from tuneline.data import delimited, jsonvalues, plans, readers, sniffing, tables
+from tuneline.data.rows import FilePlan, Options, Rejected, Row
 from tuneline.errors import DataError
 
 
-def read(folder: Path, name: str, content: bytes, encoding: str = "utf-8") -> RawFile:
+def plan(folder: Path, name: str, content: bytes, **options: str) -> FilePlan:
     (folder / name).write_bytes(content)
-    return readers.read_file(folder / name, name, encoding)
+    (one,) = readers.plan(folder / name, Options(**options))  # type: ignore[arg-type]
+    assert one.refusal == ""
+    return one
+
+
+def rows(plan: FilePlan) -> list[Row | Rejected]:
+    return [row for portion in plan.portions for row in readers.rows(portion)]
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    file = read(tmp_path, "a.jsonl", '{"text": "一\\n"}\r\n\n{"text": "b", "n": 1}'.encode())
-    assert [tuple(row) for row in file.rows] == [(1, 0, {"text": "一\n"}), (3, 20, {"text": "b", "n": 1})]
-    assert (file.columns, file.rejected) == (["text", "n"], [])
-
-
-@pytest.mark.parametrize(
-    ("row", "reason", "detail"),
-    [
-        (b'{"text": "a"', "json", "delimiter"),
-        (b'{"text": "a", "text": "b"}', "repeated-key", "'text'"),
-        (b'{"a": {"x": 1, "x": 2}}', "repeated-key", "'x'"),
-        (b'{"text": NaN}', "not-finite", "NaN"),
-        (b'{"text": 1e999}', "not-finite", "too large"),
-        (rb'{"text": "\ud800"}', "lone-surrogate", "half a character"),
-        (b'["a"]', "not-an-object", "a list"),
-        (b'"a"', "not-an-object", "text"),
-        (b"[" * 100_000, "too-deep", "nested"),
-        (b'{"text": "\xb9\xfa"}', "encoding", "0xb9 at 10 is no utf-8"),
-        (b'{"text": "' + b"x" * 1_000_000 + b'"}', "too-long", "1,000,012 bytes"),
-    ],
-)
-def test_a_broken_json_row_is_set_aside_alone(tmp_path: Path, row: bytes, reason: str, detail: str) -> None:
-    file = read(tmp_path, "a.jsonl", b'{"text": "first"}\n' + row + b'\n{"text": "last"}\n')
-    assert [row.values for row in file.rows] == [{"text": "first"}, {"text": "last"}]
-    (rejected,) = file.rejected
-    assert (rejected.source, rejected.line, rejected.offset, rejected.reason) == ("a.jsonl", 2, 18, reason)
-    assert detail in rejected.detail
-    assert len(rejected.row) <= 201
-
-
-def test_colons_in_text_are_no_keys(tmp_path: Path) -> None:
-    file = read(tmp_path, "a.jsonl", rb'{"text": "say \"a\": b, \"a\" : c", "a" : {"text": "\":"}}')
-    assert len(file.rows) == 1
-
-
-def test_another_encoding_is_guessed_and_never_decoded_silently(tmp_path: Path) -> None:
-    content = "中国很大\n我们走吧\n".encode("gb18030")
-    file = read(tmp_path, "a.txt", content)
-    assert [row.reason for row in file.rejected] == ["encoding", "encoding"]
-    assert "can be read as gb18030" in file.rejected[0].detail
-    file = read(tmp_path, "a.txt", content, "gb18030")
-    assert [row.values["text"] for row in file.rows] == ["中国很大", "我们走吧"]
-
-
-def test_plain_text_is_a_row_a_line(tmp_path: Path) -> None:
-    file = read(tmp_path, "a.txt", "\ufeff  one \r\n\r\ntwo\rthree\u2028still three".encode())
-    assert [(row.line, row.offset, row.values["text"]) for row in file.rows] == [
-        (1, 3, "  one "),
-        (3, 13, "two"),
-        (4, 17, "three\u2028still three"),
-    ]
+    one = plan(tmp_path, "a.jsonl", '{"text": "一\\n"}\r\n\n{"text": "b", "n": 1}'.encode())
+    assert [tuple(row) for row in rows(one)] == [(1, 0, {"text": "一\n"}), (3, 20, {"text": "b", "n": 1})]
+    assert (one.format, one.encoding, one.columns, one.bytes) == ("jsonl", "utf-8", ("text",), 41)
+    assert [row.values for row in one.first_rows] == [{"text": "一\n"}, {"text": "b", "n": 1}]
 
 
 def test_csv_cells_stay_text(tmp_path: Path) -> None:
-    file = read(tmp_path, "a.csv", b'q;a\n"one\nline";NA\n\n00123;"say ""hi"""\n')
-    assert file.columns == ["q", "a"]
-    assert [tuple(row) for row in file.rows] == [
+    one = plan(tmp_path, "a.csv", b'q;a\n"one\nline";NA\n\n00123;"say ""hi"""\n')
+    assert (one.format, one.columns, one.portions[0].delimiter) == ("csv", ("q", "a"), ";")
+    assert [tuple(row) for row in rows(one)] == [
         (2, 4, {"q": "one\nline", "a": "NA"}),
         (5, 19, {"q": "00123", "a": 'say "hi"'}),
     ]
 
 
-def test_tsv_and_odd_rows(tmp_path: Path) -> None:
-    file = read(tmp_path, "a.tsv", b"q\ta\n1, 2\tx\n1\n3\t\xff\n")
-    assert [row.values for row in file.rows] == [{"q": "1, 2", "a": "x"}]
-    assert [(row.line, row.reason) for row in file.rejected] == [(3, "csv"), (4, "encoding")]
-    assert file.rejected[0].detail == "1 cells under 2 columns"
+def test_the_sign_between_cells_is_the_one_that_fits_the_rows(tmp_path: Path) -> None:
+    one = plan(tmp_path, "a.csv", b"a question, or two;answer\none, two, three;x\nfour;y\n")
+    assert one.columns == ("a question, or two", "answer")
+    assert plan(tmp_path, "a.tsv", b"q\ta\n1, 2\tx\n").format == "tsv"
+
+
+def test_plain_text_is_a_row_a_line_or_a_document_a_file(tmp_path: Path) -> None:
+    content = "\ufeff  one \r\n\r\ntwo\rthree\u2028still three".encode()
+    assert [tuple(row) for row in rows(plan(tmp_path, "a.txt", content))] == [
+        (1, 3, {"text": "  one "}),
+        (3, 13, {"text": "two"}),
+        (4, 17, {"text": "three\u2028still three"}),
+    ]
+    (document,) = rows(plan(tmp_path, "a.txt", content, layout="documents"))
+    assert tuple(document) == (1, 3, {"text": "  one \n\ntwo\nthree\u2028still three"})
+
+
+def test_a_json_file_is_an_array_an_object_of_splits_or_objects_one_after_another(tmp_path: Path) -> None:
+    array = plan(tmp_path, "a.json", b'[{"a": 1},\n {"a": "]"}]')
+    assert [tuple(row) for row in rows(array)] == [(1, 1, {"a": 1}), (2, 12, {"a": "]"})]
+    pretty = plan(tmp_path, "b.json", b'{\n"conversations": [{"from": "human"}]\n}\n{"conversations": []}')
+    assert [row.line for row in rows(pretty)] == [1, 4]
+    (tmp_path / "c.json").write_bytes(
+        b'{"version": "1", "train": [["hi", "x"]], "oos_val": [{"text": "a", "label": 1}]}'
+    )
+    train, validation = readers.plan(tmp_path / "c.json", Options())
+    assert (train.name, train.split, validation.name, validation.split) == (
+        "c.json#train",
+        "train",
+        "c.json#oos_val",
+        "validation",
+    )
+    assert [row.values for row in train.first_rows] == [{"text": "hi", "label": "x"}]
+    assert [row.values for row in validation.first_rows] == [{"text": "a", "label": 1}]
+
+
+def test_a_table_has_json_values(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "turns": [[{"role": "user", "n": 1}], [], None],
+            "day": pa.array([0, 1, None], pa.date32()),
+            "image": [{"bytes": b"\xff"}] * 3,
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    (one,) = readers.plan(tmp_path / "a.parquet", Options())
+    assert one.columns == ("text", "turns", "day")
+    assert one.warnings == ("the columns image hold bytes, which are not read",)
+    assert [tuple(row) for row in rows(one)] == [
+        (1, -1, {"text": "a", "turns": [{"role": "user", "n": 1}], "day": "1970-01-01"}),
+        (2, -1, {"text": "b", "turns": [], "day": "1970-01-02"}),
+        (3, -1, {"text": "a", "turns": None, "day": None}),
+    ]
+
+
+def test_members_of_archives_are_files_of_the_set(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("train/a.csv", "a,b\n1,2\n")
+        archive.writestr("notes.pdf", "%PDF-1.7")
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as archive:
+        for name in ("x.txt", "y.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            archive.addfile(info, io.BytesIO(name.encode()[:1] + b"1\n2"))
+    train, notes, x, y = readers.plan(tmp_path, Options())
+    assert (train.name, train.split, rows(train)) == ("a.zip/train/a.csv", "train", [Row(2, 4, {"a": "1", "b": "2"})])
+    assert notes.refusal.startswith(f"{tmp_path}/a.zip/notes.pdf: is a PDF")
+    # Backwards, and each twice.
+    for one, text in ((y, "y1"), (x, "x1"), (y, "y1"), (x, "x1")):
+        assert rows(one) == [Row(1, 0, {"text": text}), Row(2, 3, {"text": "2"})]
+
+
+def json_rows(count: int) -> list[str]:
+    random.seed(0)
+    texts = ("".join(random.choices('abc,"\n é中', k=random.randrange(80))) for _ in range(count))
+    return [json.dumps({"n": str(n), "text": text}, ensure_ascii=n % 2 == 0) for n, text in enumerate(texts)]
+
+
+def as_csv(rows: list[str]) -> str:
+    quoted = ('"' + json.loads(row)["text"].replace('"', '""') + '"' for row in rows)
+    return "n,text\r\n" + "".join(f"{n},{text}\r\n" for n, text in enumerate(quoted))
+
+
+ROWS = json_rows(400)
+MANY = {
+    "a.jsonl": "\r\n".join(ROWS).encode(),
+    "b.jsonl": "\r".join(ROWS).encode(),
+    "c.json": ("[" + ",\n".join(ROWS) + "]").encode(),
+    "d.csv": as_csv(ROWS).encode(),
+    "e.txt": "\n".join(ROWS).encode("utf-16"),
+    "f.jsonl.gz": gzip.compress("\n".join(ROWS).encode()),
+    "g.json": ("[" + ",\n".join(ROWS) + "]").encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_portions_hold_every_row_once_in_whatever_order_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    whole = plan(tmp_path, name, MANY[name])
+    expected = rows(whole)
+    assert len(expected) == len(ROWS)
+    assert len(whole.portions) == 1
+    for module in (plans, delimited, jsonvalues):
+        monkeypatch.setattr(module, "PORTION_BYTES", 3_000)
+    monkeypatch.setattr("tuneline.data.streams.BLOCK", 500)
+    monkeypatch.setattr("tuneline.data.jsonvalues.BLOCK", 500)
+    (parted,) = readers.plan(tmp_path / name, Options())
+    assert len(parted.portions) > 5
+    assert pickle.loads(pickle.dumps(parted.portions)) == parted.portions
+    order = list(range(len(parted.portions)))
+    random.shuffle(order)
+    read = {at: list(readers.rows(parted.portions[at])) for at in order}
+    assert [row for at in sorted(read) for row in read[at]] == expected
+    if name[0] in "abc":
+        content = MANY[name]
+        assert all(
+            json.loads(content[row.offset :].split(b"}")[0] + b"}") == row.values
+            for row in expected[:50]
+            if isinstance(row, Row) and "}" not in row.values["text"]
+        )
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_portions_of_a_table_are_row_groups_or_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    table = pa.Table.from_pylist([json.loads(row) for row in ROWS])
+    if form == "parquet":
+        pq.write_table(table, tmp_path / "a", row_group_size=50)
+    else:
+        with pa.ipc.new_stream(tmp_path / "a", table.schema) as writer:
+            writer.write_table(table, max_chunksize=50)
+    monkeypatch.setattr(tables, "PORTION_BYTES", 1_000)
+    (one,) = readers.plan(tmp_path / "a", Options())
+    assert [(portion.start, portion.stop) for portion in one.portions] == [(n, n + 50) for n in range(0, 400, 50)]
+    assert [tuple(row) for row in rows(one)] == [(n, -1, json.loads(row)) for n, row in enumerate(ROWS, 1)]
+
+
+def test_first_rows_are_few_and_small(tmp_path: Path) -> None:
+    assert len(plan(tmp_path, "a.txt", b"row\n" * 5_000).first_rows) == 1_000
+    assert len(plan(tmp_path, "b.txt", (b"x" * 900_000 + b"\n") * 20).first_rows) == 5
+    (document,) = plan(tmp_path, "c.txt", b"x" * 900_000, layout="documents").first_rows
+    assert len(document.values["text"]) == 1_000
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "split"),
     [
-        (b'q,a\n1,2\n3,"open\n5,6\n', "a.csv:3: unexpected end of data, from line 3 to 4; a quote that opens"),
-        (b'q,a\n"1,2\n3"x,4\n', "a.csv:2: "),
-        (b'"q,a\n1,2\n', "a.csv:1: unexpected end of data"),
-        (b"q,a,q\n1,2,3\n", "a.csv:1: the column 'q' stands twice"),
+        ("train.jsonl", "train"),
+        ("data/train-00000-of-00002.parquet", "train"),
+        ("my_dev.csv", "validation"),
+        ("val/a.txt", "validation"),
+        ("oos_test", "test"),
+        ("train/test_results.csv", "test"),
+        ("training.txt.gz", "train"),
+        ("trainer.jsonl", None),
+        ("latest.csv", None),
     ],
 )
-def test_a_csv_whose_rows_are_doubtful_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    with pytest.raises(DataError) as caught:
-        read(tmp_path, "a.csv", content)
-    assert message in str(caught.value)
-
-
-def test_content_wins_over_the_name(tmp_path: Path) -> None:
-    assert read(tmp_path, "a.txt", b'{"text": "a"}\n').format == "jsonl"
-    assert read(tmp_path, "b.txt", b"{text}\n").format == "text"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
-        ("a.jsonl", b"\n<!DOCTYPE html><p>404", "an HTML page"),
-        ("a.txt", pickle.dumps({"text": 1}), "a pickle, which is never loaded"),
-        ("a.jsonl.gz", b"\x1f\x8b\x08", "gzip"),
-        ("a.csv", b"\x1f\x8b\x08", "gzip"),
-        ("a.parquet", b"PAR1\x15", "parquet"),
-        ("a.xlsx", b"PK\x03\x04", "a zip archive"),
-        ("a.txt", "text".encode("utf-16"), "UTF-16"),
-        ("a.txt", b"te\0xt", "bytes of zero"),
-        ("a.json", b'[\n{"text": "a"}]', "one JSON array"),
-        ("a.json", b'{\n"text": "a"}', "over several lines"),
-        ("a.md", b"# Title", "unknown kind of file with the suffix .md; read are JSON lines"),
-        ("LICENSE", b"MIT", "unknown kind of file without a suffix"),
-    ],
-)
-def test_what_is_no_text_is_refused_by_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    with pytest.raises(DataError) as caught:
-        read(tmp_path, name, content)
-    assert str(caught.value).startswith(str(tmp_path / name))
-    assert message in str(caught.value)
+def test_names_may_say_the_split(name: str, split: str | None) -> None:
+    assert sniffing.split_of(name) == split
 
 
 def test_files_come_in_the_order_of_their_names_without_hidden_ones(tmp_path: Path) -> None:
     for name in ("b/a.txt", "a.txt", ".hidden.txt", ".git/x.txt", "b.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("row\n")
-    assert [file.name for file in readers.read_set(tmp_path, "utf-8")] == ["a.txt", "b.txt", "b/a.txt"]
-
-
-def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text("x")
-    (tmp_path / "b.gz").write_bytes(b"\x1f\x8b")
-    with pytest.raises(DataError) as caught:
-        readers.read_set(tmp_path, "utf-8")
-    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
-        str(tmp_path / "a.md"),
-        str(tmp_path / "b.gz"),
-    ]
+    assert [one.name for one in readers.plan(tmp_path, Options())] == ["a.txt", "b.txt", "b/a.txt"]
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder; `dvc repro sample`"):
-        readers.read_set(tmp_path / "missing", "utf-8")
+        readers.plan(tmp_path / "missing", Options())
     with pytest.raises(DataError, match="holds no files"):
-        readers.read_set(tmp_path, "utf-8")
-    (tmp_path / "a.csv").write_text("prompt,completion\n")
-    with pytest.raises(DataError, match=r"holds no rows, in 1 file\(s\): a.csv"):
-        readers.read_set(tmp_path, "utf-8")
-    (tmp_path / "a.csv").write_bytes(b"")
-    with pytest.raises(DataError, match="holds no rows"):
-        readers.read_set(tmp_path, "utf-8")
+        readers.plan(tmp_path, Options())
+    with pytest.raises(DataError, match="encoding 'klingon': is no encoding that Python knows"):
+        readers.plan(tmp_path, Options(encoding="klingon"))
 
 
-def test_links_and_pipes_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "set").mkdir()
-    (tmp_path / "secret.txt").write_text("secret")
-    (tmp_path / "set" / "link.txt").symlink_to(tmp_path / "secret.txt")
-    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
-    os.mkfifo(tmp_path / "set" / "pipe.txt")
-    with pytest.raises(DataError) as caught:
-        readers.read_set(tmp_path / "set", "utf-8")
-    assert [problem.split(": is ")[1][:15] for problem in caught.value.problems] == [
-        "a symbolic link",
-        "a symbolic link",
-        "no regular file",
-    ]
-
-
-def test_an_encoding_of_wide_units_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(DataError, match="iconv -f utf-16 -t UTF-8"):
-        readers.read_set(tmp_path, "utf-16")
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_file_that_changed_since_it_was_planned_is_named(tmp_path: Path, name: str) -> None:
+    content = b'{"text": "a"}\n' * 100
+    content = gzip.compress(content) if name.endswith(".gz") else content
+    one = plan(tmp_path, name, content)
+    (tmp_path / name).write_bytes(content[:20])
+    with pytest.raises(DataError, match=f"{name}: (is cut off or corrupt|was changed while it was read)"):
+        rows(one)

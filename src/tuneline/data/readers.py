@@ -125,6 +125,8 @@ def _rows(portion: Portion) -> Iterator[Row | Rejected]:
     finished = False
     try:
         yield from _of_format(portion, stream, encoding)
+        if portion.stop is not None and stream.position < portion.stop:
+            raise RefusedError("was changed while it was read: run the same command again")
         finished = True
     finally:
         if finished:
