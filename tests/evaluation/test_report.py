@@ -58,7 +58,17 @@ def folder(tmp_path: Path) -> Path:
         tmp_path / "training.json", {"parameters": 1234567, "steps": 480, "tokens": 99, "fingerprint": "f"}
     )
     account = {"set": EVIL, "rows_in": 12, "rows_out": 10, "rows": {"train": 8, "validation": 1, "test": 1}}
-    files.write_json(tmp_path / "prepare.json", {"raw": account | {"dropped": {"duplicate": 2}}, "leaks": 0})
+    found = {
+        "dropped": {"duplicate": 2},
+        "near_duplicates": {"threshold": 0.7, "pairs_compared": 9, "largest_bucket_bounded": True},
+        "largest_clusters": [{"kept": f"{EVIL}:1", "dropped": 2}],
+        "secrets": {"email": 3, "phone": 0},
+        "labels": {EVIL: {"train": 4, "test": 1}, "ham": {"train": 4, "validation": 1}},
+        "placeholders": {"rows": 1, "first": [f"{EVIL}:2: {{{{name}}}}"]},
+        "warnings": [EVIL],
+    }
+    files.write_json(tmp_path / "prepare.json", {"raw": account | found, "leaks": 0})
+    files.write_text(tmp_path / "data_docs_raw" / "data-raw-mine&more.html", "made by another test")
     return tmp_path
 
 
@@ -112,13 +122,16 @@ def test_what_data_and_models_say_is_text_and_nothing_else(page: Callable[..., s
     names = {name for name, _ in elements.tags}
     assert not names & {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
     assert not [attribute for _, attributes in elements.tags for attribute in attributes if attribute.startswith("on")]
-    # Eight samples: where, prompt, reference, base, candidate; one champion; the set's name; a line of the lineage.
-    assert "".join(elements.text).count('<script>alert("x")</script>') == 8 * 5 + 3
+    # Eight samples: where, prompt, reference, base, candidate; one champion; the set's name, its cluster, its label,
+    # its placeholder, its warning; a line of the lineage.
+    assert "".join(elements.text).count('<script>alert("x")</script>') == 8 * 5 + 7
 
 
 def test_the_page_loads_nothing(page: Callable[..., str]) -> None:
     html = page(lineage={"tuneline.git_commit": "abc"})
-    assert not re.search(r"https?://|//[a-z]|url\(|@import|src=(?!x )|href=", html)
+    assert not re.search(r"https?://|//[a-z]|url\(|@import|src=(?!x )", html)
+    # It leads to pages beside it, when somebody follows the link.
+    assert re.findall(r'href="([^"]*)"', html) == ["data_docs_raw/data-raw-mine%26more.html"]
     assert "default-src 'none'" in html
 
 
@@ -200,3 +213,45 @@ def test_a_model_that_adds_nothing_is_called_out(
     assert sentence not in page()
     files.write_json(folder / "evaluation.json", EVALUATION | changed)
     assert sentence in page()
+
+
+def test_what_was_found_in_the_data_is_told(folder: Path, page: Callable[..., str]) -> None:
+    text = " ".join(" ".join(Elements(page()).text).split())
+    for words in (
+        "email addresses, kept, only counted 3",
+        "2 rows like it dropped",
+        "not every pair of them was compared",
+        "In 1 row, such as",
+        "ham 4 1 0",
+        "raw: data-raw-mine&more",
+    ):
+        assert words in text
+    assert "phone numbers" not in text
+
+
+def test_many_labels_and_warnings_are_cut_and_counted(folder: Path, page: Callable[..., str]) -> None:
+    data = files.read_json(folder / "prepare.json")
+    data["raw"] |= {
+        "labels": {f"label {number}": {"train": number} for number in range(30)},
+        "warnings": [f"warning {number}" for number in range(10)],
+        "secrets": {"email": 0},
+    }
+    data["overlap"] = {"max_overlap": 0.5, "kept_above_0.3": 7, "test_rows_with_an_answer_that_train_has": 2}
+    files.write_json(folder / "prepare.json", data)
+    html = page()
+    assert "and 10 more labels" in html
+    assert "and 2 more warnings" in html
+    assert html.index("label 29") < html.index("label 10")
+    assert "label 9<" not in html
+    assert "None was found." in html
+    assert "7 training rows repeat between 30% and 50% of a held-out row and were kept." in html
+    assert "2 test rows have an answer that stands in training too" in html
+
+
+def test_accounts_of_an_older_version_are_shown_as_they_are(folder: Path, page: Callable[..., str]) -> None:
+    data = files.read_json(folder / "prepare.json")
+    data["raw"] = {key: data["raw"][key] for key in ("set", "rows_in", "rows_out", "rows", "dropped")}
+    files.write_json(folder / "prepare.json", data)
+    html = page()
+    assert "12 rows in, 10 out, 2 dropped" in html
+    assert "Secrets" not in html

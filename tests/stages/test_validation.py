@@ -92,9 +92,49 @@ def test_the_same_expectation_as_an_error_stops_the_clean_rows() -> None:
 
 def test_a_cluster_in_two_splits_is_never_accepted() -> None:
     prepare.main(params.load())
-    train = files.read_parquet(Path("data/clean/train.parquet"))
-    test = files.read_parquet(Path("data/clean/test.parquet"))
+    train, test = (files.read_parquet(Path("data/clean") / split) for split in ("train", "test"))
+    # Another id, so that only the cluster gives it away; in a part of its own, so that no frame holds both rows.
     leaked = [row | {"id": "another"} for row in test.slice(0, 1).to_pylist()]
-    files.write_parquet(Path("data/clean/train.parquet"), pa.Table.from_pylist(train.to_pylist() + leaked))
-    with pytest.raises(ExpectationError, match="splits_of_cluster"):
+    files.write_parquet(Path("data/clean/train/part-00001.parquet"), pa.Table.from_pylist(leaked, train.schema))
+    with pytest.raises(ExpectationError) as caught:
         validate_clean.main(params.load())
+    first, place, *_ = caught.value.problems
+    assert "(column 'splits_of_cluster', value_set [1]): " in first
+    assert place == f"  {leaked[0]['source']}: 2"
+
+
+def test_a_row_that_stands_in_two_splits_is_named_in_both() -> None:
+    prepare.main(params.load())
+    row = files.read_parquet(Path("data/clean/test")).slice(0, 1)
+    files.write_parquet(Path("data/clean/train/part-00001.parquet"), row)
+    with pytest.raises(ExpectationError) as caught:
+        validate_clean.main(params.load())
+    problems = list(caught.value.problems)
+    twice = next(n for n, line in enumerate(problems) if "to_be_unique (column 'id'): 2 of 201 rows fail it" in line)
+    source, number = row["source"][0].as_py(), row["id"][0].as_py()
+    assert problems[twice + 1 : twice + 3] == [f"  {source}: {number!r}"] * 2
+
+
+def test_every_validation_leaves_pages_even_one_that_fails() -> None:
+    PAIRS.write_text(PAIRS.read_text().replace('"completion": "', '"completion": "<b>\ufffd', 100))
+    with pytest.raises(ExpectationError):
+        validate_raw.main(params.load())
+    pages = {path.name: path.read_text() for path in Path("reports/data_docs_raw").iterdir()}
+    assert set(pages) == {"data-raw-python-docstrings.html", "data-raw-python-text.html"}
+    assert "pairs.jsonl:1: &lt;b&gt;\ufffd" in pages["data-raw-python-docstrings.html"]
+    assert "Failed" in pages["data-raw-python-docstrings.html"]
+
+
+def test_a_set_in_portions_is_judged_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [json.loads(line) for line in PAIRS.read_text().splitlines()]
+    for number in range(0, 200, 4):
+        rows[number]["completion"] = "the same \ufffd"
+    data_project.write_rows(PAIRS, rows)
+    with pytest.raises(ExpectationError) as caught:
+        validate_raw.main(params.load())
+    whole = Path("reports/validate_raw.json").read_text()
+    monkeypatch.setattr("tuneline.data.frames.CHUNK", 30)
+    with pytest.raises(ExpectationError) as again:
+        validate_raw.main(params.load())
+    assert again.value.problems == caught.value.problems
+    assert Path("reports/validate_raw.json").read_text() == whole

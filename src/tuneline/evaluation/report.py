@@ -11,18 +11,11 @@ import numpy as np
 
 import tuneline
 from tuneline import files, params
-from tuneline.evaluation import charts
+from tuneline.evaluation import accounts, charts
 
 METRICS = {"bits_per_byte": "Bits per byte", "token_loss": "Token loss", "perplexity": "Perplexity", "chrf": "chrF"}
 _LOWER_IS_BETTER = {"bits_per_byte", "token_loss", "perplexity"}
 _LONGEST_TEXT = 700
-# What the reasons mean that a person would ask about; the others speak for themselves.
-_REASONS = {
-    "duplicate": "the same as another row",
-    "held-out": "the same as a row kept for testing",
-    "held-out-group": "of a group kept for testing",
-    "overlap": "repeats much of a row kept for testing",
-}
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,10 @@ class Report:
     base_account: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     """The value of prepare.json."""
+    secrets: dict[str, str] = field(default_factory=dict)
+    """Kind of secret -> what is done with it."""
+    data_docs: tuple[dict[str, str], ...] = ()
+    """Pages by Great Expectations: path from the page, and name."""
     lineage: dict[str, str] = field(default_factory=dict)
     params_text: str = ""
 
@@ -91,6 +88,8 @@ def assemble(
         training_account=_json(reports / "training.json"),
         base_account=_json(reports / "base.json"),
         data=_json(reports / "prepare.json"),
+        secrets=p.data.secrets.model_dump(),
+        data_docs=tuple(accounts.data_docs(reports)),
         lineage={name.removeprefix("tuneline."): value for name, value in (lineage or {}).items()},
         params_text=params_file.read_text("utf-8") if params_file.is_file() else "",
     )
@@ -113,13 +112,15 @@ def render(report: Report) -> str:
         consequence=_consequence(report),
         rules=(report.gate or {}).get("rules", []),
         names=METRICS,
-        reasons=_REASONS,
+        reasons=accounts.REASONS,
         metrics=_shown_metrics(report),
         table=_table(report),
         strips=charts.strips(_differences(report)),
         notes=_notes(report),
         training_facts=_training_facts(report),
-        sets=[value for value in report.data.values() if isinstance(value, dict) and "rows_in" in value],
+        sets=accounts.of_sets(report.data, report.secrets),
+        overlap=accounts.of_overlap(report.data),
+        data_docs=report.data_docs,
         version=tuneline.__version__,
     )
 

@@ -1,0 +1,117 @@
+"""What the page says of the data: where the rows went, what was found in them, and what is odd about them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SPLITS = ("train", "validation", "test")
+MOST_LINES = 8
+MOST_LABELS = 20
+# What the reasons mean that a person would ask about; the others speak for themselves.
+REASONS = {
+    "duplicate": "the same as another row",
+    "near-duplicate": "nearly the same as another row",
+    "held-out": "the same as a row kept for testing",
+    "held-out-group": "of a group kept for testing",
+    "label-conflict": "its text stands with two labels",
+    "overlap": "repeats much of a row kept for testing",
+    "secret": "holds a secret or personal data",
+}
+_SECRETS = {
+    "email": "email addresses",
+    "phone": "phone numbers",
+    "id_number": "national identity numbers",
+    "card": "payment cards",
+    "key": "keys, tokens and passwords",
+}
+_DONE = {"report": "kept, only counted", "mask": "masked", "drop": "their rows dropped"}
+
+
+def of_sets(data: Mapping[str, Any], policies: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The accounts of prepare.json, as the page shows them; what an old file does not have is left out.
+
+    Args:
+        data: the value of prepare.json.
+        policies: kind of secret -> what is done with it.
+
+    Returns:
+        One for each set, in the order of the file.
+    """
+    return [_of_set(one, policies) for one in data.values() if isinstance(one, dict) and "rows_in" in one]
+
+
+def _of_set(account: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, Any]:
+    found = account.get("secrets")
+    warnings, clusters = account.get("warnings") or [], account.get("largest_clusters") or []
+    labels = _labels(account.get("labels") or {})
+    return {
+        "set": account["set"],
+        "rows_in": account["rows_in"],
+        "rows_out": account["rows_out"],
+        "rows": account["rows"],
+        "dropped": account["dropped"],
+        "changed": account.get("changed_by_cleaning"),
+        "screened": found is not None,
+        "secrets": [
+            {"name": _SECRETS.get(kind, kind), "count": count, "done": _DONE.get(policies.get(kind, ""), "")}
+            for kind, count in (found or {}).items()
+            if count
+        ],
+        "near": account.get("near_duplicates") or {},
+        "clusters": clusters[:MOST_LINES],
+        "labels": labels[:MOST_LABELS],
+        "more_labels": max(0, len(labels) - MOST_LABELS),
+        "placeholders": account.get("placeholders") or {},
+        "warnings": warnings[:MOST_LINES],
+        "more_warnings": max(0, len(warnings) - MOST_LINES),
+    }
+
+
+def _labels(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """Labels with their rows by split, the most frequent first, each with its length against the longest."""
+    totals = {label: sum(of.values()) for label, of in counts.items()}
+    longest = max(totals.values(), default=0) or 1
+    return [
+        {
+            "label": label,
+            "total": totals[label],
+            "counts": {split: counts[label].get(split, 0) for split in SPLITS},
+            "width": round(100.0 * totals[label] / longest, 2),
+        }
+        for label in sorted(totals, key=lambda name: (-totals[name], name))
+    ]
+
+
+def of_overlap(data: Mapping[str, Any]) -> list[str]:
+    """What training and held-out rows have in common and was kept, in sentences."""
+    overlap = data.get("overlap") or {}
+    said: list[str] = []
+    for name, count in overlap.items():
+        if name.startswith("kept_above_") and count:
+            low = float(name.removeprefix("kept_above_"))
+            said.append(
+                f"{count:,} training rows repeat between {low:.0%} and {overlap['max_overlap']:.0%} of a held-out row "
+                "and were kept."
+            )
+    if known := overlap.get("test_rows_with_an_answer_that_train_has"):
+        said.append(f"{known:,} test rows have an answer that stands in training too, with another question.")
+    return said
+
+
+def data_docs(reports: Path) -> list[dict[str, str]]:
+    """The pages that Great Expectations made of the last validations.
+
+    Args:
+        reports: the folder of reports.
+
+    Returns:
+        The path of each, from the folder of reports, and its name for a person.
+    """
+    pages = sorted(reports.glob("data_docs_*/*.html"))
+    return [
+        {
+            "path": f"{page.parent.name}/{page.name}",
+            "name": f"{page.parent.name.removeprefix('data_docs_')}: {page.stem}",
+        }
+        for page in pages
+    ]
