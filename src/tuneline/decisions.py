@@ -3,7 +3,6 @@
 Called by the flow and by hand (`tuneline gate`, `tuneline register`).
 """
 
-import csv
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -13,13 +12,17 @@ import pyarrow as pa
 
 from tuneline import files, params, pipeline
 from tuneline.errors import RegistryError
-from tuneline.evaluation import comparison, report
+from tuneline.evaluation import comparison, curves, kinds, report
 from tuneline.evaluation import gate as rules
+from tuneline.evaluation import rows as test_rows
 from tuneline.evaluation.intervals import Measures
 from tuneline.registry import lineage, tracking, versions
 
 _SCORES = Path("work/scores")
-_SCORING = ("comparison.py", "generation.py", "likelihood.py", "measuring.py", "metrics.py")
+_SCORING = (
+    *("causal.py", "classification.py", "generation.py", "likelihood.py", "measuring.py"),
+    *("metrics.py", "predictions.py", "preference.py", "regression.py"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Gate:
 
 
 def gate(p: params.Params) -> Gate:
-    """Hold the candidate against the rules: versus its base, and versus today's champion on the same rows.
+    """Hold the candidate against the rules: versus base, baselines and values, and today's champion on the same rows.
 
     Writes gate.json and index.html into paths.reports, and both with the metrics into the MLflow run.
 
@@ -51,15 +54,9 @@ def gate(p: params.Params) -> Gate:
     tracker = tracking.connect()
     reports = Path(p.paths.reports)
     evaluation = files.read_json(reports / "evaluation.json")
-    table = files.read_parquet(reports / "rows.parquet")
-    rows = comparison.Rows.of_report(table, p.task)
-    candidate = comparison.Scores.of_report(table, "candidate")
-    base = comparison.Scores.of_report(table, "base")
-    champion = _champion(tracker, p, rows, candidate)
-    verdict = rules.decide(
-        p.gate.rules,
-        {"base": comparison.compare(candidate, base, rows.clusters, p.evaluate), "champion": champion.measures},
-    )
+    rows, scores = test_rows.take_apart(files.read_parquet(reports / "rows.parquet"))
+    champion = _champion(tracker, p, rows, scores)
+    verdict = rules.decide(p.gate.rules, _measures(p, rows, scores) | {"champion": champion.measures})
     origin = lineage.of_workspace(p)
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(tracker, p, origin)}
     files.write_json(reports / "gate.json", value)
@@ -140,42 +137,65 @@ class _Champion:
     texts: dict[str, str] = field(default_factory=dict)
 
 
-def _champion(
-    tracker: tracking.Tracker, p: params.Params, rows: comparison.Rows, candidate: comparison.Scores
-) -> _Champion:
+def _measures(p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> dict[str, Measures | None]:
+    """What the rules ask for that rows.parquet holds: how the candidate differs, by what it is held against."""
+    candidate = scores["candidate"]
+    asked = {rule.versus for rule in p.gate.rules}
+    found: dict[str, Measures | None] = {}
+    if "base" in asked:
+        base = scores.get("base")
+        found["base"] = {} if base is None else comparison.compare(rows, p.task, candidate, base, p.evaluate)
+    if "baseline" in asked:
+        found["baseline"] = comparison.versus_baselines(rows, p.task, scores, p.evaluate)
+    if "value" in asked:
+        found["value"] = comparison.compare(rows, p.task, candidate, None, p.evaluate)
+    return found
+
+
+def _champion(tracker: tracking.Tracker, p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> _Champion:
     version = tracker.version_by_alias(p.registry.model, versions.CHAMPION)
     if version is None:
         return _Champion()
     folder = versions.fetch(tracker, p.registry.model, version)
-    scores = _scores(p, folder, rows)
-    kept = versions.unseen(folder, rows.ids, rows.clusters)
-    clusters = [rows.clusters[index] for index in kept]
+    mismatch = kinds.mismatch(Path(p.paths.finetuned), folder)
+    if mismatch:
+        reason = f"version {version} {mismatch}"
+        return _Champion({"version": version, "rows": 0}, {rule.metric: reason for rule in p.gate.rules})
+    measured = _scores(p, folder, rows, scores.get("base"))
+    kept = versions.unseen(folder, rows["id"].to_pylist(), rows["cluster"].to_pylist())
+    same, theirs = rows.take(kept), measured.take(kept)
+    said = zip(rows["id"].to_pylist(), comparison.said(measured), strict=True)
     return _Champion(
-        summary={"version": version, "rows": len(kept), **(comparison.summarise(scores.take(kept)) if kept else {})},
-        measures=comparison.compare(candidate.take(kept), scores.take(kept), clusters, p.evaluate),
-        texts={row: text for row, text in zip(rows.ids, scores.texts, strict=True) if text is not None},
+        summary={"version": version, "rows": len(kept), **comparison.summarise(same, p.task, theirs)},
+        measures=comparison.compare(same, p.task, scores["candidate"].take(kept), theirs, p.evaluate),
+        texts={row: text for row, text in said if text is not None},
     )
 
 
-def _scores(p: params.Params, folder: Path, rows: comparison.Rows) -> comparison.Scores:
+def _scores(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None) -> pa.Table:
     """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
     package = Path(comparison.__file__).parents[1]
     sources = [*(package / "training").glob("*.py"), *(package / "evaluation" / name for name in _SCORING)]
     code = {path.name: files.sha256_file(path) for path in sources}
     code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
     settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
-    key = files.digest([folder.name, rows.prompts, rows.references, rows.answered, rows.task, settings, code])
+    # What rewards are counted from.
+    base = base if p.task == "preference" else None
+    tables = [table.to_pydict() for table in (rows, base) if table is not None]
+    key = files.digest([folder.name, tables, p.task, settings, code])
     cached = _SCORES / f"{key}.parquet"
     if cached.exists():
-        return comparison.Scores.of_report(files.read_parquet(cached), "champion")
+        return files.read_parquet(cached)
     # Loads torch and transformers, seconds that most calls need not spend.
     from tuneline.evaluation import measuring
     from tuneline.training import models
 
     models.use_threads(p.compute.threads)
-    scores = measuring.measure(folder, rows, p.evaluate, max_length=p.finetune.max_length, name="champion")
-    files.write_parquet(cached, pa.table({"bytes": scores.bytes, **scores.columns("champion")}))
-    return scores
+    found = measuring.measure(
+        folder, rows, p.task, p.evaluate, max_length=p.finetune.max_length, name="champion", base=base
+    )
+    files.write_parquet(cached, found)
+    return found
 
 
 def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> str:
@@ -186,22 +206,18 @@ def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -
         base_sha256=origin.base_sha256,
         git={"git_commit": origin.git_commit, "git_dirty": origin.git_dirty},
     )
-    return tracker.ensure_run(subject, _curve(Path(p.paths.reports) / "training.csv"))
-
-
-def _curve(path: Path) -> list[tuple[int, dict[str, float]]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    return [
-        (int(line["step"]), {name: float(value) for name, value in line.items() if name != "step" and value})
-        for line in lines
-    ]
+    return tracker.ensure_run(subject, curves.read(Path(p.paths.reports) / "training.csv"))
 
 
 def _flat(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """evaluation.json as metrics of a run: {"base": {"chrf": 1.0}} -> {"base.chrf": 1.0}."""
+    """evaluation.json as metrics of a run: {"base": {"chrf": 1.0}} -> {"base.chrf": 1.0}.
+
+    What is counted label by label stays out: MLflow refuses names with the characters that labels may have.
+    """
     flat: dict[str, float] = {}
     for name, value in evaluation.items():
+        if name == "recall":
+            continue
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         elif value is not None:

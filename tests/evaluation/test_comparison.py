@@ -1,65 +1,56 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import comparison, measuring, results
-from tuneline.evaluation.comparison import Rows, Scores
+from tuneline.evaluation import causal, comparison, measuring, results, rows
 from tuneline.evaluation.intervals import Interval
 from tuneline.params import Evaluate
 from tuneline.training import models
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+NAN = float("nan")
 
 
-def split(rows: int = 24) -> pa.Table:
-    return pa.table(
-        {
-            "id": [f"id{row}" for row in range(rows)],
-            "source": [f"pairs.jsonl:{row + 1}" for row in range(rows)],
-            "cluster": [f"module{row // 2}" for row in range(rows)],
-            "prompt": [f"def f{row}(x):\n" for row in range(rows)],
-            "completion": ["Return the area. 面积"] * rows,
-        }
-    )
+def split(count: int = 24, **fields: Any) -> pa.Table:
+    keys = {
+        "id": [f"id{row}" for row in range(count)],
+        "source": [f"pairs.jsonl:{row + 1}" for row in range(count)],
+        "cluster": [f"module{row // 2}" for row in range(count)],
+    }
+    pairs = {"prompt": [f"def f{row}(x):\n" for row in range(count)], "completion": ["Return the area. 面积"] * count}
+    return pa.table(keys | (fields or pairs))
 
 
-def scores(nll: list[float], tokens: list[int], chrf: list[float]) -> Scores:
-    size = len(nll)
-    return Scores(
-        np.array(nll),
-        np.array(tokens),
-        np.full(size, 10),
-        [None if np.isnan(mark) else "text" for mark in chrf],
-        np.array(chrf),
-    )
+def scores(nll: list[float], tokens: list[int], chrf: list[float]) -> pa.Table:
+    texts = [None if np.isnan(mark) else "text" for mark in chrf]
+    return causal.scores(tokens=np.array(tokens), nll=np.array(nll), texts=texts, chrf=np.array(chrf))
+
+
+def sized(count: int) -> pa.Table:
+    return pa.table({"cluster": [str(row) for row in range(count)], "bytes": [10] * count})
 
 
 def test_a_seed_draws_the_rows_that_are_answered() -> None:
-    rows = Rows.of_split(split(), "sft", EVALUATE)
-    assert sum(rows.answered) == 5
-    assert rows.answered == Rows.of_split(split(), "sft", EVALUATE).answered
-    assert rows.answered != Rows.of_split(split(), "sft", EVALUATE.model_copy(update={"seed": 2})).answered
-    assert rows.records[0] == {"prompt": "def f0(x):\n", "completion": "Return the area. 面积"}
+    test = causal.rows_of(split(), EVALUATE)
+    assert sum(test["answered"].to_pylist()) == 5
+    assert test.equals(causal.rows_of(split(), EVALUATE))
+    assert not test.equals(causal.rows_of(split(), EVALUATE.model_copy(update={"seed": 2})))
+    assert causal.records(test, "sft")[0] == {"prompt": "def f0(x):\n", "completion": "Return the area. 面积"}
 
 
 def test_a_text_is_halved_and_still_measured_whole() -> None:
-    table = pa.table({"id": ["a"], "source": ["t:1"], "cluster": ["m"], "text": ["abcde"]})
-    rows = Rows.of_split(table, "language-modeling", EVALUATE)
-    assert (rows.prompts, rows.references, rows.answered) == (["ab"], ["cde"], [True])
-    assert rows.records == [{"text": "abcde"}]
-
-
-def test_some_rows_may_be_taken() -> None:
-    rows = Rows.of_split(split(6), "sft", EVALUATE).take([2, 3])
-    assert rows.ids == ["id2", "id3"]
-    assert rows.task == "sft"
+    test = causal.rows_of(split(1, text=["abcde"]), EVALUATE)
+    columns = {name: test[name][0].as_py() for name in ("prompt", "reference", "answered", "bytes")}
+    assert columns == {"prompt": "ab", "reference": "cde", "answered": True, "bytes": 5}
+    assert causal.records(test, "language-modeling") == [{"text": "abcde"}]
 
 
 def test_metrics_are_weighted_by_tokens_and_bytes() -> None:
-    found = comparison.summarise(scores([10.0, 30.0], [2, 18], [np.nan, 40.0]))
+    found = comparison.summarise(sized(2), "sft", scores([10.0, 30.0], [2, 18], [NAN, 40.0]))
     assert found == {
         "token_loss": pytest.approx(2.0),
         "bits_per_byte": pytest.approx(40 / np.log(2) / 20),
@@ -69,10 +60,9 @@ def test_metrics_are_weighted_by_tokens_and_bytes() -> None:
 
 
 def test_a_loss_per_token_is_not_compared_across_tokenizers() -> None:
-    candidate = scores([1.0] * 20, [3] * 20, [np.nan] * 20)
-    other = scores([2.0] * 20, [4] * 20, [np.nan] * 20)
-    clusters = [str(row) for row in range(20)]
-    found = comparison.compare(candidate, other, clusters, EVALUATE)
+    candidate = scores([1.0] * 20, [3] * 20, [NAN] * 20)
+    other = scores([2.0] * 20, [4] * 20, [NAN] * 20)
+    found = comparison.compare(sized(20), "sft", candidate, other, EVALUATE)
     assert "tokenizers cut the rows differently" in str(found["token_loss"])
     bits = found["bits_per_byte"]
     assert isinstance(bits, Interval)
@@ -82,26 +72,52 @@ def test_a_loss_per_token_is_not_compared_across_tokenizers() -> None:
 
 
 def test_without_a_common_row_nothing_is_measured() -> None:
-    nothing = scores([], [], [])
-    found = comparison.compare(nothing, nothing, [], EVALUATE)
+    found = comparison.compare(sized(0), "sft", scores([], [], []), scores([], [], []), EVALUATE)
     assert set(found.values()) == {"no test row is left that both may be measured on"}
+
+
+def test_of_every_metric_the_best_baseline_is_the_one_to_beat() -> None:
+    rows = pa.table({"cluster": [str(row) for row in range(40)], "text": ["t"] * 40, "label": ["a"] * 30 + ["b"] * 10})
+    given = {
+        "candidate": ["a"] * 30 + ["b"] * 10,
+        "majority": ["a"] * 40,
+        "tfidf": ["b"] * 12 + ["a"] * 18 + ["b"] * 10,
+    }
+    tables = {name: pa.table({"label": labels}) for name, labels in given.items()}
+    found = comparison.versus_baselines(rows, "classification", tables, EVALUATE)
+    best = {name: one.other for name, one in found.items() if isinstance(one, Interval)}
+    assert best == {
+        "accuracy": "majority",
+        "macro_f1": "tfidf",
+        "weighted_f1": "tfidf",
+        "recall:a": "majority",
+        "recall:b": "tfidf",
+    }
+    accuracy = found["accuracy"]
+    assert isinstance(accuracy, Interval)
+    assert accuracy.difference == pytest.approx(0.25)
+
+
+def test_a_fixed_value_is_held_against_the_candidate_alone() -> None:
+    found = comparison.compare(sized(40), "sft", scores([2.0] * 40, [2] * 40, [30.0] * 40), None, EVALUATE)
+    assert found["chrf"] == Interval(30.0, 30.0, 30.0, 40)
 
 
 def test_another_model_is_measured_on_the_rows_of_the_report(
     tmp_path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     models.save(model, tokenizer, tmp_path / "model")
-    rows = Rows.of_split(split(), "sft", EVALUATE)
-    candidate = measuring.measure(tmp_path / "model", rows, EVALUATE, max_length=64, name="candidate")
-    table = results.row_scores(rows, {"candidate": candidate, "base": candidate})
-    assert Rows.of_report(table, "sft") == rows
-    again = measuring.measure(
-        tmp_path / "model", Rows.of_report(table, "sft"), EVALUATE, max_length=64, name="champion"
-    )
-    read = Scores.of_report(table, "candidate")
-    for one in (again, read):
-        assert one.texts == candidate.texts
-        np.testing.assert_array_equal(one.nll, candidate.nll)
-        np.testing.assert_array_equal(one.chrf, candidate.chrf)
-    found = comparison.compare(read, again, rows.clusters, EVALUATE)
-    assert [found[metric] for metric in ("token_loss", "bits_per_byte")] == [Interval(0.0, 0.0, 0.0, 12)] * 2
+    test = causal.rows_of(split(), EVALUATE)
+
+    def measured(rows: pa.Table, name: str) -> pa.Table:
+        return measuring.measure(tmp_path / "model", rows, "sft", EVALUATE, max_length=64, name=name)
+
+    candidate = measured(test, "candidate")
+    found, of_models = rows.take_apart(rows.join(test, {"candidate": candidate, "base": candidate}))
+    assert found.equals(test)
+    assert list(of_models) == ["candidate", "base"]
+    assert of_models["base"].equals(candidate)
+    again = measured(found, "champion")
+    assert again.equals(candidate)
+    same = comparison.compare(test, "sft", of_models["candidate"], again, EVALUATE)
+    assert [same[metric] for metric in ("token_loss", "bits_per_byte")] == [Interval(0.0, 0.0, 0.0, 12)] * 2

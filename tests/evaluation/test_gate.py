@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from tuneline.evaluation.gate import decide
@@ -102,3 +104,37 @@ def test_reasons_are_sentences_with_numbers() -> None:
         "Bits per byte is worse than the champion's by 0.0300 (95 % interval of the improvement −0.0400 to −0.0200): "
         "none of it above −0.01, the loss that is tolerated.",
     ]
+
+
+def test_baselines_and_values_are_rules_like_others() -> None:
+    rules = [
+        Rule(metric="accuracy", direction="higher", versus="baseline", margin=0.0),
+        Rule(metric="macro_f1", direction="higher", versus="value", value=0.8, margin=0.0),
+        Rule(metric="recall:spam", direction="higher", versus="value", value=0.9, margin=0.0),
+        Rule(metric="recall:ham", direction="higher", versus="baseline", margin=0.0),
+    ]
+    found = decide(
+        rules,
+        {
+            "baseline": {"accuracy": replace(interval(0.01, 0.02, 0.03), other="tfidf")},
+            "value": {"macro_f1": interval(0.78, 0.81, 0.84), "recall:spam": interval(0.5, 0.6, 0.7)},
+        },
+    )
+    assert [one.verdict for one in found.rules] == ["passed", "undecided", "failed", "failed"]
+    assert [one.reason for one in found.rules] == [
+        "Accuracy is better than that of the best baseline (TF-IDF) by 0.0200 (95 % interval of the improvement "
+        "+0.0100 to +0.0300): all of it above zero.",
+        "Macro F1 is better than the wanted 0.8 by 0.0100 (95 % interval of the improvement −0.0200 to +0.0400): "
+        "on both sides of zero, so more test rows are needed to decide.",
+        "Recall of “spam” is worse than the wanted 0.9 by 0.3000 (95 % interval of the improvement −0.4000 to −0.2000):"
+        " none of it above zero.",
+        "Recall of “ham” could not be compared with the baseline: it was not measured.",
+    ]
+    assert found.as_dict()["rules"][1]["value"] == 0.8
+
+
+def test_an_error_is_held_below_a_value() -> None:
+    rule = Rule(metric="rmse", direction="lower", versus="value", value=1.0, margin=0.0)
+    found = decide([rule], {"value": {"rmse": interval(0.5, 0.6, 0.7)}})
+    assert (found.rules[0].improvement, found.rules[0].low, found.rules[0].high) == pytest.approx((0.4, 0.3, 0.5))
+    assert found.verdict == "passed"

@@ -1,14 +1,23 @@
+from typing import Any
+
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 
-from tuneline.evaluation.intervals import Interval, paired_bootstrap
+from tuneline.evaluation import intervals
+from tuneline.evaluation.intervals import Interval, Statistic, ratio
 
 RANDOM = np.random.default_rng(7)
 TOKENS = RANDOM.integers(5, 40, size=300).astype(float)
 BASE = TOKENS * RANDOM.normal(4.0, 0.8, size=300)
 CANDIDATE = BASE - TOKENS * RANDOM.normal(0.3, 0.5, size=300)
 ONES = np.ones(300)
+
+
+def paired_bootstrap(
+    candidate: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], **more: Any
+) -> Interval:
+    return intervals.paired_bootstrap(ratio("loss", *candidate), ratio("loss", *other), **more)["loss"]
 
 
 def test_a_ratio_of_sums_has_the_interval_that_scipy_gives_it() -> None:
@@ -102,3 +111,23 @@ def test_a_hundred_thousand_rows_stay_small() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200e6
+
+
+def test_metrics_of_sparse_columns_are_those_of_dense_ones() -> None:
+    hits = RANDOM.integers(0, 2, size=(3, 60)).astype(float)
+    groups = [str(row % 20) for row in range(60)]
+
+    def found(columns: Any) -> dict[str, Interval]:
+        mine = Statistic(("a", "b"), columns, lambda sums: sums[:2] / sums[2:])
+        return intervals.paired_bootstrap(mine, [0.25, 0.5], groups=groups, resamples=300, seed=0)
+
+    assert found(sparse.csr_array(hits)) == found(hits)
+    assert found(hits)["a"].difference == hits[0].sum() / hits[2].sum() - 0.25
+
+
+def test_a_metric_that_is_not_defined_has_no_interval_and_a_draw_without_it_does_not_count() -> None:
+    rare = np.zeros(40)
+    rare[0] = 1.0
+    mine = Statistic(("never", "rare"), np.stack([np.zeros(40), rare]), lambda sums: sums / sums)
+    found = intervals.paired_bootstrap(mine, [0.0, 0.5], resamples=200, seed=0)
+    assert found == {"rare": Interval(0.5, 0.5, 0.5, 40)}

@@ -1,4 +1,6 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -10,6 +12,8 @@ from tuneline import files, params
 from tuneline.errors import ModelError
 from tuneline.params import editing
 from tuneline.stages import evaluate
+from tuneline.training import conversations
+from tuneline.training import models as model_folders
 from tuneline.training.models import save
 
 ANSWER = "Return the area of a rectangle."
@@ -36,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -
         for row in range(24)
     ]
     for name in ("train", "test"):
-        files.write_parquet(Path(f"data/clean/{name}.parquet"), pa.Table.from_pylist(pairs))
+        files.write_parquet(Path(f"data/clean/{name}/part-00000.parquet"), pa.Table.from_pylist(pairs))
     tokenizer = _tokenizer([pair["prompt"] + pair["completion"] for pair in pairs])
     torch.manual_seed(0)
     model = LlamaForCausalLM(
@@ -101,9 +105,10 @@ def test_every_test_row_keeps_its_scores(project: Path) -> None:
     evaluate.main(params.load())
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table.column_names == [
-        *("id", "source", "cluster", "prompt", "reference", "bytes"),
+        *("id", "source", "cluster", "prompt", "reference", "answered", "bytes"),
         *("candidate_tokens", "candidate_nll", "candidate_text", "candidate_chrf"),
         *("base_tokens", "base_nll", "base_text", "base_chrf"),
+        *("unigram_tokens", "unigram_nll", "copy_chrf"),
     ]
     assert table["id"].to_pylist() == [f"id{row}" for row in range(24)]
     answered = [text for text in table["candidate_text"].to_pylist() if text is not None]
@@ -127,13 +132,13 @@ def test_text_is_measured_by_likelihood_and_continued_in_samples(project: Path) 
     rule = next(line for line in text.splitlines() if "metric: chrf" in line)
     Path("params.yaml").write_text(text.replace(f"{rule}\n", ""), "utf-8")
     for name in ("train", "test"):
-        table = files.read_parquet(Path(f"data/clean/{name}.parquet"))
+        table = files.read_parquet(Path(f"data/clean/{name}/part-00000.parquet"))
         columns = {key: table[key] for key in ("id", "source", "cluster")} | {"text": table["completion"]}
-        files.write_parquet(Path(f"data/clean/{name}.parquet"), pa.table(columns))
+        files.write_parquet(Path(f"data/clean/{name}/part-00000.parquet"), pa.table(columns))
     evaluate.main(params.load())
     found = files.read_json(project / "reports/evaluation.json")
     assert found["answers"] == 3
-    assert found["copy"] == {}
+    assert "copy" not in found
     assert set(found["candidate"]) == {"token_loss", "bits_per_byte", "perplexity"}
     assert set(found["versus_base"]) == {"token_loss", "bits_per_byte"}
     table = files.read_parquet(project / "reports/rows.parquet")
@@ -146,3 +151,95 @@ def test_a_model_that_is_missing_is_named(project: Path) -> None:
     with pytest.raises(ModelError, match=r"models/finetuned/model\.safetensors: missing"):
         evaluate.main(params.load())
     assert not (project / "reports").exists()
+
+
+def _of_task(task: str, columns: dict[str, list[str]], dataset: dict[str, Any]) -> None:
+    """The project of another task: its rows, its account, and rules that can be measured."""
+    metric, direction = {"classification": ("macro_f1", "higher"), "regression": ("mae", "lower")}.get(
+        task, ("bits_per_byte", "lower")
+    )
+    text = Path("params.yaml").read_text("utf-8").replace("task: sft", f"task: {task}")
+    head, tail = text.split("  rules:", 1)
+    rule = f"{{metric: {metric}, direction: {direction}, versus: baseline, margin: 0.0}}"
+    Path("params.yaml").write_text(f"{head}  rules:\n    - {rule}\n\nregistry:{tail.split('registry:')[1]}", "utf-8")
+    count = len(next(iter(columns.values())))
+    keys = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "source", "cluster")}
+    for name in ("train", "test"):
+        files.write_parquet(Path(f"data/clean/{name}/part-00000.parquet"), pa.table(keys | columns))
+    files.write_json(Path("data/clean/dataset.json"), dataset)
+
+
+TEXTS = [f"{'good' if row % 2 else 'bad'} area number {row} of many" for row in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "several"),
+    [(["pos", "neg"], False), (['["long","pos"]', "[]"], True)],
+)
+def test_a_classifier_is_measured_beside_what_costs_nothing(project: Path, labels: list[str], several: bool) -> None:
+    written = [labels[row % 2] for row in range(24)]
+    _of_task("classification", {"text": TEXTS, "label": written}, {"record_type": "classification"})
+    kind = "multi_label_classification" if several else "single_label_classification"
+    names = ["long", "pos"] if several else ["neg", "pos"]
+    model, tokenizer = model_folders.new_classifier(Path("models/base"), names, kind, 0)
+    save(model, tokenizer, Path("models/finetuned"), "classification")
+    evaluate.main(params.load())
+    found = files.read_json(project / "reports/evaluation.json")
+    assert set(found["candidate"]) == {"accuracy", "macro_f1", "weighted_f1"}
+    assert found["tfidf"]["accuracy"] == 1.0
+    assert found["majority"]["accuracy"] == 0.5
+    assert "base" not in found
+    assert set(found["versus_baseline"]) == {"accuracy", "macro_f1", "weighted_f1"}
+    assert set(found["recall"]) == set(names)
+    table = files.read_parquet(project / "reports/rows.parquet")
+    assert table.column_names[5:] == [
+        f"{model}_{column}" for model in ("candidate", "majority", "tfidf") for column in ("label", "probability")
+    ]
+    first = files.sha256_tree(project / "reports")
+    evaluate.main(params.load())
+    assert files.sha256_tree(project / "reports") == first
+
+
+def test_a_number_is_measured_beside_the_mean(project: Path) -> None:
+    _of_task("regression", {"text": TEXTS, "label": [str(row % 2 * 2 + 1) for row in range(24)]}, {})
+    model, tokenizer = model_folders.new_classifier(Path("models/base"), [], "regression", 0)
+    save(model, tokenizer, Path("models/finetuned"), "regression")
+    evaluate.main(params.load())
+    found = files.read_json(project / "reports/evaluation.json")
+    assert set(found["candidate"]) == {"mae", "rmse", "spearman"}
+    assert found["mean"] == {"mae": 1.0, "rmse": 1.0}
+    assert found["tfidf"]["mae"] < 0.5
+
+
+def test_preferences_are_measured_against_the_base(project: Path) -> None:
+    columns = {
+        "prompt": [f"def area{row}(width, height):\n" for row in range(24)],
+        "chosen": [ANSWER] * 24,
+        "rejected": ["def height"] * 24,
+    }
+    _of_task("preference", columns, {"conversational": False})
+    evaluate.main(params.load())
+    found = files.read_json(project / "reports/evaluation.json")
+    assert found["candidate"]["reward_accuracy"] == 1.0
+    assert found["candidate"]["reward_margin"] > 1
+    assert (found["base"]["reward_accuracy"], found["base"]["reward_margin"]) == (0.5, 0.0)
+    assert found["longer"] == {"reward_accuracy": 1.0}
+    assert found["versus_base"]["reward_margin"]["low"] > 0
+
+
+def test_a_conversation_is_answered_and_its_base_asked_in_the_same_template(project: Path) -> None:
+    turns = [{"role": "user", "content": "area?"}, {"role": "assistant", "content": ANSWER}]
+    messages = [json.dumps([*turns, {"role": "user", "content": f"{row}?"}, turns[1]]) for row in range(24)]
+    _of_task("sft", {"messages": messages, "tools": [""] * 24}, {"record_type": "messages"})
+    model, tokenizer = model_folders.load(Path("models/finetuned"))
+    tokenizer.chat_template = conversations.PLAIN_TEMPLATE
+    save(model, tokenizer, Path("models/finetuned"), "chat")
+    evaluate.main(params.load())
+    found = files.read_json(project / "reports/evaluation.json")
+    assert found["bytes"] == 24 * 2 * len(ANSWER)
+    assert found["candidate"]["bits_per_byte"] < found["base"]["bits_per_byte"]
+    table = files.read_parquet(project / "reports/rows.parquet")
+    assert table["candidate_tokens"].equals(table["base_tokens"])
+    assert table["reference"].to_pylist() == [ANSWER] * 24
+    assert table["prompt"][3].as_py() == f"user: area?\n\nassistant: {ANSWER}\n\nuser: 3?"
+    assert table["candidate_text"].null_count == 4

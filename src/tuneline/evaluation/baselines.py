@@ -1,56 +1,88 @@
-"""What costs nothing: a model that adds nothing to these is seen at once."""
+"""What costs nothing, scored on the same rows: a model that adds nothing to these is seen at once."""
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from tuneline.evaluation.metrics import chrf, likelihood_metrics, measured_bytes
+from tuneline.evaluation import causal, classification, preference, regression, textbaselines
+from tuneline.evaluation.metrics import chrf
+from tuneline.params import Evaluate, Task
+from tuneline.training import models
 from tuneline.training.tokenization import IGNORED, encode_all
 
 
-def unigram(
-    tokenizer: PreTrainedTokenizerBase,
-    train: Sequence[dict[str, Any]],
-    test: Sequence[dict[str, Any]],
-    *,
-    mode: str,
-) -> dict[str, float]:
-    """Every token by its frequency in the training completions, blind to what stands before it.
+def measure(folder: Path, train: pa.Table, test: pa.Table, task: Task, evaluate: Evaluate) -> dict[str, pa.Table]:
+    """The scores of every baseline that the task has, by name.
+
+    Args:
+        folder: the candidate's, whose tokens are counted.
+        train: the training rows.
+        test: the test rows.
+        task: what is learnt.
+        evaluate: the section of params.
+    """
+    if task == "classification":
+        return {
+            "majority": majority(train, test),
+            "tfidf": textbaselines.classify(train, test, evaluate.seed),
+        }
+    if task == "regression":
+        return {"mean": mean(train, test), "tfidf": textbaselines.estimate(train, test, evaluate.seed)}
+    if task == "preference":
+        return {"longer": preference.longer(test)}
+    tokenizer, mode = models.load_tokenizer(folder), models.mode(folder)
+    found = {"unigram": unigram(tokenizer, train, test, task, mode=mode)}
+    return found | ({"copy": copy(test)} if task == "sft" else {})
+
+
+def unigram(tokenizer: PreTrainedTokenizerBase, train: pa.Table, test: pa.Table, task: Task, *, mode: str) -> pa.Table:
+    """Every token by its frequency in what training learns, blind to what stands before it.
 
     Args:
         tokenizer: the candidate's tokenizer.
-        train: the training records.
-        test: the test records.
+        train: the training rows.
+        test: the test rows.
+        task: what is learnt.
         mode: how a record becomes tokens, as stored with the model.
-
-    Returns:
-        `token_loss`, `bits_per_byte` and `perplexity` on the test records.
     """
-    counts = Counter(_measured(tokenizer, train, mode))
+    counts: Counter[int] = Counter()
+    for tokens in _measured(tokenizer, train, task, mode):
+        counts.update(tokens)
     # Add one: a token that training never saw must not cost infinity.
     total = counts.total() + len(tokenizer)
-    seen = Counter(_measured(tokenizer, test, mode))
-    nll = math.fsum(times * math.log(total / (counts[token] + 1)) for token, times in seen.items())
-    return likelihood_metrics(nll, seen.total(), sum(measured_bytes(record) for record in test))
+    cost = np.full(len(tokenizer), np.log(total))
+    seen = np.array(sorted(counts), np.int64)
+    cost[seen] -= np.log(np.array([counts[token] for token in seen.tolist()], float) + 1)
+    rows = _measured(tokenizer, test, task, mode)
+    nll = np.array([cost[tokens].sum() for tokens in rows], float)
+    return causal.scores(tokens=np.array([len(tokens) for tokens in rows], np.int64), nll=nll)
 
 
-def copy(prompts: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """The prompt given back as its own answer.
-
-    Args:
-        prompts: of the rows that models answer.
-        references: of the same rows.
-
-    Returns:
-        `chrf`; nothing where there are no rows.
-    """
-    return {"chrf": float(np.mean(chrf(prompts, references)))} if prompts else {}
+def copy(test: pa.Table) -> pa.Table:
+    """The prompt given back as its own answer."""
+    asked = np.flatnonzero(test["answered"].to_numpy())
+    marks = np.full(test.num_rows, np.nan)
+    answered = test.take(asked)
+    marks[asked] = chrf(causal.copied(answered), answered["reference"].to_pylist())
+    return causal.scores(chrf=marks)
 
 
-def _measured(tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, Any]], mode: str) -> Iterator[int]:
-    for example in encode_all(tokenizer, records, mode):
-        yield from (label for label in example.labels if label != IGNORED)
+def majority(train: pa.Table, test: pa.Table) -> pa.Table:
+    """The label, or the labels together, that most training rows have."""
+    counts = Counter(train["label"].to_pylist())
+    label = min(counts, key=lambda one: (-counts[one], one))
+    share = counts[label] / counts.total()
+    return classification.scores([label] * test.num_rows, np.full(test.num_rows, share))
+
+
+def mean(train: pa.Table, test: pa.Table) -> pa.Table:
+    """The mean of the training rows."""
+    return regression.scores(np.full(test.num_rows, train["label"].to_numpy().mean()))
+
+
+def _measured(tokenizer: PreTrainedTokenizerBase, rows: pa.Table, task: Task, mode: str) -> list[list[int]]:
+    examples = encode_all(tokenizer, causal.records(rows, task), mode)
+    return [[label for label in example.labels if label != IGNORED] for example in examples]

@@ -1,172 +1,163 @@
-"""Test rows, the scores that models got on them, and two models compared on the same rows."""
+"""Models judged and compared on the same test rows, whatever the task."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tuneline.evaluation import intervals
-from tuneline.evaluation.intervals import Interval, Measures
-from tuneline.evaluation.metrics import likelihood_metrics
+from tuneline.evaluation import causal, classification, intervals, metrics, preference, regression
+from tuneline.evaluation.intervals import Interval, Measures, Statistic
 from tuneline.params import Evaluate, Task
+from tuneline.params.gate import METRICS, METRICS_OF_TASK, metric
 
-METRICS = ("token_loss", "bits_per_byte", "chrf")
+MODELS = {
+    "candidate": ("Candidate", "the model this page is about"),
+    "base": ("Base", "what it was fine-tuned from"),
+    "unigram": ("Word frequencies", "every token by how often training saw it"),
+    "copy": ("Copy", "the prompt given back as the answer"),
+    "majority": ("Majority", "what is most frequent in training, always"),
+    "mean": ("Mean", "the mean of the training rows, always"),
+    "tfidf": ("TF-IDF", "a linear model of which words, or characters, stand in a text"),
+    "longer": ("Longer", "the longer answer is always the better"),
+}
+"""What is scored, in the order in which it is shown: its name, and what it is."""
 
-
-@dataclass(frozen=True)
-class Rows:
-    """Test rows: what a model is asked, and what stands in the data."""
-
-    ids: list[str]
-    sources: list[str]
-    clusters: list[str]
-    prompts: list[str]
-    references: list[str]
-    answered: list[bool]
-    """Whether a model answers the row's prompt; of the others only the likelihood is measured."""
-    task: Task
-
-    @classmethod
-    def of_split(cls, table: pa.Table, task: Task, evaluate: Evaluate) -> "Rows":
-        """The rows of a clean split.
-
-        Of pairs, `generation_rows` drawn by the seed are answered, and the answers scored. A text has no right answer:
-        it is halved, and a model goes on from the first half in the few samples that people read.
-        """
-        columns = table.to_pydict()
-        if task == "sft":
-            prompts, references = columns["prompt"], columns["completion"]
-            wanted = evaluate.generation_rows
-        else:
-            prompts = [text[: len(text) // 2] for text in columns["text"]]
-            references = [text[len(text) // 2 :] for text in columns["text"]]
-            wanted = evaluate.samples
-        drawn = np.random.default_rng(evaluate.seed).permutation(table.num_rows)[:wanted].tolist()
-        answered = [False] * table.num_rows
-        for index in drawn:
-            answered[index] = True
-        return cls(columns["id"], columns["source"], columns["cluster"], prompts, references, answered, task)
-
-    @classmethod
-    def of_report(cls, table: pa.Table, task: Task) -> "Rows":
-        """The rows of reports/rows.parquet, so that another model is measured on the very same."""
-        columns = table.select(["id", "source", "cluster", "prompt", "reference", "candidate_text"]).to_pydict()
-        answered = [text is not None for text in columns["candidate_text"]]
-        return cls(
-            columns["id"],
-            columns["source"],
-            columns["cluster"],
-            columns["prompt"],
-            columns["reference"],
-            answered,
-            task,
-        )
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """The rows as they are trained on."""
-        pairs = zip(self.prompts, self.references, strict=True)
-        if self.task == "sft":
-            return [{"prompt": prompt, "completion": reference} for prompt, reference in pairs]
-        return [{"text": prompt + reference} for prompt, reference in pairs]
-
-    def take(self, kept: Sequence[int]) -> "Rows":
-        """The rows at these places."""
-        return Rows(
-            [self.ids[index] for index in kept],
-            [self.sources[index] for index in kept],
-            [self.clusters[index] for index in kept],
-            [self.prompts[index] for index in kept],
-            [self.references[index] for index in kept],
-            [self.answered[index] for index in kept],
-            self.task,
-        )
+_STATISTICS = {
+    "sft": causal.statistics,
+    "language-modeling": causal.statistics,
+    "classification": classification.statistics,
+    "regression": regression.statistics,
+    "preference": preference.statistics,
+}
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What one model got on each row."""
+def rows_of(split: pa.Table, task: Task, evaluate: Evaluate, dataset: Mapping[str, Any]) -> pa.Table:
+    """The rows that models are judged on.
 
-    nll: np.ndarray
-    tokens: np.ndarray
-    bytes: np.ndarray
-    texts: list[str | None]
-    """The answers; None where the row was not answered."""
-    chrf: np.ndarray
-    """NaN where there is no answer with a reference to be scored against."""
-
-    def columns(self, name: str) -> dict[str, pa.Array]:
-        """The model's columns of reports/rows.parquet."""
-        return {
-            f"{name}_tokens": pa.array(self.tokens, pa.int64()),
-            f"{name}_nll": pa.array(self.nll, pa.float64()),
-            f"{name}_text": pa.array(self.texts, pa.string()),
-            f"{name}_chrf": pa.array(self.chrf, pa.float64(), from_pandas=True),
-        }
-
-    @classmethod
-    def of_report(cls, table: pa.Table, name: str) -> "Scores":
-        """The scores of `candidate` or `base` in reports/rows.parquet."""
-        return cls(
-            table[f"{name}_nll"].to_numpy(),
-            table[f"{name}_tokens"].to_numpy(),
-            table["bytes"].to_numpy(),
-            table[f"{name}_text"].to_pylist(),
-            np.array([np.nan if score is None else score for score in table[f"{name}_chrf"].to_pylist()], float),
-        )
-
-    def take(self, kept: Sequence[int]) -> "Scores":
-        """The scores of the rows at these places."""
-        index = np.asarray(kept, dtype=np.int64)
-        texts = [self.texts[place] for place in kept]
-        return Scores(self.nll[index], self.tokens[index], self.bytes[index], texts, self.chrf[index])
+    Args:
+        split: a clean split.
+        task: what is learnt of it.
+        evaluate: the section of params.
+        dataset: what dataset.json says of it.
+    """
+    if task == "classification":
+        return classification.rows_of(split, evaluate)
+    if task == "regression":
+        return regression.rows_of(split, evaluate)
+    if task == "preference":
+        return preference.rows_of(split, evaluate, conversational=bool(dataset.get("conversational")))
+    return causal.rows_of(split, evaluate)
 
 
-def summarise(scores: Scores) -> dict[str, float]:
-    """`token_loss`, `bits_per_byte`, `perplexity`, and `chrf` where answers were scored."""
-    metrics = likelihood_metrics(float(scores.nll.sum()), int(scores.tokens.sum()), int(scores.bytes.sum()))
-    scored = scores.chrf[~np.isnan(scores.chrf)]
-    return metrics | ({"chrf": float(scored.mean())} if scored.size else {})
+def summarise(rows: pa.Table, task: Task, scores: pa.Table) -> dict[str, float]:
+    """The metrics of one model; one that is not defined on these rows is left out."""
+    found: dict[str, float] = {}
+    for statistic in _statistics(rows, task, scores):
+        kept = _taken(statistic, _defined(statistic))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = kept.values()
+        found |= {name: value for name, value in values.items() if name in METRICS and not math.isnan(value)}
+        if statistic.names == ("bits_per_byte",) and "token_loss" in found:
+            found["perplexity"] = metrics.perplexity(found["token_loss"])
+    return found
 
 
-def compare(candidate: Scores, other: Scores, clusters: Sequence[str], evaluate: Evaluate) -> Measures:
+def compare(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | None, evaluate: Evaluate) -> Measures:
     """How the candidate differs from another model on the same rows.
 
     Args:
+        rows: the test rows; those of one cluster are drawn together.
+        task: what was learnt.
         candidate: its scores.
-        other: the other model's, of the same rows.
-        clusters: of the rows; rows of one cluster are drawn together.
+        other: the other's, of the same rows; None: the candidate's own values, with their intervals.
         evaluate: seed and number of resamples.
 
     Returns:
         Of every metric the interval, or the reason why there is none.
     """
-
-    def interval(mine: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray], kept: Any) -> Interval:
-        return intervals.paired_bootstrap(
-            (mine[0][kept], mine[1][kept]),
-            (theirs[0][kept], theirs[1][kept]),
-            groups=groups[kept].tolist(),
+    if not rows.num_rows:
+        return dict.fromkeys(METRICS_OF_TASK[task], "no test row is left that both may be measured on")
+    measures: dict[str, Interval | str] = dict.fromkeys(METRICS_OF_TASK[task], "it was not measured")
+    theirs = {} if other is None else {one.names: one for one in _statistics(rows, task, other)}
+    clusters = np.array(rows["cluster"].to_pylist(), dtype=object)
+    for mine in _statistics(rows, task, candidate):
+        if other is not None and mine.names not in theirs:
+            continue
+        if mine.names == ("token_loss",) and other is not None and not other["tokens"].equals(candidate["tokens"]):
+            measures["token_loss"] = (
+                "their tokenizers cut the rows differently, so a loss per token says nothing; use bits_per_byte"
+            )
+            continue
+        against = theirs.get(mine.names)
+        kept = _defined(mine) & (True if against is None else _defined(against))
+        if not kept.any():
+            measures |= dict.fromkeys(mine.names, "no answers were scored")
+            continue
+        found = intervals.paired_bootstrap(
+            _taken(mine, kept),
+            [0.0] * len(mine.names) if against is None else _taken(against, kept),
+            groups=clusters[kept].tolist(),
             resamples=evaluate.bootstrap_resamples,
             seed=evaluate.seed,
         )
-
-    if not candidate.nll.size:
-        return dict.fromkeys(METRICS, "no test row is left that both may be measured on")
-    groups = np.array(clusters, dtype=object)
-    every = np.full(candidate.nll.size, True)
-    bits = float(1 / np.log(2))
-    measures: dict[str, Interval | str] = {
-        "token_loss": "their tokenizers cut the rows differently, so a loss per token says nothing; use bits_per_byte",
-        "bits_per_byte": interval((candidate.nll * bits, candidate.bytes), (other.nll * bits, other.bytes), every),
-        "chrf": "no answers were scored",
-    }
-    if np.array_equal(candidate.tokens, other.tokens):
-        measures["token_loss"] = interval((candidate.nll, candidate.tokens), (other.nll, other.tokens), every)
-    scored = ~np.isnan(candidate.chrf) & ~np.isnan(other.chrf)
-    if scored.any():
-        ones = np.ones(candidate.nll.size)
-        measures["chrf"] = interval((candidate.chrf, ones), (other.chrf, ones), scored)
+        measures |= {name: found.get(name, "it is not defined on these rows") for name in mine.names}
     return measures
+
+
+def versus_baselines(rows: pa.Table, task: Task, scores: Mapping[str, pa.Table], evaluate: Evaluate) -> Measures:
+    """How the candidate differs from what costs nothing: of every metric from the baseline that is best in it.
+
+    Args:
+        rows: the test rows.
+        task: what was learnt.
+        scores: of `candidate` and all others; the base is no baseline.
+        evaluate: seed and number of resamples.
+    """
+    baselines = {name: table for name, table in scores.items() if name not in ("candidate", "base")}
+    values = {name: summarise(rows, task, table) for name, table in baselines.items()}
+    measures = {name: compare(rows, task, scores["candidate"], table, evaluate) for name, table in baselines.items()}
+    found: dict[str, Interval | str] = dict.fromkeys(METRICS_OF_TASK[task], "no baseline measures it")
+    for name in {name: None for measured in measures.values() for name in measured}:
+        best = _best(name, values, measures)
+        if best is not None:
+            measured = measures[best][name]
+            found[name] = replace(measured, other=best) if isinstance(measured, Interval) else measured
+    return found
+
+
+def said(scores: pa.Table) -> list[str | None]:
+    """What a model says of each row, as a person reads it; None where it says nothing."""
+    if "value" in scores.column_names:
+        return [f"{value:.4g}" for value in scores["value"].to_pylist()]
+    for name in ("text", "label"):
+        if name in scores.column_names:
+            return scores[name].to_pylist()
+    return [None] * scores.num_rows
+
+
+def _best(name: str, values: Mapping[str, Mapping[str, float]], measures: Mapping[str, Measures]) -> str | None:
+    """The baseline that the candidate is furthest behind of, or least ahead."""
+    measured = {model: found[name] for model, found in measures.items() if name in found}
+    compared = {model: one.difference for model, one in measured.items() if isinstance(one, Interval)}
+    if not compared:
+        return next((model for model in measured if name in values[model]), None)
+    sign = 1.0 if metric(name).better == "higher" else -1.0
+    return min(compared, key=lambda model: sign * compared[model])
+
+
+def _statistics(rows: pa.Table, task: Task, scores: pa.Table) -> list[Statistic]:
+    return _STATISTICS[task](rows, scores)
+
+
+def _defined(statistic: Statistic) -> np.ndarray:
+    """Which rows have a value, bool."""
+    if isinstance(statistic.columns, np.ndarray):
+        return np.asarray(~np.isnan(statistic.columns).any(axis=0))
+    return np.full(statistic.columns.shape[1], True)  # pyright: ignore[reportOptionalSubscript]
+
+
+def _taken(statistic: Statistic, kept: np.ndarray) -> Statistic:
+    return statistic if kept.all() else replace(statistic, columns=statistic.columns[:, kept])

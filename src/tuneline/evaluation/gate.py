@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tuneline.evaluation.intervals import FEWEST_GROUPS, Measures
+from tuneline.evaluation.comparison import MODELS
+from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval, Measures
 from tuneline.params import Rule
+from tuneline.params.gate import metric
 
 RuleVerdict = Literal["passed", "failed", "undecided", "not applicable"]
-
-NAMES = {"token_loss": "Token loss", "bits_per_byte": "Bits per byte", "chrf": "chrF"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Decision:
     high: float | None
     verdict: RuleVerdict
     reason: str
+    value: float | None = None
+    """With `versus: value`, the number that the metric is held against."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def decide(rules: Sequence[Rule], measures: Mapping[str, Measures | None]) -> Ve
 
     Args:
         rules: what the candidate must do.
-        measures: of `base` and `champion`, how the candidate differs; None where there is none to compare with.
+        measures: of `base`, `champion` and `baseline`, how the candidate differs; None where there is none to compare
+            with. Of `value` the candidate's own metrics.
 
     Returns:
         The verdict with a reason for each rule.
@@ -61,28 +64,28 @@ def decide(rules: Sequence[Rule], measures: Mapping[str, Measures | None]) -> Ve
 def _decide(rule: Rule, measures: Measures | None) -> Decision:
     def decision(verdict: RuleVerdict, reason: str, *numbers: float | None) -> Decision:
         improvement, low, high = numbers or (None, None, None)
-        return Decision(
-            rule.metric, rule.direction, rule.versus, rule.margin, improvement, low, high, verdict, f"{name} {reason}"
-        )
+        numbers_of_rule = (rule.metric, rule.direction, rule.versus, rule.margin)
+        return Decision(*numbers_of_rule, improvement, low, high, verdict, f"{measure.name} {reason}", rule.value)
 
-    name = NAMES[rule.metric]
+    measure = metric(rule.metric)
     if measures is None:
         return decision("not applicable", f"is not compared: there is no {rule.versus} yet.")
     measured = measures.get(rule.metric, "it was not measured")
     if isinstance(measured, str):
-        return decision("failed", f"could not be compared with the {rule.versus}: {measured}.")
+        return decision("failed", f"could not be compared with {_other(rule)}: {measured}.")
     sign = 1.0 if rule.direction == "higher" else -1.0
-    improvement = sign * measured.difference
+    wanted = rule.value or 0.0
+    improvement = sign * (measured.difference - wanted)
     if measured.low is None or measured.high is None:
         reason = (
             f"cannot be decided: {measured.groups} independent groups "
             f"of test rows are too few for an interval, {FEWEST_GROUPS} are needed."
         )
         return decision("undecided", reason, improvement, None, None)
-    low, high = sorted((sign * measured.low, sign * measured.high))
-    digits = 2 if rule.metric == "chrf" else 4
+    low, high = sorted((sign * (measured.low - wanted), sign * (measured.high - wanted)))
+    digits = measure.digits
     what = (
-        f"is {_compared(improvement, rule.versus, digits)} "
+        f"is {_compared(improvement, rule, measured, digits)} "
         f"(95 % interval of the improvement {_signed(low, digits)} to {_signed(high, digits)})"
     )
     if low > rule.margin:
@@ -93,11 +96,18 @@ def _decide(rule: Rule, measures: Measures | None) -> Decision:
     return decision("undecided", reason, improvement, low, high)
 
 
-def _compared(improvement: float, versus: str, digits: int) -> str:
+def _compared(improvement: float, rule: Rule, measured: Interval, digits: int) -> str:
     size = f"{abs(improvement):.{digits}f}"
+    whose = _other(rule) + ("" if rule.versus == "value" else "'s")
+    if measured.other:
+        whose = f"that of the best baseline ({MODELS[measured.other][0]})"
     if float(size) == 0:
-        return f"the same as the {versus}'s"
-    return f"{'better' if improvement > 0 else 'worse'} than the {versus}'s by {size}"
+        return f"the same as {whose}"
+    return f"{'better' if improvement > 0 else 'worse'} than {whose} by {size}"
+
+
+def _other(rule: Rule) -> str:
+    return f"the wanted {rule.value:g}" if rule.versus == "value" else f"the {rule.versus}"
 
 
 def _signed(value: float, digits: int) -> str:

@@ -1,16 +1,15 @@
 """The negative log-likelihood that a model gives each held-out row, token by token, summed in float64."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from tuneline.evaluation.metrics import measured_bytes
 from tuneline.evaluation.progress import Progress, silent
 from tuneline.training import losses
-from tuneline.training.tokenization import IGNORED, Example, encode_all
+from tuneline.training.tokenization import IGNORED, Example
 
 # Logits are the largest tensor of a batch: this many float32 numbers are 256 MB.
 _LOGITS_IN_A_BATCH = 2**26
@@ -23,8 +22,6 @@ class RowScore(NamedTuple):
     """Negative log-likelihood of what is learnt of the row, in nats; end-of-text counted."""
     tokens: int
     """Tokens that `nll` is the sum over."""
-    bytes: int
-    """UTF-8 bytes of the completion, or of the text."""
 
 
 class _Window(NamedTuple):
@@ -36,34 +33,29 @@ class _Window(NamedTuple):
 
 def score(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    records: Sequence[dict[str, Any]],
+    examples: Sequence[Example],
     *,
-    mode: str,
     max_length: int,
     batch_size: int,
     progress: Progress = silent,
 ) -> list[RowScore]:
-    """Score every record; nothing is cut off, a row over `max_length` is read in overlapping windows.
+    """Score every row; nothing is cut off, a row over `max_length` is read in overlapping windows.
 
     Args:
         model: a causal language model.
-        tokenizer: its tokenizer.
-        records: `prompt` and `completion`, or `text`.
-        mode: how a record becomes tokens, as stored with the model.
+        examples: of any length.
         max_length: tokens that the model sees at once.
         batch_size: rows in a batch, fewer where the vocabulary is large.
         progress: called after each batch.
 
     Returns:
-        A score a record, in the order of `records`.
+        A score a row, in the order of `examples`.
     """
-    examples = encode_all(tokenizer, records, mode)
     windows = [window for row, example in enumerate(examples) for window in _windows(row, example, max_length)]
     # The longest first: what does not fit into memory fails at once, and a batch holds rows of nearly one length.
     windows.sort(key=lambda window: (-len(window.ids), window.row))
-    nll = torch.zeros(len(records), dtype=torch.float64)
-    tokens = [0] * len(records)
+    nll = torch.zeros(len(examples), dtype=torch.float64)
+    tokens = [0] * len(examples)
     logits_per_token = model.config.get_text_config().vocab_size
     sparse = losses.allows_sparse(model, losses.proof(examples))
     model.eval()
@@ -74,11 +66,8 @@ def score(
         for window in batch:
             tokens[window.row] += sum(label != IGNORED for label in window.labels)
         done += len(batch)
-        progress(done * len(records) // len(windows), len(records))
-    return [
-        RowScore(total, count, measured_bytes(record))
-        for total, count, record in zip(nll.tolist(), tokens, records, strict=True)
-    ]
+        progress(done * len(examples) // len(windows), len(examples))
+    return [RowScore(total, count) for total, count in zip(nll.tolist(), tokens, strict=True)]
 
 
 def _windows(row: int, example: Example, max_length: int) -> Iterator[_Window]:

@@ -1,61 +1,115 @@
-"""One model measured on test rows: the likelihood of every row, and answers where the rows want them."""
+"""One model measured on test rows, as its task wants it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from tuneline.evaluation import generation, likelihood
-from tuneline.evaluation.comparison import Rows, Scores
+from tuneline.evaluation import causal, classification, generation, likelihood, predictions, preference, regression
 from tuneline.evaluation.metrics import chrf
 from tuneline.evaluation.progress import printed
-from tuneline.params import Evaluate
+from tuneline.params import Evaluate, Task
 from tuneline.training import models
+from tuneline.training.tokenization import IGNORED, Example, encode_all, encode_preferences
 
 
-def measure(folder: Path, rows: Rows, evaluate: Evaluate, *, max_length: int, name: str) -> Scores:
-    """Measure one model: the likelihood of every row, and answers where the rows want them.
+def measure(
+    folder: Path,
+    rows: pa.Table,
+    task: Task,
+    evaluate: Evaluate,
+    *,
+    max_length: int,
+    name: str,
+    like: Path | None = None,
+    base: pa.Table | None = None,
+) -> pa.Table:
+    """Measure one model.
 
     Args:
         folder: the model's.
         rows: what it is asked.
+        task: what was learnt.
         evaluate: the section of params.
         max_length: tokens that the model sees at once, less where it cannot see as many.
         name: what the lines of progress call the model.
+        like: a model whose way of making tokens is used instead of its own: a base is asked as what was made of it.
+        base: of a preference, the scores that rewards are counted from; None: the model is the base itself.
+
+    Returns:
+        The scores, a line a row.
 
     Raises:
         ModelError: the folder holds no model that can be loaded.
     """
+    if task in ("classification", "regression"):
+        return _of_head(folder, rows, task, evaluate, max_length, name)
     model, tokenizer = models.load(folder)
-    mode = models.mode(folder)
-    scored = likelihood.score(
-        model,
-        tokenizer,
-        rows.records,
-        mode=mode,
-        max_length=min(max_length, generation.context_length(model, max_length)),
-        batch_size=evaluate.batch_size,
-        progress=printed(f"{name}: likelihood"),
-    )
-    asked = [index for index, answered in enumerate(rows.answered) if answered]
+    if like is not None:
+        tokenizer = models.load_tokenizer(like)
+    mode = models.mode(folder if like is None else like)
+
+    def score(examples: list[Example], what: str) -> tuple[np.ndarray, np.ndarray]:
+        scored = likelihood.score(
+            model,
+            examples,
+            max_length=min(max_length, generation.context_length(model, max_length)),
+            batch_size=evaluate.batch_size,
+            progress=printed(f"{name}: {what}"),
+        )
+        return np.array([one.nll for one in scored], float), np.array([one.tokens for one in scored], np.int64)
+
+    if task == "preference":
+        pairs = encode_preferences(tokenizer, rows.select(["prompt", "chosen", "rejected"]).to_pylist(), mode)
+        nll, tokens = score([_answered(pair.prompt_ids, pair.chosen_ids) for pair in pairs], "chosen")
+        rejected, _ = score([_answered(pair.prompt_ids, pair.rejected_ids) for pair in pairs], "rejected")
+        return preference.scores(tokens, nll, rejected, base)
+    nll, tokens = score(encode_all(tokenizer, causal.records(rows, task), mode), "likelihood")
+    asked = np.flatnonzero(rows["answered"].to_numpy())
     answers = generation.generate(
         model,
         tokenizer,
-        [rows.prompts[index] for index in asked],
+        _prompts(rows.take(asked)),
         mode=mode,
         max_new_tokens=evaluate.max_new_tokens,
         batch_size=evaluate.batch_size,
         progress=printed(f"{name}: answers"),
     )
-    texts: list[str | None] = [None] * len(rows.ids)
-    marks = np.full(len(rows.ids), np.nan)
-    for index, answer in zip(asked, answers, strict=True):
-        texts[index] = answer
-    if rows.task == "sft":
-        marks[asked] = chrf(answers, [rows.references[index] for index in asked])
-    return Scores(
-        np.array([score.nll for score in scored], np.float64),
-        np.array([score.tokens for score in scored], np.int64),
-        np.array([score.bytes for score in scored], np.int64),
-        texts,
-        marks,
+    texts: list[str | None] = [None] * rows.num_rows
+    for place, answer in zip(asked.tolist(), answers, strict=True):
+        texts[place] = answer
+    marks = np.full(rows.num_rows, np.nan)
+    if task == "sft":
+        marks[asked] = chrf(answers, rows["reference"].take(asked).to_pylist())
+    return causal.scores(tokens=tokens, nll=nll, texts=texts, chrf=marks)
+
+
+def _of_head(folder: Path, rows: pa.Table, task: Task, evaluate: Evaluate, max_length: int, name: str) -> pa.Table:
+    model, tokenizer = models.load_classifier(folder)
+    found = predictions.outputs(
+        model,
+        tokenizer,
+        rows["text"].to_pylist(),
+        max_length=min(max_length, generation.context_length(model, max_length)),
+        batch_size=evaluate.batch_size,
+        progress=printed(f"{name}: {'labels' if task == 'classification' else 'numbers'}"),
     )
+    if task == "regression":
+        return regression.scores(found[:, 0])
+    config = model.config
+    by_output = {int(place): str(label) for place, label in (config.id2label or {}).items()}
+    names = [by_output[place] for place in sorted(by_output)]
+    several = config.problem_type == "multi_label_classification"
+    return classification.scores(*predictions.labels(found, names, several=several))
+
+
+def _prompts(rows: pa.Table) -> list[Any]:
+    if "messages" in rows.column_names:
+        return rows.select(["messages", "tools"]).to_pylist()
+    return rows["prompt"].to_pylist()
+
+
+def _answered(prompt: list[int], answer: list[int]) -> Example:
+    labels = [IGNORED] * len(prompt) + answer
+    return Example(prompt + answer, labels if prompt else [IGNORED, *labels[1:]])

@@ -2,31 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from sacrebleu.metrics.chrf import CHRF
 
 
-def measured_bytes(record: dict[str, Any]) -> int:
-    """The UTF-8 bytes of what is learnt of a record: its completion, or its text."""
-    return len((record["completion"] if "completion" in record else record["text"]).encode())
-
-
-def likelihood_metrics(nll: float, tokens: int, size: int) -> dict[str, float]:
-    """The three ways to say one sum.
-
-    Args:
-        nll: summed negative log-likelihood in nats.
-        tokens: tokens it was summed over.
-        size: UTF-8 bytes it was summed over.
-
-    Returns:
-        `token_loss` in nats, `bits_per_byte`, `perplexity` per token.
-    """
-    loss = nll / max(tokens, 1)
+def perplexity(token_loss: float) -> float:
+    """The number of equally likely tokens that a loss in nats per token amounts to."""
     # exp overflows above 709; of no such model would a digit more be of use.
-    perplexity = math.exp(min(loss, 700.0))
-    return {"token_loss": loss, "bits_per_byte": nll / math.log(2) / max(size, 1), "perplexity": perplexity}
+    return math.exp(min(token_loss, 700.0))
 
 
 def chrf(answers: Sequence[str], references: Sequence[str]) -> list[float]:

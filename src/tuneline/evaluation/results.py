@@ -1,70 +1,56 @@
-"""What an evaluation leaves behind: the metrics, the scores row by row, the intervals as a plot."""
+"""What an evaluation leaves behind: the metrics, and the intervals as a plot."""
 
 import csv
 import io
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from tuneline.evaluation.comparison import Rows, Scores, summarise
+from tuneline.evaluation import classification, comparison
 from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.params import Task
+from tuneline.params.gate import METRICS
 
 # A difference in the seventh digit means nothing, and would only make two machines disagree.
 _DIGITS = 6
 
 
 def evaluation(
-    rows: Rows,
-    scores: dict[str, Scores],
-    baselines: dict[str, dict[str, float]],
-    versus_base: Measures,
+    rows: pa.Table, task: Task, scores: Mapping[str, pa.Table], versus: Mapping[str, Measures]
 ) -> dict[str, Any]:
     """The value of evaluation.json.
 
     Args:
         rows: the test rows.
-        scores: of `candidate` and `base`.
-        baselines: the metrics of what costs nothing, by name.
-        versus_base: how the candidate differs from the base.
+        task: what was learnt.
+        scores: of every model and baseline.
+        versus: how the candidate differs, by what it is compared with: `base`, `baseline`.
 
     Returns:
         Counts, and metrics by model; a metric that was not measured is left out.
     """
-    candidate = scores["candidate"]
-    counts = {
-        "rows": len(rows.ids),
-        "groups": len(set(rows.clusters)),
-        "bytes": int(candidate.bytes.sum()),
-        "tokens": int(candidate.tokens.sum()),
-        "answers": sum(rows.answered),
-    }
-    metrics = {name: summarise(score) for name, score in scores.items()}
-    return _rounded(counts | metrics | baselines | {"versus_base": as_numbers(versus_base)})
+    counts = {"rows": rows.num_rows, "groups": len(set(rows["cluster"].to_pylist()))}
+    if "bytes" in rows.column_names:
+        counts |= {"bytes": sum(rows["bytes"].to_pylist()), "tokens": sum(scores["candidate"]["tokens"].to_pylist())}
+    if "answered" in rows.column_names:
+        counts["answers"] = sum(rows["answered"].to_pylist())
+    metrics: dict[str, Any] = {name: comparison.summarise(rows, task, table) for name, table in scores.items()}
+    differences = {f"versus_{name}": as_numbers(measures) for name, measures in versus.items()}
+    value = counts | metrics | differences
+    if task == "classification":
+        of_labels = classification.by_label(rows, scores["candidate"])
+        value["recall"] = {one.label: one.recall for one in of_labels if one.recall is not None}
+    return _rounded(value)
 
 
 def as_numbers(measures: Measures) -> dict[str, dict[str, float | None]]:
     """Of every metric that was measured `difference`, `low` and `high`."""
     return {
-        metric: {name: value for name, value in asdict(measure).items() if name != "groups"}
+        metric: {"difference": measure.difference, "low": measure.low, "high": measure.high}
         for metric, measure in measures.items()
-        if isinstance(measure, Interval)
+        if isinstance(measure, Interval) and metric in METRICS
     }
-
-
-def row_scores(rows: Rows, scores: dict[str, Scores]) -> pa.Table:
-    """The table of rows.parquet: a test row a row."""
-    columns: dict[str, Any] = {
-        "id": rows.ids,
-        "source": rows.sources,
-        "cluster": rows.clusters,
-        "prompt": rows.prompts,
-        "reference": rows.references,
-        "bytes": next(iter(scores.values())).bytes,
-    }
-    for name, score in scores.items():
-        columns |= score.columns(name)
-    return pa.table(columns)
 
 
 def interval_lines(measures: Measures) -> str:

@@ -1,32 +1,118 @@
-"""Section `gate`: the rules that a candidate must pass to be registered."""
+"""Section `gate`: the rules that a candidate must pass to be registered, and the metrics that they may name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tuneline.params.section import Section
 
-BETTER = {"token_loss": "lower", "bits_per_byte": "lower", "chrf": "higher"}
-"""Which way each metric improves."""
+Direction = Literal["lower", "higher"]
+Versus = Literal["base", "champion", "baseline", "value"]
+
+
+class Metric(NamedTuple):
+    """What one number of an evaluation is."""
+
+    name: str
+    """For a person."""
+    better: Direction
+    digits: int
+    """Behind the point, where a difference of it is said in words."""
+
+
+METRICS = {
+    "bits_per_byte": Metric("Bits per byte", "lower", 4),
+    "token_loss": Metric("Token loss", "lower", 4),
+    "perplexity": Metric("Perplexity", "lower", 2),
+    "chrf": Metric("chrF", "higher", 2),
+    "accuracy": Metric("Accuracy", "higher", 4),
+    "macro_f1": Metric("Macro F1", "higher", 4),
+    "weighted_f1": Metric("Weighted F1", "higher", 4),
+    "mae": Metric("Mean absolute error", "lower", 4),
+    "rmse": Metric("Root mean squared error", "lower", 4),
+    "spearman": Metric("Spearman correlation", "higher", 4),
+    "reward_accuracy": Metric("Reward accuracy", "higher", 4),
+    "reward_margin": Metric("Reward margin", "higher", 4),
+}
+"""Every number that an evaluation gives for a model, in the order in which they are shown."""
+
+METRICS_OF_TASK = {
+    "sft": ("token_loss", "bits_per_byte", "chrf"),
+    "language-modeling": ("token_loss", "bits_per_byte"),
+    "classification": ("accuracy", "macro_f1", "weighted_f1"),
+    "regression": ("mae", "rmse", "spearman"),
+    "preference": ("reward_accuracy", "reward_margin", "token_loss", "bits_per_byte"),
+}
+"""Of each task the metrics that have an interval, so that a rule may name them."""
+
+RECALL = "recall:"
+"""`recall:LABEL` is the metric of one label of a classification: the share of its rows that are given it."""
+
+_WITHOUT_BASE = ("classification", "regression")
+
+
+def metric(name: str) -> Metric:
+    """The metric of this name; of a label's recall as well.
+
+    Raises:
+        KeyError: there is none.
+    """
+    if name.startswith(RECALL) and name != RECALL:
+        return Metric(f"Recall of “{name.removeprefix(RECALL)}”", "higher", 4)
+    return METRICS[name]
 
 
 class Rule(Section):
-    metric: Literal["token_loss", "bits_per_byte", "chrf"]
-    direction: Literal["lower", "higher"]
+    metric: str
+    """One of METRICS_OF_TASK, or recall:LABEL."""
+    direction: Direction
     """Which way is better."""
-    versus: Literal["base", "champion"]
+    versus: Versus
+    """base: what it was fine-tuned from; champion: the version in use; baseline: the best of those that cost nothing;
+    value: a fixed number."""
+    value: float | None = None
+    """With `versus: value` the number, and left out with every other."""
     margin: float
     """Improvement, in the metric's unit, that the interval's lower bound must exceed; negative: a tolerated loss."""
 
+    @field_validator("metric")
+    @classmethod
+    def _is_measured(cls, name: str) -> str:
+        measured = {name for names in METRICS_OF_TASK.values() for name in names}
+        if name not in measured and (not name.startswith(RECALL) or name == RECALL):
+            known = ", ".join(name for name in METRICS if name in measured)
+            raise ValueError(f"no metric has this name; there are {known} and {RECALL}LABEL")
+        return name
+
     @model_validator(mode="after")
     def _asks_for_better(self) -> "Rule":
-        better = BETTER[self.metric]
+        better = metric(self.metric).better
         if self.direction != better:
             raise ValueError(
                 f"{self.metric} is better when {better}, so direction {self.direction} would let only worse pass"
+            )
+        if (self.value is None) == (self.versus == "value"):
+            raise ValueError(
+                "versus value needs the key `value`, the number that the metric is held against"
+                if self.value is None
+                else f"value {self.value:g} is only held against where versus is value, not {self.versus}"
             )
         return self
 
 
 class Gate(Section):
     rules: Annotated[list[Rule], Field(min_length=1)]
+
+
+def problem_of_task(rule: Rule, task: str) -> tuple[str, str] | None:
+    """What keeps a rule from being measured for a task: the rule's key that is wrong, and why with a remedy."""
+    known = METRICS_OF_TASK[task]
+    if rule.metric not in known and not (task == "classification" and rule.metric.startswith(RECALL)):
+        recalls = f" and {RECALL}LABEL" if task == "classification" else ""
+        return "metric", f"'{rule.metric}' is not measured for task {task}: use {', '.join(known)}{recalls}"
+    if rule.versus == "base" and task in _WITHOUT_BASE:
+        return "versus", (
+            f"'base' cannot be measured for task {task}, because a base has no head for it: "
+            "use baseline, champion or value"
+        )
+    return None

@@ -10,7 +10,7 @@ belongs to the gate.
 from pathlib import Path
 
 from tuneline import files, params
-from tuneline.evaluation import baselines, comparison, measuring, results
+from tuneline.evaluation import baselines, comparison, measuring, results, rows
 from tuneline.training import models
 
 
@@ -18,22 +18,25 @@ def main(p: params.Params) -> None:
     """Run the stage."""
     models.use_threads(p.compute.threads)
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
+    account = clean / "dataset.json"
+    dataset = files.read_json(account) if account.is_file() else {}
     test, train = (
-        comparison.Rows.of_split(files.read_parquet(clean / f"{name}.parquet"), p.task, p.evaluate)
+        comparison.rows_of(files.read_parquet(clean / name), p.task, p.evaluate, dataset)
         for name in ("test", "train")
     )
-    scores = {
-        name: measuring.measure(Path(folder), test, p.evaluate, max_length=p.finetune.max_length, name=name)
-        for name, folder in (("candidate", p.paths.finetuned), ("base", p.paths.base))
-    }
-    asked = test.take([index for index, answered in enumerate(test.answered) if answered])
-    costless = {
-        "unigram": baselines.unigram(
-            models.load_tokenizer(finetuned), train.records, test.records, mode=models.mode(finetuned)
-        ),
-        "copy": baselines.copy(asked.prompts, asked.references) if p.task == "sft" else {},
-    }
-    versus_base = comparison.compare(scores["candidate"], scores["base"], test.clusters, p.evaluate)
-    files.write_parquet(reports / "rows.parquet", results.row_scores(test, scores))
-    files.write_text(reports / "intervals.csv", results.interval_lines(versus_base))
-    files.write_json(reports / "evaluation.json", results.evaluation(test, scores, costless, versus_base))
+    length, scores, versus = p.finetune.max_length, {}, {}
+    # A base has no head that could give labels or numbers.
+    if p.task not in ("classification", "regression"):
+        scores["base"] = measuring.measure(
+            Path(p.paths.base), test, p.task, p.evaluate, max_length=length, name="base", like=finetuned
+        )
+    candidate = measuring.measure(
+        finetuned, test, p.task, p.evaluate, max_length=length, name="candidate", base=scores.get("base")
+    )
+    scores = {"candidate": candidate, **scores, **baselines.measure(finetuned, train, test, p.task, p.evaluate)}
+    if "base" in scores:
+        versus["base"] = comparison.compare(test, p.task, candidate, scores["base"], p.evaluate)
+    versus["baseline"] = comparison.versus_baselines(test, p.task, scores, p.evaluate)
+    files.write_parquet(reports / "rows.parquet", rows.join(test, scores))
+    files.write_text(reports / "intervals.csv", results.interval_lines(next(iter(versus.values()))))
+    files.write_json(reports / "evaluation.json", results.evaluation(test, p.task, scores, versus))

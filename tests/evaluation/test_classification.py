@@ -1,0 +1,80 @@
+import warnings
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn import metrics
+
+from tuneline.evaluation import classification, comparison
+from tuneline.params import Evaluate
+
+EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+RANDOM = np.random.default_rng(5)
+LABELS = ["a", "b", "中", "never said"]
+
+
+def rows(labels: list[str]) -> pa.Table:
+    count = len(labels)
+    return pa.table({"cluster": [str(row) for row in range(count)], "text": ["t"] * count, "label": labels})
+
+
+def given(labels: list[str]) -> pa.Table:
+    return classification.scores(labels, np.ones(len(labels)))
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    true = RANDOM.choice(LABELS, 300, p=[0.6, 0.2, 0.15, 0.05]).tolist()
+    said = [label if RANDOM.random() < 0.7 else str(RANDOM.choice(["a", "b", "not in the rows"])) for label in true]
+    said = ["a" if label == "never said" else label for label in said]
+    found = comparison.summarise(rows(true), "classification", given(said))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert found == {
+            "accuracy": pytest.approx(metrics.accuracy_score(true, said)),
+            "macro_f1": pytest.approx(metrics.f1_score(true, said, average="macro")),
+            "weighted_f1": pytest.approx(metrics.f1_score(true, said, average="weighted")),
+        }
+        expected: Any = metrics.precision_recall_fscore_support(true, said, labels=LABELS)
+    by_label = {one.label: one for one in classification.by_label(rows(true), given(said))}
+    for place, label in enumerate(LABELS):
+        one = by_label[label]
+        found = (one.precision or 0.0, one.recall, one.f1, one.rows)
+        assert found == pytest.approx(tuple(column[place] for column in expected))
+    assert by_label["never said"].precision is None
+    assert by_label["not in the rows"].recall is None
+    confusion = classification.confusion(rows(true), given(said))
+    assert confusion is not None
+    assert np.array(confusion.counts).tolist() == metrics.confusion_matrix(true, said).tolist()
+    assert confusion.labels == tuple(sorted({*true, *said}))
+
+
+def test_several_labels_are_judged_one_by_one_and_all_together() -> None:
+    names = ["a", "b", "中"]
+    true, said = (RANDOM.random((200, 3)) < [0.5, 0.3, 0.1] for _ in range(2))
+    said = np.where(RANDOM.random((200, 1)) < 0.7, true, said)
+    texts = [
+        [classification.written([names[place] for place in np.flatnonzero(row)]) for row in part]
+        for part in (true, said)
+    ]
+    found = comparison.summarise(rows(texts[0]), "classification", given(texts[1]))
+    assert found == {
+        "accuracy": pytest.approx(metrics.accuracy_score(true, said)),
+        "macro_f1": pytest.approx(metrics.f1_score(true, said, average="macro")),
+        "weighted_f1": pytest.approx(metrics.f1_score(true, said, average="weighted")),
+    }
+    assert classification.confusion(rows(texts[0]), given(texts[1])) is None
+
+
+def test_an_interval_is_that_of_counting_again_what_was_drawn() -> None:
+    true = RANDOM.choice(["a", "b", "c"], 60).tolist()
+    said = RANDOM.choice(["a", "b", "c"], 60).tolist()
+    [statistic] = classification.statistics(rows(true), given(said))
+    drawn = RANDOM.integers(60, size=60)
+    weights = np.bincount(drawn, minlength=60)[None, :]
+    values = dict(zip(statistic.names, statistic.of_sums((weights @ statistic.columns.T).T)[:, 0], strict=True))
+    again = comparison.summarise(
+        rows([true[row] for row in drawn]), "classification", given([said[row] for row in drawn])
+    )
+    assert {name: values[name] for name in again} == pytest.approx(again)
+    assert values["recall:b"] == pytest.approx(np.mean([said[row] == "b" for row in drawn if true[row] == "b"]))

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tuneline.evaluation import predictions
+from tuneline.training import models
+
+TEXTS = ["Return the area of a rectangle. " * 4, "x", "把一个字符串倒过来。", "Open a file and read it all.", ""]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_batches_say_what_each_text_alone_says(
+    family: str, families: dict[str, PreTrainedModel], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    models.save(families[family], tokenizer, tmp_path / "base")
+    model, tokens = models.new_classifier(tmp_path / "base", ["a", "b", "c"], "single_label_classification", 0)
+    seen: list[tuple[int, int]] = []
+    found = predictions.outputs(
+        model, tokens, TEXTS, max_length=24, batch_size=2, progress=lambda *done: seen.append(done)
+    )
+    for row, text in enumerate(TEXTS[:4]):
+        ids = tokens(text)["input_ids"][:24]  # pyright: ignore[reportIndexIssue]
+        with torch.no_grad():
+            alone = model(input_ids=torch.tensor([ids])).logits[0].numpy()
+        np.testing.assert_allclose(found[row], alone, rtol=1e-4, atol=1e-5)
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    assert predictions.outputs(model, tokens, [], max_length=24, batch_size=2).shape == (0, 3)
+
+
+def test_one_label_is_the_likeliest() -> None:
+    labels, chances = predictions.labels(np.array([[0.0, np.log(3)], [1000.0, -1000.0]]), ["a", "b"], several=False)
+    assert labels == ["b", "a"]
+    assert chances == pytest.approx([0.75, 1.0])
+
+
+def test_several_labels_are_those_above_even_odds_and_the_least_sure_speaks() -> None:
+    outputs = np.array([[np.log(9), np.log(3)], [-1000.0, 1000.0], [-np.log(4), -np.log(9)]])
+    labels, chances = predictions.labels(outputs, ["b", "a"], several=True)
+    assert labels == ['["a","b"]', '["a"]', "[]"]
+    assert chances == pytest.approx([0.75, 1.0, 0.8])

@@ -1,0 +1,55 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tuneline.params.gate import METRICS, METRICS_OF_TASK, Rule, metric, problem_of_task
+
+
+def rule(**more: Any) -> Rule:
+    better = "lower" if more.get("metric") in ("mae", "perplexity") else "higher"
+    values = {"metric": "accuracy", "direction": better, "versus": "baseline", "margin": 0.0}
+    return Rule.model_validate(values | more)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"metric": "acuracy"}, "no metric has this name; there are bits_per_byte, token_loss, chrf, accuracy"),
+        ({"metric": "recall:"}, "no metric has this name"),
+        ({"metric": "perplexity", "direction": "lower"}, "no metric has this name"),
+        ({"direction": "lower"}, "accuracy is better when higher, so direction lower would let only worse pass"),
+        ({"metric": "rmse"}, "rmse is better when lower"),
+        ({"versus": "value"}, "versus value needs the key `value`"),
+        ({"value": 0.9}, "value 0.9 is only held against where versus is value, not baseline"),
+    ],
+)
+def test_a_rule_that_could_not_mean_anything_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        rule(**values)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "key"),
+    [
+        ({"metric": "chrf"}, "language-modeling", "metric"),
+        ({}, "sft", "metric"),
+        ({"metric": "recall:spam"}, "regression", "metric"),
+        ({"versus": "base"}, "classification", "versus"),
+        ({"metric": "spearman", "versus": "base"}, "regression", "versus"),
+        ({"metric": "reward_margin", "versus": "base"}, "preference", None),
+        ({"metric": "recall:spam"}, "classification", None),
+        ({"versus": "value", "value": 0.9}, "classification", None),
+    ],
+)
+def test_what_a_task_does_not_measure_is_said_before_anything_runs(
+    values: dict[str, Any], task: str, key: str | None
+) -> None:
+    found = problem_of_task(rule(**values), task)
+    assert (found and found[0]) == key
+
+
+def test_every_metric_of_a_task_has_its_line_in_the_table() -> None:
+    assert {name for names in METRICS_OF_TASK.values() for name in names} <= set(METRICS)
+    assert metric("recall:不满意").name == "Recall of “不满意”"
