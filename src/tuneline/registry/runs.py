@@ -92,10 +92,7 @@ class Runs:
         Yields:
             The run to log to.
         """
-        run = self.find_run(subject) or self._create_run(subject)
-        mlflow.set_system_metrics_sampling_interval(5)
-        mlflow.start_run(run_id=run.info.run_id, log_system_metrics=True)
-        live = LiveRun(self._client, run.info.run_id)
+        live = LiveRun(self._client, self._begin(subject))
         status = "FAILED"
         try:
             yield live
@@ -106,6 +103,13 @@ class Runs:
                 mlflow.end_run(status)
             except _AWAY as error:
                 print(f"MLflow is away: {_line(error)}; its run is ended at the gate", flush=True)
+
+    @translated
+    def _begin(self, subject: Subject) -> str:
+        run = self.find_run(subject) or self._create_run(subject)
+        mlflow.set_system_metrics_sampling_interval(5)
+        mlflow.start_run(run_id=run.info.run_id, log_system_metrics=True)
+        return run.info.run_id
 
     @translated
     def ensure_run(self, subject: Subject, curve: list[tuple[int, dict[str, float]]]) -> str:

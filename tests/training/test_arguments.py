@@ -1,0 +1,83 @@
+"""Arguments of transformers that are easily taken without effect: each does here what its name says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import documents, recipe, tiny
+
+from tuneline.errors import TrainingError
+from tuneline.training import trainers
+from tuneline.training.examples import Example
+from tuneline.training.trainers import Training
+
+
+def train(folder: Path, *, lora: Any = None, **how: Any) -> Training:
+    made = recipe(save_steps=99, **how)
+    return trainers.train(tiny("llama"), documents(12), made, pad=1, folder=folder, lora=lora)
+
+
+def flat(made: Training) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in made.model.parameters()])
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}], ids=["full", "lora"])
+def test_noise_is_added_and_the_same_again(tmp_path: Path, lora: Any) -> None:
+    plain, *noisy = (
+        train(tmp_path / str(run), lora=lora, more={"neftune_noise_alpha": alpha} if alpha else {})
+        for run, alpha in enumerate((None, 5.0, 5.0))
+    )
+    assert torch.equal(flat(noisy[0]), flat(noisy[1]))
+    assert (flat(plain) - flat(noisy[0])).abs().max() > 1e-4
+    assert not noisy[0].model.get_input_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}], ids=["full", "lora"])
+def test_gradient_checkpointing_changes_memory_and_no_weight(tmp_path: Path, lora: Any) -> None:
+    plain, saving = (train(tmp_path / str(on), lora=lora, more={"gradient_checkpointing": on}) for on in (False, True))
+    torch.testing.assert_close(flat(plain), flat(saving), atol=1e-6, rtol=0)
+
+
+def test_a_schedule_s_own_arguments_reach_it(tmp_path: Path) -> None:
+    made = train(tmp_path, lr_scheduler_type="cosine_with_min_lr", learning_rate=1e-3, logging_steps=1,
+                 more={"lr_scheduler_kwargs": {"min_lr_rate": 0.5}})  # fmt: skip
+    assert 5e-4 <= made.history.lines[-1]["learning_rate"] < 6.5e-4
+    with pytest.raises(TrainingError, match=r"^finetune.lr_scheduler_kwargs: do not fit cosine: .*min_lr"):
+        train(tmp_path / "wrong", more={"lr_scheduler_kwargs": {"min_lr": 0.5}})
+
+
+def test_an_optimizer_that_is_not_installed_is_named_before_training(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^finetune.optim: galore_adamw cannot be used"):
+        train(tmp_path, optim="galore_adamw", more={"optim_target_modules": ["q_proj"]})
+
+
+def test_bf16_is_used_and_the_weights_stay_float32(tmp_path: Path) -> None:
+    plain, half = train(tmp_path / "plain"), train(tmp_path / "half", more={"bf16": True})
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
+    assert not torch.equal(flat(plain), flat(half))
+
+
+@pytest.mark.parametrize("at", [3, 9])
+def test_a_loss_that_is_no_number_names_its_rows_and_the_last_good_checkpoint(
+    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [Example(*one[:2], f"data/raw/mine/a.jsonl:{line}") for line, one in enumerate(documents(20), 1)]
+    how = recipe(packing=False, num_train_epochs=1.0, save_steps=4, per_device_train_batch_size=2)
+    seen: list[int] = []
+    model = tiny("llama")
+
+    def spoil(*_: Any) -> None:
+        seen.extend([1] if model.training else [])
+        if len(seen) == at:
+            next(model.parameters()).data.fill_(float("nan"))
+
+    counted = model.register_forward_pre_hook(spoil)
+    with pytest.raises(TrainingError) as caught:
+        trainers.train(model, examples, how, pad=1, folder=tmp_path)
+    counted.remove()
+    said = str(caught.value)
+    assert said.startswith(f"step {at}: the loss is nan in the batch of data/raw/mine/a.jsonl:")
+    assert said.split(";")[0].count("a.jsonl:") == 2
+    kept = f"the last good checkpoint is {tmp_path}/checkpoint-8" if at > 8 else "there is no checkpoint yet"
+    assert kept in said
