@@ -1,66 +1,18 @@
 """Every row comes out or is dropped with its reason, and nothing that is held out is learnt."""
 
-import itertools
-import random
-from collections.abc import Iterable
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from preparing import SPLITS, both, data, in_split, pair, prepare, sentence, some_pairs, some_texts, text
 
-from tuneline.data.preparation import Prepared, prepare
-from tuneline.data.records import Record, RecordSet, RecordType
-from tuneline.data.rows import Rejected
-from tuneline.data.splitting import split_of
 from tuneline.errors import DataError
-from tuneline.params import Data, Split
-
-SPLIT = Split(group_by="module", validation=0.2, test=0.2, seed=0)
-DATA = Data(
-    raw="data/raw/a",
-    pretraining="data/raw/b",
-    encoding="utf-8",
-    columns={},
-    max_rejected_fraction=0.5,
-    max_overlap=0.5,
-    split=SPLIT,
-)
-WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe", "ro", "su", "ta") for b in ("ba", "do", "fi", "gu", "hy")]
-
-
-def in_split(split: str, number: int = 0) -> str:
-    """The name of a group that is in a split."""
-    names = (f"group{n}" for n in range(10_000))
-    found = (name for name in names if split_of(name, validation=0.2, test=0.2, seed=0) == split)
-    return next(itertools.islice(found, number, None))
-
-
-def records(rows: Iterable[tuple[tuple[str, ...], str | None]], kind: RecordType, *rejected: Rejected) -> RecordSet:
-    found = [Record("a.jsonl", line, 0, values, group) for line, (values, group) in enumerate(rows, 1)]
-    return RecordSet(kind, kind, {"a.jsonl": []}, {"a.jsonl": "jsonl"}, found, list(rejected))
-
-
-def sentence(seed: object, length: int = 20) -> str:
-    return " ".join(random.Random(str(seed)).choices(WORDS, k=length))
-
-
-def both(
-    pairs: Iterable[tuple[tuple[str, ...], str | None]] = (), texts: Iterable[tuple[tuple[str, ...], str | None]] = ()
-) -> Prepared:
-    """Some rows among enough others in every split."""
-    splits = ("train", "validation", "test")
-    more_pairs = [((f"question {split}", sentence(f"a{split}")), in_split(split)) for split in splits]
-    more_texts = [((sentence(f"t{split}"),), in_split(split)) for split in splits]
-    return prepare(records([*pairs, *more_pairs], "prompt-completion"), records([*texts, *more_texts], "text"), DATA)
-
-
-def reasons(prepared: Prepared) -> list[tuple[str, str, str]]:
-    return [(row["set"], row["source"], row["reason"]) for row in prepared.quarantine]
 
 
 def test_rows_carry_what_they_are_and_where_they_come_from() -> None:
     group = in_split("test", 1)
-    table = both([(("Q\r\n", "e\u0301\x07"), group)]).clean["test"]
+    table = both([pair("Q\r\n", "e\u0301\x07", group)]).clean["test"]
     assert table.column_names == ["id", "source", "cluster", "prompt", "completion"]
     row = table.to_pylist()[0]
     assert (row["source"], row["prompt"], row["completion"]) == ("a.jsonl:1", "Q\n", "é")
@@ -68,20 +20,22 @@ def test_rows_carry_what_they_are_and_where_they_come_from() -> None:
 
 
 def test_a_duplicate_stays_where_it_is_held_out() -> None:
-    row = ("the same question", sentence("same"))
+    answer = sentence("same")
     prepared = both(
-        [(row, in_split("train")), (row, in_split("test")), (("THE same  question", row[1]), in_split("validation"))]
+        [
+            pair("the same question", answer, in_split("train")),
+            pair("the same question", answer, in_split("test")),
+            pair("THE same  question", answer, in_split("validation")),
+        ]
     )
-    assert "a.jsonl:2" in prepared.clean["test"]["source"].to_pylist()
-    assert reasons(prepared) == [
-        ("prompt-completion", "a.jsonl:1", "duplicate"),
-        ("prompt-completion", "a.jsonl:3", "duplicate"),
-    ]
+    assert "a.jsonl:2" in prepared.sources("test")
+    assert prepared.reasons() == [("raw", "a.jsonl:1", "duplicate"), ("raw", "a.jsonl:3", "duplicate")]
     assert prepared.quarantine[0]["detail"] == "the same as a.jsonl:2"
+    assert prepared.accounts["raw"]["largest_clusters"] == [{"kept": "a.jsonl:2", "dropped": 2}]
 
 
 def test_a_held_out_group_is_not_pretrained_on() -> None:
-    prepared = both(texts=[((sentence("more"),), in_split("test"))])
+    prepared = both(texts=[text(sentence("more"), in_split("test"))])
     assert prepared.pretraining["train"].num_rows == 1
     assert prepared.pretraining["validation"].num_rows == 3
 
@@ -89,28 +43,31 @@ def test_a_held_out_group_is_not_pretrained_on() -> None:
 def test_a_held_out_answer_in_another_modules_text_is_taken_out() -> None:
     answer = sentence("answer", 12)
     prepared = both(
-        [(("a question that is long enough to outweigh its answer " * 3, answer), in_split("test"))],
-        [((f"Introduction. {answer} More.",), in_split("train", 1)), ((answer.upper(),), in_split("train", 2))],
+        [pair("a question that is long enough to outweigh its answer " * 3, answer, in_split("test"))],
+        [
+            text(f"{sentence(1)} {answer} {sentence(2)}", in_split("train", 1)),
+            text(answer.upper(), in_split("train", 2)),
+        ],
     )
-    assert reasons(prepared) == [("text", "a.jsonl:1", "overlap"), ("text", "a.jsonl:2", "held-out")]
-    assert prepared.quarantine[0]["detail"] == "holds 100% of prompt-completion/a.jsonl:1, which is held out"
+    assert prepared.reasons() == [("text", "a.jsonl:1", "overlap"), ("text", "a.jsonl:2", "held-out")]
+    assert prepared.quarantine[0]["detail"] == "holds 100% of raw/a.jsonl:1, which is held out"
 
 
 def test_a_training_pair_that_gives_away_a_held_out_text_is_taken_out() -> None:
-    text = sentence("text")
+    held = sentence("text")
     prepared = both(
-        [(("a question", f"{text} and more"), in_split("train", 1))], [((text,), in_split("validation", 1))]
+        [pair("a question", f"{held} and more", in_split("train", 1))], [text(held, in_split("validation", 1))]
     )
-    assert reasons(prepared) == [("prompt-completion", "a.jsonl:1", "overlap")]
+    assert prepared.reasons() == [("raw", "a.jsonl:1", "overlap")]
 
 
 def test_a_row_of_control_characters_is_empty() -> None:
-    prepared = both([(("q", "\x00\x01"), in_split("train"))])
-    assert reasons(prepared) == [("prompt-completion", "a.jsonl:1", "empty")]
+    prepared = both([pair("q", "\x01\x02", in_split("train"))])
+    assert prepared.reasons() == [("raw", "a.jsonl:1", "empty")]
 
 
 def test_at_most_500_held_out_texts_are_kept_and_they_stay_when_texts_are_added() -> None:
-    texts = [((sentence(n),), in_split("validation")) for n in range(700)]
+    texts = [text(sentence(n), in_split("validation")) for n in range(700)]
     few, all_ = both(texts=texts[:600]), both(texts=texts)
     kept = [set(one.pretraining["validation"]["id"].to_pylist()) for one in (few, all_)]
     assert [len(ids) for ids in kept] == [500, 500]
@@ -119,58 +76,113 @@ def test_at_most_500_held_out_texts_are_kept_and_they_stay_when_texts_are_added(
 
 
 def test_accounts_add_up() -> None:
-    rejected = Rejected("a.jsonl", 9, 80, "json", "broken", "{")
-    rows = [((f"q{n % 7}", sentence(n % 50)), f"group{n % 40}") for n in range(200)]
-    raw = records(rows, "prompt-completion", rejected)
-    texts = records([((row[0][1],), row[1]) for row in rows], "text")
-    prepared = prepare(raw, texts, DATA)
+    pairs = [pair(f"q{n % 7}", sentence(n % 50), f"group{n % 40}") for n in range(200)]
+    texts = [text(row["completion"], row["module"]) for row in pairs]
+    prepared = prepare([*pairs, '{"prompt": '], texts)
     for name, tables, total in (("raw", prepared.clean, 201), ("pretraining", prepared.pretraining, 200)):
         account = prepared.accounts[name]
         assert account["rows_in"] == total == account["rows_out"] + sum(account["dropped"].values())
         assert account["rows"] == {split: table.num_rows for split, table in tables.items()}
         assert sum(account["rows"].values()) == account["rows_out"]
     assert prepared.accounts["raw"]["dropped"]["json"] == 1
-    assert len(prepared.quarantine) == sum(
-        sum(prepared.accounts[name]["dropped"].values()) for name in ("raw", "pretraining")
+    assert Counter(row["reason"] for row in prepared.quarantine) == sum(
+        (Counter(prepared.accounts[name]["dropped"]) for name in ("raw", "pretraining")), Counter()
     )
 
 
 def test_without_a_column_rows_with_the_same_prompt_stay_together() -> None:
-    data = DATA.model_copy(update={"split": SPLIT.model_copy(update={"group_by": None})})
-    pairs = [((f"Question {n % 30}", sentence(n)), None) for n in range(90)]
-    texts = [((sentence(f"t{n}"),), None) for n in range(90)]
-    prepared = prepare(records(pairs, "prompt-completion"), records(texts, "text"), data)
+    pairs = [pair(f"Question {n % 30}", sentence(n)) for n in range(90)]
+    prepared = prepare(pairs, [text(sentence(f"t{n}")) for n in range(90)], data(group_by=None))
     prompts = [set(table["prompt"].to_pylist()) for table in prepared.clean.values()]
     assert not (prompts[0] & prompts[1] or prompts[0] & prompts[2] or prompts[1] & prompts[2])
     assert sum(map(len, prompts)) == 30
 
 
+def test_the_newest_rows_are_held_out_and_a_group_goes_with_its_newest_row() -> None:
+    pairs = [
+        pair(f"question {n}", sentence(n), f"m{n}", day=f"2024-{1 + n // 28:02d}-{1 + n % 28:02d}") for n in range(200)
+    ]
+    pairs += [
+        pair(f"old {n}", sentence(f"o{n}"), "both", day=day) for n, day in enumerate(("2020-01-01", "2024-08-01"))
+    ]
+    pairs += [pair("when", sentence("when"), "m", day="yesterday")]
+    chosen = data(order_by="day", validation_from="2024-05-01", test_from="2024-07-01T00:00:00")
+    prepared = prepare(pairs, some_texts(), chosen)
+    rows = {split: [int(source.split(":")[1]) for source in prepared.sources(split)] for split in SPLITS}
+    assert rows == {
+        "train": list(range(1, 113)),
+        "validation": list(range(113, 169)),
+        "test": [*range(169, 201), 201, 202],
+    }
+    assert prepared.reasons() == [("raw", "a.jsonl:203", "order")]
+
+
+def test_folds_keep_groups_whole_and_are_none_of_the_test_rows() -> None:
+    pairs = [pair(f"question {n}", sentence(n), f"group{n % 60}") for n in range(300)]
+    prepared = prepare(pairs, some_texts(), data(folds=4))
+    assert "fold" not in prepared.clean["test"].column_names
+    of_group: dict[str, set[str]] = {}
+    for row in prepared.clean["train"].to_pylist():
+        of_group.setdefault(row["cluster"], set()).add(row["fold"])
+    assert {len(folds) for folds in of_group.values()} == {1}
+    assert set.union(*of_group.values()) == {"0", "1", "2", "3"}
+
+
+def test_secrets_are_masked_or_cost_the_row_and_never_stand_in_the_quarantine() -> None:
+    chosen = data(secrets={"email": "mask", "phone": "report", "id_number": "report", "card": "drop", "key": "report"})
+    prepared = both(
+        [
+            pair("who", "write to jane.doe@acme-mail.net today", in_split("train", 1)),
+            pair("card", "4111 1111 1111 1111 is my card", in_split("train", 1)),
+        ],
+        chosen=chosen,
+    )
+    assert "write to <EMAIL> today" in prepared.clean["train"]["completion"].to_pylist()
+    assert prepared.reasons() == [("raw", "a.jsonl:2", "secret")]
+    assert "4111" not in prepared.quarantine[0]["row"]
+    found = prepared.accounts["raw"]["secrets"]
+    assert (found["email"], found["card"]) == (1, 1)
+
+
+def test_the_same_text_with_two_labels_is_set_aside() -> None:
+    rows = [{"text": sentence(n), "label": "ab"[n % 2], "module": f"g{n}"} for n in range(60)]
+    rows += [{"text": "Which is it?", "label": label, "module": in_split("train")} for label in "ab"]
+    prepared = prepare(rows, some_texts())
+    assert prepared.reasons() == [("raw", "a.jsonl:61", "label-conflict"), ("raw", "a.jsonl:62", "label-conflict")]
+    counts = prepared.accounts["raw"]["labels"]
+    assert {label: sum(splits.values()) for label, splits in counts.items()} == {"a": 30, "b": 30}
+
+
+def test_one_class_is_an_error() -> None:
+    rows = [{"text": sentence(n), "label": "a", "module": f"g{n}"} for n in range(60)]
+    with pytest.raises(DataError, match="all 60 rows have the label 'a'"):
+        prepare(rows, some_texts())
+
+
 def test_an_empty_split_is_an_error_that_says_why() -> None:
-    pairs = records([((f"q{n}", "a"), in_split("train")) for n in range(5)], "prompt-completion")
-    texts = records([((sentence("t"),), in_split("train"))], "text")
     with pytest.raises(DataError) as caught:
-        prepare(pairs, texts, DATA)
+        prepare([pair(f"q{n}", f"a{n}", in_split("train")) for n in range(5)], some_texts())
     assert "no rows for validation and test: 5 rows in 1 groups by the column 'module'" in str(caught.value)
     assert "group by another column" in str(caught.value)
 
 
 def test_no_text_to_pretrain_on_is_an_error() -> None:
-    splits = ("train", "validation", "test")
-    pairs = records([((f"q{split}", sentence(split)), in_split(split)) for split in splits], "prompt-completion")
-    texts = records([((sentence("t"),), in_split("test"))], "text")
     with pytest.raises(DataError, match="no text is left to pretrain on"):
-        prepare(pairs, texts, DATA)
+        prepare(some_pairs(), [text(sentence("t"), in_split("test"))])
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 25)), min_size=1, max_size=40))
-def test_adding_rows_moves_no_row_out_of_test(new: list[tuple[int, int]]) -> None:
-    old = [((f"q{n}", sentence(n)), f"group{n % 13}") for n in range(26)]
-    added = [((f"q{n}", sentence(n)), f"group{group + 5}") for group, n in new]
-    texts = records([((sentence(f"t{n}"),), f"group{n}") for n in range(30)], "text")
-    # No added row is a copy of these, so that every split has a row whatever is added.
-    old += [
-        ((f"question {split}", sentence(f"a{split}")), in_split(split)) for split in ("train", "validation", "test")
+OLD = [*some_pairs(), *(pair(f"question {n}", sentence(n), f"group{n % 13}") for n in range(60))]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 70), st.integers(0, 25), st.booleans()), min_size=1, max_size=6))
+def test_adding_rows_moves_no_row_out_of_test(new: list[tuple[int, int, bool]]) -> None:
+    """An added row may be new, a copy of an old one, or nearly one, in any group."""
+    added = [
+        pair(f"question {n}", sentence(n) + " changed" * changed, f"group{group + 5}") for n, group, changed in new
     ]
-    before, after = (prepare(records(rows, "prompt-completion"), texts, DATA) for rows in (old, [*added, *old]))
-    assert set(before.clean["test"]["id"].to_pylist()) <= set(after.clean["test"]["id"].to_pylist())
+    before, after = prepare(OLD, some_texts()), prepare([*OLD, *added], some_texts())
+    tested = set(after.sources("test"))
+    stays_for = {row["source"]: row["detail"].rsplit(" ", 1)[1] for row in after.quarantine if row["set"] == "raw"}
+    for source in before.sources("test"):
+        assert source in tested or stays_for[source] in tested

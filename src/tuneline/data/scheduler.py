@@ -52,20 +52,21 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
     import dask.config
     from distributed import Client, LocalCluster
 
-    memory = dict.fromkeys(("target", "spill", "pause", "terminate"), False)
-    with dask.config.set(
-        {"distributed.worker.memory": memory, "distributed.admin.large-graph-warning-threshold": "1GB"}
-    ):
+    # Memory is bounded by what a function does, not by stopping it half-way.
+    limits = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause", "terminate")}
+    options: dict[str, Any] = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "memory_limit": 0,
+        "processes": True,
+        "dashboard_address": None,
+    }
+    with dask.config.set(limits):
         if address is not None:
             with Client(address) as client:
                 yield _runner(client, sum(cast("dict[str, int]", client.nthreads()).values()))
             return
-        with (
-            LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="", memory_limit=0
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with LocalCluster(**options) as cluster, Client(cluster) as client:
             yield _runner(client, workers)
 
 

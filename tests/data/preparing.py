@@ -1,0 +1,120 @@
+"""Small raw sets, prepared as the stage does it."""
+
+import itertools
+import json
+import random
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from ruamel.yaml import YAML
+
+from tuneline import files
+from tuneline.data import preparation, records
+from tuneline.data.rows import Options
+from tuneline.data.splitting import split_of
+from tuneline.params import Data
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe", "ro", "su", "ta") for b in ("ba", "do", "fi", "gu", "hy")]
+SPLITS = ("train", "validation", "test")
+_SHARES = {"validation": 0.2, "test": 0.2}
+
+Row = dict[str, Any] | str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    clean: dict[str, pa.Table]
+    pretraining: dict[str, pa.Table]
+    accounts: dict[str, Any]
+    quarantine: list[dict[str, Any]]
+    digest: str
+    """Of every byte that was written."""
+
+    def reasons(self) -> list[tuple[str, str, str]]:
+        return [(row["set"], row["source"], row["reason"]) for row in self.quarantine]
+
+    def sources(self, split: str) -> list[str]:
+        return self.clean[split]["source"].to_pylist()
+
+
+def data(**changes: Any) -> Data:
+    """The project's own section `data`, with a fifth of the groups in each held-out split."""
+    section = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))["data"]
+    split = section["split"] | _SHARES | {name: changes.pop(name) for name in list(changes) if name in section["split"]}
+    return Data(**{**section, "max_rejected_fraction": 0.5, "workers": 1, **changes, "split": split})
+
+
+def in_split(split: str, number: int = 0) -> str:
+    """The name of a group that is in a split."""
+    names = (f"group{n}" for n in range(10_000))
+    found = (name for name in names if split_of(name, **_SHARES, seed=0) == split)
+    return next(itertools.islice(found, number, None))
+
+
+def sentence(seed: object, length: int = 20) -> str:
+    return " ".join(random.Random(str(seed)).choices(WORDS, k=length))
+
+
+def pair(prompt: str, completion: str, module: str | None = None, **more: Any) -> dict[str, Any]:
+    row = {"prompt": prompt, "completion": completion} | more
+    return row if module is None else row | {"module": module}
+
+
+def text(value: str, module: str | None = None) -> dict[str, Any]:
+    return {"text": value} if module is None else {"text": value, "module": module}
+
+
+def some_texts() -> list[Row]:
+    return [text(sentence(f"t{split}"), in_split(split)) for split in SPLITS]
+
+
+def some_pairs() -> list[Row]:
+    return [pair(f"question {split}", sentence(f"a{split}"), in_split(split)) for split in SPLITS]
+
+
+def both(pairs: Iterable[Row] = (), texts: Iterable[Row] = (), chosen: Data | None = None) -> Prepared:
+    """Some rows among enough others in every split."""
+    return prepare([*pairs, *some_pairs()], [*texts, *some_texts()], chosen)
+
+
+def prepare(
+    raw: Iterable[Row], pretraining: Iterable[Row], chosen: Data | None = None, *, inline: int = 10**12
+) -> Prepared:
+    """Write both sets, as raw/a.jsonl and text/a.jsonl, prepare them and read what came out."""
+    chosen = chosen or data()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        opened = [_open(folder / name, rows, chosen, name) for name, rows in (("raw", raw), ("text", pretraining))]
+        out = folder / "out"
+        places = preparation.Places(out / "work", out / "clean", out / "pretraining", out / "quarantine.jsonl")
+        for place in (places.work, places.clean, places.pretraining):
+            place.mkdir(parents=True)
+        accounts = preparation.prepare(opened[0], opened[1], chosen, places, inline=inline)
+        read = {split: files.read_parquet(places.clean / split) for split in SPLITS}
+        base = {split: files.read_parquet(places.pretraining / split) for split in ("train", "validation")}
+        digest = files.digest([files.sha256_path(place) for place in (places.clean, places.pretraining)])
+        quarantine = [json.loads(line) for line in places.quarantine.read_text("utf-8").splitlines()]
+        for row in quarantine:
+            row["set"] = Path(row["set"]).name
+            row["detail"] = row["detail"].replace(f"{folder.as_posix()}/", "")
+    return Prepared(read, base, accounts, quarantine, digest)
+
+
+def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> records.RawSet:
+    folder.mkdir()
+    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
+    (folder / "a.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return records.open_set(
+        folder,
+        Options(chosen.encoding, chosen.layout),
+        columns=chosen.columns,
+        record_types=("text",) if name == "text" else None,
+        group_by=chosen.split.group_by,
+        order_by=chosen.split.order_by,
+        must_group=name == "raw",
+    )
