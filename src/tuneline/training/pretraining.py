@@ -14,8 +14,8 @@ from tuneline import files
 from tuneline.errors import TrainingError
 from tuneline.params import Builtin
 from tuneline.training import loop, losses, models, tokenization
+from tuneline.training.examples import Examples
 from tuneline.training.recipes import Recipe
-from tuneline.training.tokenization import Example
 from tuneline.training.trainers import Training, train
 
 END_OF_TEXT = "<|endoftext|>"
@@ -125,10 +125,9 @@ def build_model(tokenizer: PreTrainedTokenizerFast, builtin: Builtin) -> PreTrai
 
 def examples_of(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], builtin: Builtin
-) -> tuple[list[Example], tokenization.Account]:
+) -> tuple[Examples, tokenization.Account]:
     """The beginnings of the texts."""
-    encoded = tokenization.encode_all(tokenizer, [{"text": text} for text in texts], models.PLAIN)
-    return tokenization.fit(encoded, builtin.document_length, "truncate", max_dropped_fraction=1.0)
+    return tokenization.fit_texts(tokenizer, texts, builtin.document_length, "truncate")
 
 
 def heldout(pretrained: Pretrained, texts: Sequence[str], length: int) -> dict[str, Any]:
@@ -142,8 +141,7 @@ def heldout(pretrained: Pretrained, texts: Sequence[str], length: int) -> dict[s
     Returns:
         `rows`, `bits_per_byte` and `token_loss` (nats).
     """
-    encoded = tokenization.encode_all(pretrained.tokenizer, [{"text": text} for text in texts], models.PLAIN)
-    examples, _ = tokenization.fit(encoded, length, "split", max_dropped_fraction=1.0)
+    examples, _ = tokenization.fit_texts(pretrained.tokenizer, texts, length, "split")
     nll, tokens = losses.total(
         pretrained.model, examples, pad=models.pad(pretrained.tokenizer), sparse=True, batch_size=_EVAL_BATCH_SIZE
     )
