@@ -13,7 +13,7 @@ from tuneline.data.rows import Options
 
 ROWS = """{"prompt": "p", "completion": "Dear {{name}}"}
 {
-{"prompt": ""}
+{"prompt": "p"}
 {"prompt": "p", "completion": "c"}
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tuneline.data import texts
-from tuneline.data.rows import Portion, Rejected, Row, excerpt
+from tuneline.data.rows import Portion, Rejected, Row, excerpt, new_row
 from tuneline.data.sniffing import best_delimiter
 from tuneline.data.streams import MAX_ROW_BYTES, Block, RefusedError, Stream, blocks
 
@@ -105,7 +105,7 @@ def read(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Reje
             text = excerpt(portion.delimiter.join(record.cells))
             yield Rejected(portion.name, record.line, record.offset, "columns", detail, text)
         else:
-            yield Row(record.line, record.offset, dict(zip(columns, record.cells, strict=True)))
+            yield new_row(Row, (record.line, record.offset, dict(zip(columns, record.cells, strict=True))))
 
 
 class _Lines:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from tuneline.data import texts
-from tuneline.data.rows import Portion, Rejected, Row, excerpt
+from tuneline.data.rows import Portion, Rejected, Row, excerpt, new_row
 from tuneline.data.streams import MAX_ROW_BYTES, Block, Stream, blocks
 
 MAX_DEPTH = 200
@@ -44,7 +44,7 @@ def read(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Reje
             if is_utf8:
                 values = None if is_long and len(data) > MAX_ROW_BYTES else load(data, spaced)
                 if values is not None:
-                    yield Row(line, offset, values)
+                    yield new_row(Row, (line, offset, values))
                 elif data.strip():
                     yield diagnose(portion, line, offset, data)
             else:

@@ -17,6 +17,10 @@ class Row(NamedTuple):
     """Column -> value."""
 
 
+new_row = tuple.__new__
+"""`new_row(Row, (line, offset, values))` is `Row(line, offset, values)` at twice the speed, for millions of rows."""
+
+
 class Rejected(NamedTuple):
     """A row that is set aside."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tuneline.data.rows import Portion, Rejected, Row, excerpt
+from tuneline.data.rows import Portion, Rejected, Row, excerpt, new_row
 from tuneline.data.streams import MAX_ROW_BYTES, Block, Stream, blocks
 
 MAX_DOCUMENT_BYTES = 16_000_000
@@ -21,12 +21,22 @@ def read_lines(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row 
         Rows with one column `text`, and what is set aside.
     """
     line = portion.first_line
+    is_utf8 = encoding == "utf-8"
     for block in blocks(stream, portion.stop):
         if block.is_cut:
             yield too_long(portion, line, block, encoding)
             line += 1
             continue
         offset = block.offset
+        if is_utf8 and (texts := _clean(block.data)) is not None:
+            # Split at once: three times as fast as line by line.
+            for data, text in zip(block.data.split(b"\n"), texts, strict=True):
+                if text and not text.isspace():
+                    yield new_row(Row, (line, offset, {"text": text}))
+                offset += len(data) + 1
+                line += 1
+            line -= block.data.endswith(b"\n")
+            continue
         odd = b"\0" in block.data or block.length > MAX_ROW_BYTES
         for data in block.data.splitlines(keepends=True):
             try:
@@ -42,6 +52,17 @@ def read_lines(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row 
                     yield Row(line, offset, {"text": text})
             offset += len(data)
             line += 1
+
+
+def _clean(data: bytes) -> list[str] | None:
+    """The lines of a block about which there is nothing odd: their ends, their bytes, their length."""
+    if b"\r" in data or b"\0" in data:
+        return None
+    try:
+        lines = data.decode().split("\n")
+    except UnicodeDecodeError:
+        return None
+    return lines if 4 * max(map(len, lines)) <= MAX_ROW_BYTES else None
 
 
 def read_document(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Rejected]:
