@@ -1,33 +1,20 @@
 """The page that says whether the candidate is good enough, and why: one file that runs and loads nothing."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 import tuneline
 from tuneline import files, params
-from tuneline.evaluation import accounts, charts
+from tuneline.evaluation import accounts, charts, curves, numbers
+from tuneline.evaluation.labels import MOST_IN_WORDS, Labels, labels_of
+from tuneline.evaluation.samples import Section, sections
+from tuneline.params.gate import METRICS, METRICS_OF_TASK
 
-METRICS = {"bits_per_byte": "Bits per byte", "token_loss": "Token loss", "perplexity": "Perplexity", "chrf": "chrF"}
-_LOWER_IS_BETTER = {"bits_per_byte", "token_loss", "perplexity"}
 _LONGEST_TEXT = 700
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One prompt and what each model made of it."""
-
-    source: str
-    prompt: str
-    reference: str
-    answers: dict[str, str]
-    """By model: base, champion, candidate."""
-    chrf: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -40,7 +27,9 @@ class Report:
     """The value of evaluation.json."""
     gate: dict[str, Any] | None = None
     """The value of gate.json; None before the gate was asked."""
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Section, ...] = ()
+    labels: Labels | None = None
+    """Of a classification."""
     training: charts.Curve | None = None
     pretraining: charts.Curve | None = None
     training_account: dict[str, Any] = field(default_factory=dict)
@@ -77,12 +66,15 @@ def assemble(
         champion_texts: the champion's answers by row id.
         params_file: the file as written, shown folded.
     """
+    scored = reports / "rows.parquet"
+    rows = files.read_parquet(scored) if scored.is_file() else None
     return Report(
         model=p.registry.model,
         task=p.task,
         evaluation=files.read_json(reports / "evaluation.json"),
         gate=_json(reports / "gate.json") or None,
-        samples=_samples(reports / "rows.parquet", p.evaluate.samples, champion_texts or {}),
+        samples=tuple(sections(rows, p.task, p.evaluate.samples, champion_texts or {})) if rows is not None else (),
+        labels=labels_of(rows) if rows is not None and p.task == "classification" else None,
         training=_curve(reports / "training.csv"),
         pretraining=_curve(reports / "base.csv"),
         training_account=_json(reports / "training.json"),
@@ -106,17 +98,23 @@ def render(report: Report) -> str:
     )
     environment.filters |= {"number": _number, "cut": _cut, "words": _words, "signed": _signed}
     template = environment.get_template("report.html.jinja")
+    rules = (report.gate or {}).get("rules", [])
+    differences = numbers.differences(report.evaluation, rules)
     return template.render(
         report=report,
         headline=headline(report),
         consequence=_consequence(report),
-        rules=(report.gate or {}).get("rules", []),
-        names=METRICS,
+        rules=rules,
+        names=numbers.names(differences),
         reasons=accounts.REASONS,
-        metrics=_shown_metrics(report),
-        table=_table(report),
-        strips=charts.strips(_differences(report)),
-        notes=_notes(report),
+        metrics=numbers.shown(report.evaluation),
+        table=numbers.table(report.evaluation, report.champion),
+        strips=charts.strips(differences),
+        notes=numbers.notes(report.evaluation),
+        terms=numbers.terms(report.evaluation),
+        samples=report.samples,
+        labels=report.labels,
+        most_in_words=MOST_IN_WORDS,
         training_facts=_training_facts(report),
         sets=accounts.of_sets(report.data, report.secrets),
         overlap=accounts.of_overlap(report.data),
@@ -128,18 +126,30 @@ def render(report: Report) -> str:
 def headline(report: Report) -> str:
     """The verdict in one sentence for somebody who reads nothing else."""
     model, verdict = report.model, (report.gate or {}).get("verdict")
-    measured = report.evaluation.get("versus_base", {}).get("bits_per_byte", {})
-    against = "its base" if report.champion is None else f"its base and version {report.champion['version']}"
+    against = _against(report)
     if verdict == "passed":
         return f"The new {model} is good enough: it meets every rule against {against} on text it has never seen."
     if verdict == "failed":
         return f"The new {model} is not good enough: it breaks a rule against {against} on text it has never seen."
     if verdict == "undecided":
         return f"It cannot be told yet whether the new {model} is good enough: there are too few test rows to be sure."
-    better = (measured.get("difference") or 0.0) < 0
-    return (
-        f"The new {model} predicts unseen text {'better' if better else 'no better'} than its base; no gate was asked."
-    )
+    versus, other = ("base", "its base") if "versus_base" in report.evaluation else ("baseline", "what costs nothing")
+    measures = report.evaluation.get(f"versus_{versus}", {})
+    metric = next((name for name in METRICS if name in METRICS_OF_TASK[report.task] and name in measures), None)
+    sign = -1.0 if metric and METRICS[metric].better == "lower" else 1.0
+    better = sign * ((measures[metric].get("difference") if metric else None) or 0.0) > 0
+    does = "predicts unseen text" if "bits_per_byte" in report.evaluation["candidate"] else "judges unseen text"
+    return f"The new {model} {does} {'better' if better else 'no better'} than {other}; no gate was asked."
+
+
+def _against(report: Report) -> str:
+    """What the rules hold the candidate against."""
+    asked = {rule["versus"] for rule in (report.gate or {}).get("rules", [])}
+    words = {"base": "its base", "baseline": "what costs nothing", "value": "fixed values"}
+    found = [words[versus] for versus in words if versus in asked]
+    if report.champion is not None and "champion" in asked:
+        found.append(f"version {report.champion['version']}")
+    return ", ".join(found[:-1]) + (" and " if found[:-1] else "") + (found[-1] if found else "what it replaces")
 
 
 def _consequence(report: Report) -> str:
@@ -148,78 +158,6 @@ def _consequence(report: Report) -> str:
         "failed": "It is not registered. What is in production stays as it is.",
         "undecided": "It may be registered with this verdict, but becomes the champion only if a person overrides it.",
     }.get((report.gate or {}).get("verdict", ""), "Nothing follows from this page until the gate has decided.")
-
-
-def _shown_metrics(report: Report) -> list[str]:
-    candidate = report.evaluation["candidate"]
-    return [metric for metric in METRICS if metric in candidate]
-
-
-def _table(report: Report) -> list[dict[str, Any]]:
-    """A line a model: name, what it is, its metrics, and of which it is the best of all."""
-    champion, rows = report.champion, report.evaluation["rows"]
-    lines = [
-        ("Candidate", "the model this page is about", report.evaluation["candidate"]),
-        ("Base", "what it was fine-tuned from", report.evaluation.get("base", {})),
-        ("Word frequencies", "every token by how often training saw it", report.evaluation.get("unigram", {})),
-        ("Copy", "the prompt given back as the answer", report.evaluation.get("copy", {})),
-    ]
-    if champion is not None:
-        note = f"version {champion['version']}, in use today"
-        if champion.get("rows", rows) != rows:
-            note += f"; on the {_number(champion['rows'])} rows that it was not trained on"
-        lines.insert(1, ("Champion", note, champion))
-    best = {}
-    for metric in METRICS:
-        # A champion measured on fewer rows cannot be the best of all.
-        values = [
-            values[metric]
-            for _, _, values in lines
-            if values.get(metric) is not None and values.get("rows", rows) == rows
-        ]
-        best[metric] = (min if metric in _LOWER_IS_BETTER else max)(values) if values else None
-    return [
-        {"name": name, "note": note, "values": values, "best": [m for m in METRICS if values.get(m) == best[m]]}
-        for name, note, values in lines
-        if any(metric in values for metric in METRICS)
-    ]
-
-
-def _differences(report: Report) -> list[charts.Difference]:
-    """Every interval as an improvement: the base's from the evaluation, the champion's from the gate."""
-    rules = (report.gate or {}).get("rules", [])
-    margins = {(rule["metric"], rule["versus"]): rule["margin"] for rule in rules}
-    found = []
-    for metric, measured in report.evaluation.get("versus_base", {}).items():
-        if measured.get("low") is None:
-            continue
-        sign = -1.0 if metric in _LOWER_IS_BETTER else 1.0
-        low, high = sorted((sign * measured["low"], sign * measured["high"]))
-        margin = margins.get((metric, "base"))
-        found.append(charts.Difference(metric, "base", sign * measured["difference"], low, high, margin))
-    found.sort(key=lambda item: list(METRICS).index(item.metric))
-    return found + [
-        charts.Difference(
-            rule["metric"], rule["versus"], rule["improvement"], rule["low"], rule["high"], rule["margin"]
-        )
-        for rule in rules
-        if rule["versus"] != "base" and rule.get("low") is not None
-    ]
-
-
-def _notes(report: Report) -> list[str]:
-    """What the numbers do not say aloud, where a baseline that costs nothing does better."""
-    candidate, unigram = report.evaluation["candidate"], report.evaluation.get("unigram", {})
-    copied = report.evaluation.get("copy", {}).get("chrf")
-    notes = []
-    if candidate["bits_per_byte"] >= unigram.get("bits_per_byte", float("inf")):
-        notes.append("Word frequencies alone predict the test rows as well: the candidate has learnt nothing of use.")
-    if copied is not None and candidate.get("chrf", float("inf")) <= copied:
-        notes.append(
-            "Giving the prompt back scores a chrF as high as the candidate's answers, because prompt and reference "
-            "share many words: judge the answers by reading them, and the model by its bits per byte."
-        )
-    return notes
 
 
 def _training_facts(report: Report) -> list[dict[str, Any]]:
@@ -237,39 +175,13 @@ def _training_facts(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _samples(path: Path, wanted: int, champion_texts: Mapping[str, str]) -> tuple[Sample, ...]:
-    """Answered rows spread evenly over the test split, so that nobody has picked the good ones."""
-    if not path.is_file() or not wanted:
-        return ()
-    rows = [row for row in files.read_parquet(path).to_pylist() if row["candidate_text"] is not None]
-    places = np.unique(np.linspace(0, len(rows) - 1, min(wanted, len(rows))).round().astype(int)) if rows else []
-    samples = []
-    for row in (rows[place] for place in places):
-        answers = {
-            "base": row["base_text"],
-            "champion": champion_texts.get(row["id"]),
-            "candidate": row["candidate_text"],
-        }
-        samples.append(
-            Sample(
-                source=row["source"],
-                prompt=row["prompt"],
-                reference=row["reference"],
-                answers={name: text for name, text in answers.items() if text is not None},
-                chrf={name: row[f"{name}_chrf"] for name in ("base", "candidate") if row[f"{name}_chrf"] is not None},
-            )
-        )
-    return tuple(samples)
-
-
 def _curve(path: Path) -> charts.Curve | None:
     if not path.is_file():
         return None
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
+    steps = curves.read(path)
 
     def column(name: str) -> list[tuple[float, float]]:
-        return [(float(line["step"]), float(line[name])) for line in lines if line.get(name)]
+        return [(float(step), values[name]) for step, values in steps if name in values]
 
     return charts.curve(column("loss"), column("eval_loss"))
 

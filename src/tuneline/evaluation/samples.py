@@ -1,0 +1,198 @@
+"""Test rows that people read: what was asked, what is right, and what each model says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tuneline.evaluation import classification, preference
+from tuneline.evaluation.comparison import MODELS
+from tuneline.evaluation.rows import take_apart
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is right, or what one model says."""
+
+    name: str
+    text: str
+    note: str = ""
+    is_own: bool = False
+    """The candidate's."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row."""
+
+    source: str
+    prompt: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Some rows under a title."""
+
+    title: str
+    lead: str
+    samples: tuple[Sample, ...]
+
+
+def sections(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    """Rows spread evenly over the test split, so that nobody has picked the good ones.
+
+    Args:
+        table: rows.parquet.
+        task: what was learnt.
+        wanted: rows under a title at most.
+        champion: what the champion says, by row id.
+    """
+    if not wanted or not table.num_rows:
+        return []
+    if task == "classification":
+        made = _labels(table, wanted, champion)
+    elif task == "regression":
+        made = _numbers(table, wanted, champion)
+    elif task == "preference":
+        made = _preferences(table, wanted)
+    else:
+        made = _answers(table, task, wanted, champion)
+    return [section for section in made if section.samples]
+
+
+def _answers(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    lead = (
+        "Test rows spread evenly over the split, none picked by hand; every model takes its likeliest token at each "
+        "step."
+        if task == "sft"
+        else "The first half of a test text, how it goes on, and how each model goes on by its likeliest token at each "
+        "step."
+    )
+    answered = [row for row in table.to_pylist() if row["candidate_text"] is not None]
+    samples = []
+    for row in (answered[place] for place in _spread(len(answered), wanted)):
+        said = {"base": row.get("base_text"), "champion": champion.get(row["id"]), "candidate": row["candidate_text"]}
+        lines = [Line("Reference" if task == "sft" else "The text", row["reference"])]
+        for name, text in said.items():
+            mark = row.get(f"{name}_chrf")
+            if text is not None:
+                note = "" if mark is None else f"chrF {mark:.0f}"
+                lines.append(Line(name.capitalize(), text, note, name == "candidate"))
+        samples.append(Sample(row["source"], row["prompt"], tuple(lines)))
+    return [Section("Answers side by side", lead, tuple(samples))]
+
+
+def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    _, scores = take_apart(table)
+    rows = table.to_pylist()
+
+    def sample(row: dict[str, Any]) -> Sample:
+        lines = [Line("True label", _label(row["label"]))]
+        for name in (*(model for model in scores if model != "candidate"), "champion", "candidate"):
+            text = champion.get(row["id"]) if name == "champion" else row[f"{name}_label"]
+            if text is None:
+                continue
+            chance = row.get(f"{name}_probability")
+            right = "right" if set(classification.each(text)) == set(classification.each(row["label"])) else "wrong"
+            note = right if chance is None or name == "majority" else f"{right}, {100 * chance:.0f} % sure"
+            lines.append(Line(_name(name), _label(text), note, name == "candidate"))
+        return Sample(row["source"], row["text"], tuple(lines))
+
+    wrong = [
+        row
+        for row in rows
+        if set(classification.each(row["candidate_label"])) != set(classification.each(row["label"]))
+    ]
+    wrong.sort(key=lambda row: -row["candidate_probability"])
+    return [
+        Section(
+            "The surest mistakes",
+            "Test rows that the candidate labels wrong, the surest first: either it has learnt something wrong, or the "
+            "label in the data is.",
+            tuple(sample(row) for row in wrong[:wanted]),
+        ),
+        Section(
+            "Some texts and their labels",
+            "Test rows spread evenly over the split, none picked by hand.",
+            tuple(sample(rows[place]) for place in _spread(len(rows), wanted)),
+        ),
+    ]
+
+
+def _numbers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    _, scores = take_apart(table)
+    rows = table.to_pylist()
+
+    def sample(row: dict[str, Any]) -> Sample:
+        lines = [Line("True number", f"{row['label']:g}")]
+        lines += [
+            Line(_name(name), f"{row[f'{name}_value']:.4g}", f"off by {abs(row[f'{name}_value'] - row['label']):.3g}")
+            for name in scores
+            if name != "candidate"
+        ]
+        if row["id"] in champion:
+            lines.append(Line("Champion", champion[row["id"]]))
+        off = abs(row["candidate_value"] - row["label"])
+        lines.append(Line("Candidate", f"{row['candidate_value']:.4g}", f"off by {off:.3g}", True))
+        return Sample(row["source"], row["text"], tuple(lines))
+
+    furthest = sorted(rows, key=lambda row: -abs(row["candidate_value"] - row["label"]))
+    return [
+        Section(
+            "Furthest off",
+            "The test rows on which the candidate errs most: either it has learnt something wrong, or the number in "
+            "the data is.",
+            tuple(sample(row) for row in furthest[:wanted]),
+        ),
+        Section(
+            "Some texts and their numbers",
+            "Test rows spread evenly over the split, none picked by hand.",
+            tuple(sample(rows[place]) for place in _spread(len(rows), wanted)),
+        ),
+    ]
+
+
+def _preferences(table: pa.Table, wanted: int) -> list[Section]:
+    rows = table.to_pylist()
+    samples = []
+    for row in (rows[place] for place in _spread(len(rows), wanted)):
+        prompt, chosen, rejected = (
+            preference.readable(row[name], row["conversational"]) for name in ("prompt", "chosen", "rejected")
+        )
+        gained = [
+            f"{row[f'base_{name}'] - row[f'candidate_{name}']:+.1f} nats since the base".replace("-", "−")
+            for name in ("nll", "rejected_nll")
+        ]
+        margin = row["candidate_margin"]
+        verdict = "gained more on the better answer" if margin > 0 else "has not gained more on the better answer"
+        samples.append(
+            Sample(
+                row["source"],
+                prompt,
+                (
+                    Line("Better", chosen, gained[0]),
+                    Line("Worse", rejected, gained[1]),
+                    Line("Candidate", f"{verdict}: {margin:+.1f} nats".replace("-", "−"), "", True),
+                ),
+            )
+        )
+    lead = "Test rows spread evenly over the split, none picked by hand, and how much likelier each answer has become."
+    return [Section("Better and worse answers", lead, tuple(samples))]
+
+
+def _spread(rows: int, wanted: int) -> Sequence[int]:
+    if not rows:
+        return []
+    return np.unique(np.linspace(0, rows - 1, min(wanted, rows)).round().astype(int)).tolist()
+
+
+def _label(written: str) -> str:
+    """Several labels as a person writes them."""
+    return ", ".join(classification.each(written)) or "none"
+
+
+def _name(model: str) -> str:
+    return MODELS[model][0] if model in MODELS else model.capitalize()
