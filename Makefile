@@ -3,10 +3,10 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 
-.PHONY: help setup run test test-slow check ui bench clean
+.PHONY: help setup run test test-slow check ui bench bench-prepare clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv from requirements.lock (every other target does this first)
 	@scripts/setup.sh
@@ -28,6 +28,9 @@ ui: setup ## the MLflow UI and the Prefect UI, on loopback, until Ctrl-C
 
 bench: setup ## where the time of a whole run goes
 	@$(PY) benchmarks/run.py
+
+bench-prepare: setup ## how fast and how right the preparation of data is
+	@$(PY) benchmarks/prepare.py $(ARGS)
 
 clean: ## remove what tools cache and what can be fetched again; never the registry, data or DVC's cache
 	@rm -rf .pytest_cache .ruff_cache .hypothesis work/scores work/models

@@ -10,6 +10,6 @@ cd "$(dirname "$0")/.."
         grep -vE '^(nvidia-|cuda-|triton)'
 } >requirements.lock.partial
 mv requirements.lock.partial requirements.lock
-# What decides over the bits of a model: a stage that trains depends on these, not on every tool's version.
+# What decides over the bits of a model and of its measures: a stage that trains depends on these, not on every tool.
 cat requirements.lock requirements-torch.lock |
-    grep -E '^(accelerate|numpy|safetensors|tokenizers|torch|transformers)==' >requirements-training.lock
+    grep -E '^(accelerate|numpy|peft|safetensors|scikit-learn|scipy|tokenizers|torch|transformers|trl)==' >requirements-training.lock

@@ -16,7 +16,7 @@ from tuneline.params.compute import Compute
 from tuneline.params.data import Data, Secrets, Split
 from tuneline.params.evaluate import Evaluate
 from tuneline.params.finetune import Finetune
-from tuneline.params.gate import Gate, Rule
+from tuneline.params.gate import Gate, Rule, problem_of_task
 from tuneline.params.paths import Paths
 from tuneline.params.registry import Registry
 from tuneline.params.sample import Sample
@@ -82,12 +82,10 @@ class Params(Section):
     @model_validator(mode="after")
     def _rules_can_be_measured(self) -> "Params":
         for index, rule in enumerate(self.gate.rules):
-            if self.task == "language-modeling" and rule.metric == "chrf":
+            if found := problem_of_task(rule, self.task):
+                key, message = found
                 raise PydanticCustomError(
-                    "metric_and_task",
-                    "'chrf' compares answers with references, which task language-modeling has not: "
-                    "remove the rule, or use bits_per_byte",
-                    {"at": ("gate", "rules", index, "metric")},
+                    "rule_and_task", "{message}", {"at": ("gate", "rules", index, key), "message": message}
                 )
         return self
 
