@@ -101,13 +101,12 @@ def build(folder: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Ind
     texts = total = count = 0
     for number, (tokens, firsts) in enumerate(batches):
         found = _grams(tokens, firsts)
-        order = np.argsort(found.hashes, kind="stable")
         file = folder / f"batch-{number:06d}.npy"
         columns = (found.hashes, (found.owners + texts).view(np.uint64), (found.places + total).view(np.uint64))
-        np.save(file, np.stack(columns)[:, order])
+        np.save(file, np.stack(columns))
         batch_files.append(file)
         starts.append(firsts[1:] + total)
-        texts, total, count = texts + len(firsts) - 1, total + len(tokens), count + len(order)
+        texts, total, count = texts + len(firsts) - 1, total + len(tokens), count + len(found.hashes)
     bits = max(16, (count * 16).bit_length())
     limit = max(2, min(10, texts // 4), texts // 100)
     telling = np.ones(total + 1, np.int8)
@@ -184,18 +183,28 @@ def _in_many_texts(held: _Grams, limit: int) -> np.ndarray:
 
 
 def _in_ranges(files: Sequence[Path], parts: int) -> Iterable[_Grams]:
-    """The grams of all files in order, in `parts` equal ranges of hashes."""
-    arrays = [np.load(file, mmap_mode="r") for file in files]
-    bounds = [part * (2**64 // parts) for part in range(1, parts)]
-    cuts = [np.searchsorted(array[0], np.array(bounds, np.uint64)).tolist() for array in arrays]
+    """The grams of all files in `parts` equal ranges of hashes, sorted by hash and, of equals, as they come."""
     for part in range(parts):
-        pieces = [
-            array[:, ([0, *cut])[part] : ([*cut, array.shape[1]])[part]]
-            for array, cut in zip(arrays, cuts, strict=True)
-        ]
-        batch = np.concatenate(pieces, axis=1) if pieces else np.zeros((3, 0), np.uint64)
-        batch = batch[:, np.argsort(batch[0], kind="stable")]
+        pieces = [np.zeros((3, 0), np.uint64)]
+        for file in files:
+            array = np.load(file)
+            # A shift by all bits is no shift.
+            own = array[0] >> np.uint64(65 - parts.bit_length()) == part if parts > 1 else slice(None)
+            pieces.append(array[:, own])
+        batch = np.concatenate(pieces, axis=1)
+        batch = batch[:, _stable_order(batch[0])]
         yield _Grams(batch[0], batch[1].view(np.int64), batch[2].view(np.int64))
+
+
+def _stable_order(keys: np.ndarray) -> np.ndarray:
+    """As a stable argsort, several times as fast: only where keys are equal their order is mended."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    same = ordered[1:] == ordered[:-1]
+    equals = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    again = order[equals]
+    order[equals] = again[np.lexsort((again, ordered[equals]))]
+    return order
 
 
 def _mapped(path: Path, kind: str) -> np.ndarray:

@@ -68,7 +68,7 @@ def bands(texts: Sequence[str]) -> np.ndarray:
     Returns:
         uint32, [BANDS, texts].
     """
-    found = [_bands(block) for block in _blocks(texts)]
+    found = [_bands(_join(block)) for block in _blocks(texts)]
     return np.concatenate(found, axis=1) if found else np.zeros((BANDS, 0), np.uint32)
 
 
@@ -169,57 +169,64 @@ def _grams(joined: Texts, multiplier: np.unsignedinteger, kind: type) -> tuple[n
     """A hash for the gram at every code point, and whether that gram is one: within its text."""
     codes, starts, lengths = joined
     count = len(codes) - _LONG + 1
-    hashes = codes[:count].astype(kind)
     ends = starts + lengths
-    unspaced = None
     bounds = np.zeros(count + 1, np.int8)
-    first_out = np.maximum(ends - _LONG + 1, starts + 1)
-    if codes.dtype == np.uint8:
-        for step in range(1, _LONG):
-            hashes *= multiplier
-            hashes += codes[step : count + step]
-    else:
-        unspaced = _kinds()[codes] == _CHARACTER
-        for step in range(1, _SHORT):
-            hashes *= multiplier
-            hashes += codes[step : count + step]
-        short = hashes.copy()
-        for step in range(_SHORT, _LONG):
-            hashes *= multiplier
-            hashes += codes[step : count + step]
-        np.copyto(hashes, short, where=unspaced[:count])
-    # A text without any character has no gram: its two bounds fall together.
-    first_out = np.where(lengths, first_out, starts)
+    # A text shorter than a gram still has one; a text without any character has none.
     bounds[starts] += 1
-    bounds[first_out] -= 1
+    bounds[np.where(lengths, np.maximum(ends - _LONG + 1, starts + 1), starts)] -= 1
     np.cumsum(bounds[:count], out=bounds[:count])
-    inside = bounds[:count].astype(bool)
-    if unspaced is not None:
-        # The last two characters but for a long gram may still begin a short one.
-        for back in range(_SHORT, _LONG):
-            place = ends - back
-            place = place[lengths >= back]
-            inside[place[unspaced[place]]] = True
+    inside = bounds[:count].view(bool)
+    low = codes if codes.dtype == np.uint8 else (codes & np.uint32(0x7F)).astype(np.uint8)
+    # Four characters at once, as one number, wherever it begins; and the fifth.
+    hashes = np.ndarray(count, "<u4", low.tobytes(), strides=(1,)).astype(kind)
+    hashes *= multiplier
+    fifth = low[_LONG - 1 :].astype(kind)
+    fifth *= kind(0x85EBCA6B)
+    hashes += fifth
+    if codes.dtype == np.uint8:
+        return hashes, inside
+    # What ASCII lacks is added, so that a gram's hash is the same whatever stands around it.
+    high = (codes >> np.uint32(7)).astype(kind)
+    rest = high[:count].copy()
+    for step in range(1, _LONG):
+        rest *= multiplier
+        rest += high[step : count + step]
+    rest *= multiplier
+    hashes += rest
+    unspaced = _kinds()[codes] == _CHARACTER
+    short = codes[:count].astype(kind)
+    for step in range(1, _SHORT):
+        short *= multiplier
+        short += codes[step : count + step]
+    np.copyto(hashes, short, where=unspaced[:count])
+    # The last two characters but for a long gram may still begin a short one.
+    for back in range(_SHORT, _LONG):
+        place = ends - back
+        place = place[lengths >= back]
+        inside[place[unspaced[place]]] = True
     return hashes, inside
 
 
-def _bands(texts: Sequence[str]) -> np.ndarray:
+def _bands(joined: Texts) -> np.ndarray:
     """Densified one-permutation MinHash: the smallest hash in each of 256 bins, eight of them a band."""
-    joined = _join(texts)
+    texts = len(joined.lengths)
     hashes, inside = _grams(joined, _M32, np.uint32)
     hashes ^= hashes >> np.uint32(15)
     hashes *= np.uint32(0x85EBCA6B)
     hashes ^= hashes >> np.uint32(13)
     hashes *= np.uint32(0xC2B2AE35)
     hashes ^= hashes >> np.uint32(16)
-    owners = np.repeat(np.arange(len(texts)), joined.lengths + len(_GAP))[: len(hashes)]
-    hashes, owners = hashes[inside], owners[inside]
-    table = np.full((_BINS, len(texts)), _EMPTY, np.uint32)
-    owners += (hashes >> np.uint32(24)).astype(np.int64) * len(texts)
-    np.minimum.at(table.reshape(-1), owners, hashes)
+    # What is no gram is larger than any hash, so it is the smallest nowhere.
+    outside = inside.astype(np.uint32)
+    outside -= np.uint32(1)
+    hashes |= outside
+    places = np.repeat(np.arange(texts), joined.lengths + len(_GAP))[: len(hashes)]
+    places += (hashes >> np.uint32(24)).astype(np.int64) * texts
+    table = np.full((_BINS, texts), _EMPTY, np.uint32)
+    np.minimum.at(table.reshape(-1), places, hashes)
     _fill(table)
-    found = np.zeros((BANDS, len(texts)), np.uint32)
-    for rows in table.reshape(_ROWS, BANDS, len(texts)):
+    found = np.zeros((BANDS, texts), np.uint32)
+    for rows in table.reshape(_ROWS, BANDS, texts):
         found *= _M32
         found ^= found >> np.uint32(15)
         found += rows
