@@ -1,15 +1,13 @@
 """Parquet and Arrow: rows out of columns, a batch at a time."""
 
-import datetime
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tuneline.data.cells import Problem, is_text, values_of
 from tuneline.data.rows import Portion, Rejected, Row, excerpt
 from tuneline.data.streams import MAX_ROW_BYTES, RefusedError
 
@@ -97,7 +95,7 @@ def _parquet(file: BinaryIO) -> pq.ParquetFile:
     schema = pq.read_schema(pa.PythonFile(file, mode="r"))
     file.seek(0)
     # As dictionaries: a value that stands in a million rows lies in memory once.
-    texts = [field.name for field in schema if _is_text(field.type) or pa.types.is_binary(field.type)]
+    texts = [field.name for field in schema if is_text(field.type) or pa.types.is_binary(field.type)]
     source = pa.PythonFile(file, mode="r")
     return pq.ParquetFile(
         source, read_dictionary=texts, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
@@ -155,10 +153,6 @@ def _columns(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return read, (f"the columns {', '.join(left)} hold bytes, which are not read",) if left else ()
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
 def _holds_bytes(kind: pa.DataType) -> bool:
     """Whether there are bytes in a nested column, as in one of images; at the top some write text as bytes."""
     if isinstance(kind, pa.ExtensionType):
@@ -184,16 +178,16 @@ def read(portion: Portion, file: BinaryIO) -> Iterator[Row | Rejected]:
         skipped = max(0, portion.start - first)
         wanted = batch.slice(skipped, min(stop, first + batch.num_rows) - first - skipped)
         names = [name for name in wanted.schema.names if name in portion.columns]
-        columns = [_values(wanted.column(name)) for name in names]
+        columns = [values_of(wanted.column(name)) for name in names]
         large = wanted.nbytes > MAX_ROW_BYTES or any(pa.types.is_dictionary(wanted.column(name).type) for name in names)
         for line, row in enumerate(zip(*columns, strict=True), first + skipped + 1):
-            problem = next((value for value in row if type(value) is _Problem), None)
+            problem = next((value for value in row if type(value) is Problem), None)
             if problem is None and large and (size := _size(row)) > MAX_ROW_BYTES:
-                problem = _Problem("too-long", f"{size:,} bytes in one row")
+                problem = Problem("too-long", f"{size:,} bytes in one row")
             if problem is None:
                 yield Row(line, -1, dict(zip(names, row, strict=True)))
             else:
-                text = " | ".join(str(value)[:200] for value in row if type(value) is not _Problem)
+                text = " | ".join(str(value)[:200] for value in row if type(value) is not Problem)
                 yield Rejected(portion.name, line, -1, problem.reason, problem.detail, excerpt(text))
 
 
@@ -225,93 +219,9 @@ def _batches(portion: Portion, file: BinaryIO, stop: int) -> Iterator[tuple[int,
         first += batch.num_rows
 
 
-class _Problem(NamedTuple):
-    """Stands where a value cannot be used."""
-
-    reason: str
-    detail: str
-
-
 def _size(row: tuple[Any, ...]) -> int:
     return sum(
         len(value.encode()) if type(value) is str else len(orjson.dumps(value, default=str))
         for value in row
         if type(value) is str or type(value) is list or type(value) is dict
     )
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """The values of a column as JSON would have them."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _of_dictionary(column)
-    if _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _decoded(column)
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        return column.to_pylist()
-    try:
-        values = column.to_pylist()
-    except UnicodeDecodeError:
-        values = [_safely(scalar.as_py) for scalar in column]
-    except (ValueError, OverflowError):
-        # A date before the year 1, or after 9999.
-        values = [_safely(scalar.as_py) for scalar in column]
-    return [_plain_or_problem(value) for value in values]
-
-
-def _safely(value: Callable[[], Any]) -> Any:
-    try:
-        return value()
-    except UnicodeDecodeError as error:
-        return _Problem("encoding", f"0x{error.object[error.start]:02x} at byte {error.start} is no utf-8")
-    except (ValueError, OverflowError) as error:
-        return _Problem("not-finite", f"a date that cannot be: {error}")
-
-
-def _of_dictionary(column: pa.DictionaryArray) -> list[Any]:
-    """Values that stand in several rows are made once."""
-    indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    used, places = np.unique(indices, return_inverse=True)
-    is_null = used < 0
-    distinct = _values(column.dictionary.take(pa.array(used[~is_null])))
-    known = [None] * int(is_null.sum()) + distinct
-    return [known[place] for place in places.tolist()]
-
-
-def _decoded(column: pa.Array) -> list[Any]:
-    if _is_text(column.type):
-        try:
-            return column.to_pylist()
-        except UnicodeDecodeError:
-            column = column.cast(pa.large_binary())
-    return [value if value is None else _safely(value.decode) for value in column.to_pylist()]
-
-
-def _plain_or_problem(value: Any) -> Any:
-    try:
-        return _plain(value)
-    except _NotPlainError as problem:
-        return _Problem(*problem.args)
-
-
-class _NotPlainError(Exception):
-    """A value within a value cannot be used; its arguments are the reason code and the detail."""
-
-
-def _plain(value: Any) -> Any:
-    if value is None or type(value) in (str, int, bool, _Problem):
-        return value
-    if type(value) is float:
-        if not math.isfinite(value):
-            raise _NotPlainError("not-finite", f"{value} is no number")
-        return value
-    if type(value) is dict:
-        return {key: _plain(inner) for key, inner in value.items()}
-    if type(value) is list:
-        # A map comes as a list of pairs.
-        if value and type(value[0]) is tuple:
-            return {str(key): _plain(inner) for key, inner in value}
-        return [_plain(inner) for inner in value]
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    return str(value)
