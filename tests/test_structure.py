@@ -175,7 +175,18 @@ def test_no_python_file_shadows_mlflow() -> None:
 
 
 def test_the_versions_that_decide_over_a_model_are_those_of_the_locks() -> None:
-    names = "accelerate numpy peft safetensors scikit-learn scipy tokenizers torch transformers trl".split()
+    names = [
+        "accelerate",
+        "numpy",
+        "peft",
+        "safetensors",
+        "scikit-learn",
+        "scipy",
+        "tokenizers",
+        "torch",
+        "transformers",
+        "trl",
+    ]
     locked = [(ROOT / name).read_text().splitlines() for name in ("requirements.lock", "requirements-torch.lock")]
     deciding = [line for lines in locked for line in lines if line.split("==")[0] in names]
     assert (ROOT / "requirements-training.lock").read_text().splitlines() == deciding
