@@ -1,22 +1,20 @@
 """A project small enough to be trained in a second, and processes that die in the middle of it."""
 
 import multiprocessing
-import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dying
 import pyarrow as pa
 import pytest
 from tiny_models import TEXTS, VOCABULARY, tiny
 from transformers import PreTrainedTokenizerFast
 
-from tuneline import files, params
+from tuneline import files
 from tuneline.params import editing
-from tuneline.stages import base as base_stage
-from tuneline.training import models, pretraining, tasks, trainers
+from tuneline.training import models, pretraining
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,41 +62,6 @@ def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: p
     return tmp_path
 
 
-def _base(place: Path) -> None:
-    base_stage.main(params.load(place / "params.yaml"))
-
-
-def _finetune(place: Path) -> None:
-    """What the stage does, less the tracker, whose store takes longer to make than this training."""
-    p = params.load(place / "params.yaml")
-    ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", p.finetune)
-    made = tasks.train(ready, p.finetune, folder=place / "work/fingerprint")
-    models.save(made.model, ready.tokenizer, place / "models/finetuned", ready.mode)
-    if made.adapter:
-        made.adapter.save(place / "models/finetuned/adapter")
-    files.write_text(place / "reports/training.csv", made.history.csv())
-    trainers.finished(place / "work/fingerprint")
-
-
-def _run_and_die(what: Callable[[Path], None], place: Path, event: int) -> None:
-    os.chdir(place)
-    seen = 0
-
-    def watch(name: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
-        if name in ("open", "os.rename", "os.mkdir", "os.chmod", "os.rmdir", "os.remove", "shutil.rmtree"):
-            if "checkpoint-" not in str(arguments[0]):
-                return
-            seen += 1
-            if seen == event:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    what(place)
-
-
 @pytest.fixture(scope="session")
 def killed_at() -> Callable[[str, Path, int], bool]:
     """Train in a process that SIGKILLs itself at its n-th touch of a checkpoint; whether it came to that."""
@@ -106,9 +69,7 @@ def killed_at() -> Callable[[str, Path, int], bool]:
     context.set_forkserver_preload(["tuneline.stages.base"])
 
     def run(what: str, place: Path, event: int) -> bool:
-        process = context.Process(
-            target=_run_and_die, args=({"base": _base, "finetune": _finetune}[what], place, event)
-        )
+        process = context.Process(target=dying.run_and_die, args=(dying.STAGES[what], place, event))
         process.start()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, set_seed
 
 from tuneline import files
 from tuneline.errors import TrainingError
+from tuneline.training.recipes import one_line
 
 _ALL_LINEAR = "all-linear"
 _NAMED = 12
@@ -52,7 +53,7 @@ def config(model: PreTrainedModel, lora: Mapping[str, Any]) -> peft.LoraConfig:
     try:
         return peft.LoraConfig(**lora, task_type="SEQ_CLS" if is_classifier else "CAUSAL_LM")
     except (ValueError, TypeError, ImportError) as error:
-        raise TrainingError(f"finetune.lora: {_line(error)}") from None
+        raise TrainingError(f"finetune.lora: {one_line(error)}") from None
 
 
 def wrap(model: PreTrainedModel, lora: Mapping[str, Any], seed: int) -> PreTrainedModel:
@@ -75,7 +76,7 @@ def wrap(model: PreTrainedModel, lora: Mapping[str, Any], seed: int) -> PreTrain
         return cast(PreTrainedModel, peft.get_peft_model(model, made))
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         raise TrainingError(
-            f"finetune.lora: {_line(error)}; target_modules may be {_ALL_LINEAR}, or of {', '.join(_linear(model))}"
+            f"finetune.lora: {one_line(error)}; target_modules may be {_ALL_LINEAR}, or of {', '.join(_linear(model))}"
         ) from None
 
 
@@ -126,7 +127,3 @@ def _linear(model: nn.Module) -> list[str]:
     kinds = ("Linear", "Conv1D", "Embedding")
     names = [name.rsplit(".", 1)[-1] for name, module in model.named_modules() if type(module).__name__ in kinds]
     return list(dict.fromkeys(names))
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from tuneline.errors import TrainingError
@@ -19,76 +19,14 @@ from tuneline.training import checkpoints
 from tuneline.training.history import History, Progress
 from tuneline.training.objectives import Objective, batches
 from tuneline.training.optimizers import MuonAdamW
-from tuneline.training.recipes import Recipe
+from tuneline.training.recipes import Recipe, one_line
 
 Log = Callable[[int, dict[str, float]], None]
 """Called with a step and what was measured at it; after a kill, with all steps up to the last checkpoint again."""
 
 HISTORY_FILE = "history.json"
-# Rows in a batch of validation, whose activations are not kept.
-_EVAL_BATCH_SIZE = 16
-# What transformers has renamed, and would warn of.
-_RENAMED = {
-    "gradient_checkpointing": "activation_checkpointing",
-    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
-}
 # Sources named in a message.
 _NAMED = 8
-
-
-def arguments(
-    recipe: Recipe, folder: Path, *, evaluate: bool, kind: type[TrainingArguments] = TrainingArguments, **more: Any
-) -> TrainingArguments:
-    """The recipe for transformers' loop, and everything off that prints, reports or differs between two runs.
-
-    Args:
-        recipe: how to train.
-        folder: of the checkpoints.
-        evaluate: whether there is something to validate on.
-        kind: the class to make.
-        more: what only `kind` knows.
-
-    Raises:
-        TrainingError: the arguments do not fit each other.
-    """
-    values = {
-        "output_dir": str(folder),
-        "seed": recipe.seed,
-        # The rows of all epochs stand one after the other, in an order that was drawn before.
-        "num_train_epochs": 1,
-        "optim": "adamw_torch" if recipe.optim == "muon" else recipe.optim,
-        "learning_rate": recipe.learning_rate,
-        "weight_decay": recipe.weight_decay,
-        "lr_scheduler_type": recipe.lr_scheduler_type,
-        "warmup_steps": recipe.warmup_steps,
-        "max_grad_norm": recipe.max_grad_norm,
-        "per_device_train_batch_size": recipe.per_device_train_batch_size,
-        "per_device_eval_batch_size": _EVAL_BATCH_SIZE,
-        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
-        "logging_steps": recipe.logging_steps,
-        "logging_first_step": True,
-        "logging_nan_inf_filter": False,
-        "eval_strategy": "steps" if evaluate else "no",
-        "eval_steps": recipe.eval_steps,
-        "save_strategy": "steps",
-        "save_steps": recipe.save_steps,
-        "save_total_limit": recipe.save_total_limit,
-        "full_determinism": True,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-        "remove_unused_columns": False,
-        "report_to": [],
-        "disable_tqdm": True,
-        "log_level": "error",
-        # trl's classes would switch these two on by themselves.
-        "bf16": False,
-        "activation_checkpointing": False,
-    }
-    further = {_RENAMED.get(name, name): value for name, value in recipe.more.items()}
-    try:
-        return kind(**(values | further | more))
-    except (ValueError, TypeError, ImportError) as error:
-        raise TrainingError(f"finetune: {_line(error)}") from None
 
 
 class LogLastStep(TrainerCallback):
@@ -165,7 +103,7 @@ class RepeatableTrainer(Trainer):
         try:
             return super().create_optimizer(model)
         except (ImportError, ValueError, RuntimeError, TypeError) as error:
-            raise TrainingError(f"finetune.optim: {recipe.optim} cannot be used: {_line(error)}") from None
+            raise TrainingError(f"finetune.optim: {recipe.optim} cannot be used: {one_line(error)}") from None
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """transformers' own; a wrong argument is named before anything is trained."""
@@ -173,7 +111,7 @@ class RepeatableTrainer(Trainer):
             return super().create_scheduler(num_training_steps, optimizer)
         except (TypeError, ValueError) as error:
             kind = self._course.recipe.lr_scheduler_type
-            raise TrainingError(f"finetune.lr_scheduler_kwargs: do not fit {kind}: {_line(error)}") from None
+            raise TrainingError(f"finetune.lr_scheduler_kwargs: do not fit {kind}: {one_line(error)}") from None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)  # pyright: ignore[reportArgumentType]
@@ -312,7 +250,3 @@ def save_weights(model: Any, folder: Path) -> None:
 
 def _parameters(method: Callable[..., Any]) -> set[str]:
     return set(inspect.signature(method).parameters)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -16,7 +16,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from tuneline.errors import TrainingError
-from tuneline.training import adapters, loop, models
+from tuneline.training import adapters, loop, models, recipes
 from tuneline.training.packing import plan
 from tuneline.training.recipes import Recipe
 from tuneline.training.trainers import Training, require, resume, rows_at_most, run, sources
@@ -142,7 +142,7 @@ def _trainer(
     lora: dict[str, Any] | None,
     validation: Sequence[Any],
 ) -> PreferenceTrainer:
-    arguments = loop.arguments(
+    arguments = recipes.arguments(
         recipe, folder, evaluate=bool(validation), kind=DPOConfig, max_length=None, pad_to_multiple_of=None, **dpo
     )
     adapter = adapters.config(model, lora) if lora else None

@@ -3,10 +3,22 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from transformers import TrainingArguments
+
+from tuneline.errors import TrainingError
 from tuneline.params import Finetune
 from tuneline.params.section import Section
+
+# Rows in a batch of validation, whose activations are not kept.
+_EVAL_BATCH_SIZE = 16
+# What transformers has renamed, and would warn of.
+_RENAMED = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,3 +79,63 @@ class Recipe:
         size = self.per_device_train_batch_size
         first = (step * self.gradient_accumulation_steps + batch) * size
         return slice(first, first + size)
+
+
+def arguments(
+    recipe: Recipe, folder: Path, *, evaluate: bool, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+) -> TrainingArguments:
+    """The recipe for transformers' loop, and everything off that prints, reports or differs between two runs.
+
+    Args:
+        recipe: how to train.
+        folder: of the checkpoints.
+        evaluate: whether there is something to validate on.
+        kind: the class to make.
+        more: what only `kind` knows.
+
+    Raises:
+        TrainingError: the arguments do not fit each other.
+    """
+    values = {
+        "output_dir": str(folder),
+        "seed": recipe.seed,
+        # The rows of all epochs stand one after the other, in an order that was drawn before.
+        "num_train_epochs": 1,
+        "optim": "adamw_torch" if recipe.optim == "muon" else recipe.optim,
+        "learning_rate": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "lr_scheduler_type": recipe.lr_scheduler_type,
+        "warmup_steps": recipe.warmup_steps,
+        "max_grad_norm": recipe.max_grad_norm,
+        "per_device_train_batch_size": recipe.per_device_train_batch_size,
+        "per_device_eval_batch_size": _EVAL_BATCH_SIZE,
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+        "logging_steps": recipe.logging_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if evaluate else "no",
+        "eval_steps": recipe.eval_steps,
+        "save_strategy": "steps",
+        "save_steps": recipe.save_steps,
+        "save_total_limit": recipe.save_total_limit,
+        "full_determinism": True,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "log_level": "error",
+        # trl's classes would switch these two on by themselves.
+        "bf16": False,
+        "activation_checkpointing": False,
+    }
+    further = {_RENAMED.get(name, name): value for name, value in recipe.more.items()}
+    try:
+        return kind(**(values | further | more))
+    except (ValueError, TypeError, ImportError) as error:
+        raise TrainingError(f"finetune: {one_line(error)}") from None
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says, as a part of a message of ours."""
+    return " ".join(str(error).split())

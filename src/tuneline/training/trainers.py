@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, PrinterCallback
 
 from tuneline.errors import TrainingError
-from tuneline.training import adapters, checkpoints, loop
+from tuneline.training import adapters, checkpoints, loop, recipes
 from tuneline.training.history import History
 from tuneline.training.objectives import Causal, Objective, lengths
 from tuneline.training.packing import Rows, plan
@@ -94,7 +94,7 @@ def train(
     resumed, history = resume(folder, log)
     trainer = loop.ObjectiveTrainer(
         wrapped,
-        loop.arguments(recipe, folder, evaluate=bool(validation)),
+        recipes.arguments(recipe, folder, evaluate=bool(validation)),
         objective=objective,
         train_dataset=Rows(examples, rows),
         validation=validation,
