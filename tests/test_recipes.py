@@ -36,10 +36,11 @@ _FILE = re.compile(r"^(?:`([\w./-]+)`:?\n\n)?```(json|csv|text)\n(.*?)^```$", re
 
 
 def keys(path: Path) -> set[str]:
+    """Every key of a YAML file, with those above it: `data.split.seed`."""
+
     def below(value: Any, name: str) -> set[str]:
-        if not isinstance(value, dict) or not value:
-            return {name}
-        return {key for inner in value for key in below(value[inner], f"{name}.{inner}".strip("."))}
+        inner = value if isinstance(value, dict) else {}
+        return {name} | {key for each in inner for key in below(inner[each], f"{name}.{each}".strip("."))}
 
     return below(YAML(typ="safe").load(path.read_text("utf-8")), "")
 
