@@ -10,6 +10,7 @@ from typing import Any
 
 from tuneline import files, params
 from tuneline.errors import RegistryError
+from tuneline.evaluation.comparison import MODELS
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
@@ -163,7 +164,7 @@ def _description(gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
 
 def _table(evaluation: dict[str, Any]) -> list[str]:
     metrics = list(evaluation["candidate"])
-    rows = [name for name in ("candidate", "base", "unigram", "copy") if evaluation.get(name)]
+    rows = [name for name in MODELS if evaluation.get(name)]
     return [
         f"| | {' | '.join(metrics)} |",
         f"|---|{'---:|' * len(metrics)}",
@@ -180,7 +181,7 @@ def _model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evalua
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {'text-classification' if p.task in ('classification', 'regression') else 'text-generation'}",
         "tags: [tuneline]",
         "---",
         "",

@@ -1,0 +1,135 @@
+"""The page of every task, from scores as the evaluation makes them."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tuneline import files, params
+from tuneline.evaluation import baselines, classification, comparison, preference, regression, report, results, rows
+
+EVIL = '<script>alert("x")</script>'
+RANDOM = np.random.default_rng(0)
+COUNT = 60
+
+
+@pytest.fixture
+def values(tmp_path_factory: pytest.TempPathFactory, params_text: str) -> params.Params:
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    path.write_text(params_text, "utf-8")
+    return params.load(path)
+
+
+def split(**fields: list[str]) -> pa.Table:
+    keys = {name: [f"{name}{row} {EVIL}" for row in range(COUNT)] for name in ("id", "source", "cluster")}
+    return pa.table(keys | fields)
+
+
+def page(folder: Path, values: params.Params, test: pa.Table, task: params.Task, scores: dict[str, pa.Table]) -> str:
+    """The page of scores, without a gate."""
+    versus = {"baseline": comparison.versus_baselines(test, task, scores, values.evaluate)}
+    if "base" in scores:
+        versus["base"] = comparison.compare(test, task, scores["candidate"], scores["base"], values.evaluate)
+    files.write_parquet(folder / "rows.parquet", rows.join(test, scores))
+    files.write_json(folder / "evaluation.json", results.evaluation(test, task, scores, versus))
+    made = report.assemble(
+        folder,
+        values.model_copy(update={"task": task}),
+        champion_texts={test["id"][0].as_py(): EVIL},
+        params_file=folder / "none.yaml",
+    )
+    html = report.render(made)
+    assert "<script" not in html
+    assert "<img" not in html
+    HTMLParser().feed(html)
+    assert html == report.render(made)
+    return html
+
+
+def classified(labels: list[str], values: params.Params, folder: Path) -> str:
+    true = [labels[row % len(labels)] for row in range(COUNT)]
+    given = [label if RANDOM.random() < 0.7 else labels[0] for label in true]
+    test = classification.rows_of(split(text=[f"{EVIL} {row}" for row in range(COUNT)], label=true), values.evaluate)
+    scores = {
+        "candidate": classification.scores(given, np.full(COUNT, 0.8)),
+        "majority": baselines.majority(test, test),
+        "tfidf": classification.scores(true, np.full(COUNT, 0.6)),
+    }
+    return page(folder, values, test, "classification", scores)
+
+
+def test_labels_have_their_table_their_confusion_and_the_surest_mistakes(tmp_path: Path, values: params.Params) -> None:
+    html = classified([EVIL, "neg", "中"], values, tmp_path)
+    for words in (
+        "Macro F1",
+        "Majority",
+        "TF-IDF",
+        "against the baseline",
+        "The surest mistakes",
+        "wrong, 80 % sure",
+        "Label by label",
+        "<bdi>neg</bdi> taken for <bdi>&lt;script&gt;",
+        'class="taken',
+        "A linear model of the words does as well",
+        "judges unseen text no better than what costs nothing",
+    ):
+        assert words in html
+
+
+def test_the_confusion_of_many_labels_is_a_picture(tmp_path: Path, values: params.Params) -> None:
+    html = classified([f"label {place} {EVIL}" for place in range(30)], values, tmp_path)
+    assert '<svg class="confusion" viewBox="0 0 30 30"' in html
+    assert '<table class="confusion">' not in html
+
+
+def test_several_labels_have_no_confusion(tmp_path: Path, values: params.Params) -> None:
+    html = classified(['["a"]', f'["a","{EVIL[1:8]}"]', "[]"], values, tmp_path)
+    assert "Label by label" in html
+    assert "taken for which" not in html
+    assert "a, script&gt;" in html
+    assert '<dd dir="auto">none</dd>' in html
+
+
+def test_numbers_show_how_far_off_they_are(tmp_path: Path, values: params.Params) -> None:
+    texts = [f"{EVIL} {row}" for row in range(COUNT)]
+    test = regression.rows_of(split(text=texts, label=[str(row % 5) for row in range(COUNT)]), values.evaluate)
+    true = test["label"].to_numpy()
+    scores = {
+        "candidate": regression.scores(true + 0.25),
+        "mean": baselines.mean(test, test),
+        "tfidf": regression.scores(true + RANDOM.normal(0, 1, COUNT)),
+    }
+    html = page(tmp_path, values, test, "regression", scores)
+    for words in (
+        "Mean absolute error",
+        "Spearman correlation",
+        "Furthest off",
+        "off by 0.25",
+        "judges unseen text better",
+    ):
+        assert words in html
+
+
+def test_preferences_show_what_each_answer_has_gained(tmp_path: Path, values: params.Params) -> None:
+    fields: dict[str, Any] = {"prompt": [EVIL] * COUNT, "chosen": [EVIL + "better"] * COUNT, "rejected": ["w"] * COUNT}
+    test = preference.rows_of(split(**fields), values.evaluate, conversational=False)
+    tokens, nll = np.full(COUNT, 4), np.full(COUNT, 9.0)
+    base = preference.scores(tokens, nll, nll, None)
+    gained = RANDOM.normal(1, 1, COUNT)
+    scores = {
+        "candidate": preference.scores(tokens, nll - 1.5, nll - 1.5 + gained, base),
+        "base": base,
+        "longer": preference.longer(test),
+    }
+    html = page(tmp_path, values, test, "preference", scores)
+    for words in (
+        "Reward accuracy",
+        "+1.5 nats since the base",
+        "Taking the longer answer",
+        "against the base",
+        "Longer",
+    ):
+        assert words in html
