@@ -5,6 +5,7 @@ from typing import Any
 
 import peft
 import pytest
+from ruamel.yaml import YAML
 from transformers import TrainingArguments
 from trl.trainer.dpo_config import DPOConfig
 
@@ -116,7 +117,7 @@ def test_a_key_that_would_do_nothing_is_refused(
     ],
 )
 def test_keys_that_mean_nothing_for_a_task_are_named(
-    tmp_path: Path, params_text: str, task: str, given: dict[str, Any], keys: list[str]
+    params_text: str, task: str, given: dict[str, Any], keys: list[str]
 ) -> None:
-    finetune = load(tmp_path, section(params_text, **given)).finetune
+    finetune = Finetune.model_validate(YAML(typ="safe", pure=True).load(section(params_text, **given))["finetune"])
     assert [key for key, _ in unfit(task, finetune)] == keys

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from tiny_models import tiny
-from transformers import PreTrainedTokenizerFast
+from tiny_models import VOCABULARY, tiny
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from tuneline import files
 from tuneline.errors import ModelError
@@ -53,7 +53,7 @@ def test_code_of_its_own_is_refused(base: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "bert", "architectures": ["BertModel"]}, "lack"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "is no causal language model"),
         ({"model_type": "no-such-family"}, "cannot be loaded as a causal language model"),
         ({"hidden_size": 64}, "cannot be loaded as a causal language model"),
         ({"num_hidden_layers": 3}, "the weights lack 9 tensors that the model needs, model.layers.2."),
@@ -92,6 +92,16 @@ def test_an_unknown_mode(base: Path) -> None:
     files.write_json(base / "tuneline.json", {"mode": "riddle"})
     with pytest.raises(ModelError, match="mode 'riddle' is unknown here; known: plain, chat, "):
         models.mode(base)
+
+
+def test_an_encoder_is_a_base_for_labels_but_not_for_text(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    model = BertForMaskedLM(BertConfig(vocab_size=VOCABULARY, **shape))
+    models.save(model, tokenizer, tmp_path / "encoder")
+    bases.copy(tmp_path / "encoder", tmp_path / "copy")
+    assert "BertForMaskedLM is no causal language model" in refusal(tmp_path / "copy")
+    classifier, _ = models.new_classifier(tmp_path / "copy", ["bad", "good"], "single_label_classification", seed=0)
+    assert classifier.config.id2label == {0: "bad", 1: "good"}
 
 
 def test_a_failed_copy_leaves_what_was_there(tmp_path: Path, base: Path) -> None:

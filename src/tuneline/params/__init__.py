@@ -15,7 +15,7 @@ from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
 from tuneline.params.data import Data, Secrets, Split
 from tuneline.params.evaluate import Evaluate
-from tuneline.params.finetune import Finetune
+from tuneline.params.finetune import Finetune, unfit
 from tuneline.params.gate import Gate, Rule, problem_of_task
 from tuneline.params.paths import Paths
 from tuneline.params.registry import Registry
@@ -80,6 +80,12 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _finetune_fits_the_task(self) -> "Params":
+        for key, problem in unfit(self.task, self.finetune):
+            raise PydanticCustomError("finetune_and_task", "{problem}", {"at": ("finetune", key), "problem": problem})
+        return self
+
+    @model_validator(mode="after")
     def _rules_can_be_measured(self) -> "Params":
         for index, rule in enumerate(self.gate.rules):
             if found := problem_of_task(rule, self.task):
@@ -136,9 +142,9 @@ def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
     place = f"{path}:{_line(document, location)}"
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known, required = _known_keys(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(required or known)}"
         return f"{place}: {key}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{place}: {key}: missing; add it"
@@ -162,10 +168,12 @@ def _line(document: Any, location: Sequence[Any]) -> int:
     return line
 
 
-def _known_keys(location: Sequence[int | str]) -> list[str]:
+def _known_keys(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """All keys of a section, and those that must be given."""
     section: type[Section] = Params
     for part in location:
         annotation = Rule if isinstance(part, int) else section.model_fields[part].annotation
         inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
         section = next((kind for kind in inner if issubclass(kind, Section)), section)
-    return list(section.model_fields)
+    fields = section.model_fields
+    return list(fields), [name for name, field in fields.items() if field.is_required()]

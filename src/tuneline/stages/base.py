@@ -25,7 +25,7 @@ def main(p: params.Params) -> None:
             source = Path(p.base.input)
             bases.copy(bases.fetch(source, checkpoints.WORK / "hub") if p.base.source == "hub" else source, folder)
             measures, history = {}, History()
-        model, _ = models.load(folder)
+        model, _ = models.load_base(folder)
         reports = Path(p.paths.reports)
         files.write_text(reports / "base.csv", history.csv())
         files.write_json(

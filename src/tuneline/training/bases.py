@@ -28,9 +28,9 @@ def copy(source: Path, folder: Path) -> None:
         folder: the folder to be made or replaced.
 
     Raises:
-        ModelError: it is no causal language model with a tokenizer; all problems at once.
+        ModelError: it is no model with a tokenizer that transformers knows; all problems at once.
     """
-    models.load(source)
+    models.load_base(source)
     stored_mode = models.mode(source)
     with files.atomic_folder(folder) as beside:
         for path in sorted({path for pattern in _COPIED for path in source.glob(pattern) if path.is_file()}):

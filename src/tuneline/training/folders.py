@@ -28,6 +28,18 @@ def problems(folder: Path) -> list[str]:
     return found
 
 
+def architectures(folder: Path) -> list[str]:
+    """What the config says that the folder holds, such as LlamaForCausalLM; empty where it says nothing."""
+    names = (_config(folder) or {}).get("architectures")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def is_causal(folder: Path) -> bool:
+    """Whether the folder holds an architecture that writes text; one that names none is taken for it."""
+    names = architectures(folder)
+    return not names or any("CausalLM" in name or "LMHead" in name for name in names)
+
+
 def _config(folder: Path) -> dict[str, Any] | None:
     try:
         config = files.read_json(folder / "config.json")

@@ -23,7 +23,7 @@ from tuneline import files
 from tuneline.errors import ModelError
 from tuneline.training.checkpoints import naming_a_full_disk
 from tuneline.training.conversations import ChatTemplate
-from tuneline.training.folders import TOKENIZER_FILES, problems
+from tuneline.training.folders import TOKENIZER_FILES, architectures, is_causal, problems
 
 MODE_FILE = "tuneline.json"
 PLAIN = "plain"
@@ -57,6 +57,12 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     Raises:
         ModelError: something is missing or does not fit; all problems at once.
     """
+    if not is_causal(folder):
+        # transformers would load an encoder too, and let it see the words that it is to foretell.
+        raise ModelError(
+            f"{folder}/config.json: {', '.join(architectures(folder))} is no causal language model; use another base, "
+            "or this one for task classification or regression"
+        )
     model, tokenizer, report = _loaded(AutoModelForCausalLM, folder, "a causal language model")
     _refuse_missing(folder, report["missing_keys"], "a language-modelling head")
     if tokenizer.eos_token_id is None:
@@ -82,6 +88,20 @@ def load_classifier(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
             "known; fine-tune it here, or set both"
         )
     return model, tokenizer
+
+
+def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a base as what it is: a causal language model, or a body that only a classifier's head can be put on.
+
+    Args:
+        folder: as for `load`.
+
+    Raises:
+        ModelError: as for `load` and `new_classifier`.
+    """
+    if is_causal(folder):
+        return load(folder)
+    return new_classifier(folder, ["no", "yes"], "single_label_classification", seed=0)
 
 
 def new_classifier(
