@@ -30,7 +30,12 @@ def classifier(project: Params) -> Params:
     Path("params.yaml").write_text(f"{head}  rules:\n    - {RULE}\n\nregistry:{tail.split('registry:')[1]}", "utf-8")
     editing.set_values(Path("params.yaml"), {"evaluate.bootstrap_resamples": 200, "compute.threads": 1})
     tokenizer = pretraining.train_tokenizer(TEXTS, 280, 128)
-    shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     names = {0: "ham", 1: "spam"}
     config = LlamaConfig(
         vocab_size=280,
@@ -38,6 +43,7 @@ def classifier(project: Params) -> Params:
         label2id={label: number for number, label in names.items()},
         pad_token_id=models.pad(tokenizer),
         problem_type="single_label_classification",
+        num_attention_heads=2,
         **shape,
     )
     models.save(LlamaForSequenceClassification(config).eval(), tokenizer, Path("models/finetuned"), "classification")
