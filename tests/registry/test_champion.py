@@ -43,7 +43,6 @@ def classifier(project: Params) -> Params:
         label2id={label: number for number, label in names.items()},
         pad_token_id=models.pad(tokenizer),
         problem_type="single_label_classification",
-        num_attention_heads=2,
         **shape,
     )
     models.save(LlamaForSequenceClassification(config).eval(), tokenizer, Path("models/finetuned"), "classification")
