@@ -21,8 +21,7 @@ def main(p: params.Params) -> None:
     account = clean / "dataset.json"
     dataset = files.read_json(account) if account.is_file() else {}
     test, train = (
-        comparison.rows_of(files.read_parquet(clean / name), p.task, p.evaluate, dataset)
-        for name in ("test", "train")
+        comparison.rows_of(files.read_parquet(clean / name), p.task, p.evaluate, dataset) for name in ("test", "train")
     )
     length, scores, versus = p.finetune.max_length, {}, {}
     # A base has no head that could give labels or numbers.
