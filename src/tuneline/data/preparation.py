@@ -73,12 +73,13 @@ def prepare(
     """
     size = raw.bytes + pretraining.bytes
     with scheduler.pool(workers=data.workers, address=data.scheduler, size=size, inline=inline) as run:
-        both = [_first_pass(one, number, data, places.work, run) for number, one in enumerate((raw, pretraining))]
+        runs = [run if one.bytes >= inline else scheduler.here for one in (raw, pretraining)]
+        both = [_first_pass(one, i, data, places.work, runs[i]) for i, one in enumerate((raw, pretraining))]
         _check_rejected(both, data)
         pairs, texts = both
         for number, one in enumerate(both):
             _split(one, data)
-            _drop_duplicates(one, data, places.work / f"near-{number}", run)
+            _drop_duplicates(one, data, places.work / f"near-{number}", runs[number])
         overlaps = heldout.drop_overlapping(both, data.max_overlap, places.work, run)
         _check_splits(pairs, data)
         _keep_some_held_out(texts)

@@ -32,6 +32,11 @@ class _Refused(NamedTuple):
     problems: tuple[str, ...]
 
 
+def here(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """A run in this process."""
+    return map(function, items)
+
+
 @contextmanager
 def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) -> Iterator[Run]:
     """Processes for several runs.
@@ -46,7 +51,7 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         A function that runs a function over items.
     """
     if size < inline or (workers == 1 and address is None):
-        yield lambda function, items: map(function, items)
+        yield here
         return
     # Here, because it takes a second to import.
     import dask.config
@@ -61,7 +66,9 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         "processes": True,
         "dashboard_address": None,
     }
-    with dask.config.set(limits):
+    # Dask has workers give memory back at once, so that every array costs page faults: half of their time.
+    keep = {"MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_TRIM_THRESHOLD_": 2**27, "OMP_NUM_THREADS": 1}
+    with dask.config.set({**limits, "distributed.nanny.pre-spawn-environ": keep}):
         if address is not None:
             with Client(address) as client:
                 yield _runner(client, sum(cast("dict[str, int]", client.nthreads()).values()))
