@@ -8,8 +8,7 @@ from click.testing import CliRunner
 
 from tuneline import inspection
 from tuneline.cli import cli
-from tuneline.data.rows import Options
-
+from tuneline.data.reading.rows import Options
 
 ROWS = """{"prompt": "p", "completion": "Dear {{name}}"}
 {

@@ -14,8 +14,8 @@ from projects import ROOT, Project, copy_project
 from ruamel.yaml import YAML
 
 from tuneline import files, params
-from tuneline.data import records
-from tuneline.data.rows import Options
+from tuneline.data.mapping import records
+from tuneline.data.reading.rows import Options
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]

@@ -89,7 +89,7 @@ def inspect(
     import orjson
 
     from tuneline import inspection
-    from tuneline.data.rows import Options
+    from tuneline.data.reading.rows import Options
 
     report = inspection.inspect(paths, Options(encoding, layout), _mapping(columns))
     if as_json:

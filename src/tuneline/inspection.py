@@ -6,11 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tuneline.data import fieldtexts, readers, records
-from tuneline.data.labelnames import label_names
-from tuneline.data.places import shown
-from tuneline.data.records import Record
-from tuneline.data.rows import FilePlan, Options, Rejected
+from tuneline.data.mapping import fieldtexts, records
+from tuneline.data.mapping.labelnames import label_names
+from tuneline.data.mapping.records import Record
+from tuneline.data.reading import readers
+from tuneline.data.reading.places import shown
+from tuneline.data.reading.rows import FilePlan, Options, Rejected
 from tuneline.errors import DataError
 
 ACCEPTED, PARTLY, REFUSED = "accepted", "accepted with rows set aside", "refused"

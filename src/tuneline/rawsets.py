@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tuneline import files, params, pipeline
-from tuneline.data import choosing, labelnames, readers, records
-from tuneline.data.records import TYPES_OF_TASK, RawSet
-from tuneline.data.rows import FilePlan, Options, Rejected
+from tuneline.data.mapping import choosing, labelnames, records
+from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
+from tuneline.data.reading import readers
+from tuneline.data.reading.rows import FilePlan, Options, Rejected
 from tuneline.errors import DataError
 from tuneline.params import editing, gate
 

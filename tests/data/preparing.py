@@ -13,9 +13,10 @@ import pyarrow as pa
 from ruamel.yaml import YAML
 
 from tuneline import files
-from tuneline.data import preparation, records
-from tuneline.data.rows import Options
-from tuneline.data.splitting import split_of
+from tuneline.data.mapping import records
+from tuneline.data.preparing import preparation
+from tuneline.data.preparing.splitting import split_of
+from tuneline.data.reading.rows import Options
 from tuneline.params import Data
 
 ROOT = Path(__file__).resolve().parents[2]

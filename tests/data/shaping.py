@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from tuneline.data.records import Record, RecordType, shape_of
-from tuneline.data.rows import FilePlan, Rejected, Row
-from tuneline.data.shapes import Shape
+from tuneline.data.mapping.records import Record, RecordType, shape_of
+from tuneline.data.mapping.shapes import Shape
+from tuneline.data.reading.rows import FilePlan, Rejected, Row
 
 
 def plan(rows: Sequence[dict[str, Any]], form: str = "jsonl") -> FilePlan:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuneline.data import cleaning
+from tuneline.data.preparing import cleaning
 
 
 @pytest.mark.parametrize(

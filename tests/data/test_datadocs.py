@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tuneline.data import datadocs
+from tuneline.data.judging import datadocs
 
 EVIL = "<script>alert('x')</script> $column ${v}"
 

@@ -6,10 +6,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tuneline.data import expectations
-from tuneline.data.expected import Expectation, Outcome, always
-from tuneline.data.frames import with_counts
-from tuneline.data.records import FIELDS, RecordType
+from tuneline.data.judging import expectations
+from tuneline.data.judging.expected import Expectation, Outcome, always
+from tuneline.data.judging.frames import with_counts
+from tuneline.data.mapping.records import FIELDS, RecordType
 from tuneline.errors import DataError
 
 GOOD: dict[RecordType, list[tuple[str, ...]]] = {

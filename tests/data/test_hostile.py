@@ -18,7 +18,7 @@ from hostile_making import ROW, Case, parquet
 from hostile_tables import TABLES, TEXTS
 
 from tuneline import inspection
-from tuneline.data.rows import Options
+from tuneline.data.reading.rows import Options
 
 CASES = [*ROWS_OF_JSON, *WHOLE_JSON, *TABLES, *TEXTS, *OTHER_KINDS, *CONTAINERS]
 VERDICTS = {"accepted": inspection.ACCEPTED, "some": inspection.PARTLY, "refused": inspection.REFUSED}

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tuneline.data import delimited, jsonvalues, plans, readers, sniffing, tables
-from tuneline.data.rows import FilePlan, Options, Rejected, Row
+from tuneline.data.reading import delimited, jsonvalues, plans, readers, sniffing, tables
+from tuneline.data.reading.rows import FilePlan, Options, Rejected, Row
 from tuneline.errors import DataError
 
 
@@ -151,8 +151,8 @@ def test_portions_hold_every_row_once_in_whatever_order_they_are_read(
     assert len(whole.portions) == 1
     for module in (plans, delimited, jsonvalues):
         monkeypatch.setattr(module, "PORTION_BYTES", 3_000)
-    monkeypatch.setattr("tuneline.data.streams.BLOCK", 500)
-    monkeypatch.setattr("tuneline.data.jsonvalues.BLOCK", 500)
+    monkeypatch.setattr("tuneline.data.reading.streams.BLOCK", 500)
+    monkeypatch.setattr("tuneline.data.reading.jsonvalues.BLOCK", 500)
     (parted,) = readers.plan(tmp_path / name, Options())
     assert len(parted.portions) > 5
     assert pickle.loads(pickle.dumps(parted.portions)) == parted.portions

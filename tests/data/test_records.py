@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from tuneline import params
-from tuneline.data import records
-from tuneline.data.records import RawSet, Record
-from tuneline.data.rows import FilePlan, Options, Portion, Rejected, Row
+from tuneline.data.mapping import records
+from tuneline.data.mapping.records import RawSet, Record
+from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected, Row
 from tuneline.errors import DataError
 
 PAIR = {"prompt": "q", "completion": "a"}

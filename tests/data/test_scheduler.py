@@ -13,7 +13,7 @@ import psutil
 import pytest
 from preparing import data, pair, prepare, sentence, text
 
-from tuneline.data import scheduler
+from tuneline.data.preparing import scheduler
 from tuneline.errors import DataError
 
 PAIRS = [pair(f"question {n}", sentence(n), f"group{n % 40}") for n in range(600)]
@@ -86,7 +86,7 @@ def test_two_workers_and_another_scheduler_give_the_same_bytes(cluster: str) -> 
 
 def test_workers_die_with_a_killed_driver() -> None:
     code = (
-        "import time\nfrom tuneline.data import scheduler\n"
+        "import time\nfrom tuneline.data.preparing import scheduler\n"
         "if __name__ == '__main__':\n"
         "    with scheduler.pool(workers=2, address=None, size=1, inline=0) as run:\n"
         "        list(run(abs, range(4)))\n"

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneline.data.splitting import split_of
+from tuneline.data.preparing.splitting import split_of
 
 
 def test_splits_are_those_of_every_machine_and_version() -> None:

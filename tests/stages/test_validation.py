@@ -133,7 +133,7 @@ def test_a_set_in_portions_is_judged_as_in_one(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ExpectationError) as caught:
         validate_raw.main(params.load())
     whole = Path("reports/validate_raw.json").read_text()
-    monkeypatch.setattr("tuneline.data.frames.CHUNK", 30)
+    monkeypatch.setattr("tuneline.data.judging.frames.CHUNK", 30)
     with pytest.raises(ExpectationError) as again:
         validate_raw.main(params.load())
     assert again.value.problems == caught.value.problems

@@ -8,7 +8,7 @@ import orjson
 import pyarrow as pa
 from scipy import sparse
 
-from tuneline.data import labels as labelling
+from tuneline.data.preparing import labels as labelling
 from tuneline.evaluation import rows
 from tuneline.evaluation.intervals import Statistic
 from tuneline.params import Evaluate

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import files, params
-from tuneline.data import preparation, records
+from tuneline.data.mapping import records
+from tuneline.data.preparing import preparation
 
 
 def main(p: params.Params) -> None:

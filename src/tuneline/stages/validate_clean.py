@@ -6,9 +6,9 @@ python -m tuneline.stages validate_clean
 from pathlib import Path
 
 from tuneline import files, params
-from tuneline.data import validation
-from tuneline.data.frames import CleanFrames
-from tuneline.data.splitting import SPLITS
+from tuneline.data.judging import validation
+from tuneline.data.judging.frames import CleanFrames
+from tuneline.data.preparing.splitting import SPLITS
 
 
 def main(p: params.Params) -> None:

@@ -6,7 +6,8 @@ python -m tuneline.stages validate_raw
 from pathlib import Path
 
 from tuneline import files, params
-from tuneline.data import frames, records, validation
+from tuneline.data.judging import frames, validation
+from tuneline.data.mapping import records
 
 
 def main(p: params.Params) -> None:

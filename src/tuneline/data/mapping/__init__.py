@@ -1,0 +1,1 @@
+"""Raw rows to canonical records, whatever shape people write them in."""

@@ -1,0 +1,160 @@
+"""The shape of one file: which of the readings that fit it is taken, and what to say where none is."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tuneline.data.mapping import dialogue_recognition, recognition
+from tuneline.data.mapping.mappings import NamedAfter
+from tuneline.data.mapping.recognition import Reading, View
+from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, RecordType, Shape
+from tuneline.data.reading.rows import FilePlan
+from tuneline.errors import DataError
+
+_OPTIONAL = {"tools", "prompt"}
+
+
+def shape_of(
+    plan: FilePlan,
+    *,
+    path: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    record_types: Sequence[RecordType] | None = None,
+    group_by: str | None = None,
+    order_by: str | None = None,
+    must_group: bool = True,
+    label: str | None = None,
+) -> Shape:
+    """How the rows of one file become records, by most of its first rows.
+
+    Args:
+        plan: of the file, with at least one row.
+        path: of the set, for errors.
+        columns: field of the record -> column; empty where known shapes are to be recognised.
+        record_types: what the rows may be; None: what they are.
+        group_by: column whose value keeps rows together.
+        order_by: column by which the newest rows are held out.
+        must_group: whether a file without these columns is refused.
+        label: of every row of a plain text, from its file or folder.
+
+    Returns:
+        The shape.
+
+    Raises:
+        DataError: the columns are not understood, or the rows are of another type; with the remedy.
+    """
+    place = place_of(path, plan)
+    if label is not None:
+        reading = Reading("file names", "classification", NamedAfter("text", label), ("text",))
+    else:
+        reading = _choose(View(plan), place, columns or {}, record_types)
+    keys: dict[str, str | None] = {"group_by": None, "order_by": None}
+    for param, column in (("group_by", group_by), ("order_by", order_by)):
+        if column is not None and column in plan.columns:
+            keys[param] = column
+        elif column is not None and must_group:
+            close = difflib.get_close_matches(column, plan.columns, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(plan.columns)}"
+            raise DataError(
+                f"{place}: has no column {column!r}, which data.split.{param} names; set it to null, or to a column "
+                f"of the file; {hint}"
+            )
+    return Shape(
+        plan.name,
+        reading.kind,
+        reading.record_type,
+        reading.convert,
+        reading.columns,
+        reading.conversational,
+        split=plan.split,
+        **keys,
+    )
+
+
+def place_of(path: Path | None, plan: FilePlan) -> str:
+    """Where a file of a set is, for a person."""
+    if path is None:
+        return plan.name
+    return (path if path.is_dir() else path.parent).joinpath(plan.name).as_posix()
+
+
+def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> Reading:
+    """The reading of one file.
+
+    Args:
+        view: its first rows.
+        place: where it is, for errors.
+        columns: field of the record -> column; empty where known shapes are to be recognised.
+        wanted: types that the rows may be; None: what they are.
+
+    Returns:
+        The most telling reading of a wanted type.
+
+    Raises:
+        DataError: nothing fits; with the columns found and the mapping to write.
+    """
+    if columns and view.plan.format not in ("text", "document"):
+        found = _mapped(view, place, columns, wanted)
+    else:
+        dialogue_recognition.refuse_unpaired(view, place)
+        found = dialogue_recognition.readings(view) + recognition.plain_readings(view)
+    if not found:
+        raise DataError(_not_understood(view, place, wanted))
+    fitting = [reading for reading in found if wanted is None or reading.record_type in wanted]
+    if not fitting:
+        raise DataError(_other_type(view, place, found, wanted or ()))
+    return fitting[0]
+
+
+def task_of(record_type: RecordType) -> str:
+    """The task that learns from records of a type."""
+    return next(task for task, types in TYPES_OF_TASK.items() if record_type in types)
+
+
+def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Reading]:
+    fields = set(columns)
+    if not any(fields <= set(known) and set(known) - fields <= _OPTIONAL for known in FIELDS.values()):
+        known = "; ".join(dict.fromkeys(" and ".join(fields) for fields in FIELDS.values()))
+        raise DataError(f"data.columns: {', '.join(columns)} are not the fields of a record; known are {known}")
+    may_lead = fields in ({"text"}, {"prompt", "completion"})
+    missing = [
+        name
+        for name in columns.values()
+        if name not in view.columns and not (may_lead and _leads_somewhere(view, name))
+    ]
+    if missing:
+        close = difflib.get_close_matches(missing[0], view.columns, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(view.columns)}"
+        raise DataError(f"{place}: data.columns names {', '.join(missing)}, which the file does not have; {hint}")
+    return dialogue_recognition.mapped(view, columns) or recognition.mapped(view, columns, wanted)
+
+
+def _leads_somewhere(view: View, name: str) -> bool:
+    """Whether a dotted name leads into objects of the file."""
+    column, dot, _ = name.partition(".")
+    return bool(dot) and column in view.columns and view.mostly(column, lambda value: isinstance(value, dict))
+
+
+def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None) -> str:
+    fields = FIELDS[wanted[0] if wanted else "prompt-completion"]
+    example = ", ".join(f"{field}: {column}" for field, column in zip(fields, [*view.columns, "…", "…"], strict=False))
+    return (
+        f"{place}: columns found: {recognition.describe_types(view)}; they are of no known shape; say in params.yaml "
+        f"which of them are {' and '.join(fields)}, as in data.columns: {{{example}}}"
+    )
+
+
+def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequence[RecordType]) -> str:
+    types: list[RecordType] = list(dict.fromkeys([reading.record_type for reading in found]))
+    tasks = list(dict.fromkeys(task_of(kind) for kind in types))
+    if view.plan.format in ("text", "document") and "classification" in wanted:
+        return (
+            f"{place}: is plain text, and no label stands in the names: put the files of each class in a folder named "
+            f"by it (spam/1.txt), or the rows of each class in a file named by it (spam.txt); or set task: {tasks[0]}"
+        )
+    fields = FIELDS[wanted[0]]
+    return (
+        f"{place}: holds {' or '.join(types)} rows, but {' or '.join(wanted)} rows are needed; set task: "
+        f"{' or '.join(tasks)}, or map columns to {' and '.join(fields)} by data.columns "
+        f"(columns found: {recognition.describe_types(view)})"
+    )

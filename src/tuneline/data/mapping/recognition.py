@@ -1,0 +1,259 @@
+"""The first rows of a file -> the readings that fit it, the most telling first.
+
+A reading is decided by names and by what most of the first rows hold, so one odd row changes nothing for the others.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuneline.data.mapping.mappings import (
+    Columns,
+    Convert,
+    Labelled,
+    ManyLabelled,
+    Numbered,
+    Paths,
+    Poem,
+    Question,
+    kind_of,
+)
+from tuneline.data.mapping.shapes import FIELDS, RecordType
+from tuneline.data.reading.rows import FilePlan
+
+PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("prompt", "output"),
+    ("prompt", "answer"),
+    ("instruction", "response"),
+    ("instruction", "completion"),
+    ("instruction", "answer"),
+    ("question", "answer"),
+    ("question", "answers"),
+    ("question", "response"),
+    ("query", "response"),
+    ("query", "answer"),
+    ("input", "output"),
+    ("source", "target"),
+    ("src", "tgt"),
+)
+TEXTS = ("text", "content")
+LABELLED = ("text", "sentence", "review", "content", "comment", "document", "utterance", "query", "title")
+LABELS = ("label", "labels", "category", "class", "sentiment", "intent")
+NUMBERS = ("label", "score", "rating", "stars", "value")
+# Beside a question they are part of it: leaving them out without a word would teach answers to half a question.
+_PARTS = ("input", "context", "history", "system")
+_FEW = 12
+_CODES = (
+    "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy is it ja ka kk km kn ko ky "
+    "la lo lt lv mi mk ml mn mr ms mt my nb ne nl nn pa pl ps pt ro ru sd si sk sl so sq sr su sv sw ta te tg th tk tl "
+    "tr tt ug uk ur uz vi yi yo zh zu lzh yue wyw"
+)
+_LANGUAGES = frozenset(_CODES.split())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to make records of a file."""
+
+    kind: str
+    record_type: RecordType
+    convert: Convert
+    columns: tuple[str, ...]
+    """Of the file, that it uses."""
+    conversational: bool = False
+
+
+class View:
+    """The first rows of a file by their columns, whose names are compared without case and blanks."""
+
+    def __init__(self, plan: FilePlan) -> None:
+        self.plan = plan
+        self.rows = [row.values for row in plan.first_rows]
+        self.columns = list(plan.columns)
+        self._usual = {_folded(column): column for column in reversed(plan.columns)}
+        seen: dict[str, None] = {}
+        for values in self.rows:
+            seen.update(dict.fromkeys(values))
+        self._seen = {_folded(column): column for column in reversed(seen)}
+
+    def usual(self, *names: str) -> str | None:
+        """The first of these columns that most rows have."""
+        return next((self._usual[name] for name in names if name in self._usual), None)
+
+    def optional(self, name: str) -> str:
+        """A column that any row has; else its plain name, under which a later row may have it."""
+        return self._usual.get(name) or self._seen.get(name, name)
+
+    def is_filled(self, name: str) -> bool:
+        """Whether rows hold something under a column: any row where most have the column, else one in twenty."""
+        column = self.optional(name)
+        filled = sum(bool(values.get(column)) for values in self.rows)
+        return filled > 0 if column in self.columns else filled > 1 and 20 * filled > len(self.rows)
+
+    def mostly(self, column: str, test: Callable[[Any], bool]) -> bool:
+        """Whether most of the values of a column pass."""
+        values = [row[column] for row in self.rows if row.get(column) is not None]
+        return 2 * sum(map(test, values)) > len(values)
+
+
+def _folded(column: str) -> str:
+    return column.strip().casefold()
+
+
+def plain_readings(view: View) -> list[Reading]:
+    """The readings whose fields are plain text.
+
+    Args:
+        view: the file.
+
+    Returns:
+        Those that fit, the most telling first.
+    """
+    found: list[Reading] = []
+    for read in (_pair, _poem, _translation, _labelled, _text, _numbered):
+        found += read(view)
+    return found
+
+
+def _pair(view: View) -> list[Reading]:
+    for names in PAIRS:
+        prompt, completion = map(view.usual, names)
+        if prompt is None or completion is None:
+            continue
+        parts = [part for part in _PARTS if part not in names]
+        filled = [part for part in parts if view.is_filled(part)]
+        if "history" in filled or "system" in filled or not view.mostly(prompt, _is_text):
+            return []
+        context = next(iter(filled), "context")
+        if filled or names[1] == "answers" or view.mostly(completion, _is_answers) or "question" in names:
+            column = view.optional(context)
+            used = (column,) if filled else ()
+            convert = Question(prompt, completion, column)
+            return [Reading("question", "prompt-completion", convert, (*used, prompt, completion))]
+        others = frozenset(map(view.optional, parts))
+        pair = Columns((prompt, completion), others)
+        return [Reading("pair", "prompt-completion", pair, (prompt, completion))]
+    return []
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_answers(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and "text" in value)
+
+
+def _poem(view: View) -> list[Reading]:
+    title, lines = view.usual("title", "rhythmic"), view.usual("paragraphs")
+    if title is None or lines is None or not view.mostly(lines, _is_lines):
+        return []
+    author = view.optional("author")
+    columns = (title, author, lines)
+    return [
+        Reading("poem", "prompt-completion", Poem(title, author, lines, is_text=False), columns),
+        Reading("poem", "text", Poem(title, author, lines, is_text=True), columns),
+    ]
+
+
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(line, str) for line in value))
+
+
+def _translation(view: View) -> list[Reading]:
+    column = view.usual("translation")
+    if column is not None and view.mostly(column, lambda value: isinstance(value, dict) and len(value) == 2):
+        pairs = [tuple(row[column]) for row in view.rows if isinstance(row.get(column), dict)]
+        pair = max(dict.fromkeys(pairs), key=pairs.count)
+        return [Reading("translation", "prompt-completion", Paths(tuple((column, key) for key in pair)), (column,))]
+    languages = [name for name in view.columns if _folded(name).replace("_", "-").split("-")[0] in _LANGUAGES]
+    if len(languages) == 2:
+        pair = Columns(tuple(languages))
+        return [Reading("translation", "prompt-completion", pair, tuple(languages))]
+    return []
+
+
+def _labelled(view: View) -> list[Reading]:
+    text = view.usual(*LABELLED)
+    if text is None:
+        return []
+    label = view.usual(*LABELS)
+    return [] if label is None else [labelled(view, text, label)]
+
+
+def labelled(view: View, text: str, label: str) -> Reading:
+    """A text with one label, or with a list of them where most rows have a list."""
+    if view.mostly(label, lambda value: isinstance(value, list)):
+        return Reading("labels", "classification", ManyLabelled(text, label), (text, label))
+    return Reading("label", "classification", Labelled(text, label), (text, label))
+
+
+def _text(view: View) -> list[Reading]:
+    text = view.usual(*TEXTS)
+    if text is None or not view.mostly(text, _is_text):
+        return []
+    return [Reading("text", "text", Columns((text,)), (text,))]
+
+
+def _numbered(view: View) -> list[Reading]:
+    text, number = view.usual(*LABELLED), view.usual(*NUMBERS)
+    if text is None or number is None or not view.mostly(number, _is_number):
+        return []
+    columns = (text, number)
+    found = [Reading("number", "regression", Numbered(*columns), columns)]
+    # A few whole numbers, as stars are, are classes unless the task says that they are numbers.
+    different = {str(row.get(number)) for row in view.rows}
+    if number != view.usual(*LABELS) and len(different) <= _FEW and all(one.isdecimal() for one in different):
+        found.insert(0, Reading("label", "classification", Labelled(*columns), columns))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def mapped(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Reading]:
+    """The readings that `data.columns` gives to plain text; empty where its fields are of no plain type.
+
+    Args:
+        view: the file.
+        columns: field -> column; a dot leads into an object, as in `translation.zh`.
+        wanted: types of records that the task learns from.
+    """
+    names = tuple(columns.values())
+    fields = set(columns)
+    if fields == {"text", "label"}:
+        text, label = columns["text"], columns["label"]
+        if wanted is not None and "regression" in wanted:
+            return [Reading("columns", "regression", Numbered(text, label), names)]
+        one = labelled(view, text, label)
+        return [Reading("labels" if one.kind == "labels" else "columns", "classification", one.convert, names)]
+    record_type: RecordType = "text" if fields == {"text"} else "prompt-completion"
+    order = FIELDS[record_type]
+    if fields != set(order):
+        return []
+    ordered = tuple(columns[field] for field in order)
+    if any(name not in view.columns for name in ordered):
+        paths = tuple((name,) if name in view.columns else tuple(name.split(".")) for name in ordered)
+        return [Reading("columns", record_type, Paths(paths), names)]
+    if record_type == "prompt-completion" and view.mostly(ordered[1], _is_answers):
+        return [Reading("columns", record_type, Question(*ordered, context=""), names)]
+    return [Reading("columns", record_type, Columns(ordered), names)]
+
+
+def describe_types(view: View) -> str:
+    """The columns that were found, each with what it mostly holds where that is not text."""
+    parts = []
+    for column in view.columns:
+        kinds = [kind_of(row[column]) for row in view.rows if row.get(column) is not None]
+        kind = max(dict.fromkeys(kinds), key=kinds.count) if kinds else "text"
+        parts.append(column if kind == "text" else f"{column} ({kind})")
+    return ", ".join(parts)

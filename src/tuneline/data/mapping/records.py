@@ -1,0 +1,254 @@
+"""A raw set as the whole pipeline sees it: its files, the shape of each, and its rows as canonical records."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tuneline.data.mapping.choosing import place_of, shape_of
+from tuneline.data.mapping.fieldtexts import map_texts, placeholders, texts
+from tuneline.data.mapping.labelnames import label_names
+from tuneline.data.mapping.mappings import Unknown
+from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, Record, RecordType, Shape
+from tuneline.data.reading import readers
+from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
+from tuneline.errors import DataError
+from tuneline.params import Params
+
+__all__ = [
+    "FIELDS",
+    "TYPES_OF_TASK",
+    "RawSet",
+    "Record",
+    "RecordType",
+    "Shape",
+    "check_rejected",
+    "map_texts",
+    "open_both",
+    "open_set",
+    "placeholders",
+    "read",
+    "set_of",
+    "shape_of",
+    "texts",
+]
+
+_NAMED_ROWS = 5
+_PLAIN = ("text", "document")
+
+
+@dataclass(frozen=True)
+class RawSet:
+    """A raw set that can be used: its files, and the portions in which any process reads it."""
+
+    path: str
+    record_type: RecordType
+    conversational: bool
+    """Whether its records are lists of messages."""
+    files: tuple[FilePlan, ...]
+    shapes: tuple[Shape, ...]
+    """Of the files, in their order."""
+    portions: tuple[tuple[Portion, Shape], ...]
+    bytes: int
+    """Of all files, unpacked."""
+    warnings: tuple[str, ...]
+
+
+def open_set(
+    path: Path,
+    options: Options,
+    *,
+    columns: Mapping[str, str],
+    record_types: Sequence[RecordType] | None,
+    group_by: str | None,
+    order_by: str | None = None,
+    must_group: bool = True,
+) -> RawSet:
+    """Find out what a raw set holds; its rows are not kept.
+
+    Args:
+        path: the folder of the set, or one file.
+        options: how its files are read.
+        columns: field of the record -> column of the files; empty where known shapes are to be recognised.
+        record_types: what the rows may be; None: what they are.
+        group_by: column whose value keeps rows together.
+        order_by: column by which the newest rows are held out.
+        must_group: whether a file without these columns is refused; else its rows stand alone.
+
+    Returns:
+        The set.
+
+    Raises:
+        DataError: the set cannot be read, its columns are not understood, or it is of another record type; all
+            problems of all files.
+    """
+    plans = readers.plan(path, options)
+    return set_of(
+        path,
+        plans,
+        columns=columns,
+        record_types=record_types,
+        group_by=group_by,
+        order_by=order_by,
+        must_group=must_group,
+    )
+
+
+def set_of(
+    path: Path,
+    plans: Sequence[FilePlan],
+    *,
+    columns: Mapping[str, str],
+    record_types: Sequence[RecordType] | None,
+    group_by: str | None,
+    order_by: str | None = None,
+    must_group: bool = True,
+) -> RawSet:
+    """The set of files whose plans are known; arguments and errors as in `open_set`."""
+    problems: list[str] = []
+    if not any(plan.refusal or plan.portions for plan in plans):
+        named = ", ".join(plan.name for plan in plans[:_NAMED_ROWS])
+        problems.append(f"{path}: holds no rows, in {len(plans)} file(s): {named}; put your text there")
+    shapes: dict[str, Shape] = {}
+    labels = label_names(plans) if record_types and "classification" in record_types else {}
+    for plan in plans:
+        if plan.refusal:
+            problems.append(plan.refusal)
+        elif plan.first_rows:
+            try:
+                shapes[plan.name] = shape_of(
+                    plan,
+                    path=path,
+                    columns=columns,
+                    record_types=record_types,
+                    group_by=group_by,
+                    order_by=order_by,
+                    must_group=must_group,
+                    label=labels.get(plan.name),
+                )
+            except DataError as error:
+                problems += error.problems
+    if len({shape.form for shape in shapes.values()}) > 1:
+        problems.append(_several_kinds(path, shapes))
+    if problems:
+        raise DataError(*problems)
+    first = next(iter(shapes.values()), None)
+    record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
+    warnings = [f"{place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings]
+    splits = {plan.split for plan in plans if plan.first_rows}
+    is_split = {"train", "test"} <= splits
+    if not is_split and (named := sorted(split for split in splits if split)):
+        missing = " and no ".join(split for split in ("train", "test") if split not in splits)
+        warnings.append(
+            f"{path}: {', '.join(named)} in the names of files says which rows they hold, but there is no {missing} "
+            "file, so all rows are split anew"
+        )
+    of_files: list[Shape] = []
+    for plan in plans:
+        shape = shapes.get(plan.name) or Shape(plan.name, "unknown", record_type, Unknown())
+        of_files.append(replace(shape, split=plan.split if is_split else None))
+    return RawSet(
+        path.as_posix(),
+        record_type,
+        record_type == "messages" or (first is not None and first.conversational),
+        tuple(plans),
+        tuple(of_files),
+        tuple((portion, shape) for plan, shape in zip(plans, of_files, strict=True) for portion in plan.portions),
+        sum(plan.bytes for plan in plans),
+        tuple(warnings),
+    )
+
+
+def open_both(p: Params) -> tuple[RawSet, RawSet]:
+    """The raw set and the pretraining set that the params name, as every stage sees them.
+
+    Args:
+        p: all params.
+
+    Returns:
+        The set to fine-tune on and the set to pretrain on.
+
+    Raises:
+        DataError: one of them cannot be used, or both.
+    """
+    wanted: list[tuple[str, tuple[RecordType, ...]]] = [
+        (p.data.raw, TYPES_OF_TASK[p.task]),
+        (p.data.pretraining, ("text",)),
+    ]
+    sets: list[RawSet] = []
+    problems: dict[str, None] = {}
+    for path, record_types in wanted:
+        try:
+            one = open_set(
+                Path(path),
+                Options(p.data.encoding, p.data.layout),
+                # data.columns says how the set to fine-tune on spells its fields; another set has its own spelling.
+                columns=p.data.columns if path == p.data.raw else {},
+                record_types=record_types,
+                group_by=p.data.split.group_by,
+                order_by=p.data.split.order_by,
+                # The columns are those of the set to fine-tune on; another set need not know them.
+                must_group=path == p.data.raw,
+            )
+            sets.append(one)
+        except DataError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise DataError(*problems)
+    raw, pretraining = sets
+    return raw, pretraining
+
+
+def read(portion: Portion, shape: Shape) -> Iterator[Record | Rejected]:
+    """The records of a portion and the rows set aside, in the order of the file; together they are all its rows.
+
+    Args:
+        portion: of a file.
+        shape: of the same file.
+
+    Yields:
+        A record, or a row with the reason why it is none.
+    """
+    record = shape.record
+    for row in readers.rows(portion):
+        yield row if isinstance(row, Rejected) else record(row)
+
+
+def check_rejected(
+    path: str, rows: int, rejected: int, reasons: Mapping[str, int], first: Sequence[Rejected], max_fraction: float
+) -> None:
+    """Stop where too many rows were set aside.
+
+    Args:
+        path: of the set.
+        rows: all of it, those set aside too.
+        rejected: rows set aside.
+        reasons: reason code -> rows.
+        first: some of the rows set aside, to be named.
+        max_fraction: share of all rows that may be set aside.
+
+    Raises:
+        DataError: more were, or no row is left; the first of them named.
+    """
+    if not rows:
+        raise DataError(f"{path}: holds no rows; put your text there, or take your own with `tuneline use PATH`")
+    if rejected <= max_fraction * rows and rejected < rows:
+        return
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    named = first[:_NAMED_ROWS]
+    raise DataError(
+        f"{path}: {rejected:,} of {rows:,} rows cannot be used ({counts}), more than data.max_rejected_fraction "
+        f"{max_fraction:g} allows; mend the rows, or raise it",
+        *(f"  {row.describe()}" for row in named),
+        *([f"  and {rejected - len(named):,} more"] if rejected > len(named) else []),
+    )
+
+
+def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
+    first_of: dict[tuple[str, bool, bool], list[str]] = {}
+    for name, shape in shapes.items():
+        first_of.setdefault(shape.form, []).append(name)
+    words = []
+    for (record_type, conversational, several), names in first_of.items():
+        kind = record_type + " of messages" * conversational + " with several labels" * several
+        words.append(f"{kind} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})")
+    return f"{path}: the files hold rows of several kinds: {'; '.join(words)}; make a set of each"

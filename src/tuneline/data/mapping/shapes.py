@@ -1,0 +1,108 @@
+"""Types of records, one record, and a shape: how the rows of one file become records."""
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from tuneline.data.mapping.mappings import Convert, RowError
+from tuneline.data.reading.rows import Rejected, Row, excerpt
+
+_SHOWN = 200
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHOWN
+_SHORT.maxlevel = 4
+
+RecordType = Literal["text", "prompt-completion", "messages", "preference", "classification", "regression"]
+
+FIELDS: dict[RecordType, tuple[str, ...]] = {
+    "text": ("text",),
+    "prompt-completion": ("prompt", "completion"),
+    "messages": ("messages", "tools"),
+    "preference": ("prompt", "chosen", "rejected"),
+    "classification": ("text", "label"),
+    "regression": ("text", "label"),
+}
+"""Record type -> its fields, all stored as text. `messages` and `tools` are JSON lists; `tools` may be empty. In a
+conversational set the fields of a preference are JSON lists of messages. Several labels are a JSON list."""
+
+TYPES_OF_TASK: dict[str, tuple[RecordType, ...]] = {
+    "sft": ("prompt-completion", "messages"),
+    "language-modeling": ("text",),
+    "classification": ("classification",),
+    "regression": ("regression",),
+    "preference": ("preference",),
+}
+"""Task of params.yaml -> the record types that it learns from."""
+
+
+class Record(NamedTuple):
+    """One canonical record."""
+
+    file: str
+    """Relative to the set."""
+    line: int
+    offset: int
+    values: tuple[str, ...]
+    """In the order of FIELDS."""
+    group: str | None = None
+    """The value of the column that keeps rows together; None where there is no such column."""
+    order: str | None = None
+    """The value of the column by which the newest rows are held out; None where there is no such column."""
+    split: str | None = None
+    """train, validation or test where the user's own files say so."""
+
+    @property
+    def source(self) -> str:
+        """Where the record stands, for a person."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the rows of one file become records; small, and the same in every process."""
+
+    file: str
+    """What rows call it."""
+    kind: str
+    """How the rows were written: alpaca, sharegpt, messages, pair, columns, …"""
+    record_type: RecordType
+    convert: Convert
+    columns: tuple[str, ...] = ()
+    """Of the file, that the records are made of."""
+    conversational: bool = False
+    """Whether the fields of a preference are lists of messages."""
+    group_by: str | None = None
+    order_by: str | None = None
+    split: str | None = None
+
+    @property
+    def form(self) -> tuple[RecordType, bool, bool]:
+        """What all files of a set must share."""
+        return self.record_type, self.conversational, self.kind == "labels"
+
+    def record(self, row: Row) -> Record | Rejected:
+        """One row as a record, or set aside with the reason and the field."""
+        line, offset, values = row
+        try:
+            fields = self.convert(values)
+            group = order = None
+            if self.group_by is not None:
+                group = _key(values.get(self.group_by), "no-group", self.group_by, "data.split.group_by")
+            if self.order_by is not None:
+                order = _key(values.get(self.order_by), "order", self.order_by, "data.split.order_by")
+        except RowError as error:
+            return Rejected(self.file, line, offset, error.reason, error.detail, excerpt(_beginning(values)))
+        return Record(self.file, line, offset, fields, group, order, self.split)
+
+
+def _beginning(values: Mapping[str, Any]) -> str:
+    """The beginning of each value; however large or deep it is, little of it is looked at."""
+    return " | ".join([value[:_SHOWN] if isinstance(value, str) else _SHORT.repr(value) for value in values.values()])
+
+
+def _key(value: Any, reason: str, column: str, param: str) -> str:
+    """The value of a column that rows are grouped or ordered by."""
+    if value is None or isinstance(value, list | dict | bytes) or not (text := str(value)).strip():
+        raise RowError(reason, f"{column} is empty, or no single value; {param} needs it")
+    return text

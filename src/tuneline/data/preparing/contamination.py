@@ -1,0 +1,249 @@
+"""How much of a held-out row a training row gives away, by the 8-grams of tokens that they share.
+
+A gram that stands in many held-out rows, such as the wording of a prompt's template, gives nothing away: neither it nor
+its tokens count.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tuneline.data.preparing import grams
+
+GRAM = 8
+"""Tokens in a gram."""
+
+_PAIRS_AT_ONCE = 4_000_000
+_GRAMS_AT_ONCE = 4_000_000
+_KINDS = {"filter": "u1", "hashes": "u8", "owners": "i8", "places": "i8", "starts": "i8", "telling": "i8"}
+
+
+class Overlap(NamedTuple):
+    """For each row, the held-out row of which it gives away most."""
+
+    share: np.ndarray
+    """Share of that held-out row's tokens that stand in shared grams; 0 where none does."""
+    held_out: np.ndarray
+    """Index of that held-out row; -1 where none."""
+
+
+class _Grams(NamedTuple):
+    """All grams of some texts."""
+
+    hashes: np.ndarray
+    owners: np.ndarray
+    """Index of the text."""
+    places: np.ndarray
+    """Index of the gram's first token among the tokens of all texts."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The grams of all held-out texts, on disk, so that many processes share them."""
+
+    folder: Path
+    bits: int
+    """Leading bits of a hash by which the filter says that no gram begins so."""
+
+    def arrays(self) -> "_Arrays":
+        """The index, mapped into memory."""
+        return _Arrays(*(_mapped(self.folder / name, kind) for name, kind in _KINDS.items()))
+
+
+class _Arrays(NamedTuple):
+    filter: np.ndarray
+    """A bit for each beginning of a hash."""
+    hashes: np.ndarray
+    """Sorted."""
+    owners: np.ndarray
+    places: np.ndarray
+    starts: np.ndarray
+    """Of each text: index of its first token; one more than there are texts."""
+    telling: np.ndarray
+    """Running count of the tokens outside common grams."""
+
+
+def overlap(rows: Sequence[str], held_out: Sequence[str]) -> Overlap:
+    """For each row, the held-out row of which it covers the largest share.
+
+    Args:
+        rows: normalised texts.
+        held_out: normalised texts; one of fewer than 8 tokens has no gram and is never covered.
+
+    Returns:
+        Shares and indices, in the order of the rows.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        held, learnt = grams.tokens(held_out), grams.tokens(rows)
+        index = build(Path(folder), [(held.hashes, held.starts)])
+        return check(index.arrays(), index.bits, learnt.hashes, learnt.starts)
+
+
+def build(folder: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Index:
+    """Make the index of the held-out texts; memory is bounded by their tokens, not by their grams.
+
+    Args:
+        folder: to write to.
+        batches: token hashes, and the index of each text's first token with one more than there are texts.
+
+    Returns:
+        The index.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    batch_files: list[Path] = []
+    starts = [np.zeros(1, np.int64)]
+    texts = total = count = 0
+    for number, (tokens, firsts) in enumerate(batches):
+        found = _grams(tokens, firsts)
+        file = folder / f"batch-{number:06d}.npy"
+        columns = (found.hashes, (found.owners + texts).view(np.uint64), (found.places + total).view(np.uint64))
+        np.save(file, np.stack(columns))
+        batch_files.append(file)
+        starts.append(firsts[1:] + total)
+        texts, total, count = texts + len(firsts) - 1, total + len(tokens), count + len(found.hashes)
+    bits = max(16, (count * 16).bit_length())
+    limit = max(2, min(10, texts // 4), texts // 100)
+    telling = np.ones(total + 1, np.int8)
+    parts = 1 << (count // _GRAMS_AT_ONCE).bit_length()
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in _KINDS}
+        for batch in _in_ranges(batch_files, parts):
+            common = _in_many_texts(batch, limit)
+            for step in range(GRAM):
+                telling[batch.places[common] + step] = 0
+            kept = _Grams(*(column[~common] for column in batch))
+            for name, column in kept._asdict().items():
+                files[name].write(column.tobytes())
+            # The slice of the filter that belongs to this range of hashes.
+            flags = np.zeros((1 << bits) // parts, bool)
+            flags[(kept.hashes >> np.uint64(64 - bits)).astype(np.int64) & (len(flags) - 1)] = True
+            files["filter"].write(np.packbits(flags).tobytes())
+        files["starts"].write(np.concatenate(starts).tobytes())
+        files["telling"].write(np.append(0, np.cumsum(telling, dtype=np.int64)).tobytes())
+    for file in batch_files:
+        file.unlink()
+    return Index(folder, bits)
+
+
+def check(held: _Arrays, bits: int, tokens: np.ndarray, starts: np.ndarray) -> Overlap:
+    """For each row, the held-out row of which it covers the largest share.
+
+    Args:
+        held: the index.
+        bits: of the index.
+        tokens: token hashes of the rows.
+        starts: index of each row's first token, and one more.
+
+    Returns:
+        Shares and indices, in the order of the rows.
+    """
+    rows = len(starts) - 1
+    found = Overlap(np.zeros(rows), np.full(rows, -1, dtype=np.int64))
+    if not len(held.hashes) or len(tokens) < GRAM:
+        return found
+    hashes = _hashes(tokens)
+    beginning = hashes >> np.uint64(64 - bits)
+    bit = np.uint8(7) - (beginning & np.uint64(7)).astype(np.uint8)
+    beginning >>= np.uint64(3)
+    places = np.flatnonzero((held.filter[beginning.astype(np.int64)] >> bit) & np.uint8(1))
+    row_of_hit = np.searchsorted(starts, places, "right") - 1
+    inside = places + GRAM <= starts[row_of_hit + 1]
+    hashes, row_of_hit = hashes[places[inside]], row_of_hit[inside]
+    first = np.searchsorted(held.hashes, hashes, "left")
+    count = np.searchsorted(held.hashes, hashes, "right") - first
+    hit = count > 0
+    first, count, row_of_hit = first[hit], count[hit], row_of_hit[hit]
+    if not len(count):
+        return found
+    # Memory is bounded by taking the pairs of a hit and a place in a held-out row in portions of whole rows.
+    last_of_row = np.flatnonzero(np.append(np.diff(row_of_hit) != 0, True))
+    portion = np.cumsum(count)[last_of_row] // _PAIRS_AT_ONCE
+    cuts = [0, *(last_of_row[np.flatnonzero(np.diff(portion))] + 1).tolist(), len(count)]
+    for start, stop in itertools.pairwise(cuts):
+        n = count[start:stop]
+        pairs = np.repeat(first[start:stop] - (np.cumsum(n) - n), n) + np.arange(n.sum())
+        _cover(found, np.repeat(row_of_hit[start:stop], n), held.owners[pairs], held.places[pairs], held)
+    return found
+
+
+def _in_many_texts(held: _Grams, limit: int) -> np.ndarray:
+    """Which grams, sorted by hash and then by text, stand in more than `limit` texts."""
+    if not len(held.hashes):
+        return np.zeros(0, bool)
+    is_first = np.append(True, np.diff(held.hashes) != 0)
+    is_new_text = is_first | np.append(True, np.diff(held.owners) != 0)
+    number = np.cumsum(is_first) - 1
+    return np.bincount(number[is_new_text])[number] > limit
+
+
+def _in_ranges(files: Sequence[Path], parts: int) -> Iterable[_Grams]:
+    """The grams of all files in `parts` equal ranges of hashes, sorted by hash and, of equals, as they come."""
+    for part in range(parts):
+        pieces = [np.zeros((3, 0), np.uint64)]
+        for file in files:
+            array = np.load(file)
+            # A shift by all bits is no shift.
+            own = array[0] >> np.uint64(65 - parts.bit_length()) == part if parts > 1 else slice(None)
+            pieces.append(array[:, own])
+        batch = np.concatenate(pieces, axis=1)
+        batch = batch[:, _stable_order(batch[0])]
+        yield _Grams(batch[0], batch[1].view(np.int64), batch[2].view(np.int64))
+
+
+def _stable_order(keys: np.ndarray) -> np.ndarray:
+    """As a stable argsort, several times as fast: only where keys are equal their order is mended."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    same = ordered[1:] == ordered[:-1]
+    equals = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    again = order[equals]
+    order[equals] = again[np.lexsort((again, ordered[equals]))]
+    return order
+
+
+def _mapped(path: Path, kind: str) -> np.ndarray:
+    # An empty file cannot be mapped.
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+
+
+def _cover(found: Overlap, rows: np.ndarray, held: np.ndarray, places: np.ndarray, index: _Arrays) -> None:
+    """Fill in the largest share of each row, from pairs of a row and a gram's place in a held-out row."""
+    telling, starts = index.telling, index.starts
+    order = np.lexsort((places, held, rows))
+    rows, held, places = rows[order], held[order], places[order]
+    same_pair = (np.diff(rows) == 0) & (np.diff(held) == 0)
+    # A gram covers its 8 tokens, less those that the next one covers as well.
+    length = np.full(len(rows), GRAM)
+    length[:-1][same_pair] = np.minimum(np.diff(places)[same_pair], GRAM)
+    first = np.flatnonzero(np.append(True, ~same_pair))
+    covered = np.add.reduceat(telling[places + length] - telling[places], first)
+    row, held = rows[first], held[first]
+    share = covered / np.maximum(telling[starts[held + 1]] - telling[starts[held]], 1)
+    best = np.lexsort((held, -share, row))
+    best = best[np.flatnonzero(np.append(True, np.diff(row[best]) != 0))]
+    found.share[row[best]] = share[best]
+    found.held_out[row[best]] = held[best]
+
+
+def _hashes(tokens: np.ndarray) -> np.ndarray:
+    """A hash for the gram at every token but the last seven, whatever text it ends in."""
+    whole = max(len(tokens) - GRAM + 1, 0)
+    hashes = np.zeros(whole, dtype=np.uint64)
+    for step in range(GRAM):
+        hashes *= np.uint64(0x100000001B3)
+        hashes += tokens[step : step + whole]
+    return hashes
+
+
+def _grams(tokens: np.ndarray, starts: np.ndarray) -> _Grams:
+    hashes = _hashes(tokens)
+    places = np.arange(len(hashes))
+    owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))[: len(hashes)]
+    inside = places + GRAM <= starts[owners + 1]
+    return _Grams(hashes[inside], owners[inside], places[inside])

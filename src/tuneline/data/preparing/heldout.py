@@ -1,0 +1,140 @@
+"""Training rows of both sets that give away a held-out row of either are taken out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuneline.data.preparing import contamination
+from tuneline.data.preparing.catalogue import Catalogue, mapped
+from tuneline.data.preparing.prepared import Prepared
+from tuneline.data.preparing.scheduler import Run
+
+REPORTED = 0.3
+"""Share of a held-out row from which a training row that holds it is counted."""
+
+_SEVERAL_FIELDS = ("prompt-completion", "messages", "preference")
+_TOKENS = 2_000_000
+_PORTIONS = 32_000_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """Some portions of a set."""
+
+    catalogue: Catalogue
+    portions: range
+    learnt: Path
+    """Whether a row of the set is a training row."""
+    index: contamination.Index
+    above: float
+    """Share from which an overlap is told."""
+
+
+def drop_overlapping(both: Sequence[Prepared], max_overlap: float, work: Path, run: Run) -> dict[str, Any]:
+    """Take out of training what gives away a held-out row of either set.
+
+    Args:
+        both: the sets.
+        max_overlap: share of a held-out row that a training row may hold.
+        work: folder for what other processes must see.
+        run: runs a function over items.
+
+    Returns:
+        The account.
+    """
+    held = [one.of("validation", "test") for one in both]
+    # The answer counts by itself: a text may hold it without its question.
+    fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1 for one in both]
+    set_of = np.concatenate([np.full(len(rows) * n, i) for i, (rows, n) in enumerate(zip(held, fields, strict=True))])
+    row_of = np.concatenate([np.repeat(rows, n) for rows, n in zip(held, fields, strict=True)])
+    batches = (batch for one, rows, n in zip(both, held, fields, strict=True) for batch in _held_out(one, rows, n))
+    index = contamination.build(work / "held-out", batches)
+    wholes, firsts = _wholes(both, held, fields)
+    kept = 0
+    for number, one in enumerate(both):
+        learnt = one.of("train")
+        mask = np.zeros(len(one.rows), bool)
+        mask[learnt] = True
+        np.save(work / f"learnt-{number}.npy", mask)
+        jobs = [
+            Check(one.catalogue, portions, work / f"learnt-{number}.npy", index, min(REPORTED, max_overlap))
+            for portions in one.catalogue.groups(_PORTIONS)
+        ]
+        found = list(run(check, jobs))
+        rows, shares, texts = (np.concatenate(column) for column in zip(*found, strict=True)) if found else _NOTHING
+        over = shares > max_overlap
+        kept += int(((shares > REPORTED) & ~over).sum())
+        _drop(one, rows[over], "overlap", set_of[texts[over]], row_of[texts[over]], shares[over])
+        if len(wholes):
+            place = np.minimum(np.searchsorted(wholes, one.rows["whole"][learnt]), len(wholes) - 1)
+            same = wholes[place] == one.rows["whole"][learnt]
+            text = firsts[place[same]]
+            _drop(one, learnt[same], "held-out", set_of[text], row_of[text], np.ones(len(text)))
+    return {"max_overlap": max_overlap, f"kept_above_{REPORTED}": kept, "held_out_texts": len(row_of)}
+
+
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+
+
+def check(job: Check) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The training rows of some portions that hold much of a held-out text: their index, the share, and the text."""
+    arrays = job.index.arrays()
+    learnt = mapped(job.learnt)
+    found: list[tuple[np.ndarray, ...]] = [_NOTHING]
+    for portion in job.portions:
+        for part in job.catalogue.of_portion(portion):
+            wanted = learnt[part.start : part.stop]
+            counts = part.array("rows")["tokens"].astype(np.int64)
+            tokens = part.array("tokens")[np.repeat(wanted, counts)]
+            starts = np.append(0, np.cumsum(counts[wanted]))
+            share, text = contamination.check(arrays, job.index.bits, tokens, starts)
+            over = np.flatnonzero(share > job.above)
+            found.append((np.flatnonzero(wanted)[over] + part.start, share[over], text[over]))
+    rows, shares, texts = (np.concatenate(column) for column in zip(*found, strict=True))
+    return rows, shares, texts
+
+
+def _held_out(one: Prepared, rows: np.ndarray, fields: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The tokens of held-out texts, and where each text begins: a row, and then its answer where there are several."""
+    pieces: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
+    size = 0
+    for part in one.catalogue.parts:
+        first, last = np.searchsorted(rows, (part.start, part.stop))
+        own = rows[first:last] - part.start
+        numbers, tokens = part.array("rows"), part.array("tokens")
+        counts = numbers["tokens"].astype(np.int64)
+        ends = np.cumsum(counts)[own]
+        length = np.stack([counts[own], numbers["answer_tokens"][own].astype(np.int64)], axis=1)[:, :fields].reshape(-1)
+        begins = np.repeat(ends, fields) - length
+        pieces.append(tokens[np.repeat(begins - (np.cumsum(length) - length), length) + np.arange(length.sum())])
+        lengths.append(length)
+        size += len(pieces[-1])
+        if size > _TOKENS:
+            yield np.concatenate(pieces), np.append(0, np.cumsum(np.concatenate(lengths)))
+            pieces, lengths, size = [], [], 0
+    if pieces:
+        yield np.concatenate(pieces), np.append(0, np.cumsum(np.concatenate(lengths)))
+
+
+def _wholes(
+    both: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The different held-out texts, sorted, and of each the first index."""
+    hashes = [
+        np.stack([one.rows["whole"][rows], one.rows["answer"][rows]], axis=1)[:, :n].reshape(-1)
+        for one, rows, n in zip(both, held, fields, strict=True)
+    ]
+    return np.unique(np.concatenate(hashes), return_index=True)
+
+
+def _drop(
+    one: Prepared, rows: np.ndarray, reason: str, sets: np.ndarray, others: np.ndarray, shares: np.ndarray
+) -> None:
+    one.drop(rows, reason)
+    one.decisions["set"][rows] = sets
+    one.decisions["other"][rows] = others
+    one.decisions["share"][rows] = shares

@@ -1,0 +1,150 @@
+"""The numbers of cleaned rows, by which all later steps compare them: whole blocks of rows at once."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import xxhash
+
+from tuneline.data.mapping import fieldtexts
+from tuneline.data.mapping.shapes import Record, RecordType
+from tuneline.data.preparing import cleaning, grams, splitting
+from tuneline.data.preparing.splitting import SPLITS
+
+ROW = np.dtype(
+    [
+        ("key_high", "u8"),
+        ("key_low", "u8"),
+        ("whole", "u8"),
+        ("answer", "u8"),
+        ("cluster", "u8"),
+        ("number", "u8"),
+        ("order", "f8"),
+        ("line", "i8"),
+        ("tokens", "i4"),
+        ("answer_tokens", "i4"),
+        ("characters", "i4"),
+        ("given", "i1"),
+    ]
+)
+"""What is kept of a row in memory. key: of all that makes it what it is; whole, answer: of its normalised text, and of
+the last of its fields (or its label); number: decides the split; tokens: of the whole, and of the last of several
+fields; characters: of the whole; given: index of SPLITS, or -1."""
+
+_KEPT_GROUPS = 100_000
+_LONGEST_GROUP = 200
+
+
+class Numbered(NamedTuple):
+    """A block of rows in numbers."""
+
+    rows: np.ndarray
+    """[rows] of ROW."""
+    tokens: np.ndarray
+    """Hashes of all tokens."""
+    bands: np.ndarray
+    """[grams.BANDS, rows] or, where near duplicates are not looked for, [0, rows]."""
+
+
+def plain_texts(record_type: RecordType, conversational: bool, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts of a record by which it is compared: what is given first, and what is to be learnt last.
+
+    Args:
+        record_type: of its set.
+        conversational: whether its set is.
+        values: its fields.
+
+    Returns:
+        One or more texts. Of messages: those before the first answer, and the rest. Of rows with a label, the text. Of
+        a preference the chosen answer comes last.
+    """
+    if record_type == "messages":
+        messages = orjson.loads(values[0])
+        turn = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), len(messages))
+        halves = (orjson.dumps(half).decode() for half in (messages[:turn], messages[turn:]))
+        return tuple(fieldtexts.texts("messages", True, (half, ""))[0] for half in halves)
+    if record_type in ("classification", "regression"):
+        return values[:1]
+    texts = fieldtexts.texts(record_type, conversational, values)
+    return (texts[0], texts[2], texts[1]) if record_type == "preference" else texts
+
+
+class Numbering:
+    """Numbers the rows of one set; it remembers groups, which come again and again.
+
+    Args:
+        record_type: of the set.
+        seed: of the split.
+        near: whether sketches for near duplicates are made.
+    """
+
+    def __init__(self, record_type: RecordType, *, seed: int, near: bool) -> None:
+        self._type: RecordType = record_type
+        self._seed = seed
+        self._near = near
+        self._groups: dict[str, tuple[int, int]] = {}
+
+    def __call__(
+        self,
+        records: Sequence[Record],
+        values: Sequence[tuple[str, ...]],
+        columns: Sequence[Sequence[str]],
+        order: Sequence[float],
+    ) -> Numbered:
+        """The numbers of some rows.
+
+        Args:
+            records: the rows.
+            values: their cleaned fields.
+            columns: their normalised texts, a list for each field; none is empty.
+            order: of each, by which the newest are held out.
+        """
+        wholes = list(columns[0]) if len(columns) == 1 else list(map(" ".join, zip(*columns, strict=True)))
+        numbers = np.zeros(len(records), ROW)
+        identities = wholes if len(columns) == 1 else list(map("\0".join, zip(*columns, strict=True)))
+        if self._type in ("messages", "regression"):
+            # Tools, and a number to be learnt, make another row of the same text.
+            identities = [f"{key}\0{row[1]}" for key, row in zip(identities, values, strict=True)]
+        digests = np.frombuffer(
+            b"".join([xxhash.xxh3_128_digest(text.encode()) for text in identities]), ">u8"
+        ).reshape(-1, 2)
+        numbers["key_high"], numbers["key_low"] = digests[:, 0], digests[:, 1]
+        numbers["whole"] = _hashes(wholes)
+        has_label = self._type in ("classification", "regression")
+        numbers["answer"] = _hashes([row[1] for row in values] if has_label else columns[-1])
+        groups = [
+            self._group(first if record.group is None else cleaning.key(record.group))
+            for record, first in zip(records, columns[0], strict=True)
+        ]
+        numbers["cluster"], numbers["number"] = np.array(groups, np.uint64).T
+        numbers["order"] = order
+        numbers["line"] = [record.line for record in records]
+        numbers["given"] = [-1 if record.split is None else _INDEX[record.split] for record in records]
+        numbers["characters"] = list(map(len, wholes))
+        found = grams.tokens(wholes)
+        numbers["tokens"] = np.diff(found.starts)
+        if len(columns) > 1:
+            # The last field is the end of the whole: its tokens are those that begin there.
+            begins = numbers["characters"] - np.array(list(map(len, columns[-1])))
+            row = np.repeat(np.arange(len(records)), numbers["tokens"])
+            numbers["answer_tokens"] = np.bincount(row[found.codes >= begins[row]], minlength=len(records))
+        bands = grams.bands(wholes) if self._near else np.zeros((0, len(records)), np.uint32)
+        return Numbered(numbers, found.hashes, bands)
+
+    def _group(self, group: str) -> tuple[int, int]:
+        found = self._groups.get(group)
+        if found is None:
+            if len(self._groups) == _KEPT_GROUPS:
+                self._groups.clear()
+            found = xxhash.xxh3_64_intdigest(group.encode()), splitting.number_of(group, self._seed)
+            if len(group) <= _LONGEST_GROUP:
+                self._groups[group] = found
+        return found
+
+
+_INDEX: dict[str, int] = {name: index for index, name in enumerate(SPLITS)}
+
+
+def _hashes(texts: Sequence[str]) -> np.ndarray:
+    return np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in texts], np.uint64)

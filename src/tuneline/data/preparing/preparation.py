@@ -1,0 +1,292 @@
+"""From the raw sets to clean splits and pretraining text, in which nothing held out stands.
+
+Every row that goes in comes out, or is dropped with a reason: the accounts add up. Work is done in parts of bounded
+size, which any number of processes may share; the result is the same.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuneline.data.mapping import records
+from tuneline.data.mapping.records import RawSet
+from tuneline.data.preparing import (
+    duplicates,
+    heldout,
+    labels,
+    parts,
+    scheduler,
+    secrets,
+    similarity,
+    splitting,
+    writing,
+)
+from tuneline.data.preparing.catalogue import Catalogue
+from tuneline.data.preparing.numbering import ROW
+from tuneline.data.preparing.prepared import Prepared
+from tuneline.data.preparing.progress import Progress
+from tuneline.data.preparing.scheduler import Run
+from tuneline.data.preparing.splitting import SPLITS, SplitName
+from tuneline.data.preparing.writing import DECISION
+from tuneline.errors import DataError
+from tuneline.params import Data
+
+HELD_OUT_TEXTS = 500
+"""Pretraining texts of held-out groups that are kept to measure the base."""
+
+_LARGEST = 10
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where `prepare` writes: folders that are there and empty."""
+
+    work: Path
+    """For what is needed on the way."""
+    clean: Path
+    pretraining: Path
+    quarantine: Path
+    """A file."""
+
+
+def prepare(
+    raw: RawSet, pretraining: RawSet, data: Data, places: Places, *, inline: int = scheduler.INLINE
+) -> dict[str, Any]:
+    """Clean, split and check both sets, and write them.
+
+    Args:
+        raw: the set to fine-tune on.
+        pretraining: texts that a base is pretrained on.
+        data: how.
+        places: where to.
+        inline: bytes below which all is done in this process.
+
+    Returns:
+        The accounts.
+
+    Raises:
+        DataError: too many rows cannot be used, a split is empty, or there is one class only.
+    """
+    size = raw.bytes + pretraining.bytes
+    with scheduler.pool(workers=data.workers, address=data.scheduler, size=size, inline=inline) as run:
+        runs = [run if one.bytes >= inline else scheduler.here for one in (raw, pretraining)]
+        both = [_first_pass(one, i, data, places.work, runs[i]) for i, one in enumerate((raw, pretraining))]
+        _check_rejected(both, data)
+        pairs, texts = both
+        for number, one in enumerate(both):
+            _split(one, data)
+            _drop_duplicates(one, data, places.work / f"near-{number}", runs[number])
+        overlaps = heldout.drop_overlapping(both, data.max_overlap, places.work, run)
+        _check_splits(pairs, data)
+        _keep_some_held_out(texts)
+        if not len(texts.of("train")):
+            raise DataError(f"{pretraining.path}: no text is left to pretrain on; data.pretraining needs more of it")
+        counts = _labels(pairs)
+        warnings = labels.check(counts, where=raw.path, held=pairs.count("mentions")) if counts is not None else []
+        sizes = _write(both, data, places, run)
+    rows = {split: len(pairs.of(split)) for split in SPLITS}
+    groups = {split: len(np.unique(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
+    known = np.isin(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
+    of_raw: dict[str, Any] = pairs.account() | {"rows": rows, "groups": groups}
+    of_raw["warnings"] = [*raw.warnings, *warnings]
+    if counts is not None:
+        of_raw["labels"] = counts
+    base = {"train": len(texts.of("train")), "validation": len(texts.of("validation", "test"))}
+    return {
+        "raw": of_raw,
+        "pretraining": texts.account() | {"rows": base, "bytes": sizes},
+        "overlap": overlaps | {"test_rows_with_an_answer_that_train_has": int(known.sum())},
+    }
+
+
+def dataset(raw: RawSet, accounts: dict[str, Any]) -> dict[str, Any]:
+    """What those who read the clean splits need to know of them.
+
+    Args:
+        raw: the set that they are of.
+        accounts: from `prepare`.
+    """
+    account = accounts["raw"]
+    found = {"record_type": raw.record_type, "conversational": raw.conversational, "rows": account["rows"]}
+    if "labels" in account:
+        found["labels"] = {label: sum(counts.values()) for label, counts in account["labels"].items()}
+    return found
+
+
+def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> Prepared:
+    folder = work / f"set-{number}"
+    order = _order(data) if data.split.order_by is not None else None
+    jobs = [
+        parts.Job(
+            portion, shape, one.conversational, folder / f"{index:06d}", data.split.seed,
+            secrets.Policy.of(data.secrets), order, data.near_duplicates is not None,
+        )
+        for index, (portion, shape) in enumerate(one.portions)
+    ]  # fmt: skip
+    made: list[parts.Made] = []
+    progress = Progress(f"{one.path}: reading", len(jobs), one.bytes)
+    for found in progress.over(run(parts.make, jobs)):
+        made.append(found)
+        progress.rows += found.rows
+    catalogue = Catalogue(
+        one.path, one.record_type, one.conversational, folder,
+        tuple(portion.name for portion, _ in one.portions),
+        tuple(tuple(rows for _, rows in found.parts) for found in made),
+    )  # fmt: skip
+    rows = np.zeros(catalogue.rows, ROW)
+    for part in catalogue.parts:
+        rows[part.start : part.stop] = part.array("rows")
+    decisions = np.zeros(len(rows), DECISION)
+    decisions["set"] = number
+    decisions["other"] = -1
+    np.save(work / f"lines-{number}.npy", rows["line"])
+    return Prepared(catalogue, one, made, rows, decisions)
+
+
+def _check_rejected(both: Sequence[Prepared], data: Data) -> None:
+    problems: dict[str, None] = {}
+    for one in both:
+        unusable = one.count("unusable")
+        first = [row for made in one.made for row in made.first]
+        rows, most = sum(made.rows for made in one.made), data.max_rejected_fraction
+        reasons = dict(sorted(unusable.items()))
+        try:
+            records.check_rejected(one.raw.path, rows, sum(unusable.values()), reasons, first, most)
+        except DataError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise DataError(*problems)
+
+
+def _order(data: Data) -> str:
+    """The kind of the order's values: that of the two bounds."""
+    bounds = {name: getattr(data.split, name) for name in ("validation_from", "test_from")}
+    found = {name: splitting.order_of(value) for name, value in bounds.items()}
+    problems = [
+        f"data.split.{name}: {bounds[name]!r} is neither a number nor a date such as 2024-12-31"
+        for name, value in found.items()
+        if value is None
+    ]
+    if problems:
+        raise DataError(*problems)
+    (kind, first), (other, second) = found["validation_from"], found["test_from"]  # pyright: ignore
+    if kind != other or first > second:
+        raise DataError(
+            f"data.split: validation_from {bounds['validation_from']!r} does not come before test_from "
+            f"{bounds['test_from']!r}; rows from the first on are validation, from the second on test"
+        )
+    return kind
+
+
+def _split(one: Prepared, data: Data) -> None:
+    shares, rows = data.split, one.rows
+    if any(shape.order_by for _, shape in one.raw.portions):
+        bounds = [splitting.order_of(value or "") for value in (shares.validation_from, shares.test_from)]
+        validation_from, test_from = (bound[1] for bound in bounds if bound)
+        found = splitting.by_order(rows["order"], rows["cluster"], validation_from=validation_from, test_from=test_from)
+    else:
+        found = splitting.splits_of(rows["number"], validation=shares.validation, test=shares.test)
+    one.decisions["split"] = np.where(rows["given"] >= 0, rows["given"], found)
+    if one.catalogue.record_type == "classification":
+        one.drop(labels.conflicts(rows["key_high"], rows["answer"]), "label-conflict")
+
+
+def _drop_duplicates(one: Prepared, data: Data, folder: Path, run: Run) -> None:
+    rows, stays = one.rows, one.stays
+    ids = rows["key_high"]
+    places = duplicates.preference(2 - one.decisions["split"], rows["number"], ids)
+    stands = np.arange(len(rows))
+    stands[stays] = stays[duplicates.representatives([ids[stays], rows["key_low"][stays]], places[stays])]
+    repeated = stays[stands[stays] != stays]
+    one.drop(repeated, "duplicate")
+    if data.near_duplicates is not None:
+        folder.mkdir()
+        found = similarity.near(
+            one.catalogue, one.stays, rows["answer"], rows["characters"], data.near_duplicates, folder, run
+        )
+        unique = one.stays
+        kept = unique[duplicates.representatives([found.clusters[unique]], places[unique])]
+        one.drop(unique[kept != unique], "near-duplicate")
+        stands[unique] = kept
+        stands[repeated] = stands[stands[repeated]]
+        one.near = {
+            "threshold": data.near_duplicates,
+            "pairs_compared": found.compared,
+            "largest_bucket_bounded": found.bounded,
+        }
+    gone = np.flatnonzero(stands != np.arange(len(rows)))
+    one.decisions["other"][gone] = stands[gone]
+    heads, sizes = np.unique(stands[gone], return_counts=True)
+    largest = np.lexsort((heads, -sizes))[:_LARGEST]
+    one.clusters = [
+        {"kept": one.catalogue.source(head, int(rows["line"][head])), "dropped": size}
+        for head, size in zip(heads[largest].tolist(), sizes[largest].tolist(), strict=True)
+    ]
+
+
+def _keep_some_held_out(texts: Prepared) -> None:
+    """Texts of held-out groups serve to measure the base; which ones stays the same when data is added."""
+    held_out = texts.of("validation", "test")
+    texts.drop(held_out[np.argsort(texts.rows["key_high"][held_out], kind="stable")][HELD_OUT_TEXTS:], "held-out-group")
+
+
+def _check_splits(one: Prepared, data: Data) -> None:
+    empty = [split for split in SPLITS if not len(one.of(split))]
+    if not empty:
+        return
+    stays = one.stays
+    by = f"the column {data.split.group_by!r}" if data.split.group_by else "their prompt"
+    raise DataError(
+        f"{one.catalogue.path}: no rows for {' and '.join(empty)}: {len(stays)} rows in "
+        f"{len(np.unique(one.rows['cluster'][stays]))} groups by {by} (data.split: test {data.split.test:g}, "
+        f"validation {data.split.validation:g}); bring more groups, raise the shares, or group by another column"
+    )
+
+
+def _labels(one: Prepared) -> dict[str, dict[SplitName, int]] | None:
+    if one.catalogue.record_type != "classification":
+        return None
+    names = {number: label for made in one.made for number, label in made.labels.items()}
+    counts: dict[str, Counter[SplitName]] = {}
+    for index, split in enumerate(SPLITS):
+        chosen = (one.decisions["reason"] == 0) & (one.decisions["split"] == index)
+        numbers, found = np.unique(one.rows["answer"][chosen], return_counts=True)
+        for number, count in zip(numbers.tolist(), found.tolist(), strict=True):
+            for label in labels.each(names[number]):
+                counts.setdefault(label, Counter())[split] += count
+    return {label: dict(counts[label]) for label in sorted(counts)}
+
+
+def _write(both: Sequence[Prepared], data: Data, places: Places, run: Run) -> dict[str, int]:
+    for number, one in enumerate(both):
+        np.save(places.work / f"decisions-{number}.npy", one.decisions)
+    catalogues = tuple(one.catalogue for one in both)
+    same = {split: split for split in SPLITS}
+    targets = ((places.clean, same, data.split.folds), (places.pretraining, {**same, "test": "validation"}, None))
+    jobs = [
+        writing.Output(
+            catalogues, number, portions, places.work, folder, splits,
+            places.work / f"quarantine-{number}-{group:06d}", folds, group,
+        )
+        for number, (folder, splits, folds) in enumerate(targets)
+        for group, portions in enumerate(catalogues[number].groups(writing.GROUP))
+    ]  # fmt: skip
+    sizes: Counter[str] = Counter()
+    progress = Progress("writing", len(jobs), sum(one.raw.bytes for one in both))
+    with places.quarantine.open("wb") as quarantine:
+        for job, found in zip(jobs, progress.over(run(writing.write, jobs)), strict=True):
+            quarantine.write(job.quarantine.read_bytes())
+            sizes.update(found if job.number else {})
+    for catalogue, (folder, splits, folds) in zip(catalogues, targets, strict=True):
+        for split in dict.fromkeys(splits.values()):
+            written = sorted(folder.glob(f"{split}/*.parquet"))
+            for index, file in enumerate(written):
+                file.rename(file.with_name(f"part-{index:05d}.parquet"))
+            if not written:
+                place = folder / split / "part-00000.parquet"
+                writing.writer(place, writing.schema_of(catalogue, bool(folds) and split != "test")).close()
+    return {split: sizes[split] for split in ("train", "validation")}

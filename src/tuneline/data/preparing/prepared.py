@@ -1,0 +1,70 @@
+"""A set while it is prepared: its rows in numbers, and what becomes of each."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tuneline.data.mapping.records import RawSet
+from tuneline.data.preparing import parts, secrets, splitting
+from tuneline.data.preparing.catalogue import Catalogue
+from tuneline.data.preparing.splitting import SPLITS
+from tuneline.data.preparing.writing import REASONS
+
+
+@dataclass
+class Prepared:
+    """The rows of a set in numbers, and what becomes of them."""
+
+    catalogue: Catalogue
+    raw: RawSet
+    made: list[parts.Made]
+    rows: np.ndarray
+    decisions: np.ndarray
+    near: dict[str, Any] = field(default_factory=dict)
+    clusters: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def stays(self) -> np.ndarray:
+        """Indices of the rows that are still in."""
+        return np.flatnonzero(self.decisions["reason"] == 0)
+
+    def of(self, *names: splitting.SplitName) -> np.ndarray:
+        """Of these, the rows of some splits."""
+        wanted = np.isin(self.decisions["split"], [SPLITS.index(name) for name in names])
+        return np.flatnonzero((self.decisions["reason"] == 0) & wanted)
+
+    def drop(self, rows: np.ndarray, reason: str) -> None:
+        """Take rows out."""
+        self.decisions["reason"][rows] = REASONS.index(reason)
+
+    def count(self, attribute: str) -> Counter[str]:
+        """One of the counts of the first pass, over all portions."""
+        total: Counter[str] = Counter()
+        for one in self.made:
+            total.update(getattr(one, attribute))
+        return total
+
+    def account(self) -> dict[str, Any]:
+        """Where every row went."""
+        reasons = self.count("reasons")
+        numbers = np.bincount(self.decisions["reason"], minlength=len(REASONS)).tolist()
+        reasons.update({reason: number for reason, number in zip(REASONS[1:], numbers[1:], strict=True) if number})
+        rows_in = sum(one.rows for one in self.made)
+        assert rows_in == numbers[0] + sum(reasons.values()), "a row was lost or counted twice"
+        examples = [example for one in self.made for example in one.placeholder_examples]
+        return {
+            "set": self.catalogue.path,
+            "record_type": self.catalogue.record_type,
+            "files": len(self.raw.files),
+            "rows_in": rows_in,
+            "changed_by_cleaning": sum(one.changed for one in self.made),
+            "dropped": dict(sorted(reasons.items())),
+            "rows_out": numbers[0],
+            "near_duplicates": self.near,
+            "largest_clusters": self.clusters,
+            "secrets": {kind: self.count("secrets")[kind] for kind in secrets.KINDS},
+            "placeholders": {"rows": sum(one.placeholders for one in self.made), "first": examples[:3]},
+            "warnings": list(self.raw.warnings),
+        }

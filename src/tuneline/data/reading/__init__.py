@@ -1,0 +1,1 @@
+"""Bytes on disk to raw rows, each with its place."""

@@ -1,0 +1,225 @@
+"""Which format a file is in: by its content; its name only breaks ties."""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import orjson
+
+from tuneline.data.reading import magic
+from tuneline.data.reading.streams import MAX_ROW_BYTES, RefusedError
+
+HEAD_BYTES = 1 << 20
+"""How much of a file is looked at."""
+
+# Fields of rows that are lists themselves: an object with one of them is a row, not an object of splits.
+_LIST_FIELDS = frozenset(
+    (
+        *("conversations", "conversation", "messages", "history", "paragraphs", "tools", "chosen", "rejected"),
+        *("prompt", "completion", "dialog", "dialogue", "turns", "answers", "functions", "choices", "content"),
+    )
+)
+_PLAIN_SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".log", ".md", "")
+_SPLIT = re.compile(
+    r"(?:^|[-_. /#])(?:(?P<train>train|training)|(?P<validation>validation|valid|val|dev)|"
+    r"(?P<test>test|testing|eval|evaluation))(?=$|[-_. /\d])",
+    re.IGNORECASE,
+)
+# A string whole, or the beginning of one that ends later; or a bracket.
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]|"', re.DOTALL)
+_SPACE = b" \t\r\n"
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file's name (or a key in an object of splits) says it is.
+
+    Args:
+        name: with forward slashes, with or without a suffix.
+
+    Returns:
+        train, validation or test, by the last such word in it; None where there is none.
+    """
+    found = [match.lastgroup for match in _SPLIT.finditer(name)]
+    return found[-1] if found else None
+
+
+def container(head: bytes) -> str:
+    """gzip, zstd, zip, tar, or empty where a file is none of them.
+
+    Args:
+        head: its first bytes.
+    """
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head.startswith(b"\x28\xb5\x2f\xfd") or re.match(rb"[\x50-\x5f]\x2a\x4d\x18", head):
+        return "zstd"
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    return "tar" if head[257:262] == b"ustar" else ""
+
+
+def table(head: bytes) -> str:
+    """parquet, arrow, or empty where a file is no table.
+
+    Args:
+        head: its first bytes.
+    """
+    if head.startswith((b"PAR1", b"PARE")):
+        return "parquet"
+    # A stream of Arrow begins with a mark and the length of its schema.
+    is_stream = head.startswith(b"\xff\xff\xff\xff") and head[7:8] == b"\0" and len(head) > 8
+    return "arrow" if is_stream or head.startswith(b"ARROW1") else ""
+
+
+def format_of(head: bytes, name: str, layout: str, is_whole: bool) -> str:
+    """The format of a text, a table or a JSON file.
+
+    Args:
+        head: its first bytes, as UTF-8 or an encoding with ASCII's signs; without a byte order mark.
+        name: its name, without the suffixes of containers.
+        layout: rows or documents.
+        is_whole: whether `head` is all of it.
+
+    Returns:
+        jsonl, json, csv, text or document.
+
+    Raises:
+        RefusedError: it is of a kind that has no rows, or no text at all.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    what, remedy = magic.document(head, suffix)
+    if what:
+        if layout == "documents":
+            return "document"
+        raise RefusedError(
+            f"is {what}: {remedy}, or read it as one document a file with `data.layout: documents` "
+            "(`--layout documents`)"
+        )
+    if head.lstrip(_SPACE)[:1] in (b"{", b"["):
+        form = _json_form(head, suffix, is_whole)
+        if form:
+            return form
+    if suffix in (".jsonl", ".ndjson"):
+        return "jsonl"
+    if suffix == ".json":
+        return "json"
+    if suffix in (".csv", ".tsv"):
+        return "csv"
+    if layout == "documents":
+        return "document"
+    if suffix in (".txt", ".text"):
+        return "text"
+    return "csv" if _is_table(head) else "text"
+
+
+def _json_form(head: bytes, suffix: str, is_whole: bool) -> str:
+    """jsonl or json; empty where it is rather a text that begins with a bracket."""
+    lines = [line for line in head.splitlines(keepends=True) if line.strip()]
+    if not is_whole and lines and not lines[-1].endswith((b"\n", b"\r")):
+        lines.pop()
+    parsed = [_parse(line) for line in lines[:20]]
+    objects = sum(isinstance(value, dict) for value in parsed)
+    # In an array with a row a line the last one parses by itself, too.
+    if objects and 2 * objects >= len(parsed) + head.lstrip(_SPACE).startswith(b"["):
+        return "json" if len(lines) == 1 and is_whole and is_splits(head) else "jsonl"
+    first = head.lstrip(_SPACE)
+    by_lines = suffix in (".jsonl", ".ndjson")
+    if first[:1] == b"{":
+        if by_lines:
+            return "jsonl"
+        is_json = suffix == ".json" or re.match(rb'\{\s*(?:"(?:[^"\\\n]|\\.)*"\s*:|\})', first)
+        return "json" if is_json else ""
+    if by_lines and len(lines) > 1 and isinstance(parsed[0], list):
+        return "jsonl"
+    if suffix in _PLAIN_SUFFIXES:
+        # `[verse 1]` and `["Hello," she said]` are text.
+        inner = first[1:].lstrip(_SPACE)
+        end = value_end(inner, 0)
+        value = _parse(inner[:end]) if end else None
+        return "json" if isinstance(value, dict | list) and inner[end:].lstrip(_SPACE)[:1] in (b",", b"]") else ""
+    return "json"
+
+
+def _parse(data: bytes) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def value_end(data: bytes, start: int) -> int:
+    """Where the object, array or string that begins at `start` ends; 0 where that is beyond `data`."""
+    depth = 0
+    for match in TOKEN.finditer(data, start):
+        sign = data[match.start()]
+        if sign == 0x22:
+            if match.end() == match.start() + 1:
+                return 0
+        else:
+            depth += 1 if sign in b"{[" else -1
+        if depth <= 0:
+            return match.end()
+    return 0
+
+
+def is_splits(head: bytes) -> bool:
+    """Whether an object holds lists of rows under its keys, as in {"train": [{…}, …], "test": […]}, and is no row.
+
+    Args:
+        head: the beginning of the object.
+    """
+    key = re.compile(rb'[\s,{]*"((?:[^"\\]|\\.)*)"\s*:\s*')
+    position = 0
+    while match := key.match(head, position):
+        at = match.end()
+        if head[at : at + 1] == b"[" and head[at + 1 :].lstrip(_SPACE)[:1] in (b"{", b"["):
+            return match[1].decode("utf-8", "replace").casefold() not in _LIST_FIELDS
+        if head[at : at + 1] in (b"{", b"[", b'"'):
+            position = value_end(head, at)
+            if not position:
+                return False
+        else:
+            scalar = re.compile(rb"[^,}\]\s]*").match(head, at)
+            position = scalar.end() if scalar else at
+    return False
+
+
+def _is_table(head: bytes) -> bool:
+    lines = [line.decode("latin-1") for line in head[:65_536].splitlines(keepends=True)[:-1] or [head[:65_536]]]
+    delimiter, share, columns = best_delimiter([line for line in lines if line.strip()][:50])
+    return bool(delimiter) and columns > 1 and share == 1.0 and len(lines) > 1
+
+
+def best_delimiter(lines: list[str]) -> tuple[str, float, int]:
+    """The sign between the cells of a table.
+
+    Args:
+        lines: the first of the table, with their line ends.
+
+    Returns:
+        The sign, the share of the rows that then have as many cells as the first, and how many those are; a comma,
+        1.0 and 1 where there is none.
+    """
+    found = [(",", 1.0, 1)]
+    for delimiter in ",\t;|":
+        if not lines or delimiter not in lines[0]:
+            continue
+        counts = list(_cell_counts(lines, delimiter))
+        if counts and counts[0] > 1:
+            found.append((delimiter, counts.count(counts[0]) / len(counts), counts[0]))
+    return max(found[1:] or found, key=lambda candidate: candidate[1:])
+
+
+def _cell_counts(lines: list[str], delimiter: str) -> Iterator[int]:
+    csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.reader(lines, delimiter=delimiter)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            continue
+        if cells:
+            yield len(cells)
