@@ -49,6 +49,13 @@ ROWS_OF_JSON = [
         ((2, 17, "not-finite"),),
         rows=2,
     ),
+    Case(
+        "repeated-among-lists.jsonl",
+        between(b'{"text": "a", "n": [[1], {"x": [1], "x": 2}]}'),
+        "some",
+        ((2, 17, "repeated-key"),),
+        rows=2,
+    ),
     Case("surrogate.jsonl", between(rb'{"text": "\ud800"}'), "some", ((2, 17, "lone-surrogate"),), rows=2),
     Case("surrogate-key.jsonl", between(rb'{"text": "a", "\udfff": 1}'), "some", ((2, 17, "lone-surrogate"),), rows=2),
     Case("pair-of-surrogates.jsonl", between(rb'{"text": "\ud83d\ude00"}'), "accepted", rows=3),
@@ -130,6 +137,22 @@ WHOLE_JSON = [
     ),
     Case("array-and-more.json", b'[{"text": "a"}]\n[1]', "refused", message="array-and-more.json:2: goes on with '['"),
     Case("array-comma.json", b'[{"text": "a"},]', "refused", message="a value is missing"),
+    Case("pretty.jsonl", b'{\n "text": "a"\n}\n{\n "text": "b"\n}', "accepted", rows=2),
+    Case(
+        "pretty-splits.jsonl",
+        b'{\n "train": [\n  {"text": "a"},\n  {"text": "b"}\n ]\n}',
+        "accepted",
+        rows=2,
+        file="pretty-splits.jsonl#train",
+    ),
+    Case(
+        "pretty-cut.jsonl",
+        b'{\n "text": "a"\n}\n{\n "text": "b"\n',
+        "refused",
+        message="pretty-cut.jsonl:4: ends in the middle of a value that begins here; mend it, or make it a row a line "
+        "with `jq -c .`",
+    ),
+    Case("cut-first.jsonl", b'{"text": \n{"text": "b"}\n{"text": "c"}\n', "some", ((1, 0, "json"),), rows=2),
     Case("array-in.jsonl", b'[\n{"text": "a"},\n{"text": "b"}\n]', "accepted", rows=2),
     Case(
         "pretty.json",

@@ -36,6 +36,25 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [row.values for row in one.first_rows] == [{"text": "一\n"}, {"text": "b", "n": 1}]
 
 
+def test_whole_numbers_of_any_size_are_exact(tmp_path: Path) -> None:
+    values = [
+        {"n": 18446744073709551616},
+        {"n": -9223372036854775809, "m": 1.5},
+        {"n": ["a", 123456789012345678901234567890, {"m": [18446744073709551617, 1e30]}]},
+    ]
+    lines = "".join(json.dumps(value) + "\n" for value in values)
+    for name, text in (("a.jsonl", lines), ("b.json", json.dumps(values))):
+        assert [row.values for row in rows(plan(tmp_path, name, text.encode()))] == values  # type: ignore[union-attr]
+
+
+def test_what_is_wrong_with_json_is_said_in_words(tmp_path: Path) -> None:
+    one = plan(tmp_path, "a.jsonl", b'{"text": "a"}\n{"text": "b\n{"text": "a\tb"}\n')
+    assert [row.detail for row in rows(one) if isinstance(row, Rejected)] == [
+        "Unterminated string starting at character 9",
+        "Invalid control character at character 11",
+    ]
+
+
 def test_csv_cells_stay_text(tmp_path: Path) -> None:
     one = plan(tmp_path, "a.csv", b'q;a\n"one\nline";NA\n\n00123;"say ""hi"""\n')
     assert (one.format, one.columns, one.portions[0].delimiter) == ("csv", ("q", "a"), ";")

@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 
-from tuneline.data.mapping.mappings import RowError, kind_of, text_of
+from tuneline.data.mapping.mappings import RowError, text_of
+from tuneline.data.reading import strictjson
+from tuneline.data.reading.strictjson import kind_of
 
 Message = dict[str, Any]
 
@@ -59,7 +61,7 @@ def messages_of(column: str, value: Any) -> list[Message]:
         RowError: one of them is none.
     """
     if isinstance(value, str):
-        value = _parsed(value)
+        value = parsed(column, value)
     if isinstance(value, dict):
         value = [value]
     if value is None:
@@ -83,7 +85,10 @@ def messages_or_text(column: str, value: Any, role: str) -> list[Message]:
 def is_conversation(value: Any) -> bool:
     """Whether a value is a message or a list of them, or such a list as JSON text."""
     if isinstance(value, str):
-        value = _parsed(value) if value[:1] == "[" else value
+        try:
+            value = orjson.loads(value) if value[:1] == "[" else value
+        except orjson.JSONDecodeError:
+            return False
     if isinstance(value, dict):
         value = [value]
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and _speaks(one) for one in value)
@@ -101,11 +106,21 @@ def dump(messages: list[Message]) -> str:
         raise RowError("arguments", f"cannot be written as JSON: {error}") from None
 
 
-def _parsed(text: str) -> Any:
-    """JSON, or the text itself where it is none."""
+def parsed(place: str, text: str) -> Any:
+    """The JSON value that a text is, or the text itself where it is no JSON.
+
+    Args:
+        place: of the text in its row, for errors.
+        text: of a field.
+
+    Raises:
+        RowError: it is JSON of which a reader would lose a part: a key stands twice, or it is too deep.
+    """
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return strictjson.parse(text)
+    except strictjson.UnsoundError as error:
+        raise RowError(error.reason, f"{place} as JSON text: {error.detail}") from None
+    except ValueError:
         return text
 
 
@@ -173,7 +188,7 @@ def _text(place: str, content: Any) -> str:
 
 def _calls(place: str, value: Any) -> list[dict[str, Any]]:
     """Calls of tools: one or a list, also as JSON text; each {name, arguments}, or that under `function`."""
-    calls = _parsed(value) if isinstance(value, str) else value
+    calls = parsed(place, value) if isinstance(value, str) else value
     if isinstance(calls, dict):
         calls = [calls]
     if not isinstance(calls, list) or not calls:
@@ -189,7 +204,7 @@ def _call(place: str, call: Any) -> dict[str, Any]:
         raise RowError("arguments", f"{place}: the call of a tool has no name")
     arguments = function.get("arguments", function.get("parameters"))
     if isinstance(arguments, str):
-        arguments = _parsed(arguments)
+        arguments = parsed(f"{place}: the arguments of {function['name']}", arguments)
     if not isinstance(arguments, dict):
         raise RowError("arguments", f"{place}: the arguments of {function['name']} are no JSON object")
     made: dict[str, Any] = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
@@ -230,7 +245,7 @@ def tools_of(column: str, value: Any) -> str:
         RowError: it is neither.
     """
     if isinstance(value, str):
-        value = _parsed(value) if value.strip() else None
+        value = parsed(column, value) if value.strip() else None
     if value is None or value == []:
         return ""
     if not isinstance(value, list):

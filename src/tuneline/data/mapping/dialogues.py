@@ -3,10 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from tuneline.data.mapping.conversations import Message, check_order, dump, messages_of, messages_or_text, tools_of
-from tuneline.data.mapping.mappings import Fields, RowError, Values, kind_of, refuse_others, text_of
+from tuneline.data.mapping.conversations import (
+    Message,
+    check_order,
+    dump,
+    messages_of,
+    messages_or_text,
+    parsed,
+    tools_of,
+)
+from tuneline.data.mapping.mappings import Fields, RowError, Values, refuse_others, text_of
+from tuneline.data.reading.strictjson import kind_of
 
 _LAST_TURN = "\n\nAssistant:"
 
@@ -71,10 +78,7 @@ class Alpaca:
             return []
         column = self.history
         if isinstance(history, str):
-            try:
-                history = orjson.loads(history)
-            except orjson.JSONDecodeError:
-                raise RowError("shape", f"{column} is text, not a list of [question, answer]") from None
+            history = parsed(column, history)
         if not isinstance(history, list):
             raise RowError("shape", f"{column} is {kind_of(history)}, not a list of [question, answer]")
         messages: list[Message] = []

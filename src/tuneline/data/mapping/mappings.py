@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from tuneline.data.reading.strictjson import kind_of
+
 Values = Mapping[str, Any]
 """Column -> value of one row."""
 
@@ -37,21 +39,6 @@ class RowError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
-
-
-def kind_of(value: Any) -> str:
-    """What a value is, for a person."""
-    names = {
-        list: "a list",
-        str: "text",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        dict: "an object",
-        bytes: "bytes",
-        type(None): "null",
-    }
-    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def text_of(column: str, value: Any) -> str:

@@ -17,10 +17,10 @@ from tuneline.data.mapping.mappings import (
     Paths,
     Poem,
     Question,
-    kind_of,
 )
 from tuneline.data.mapping.shapes import FIELDS, RecordType
 from tuneline.data.reading.rows import FilePlan
+from tuneline.data.reading.strictjson import kind_of
 
 PAIRS = (
     ("prompt", "completion"),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tuneline.data.reading import jsonlines
+from tuneline.data.reading import jsonlines, strictjson
 from tuneline.data.reading.rows import Portion, Rejected, Row
 from tuneline.data.reading.sniffing import HEAD_BYTES, TOKEN, is_splits
 from tuneline.data.reading.streams import BLOCK, MAX_ROW_BYTES, RefusedError, Stream, count_lines
@@ -22,6 +22,7 @@ _MAX_VALUE_BYTES = 32_000_000
 _NEXT = re.compile(rb"[^ \t\r\n]")
 _SCALAR_END = re.compile(rb"[,\]}\s]")
 _REMEDY = "; mend it, or make it a row a line with `jq -c '.[]'`"
+_REMEDY_OF_OBJECTS = "; mend it, or make it a row a line with `jq -c .`"
 
 
 class Section(NamedTuple):
@@ -44,6 +45,8 @@ class _Text:
         self._step = BLOCK
         self.line = line
         """At the present place."""
+        self.remedy = _REMEDY
+        """What a person can do about a file of this kind that is broken."""
 
     @property
     def offset(self) -> int:
@@ -53,7 +56,7 @@ class _Text:
     def _more(self) -> bool:
         """Read on; what is before the present place is let go."""
         if len(self._buffer) - self._at > _MAX_VALUE_BYTES:
-            raise RefusedError(f"holds one value of more than {_MAX_VALUE_BYTES:,} bytes{_REMEDY}", self.line)
+            raise RefusedError(f"holds one value of more than {_MAX_VALUE_BYTES:,} bytes{self.remedy}", self.line)
         wanted = self._step
         if self._stop is not None:
             wanted = min(wanted, self._stop - self._stream.position)
@@ -122,7 +125,7 @@ class _Text:
             done = position - self._at
             self._step *= 2
             if not self._more():
-                raise RefusedError(f"ends in the middle of a value that begins here{_REMEDY}", self.line)
+                raise RefusedError(f"ends in the middle of a value that begins here{self.remedy}", self.line)
 
 
 def scan(stream: Stream) -> Iterator[Section]:
@@ -182,10 +185,11 @@ def _elements(text: _Text) -> Iterator[tuple[int, int, int]]:
 
 def _objects(text: _Text) -> Iterator[tuple[int, int, int]]:
     """Start, end and line of each object of a file that is nothing but objects."""
+    text.remedy = _REMEDY_OF_OBJECTS
     while sign := text.peek():
         if sign != b"{":
             raise RefusedError(
-                f"is no JSON: {sign.decode('utf-8', 'replace')!r} stands where an object should{_REMEDY}", text.line
+                f"is no JSON: {sign.decode('utf-8', 'replace')!r} stands where an object should{text.remedy}", text.line
             )
         start, line = text.offset, text.line
         text.value()
@@ -260,7 +264,7 @@ def read(portion: Portion, stream: Stream) -> Iterator[Row | Rejected]:
             continue
         line, offset = text.line, text.offset
         data = text.value()
-        values = jsonlines.load(data, jsonlines.has_spaced_keys(data)) if len(data) <= MAX_ROW_BYTES else None
+        values = strictjson.load(data, strictjson.has_spaced_keys(data)) if len(data) <= MAX_ROW_BYTES else None
         if values is None and sign == b"[" and len(data) <= MAX_ROW_BYTES:
             values = _pair(data)
         yield jsonlines.diagnose(portion, line, offset, data) if values is None else Row(line, offset, values)

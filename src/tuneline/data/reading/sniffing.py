@@ -127,7 +127,7 @@ def _json_form(head: bytes, suffix: str, is_whole: bool) -> str:
     by_lines = suffix in (".jsonl", ".ndjson")
     if first[:1] == b"{":
         if by_lines:
-            return "jsonl"
+            return "json" if len(lines) > 1 and not parsed[0] and _is_spread(first) else "jsonl"
         is_json = suffix == ".json" or re.match(rb'\{\s*(?:"(?:[^"\\\n]|\\.)*"\s*:|\})', first)
         return "json" if is_json else ""
     if by_lines and len(lines) > 1 and isinstance(parsed[0], list):
@@ -139,6 +139,13 @@ def _json_form(head: bytes, suffix: str, is_whole: bool) -> str:
         value = _parse(inner[:end]) if end else None
         return "json" if isinstance(value, dict | list) and inner[end:].lstrip(_SPACE)[:1] in (b",", b"]") else ""
     return "json"
+
+
+def _is_spread(data: bytes) -> bool:
+    """Whether a file begins with an object, or with one of splits, that is written over several lines."""
+    end = value_end(data, 0)
+    # A line that is cut off swallows the next ones until brackets match again: the whole then parses to nothing.
+    return isinstance(_parse(data[:end]), dict) if end else is_splits(data)
 
 
 def _parse(data: bytes) -> object:
