@@ -75,7 +75,8 @@ def load(data: bytes, spaced: bool) -> dict[str, Any] | None:
         return None
     # Behind every key stands `":`, if no blank is before a colon, and it may stand elsewhere: so there are at most as
     # many keys as that. Where there are as many as in the outermost object, there are no others, and none was lost.
-    if not spaced and data.count(b'":') == len(values):
+    most = data.count(b'":')
+    if most == len(values) and not spaced:
         for value in values.values():
             kind = type(value)
             if kind is list:
@@ -86,7 +87,7 @@ def load(data: bytes, spaced: bool) -> dict[str, Any] | None:
         else:
             return values
     try:
-        return _sound(data, values, spaced)
+        return _sound(data, values, most, spaced)
     except UnsoundError:
         return None
 
@@ -104,7 +105,7 @@ def parse(text: str) -> Any:
         ValueError: it is no JSON; as UnsoundError: it is, but a key stands twice or it is too deep.
     """
     data = text.encode()
-    return _sound(data, orjson.loads(data), has_spaced_keys(data))
+    return _sound(data, orjson.loads(data), data.count(b'":'), has_spaced_keys(data))
 
 
 def check(data: bytes) -> None:
@@ -116,15 +117,21 @@ def check(data: bytes) -> None:
     Raises:
         UnsoundError: a key stands twice, or it is too deep.
     """
-    _sound(data, orjson.loads(data), True)
+    _sound(data, orjson.loads(data), 0, True)
 
 
-def _sound(data: bytes, value: Any, spaced: bool) -> Any:
-    """The parsed value, with whole numbers as they are written; raises UnsoundError where something was lost."""
+def _sound(data: bytes, value: Any, most: int, spaced: bool) -> Any:
+    """The parsed value, with whole numbers as they are written; raises UnsoundError where something was lost.
+
+    Args:
+        data: the JSON text.
+        value: that it was parsed to.
+        most: keys that may be in it, where none has a blank before its colon.
+        spaced: whether one may have.
+    """
     keys, depth, is_wide = _measure(value)
     if depth > MAX_DEPTH:
         raise UnsoundError("too-deep", f"nested more than {MAX_DEPTH} deep")
-    most = data.count(b'":')
     # An escaped quote with no backslash before it is in a string, and so is no end of a key.
     is_sure = not spaced and (keys == most or (keys == most - data.count(b'\\":') and b'\\\\":' not in data))
     if not is_sure and keys != _KEY.findall(data).count(b":"):
@@ -135,7 +142,7 @@ def _sound(data: bytes, value: Any, spaced: bool) -> Any:
 def _measure(value: Any) -> tuple[int, int, bool]:
     """The number of keys of a JSON value, how deep it is nested, and whether it has a number of 2^63 or more."""
     keys, depth, is_wide = 0, 0, False
-    level = [value] if isinstance(value, dict | list) else []
+    level = [value] if type(value) is dict or type(value) is list else []
     while level and depth <= MAX_DEPTH:
         depth += 1
         inner: list[Any] = []
@@ -145,6 +152,8 @@ def _measure(value: Any) -> tuple[int, int, bool]:
                 item = item.values()
             for child in item:
                 kind = type(child)
+                if kind is str:
+                    continue
                 if kind is dict or kind is list:
                     inner.append(child)
                 elif kind is float and not -_WIDE < child < _WIDE:
