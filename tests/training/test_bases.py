@@ -95,9 +95,10 @@ def test_an_unknown_mode(base: Path) -> None:
 
 
 def test_an_encoder_is_a_base_for_labels_but_not_for_text(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
-    model = BertForMaskedLM(BertConfig(vocab_size=VOCABULARY, **shape))
-    models.save(model, tokenizer, tmp_path / "encoder")
+    config = BertConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
+    )
+    models.save(BertForMaskedLM(config), tokenizer, tmp_path / "encoder")
     bases.copy(tmp_path / "encoder", tmp_path / "copy")
     assert "BertForMaskedLM is no causal language model" in refusal(tmp_path / "copy")
     classifier, _ = models.new_classifier(tmp_path / "copy", ["bad", "good"], "single_label_classification", seed=0)

@@ -33,7 +33,7 @@ class Builtin(Section):
     adam_learning_rate: PositiveFloat
     """Of what is no matrix, beside muon."""
     warmup_steps: Steps
-    lr_scheduler_type: SchedulerType
+    lr_scheduler_type: SchedulerType  # pyright: ignore[reportInvalidTypeForm]
     save_steps: Positive
     logging_steps: Positive
 
