@@ -1,16 +1,13 @@
 """Recipes: whole params files, each with a page; and each prepares rows of the shape that its page shows."""
 
-import csv
-import io
 import json
-import random
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import ROOT, Project, copy_project
+from projects import ROOT, TINY, Project, copy_project
+from recipe_samples import FAMILIES, ROWS, SAMPLES, make_base
 from ruamel.yaml import YAML
 
 from tuneline import files, params
@@ -121,110 +118,63 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
 
 # What follows runs the pipeline.
 
-ROWS = 240
-
-
-def words(seed: object, count: int = 14) -> str:
-    """Words that no other seed gives."""
-    rng = random.Random(str(seed))
-    return " ".join("".join(rng.choices("abcdefghiklmnoprstuvw", k=rng.randint(3, 8))) for _ in range(count))
-
-
-def lines(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows([header, *rows])
-    return text.getvalue()
-
-
-def conversation(n: int) -> dict[str, Any]:
-    call = {"name": "find_order", "arguments": {"number": str(n)}}
-    turns = [
-        ("human", words(f"asked {n}")),
-        ("function_call", json.dumps(call)),
-        ("observation", json.dumps({"state": words(f"state {n}", 3)})),
-        ("gpt", words(f"answered {n}")),
-    ]
-    tools = [{"type": "function", "function": {"name": "find_order", "parameters": {"type": "object"}}}]
-    return {
-        "conversations": [{"from": who, "value": text} for who, text in turns],
-        "tools": json.dumps(tools),
-        "customer": f"K{n % 80}",
-    }
-
-
-def poem(n: int) -> dict[str, Any]:
-    rng = random.Random(f"poem {n}")
-
-    def characters(count: int) -> str:
-        return "".join(chr(rng.randint(0x4E00, 0x9FA5)) for _ in range(count))
-
-    verses = [f"{characters(5)}，{characters(5)}。" for _ in range(4)]
-    return {"title": characters(4), "author": characters(2), "paragraphs": verses}
-
-
-def question(n: int) -> dict[str, Any]:
-    context = words(f"context {n // 2}", 60)
-    return {"context": context, "question": words(f"question {n}", 8), "answers": {"text": [words(f"answer {n}", 4)]}}
-
-
-SAMPLES: dict[str, Callable[[], dict[str, str]]] = {
-    "classification-intent": lambda: {
-        "intents.csv": table(["text", "intent"], [[words(n, 9), f"intent_{n % 6}"] for n in range(ROWS)])
-    },
-    "classification-sentiment": lambda: {
-        f"{label}.txt": "".join(words(f"{label} {n}") + "\n" for n in range(ROWS // 2)) for label in ("pos", "neg")
-    },
-    "continued-pretraining": lambda: {
-        f"part{n % 3}/{n}.txt": "\n\n".join(words(f"{n} {m}", 40) for m in range(3)) for n in range(ROWS)
-    },
-    "dialogue": lambda: {"chats.jsonl": lines([conversation(n) for n in range(ROWS)])},
-    "instruction-tuning": lambda: {
-        "instructions.jsonl": lines(
-            [
-                {"instruction": words(n), "input": words(f"in {n}") if n % 2 else "", "output": words(f"out {n}")}
-                for n in range(ROWS)
-            ]
-        )
-    },
-    "poems-chinese": lambda: {"poems.json": json.dumps([poem(n) for n in range(ROWS)], ensure_ascii=False)},
-    "preference": lambda: {
-        "preferences.jsonl": lines(
-            [{"prompt": words(n), "chosen": words(f"+ {n}"), "rejected": words(f"- {n}")} for n in range(ROWS)]
-        )
-    },
-    "question-answering": lambda: {"questions.jsonl": lines([question(n) for n in range(ROWS)])},
-    "translation": lambda: {
-        "sentences.jsonl": lines(
-            [{"translation": {"de": words(f"de {n}"), "en": words(f"en {n}")}} for n in range(ROWS)]
-        )
-    },
-}
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return copy_project(tmp_path_factory.mktemp("recipes") / "project")
 
 
+# A recipe at the size of its sample: what a run takes is smaller, what it does stays.
+SMALL = {key: value for key, value in TINY.items() if key.startswith(("sample", "compute", "base", "evaluate"))} | {
+    "data.split.test": 0.2,
+    "finetune.learning_rate": 0.001,
+    "finetune.num_train_epochs": 2.0,
+    "finetune.per_device_train_batch_size": 2,
+    "finetune.gradient_accumulation_steps": 2,
+    "finetune.warmup_steps": 2,
+    "finetune.save_steps": 10,
+    "finetune.eval_steps": 10,
+    "finetune.logging_steps": 2,
+}
+
+
+def done(project: Project, *arguments: str) -> str:
+    """What a command prints, which must end well."""
+    made = project.tuneline(*arguments)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return made.stdout
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_prepares_rows_of_its_shape(name: str, project: Project, tmp_path: Path) -> None:
-    for file, text in SAMPLES[name]().items():
+def test_a_recipe_goes_through_the_whole_line(name: str, project: Project, tmp_path: Path) -> None:
+    sample = SAMPLES[name]()
+    for file, text in sample.items():
         files.write_text(tmp_path / "mine" / file, text)
     files.write_text(project.root / "params.yaml", (ROOT / "docs" / "recipes" / f"{name}.yaml").read_text("utf-8"))
-    project.set(sample__libraries=[])
-    used = project.tuneline("use", str(tmp_path / "mine"), "--name", name)
-    assert used.returncode == 0, used.stdout + used.stderr
-    made = project.tuneline("exec", "--", "dvc", "repro", "validate_clean")
-    assert made.returncode == 0, made.stdout + made.stderr
+    done(project, "use", str(tmp_path / "mine"), "--name", name)
+    before = params.load(ROOT / "docs" / "recipes" / f"{name}.yaml").model_dump()
+    assert params.load(project.root / "params.yaml").model_dump() == before, "the set was not read as the recipe says"
+
+    if name in FAMILIES:
+        make_base(FAMILIES[name], list(sample.values()), project.root / "models" / "mine")
+        done(project, "exec", "--", "dvc", "add", "models/mine")
+        project.set(base__source="path", base__input="models/mine")
+    project.set(**{key.replace(".", "__"): value for key, value in SMALL.items()})
+    done(project, "exec", "--", "dvc", "repro", "evaluate")
     dataset = files.read_json(project.root / "data" / "clean" / "dataset.json")
     assert dataset["record_type"] == RECORD_TYPES[name]
     assert sum(dataset["rows"].values()) == ROWS
     assert all(dataset["rows"][split] > 0 for split in ("train", "validation", "test"))
-    before = params.load(ROOT / "docs" / "recipes" / f"{name}.yaml").model_dump()
-    after = params.load(project.root / "params.yaml").model_dump()
-    assert after == before | {"sample": {"libraries": []}}, "the set was not read as the recipe says"
+    reports = project.root / "reports"
+    training = files.read_json(reports / "training.json")
+    assert training["steps"] >= 3
+    assert (training["data"]["rows"], training["data"]["rows_dropped"]) == (dataset["rows"]["train"], 0)
+
+    judged = project.tuneline("gate")
+    verdict = files.read_json(reports / "gate.json")
+    assert judged.returncode == (verdict["verdict"] == "failed"), judged.stdout + judged.stderr
+    for rule in verdict["rules"]:
+        is_measured = rule["improvement"] is not None
+        assert is_measured == (rule["versus"] != "champion"), rule["reason"]
