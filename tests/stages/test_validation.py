@@ -9,6 +9,7 @@ import pytest
 
 from tuneline import files, params
 from tuneline.errors import DataError, ExpectationError
+from tuneline.params import editing
 from tuneline.stages import prepare, validate_clean, validate_raw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,25 @@ def test_broken_rows_stop_the_line_with_their_places() -> None:
         validate_raw.main(params.load())
     assert "4 of 204 rows cannot be used (missing 1, json 3)" in str(caught.value)
     assert "pairs.jsonl:2: json: " in str(caught.value)
+
+
+def test_one_set_for_both_ends_is_judged_in_both_readings() -> None:
+    poems = [{"title": f"t{n}", "author": "a", "paragraphs": [data_project.sentence(n)]} for n in range(30)]
+    data_project.write_rows(Path("data/raw/poems/poems.jsonl"), poems)
+    both = {"data.raw": "data/raw/poems", "data.pretraining": "data/raw/poems", "data.split.group_by": None}
+    editing.set_values(Path("params.yaml"), both)
+    Path("data/expectations/raw.yaml").write_text(
+        "prompt-completion:\n"
+        "  - type: expect_column_value_lengths_to_be_between\n"
+        "    kwargs: {column: completion, max_value: 10}\n"
+    )
+    with pytest.raises(ExpectationError) as caught:
+        validate_raw.main(params.load())
+    assert caught.value.problems[0].startswith("data/raw/poems: expect_column_value_lengths_to_be_between")
+    result = files.read_json(Path("reports/validate_raw.json"))
+    assert [one["set"] for one in result["sets"]] == ["data/raw/poems", "data/raw/poems as text"]
+    pages = sorted(page.name for page in Path("reports/data_docs_raw").iterdir())
+    assert pages == ["data-raw-poems-as-text.html", "data-raw-poems.html"]
 
 
 def test_a_warning_is_printed_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:

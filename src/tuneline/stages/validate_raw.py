@@ -14,10 +14,12 @@ def main(p: params.Params) -> None:
     """Read both sets as `prepare` will, judge them, and write what was accepted."""
     report = validation.Report()
     accepted: dict[str, str] = {}
-    for raw in {raw.path: raw for raw in records.open_both(p)}.values():
+    # One set may be both: judged once where both see the same records in it.
+    for raw in {(raw.path, raw.record_type): raw for raw in records.open_both(p)}.values():
         rows = frames.RawFrames(raw)
         yaml = Path(p.paths.expectations) / "raw.yaml"
-        report.judge(raw.path, rows, raw.record_type, yaml, is_clean=False)
+        name = f"{raw.path} as {raw.record_type}" if raw.path in accepted else raw.path
+        report.judge(name, rows, raw.record_type, yaml, is_clean=False)
         report.account(rows, p.data.max_rejected_fraction)
         accepted[raw.path] = files.sha256_path(Path(raw.path))
     report.finish(Path(p.paths.reports), "raw", accepted)
