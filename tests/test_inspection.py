@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from tuneline import inspection
 from tuneline.cli import cli
 from tuneline.data.reading.rows import Options
+from tuneline.params import editing
 
 ROWS = """{"prompt": "p", "completion": "Dear {{name}}"}
 {
@@ -139,3 +140,27 @@ def test_a_terminal_is_not_told_what_to_do_by_a_name(folder: Path) -> None:
     done = CliRunner().invoke(cli, ["inspect", "\x1b[31mred.txt"])
     assert "\x1b" not in done.stdout
     assert "rename it" in done.stdout
+
+
+def test_in_a_project_the_files_are_read_as_params_yaml_says(folder: Path, params_text: str) -> None:
+    (folder / "mlflow").mkdir()
+    (folder / "mlflow" / "tuneline.env").write_text("")
+    (folder / "params.yaml").write_text(params_text, "utf-8")
+    for name in ("faq", "other"):
+        (folder / "data" / "raw" / name).mkdir(parents=True)
+        (folder / "data" / "raw" / name / "a.csv").write_text("问,答\n很好,谢谢\n", "gb18030")
+    assert CliRunner().invoke(cli, ["inspect", "data/raw/faq"]).exit_code == 1
+    values = {
+        "data.raw": "data/raw/faq",
+        "data.encoding": "gb18030",
+        "data.columns": {"prompt": "问", "completion": "答"},
+    }
+    editing.set_values(folder / "params.yaml", values)
+    for path in ("data/raw/faq", "data/raw/faq/a.csv"):
+        done = CliRunner().invoke(cli, ["inspect", path])
+        assert (done.exit_code, "accepted" in done.stdout) == (0, True), done.stdout
+    # Another set has its own columns, and what the command line says wins.
+    other = CliRunner().invoke(cli, ["inspect", "data/raw/other"])
+    assert (other.exit_code, "columns found: 问, 答" in other.stdout) == (1, True)
+    said = CliRunner().invoke(cli, ["inspect", "data/raw/faq", "--encoding", "utf-8"])
+    assert (said.exit_code, "it looks like gb18030" in said.stdout) == (1, True)

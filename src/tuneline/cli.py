@@ -57,13 +57,7 @@ def use(
     _enter()
     from tuneline import pipeline, rawsets
 
-    pairs = [column.partition("=") for column in columns]
-    wrong = [
-        f"--column {''.join(pair)}: must be FIELD=COLUMN, as in prompt=question" for pair in pairs if not all(pair)
-    ]
-    if wrong:
-        raise click.UsageError("\n".join(wrong))
-    mapping = {field: column for field, _, column in pairs}
+    mapping = _mapping(columns)
     with pipeline.alone():
         lines = rawsets.use(
             path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
@@ -76,22 +70,22 @@ def use(
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="As docs/inspect.md describes it, for programs.")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Of the files, by Python's name.")
-@click.option("--layout", type=click.Choice(["rows", "documents"]), default="rows", show_default=True)
+@click.option("--encoding", help="Of the files, by Python's name; by default the project's, or UTF-8.")
+@click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text; by default the project's.")
 def inspect(
     paths: tuple[Path, ...],
     as_json: bool,
     columns: tuple[str, ...],
-    encoding: str,
-    layout: Literal["rows", "documents"],
+    encoding: str | None,
+    layout: Literal["rows", "documents"] | None,
 ) -> None:
     """Say what files or folders hold, read as the pipeline would; nothing is changed. Exit 1 when one is refused."""
     import orjson
 
     from tuneline import inspection
-    from tuneline.data.reading.rows import Options
 
-    report = inspection.inspect(paths, Options(encoding, layout), _mapping(columns))
+    options, columns_of_set = inspection.as_in_project(encoding, layout)
+    report = inspection.inspect(paths, options, _mapping(columns), columns_of_set)
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:

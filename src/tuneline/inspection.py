@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tuneline import environment, params
 from tuneline.data.mapping import fieldtexts, records
 from tuneline.data.mapping.labelnames import label_names
 from tuneline.data.mapping.records import Record
@@ -26,13 +27,41 @@ _NUMBERS = (1, 2)
 """Columns of the table that are numbers."""
 
 
-def inspect(paths: Sequence[Path], options: Options, columns: Mapping[str, str]) -> dict[str, Any]:
+def as_in_project(
+    encoding: str | None, layout: Literal["rows", "documents"] | None
+) -> tuple[Options, dict[Path, Mapping[str, str]]]:
+    """How files are read where the command line does not say it: as the project's params.yaml does, if this is one.
+
+    Args:
+        encoding: by Python's name; None: not said.
+        layout: of plain text; None: not said.
+
+    Returns:
+        How files are read; and the columns by set, for `inspect`.
+
+    Raises:
+        ParamsError: params.yaml is wrong.
+    """
+    if not (environment.ENV_FILE.is_file() and Path(params.PARAMS_FILE).is_file()):
+        return Options(encoding or "utf-8", layout or "rows"), {}
+    data = params.load().data
+    options = Options(encoding or data.encoding, layout or data.layout)
+    return options, {Path(data.raw).resolve(): data.columns}
+
+
+def inspect(
+    paths: Sequence[Path],
+    options: Options,
+    columns: Mapping[str, str],
+    columns_of_set: Mapping[Path, Mapping[str, str]] | None = None,
+) -> dict[str, Any]:
     """Read files and folders, each as a set of its own.
 
     Args:
         paths: of files or folders.
         options: how they are read.
         columns: field of the record -> column of the files; empty where known shapes are to be recognised.
+        columns_of_set: the same for a set by its whole path, where `columns` is empty.
 
     Returns:
         `files` and `totals`, as docs/inspect.md describes them.
@@ -45,8 +74,9 @@ def inspect(paths: Sequence[Path], options: Options, columns: Mapping[str, str])
         except DataError as error:
             files.append(_entry(shown(str(path)), message=str(error)))
             continue
-        of_set = [_inspect(path, plan, columns) for plan in plans]
-        problems += _of_the_set(path, plans, columns, of_set)
+        mapping = columns or _columns_of(path, columns_of_set or {})
+        of_set = [_inspect(path, plan, mapping) for plan in plans]
+        problems += _of_the_set(path, plans, mapping, of_set)
         files += of_set
     totals = {
         "files": len(files),
@@ -56,6 +86,12 @@ def inspect(paths: Sequence[Path], options: Options, columns: Mapping[str, str])
         "problems": problems,
     }
     return {"files": files, "totals": totals}
+
+
+def _columns_of(path: Path, known: Mapping[Path, Mapping[str, str]]) -> Mapping[str, str]:
+    """The columns of the set that a path is, or that it lies in."""
+    whole = path.resolve()
+    return next((columns for at, columns in known.items() if whole.is_relative_to(at)), {})
 
 
 def is_usable(report: Mapping[str, Any]) -> bool:
