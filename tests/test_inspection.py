@@ -46,7 +46,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                         "line": 2,
                         "offset": 47,
                         "reason": "json",
-                        "detail": "Expecting property name enclosed in double quotes at character 2",
+                        "detail": "Expecting property name enclosed in double quotes at character 1",
                     },
                     {"line": 3, "offset": 49, "reason": "missing", "detail": "completion is missing"},
                 ],
@@ -95,7 +95,7 @@ def test_the_report_for_people(folder: Path) -> None:
         "verdict                       rows  set aside  format  encoding  record type        file",
         "accepted with rows set aside     4          2  jsonl   utf-8     prompt-completion  set/a.jsonl",
         "    set aside: json 1, missing 1",
-        "    set/a.jsonl:2 (byte 47): json: Expecting property name enclosed in double quotes at character 2",
+        "    set/a.jsonl:2 (byte 47): json: Expecting property name enclosed in double quotes at character 1",
         "    set/a.jsonl:3 (byte 49): missing: completion is missing",
     ]
     assert done.stdout.splitlines()[-1] == "3 file(s), 1 refused; 5 rows, 2 set aside"
