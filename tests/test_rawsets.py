@@ -74,6 +74,25 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     assert not Path("data").exists()
 
 
+def test_a_file_of_which_no_row_is_usable_is_not_lost_in_the_crowd(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "good.jsonl").write_text('{"text": "good"}\n' * 1000)
+    (folder / "lost.jsonl").write_text('{"text": ""}\n{broken\n')
+    with pytest.raises(DataError) as caught:
+        use(folder)
+    assert str(caught.value) == (
+        f"{folder}/lost.jsonl: none of its 2 rows can be used, the first for empty: text is empty (line 1); "
+        "mend them, or take the file away"
+    )
+    # Of documents, each of which is a row, a share may be set aside as of rows.
+    for number in range(200):
+        (folder / f"{number}.txt").write_text("\0text" if number == 7 else f"text {number}")
+    for name in ("good.jsonl", "lost.jsonl"):
+        (folder / name).unlink()
+    assert use(folder, layout="documents")[0].endswith("199 rows of text, 1 set aside")
+
+
 def test_plain_chinese_text_is_a_language_model_s(tmp_path: Path) -> None:
     folder = tmp_path / "诗"
     folder.mkdir()

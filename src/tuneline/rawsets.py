@@ -3,7 +3,6 @@
 import codecs
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,8 +10,9 @@ from typing import Any, Literal, get_args
 from tuneline import files, params, pipeline
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
+from tuneline.data.mapping.tallies import Tally
 from tuneline.data.reading import readers
-from tuneline.data.reading.rows import FilePlan, Options, Rejected
+from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError
 from tuneline.params import editing, gate
 
@@ -118,24 +118,18 @@ def _open(
 
 def _read(path: Path, found: RawSet, max_fraction: float) -> Iterator[str]:
     """Read every row once, and say what was found."""
-    rows = 0
-    reasons: Counter[str] = Counter()
-    named: list[Rejected] = []
+    tally = Tally(found, _NAMED_ROWS)
     for portion, shape in found.portions:
         for row in records.read(portion, shape):
-            rows += 1
-            if isinstance(row, Rejected):
-                reasons[row.reason] += 1
-                if len(named) < _NAMED_ROWS:
-                    named.append(row)
-    rejected = reasons.total()
-    records.check_rejected(found.path, rows, rejected, reasons, named, max_fraction)
-    yield f"{path}: {rows - rejected:,} rows of {found.record_type}, {rejected:,} set aside"
+            tally.add(row)
+    tally.check(max_fraction)
+    aside = tally.reasons.total()
+    yield f"{path}: {tally.rows - aside:,} rows of {found.record_type}, {aside:,} set aside"
     yield from _describe(found)
     labels = sorted(set(labelnames.label_names(found.files).values()))
     if found.record_type == "text" and len(labels) <= _FEW_LABELS and not all(label.isdecimal() for label in labels):
         yield f"  the names of its files could be labels ({', '.join(labels)}): if they are, give --task classification"
-    yield from (f"  {row.describe()}" for row in named)
+    yield from (f"  {row.describe()}" for row in tally.first)
     yield from (f"  warning: {warning}" for warning in found.warnings)
 
 

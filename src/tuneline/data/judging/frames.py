@@ -1,6 +1,5 @@
 """The rows of a set as frames of bounded size, to be judged: the fields, and what is counted in them."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,6 +16,7 @@ from pandas.api.types import is_numeric_dtype
 
 from tuneline.data.mapping import records
 from tuneline.data.mapping.records import FIELDS, RawSet, Record, RecordType
+from tuneline.data.mapping.tallies import Tally
 from tuneline.data.reading.rows import Rejected
 
 CHUNK = 100_000
@@ -37,25 +37,18 @@ class RawFrames:
 
     def __init__(self, raw: RawSet) -> None:
         self.raw = raw
-        self.rows = 0
-        """All rows, those set aside too."""
-        self.reasons: Counter[str] = Counter()
-        """Reason -> rows set aside."""
-        self.first: list[Rejected] = []
-        """The first rows set aside."""
+        self.tally = Tally(raw, _NAMED_ROWS)
+        """Of the last reading that came to the end."""
 
     def __call__(self) -> Iterator[pd.DataFrame]:
-        """Read the set; the counts are those of the last reading that came to the end."""
-        rows, reasons, first = 0, Counter(), []
+        """Read the set; who reads it again, to name rows, may stop before its end."""
+        tally = Tally(self.raw, _NAMED_ROWS)
         part: list[Record] = []
         size = 0
         is_empty = True
         for row in chain.from_iterable(records.read(portion, shape) for portion, shape in self.raw.portions):
-            rows += 1
+            tally.add(row)
             if isinstance(row, Rejected):
-                reasons[row.reason] += 1
-                if len(first) < _NAMED_ROWS:
-                    first.append(row)
                 continue
             part.append(row)
             size += sum(map(len, row.values))
@@ -64,7 +57,7 @@ class RawFrames:
                 part, size, is_empty = [], 0, False
         if part or is_empty:
             yield self._frame(part)
-        self.rows, self.reasons, self.first = rows, reasons, first
+        self.tally = tally
 
     def _frame(self, part: Sequence[Record]) -> pd.DataFrame:
         columns: dict[str, Any] = {"source": [record.source for record in part]}
@@ -75,14 +68,6 @@ class RawFrames:
                 columns[name] = [getattr(record, name) for record in part]
         table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
         return with_counts(table, self.raw.record_type, self.raw.conversational)
-
-    def check(self, max_fraction: float) -> None:
-        """Stop where too many rows were set aside, once they were read.
-
-        Raises:
-            DataError: more than `max_fraction` of them were.
-        """
-        records.check_rejected(self.raw.path, self.rows, self.reasons.total(), self.reasons, self.first, max_fraction)
 
 
 class CleanFrames:

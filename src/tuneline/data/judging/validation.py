@@ -46,15 +46,15 @@ class Report:
         self.sets.append({"set": name, "expectations": [asdict(outcome) for outcome in outcomes]})
 
     def account(self, rows: RawFrames, max_rejected: float) -> None:
-        """Say how many rows of a raw set that was judged were set aside; too many are a failure."""
-        raw = rows.raw
-        print(f"{raw.path}: {rows.rows:,} rows of {raw.record_type}, {rows.reasons.total():,} set aside")
-        for rejected in rows.first[:5]:
+        """Say how many rows of a raw set that was judged were set aside; too many, or all of a file, are a failure."""
+        raw, tally = rows.raw, rows.tally
+        print(f"{raw.path}: {tally.rows:,} rows of {raw.record_type}, {tally.reasons.total():,} set aside")
+        for rejected in tally.first[:5]:
             print(f"  {rejected.describe()}")
         for warning in raw.warnings:
             print(f"warning: {warning}")
         try:
-            rows.check(max_rejected)
+            tally.check(max_rejected)
         except DataError as error:
             self.failures += error.problems
 

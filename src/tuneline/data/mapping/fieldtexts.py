@@ -8,10 +8,11 @@ import orjson
 
 from tuneline.data.mapping.shapes import RecordType
 
+# Begins with a plain brace, which is what a search skips to.
 _PLACEHOLDER = re.compile(
-    r"\{\{\s*\w[\w .-]{0,39}\s*\}\}"  # {{name}}
+    r"\{(?:\{\s*\w[\w .-]{0,39}\s*\}\}"  # {{name}}
     # {name}, but not the arguments of LaTeX (\frac{ab}), of a shell (${HOME}) or of sets and powers (x^{ab}).
-    r"|(?<![\w\\$}{^\]])\{[^\W\d]\w{1,39}\}(?!\})"
+    r"|(?<![\w\\$}{^\]]\{)[^\W\d]\w{1,39}\}(?!\}))"
 )
 _NAMED = 3
 
