@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 from tests.projects import Project
+from tuneline import processes
 
 REPRO = ["-m", "tuneline", "exec", "--", "dvc", "repro"]
 FINETUNE = [*REPRO, "--single-item", "finetune"]
@@ -109,7 +110,7 @@ def _started(project: Project, environment: dict[str, str]) -> Iterator[tuple[su
     log = project.root.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *FINETUNE],
+            processes.bound([sys.executable, *FINETUNE]),
             cwd=project.root,
             env=project.environment() | environment,
             stdin=subprocess.DEVNULL,
