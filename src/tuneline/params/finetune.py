@@ -24,7 +24,7 @@ _WHEN = "is decided by this pipeline: logging_steps, eval_steps and save_steps s
 _REPEAT = "would end in other weights after a kill; remove it"
 _ROWS = "would leave rows out or order them anew: rows are ordered from seed and grouped or packed by length; remove it"
 _HUB = "is not done by training: nothing is sent anywhere; remove it"
-_PROCESSES = "is for several processes or accelerators, and this trains in one on the processor; remove it"
+_PROCESSES = "is decided by this pipeline: compute.* and finetune.nproc_per_node say on what it trains; remove it"
 _PRINTS = "is decided by this pipeline: what is printed is the same everywhere; remove it"
 _MEASURES = "is decided by this pipeline: it measures by itself; remove it"
 _REFUSED_ARGUMENTS = (
@@ -50,7 +50,7 @@ _REFUSED_ARGUMENTS = (
     | dict.fromkeys(["include_num_input_tokens_seen", "skip_memory_metrics"], _PRINTS)
     | dict.fromkeys(["prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object"], _MEASURES)
     | dict.fromkeys(["eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics"], _MEASURES)
-    | dict.fromkeys(["bf16_full_eval", "use_cache", "greater_is_better"], _MEASURES)
+    | dict.fromkeys(["bf16", "bf16_full_eval", "use_cache", "greater_is_better"], _MEASURES)
 )
 _REFUSED_LORA = dict.fromkeys(["megatron_config", "megatron_core"], _PROCESSES) | dict.fromkeys(
     ["layer_replication", "trainable_token_indices", "alora_invocation_tokens", "use_qalora"],
@@ -128,6 +128,8 @@ class Finetune(_Given, _TrainingArguments):
     per_device_train_batch_size: Positive
     """Packed rows in a step, or documents where `packing` is false."""
     gradient_accumulation_steps: Positive
+    nproc_per_node: Positive
+    """Processes that share the rows of a step, `per_device_train_batch_size` each; part of a model's identity."""
     packing: bool
     """Whole documents side by side in one row, none seeing another; where a token is foretold."""
     max_length: Annotated[int, Field(ge=8)]

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import files, params, processes
-from tuneline.training import bases, checkpoints, fingerprint, models, pretraining, trainers
+from tuneline.training import bases, checkpoints, fingerprint, hardware, models, pretraining, trainers
 from tuneline.training.history import History
 
 
 def main(p: params.Params) -> None:
     """Run the stage."""
+    hardware.check(p.compute)
     with processes.exclusive(checkpoints.LOCK, "this project's training"):
         models.use_threads(p.compute.threads)
         folder = Path(p.paths.base)
@@ -37,9 +38,12 @@ def main(p: params.Params) -> None:
 def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
     train, heldout = (pretraining.texts_of(Path(p.base.input) / name) for name in ("train", "validation"))
     identity = fingerprint.of(
-        builtin=p.base.builtin.model_dump(), threads=p.compute.threads, data=files.sha256_path(Path(p.base.input))
+        hardware.identity(p.compute),
+        builtin=p.base.builtin.model_dump(),
+        compute=p.compute.model_dump(),
+        data=files.sha256_path(Path(p.base.input)),
     )
-    made = pretraining.pretrain(train, p.base.builtin, folder=checkpoints.WORK / identity)
+    made = pretraining.pretrain(train, p.base.builtin, p.compute, folder=checkpoints.WORK / identity)
     models.save(made.model, made.tokenizer, folder)
     measures = {
         "heldout": pretraining.heldout(made, heldout, p.base.builtin.document_length),

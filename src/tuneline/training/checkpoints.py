@@ -7,11 +7,13 @@ leaves either all of it or something that is seen to be broken.
 """
 
 import errno
+import inspect
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -46,6 +48,13 @@ def writing(folder: Path, step: int, keep: int, best: int | None = None) -> Iter
     for old in _checkpoints(folder)[:-keep]:
         if old != of_step(folder, best):
             shutil.rmtree(old)
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Write the weights, or of a model with adapters only those."""
+    # peft would look for the base on the hub to see whether its vocabulary was changed.
+    more = {"save_embedding_layers": False} if "save_embedding_layers" in _parameters(model.save_pretrained) else {}
+    model.save_pretrained(folder, **more)
 
 
 def of_step(folder: Path, step: int | None) -> Path:
@@ -120,3 +129,7 @@ def naming_a_full_disk(folder: Path) -> Iterator[None]:
         if "No space left" in str(error) or not shutil.disk_usage(folder).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
         raise
+
+
+def _parameters(method: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(method).parameters)

@@ -1,25 +1,25 @@
 """What makes a training exactly this one: two with the same fingerprint end in the same bytes."""
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tuneline import files
 
 _LIBRARIES = ("accelerate", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
-def of(**parts: Any) -> str:
+def of(processor: Sequence[str], **parts: Any) -> str:
     """The fingerprint of a training.
 
     Args:
+        processor: what it computes on.
         parts: what of params and data decides over it, as JSON values.
 
     Returns:
-        A sha256 over the parts, this package's code, the libraries' versions and the processor's instruction set.
+        A sha256 over the parts, this package's code, the libraries' versions and the processor.
     """
     return files.digest(
         {
@@ -27,7 +27,7 @@ def of(**parts: Any) -> str:
             "code": code(),
             "libraries": {name: version(name) for name in _LIBRARIES},
             "python": platform.python_version(),
-            "processor": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
+            "processor": list(processor),
         }
     )
 

@@ -1,8 +1,8 @@
 """transformers' own training loop with our log, and checkpoints that are whole or do not count."""
 
-import inspect
 import itertools
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from tuneline.errors import TrainingError
-from tuneline.training import checkpoints
+from tuneline.training import checkpoints, distributed
 from tuneline.training.history import History, Progress
 from tuneline.training.objectives import Objective, batches
 from tuneline.training.optimizers import MuonAdamW
@@ -80,14 +80,30 @@ class RepeatableTrainer(Trainer):
         """What validation says of the model as it is."""
         raise NotImplementedError
 
-    def saw(self, sums: dict[str, Tensor], weight: Tensor, *, learnt: int, tokens: int) -> None:
-        """Count one batch's summed loss and other measures; stop where the loss is none any more."""
-        mean = float(sums["loss"]) / (float(weight) or 1)
+    def learn(self, sums: dict[str, Tensor], weight: Tensor, of_step: Tensor, *, learnt: int, tokens: int) -> Tensor:
+        """Count one batch, of all processes together; stop where the loss is none any more.
+
+        Args:
+            sums: the batch's summed loss and other measures.
+            weight: what they are to be divided by.
+            of_step: the weight of all batches of the optimizer step, in all processes.
+            learnt: tokens or rows that are learnt.
+            tokens: real ones.
+
+        Returns:
+            The batch's share of the mean loss of its optimizer step.
+        """
+        counts = float(self._counts[self._batch])
+        own = [*(value.item() for value in sums.values()), float(weight), learnt, tokens]
+        *summed, weight_of_all, learnt_by_all, tokens_of_all = distributed.total([counts * value for value in own])
+        values = dict(zip(sums, summed, strict=True))
+        mean = values["loss"] / (weight_of_all or 1)
         if not math.isfinite(mean) or mean > self._course.ceiling:
             raise self._diverged(f"the loss is {mean:.6g}", slice(self._batch, self._batch + 1))
         self._batch += 1
-        values = {name: value.item() for name, value in sums.items()}
-        self._course.history.saw(values, float(weight), learnt=learnt, tokens=tokens)
+        self._course.history.saw(values, weight_of_all, learnt=int(learnt_by_all), tokens=int(tokens_of_all))
+        # The mean of the processes' gradients is what is stepped along.
+        return sums["loss"] * (counts * distributed.world()) / of_step
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """transformers' own, or ours by the name `muon`."""
@@ -113,6 +129,24 @@ class RepeatableTrainer(Trainer):
             kind = self._course.recipe.lr_scheduler_type
             raise TrainingError(f"finetune.lr_scheduler_kwargs: do not fit {kind}: {one_line(error)}") from None
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """transformers' own; of several processes this one's share, no row of it twice."""
+        if distributed.world() == 1:
+            return super().get_train_dataloader()
+        arguments = self.args
+        return DataLoader(
+            cast(Any, self.train_dataset),
+            batch_sampler=self._shares(),
+            collate_fn=self.data_collator,
+            num_workers=arguments.dataloader_num_workers,
+            persistent_workers=arguments.dataloader_persistent_workers,
+            prefetch_factor=arguments.dataloader_prefetch_factor,
+            pin_memory=arguments.dataloader_pin_memory,
+        )
+
+    def _shares(self) -> distributed.Shares:
+        return distributed.Shares(len(cast(Any, self.train_dataset)), self.args.per_device_train_batch_size)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)  # pyright: ignore[reportArgumentType]
 
@@ -122,7 +156,11 @@ class RepeatableTrainer(Trainer):
         """The batches of one optimizer step, and what the loss of each is divided by: the weight of all of them."""
         step = list(itertools.islice(epoch_iterator, num_batches))
         self._batch = 0
-        return step, torch.stack([self._course.weight(batch) for batch in step]).sum()
+        first, shares = self.state.global_step * self.args.gradient_accumulation_steps, self._shares()
+        self._counts = [shares.counts(first + batch) for batch in range(len(step))]
+        counted = [self._course.weight(batch) for batch, counts in zip(step, self._counts, strict=True) if counts]
+        weight = torch.stack(counted).sum() if counted else torch.tensor(0.0)
+        return step, weight if distributed.world() == 1 else torch.tensor(distributed.total([float(weight)])[0])
 
     def _clip_grad_norm(self, model: nn.Module) -> float:
         norm = float(super()._clip_grad_norm(model))  # pyright: ignore[reportArgumentType]
@@ -197,14 +235,28 @@ class RepeatableTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Trainer's own would count when half of it is written, and would be loaded without its optimizer.
+        chances = self._chances()
+        if distributed.rank() == 0:
+            self._write_checkpoint(chances)
+        distributed.wait()
+
+    def _write_checkpoint(self, chances: dict[str, bytes]) -> None:
         course, keep = self._course, self.args.save_total_limit
         assert keep is not None
         with checkpoints.writing(course.folder, self.state.global_step, keep, course.best) as beside:
-            save_weights(self.model, beside)
+            checkpoints.save_weights(self.model, beside)
             self._save_optimizer_and_scheduler(str(beside))
-            self._save_rng_state(str(beside))
+            for name, state in chances.items():
+                (beside / name).write_bytes(state)
             self.state.save_to_json(str(beside / TRAINER_STATE_NAME))
             course.history.write(beside / HISTORY_FILE)
+
+    def _chances(self) -> dict[str, bytes]:
+        """The state of the random numbers of every process, as transformers reads them: file name -> content."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._save_rng_state(folder)
+            (own,) = Path(folder).iterdir()
+            return distributed.gathered(own.name, own.read_bytes())
 
     def load_weights(self, checkpoint: Path) -> None:
         """Take the weights of a checkpoint, and only them."""
@@ -230,23 +282,14 @@ class ObjectiveTrainer(RepeatableTrainer):
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **more: Any) -> Tensor:
         """The batch's share of the mean loss of its optimizer step."""
         loss, weight = self._objective.loss(model, inputs)
-        self.saw({"loss": loss.detach()}, weight, learnt=self._objective.learnt(inputs), tokens=int(inputs["tokens"]))
-        return loss / more["num_items_in_batch"]
+        learnt, tokens = self._objective.learnt(inputs), int(inputs["tokens"])
+        return self.learn({"loss": loss}, weight, more["num_items_in_batch"], learnt=learnt, tokens=tokens)
 
     def measure(self) -> dict[str, float]:
         """What the objective measures on the validation rows."""
         assert self.model is not None
         made = batches(self._objective, self._validation, self.args.per_device_eval_batch_size)
+        own = itertools.islice(made, distributed.rank(), None, distributed.world())
         with self.compute_loss_context_manager():
-            return self._objective.measure(self.model, made)
-
-
-def save_weights(model: Any, folder: Path) -> None:
-    """Write the weights, or of a model with adapters only those."""
-    # peft would look for the base on the hub to see whether its vocabulary was changed.
-    more = {"save_embedding_layers": False} if "save_embedding_layers" in _parameters(model.save_pretrained) else {}
-    model.save_pretrained(folder, **more)
-
-
-def _parameters(method: Callable[..., Any]) -> set[str]:
-    return set(inspect.signature(method).parameters)
+            found = self._objective.measure(self.model, map(self._prepare_inputs, own))
+        return distributed.means(found)

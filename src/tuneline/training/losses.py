@@ -67,8 +67,14 @@ def logits_at(positions: Tensor, model: nn.Module, inputs: dict[str, Any], *, sp
         hook.remove()
 
 
+def on(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The batch where the model is."""
+    return {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
 def _head(model: nn.Module) -> nn.Module | None:
-    find = getattr(model, "get_output_embeddings", None)
+    # One of several processes has the model in a wrapper.
+    find = getattr(getattr(model, "module", model), "get_output_embeddings", None)
     head = find() if callable(find) else None
     return head if isinstance(head, nn.Module) else None
 
@@ -114,7 +120,7 @@ def allows_sparse(model: PreTrainedModel, examples: list[Example]) -> bool:
     if _head(model) is None:
         return False
     model.eval()
-    batch = collate([[example] for example in examples], pad=0)
+    batch = on(model, collate([[example] for example in examples], pad=0))
     plain, count = nll(model, batch, packed=False, sparse=False)
     try:
         sparse, _ = nll(model, batch, packed=False, sparse=True)
@@ -127,9 +133,11 @@ def allows_sparse(model: PreTrainedModel, examples: list[Example]) -> bool:
 def allows_packing(model: PreTrainedModel, examples: list[Example]) -> bool:
     """Whether documents in one row have the loss that they have alone."""
     model.eval()
-    alone, count = nll(model, collate([[example] for example in examples], pad=0), packed=False, sparse=False)
+    alone, count = nll(
+        model, on(model, collate([[example] for example in examples], pad=0)), packed=False, sparse=False
+    )
     try:
-        together, _ = nll(model, collate([examples], pad=0), packed=True, sparse=False)
+        together, _ = nll(model, on(model, collate([examples], pad=0)), packed=True, sparse=False)
     except (TypeError, RuntimeError, ValueError, IndexError):
         # A family without position_ids refuses the argument.
         return False

@@ -19,6 +19,8 @@ from tuneline.training import losses, packing
 from tuneline.training.tokenization import IGNORED
 
 Batch = dict[str, Tensor]
+Measured = dict[str, tuple[float, float]]
+"""Name -> a sum and the weight that it is to be divided by."""
 
 
 class Objective(Protocol):
@@ -45,8 +47,8 @@ class Objective(Protocol):
         """The batch's summed loss, and its weight."""
         ...
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """What validation says: `loss`, and what else can be told of the task."""
+    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> Measured:
+        """What validation says: `loss`, and what else can be told of the task; the same names for no batch too."""
         ...
 
     def ceiling(self) -> float:
@@ -74,7 +76,14 @@ class Causal:
 
     @classmethod
     def of(
-        cls, model: PreTrainedModel, examples: Sequence[Any], *, pad: int, packing: bool, smoothing: float = 0.0
+        cls,
+        model: PreTrainedModel,
+        examples: Sequence[Any],
+        *,
+        pad: int,
+        packing: bool,
+        smoothing: float = 0.0,
+        sparse: bool = True,
     ) -> "Causal":
         """As fast as `model` allows: what it does not keep exact is left out, and said."""
         proof = losses.proof(examples)
@@ -83,7 +92,7 @@ class Causal:
             family = model.config.model_type
             print(f"{family} does not keep packed documents apart: training with a document a row", flush=True)
         vocabulary = int(model.config.get_text_config().vocab_size)
-        return cls(pad, packed, losses.allows_sparse(model, proof), vocabulary, smoothing)
+        return cls(pad, packed, sparse and losses.allows_sparse(model, proof), vocabulary, smoothing)
 
     def collate(self, rows: Sequence[Sequence[Any]]) -> Batch:
         """`packing.collate`."""
@@ -102,7 +111,7 @@ class Causal:
         smoothing = self.smoothing if model.training else 0.0
         return losses.nll(model, batch, packed=self.packed, sparse=self.sparse, smoothing=smoothing)
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> Measured:
         """The loss a token, every token of equal weight, a document a row whatever the family."""
         alone = Causal(self.pad, False, self.sparse, self.vocabulary)
         summed, count = 0.0, 0
@@ -110,7 +119,7 @@ class Causal:
             nll, tokens = alone.loss(model, batch)
             summed += nll.item()
             count += int(tokens)
-        return {"loss": summed / max(count, 1)}
+        return {"loss": (summed, count)}
 
     def ceiling(self) -> float:
         """Ten times what guessing costs."""
@@ -168,7 +177,7 @@ class Classification:
         """Rows, each as much as its label counts."""
         if self.several or self.weights is None:
             return torch.tensor(float(len(batch["targets"])))
-        return torch.tensor(self.weights)[batch["targets"]].sum()
+        return torch.tensor(self.weights, device=batch["targets"].device)[batch["targets"]].sum()
 
     def learnt(self, batch: Batch) -> int:
         """Rows."""
@@ -180,14 +189,14 @@ class Classification:
 
     def _loss_of(self, logits: Tensor, batch: Batch, *, smoothing: float) -> tuple[Tensor, Tensor]:
         targets = batch["targets"]
-        weights = None if self.weights is None else torch.tensor(self.weights)
+        weights = None if self.weights is None else torch.tensor(self.weights, device=targets.device)
         if self.several:
             each = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
             return each.mean(dim=1).sum(), self.weight(batch)
         summed = functional.cross_entropy(logits, targets, weight=weights, reduction="sum", label_smoothing=smoothing)
         return summed, self.weight(batch)
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> Measured:
         """The loss, weighted as in training, and the share of texts whose labels are all right."""
         summed = weight = right = rows = 0.0
         for batch in batches:
@@ -198,7 +207,7 @@ class Classification:
                 right += int(((logits > 0) == (batch["targets"] > 0.5)).all(dim=1).sum())
             else:
                 right += int((logits.argmax(dim=1) == batch["targets"]).sum())
-        return {"loss": summed / (weight or 1), "accuracy": right / (rows or 1)}
+        return {"loss": (summed, weight), "accuracy": (right, rows)}
 
     def ceiling(self) -> float:
         """Logits this far off are no classification any more."""
@@ -229,7 +238,7 @@ class Regression:
         predicted = _logits(model, batch).squeeze(1)
         return functional.mse_loss(predicted, batch["targets"], reduction="sum"), self.weight(batch)
 
-    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    def measure(self, model: nn.Module, batches: Iterable[Batch]) -> Measured:
         """Mean squared and mean absolute error."""
         squared = absolute = rows = 0.0
         for batch in batches:
@@ -237,7 +246,7 @@ class Regression:
             squared += errors.square().sum().item()
             absolute += errors.abs().sum().item()
             rows += len(errors)
-        return {"loss": squared / (rows or 1), "absolute_error": absolute / (rows or 1)}
+        return {"loss": (squared, rows), "absolute_error": (absolute, rows)}
 
     def ceiling(self) -> float:
         """A number can be as far off as it likes."""

@@ -16,7 +16,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from tuneline.errors import TrainingError
-from tuneline.training import adapters, loop, models, recipes
+from tuneline.training import adapters, distributed, loop, models, recipes
 from tuneline.training.packing import plan
 from tuneline.training.recipes import Recipe
 from tuneline.training.trainers import Training, require, resume, rows_at_most, run, sources
@@ -35,22 +35,23 @@ class PreferenceTrainer(loop.RepeatableTrainer, DPOTrainer):
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **more: Any) -> Tensor:
         """The batch's share of the mean loss of its optimizer step."""
         sums = self._sums(model, inputs)
-        seen = {name: value.detach() for name, value in sums.items()}
         learnt, tokens = int(inputs["completion_mask"].sum()), int(inputs["attention_mask"].sum())
-        self.saw(seen, _pairs(inputs), learnt=learnt, tokens=tokens)
-        return sums["loss"] / more["num_items_in_batch"]
+        return self.learn(sums, _pairs(inputs), more["num_items_in_batch"], learnt=learnt, tokens=tokens)
 
     def measure(self) -> dict[str, float]:
         """The loss a pair, and how often and by how much the better answer is preferred more than by the base."""
         assert self.model is not None
-        sums: dict[str, float] = {}
+        sums = dict.fromkeys(("loss", "reward_accuracy", "reward_margin"), 0.0)
         pairs = 0.0
-        for batch in self.get_eval_dataloader():
+        rows, size = cast(Dataset, self.eval_dataset), self.args.per_device_eval_batch_size
+        starts = range(0, len(rows), size)[distributed.rank() :: distributed.world()]
+        for start in starts:
+            batch = self.data_collator([rows[place] for place in range(start, min(start + size, len(rows)))])
             with self.compute_loss_context_manager():
                 part = self._sums(self.model, self._prepare_inputs(batch))
-            sums = {name: sums.get(name, 0.0) + value.item() for name, value in part.items()}
+            sums = {name: value + part[name].item() for name, value in sums.items()}
             pairs += float(_pairs(batch))
-        return {name: value / (pairs or 1) for name, value in sums.items()}
+        return distributed.means({name: (value, pairs) for name, value in sums.items()})
 
     def _sums(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss and the rewards of a batch, summed over its pairs."""
@@ -100,7 +101,7 @@ def train(
     rows = plan(
         tokens,
         width=max(tokens),
-        batch_size=recipe.per_device_train_batch_size,
+        batch_size=recipe.rows_of_a_batch,
         epochs=recipe.num_train_epochs,
         seed=recipe.seed,
         packed=False,
@@ -163,6 +164,9 @@ def _trainer(
         )
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         raise TrainingError(f"finetune.{'lora' if lora else 'dpo'}: {' '.join(str(error).split())}") from None
+    # trl's log is not written; ours sums what each process has.
+    own: Any = trainer.accelerator
+    own.gather = own.gather_for_metrics = lambda tensor, *_, **__: tensor
     # With it transformers would write the tokenizer's special tokens into the model's configuration.
     trainer.processing_class = None
     return trainer

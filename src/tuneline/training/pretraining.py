@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from tuneline import files
 from tuneline.errors import TrainingError
-from tuneline.params import Builtin
+from tuneline.params import Builtin, Compute
 from tuneline.training import loop, losses, models, tokenization
 from tuneline.training.examples import Examples
 from tuneline.training.recipes import Recipe
@@ -45,12 +45,15 @@ def texts_of(path: Path) -> list[str]:
     return texts
 
 
-def pretrain(texts: Sequence[str], builtin: Builtin, *, folder: Path, log: loop.Log | None = None) -> Pretrained:
+def pretrain(
+    texts: Sequence[str], builtin: Builtin, compute: Compute, *, folder: Path, log: loop.Log | None = None
+) -> Pretrained:
     """Train the tokenizer, then the model.
 
     Args:
         texts: whole documents, none of them held out.
         builtin: sizes and recipe.
+        compute: on what.
         folder: of the checkpoints of exactly this training.
         log: a tracker's ear.
 
@@ -65,9 +68,9 @@ def pretrain(texts: Sequence[str], builtin: Builtin, *, folder: Path, log: loop.
         f"{account.tokens:,} tokens",
         flush=True,
     )
-    recipe = Recipe.of(builtin, packing=True, max_grad_norm=1.0, max_length=builtin.document_length)
+    recipe = Recipe.of(builtin, compute, packing=True, max_grad_norm=1.0, max_length=builtin.document_length)
     training = train(model, examples, recipe, pad=models.pad(tokenizer), folder=folder, log=log)
-    return Pretrained(model, tokenizer, training, account)
+    return Pretrained(training.model.cpu(), tokenizer, training, account)
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from tuneline.errors import TrainingError
-from tuneline.params import Finetune
+from tuneline.params import Compute, Finetune
 from tuneline.params.section import Section
 
 # Rows in a batch of validation, whose activations are not kept.
@@ -51,17 +51,25 @@ class Recipe:
     load_best_model_at_end: bool = False
     metric_for_best_model: str = "loss"
     """What validation measures by this name says which weights are best."""
+    device: str = "cpu"
+    precision: str = "float32"
+    torch_compile: bool = False
+    processes: int = 1
+    """How many share the rows of a step, `per_device_train_batch_size` each."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of TrainingArguments, by its names."""
 
     @classmethod
-    def of(cls, section: Section, **more: Any) -> "Recipe":
-        """The recipe that a section of params.yaml gives, by the names of its keys, and `more`."""
+    def of(cls, section: Section, compute: Compute | None = None, **more: Any) -> "Recipe":
+        """The recipe that sections of params.yaml give, by the names of their keys, and `more`."""
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in section.model_dump().items() if value is not None}
         recipe = {name: value for name, value in given.items() if name in known} | more
         if isinstance(section, Finetune):
+            recipe["processes"] = section.nproc_per_node
             recipe["more"] = {name: value for name, value in section.arguments().items() if name not in known}
+        if compute:
+            recipe |= {name: getattr(compute, name) for name in ("device", "precision", "torch_compile")}
         return cls(**recipe)
 
     @property
@@ -74,9 +82,14 @@ class Recipe:
         """The measure of validation that decides which weights are best, as the log names it."""
         return "eval_" + self.metric_for_best_model.removeprefix("eval_")
 
+    @property
+    def rows_of_a_batch(self) -> int:
+        """Rows of all processes together."""
+        return self.per_device_train_batch_size * self.processes
+
     def rows_of(self, step: int, batch: int) -> slice:
         """Which rows of the plan are batch `batch`, counted from 0, of the optimizer step after `step` steps."""
-        size = self.per_device_train_batch_size
+        size = self.rows_of_a_batch
         first = (step * self.gradient_accumulation_steps + batch) * size
         return slice(first, first + size)
 
@@ -119,16 +132,24 @@ def arguments(
         "save_steps": recipe.save_steps,
         "save_total_limit": recipe.save_total_limit,
         "full_determinism": True,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
+        "use_cpu": recipe.device == "cpu",
+        "torch_compile": recipe.torch_compile,
+        "dataloader_pin_memory": recipe.device != "cpu",
         "remove_unused_columns": False,
         "report_to": [],
         "disable_tqdm": True,
         "log_level": "error",
         # trl's classes would switch these two on by themselves.
-        "bf16": False,
+        "bf16": recipe.precision == "bfloat16",
         "activation_checkpointing": False,
     }
+    if recipe.processes > 1:
+        values |= {
+            "ddp_backend": "gloo" if recipe.device == "cpu" else "nccl",
+            # Else gradients are put into other parcels after the first step, also after the first one of a training
+            # that goes on, and parcels decide in which order three and more processes are summed.
+            "ddp_find_unused_parameters": True,
+        }
     further = {_RENAMED.get(name, name): value for name, value in recipe.more.items()}
     try:
         return kind(**(values | further | more))

@@ -8,13 +8,13 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline import files
-from tuneline.errors import ParamsError
-from tuneline.params import Finetune
+from tuneline.errors import ParamsError, SetupError
+from tuneline.params import Compute, Finetune
 from tuneline.params.finetune import unfit
 from tuneline.training import adapters, labelling, loop, models, preference, tokenization, trainers
 from tuneline.training.lengths import Account
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
-from tuneline.training.recipes import Recipe
+from tuneline.training.recipes import Recipe, one_line
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def splits(clean: Path) -> dict[str, Path]:
     return {name: clean / name for name in ("train", "validation")}
 
 
-def prepare(task: str, clean: Path, base: Path, finetune: Finetune) -> Ready:
+def prepare(task: str, clean: Path, base: Path, finetune: Finetune, compute: Compute | None = None) -> Ready:
     """Load the base with the head that the task needs, and make the clean rows into examples.
 
     Args:
@@ -45,6 +45,7 @@ def prepare(task: str, clean: Path, base: Path, finetune: Finetune) -> Ready:
         clean: the folder of clean splits, and of dataset.json, which says what they hold.
         base: a model folder.
         finetune: the params.
+        compute: on what it will be trained; None: the model stays as it is loaded.
 
     Raises:
         ParamsError: params that mean nothing for the task.
@@ -65,6 +66,8 @@ def prepare(task: str, clean: Path, base: Path, finetune: Finetune) -> Ready:
     else:
         model, tokenizer = models.load(base)
     models.check_length(model, finetune.max_length, "finetune.max_length")
+    if compute:
+        _place(model, compute)
     if finetune.lora:
         adapters.config(model, finetune.lora.model_dump())
     (examples, account), (validation, _) = (
@@ -83,19 +86,35 @@ def prepare(task: str, clean: Path, base: Path, finetune: Finetune) -> Ready:
     return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
 
 
-def train(ready: Ready, finetune: Finetune, *, folder: Path, log: loop.Log | None = None) -> trainers.Training:
+def _place(model: PreTrainedModel, compute: Compute) -> None:
+    """Give a model the attention that is asked for, and bring it to where it is trained."""
+    if compute.attn_implementation:
+        try:
+            model.set_attn_implementation(compute.attn_implementation)
+        except (ValueError, ImportError, AttributeError) as error:
+            raise SetupError(
+                f"compute.attn_implementation: {compute.attn_implementation} cannot be used: {one_line(error)}"
+            ) from None
+    if compute.device == "cuda":
+        model.to("cuda")  # pyright: ignore[reportArgumentType]
+
+
+def train(
+    ready: Ready, finetune: Finetune, compute: Compute | None = None, *, folder: Path, log: loop.Log | None = None
+) -> trainers.Training:
     """Train what is ready, from the newest whole checkpoint if there is one.
 
     Args:
         ready: by `prepare`.
         finetune: the params.
+        compute: on what; None: on the processor, in float32.
         folder: of the checkpoints of exactly this training.
         log: a tracker's ear.
 
     Raises:
         TrainingError: what cannot be trained, or was not well trained.
     """
-    recipe, pad = Recipe.of(finetune), models.pad(ready.tokenizer)
+    recipe, pad = Recipe.of(finetune, compute), models.pad(ready.tokenizer)
     lora = finetune.lora.model_dump() if finetune.lora else None
     if ready.task == "preference":
         assert finetune.dpo is not None
@@ -114,7 +133,7 @@ def train(ready: Ready, finetune: Finetune, *, folder: Path, log: loop.Log | Non
         ready.model,
         ready.examples,
         recipe,
-        objective=objective(ready, finetune, pad),
+        objective=objective(ready, finetune, pad, compute),
         pad=pad,
         folder=folder,
         lora=lora,
@@ -123,7 +142,7 @@ def train(ready: Ready, finetune: Finetune, *, folder: Path, log: loop.Log | Non
     )
 
 
-def objective(ready: Ready, finetune: Finetune, pad: int) -> Objective:
+def objective(ready: Ready, finetune: Finetune, pad: int, compute: Compute | None = None) -> Objective:
     """What the trainer is to learn; of a preference trl knows it."""
     smoothing = finetune.label_smoothing_factor
     if ready.task == "regression":
@@ -137,7 +156,9 @@ def objective(ready: Ready, finetune: Finetune, pad: int) -> Objective:
             class_weights=finetune.class_weights,
             smoothing=smoothing,
         )
-    return Causal.of(ready.model, ready.examples, pad=pad, packing=finetune.packing, smoothing=smoothing)
+    # A compiled model knows nothing of the hook that keeps what is not learnt from the output head.
+    sparse = not (compute and compute.torch_compile)
+    return Causal.of(ready.model, ready.examples, pad=pad, packing=finetune.packing, smoothing=smoothing, sparse=sparse)
 
 
 def _mode(task: str, about: Mapping[str, Any]) -> str:

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PrinterCallback
 
 from tuneline.errors import TrainingError
-from tuneline.training import adapters, checkpoints, loop, recipes
+from tuneline.training import adapters, checkpoints, distributed, loop, recipes
 from tuneline.training.history import History
 from tuneline.training.objectives import Causal, Objective, lengths
 from tuneline.training.packing import Rows, plan
@@ -85,7 +85,7 @@ def train(
     rows = plan(
         lengths(examples),
         width=recipe.max_length,
-        batch_size=recipe.per_device_train_batch_size,
+        batch_size=recipe.rows_of_a_batch,
         epochs=recipe.num_train_epochs,
         seed=recipe.seed,
         packed=objective.packed,
@@ -132,8 +132,12 @@ def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | No
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if course.is_stopped:
         print(f"stopped: {course.recipe.best_measure} has not been better since step {course.best}", flush=True)
+    # accelerate's own way of calling a model in bfloat16 is no part of it.
+    vars(cast(Any, trainer.model)).pop("forward", None)
     if course.best is not None:
         trainer.load_weights(checkpoints.of_step(course.folder, course.best))
+    # The first process deletes the checkpoints in the end.
+    distributed.wait()
 
 
 def require(examples: Sequence[Any], validation: Sequence[Any], recipe: Recipe) -> None:
@@ -153,7 +157,8 @@ def require(examples: Sequence[Any], validation: Sequence[Any], recipe: Recipe) 
 
 def resume(folder: Path, log: loop.Log | None) -> tuple[Path | None, History]:
     """The newest whole checkpoint and its log, which is told again from the beginning: the listener may lack some."""
-    resumed = checkpoints.newest_good(folder)
+    # The first process deletes what is broken before any other looks.
+    resumed = distributed.from_first(checkpoints.newest_good(folder) if distributed.rank() == 0 else None)
     history = History.read(resumed / loop.HISTORY_FILE) if resumed else History()
     for line in history.lines if log else ():
         assert log is not None
@@ -175,9 +180,9 @@ def rows_at_most(recipe: Recipe) -> float:
     """Rows that the recipe's steps can take."""
     if recipe.max_steps is None:
         return math.inf
-    return recipe.max_steps * recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+    return recipe.max_steps * recipe.rows_of_a_batch * recipe.gradient_accumulation_steps
 
 
 def finished(folder: Path) -> None:
-    """Delete the checkpoints of a training whose model is saved."""
+    """Delete the checkpoints of a training whose model is saved; all processes are through with them."""
     shutil.rmtree(folder, ignore_errors=True)
