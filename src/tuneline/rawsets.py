@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tuneline import files, params, pipeline
+from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
-from tuneline.data.mapping.tallies import Tally
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError

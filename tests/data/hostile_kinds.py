@@ -76,6 +76,29 @@ OTHER_KINDS = [
     Case("yaml.txt", b"---\ntext: a\n", "refused", message="`yq -o json`"),
     Case("de.txt", b'# German\nmsgid ""\nmsgstr ""\n', "refused", message="`po2csv`"),
     Case("rows.txt", b'<?xml version="1.0"?><rows/>', "refused", message="is XML"),
+    Case(
+        "README.md",
+        b"# About the data\n",
+        "refused",
+        message="if it only tells of the data beside it, move it out of the folder, or hide it as .README.md",
+    ),
+    Case(
+        "LICENSE",
+        b"MIT License\n\nPermission is\n",
+        "accepted",
+        message="though its name says that it tells of the files beside it",
+        rows=2,
+    ),
+    Case("read.txt", b"not about the data\n", "accepted", rows=1),
+    Case(
+        "train-v1.1.json",
+        b'{"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [{"question": "q", '
+        b'"id": "1", "answers": [{"text": "a", "answer_start": 0}]}]}]}]}',
+        "refused",
+        message="`jq -c '.data[].paragraphs[] | .context as $context | .qas[] | {id, $context, question, "
+        "answers: {text: [.answers[].text]}}' FILE > squad.jsonl`",
+        file="train-v1.1.json#data",
+    ),
     Case("text.rtf", b"{\\rtf1 a}", "refused", message="RTF"),
     Case("rows.bz2", b"BZh91AY&SY", "refused", message="`bunzip2`"),
     Case("rows.xz", b"\xfd7zXZ\0", "refused", message="`unxz`"),

@@ -193,7 +193,7 @@ def test_columns_are_mapped(
             {"title": "t", "paragraphs": [{"context": "c", "qas": []}]},
             {},
             None,
-            "a.jsonl: columns found: title, paragraphs (a list); they are of no known shape;",
+            "a.jsonl: is SQuAD by article, in which a row holds many questions; make it a row a question with `jq",
         ),
         ({"q": "1"}, {"prompt": "q"}, None, "data.columns: prompt are not the fields of a record; known are text; "),
         (

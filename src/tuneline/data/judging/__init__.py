@@ -1,1 +1,1 @@
-"""Great Expectations on raw and on clean rows."""
+"""Whether rows are good enough: how many can be used, and Great Expectations on raw and on clean rows."""

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
 
+from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import records
 from tuneline.data.mapping.records import FIELDS, RawSet, Record, RecordType
-from tuneline.data.mapping.tallies import Tally
 from tuneline.data.reading.rows import Rejected
 
 CHUNK = 100_000

@@ -11,6 +11,10 @@ from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, RecordType, Shap
 from tuneline.data.reading.rows import FilePlan
 from tuneline.errors import DataError
 
+_SQUAD = (
+    "jq -c '.data[].paragraphs[] | .context as $context | .qas[] | "
+    "{id, $context, question, answers: {text: [.answers[].text]}}'"
+)
 _OPTIONAL = {"tools", "prompt"}
 
 
@@ -136,6 +140,11 @@ def _leads_somewhere(view: View, name: str) -> bool:
 
 
 def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None) -> str:
+    if recognition.is_squad(view):
+        return (
+            f"{place}: is SQuAD by article, in which a row holds many questions; make it a row a question with "
+            f"`{_SQUAD} FILE > squad.jsonl`"
+        )
     fields = FIELDS[wanted[0] if wanted else "prompt-completion"]
     example = ", ".join(f"{field}: {column}" for field, column in zip(fields, [*view.columns, "…", "…"], strict=False))
     return (

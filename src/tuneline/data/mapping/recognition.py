@@ -249,6 +249,16 @@ def mapped(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] 
     return [Reading("columns", record_type, Columns(ordered), names)]
 
 
+def is_squad(view: View) -> bool:
+    """Whether a row is an article of SQuAD, with all questions on all of its paragraphs."""
+    column = view.usual("paragraphs")
+    return column is not None and view.mostly(column, _holds_questions)
+
+
+def _holds_questions(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "qas" in value[0]
+
+
 def describe_types(view: View) -> str:
     """The columns that were found, each with what it mostly holds where that is not text."""
     parts = []

@@ -17,6 +17,7 @@ PORTION_BYTES = 32_000_000
 """Of a file that is read line by line, about."""
 
 _NO_ROWS = "holds no rows"
+_ABOUT_DATA = "is read as text to learn, though its name says that it tells of the files beside it; if so, take it away"
 _UNPACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 
 
@@ -187,6 +188,8 @@ def _of_lines(file: _File, portion: Portion, stream: Stream, head: bytes, watch:
     )
     split = sniffing.split_of(file.name)
     warnings = () if portions else (_NO_ROWS,)
+    if portion.format in ("text", "document") and sniffing.is_about_data(file.inner):
+        warnings = (*warnings, _ABOUT_DATA)
     size = stream.position
     return FilePlan(file.name, portion.format, portion.encoding, columns, (), portions, size, split, warnings)
 

@@ -20,6 +20,7 @@ _LIST_FIELDS = frozenset(
         *("prompt", "completion", "dialog", "dialogue", "turns", "answers", "functions", "choices", "content"),
     )
 )
+_ABOUT_DATA = frozenset(("readme", "license", "licence", "copying", "notice", "changelog", "changes", "citation"))
 _PLAIN_SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".log", ".md", "")
 _SPLIT = re.compile(
     r"(?:^|[-_. /#])(?:(?P<train>train|training)|(?P<validation>validation|valid|val|dev)|"
@@ -42,6 +43,15 @@ def split_of(name: str) -> str | None:
     """
     found = [match.lastgroup for match in _SPLIT.finditer(name)]
     return found[-1] if found else None
+
+
+def is_about_data(name: str) -> bool:
+    """Whether a file's name says that it tells of the files beside it, as README.md and LICENSE do.
+
+    Args:
+        name: with forward slashes.
+    """
+    return PurePosixPath(name).name.partition(".")[0].casefold() in _ABOUT_DATA
 
 
 def container(head: bytes) -> str:
@@ -92,9 +102,11 @@ def format_of(head: bytes, name: str, layout: str, is_whole: bool) -> str:
     if what:
         if layout == "documents":
             return "document"
+        hidden = PurePosixPath(name).name
+        about = f"; if it only tells of the data beside it, move it out of the folder, or hide it as .{hidden}"
         raise RefusedError(
             f"is {what}: {remedy}, or read it as one document a file with `data.layout: documents` "
-            "(`--layout documents`)"
+            f"(`--layout documents`){about if is_about_data(name) else ''}"
         )
     if head.lstrip(_SPACE)[:1] in (b"{", b"["):
         form = _json_form(head, suffix, is_whole)
