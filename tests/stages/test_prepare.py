@@ -64,7 +64,8 @@ def test_dropped_rows_are_kept_aside_with_their_place(capsys: pytest.CaptureFixt
     broken = next(row for row in dropped if row["reason"] == "json")
     assert (broken["set"], broken["source"], broken["line"]) == ("data/raw/python-docstrings", "pairs.jsonl:201", 201)
     assert broken["row"] == '{"prompt": "def f():", "completion"'
-    assert [row["reason"] for row in dropped if row["set"] == "data/raw/python-docstrings"] == ["json", "duplicate"]
+    reasons = sorted(row["reason"] for row in dropped if row["set"] == "data/raw/python-docstrings")
+    assert reasons == ["duplicate", "json"]
     account = files.read_json(Path("reports/prepare.json"))["raw"]
     assert (account["rows_in"], account["rows_out"], account["dropped"]) == (202, 200, {"duplicate": 1, "json": 1})
     assert "  dropped 1: json" in capsys.readouterr().out

@@ -90,7 +90,7 @@ class Catalogue:
 def mapped(path: Path) -> np.ndarray:
     """An array on disk, mapped into memory; an empty one cannot be mapped."""
     try:
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r").view(np.ndarray)
     except ValueError:
         return np.load(path)
 

@@ -88,11 +88,10 @@ def check(job: Check) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for part in job.catalogue.of_portion(portion):
             wanted = learnt[part.start : part.stop]
             counts = part.array("rows")["tokens"].astype(np.int64)
-            tokens = part.array("tokens")[np.repeat(wanted, counts)]
-            starts = np.append(0, np.cumsum(counts[wanted]))
-            share, text = contamination.check(arrays, job.index.bits, tokens, starts)
+            starts = np.append(0, np.cumsum(counts))
+            share, text = contamination.check(arrays, job.index.bits, part.array("tokens"), starts, wanted)
             over = np.flatnonzero(share > job.above)
-            found.append((np.flatnonzero(wanted)[over] + part.start, share[over], text[over]))
+            found.append((over + part.start, share[over], text[over]))
     rows, shares, texts = (np.concatenate(column) for column in zip(*found, strict=True))
     return rows, shares, texts
 

@@ -83,7 +83,7 @@ class Numbering:
         self._type: RecordType = record_type
         self._seed = seed
         self._near = near
-        self._groups: dict[str, tuple[int, int]] = {}
+        self._groups: dict[str, int] = {}
 
     def __call__(
         self,
@@ -100,46 +100,49 @@ class Numbering:
             columns: their normalised texts, a list for each field; none is empty.
             order: of each, by which the newest are held out.
         """
-        wholes = list(columns[0]) if len(columns) == 1 else list(map(" ".join, zip(*columns, strict=True)))
+        single = len(columns) == 1
+        wholes = columns[0] if single else list(map(" ".join, zip(*columns, strict=True)))
         numbers = np.zeros(len(records), ROW)
-        identities = wholes if len(columns) == 1 else list(map("\0".join, zip(*columns, strict=True)))
+        numbers["whole"] = hashes = _hashes(wholes)
+        identities = wholes if single else list(map("\0".join, zip(*columns, strict=True)))
         if self._type in ("messages", "regression"):
             # Tools, and a number to be learnt, make another row of the same text.
             identities = [f"{key}\0{row[1]}" for key, row in zip(identities, values, strict=True)]
-        digests = np.frombuffer(
-            b"".join([xxhash.xxh3_128_digest(text.encode()) for text in identities]), ">u8"
-        ).reshape(-1, 2)
+        digests = np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, map(str.encode, identities))), ">u8").reshape(
+            -1, 2
+        )
         numbers["key_high"], numbers["key_low"] = digests[:, 0], digests[:, 1]
-        numbers["whole"] = _hashes(wholes)
         has_label = self._type in ("classification", "regression")
-        numbers["answer"] = _hashes([row[1] for row in values] if has_label else columns[-1])
-        groups = [
-            self._group(first if record.group is None else cleaning.key(record.group))
-            for record, first in zip(records, columns[0], strict=True)
-        ]
-        numbers["cluster"], numbers["number"] = np.array(groups, np.uint64).T
+        if has_label:
+            numbers["answer"] = _hashes([row[1] for row in values])
+        else:
+            numbers["answer"] = hashes if single else _hashes(columns[-1])
+        numbers["cluster"] = hashes if single else _hashes(columns[0])
+        for row, record in enumerate(records):
+            if record.group is not None:
+                numbers["cluster"][row] = self._group(record.group)
+        numbers["number"] = splitting.numbers_of(numbers["cluster"], self._seed)
         numbers["order"] = order
         numbers["line"] = [record.line for record in records]
         numbers["given"] = [-1 if record.split is None else _INDEX[record.split] for record in records]
         numbers["characters"] = list(map(len, wholes))
-        found = grams.tokens(wholes)
+        found, bands = grams.sketch(wholes, near=self._near)
         numbers["tokens"] = np.diff(found.starts)
-        if len(columns) > 1:
+        if not single:
             # The last field is the end of the whole: its tokens are those that begin there.
             begins = numbers["characters"] - np.array(list(map(len, columns[-1])))
             row = np.repeat(np.arange(len(records)), numbers["tokens"])
             numbers["answer_tokens"] = np.bincount(row[found.codes >= begins[row]], minlength=len(records))
-        bands = grams.bands(wholes) if self._near else np.zeros((0, len(records)), np.uint32)
         return Numbered(numbers, found.hashes, bands)
 
-    def _group(self, group: str) -> tuple[int, int]:
-        found = self._groups.get(group)
+    def _group(self, name: str) -> int:
+        found = self._groups.get(name)
         if found is None:
             if len(self._groups) == _KEPT_GROUPS:
                 self._groups.clear()
-            found = xxhash.xxh3_64_intdigest(group.encode()), splitting.number_of(group, self._seed)
-            if len(group) <= _LONGEST_GROUP:
-                self._groups[group] = found
+            found = splitting.group_of(cleaning.key(name))
+            if len(name) <= _LONGEST_GROUP:
+                self._groups[name] = found
         return found
 
 
@@ -147,4 +150,4 @@ _INDEX: dict[str, int] = {name: index for index, name in enumerate(SPLITS)}
 
 
 def _hashes(texts: Sequence[str]) -> np.ndarray:
-    return np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in texts], np.uint64)
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, map(str.encode, texts)), np.uint64, len(texts))

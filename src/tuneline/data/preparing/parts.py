@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tuneline.data.mapping import fieldtexts, records
 from tuneline.data.mapping.shapes import FIELDS, Record, RecordType, Shape
-from tuneline.data.preparing import cleaning, labels, secrets, splitting
+from tuneline.data.preparing import cleaning, columnar, labels, secrets, splitting
 from tuneline.data.preparing.numbering import Numbered, Numbering, plain_texts
 from tuneline.data.reading.rows import Portion, Rejected, excerpt
 
@@ -137,7 +137,7 @@ class _Maker:
         self._clear()
 
     def _clear(self) -> None:
-        self._columns: list[list[str]] = [[] for _ in FIELDS[self._type]]
+        self._columns = [columnar.Strings() for _ in FIELDS[self._type]]
         self._offsets: list[int] = []
         self._numbered: list[Numbered] = []
         self._size = 0
@@ -188,7 +188,7 @@ class _Maker:
         self._numbered.append(numbered)
         self._offsets += [record.offset for record in block.records]
         for column, more in zip(self._columns, zip(*block.values, strict=True), strict=True):
-            column += more
+            column.add(more)
         self._size += int(numbered.rows["characters"].sum())
         if self._size > PART:
             self.flush()
@@ -243,7 +243,7 @@ class _Maker:
             return
         folder = self._job.folder / f"{len(self.made.parts):04d}"
         folder.mkdir()
-        columns = {name: pa.array(self._columns[i], pa.string()) for i, name in enumerate(FIELDS[self._type])}
+        columns = {name: column.array() for name, column in zip(FIELDS[self._type], self._columns, strict=True)}
         batch = pa.record_batch({"offset": pa.array(self._offsets, pa.int64()), **columns})
         with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)

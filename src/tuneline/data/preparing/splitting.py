@@ -1,32 +1,42 @@
 """Which split a group belongs to: by its hash alone, so that adding data never moves a row out of test."""
 
-import hashlib
 import math
 from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
+import xxhash
+
+from tuneline.data.preparing.grams import mix
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """In arrays a split is its index here; the higher one wins where a group or a cluster has rows of several."""
 
 
-def number_of(group: str, seed: int) -> int:
-    """The number of a group, in [0, 2**64): the lowest ones are test, the next validation.
+def group_of(text: str) -> int:
+    """The hash of what a group has in common, below 2**64."""
+    return xxhash.xxh3_64_intdigest(text.encode())
+
+
+def numbers_of(groups: np.ndarray, seed: int) -> np.ndarray:
+    """The numbers of groups, in [0, 2**64): the lowest ones are test, the next validation.
 
     Args:
-        group: what the rows have in common.
+        groups: uint64, from `group_of`.
         seed: another one gives another split.
+
+    Returns:
+        uint64.
     """
-    return int.from_bytes(hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=8).digest())
+    return mix(groups ^ np.uint64(xxhash.xxh3_64_intdigest(str(seed).encode())))
 
 
 def splits_of(numbers: np.ndarray, *, validation: float, test: float) -> np.ndarray:
     """The splits of groups.
 
     Args:
-        numbers: uint64, from `number_of`.
+        numbers: uint64, from `numbers_of`.
         validation: share of the groups.
         test: share of the groups; which groups are test does not depend on `validation`.
 
@@ -38,8 +48,8 @@ def splits_of(numbers: np.ndarray, *, validation: float, test: float) -> np.ndar
 
 
 def split_of(group: str, *, validation: float, test: float, seed: int) -> SplitName:
-    """The split of one group; arguments as of `splits_of` and `number_of`."""
-    numbers = np.array([number_of(group, seed)], np.uint64)
+    """The split of one group; arguments as of `splits_of` and `numbers_of`."""
+    numbers = numbers_of(np.array([group_of(group)], np.uint64), seed)
     return SPLITS[splits_of(numbers, validation=validation, test=test)[0]]
 
 
