@@ -79,11 +79,12 @@ def parquet(columns: dict[str, Any], **options: Any) -> bytes:
     return file.getvalue()
 
 
-def arrow(columns: dict[str, Any], stream: bool) -> bytes:
+def arrow(columns: dict[str, Any], stream: bool, compression: str | None = None) -> bytes:
     """An Arrow file or stream."""
     file = io.BytesIO()
     table = pa.table(columns)
-    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(file, table.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(file, table.schema, options=options) as writer:
         writer.write_table(table)
     return file.getvalue()
 

@@ -70,6 +70,13 @@ TABLES = [
         "refused",
         message="is arrow that is not whole",
     ),
+    Case(
+        "bomb.arrow",
+        arrow({"text": ["0" * 1_000_000] * 20}, stream=False, compression="zstd"),
+        "refused",
+        message="unpacks to more than 200 times its size in one batch",
+    ),
+    Case("header.arrow", b"ARROW1\0\0" + b"\xff" * 40 + b"ARROW1", "refused", message="is arrow that is not whole"),
     Case("parquet.jsonl", parquet({"text": ["a", "b"]}), "accepted", rows=2),
 ]
 

@@ -1,5 +1,6 @@
 """Parquet and Arrow: rows out of columns, a batch at a time."""
 
+import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
@@ -7,19 +8,18 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tuneline.data.reading import declared
 from tuneline.data.reading.cells import Problem, is_text, values_of
 from tuneline.data.reading.rows import Portion, Rejected, Row, excerpt
 from tuneline.data.reading.streams import MAX_ROW_BYTES, RefusedError
 
 PORTION_BYTES = 32_000_000
-MAX_RATIO = 200
-"""Unpacked bytes of a column for a packed one, from 16 MB on."""
 
-_RATIO_FROM = 16_000_000
 _MAX_ROWS_A_BYTE = 1000
 _BATCH_ROWS = 1024
 _BATCH_ROWS_NESTED = 64
-_BROKEN = (pa.ArrowException, OSError, ValueError)
+_BATCH_BYTES = 16_000_000
+_BROKEN = (pa.ArrowException, OSError, ValueError, struct.error)
 
 
 class Table(NamedTuple):
@@ -72,11 +72,15 @@ def _scan_parquet(file: BinaryIO) -> Table:
         for at in range(group.num_columns):
             column = group.column(at)
             unpacked = column.total_uncompressed_size
-            if unpacked > _RATIO_FROM and unpacked > MAX_RATIO * column.total_compressed_size:
+            if unpacked > declared.RATIO_FROM and unpacked > declared.MAX_RATIO * column.total_compressed_size:
                 raise RefusedError(
-                    f"unpacks to more than {MAX_RATIO} times its size in the column {column.path_in_schema!r}, as "
-                    "bombs do; write it anew if you trust it"
+                    f"unpacks to more than {declared.MAX_RATIO} times its size in the column "
+                    f"{column.path_in_schema!r}, as bombs do; write it anew if you trust it"
                 )
+            first = column.data_page_offset
+            if column.dictionary_page_offset:
+                first = min(first, column.dictionary_page_offset)
+            declared.check_pages(file, first, first + column.total_compressed_size, column.path_in_schema)
         if weight and weight + group.total_byte_size > PORTION_BYTES:
             bounds.append((start, end))
             start, weight = end, 0
@@ -84,7 +88,8 @@ def _scan_parquet(file: BinaryIO) -> Table:
         total += group.total_byte_size
         end += group.num_rows
         # Every page is unpacked once, so that a file that is broken anywhere is refused before its first row is used.
-        for _ in parquet.iter_batches(_batch_rows(parquet.schema_arrow), row_groups=[number], use_threads=False):
+        rows = _batch_rows(parquet.schema_arrow, group.num_rows, group.total_byte_size)
+        for _ in parquet.iter_batches(rows, row_groups=[number], use_threads=False):
             pass
     if end > start:
         bounds.append((start, end))
@@ -102,11 +107,20 @@ def _parquet(file: BinaryIO) -> pq.ParquetFile:
     )
 
 
-def _batch_rows(schema: pa.Schema) -> int:
-    return _BATCH_ROWS_NESTED if any(pa.types.is_nested(field.type) for field in schema) else _BATCH_ROWS
+def _batch_rows(schema: pa.Schema, rows: int, size: int) -> int:
+    """How many rows are made into values at once: fewer where they are nested, or large.
+
+    Args:
+        schema: of the table.
+        rows: of a group.
+        size: in bytes, of the group.
+    """
+    most = _BATCH_ROWS_NESTED if any(pa.types.is_nested(field.type) for field in schema) else _BATCH_ROWS
+    return max(1, min(most, _BATCH_BYTES * rows // max(1, size)))
 
 
 def _scan_arrow(file: BinaryIO) -> Table:
+    declared.check_batches(file, _is_arrow_file(file))
     schema, batches = _arrow_batches(file)
     columns, warnings = _columns(schema)
     bounds: list[tuple[int, int]] = []
@@ -201,7 +215,7 @@ def _batches(portion: Portion, file: BinaryIO, stop: int) -> Iterator[tuple[int,
             rows = metadata.row_group(number).num_rows
             if first < stop and first + rows > portion.start:
                 at = first
-                size = _batch_rows(parquet.schema_arrow)
+                size = _batch_rows(parquet.schema_arrow, rows, metadata.row_group(number).total_byte_size)
                 for batch in parquet.iter_batches(size, row_groups=[number], use_threads=False):
                     yield at, batch
                     at += batch.num_rows
@@ -212,7 +226,7 @@ def _batches(portion: Portion, file: BinaryIO, stop: int) -> Iterator[tuple[int,
         if first >= stop:
             return
         if first + batch.num_rows > portion.start:
-            size = _batch_rows(batch.schema)
+            size = _batch_rows(batch.schema, batch.num_rows, batch.nbytes)
             for at in range(0, batch.num_rows, size):
                 if first + at < stop and first + at + size > portion.start:
                     yield first + at, batch.slice(at, size)
