@@ -128,7 +128,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 SMALL = {key: value for key, value in TINY.items() if key.startswith(("sample", "compute", "base", "evaluate"))} | {
     "data.split.test": 0.2,
     "finetune.learning_rate": 0.001,
-    "finetune.num_train_epochs": 2.0,
+    "finetune.num_train_epochs": 1.0,
     "finetune.per_device_train_batch_size": 2,
     "finetune.gradient_accumulation_steps": 2,
     "finetune.warmup_steps": 2,
