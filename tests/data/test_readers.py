@@ -6,6 +6,7 @@ import json
 import pickle
 import random
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def test_a_parquet_page_that_takes_too_much_memory_is_refused(
         compression=compression,
         data_page_version=version,
         data_page_size=20_000,
-        use_dictionary=["n"],
+        use_dictionary=False,
         row_group_size=2000,
     )
     (whole,) = readers.plan(tmp_path / "a.parquet", Options())
@@ -176,6 +177,22 @@ def test_members_of_archives_are_files_of_the_set(tmp_path: Path) -> None:
     # Backwards, and each twice.
     for one, text in ((y, "y1"), (x, "x1"), (y, "y1"), (x, "x1")):
         assert rows(one) == [Row(1, 0, {"text": text}), Row(2, 3, {"text": "2"})]
+
+
+def test_a_packed_archive_of_many_members_is_not_unpacked_anew_for_each(tmp_path: Path) -> None:
+    random.seed(0)
+    words = [f"w{n}" for n in range(5000)]
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", compresslevel=1) as archive:
+        for number in range(800):
+            text = " ".join([str(number), *random.choices(words, k=800)]).encode()
+            info = tarfile.TarInfo(f"{number:03}.txt")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+    begun = time.process_time()
+    found = [rows(one) for one in readers.plan(tmp_path / "a.tar.gz", Options(layout="documents"))]
+    assert [row.values["text"].partition(" ")[0] for (row,) in found] == [str(n) for n in range(800)]  # type: ignore
+    # About 1 second; where each member unpacks all that is before it, 20.
+    assert time.process_time() - begun < 10
 
 
 def json_rows(count: int) -> list[str]:

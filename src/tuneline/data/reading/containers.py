@@ -4,6 +4,7 @@ A stream from the middle of a compressed file can only be had by unpacking what 
 back waits for whoever reads on from there: portions that are read in their order unpack a file once.
 """
 
+import errno
 import os
 import tempfile
 import zipfile
@@ -142,10 +143,18 @@ def seekable(of: Source) -> BinaryIO:
     descriptor, name = tempfile.mkstemp(prefix="tuneline-")
     Path(name).unlink()
     file = os.fdopen(descriptor, "w+b")
-    while data := stream.read(BLOCK):
-        file.write(data)
-    stream.close()
-    file.seek(0)
+    try:
+        while data := stream.read(BLOCK):
+            file.write(data)
+        file.seek(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise RefusedError(
+            f"finds no room in {Path(name).parent} to be unpacked: unpack it yourself, or set TMPDIR to a larger disk"
+        ) from None
+    finally:
+        stream.close()
     return file
 
 
@@ -162,14 +171,39 @@ def _tar(of: Source) -> dict[str, Member]:
     return {member.name: member for member in found}
 
 
+@lru_cache(maxsize=_MAX_WAITING)
+def _unpacked(of: Source) -> BinaryIO:
+    return seekable(of)
+
+
 def _tar_member(outer: Source, member: Member) -> Stream:
-    stream = take(outer, member.offset)
     end = member.offset + member.size
+    if outer.containers and len(_tar(outer)) > 1:
+        # Unpacked once: each member is read several times, and every time all that is before it would be unpacked.
+        part = _Part(_unpacked(outer), member.offset, end)
+        return Stream(part.read, lambda: None, part.seek)
+    stream = take(outer, member.offset)
     return Stream(
         lambda size: stream.read(min(size, end - stream.position)),
         lambda: give_back(outer, stream),
         (lambda offset: stream.skip_to(member.offset + offset)),
     )
+
+
+class _Part:
+    """A part of a file; several may be read from one file in turn."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file, self._start, self._end = file, start, end
+        self._at = start
+
+    def seek(self, offset: int) -> None:
+        self._at = self._start + offset
+
+    def read(self, size: int) -> bytes:
+        data = os.pread(self._file.fileno(), max(0, min(size, self._end - self._at)), self._at)
+        self._at += len(data)
+        return data
 
 
 def _zip_member(archive: zipfile.ZipFile, name: str) -> Stream:
