@@ -216,8 +216,9 @@ def _in_ranges(files: Sequence[Path], parts: int) -> Iterable[_Grams]:
             own = array[0] >> np.uint64(65 - parts.bit_length()) == part if parts > 1 else slice(None)
             pieces.append(array[:, own])
         batch = np.concatenate(pieces, axis=1)
-        batch = batch[:, _stable_order(batch[0])]
-        yield _Grams(batch[0], batch[1].view(np.int64), batch[2].view(np.int64))
+        order = _stable_order(batch[0])
+        hashes, owners, places = (column.take(order) for column in batch)
+        yield _Grams(hashes, owners.view(np.int64), places.view(np.int64))
 
 
 def _stable_order(keys: np.ndarray) -> np.ndarray:

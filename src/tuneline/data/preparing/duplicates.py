@@ -106,7 +106,6 @@ def near(rows: int, bands: Iterable[Buckets], alike: Callable[[np.ndarray], np.n
         The clusters.
     """
     clusters = np.arange(rows)
-    links = np.zeros((0, 2), np.int64)
     known = np.zeros(0, np.int64)
     bounded = 0
     for one in bands:
@@ -122,16 +121,20 @@ def near(rows: int, bands: Iterable[Buckets], alike: Callable[[np.ndarray], np.n
             pairs = np.stack([codes // rows, codes % rows], axis=1)
             new = pairs[alike(pairs)]
             if len(new):
-                links = np.concatenate([links, new])
-                clusters = _components(rows, links)
+                clusters = _joined(clusters, new)
     return Near(clusters, len(known), bounded)
 
 
-def _components(rows: int, links: np.ndarray) -> np.ndarray:
-    graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(rows, rows))
+def _joined(clusters: np.ndarray, links: np.ndarray) -> np.ndarray:
+    """The clusters when more rows are linked. Only what the links touch is looked at: most rows are alone."""
+    nodes, places = np.unique(clusters[links], return_inverse=True)
+    ends = places.reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(len(nodes), len(nodes)))
     _, labels = connected_components(graph.tocsr(), directed=False)
     _, lowest = np.unique(labels, return_index=True)
-    return lowest[labels]
+    becomes = np.arange(len(clusters))
+    becomes[nodes] = nodes[lowest[labels]]
+    return becomes[clusters]
 
 
 def _unlinked(one: Buckets, clusters: np.ndarray) -> Buckets:

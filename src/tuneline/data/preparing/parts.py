@@ -111,6 +111,11 @@ def make(job: Job) -> Made:
     return maker.made
 
 
+def make_all(jobs: Sequence[Job]) -> list[Made]:
+    """As `make`, of several portions: of many small files none is worth being handed out by itself."""
+    return [make(job) for job in jobs]
+
+
 def rejected(folder: Path) -> Iterator[Rejected]:
     """The rows of a portion that the first pass set aside.
 

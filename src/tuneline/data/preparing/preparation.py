@@ -27,7 +27,7 @@ from tuneline.data.preparing import (
 )
 from tuneline.data.preparing.catalogue import Catalogue
 from tuneline.data.preparing.numbering import ROW
-from tuneline.data.preparing.prepared import Prepared
+from tuneline.data.preparing.prepared import Prepared, together
 from tuneline.data.preparing.progress import Progress
 from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.splitting import SPLITS, SplitName
@@ -128,10 +128,11 @@ def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> P
         for index, (portion, shape) in enumerate(one.portions)
     ]  # fmt: skip
     made: list[parts.Made] = []
-    progress = Progress(f"{one.path}: reading", len(jobs), one.bytes)
-    for found in progress.over(run(parts.make, jobs)):
-        made.append(found)
-        progress.rows += found.rows
+    groups = [[jobs[portion] for portion in group] for group in together(one)]
+    progress = Progress(f"{one.path}: reading", len(groups), one.bytes)
+    for found in progress.over(run(parts.make_all, groups)):
+        made += found
+        progress.rows += sum(portion.rows for portion in found)
     catalogue = Catalogue(
         one.path, one.record_type, one.conversational, folder,
         tuple(portion.name for portion, _ in one.portions),

@@ -12,6 +12,9 @@ from tuneline.data.preparing.catalogue import Catalogue
 from tuneline.data.preparing.splitting import SPLITS
 from tuneline.data.preparing.writing import REASONS
 
+_HANDED_OUT = 4_000_000
+"""Bytes."""
+
 
 @dataclass
 class Prepared:
@@ -68,3 +71,20 @@ class Prepared:
             "placeholders": {"rows": sum(one.placeholders for one in self.made), "first": examples[:3]},
             "warnings": list(self.raw.warnings),
         }
+
+
+def together(one: RawSet) -> list[range]:
+    """Portions that are handed out together: a large one alone, small files until they hold some megabytes."""
+    groups: list[range] = []
+    start = stop = 0
+    size = 0.0
+    for file in one.files:
+        for _ in file.portions:
+            size += file.bytes / len(file.portions)
+            stop += 1
+            if size >= _HANDED_OUT:
+                groups.append(range(start, stop))
+                start, size = stop, 0.0
+    if stop > start:
+        groups.append(range(start, stop))
+    return groups
