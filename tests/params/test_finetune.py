@@ -84,7 +84,7 @@ def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_tex
         "finetune.adam_beta2: 'fast': input should be a valid number",
         "finetune.neftune_noise_alfa: unknown key; did you mean neftune_noise_alpha?",
         "finetune.eval_strategy: 'epoch': is decided by this pipeline: logging_steps, eval_steps",
-        "finetune.fsdp: 'full_shard': is for several processes",
+        "finetune.fsdp: 'full_shard': is decided by this pipeline",
         "finetune.lora.target_module: unknown key; did you mean target_modules?",
         "finetune.lora.use_qalora: True: gives an adapter that cannot be merged",
         "did you mean sigmoid?",

@@ -1,17 +1,24 @@
 """Several processes learn what one does from the same rows, and a killed one changes nothing."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import sharing
+from projects import ROOT, Project
 from safetensors.torch import load_file
 from test_kill import make
 
+from tuneline import files, params
+from tuneline.errors import ParamsError, SetupError
 from tuneline.params import editing
-from tuneline.training import distributed
+from tuneline.training import distributed, hardware
 
 
 def in_processes(place: Path, count: int) -> None:
@@ -64,3 +71,81 @@ def test_so_do_the_processes_of_every_task(workplace: Path, case: str) -> None:
     dropout = {"finetune.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}} if case == "lora" else {}
     editing.set_values(workplace / "params.yaml", {"finetune.per_device_train_batch_size": 4} | dropout)
     hold_equal(workplace, 2)
+
+
+def test_more_processes_than_cores_and_hardware_that_is_not_there_are_refused(workplace: Path) -> None:
+    compute = params.load(workplace / "params.yaml").compute
+    with pytest.raises(
+        SetupError, match=r"^finetune.nproc_per_node: 9999 processes are more than the cores .* \(\d+\)"
+    ):
+        hardware.check(compute, 9999)
+    if not hardware.gpus():
+        with pytest.raises(SetupError, match=r"^compute.device: cuda: torch .*; set it to cpu"):
+            hardware.check(compute.model_copy(update={"device": "cuda"}))
+    editing.set_values(workplace / "params.yaml", {"compute.attn_implementation": "flash_attention_2"})
+    with pytest.raises(ParamsError, match=r"params.yaml:\d+: compute: attn_implementation flash_attention_2 need"):
+        params.load(workplace / "params.yaml")
+
+
+def test_instruction_sets_are_read_from_what_linux_says(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16\n")
+    assert hardware.computes_bfloat16(hardware.instruction_sets(cpuinfo))
+    cpuinfo.write_text("flags\t\t: fpu avx2 avx512f\n")
+    assert not hardware.computes_bfloat16(hardware.instruction_sets(cpuinfo))
+
+
+def stage(place: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tuneline.stages", "finetune"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=place, env=Project(ROOT).environment(), **pipes)  # pyright: ignore
+
+
+def trainers_of(agent: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [child for child in psutil.Process(agent.pid).children() if "tuneline.stages" in child.cmdline()]
+
+
+@pytest.mark.slow
+def test_a_killed_process_changes_nothing_and_none_outlives_the_stage(workplace: Path) -> None:
+    shutil.copytree(ROOT / "mlflow", workplace / "mlflow", ignore=shutil.ignore_patterns("store"))
+    editing.set_values(workplace / "params.yaml", {"finetune.nproc_per_node": 2, "finetune.num_train_epochs": 4.0})
+    undisturbed = stage(workplace)
+    said = undisturbed.communicate()[0]
+    assert undisturbed.returncode == 0, said
+    expected = [files.sha256_path(workplace / name) for name in ("models/finetuned", "reports/training.csv")]
+    assert not list((workplace / "work").glob("*/checkpoint-*"))
+
+    shutil.rmtree(workplace / "models/finetuned")
+    # Of a trainer alone: all start again.  Of the stage: the others die too, and the same command goes on.
+    for kill_stage in (False, True):
+        running = stage(workplace)
+        while not list((workplace / "work").glob("*/checkpoint-*/manifest.json")):
+            assert running.poll() is None, running.communicate()[0]
+            time.sleep(0.01)
+        others = trainers_of(running)
+        assert len(others) == 2
+        (psutil.Process(running.pid) if kill_stage else others[1]).kill()
+        said = running.communicate()[0]
+        assert running.returncode == (-9 if kill_stage else 0), said
+        if kill_stage:
+            psutil.wait_procs(others, timeout=10)
+            assert not any(other.is_running() for other in others)
+            running = stage(workplace)
+            said = running.communicate()[0]
+            assert running.returncode == 0, said
+        else:
+            assert "a process of this training died; restart 1 of 3" in said
+        assert "going on from" in said
+        found = [files.sha256_path(workplace / name) for name in ("models/finetuned", "reports/training.csv")]
+        assert found == expected
+
+
+@pytest.mark.slow
+def test_what_no_restart_mends_is_said_once(workplace: Path) -> None:
+    shutil.copytree(ROOT / "mlflow", workplace / "mlflow", ignore=shutil.ignore_patterns("store"))
+    editing.set_values(workplace / "params.yaml", {"finetune.nproc_per_node": 2, "finetune.learning_rate": 1e30})
+    running = stage(workplace)
+    said = running.communicate()[0]
+    assert running.returncode == 1
+    assert len(re.findall(r"^error: step \d+: the loss is ", said, re.MULTILINE)) == 1, said
+    assert "Traceback" not in said

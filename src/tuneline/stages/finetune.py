@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tuneline import files, params, processes
 from tuneline.registry import lineage, tracking, versions
-from tuneline.training import checkpoints, distributed, fingerprint, hardware, models, tasks, trainers
+from tuneline.training import checkpoints, distributed, estimate, fingerprint, hardware, models, tasks, trainers
 
 
 def main(p: params.Params) -> None:
@@ -43,6 +43,9 @@ def _train(p: params.Params) -> None:
         data={name: files.sha256_path(path) for name, path in tasks.splits(clean).items()},
     )
     folder = checkpoints.WORK / identity
+    # A training that goes on has shown that it fits.
+    if not distributed.rank() and not checkpoints.newest(folder):
+        estimate.check(ready, p)
     if distributed.rank():
         tasks.train(ready, p.finetune, p.compute, folder=folder)
         return

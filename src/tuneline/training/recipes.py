@@ -13,7 +13,7 @@ from tuneline.params import Compute, Finetune
 from tuneline.params.section import Section
 
 # Rows in a batch of validation, whose activations are not kept.
-_EVAL_BATCH_SIZE = 16
+EVAL_BATCH_SIZE = 16
 # What transformers has renamed, and would warn of.
 _RENAMED = {
     "gradient_checkpointing": "activation_checkpointing",
@@ -121,7 +121,7 @@ def arguments(
         "warmup_steps": recipe.warmup_steps,
         "max_grad_norm": recipe.max_grad_norm,
         "per_device_train_batch_size": recipe.per_device_train_batch_size,
-        "per_device_eval_batch_size": _EVAL_BATCH_SIZE,
+        "per_device_eval_batch_size": EVAL_BATCH_SIZE,
         "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
         "logging_steps": recipe.logging_steps,
         "logging_first_step": True,

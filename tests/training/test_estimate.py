@@ -1,0 +1,50 @@
+"""What a training will need is said before it begins, and costs it nothing of its weights."""
+
+from pathlib import Path
+
+import pytest
+
+from tuneline import files, params
+from tuneline.errors import TrainingError
+from tuneline.params import editing
+from tuneline.stages import finetune
+from tuneline.training import estimate, tasks
+from tuneline.training.recipes import Recipe
+
+
+def ready(place: Path) -> tuple[tasks.Ready, params.Params]:
+    p = params.load(place / "params.yaml")
+    return tasks.prepare(p.task, place / "data/clean", place / "models/base", p.finetune, p.compute), p
+
+
+@pytest.mark.slow
+def test_a_trial_before_the_training_leaves_its_weights_alone(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    editing.set_values(workplace / "params.yaml", {"compute.threads": 1})
+    finetune.main(params.load())
+    without = [files.sha256_path(workplace / name) for name in ("models/finetuned", "reports/training.csv")]
+    assert "the longest batches need" not in capfd.readouterr().out
+    monkeypatch.setattr(estimate, "LONG", 0.0)
+    finetune.main(params.load())
+    assert [files.sha256_path(workplace / name) for name in ("models/finetuned", "reports/training.csv")] == without
+    assert "the longest batches need" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_refused_with_the_key_to_lower(workplace: Path) -> None:
+    # Room for the libraries and the model, and none for 400,000 rows side by side.
+    values = {"finetune.per_device_train_batch_size": 400_000, "finetune.packing": False}
+    editing.set_values(workplace / "params.yaml", values)
+    with pytest.raises(
+        TrainingError, match=r"^out of memory: \w+ does not fit into the .* MB .*; lower finetune|use a"
+    ):
+        estimate.trial(60_000_000)
+
+
+def test_the_estimate_counts_weights_gradients_and_optimizer(workplace: Path) -> None:
+    made, p = ready(workplace)
+    said = estimate.of(made, Recipe.of(p.finetune), lora=False)
+    assert said.fixed == 4 * said.parameters * 4
+    assert estimate.of(made, Recipe.of(p.finetune), lora=True).fixed == 4 * said.parameters
+    assert said.tokens == sum(len(example.input_ids) for example in made.examples)
