@@ -1,6 +1,6 @@
 """How fast fine-tuning is beside others: same base, rows, tokens and learning rate.
 
-    python benchmarks/training.py [--small] [--repeats 3] [--only NAME,…] [--peer FOLDER]
+    python benchmarks/training.py [--small] [--rows 1500] [--repeats 3] [--only NAME,…] [--peer FOLDER]
 
 A base of 3.4 million parameters with random weights is taught pairs of the built-in corpus, one epoch, by: `python -m
 tuneline.stages finetune`; `trl sft` at its defaults, at our tokens a step, and with its own packing; transformers'
@@ -30,10 +30,10 @@ from tuneline import files
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 OURS, FLOOR = "tuneline", "bare loop"
-SHORT = Case(name="short pairs", rows=5000, heldout=500, longest=128)
+SHORT = Case(name="short pairs", rows=1500, heldout=500, longest=128)
 LONG = Case(
     name="long prompts, large vocabulary",
-    rows=500,
+    rows=250,
     heldout=100,
     shortest=64,
     longest=256,
@@ -233,6 +233,7 @@ def table(made: Made, best: dict[str, Run], walls: dict[str, list[float]]) -> st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="few rows and one repeat, to see that all of it runs")
+    parser.add_argument("--rows", type=int, default=SHORT.rows, help="of the first case, up to 5,000")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), help="beginnings of names")
     parser.add_argument("--peer", type=Path, help="a virtual environment in which LLaMA-Factory is installed")
@@ -240,12 +241,12 @@ def main() -> None:
     among = contestants(arguments.peer)
     if arguments.only:
         among = [one for one in among if one.name.startswith(tuple(arguments.only))]
-    cases = [(SHORT, among), (LONG, [one for one in among if one.name in (OURS, FLOOR)])]
+    cases = [(replace(SHORT, rows=arguments.rows), among), (LONG, [one for one in among if one.name in (OURS, FLOOR)])]
     _note(f"load average {os.getloadavg()[0]:.2f}")
     with tempfile.TemporaryDirectory(prefix="tuneline-bench-") as temporary:
         for number, (case, those) in enumerate(cases):
             if arguments.small:
-                case = replace(case, rows=200, heldout=20)
+                case = replace(case, rows=min(200, case.rows), heldout=20)
             if those:
                 compare(case, those, Path(temporary) / str(number), 1 if arguments.small else arguments.repeats)
 

@@ -153,7 +153,7 @@ def _base(case: Case, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         max_position_embeddings=2 * case.width,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.convert_tokens_to_ids(pretraining.END_OF_TEXT),
         pad_token_id=models.pad(tokenizer),
     )
     models.save(LlamaForCausalLM(config), tokenizer, folder)
