@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import xxhash
 
-from tuneline.data.preparing.grams import mix
+from tuneline.data.preparing.tokenizing import mix
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
