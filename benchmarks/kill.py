@@ -1,11 +1,11 @@
 """kill -9 in the middle of fine-tuning, again and again, then `dvc repro`: are the weights those of an unbroken run?
 
-    python benchmarks/kill.py [--kills 40] [--kinds group,trainer,dvc] [--cases sft-full,sft-lora,…] [--parallel 2]
+    python benchmarks/kill.py [--kills 40] [--kinds group,trainer,…] [--cases sft-full,sft-lora,…] [--parallel 2]
 
-For every task a tiny project is made up to its base, by dvc. For every case (a task, with full fine-tuning or LoRA) it
-is copied twice. One copy is fine-tuned without a break. The other is started and killed until its share of the kills is
-spent, half of them while a checkpoint is being written, and then left to end. Prints a table in Markdown; exit code 1
-where any result differs: the weights, the rest of models/finetuned, or the curve.
+For every task a tiny project is made up to its base, by dvc. For every case (a task, with full fine-tuning or LoRA, or
+in two processes) it is copied twice. One copy is fine-tuned without a break. The other is started and killed until its
+share of the kills is spent, half of them while a checkpoint is being written, and then left to end. Prints a table in
+Markdown; exit code 1 where any result differs: the weights, the rest of models/finetuned, or the curve.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import killing
-from killing import KINDS, Kill
+from killing import KINDS, WORKER, Kill
 from tests.projects import Project, copy_project
 
 from tuneline import files
@@ -32,7 +32,8 @@ METRICS = {
     "classification": ("accuracy", "higher"),
     "preference": ("reward_accuracy", "higher"),
 }
-CASES = [f"{task}-{method}" for task in METRICS for method in ("full", "lora")]
+METHODS = {"full": "full", "lora": "LoRA", "processes": "full, two processes"}
+CASES = [*(f"{task}-{method}" for task in METRICS for method in ("full", "lora")), "sft-processes"]
 LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": "all-linear"}
 ROWS = 400
 SAVE_STEPS = 5
@@ -98,11 +99,13 @@ def main() -> None:
 
 
 def share_out(kills: int, names: list[str], kinds: list[str]) -> list[Case]:
-    """The kills of each case: kind after kind, each at a step and within a write."""
-    cases = [Case(name) for name in names]
+    """The kills of each case: kind after kind, each at a step and within a write; workers where there are several."""
+    kinds_of = {name: [kind for kind in kinds if (kind == WORKER) == name.endswith("processes")] for name in names}
+    cases = [Case(name) for name in names if kinds_of[name]]
     for number in range(kills):
         turn, place = divmod(number, len(cases))
-        kind = kinds[(turn // 2 + place) % len(kinds)]
+        of_case = kinds_of[cases[place].name]
+        kind = of_case[(turn // 2 + place) % len(of_case)]
         cases[place].kills.append(Kill(kind, within_write=(turn + place) % 2 == 1))
     return [case for case in cases if case.kills]
 
@@ -156,7 +159,8 @@ def run(case: Case, made: Project, seed: int) -> None:
     case.unbroken = results(unbroken)
     curve = (unbroken.root / "reports" / "training.csv").read_text("utf-8").splitlines()
     last = int(curve[-1].split(",")[0])
-    events = killing.writes(unbroken).read_text("utf-8").splitlines().count(f"{SAVE_STEPS} seen")
+    written = killing.writes(unbroken).read_text("utf-8").splitlines()
+    events = sum(line.startswith(f"{SAVE_STEPS} seen ") for line in written)
     rng = random.Random(f"{seed} {case.name}")
     for number, kill in enumerate(case.kills):
         # Each a little further than the one before; within a write, in that of the first checkpoint from there on.
@@ -165,9 +169,13 @@ def run(case: Case, made: Project, seed: int) -> None:
             kill.event = rng.randint(1, events)
         else:
             kill.later = rng.uniform(0.0, _LATER)
-        killing.interrupt(broken, kill)
-        within = f"file {kill.event} of {events} of checkpoint" if kill.within_write else "step"
-        tell(f"{case.name}: {KINDS[kill.kind][0]} killed at {within} {kill.step}, of {last} steps")
+    # Workers are started again, a number of times.
+    at_once = killing.SURVIVED + 1 if case.kills[0].kind == WORKER else 1
+    for first in range(0, len(case.kills), at_once):
+        killing.interrupt(broken, kills := case.kills[first : first + at_once])
+        for kill in kills:
+            within = f"file {kill.event} of {events} of checkpoint" if kill.within_write else "step"
+            tell(f"{case.name}: {KINDS[kill.kind][0]} killed at {within} {kill.step}, of {last} steps")
     checked(broken, killing.FINETUNE)
     case.broken = results(broken)
     tell(f"{case.name}: {'the same bytes' if case.is_equal else 'OTHER BYTES'}")
@@ -180,6 +188,8 @@ def copied(made: Project, case: Case, which: str) -> Project:
     shutil.copytree(made.root, place, symlinks=True)
     project = Project(place)
     project.set(finetune__lora=LORA if case.method == "lora" else None)
+    if case.method == "processes":
+        project.set(finetune__nproc_per_node=2)
     return project
 
 
@@ -208,7 +218,7 @@ def table(cases: list[Case]) -> str:
                 steps = ", ".join(str(kill.step) for kill in chosen)
                 when = f"inside the write of checkpoint {steps}" if within_write else f"at step {steps}"
                 equal = "yes" if case.is_equal else "**no**"
-                cells = [case.task, case.method, name, when, str(len(chosen)), equal]
+                cells = [case.task, METHODS[case.method], name, when, str(len(chosen)), equal]
                 lines.append(f"| {' | '.join(cells)} | `{case.broken['model.safetensors'][:12]}` |")
     return "\n".join(lines)
 

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from tests.projects import Project
+
 from tuneline import processes
 
 REPRO = ["-m", "tuneline", "exec", "--", "dvc", "repro"]
@@ -23,26 +24,36 @@ _EVERY = 0.002
 _PATIENCE = 600.0
 
 
-def _kill_group(trainer: psutil.Process) -> None:
+def _group(trainer: psutil.Process, _: int | None) -> None:
     os.killpg(os.getpgid(trainer.pid), signal.SIGKILL)
 
 
-def _kill_trainer(trainer: psutil.Process) -> None:
+def _trainer(trainer: psutil.Process, _: int | None) -> None:
     trainer.kill()
 
 
-def _kill_dvc(trainer: psutil.Process) -> None:
+def _dvc(trainer: psutil.Process, _: int | None) -> None:
     dvc = trainer.parent()
     assert dvc is not None
     dvc.kill()
 
 
-KINDS: dict[str, tuple[str, Callable[[psutil.Process], None]]] = {
-    "group": ("the whole process group", _kill_group),
-    "trainer": ("the trainer alone", _kill_trainer),
-    "dvc": ("dvc alone", _kill_dvc),
+def _worker(trainer: psutil.Process, writer: int | None) -> None:
+    workers = list(filter(_is_stage, trainer.children()))
+    # The one that writes, or of those that do not the last.
+    next(one for one in reversed(workers) if writer in (None, one.pid)).kill()
+
+
+WORKER = "worker"
+KINDS: dict[str, tuple[str, Callable[[psutil.Process, int | None], None]]] = {
+    "group": ("the whole process group", _group),
+    "trainer": ("the trainer alone", _trainer),
+    "dvc": ("dvc alone", _dvc),
+    WORKER: ("one of two torchrun workers", _worker),
 }
-"""What may be killed: in words, and how, given the stage's process."""
+"""What may be killed: in words, and how, given the stage's process and the process that is held in a write."""
+SURVIVED = 3
+"""Kills of workers after which torchrun's agent starts them again; the next one ends the stage."""
 
 
 @dataclass
@@ -72,36 +83,62 @@ def watched(project: Project) -> dict[str, str]:
     return {"PYTHONPATH": path, "KILL_WRITES": str(writes(project))}
 
 
-def interrupt(project: Project, kill: Kill) -> None:
-    """Start `dvc repro`, kill what is to be killed when it is due, and see that nothing outlives it.
+def interrupt(project: Project, kills: Sequence[Kill]) -> None:
+    """Start `dvc repro`, kill what is to be killed whenever it is due, and see that nothing outlives the last kill.
 
     Args:
         project: all but its fine-tuned model is made.
-        kill: is given its `step`.
+        kills: one; or of workers at most one more than the agent lets pass. Where it lets all pass, the training goes
+            on to its end. Each is given its `step`.
 
     Raises:
-        SystemExit: it ended before, or something did outlive the kill.
+        SystemExit: it ended too early, or something did outlive the last kill.
     """
     writes(project).unlink(missing_ok=True)
-    environment = watched(project)
-    if kill.within_write:
-        environment["KILL_PAUSE"] = f"{kill.after}:{kill.event}"
-    with _started(project, environment) as (process, log):
-        while (step := _paused_at(project) if kill.within_write else _step_of(log)) is None or step < kill.after:
-            if process.poll() is not None:
-                raise SystemExit(f"{project.root.name}: ended before it was killed:\n{log.read_text('utf-8')[-3000:]}")
-            time.sleep(_EVERY)
-        below = psutil.Process(process.pid).children(recursive=True)
-        trainer = next(one for one in [*below, psutil.Process(process.pid)] if one.cmdline()[-2:] == _STAGE)
-        if kill.within_write and not list((project.root / "work").glob("*/.checkpoint-*.partial")):
-            raise SystemExit(f"{project.root.name}: no checkpoint is being written")
-        time.sleep(kill.later)
-        KINDS[kill.kind][1](trainer)
-        _, alive = psutil.wait_procs(below, timeout=20)
+    pauses = ",".join(f"{kill.after}:{kill.event}" for kill in kills if kill.within_write)
+    with _started(project, watched(project) | {"KILL_PAUSES": pauses}) as (process, log):
+        below: list[psutil.Process] = []
+        for number, kill in enumerate(kills):
+            below = _carry_out(kill, project, process, log, paused=sum(one.within_write for one in kills[:number]))
+        goes_on = kills[0].kind == WORKER and len(kills) <= SURVIVED
         process.wait(_PATIENCE)
-        kill.step = step if kill.within_write else _step_of(log) or step
-        if alive or process.returncode == 0:
-            raise SystemExit(f"{project.root.name}: outlived the kill: {alive}, exit code {process.returncode}")
+        _, alive = psutil.wait_procs(below, timeout=20)
+        if alive or (process.returncode == 0) != goes_on:
+            end = log.read_text("utf-8", "replace")[-3000:]
+            raise SystemExit(f"{project.root.name}: left alive: {alive}, exit code {process.returncode}:\n{end}")
+
+
+def _carry_out(
+    kill: Kill, project: Project, process: subprocess.Popen[bytes], log: Path, paused: int
+) -> list[psutil.Process]:
+    """Wait until a kill is due, and do it.
+
+    Returns:
+        What the command had started and was alive before.
+    """
+    told = log.stat().st_size if paused or kill.kind == WORKER else 0
+    while True:
+        writer, step = _paused(project, paused) if kill.within_write else (None, _step_of(log, told))
+        if step is not None and step >= kill.after:
+            break
+        if process.poll() is not None:
+            raise SystemExit(f"{project.root.name}: ended before it was killed:\n{log.read_text('utf-8')[-3000:]}")
+        time.sleep(_EVERY)
+    if kill.within_write and not list((project.root / "work").glob("*/.checkpoint-*.partial")):
+        raise SystemExit(f"{project.root.name}: no checkpoint is being written")
+    time.sleep(kill.later)
+    # Where there are workers, their parent is a stage's process too.
+    below = psutil.Process(process.pid).children(recursive=True)
+    KINDS[kill.kind][1](next(filter(_is_stage, below)), writer)
+    kill.step = step if kill.within_write else _step_of(log, told) or step
+    return below
+
+
+def _is_stage(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[-2:] == _STAGE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
@@ -126,13 +163,15 @@ def _started(project: Project, environment: dict[str, str]) -> Iterator[tuple[su
             process.wait()
 
 
-def _step_of(log: Path) -> int | None:
-    """The last step that was told."""
-    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith("step ")]
+def _step_of(log: Path, start: int) -> int | None:
+    """The last step that was told in the log from a byte on."""
+    told = log.read_bytes()[start:].decode("utf-8", "replace").splitlines()
+    lines = [line for line in told if line.startswith("step ")]
     return int(lines[-1].split()[1].replace(",", "")) if lines else None
 
 
-def _paused_at(project: Project) -> int | None:
-    """The step of the checkpoint in whose write the stage waits for its end."""
+def _paused(project: Project, before: int) -> tuple[int | None, int | None]:
+    """The process that is held in the write of a checkpoint, after some that were, and the checkpoint's step."""
     lines = writes(project).read_text("utf-8").splitlines() if writes(project).exists() else []
-    return int(lines[-1].split()[0]) if lines and lines[-1].endswith(" paused") else None
+    held = [line.split() for line in lines if " paused " in line][before:]
+    return (int(held[0][2]), int(held[0][0])) if held else (None, None)
