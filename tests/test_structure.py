@@ -21,7 +21,7 @@ ROOMS = [
     {"evaluation"},
     {"registry"},
     {"pipeline"},
-    {"decisions", "inspection", "preview", "rawsets", "services"},
+    {"decisions", "doctor", "inspection", "preview", "rawsets", "services"},
     {"stages"},
     {"cli"},
     {"__main__"},

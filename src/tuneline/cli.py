@@ -191,6 +191,20 @@ def preview(rows: int, html: Path | None) -> None:
 
 
 @cli.command()
+def doctor() -> None:
+    """Say what this machine has and which values of compute it recommends; exit 1 when something is broken."""
+    from tuneline import doctor as doctors
+
+    if doctors.ENV_FILE.is_file():
+        _enter()
+    found = doctors.examine()
+    for finding in found:
+        click.echo(f"{'broken: ' if finding.is_broken else ''}{finding.text}")
+    if any(finding.is_broken for finding in found):
+        sys.exit(1)
+
+
+@cli.command()
 @click.option("--mlflow-port", default=5000, show_default=True)
 @click.option("--prefect-port", default=4200, show_default=True)
 def ui(mlflow_port: int, prefect_port: int) -> None:

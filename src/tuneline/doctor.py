@@ -1,0 +1,128 @@
+"""What this machine has, how fast it computes, and which values of `compute` it recommends; and what is broken.
+
+Measured here and written down by a person: a pipeline that measured by itself would give other models on other days.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from tuneline.environment import ENV_FILE
+
+_SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+_NEARLY_FULL = 2 * 10**9
+_GAIN = 1.1
+"""More threads are recommended only where they are this much faster than fewer."""
+_STEP = """
+import sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+torch.manual_seed(0)
+layers = torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(4)))
+rows = torch.randn(512, 512)
+def seconds():
+    began = time.perf_counter()
+    layers(rows).square().mean().backward()
+    return time.perf_counter() - began
+print(min(seconds() for _ in range(8)))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line for a person."""
+
+    text: str
+    is_broken: bool = False
+
+
+def facts() -> list[Finding]:
+    """The machine: cores, memory, instruction sets, GPUs, disk, and the settings of threads that are in force."""
+    from tuneline.training import estimate, hardware
+
+    sets = [name for name in hardware.BFLOAT16_SETS if name in hardware.instruction_sets()]
+    free = shutil.disk_usage(Path.cwd()).free
+    found = [
+        Finding(f"python {platform.python_version()}, {platform.machine()}, {hardware.cores()} cores"),
+        Finding(f"memory that is free: {estimate.free_memory() / 1e9:.1f} GB"),
+        Finding(f"instruction sets for bfloat16: {', '.join(sets) or 'none'}"),
+        Finding(f"GPUs: {hardware.gpus()}"),
+        Finding(f"disk that is free: {free / 1e9:.1f} GB"),
+    ]
+    if free < _NEARLY_FULL:
+        found.append(Finding(f"the disk is nearly full: less than {_NEARLY_FULL // 10**9} GB; free some", True))
+    return found
+
+
+def settings() -> list[Finding]:
+    """Whether the env file is there and in force, and the MLflow store where it says."""
+    root = Path.cwd()
+    if not (root / ENV_FILE).is_file():
+        return [Finding(f"{root / ENV_FILE}: is missing; restore it with: git checkout -- {ENV_FILE}", True)]
+    wanted = dotenv_values(root / ENV_FILE)
+    found = []
+    for name in _SPINNING:
+        inside, asked = os.environ.get(name), wanted.get(name)
+        if inside != asked:
+            found.append(Finding(f"{name} is {inside} and {ENV_FILE} says {asked}; unset it in your shell", True))
+        else:
+            found.append(Finding(f"{name}={inside}, in force"))
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    store = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:") else None
+    if store and root not in store.parents:
+        found.append(Finding(f"MLFLOW_TRACKING_URI: {address} lies outside this project; was it moved?", True))
+    else:
+        found.append(Finding(f"MLflow: {address}"))
+    return found
+
+
+def seconds_by_threads(most: int) -> dict[int, float]:
+    """Seconds of a short training step on 1, 2, 4 … threads, each in a process of its own; the best of eight."""
+    counts = sorted({1, most, *(2**power for power in range(1, 12) if 2**power < most)})
+    times = {}
+    for count in counts:
+        ran = subprocess.run([sys.executable, "-c", _STEP, str(count)], capture_output=True, text=True, check=True)
+        times[count] = float(ran.stdout)
+    return times
+
+
+def recommended(times: dict[int, float], sets: set[str], gpus: int) -> dict[str, tuple[str, str]]:
+    """Values of `compute`, each with its reason.
+
+    Args:
+        times: threads -> seconds of a step.
+        sets: the processor's instruction sets.
+        gpus: how many there are.
+    """
+    from tuneline.training import hardware
+
+    threads = min(times)
+    for count in sorted(times):
+        if times[count] * _GAIN <= times[threads]:
+            threads = count
+    gain = times[min(times)] / times[threads]
+    fast = bool(gpus) or hardware.computes_bfloat16(sets)
+    return {
+        "compute.threads": (str(threads), f"a step is {gain:.2f} times as fast as on one thread"),
+        "compute.device": ("cuda", f"there are {gpus} GPUs") if gpus else ("cpu", "there is no GPU"),
+        "compute.precision": (
+            ("bfloat16", "the hardware multiplies it") if fast else ("float32", "nothing here multiplies bfloat16")
+        ),
+        "compute.torch_compile": ("true", "a GPU gains by it") if gpus else ("false", "only a GPU gains by it"),
+    }
+
+
+def examine() -> list[Finding]:
+    """Everything, in the order in which a person should read it."""
+    from tuneline.training import hardware
+
+    times = seconds_by_threads(hardware.cores())
+    found = [*facts(), *settings()]
+    found += [Finding(f"a training step on {count} threads: {1000 * time:.1f} ms") for count, time in times.items()]
+    values = recommended(times, hardware.instruction_sets(), hardware.gpus())
+    return found + [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]

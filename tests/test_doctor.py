@@ -1,0 +1,26 @@
+"""What is recommended follows from what was measured, and what is broken is said with exit 1."""
+
+from projects import Project
+
+from tuneline import doctor
+
+
+def test_more_threads_are_recommended_only_where_they_gain() -> None:
+    def threads(times: dict[int, float]) -> str:
+        return doctor.recommended(times, set(), 0)["compute.threads"][0]
+
+    assert threads({1: 1.0, 2: 0.55, 4: 0.54}) == "2"
+    assert threads({1: 1.0, 2: 1.9}) == "1"
+    assert threads({1: 1.0, 2: 0.95, 4: 0.5}) == "4"
+    assert doctor.recommended({1: 1.0}, {"amx_bf16"}, 0)["compute.precision"][0] == "bfloat16"
+    assert doctor.recommended({1: 1.0}, {"avx2"}, 0)["compute.precision"][0] == "float32"
+
+
+def test_a_sound_project_is_told_its_values_and_a_broken_one_what_is_broken(project: Project) -> None:
+    sound = project.tuneline("doctor")
+    assert sound.returncode == 0, sound.stdout + sound.stderr
+    assert "recommended: compute.threads: " in sound.stdout
+    assert "OMP_WAIT_POLICY=PASSIVE, in force" in sound.stdout
+    broken = project.tuneline("doctor", OMP_WAIT_POLICY="ACTIVE")
+    assert broken.returncode == 1
+    assert "broken: OMP_WAIT_POLICY is ACTIVE and mlflow/tuneline.env says PASSIVE" in broken.stdout
