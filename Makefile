@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 
-.PHONY: help setup run test test-slow check ui bench bench-prepare clean
+.PHONY: help setup run test test-slow check ui bench bench-prepare bench-training bench-kill clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,12 @@ ui: setup ## the MLflow UI and the Prefect UI, on loopback, until Ctrl-C
 
 bench: setup ## where the time of a whole run goes
 	@$(PY) benchmarks/run.py
+
+bench-kill: setup ## kill -9 in the middle of fine-tuning, then the same weights
+	@$(PY) benchmarks/kill.py $(ARGS)
+
+bench-training: setup ## fine-tuning beside what else does it
+	@$(PY) benchmarks/training.py $(ARGS)
 
 bench-prepare: setup ## how fast and how right the preparation of data is
 	@$(PY) benchmarks/prepare.py $(ARGS)
