@@ -106,6 +106,7 @@ def trainers_of(agent: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Six starts of three processes.
 def test_a_killed_process_changes_nothing_and_none_outlives_the_stage(workplace: Path) -> None:
     shutil.copytree(ROOT / "mlflow", workplace / "mlflow", ignore=shutil.ignore_patterns("store"))
     editing.set_values(workplace / "params.yaml", {"finetune.nproc_per_node": 2, "finetune.num_train_epochs": 4.0})
