@@ -15,7 +15,7 @@ run: setup ## from raw data to a registered model: rebuild what is stale, gate, 
 	@$(PY) -m tuneline exec -- python flows/train.py
 
 test: setup ## the tests (minutes)
-	@$(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadscope $(ARGS)
+	@$(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the long tests: the built-in corpus whole, kills, fresh clones
 	@$(PY) -m pytest -q -m slow $(ARGS)

@@ -31,3 +31,8 @@ def params_text() -> str:
 def project(tmp_path: Path) -> Project:
     """A fresh project, nothing made yet, in a folder whose name has a blank and Chinese characters."""
     return copy_project(tmp_path / "my project 项目")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest module first: other processes do the rest beside it."""
+    items.sort(key=lambda item: item.path.name != "test_line.py")

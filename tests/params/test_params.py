@@ -63,7 +63,6 @@ def test_all_problems_are_told_at_once(file: Path) -> None:
 
 def test_a_missing_key_is_named(file: Path) -> None:
     change(file, "  threads: 2", "  # threads: 2")
-    change(file, "compute:", "compute: {}")
     assert any(problem.endswith("compute.threads: missing; add it") for problem in problems(file))
 
 
