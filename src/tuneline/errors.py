@@ -69,6 +69,11 @@ class SetupError(TunelineError):
     """The machine lacks something: a tool, a core, disk space."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, for a line of our own."""
+    return " ".join(str(error).split())
+
+
 def of_full_disk(error: OSError) -> SetupError | None:
     """The error in words where the disk is full (or the quota used up), else None."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -21,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from tuneline.training.examples import IGNORED, Example, Labelled, Preference
+from tuneline.training.examples import IGNORED, Example, Labelled, Preference, Preferences
 from tuneline.training.recipes import Recipe
 
 VOCABULARY = 300
@@ -91,13 +91,13 @@ def labelled(count: int = 40, seed: int = 0, *, kind: str = "single", labels: in
     return made
 
 
-def pairs(count: int, seed: int = 0) -> list[Preference]:
+def pairs(count: int, seed: int = 0) -> Preferences:
     """Random prompts with two random answers each."""
     made = []
     for first, second in zip(documents(count, seed), documents(count, seed + 1000), strict=True):
         prompt, chosen = first.input_ids[:3], first.input_ids[3:]
         made.append(Preference(prompt, chosen, second.input_ids))
-    return made
+    return Preferences(made)
 
 
 RECIPE: dict[str, Any] = {

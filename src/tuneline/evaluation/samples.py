@@ -96,16 +96,12 @@ def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[S
             if text is None:
                 continue
             chance = row.get(f"{name}_probability")
-            right = "right" if set(classification.each(text)) == set(classification.each(row["label"])) else "wrong"
+            right = "right" if _is_right(text, row) else "wrong"
             note = right if chance is None or name == "majority" else f"{right}, {100 * chance:.0f} % sure"
             lines.append(Line(_name(name), _label(text), note, name == "candidate"))
         return Sample(row["source"], row["text"], tuple(lines))
 
-    wrong = [
-        row
-        for row in rows
-        if set(classification.each(row["candidate_label"])) != set(classification.each(row["label"]))
-    ]
+    wrong = [row for row in rows if not _is_right(row["candidate_label"], row)]
     wrong.sort(key=lambda row: -row["candidate_probability"])
     return [
         Section(
@@ -120,6 +116,10 @@ def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[S
             tuple(sample(rows[place]) for place in _spread(len(rows), wanted)),
         ),
     ]
+
+
+def _is_right(label: str, row: Mapping[str, Any]) -> bool:
+    return set(classification.each(label)) == set(classification.each(row["label"]))
 
 
 def _numbers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuneline.errors import ParamsError
+from tuneline.errors import ParamsError, one_line
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
 from tuneline.params.data import Data, Secrets, Split
@@ -115,7 +115,7 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run this in the project's root, where {path.name} lies") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"{path}: is no YAML: {one_line(error)}") from None
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: must be a mapping of the sections {', '.join(Params.model_fields)}")
     try:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 
 from tuneline import files
-from tuneline.errors import TrainingError
-from tuneline.training.recipes import one_line
+from tuneline.errors import TrainingError, one_line
 
 _ALL_LINEAR = "all-linear"
 _NAMED = 12

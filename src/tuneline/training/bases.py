@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tuneline import files
-from tuneline.errors import ModelError, of_full_disk
+from tuneline.errors import ModelError, of_full_disk, one_line
 from tuneline.training import models
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
@@ -80,7 +80,7 @@ def read_reference(reference: Path) -> tuple[str, str]:
     except FileNotFoundError:
         raise ModelError(f"{reference}: no such file; write `id: OWNER/NAME` and `revision: COMMIT` into it") from None
     except (YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ModelError(f"{reference}: is no YAML: {' '.join(str(error).split())}") from None
+        raise ModelError(f"{reference}: is no YAML: {one_line(error)}") from None
     value = value if isinstance(value, dict) else {}
     name, revision = value.get("id"), value.get("revision")
     problems = [

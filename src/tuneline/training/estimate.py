@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from tuneline import params, processes
-from tuneline.errors import TrainingError
+from tuneline.errors import TrainingError, one_line
 from tuneline.training import adapters, models, tasks
 from tuneline.training.examples import Example
 from tuneline.training.history import duration
@@ -253,7 +253,7 @@ def main() -> None:
         _try(int(sys.argv[1]))
     except (RuntimeError, MemoryError) as error:
         lacks = isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error)
-        sys.stderr.write(f"{'MEMORY' if lacks else type(error).__name__}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{'MEMORY' if lacks else type(error).__name__}: {one_line(error)}\n")
         sys.exit(1)
 
 

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
-from tuneline.errors import TrainingError
+from tuneline.errors import TrainingError, one_line
 from tuneline.training import checkpoints, distributed
 from tuneline.training.history import History, Progress
 from tuneline.training.objectives import Objective, batches
 from tuneline.training.optimizers import MuonAdamW
-from tuneline.training.recipes import Recipe, one_line
+from tuneline.training.recipes import Recipe
 
 Log = Callable[[int, dict[str, float]], None]
 """Called with a step and what was measured at it; after a kill, with all steps up to the last checkpoint again."""

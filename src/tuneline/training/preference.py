@@ -15,8 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
-from tuneline.errors import TrainingError
+from tuneline.errors import TrainingError, one_line
 from tuneline.training import adapters, distributed, loop, models, recipes
+from tuneline.training.examples import Preferences
+from tuneline.training.objectives import lengths
 from tuneline.training.packing import plan
 from tuneline.training.recipes import Recipe
 from tuneline.training.trainers import Training, require, resume, rows_at_most, run, sources
@@ -68,7 +70,7 @@ class PreferenceTrainer(loop.RepeatableTrainer, DPOTrainer):
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Any],
+    examples: Preferences,
     recipe: Recipe,
     *,
     dpo: dict[str, Any],
@@ -97,7 +99,7 @@ def train(
         TrainingError: there is nothing to learn, the arguments do not fit, or the loss is no number any more.
     """
     require(examples, validation, recipe)
-    tokens = _lengths(examples)
+    tokens = lengths(examples)
     rows = plan(
         tokens,
         width=max(tokens),
@@ -135,7 +137,7 @@ def train(
 def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Any],
+    examples: Preferences,
     rows: Sequence[Sequence[int]],
     recipe: Recipe,
     dpo: dict[str, Any],
@@ -163,7 +165,7 @@ def _trainer(
             peft_config=adapter,
         )
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:
-        raise TrainingError(f"finetune.{'lora' if lora else 'dpo'}: {' '.join(str(error).split())}") from None
+        raise TrainingError(f"finetune.{'lora' if lora else 'dpo'}: {one_line(error)}") from None
     # trl's log is not written; ours sums what each process has.
     own: Any = trainer.accelerator
     own.gather = own.gather_for_metrics = lambda tensor, *_, **__: tensor
@@ -175,11 +177,6 @@ def _trainer(
 def _dataset(examples: Sequence[Any]) -> Dataset:
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     return Dataset.from_dict({name: [getattr(example, name) for example in examples] for name in names})
-
-
-def _lengths(examples: Sequence[Any]) -> list[int]:
-    """Tokens of each prompt with its longer answer."""
-    return [len(one.prompt_ids) + max(len(one.chosen_ids), len(one.rejected_ids)) for one in examples]
 
 
 def _pairs(batch: dict[str, Tensor]) -> Tensor:

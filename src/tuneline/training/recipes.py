@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from tuneline.errors import TrainingError
+from tuneline.errors import TrainingError, one_line
 from tuneline.params import Compute, Finetune
 from tuneline.params.section import Section
 
@@ -155,8 +155,3 @@ def arguments(
         return kind(**(values | further | more))
     except (ValueError, TypeError, ImportError) as error:
         raise TrainingError(f"finetune: {one_line(error)}") from None
-
-
-def one_line(error: BaseException) -> str:
-    """What a library says, as a part of a message of ours."""
-    return " ".join(str(error).split())

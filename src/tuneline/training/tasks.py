@@ -8,13 +8,13 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline import files
-from tuneline.errors import ParamsError, SetupError
+from tuneline.errors import SetupError, one_line
 from tuneline.params import Compute, Finetune
-from tuneline.params.finetune import unfit
 from tuneline.training import adapters, labelling, loop, models, preference, tokenization, trainers
+from tuneline.training.examples import Preferences
 from tuneline.training.lengths import Account
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
-from tuneline.training.recipes import Recipe, one_line
+from tuneline.training.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,9 @@ def prepare(task: str, clean: Path, base: Path, finetune: Finetune, compute: Com
         compute: on what it will be trained; None: the model stays as it is loaded.
 
     Raises:
-        ParamsError: params that mean nothing for the task.
         ModelError: the base cannot be used for it.
         TrainingError: there is too little to learn from, or adapters are to go where there is nothing.
     """
-    wrong = unfit(task, finetune)
-    if wrong:
-        raise ParamsError(*(f"params.yaml: finetune.{key}: {problem}" for key, problem in wrong))
     about = files.read_json(clean / "dataset.json")
     labels, multi_label = _labels(task, splits(clean)["train"])
     mode = _mode(task, about)
@@ -118,6 +114,7 @@ def train(
     lora = finetune.lora.model_dump() if finetune.lora else None
     if ready.task == "preference":
         assert finetune.dpo is not None
+        assert isinstance(ready.examples, Preferences)
         return preference.train(
             ready.model,
             ready.tokenizer,

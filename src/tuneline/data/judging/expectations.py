@@ -37,7 +37,7 @@ from ruamel.yaml.error import YAMLError
 from tuneline.data.judging.expected import KEPT_ROWS, Expectation, Outcome
 from tuneline.data.judging.frames import Compact
 from tuneline.data.mapping.records import FIELDS, RecordType
-from tuneline.errors import DataError
+from tuneline.errors import DataError, one_line
 
 Frames = Callable[[], Iterable[pd.DataFrame]]
 """Gives the rows of a set from their beginning, in portions, each with a column `source`; all have the same columns."""
@@ -93,7 +93,7 @@ def load(path: Path, record_type: RecordType) -> list[Expectation]:
     try:
         document = YAML(typ="rt").load(path.read_text("utf-8")) or CommentedMap()
     except (YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path}: is no YAML: {one_line(error)}") from None
     if not isinstance(document, CommentedMap) or not all(
         isinstance(entries, list | None) for entries in document.values()
     ):
@@ -136,7 +136,7 @@ def _expectation(entry: Any) -> Expectation:
         hint = f"did you mean {close[0]}?" if close else "Great Expectations' gallery lists all of them"
         raise ValueError(f"{kind}: no such expectation; {hint}") from None
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{kind}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{kind}: {one_line(error)}") from None
     return one
 
 

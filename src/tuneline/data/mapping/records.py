@@ -175,12 +175,15 @@ def open_both(p: Params) -> tuple[RawSet, RawSet]:
         (p.data.pretraining, ("text",)),
     ]
     sets: list[RawSet] = []
+    plans: dict[str, list[FilePlan]] = {}
     problems: dict[str, None] = {}
     for path, record_types in wanted:
         try:
-            one = open_set(
+            if path not in plans:
+                plans[path] = readers.plan(Path(path), Options(p.data.encoding, p.data.layout))
+            one = set_of(
                 Path(path),
-                Options(p.data.encoding, p.data.layout),
+                plans[path],
                 # data.columns says how the set to fine-tune on spells its fields; another set has its own spelling.
                 columns=p.data.columns if path == p.data.raw else {},
                 record_types=record_types,

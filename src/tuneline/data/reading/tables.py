@@ -1,7 +1,7 @@
 """Parquet and Arrow: rows out of columns, a batch at a time."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
@@ -65,8 +65,7 @@ def _scan_parquet(file: BinaryIO) -> Table:
         raise RefusedError(
             f"claims {metadata.num_rows:,} rows in {size:,} bytes, as bombs do; write it anew if you trust it"
         )
-    bounds: list[tuple[int, int]] = []
-    start, end, weight, total = 0, 0, 0, 0
+    sizes: list[tuple[int, int]] = []
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         for at in range(group.num_columns):
@@ -81,19 +80,31 @@ def _scan_parquet(file: BinaryIO) -> Table:
             if column.dictionary_page_offset:
                 first = min(first, column.dictionary_page_offset)
             declared.check_pages(file, first, first + column.total_compressed_size, column.path_in_schema)
-        if weight and weight + group.total_byte_size > PORTION_BYTES:
-            bounds.append((start, end))
-            start, weight = end, 0
-        weight += group.total_byte_size
-        total += group.total_byte_size
-        end += group.num_rows
+        sizes.append((group.num_rows, group.total_byte_size))
         # Every page is unpacked once, so that a file that is broken anywhere is refused before its first row is used.
         rows = _batch_rows(parquet.schema_arrow, group.num_rows, group.total_byte_size)
         for _ in parquet.iter_batches(rows, row_groups=[number], use_threads=False):
             pass
+    return Table(columns, _bounds(sizes), sum(size for _, size in sizes), warnings)
+
+
+def _bounds(sizes: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The first row of each portion, and the one after its last.
+
+    Args:
+        sizes: rows and bytes of each group or batch, which stays whole.
+    """
+    bounds: list[tuple[int, int]] = []
+    start, end, weight = 0, 0, 0
+    for rows, size in sizes:
+        if weight and weight + size > PORTION_BYTES:
+            bounds.append((start, end))
+            start, weight = end, 0
+        weight += size
+        end += rows
     if end > start:
         bounds.append((start, end))
-    return Table(columns, tuple(bounds), total, warnings)
+    return tuple(bounds)
 
 
 def _parquet(file: BinaryIO) -> pq.ParquetFile:
@@ -123,21 +134,11 @@ def _scan_arrow(file: BinaryIO) -> Table:
     declared.check_batches(file, _is_arrow_file(file))
     schema, batches = _arrow_batches(file)
     columns, warnings = _columns(schema)
-    bounds: list[tuple[int, int]] = []
-    start, end, weight, total = 0, 0, 0, 0
-    for batch in batches:
-        if weight and weight + batch.nbytes > PORTION_BYTES:
-            bounds.append((start, end))
-            start, weight = end, 0
-        weight += batch.nbytes
-        total += batch.nbytes
-        end += batch.num_rows
-    if end > start:
-        bounds.append((start, end))
+    sizes = [(batch.num_rows, batch.nbytes) for batch in batches]
     file.seek(-8, 2)
     if file.read(8) not in (b"\xff\xff\xff\xff\0\0\0\0",) and not _is_arrow_file(file):
         warnings = (*warnings, "has no end mark, so rows may be missing at its end; write it anew if you are not sure")
-    return Table(columns, tuple(bounds), total, warnings)
+    return Table(columns, _bounds(sizes), sum(size for _, size in sizes), warnings)
 
 
 def _is_arrow_file(file: BinaryIO) -> bool:
