@@ -166,7 +166,8 @@ def run(case: Case, made: Project, seed: int) -> None:
         # Each a little further than the one before; within a write, in that of the first checkpoint from there on.
         kill.after = 1 + (number + 1) * (last - SAVE_STEPS - 1) // (len(case.kills) + 1)
         if kill.within_write:
-            kill.event = rng.randint(1, events)
+            # The first is the folder itself, which is not there yet when it is held.
+            kill.event = rng.randint(2, events)
         else:
             kill.later = rng.uniform(0.0, _LATER)
     # Workers are started again, a number of times.
