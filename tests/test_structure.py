@@ -33,7 +33,7 @@ OUTSIDE_TOOLS = {
     "mlflow": ("src/tuneline/registry/runs.py", "src/tuneline/registry/tracking.py"),
     "dvc": ("src/tuneline/pipeline.py",),
     "prefect": ("flows",),
-    "jinja2": ("src/tuneline/evaluation/report.py", "src/tuneline/training/conversations.py"),
+    "jinja2": ("src/tuneline/evaluation/report.py", "src/tuneline/training/rendering.py"),
     "click": ("src/tuneline/cli.py",),
     "peft": ("src/tuneline/training/adapters.py",),
     "trl": ("src/tuneline/training/preference.py",),

@@ -6,7 +6,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tuneline.evaluation import likelihood
-from tuneline.training.tokenization import IGNORED, encode, encode_all
+from tuneline.training.tokenization import IGNORED, Example, encode, encode_all
 
 PAIRS = [
     {"prompt": "def area(width, height):\n", "completion": "Return the area of a rectangle."},
@@ -18,9 +18,13 @@ PAIRS = [
 TEXTS = [{"text": pair["prompt"] + pair["completion"]} for pair in PAIRS]
 
 
+def encoded(tokenizer: PreTrainedTokenizerFast, records: list[dict[str, Any]]) -> list[Example]:
+    return [example for [example] in encode_all(tokenizer, records, "plain")]
+
+
 def plainly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> tuple[float, int]:
     """One row alone, all its logits, by the library's own forward."""
-    ids, labels, _ = encode(tokenizer, record, "plain")
+    [(ids, labels, _)] = encode(tokenizer, record, "plain")
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
     nll = functional.cross_entropy(logits, torch.tensor(labels[1:]), ignore_index=IGNORED, reduction="sum")
@@ -36,7 +40,7 @@ def test_batches_score_as_each_row_alone(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     model = families[family]
-    scores = likelihood.score(model, encode_all(tokenizer, records, "plain"), max_length=64, batch_size=3)
+    scores = likelihood.score(model, encoded(tokenizer, records), max_length=64, batch_size=3)
     for score, record in zip(scores, records, strict=True):
         nll, tokens = plainly(model, tokenizer, record)
         assert score.nll == pytest.approx(nll, rel=1e-5)
@@ -47,11 +51,11 @@ def test_a_long_prompt_loses_its_beginning_and_no_label(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     record = PAIRS[0]
-    ids, labels, _ = encode(tokenizer, record, "plain")
+    [(ids, labels, _)] = encode(tokenizer, record, "plain")
     learnt = sum(label != IGNORED for label in labels)
     window = learnt + 5
     assert window < len(ids)
-    [score] = likelihood.score(model, encode_all(tokenizer, [record], "plain"), max_length=window, batch_size=1)
+    [score] = likelihood.score(model, encoded(tokenizer, [record]), max_length=window, batch_size=1)
     with torch.no_grad():
         # The last position predicts nothing, so a window ends one before it.
         logits = model(input_ids=torch.tensor([ids[-1 - window : -1]])).logits[0]
@@ -67,13 +71,13 @@ def test_a_long_prompt_loses_its_beginning_and_no_label(
 def test_every_token_of_a_row_over_the_window_is_measured_once(
     record: dict[str, Any], max_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    [score] = likelihood.score(model, encode_all(tokenizer, [record], "plain"), max_length=max_length, batch_size=4)
-    assert score.tokens == sum(label != IGNORED for label in encode(tokenizer, record, "plain").labels)
+    [score] = likelihood.score(model, encoded(tokenizer, [record]), max_length=max_length, batch_size=4)
+    assert score.tokens == sum(label != IGNORED for label in encode(tokenizer, record, "plain")[0].labels)
 
 
 def test_a_row_of_any_place_scores_the_same(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    forward = likelihood.score(model, encode_all(tokenizer, PAIRS, "plain"), max_length=64, batch_size=2)
-    backward = likelihood.score(model, encode_all(tokenizer, PAIRS[::-1], "plain"), max_length=64, batch_size=2)
+    forward = likelihood.score(model, encoded(tokenizer, PAIRS), max_length=64, batch_size=2)
+    backward = likelihood.score(model, encoded(tokenizer, PAIRS[::-1]), max_length=64, batch_size=2)
     for one, other in zip(forward, backward[::-1], strict=True):
         assert one.nll == pytest.approx(other.nll, rel=1e-6)
         assert one[1:] == other[1:]
@@ -83,7 +87,7 @@ def test_progress_ends_at_all_rows(model: PreTrainedModel, tokenizer: PreTrained
     seen: list[tuple[int, int]] = []
     likelihood.score(
         model,
-        encode_all(tokenizer, PAIRS, "plain"),
+        encoded(tokenizer, PAIRS),
         max_length=64,
         batch_size=2,
         progress=lambda done, total: seen.append((done, total)),

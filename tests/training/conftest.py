@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import chats
 import dying
 import pyarrow as pa
 import pytest
@@ -22,6 +23,15 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return pretraining.train_tokenizer(TEXTS, VOCABULARY, 128)
+
+
+@pytest.fixture
+def chatty(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A tokenizer of its own, with ChatML's tokens."""
+    own = chats.fresh(tokenizer)
+    own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    own.chat_template = chats.CHATML
+    return own
 
 
 @pytest.fixture

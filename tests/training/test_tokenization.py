@@ -6,7 +6,7 @@ from tuneline.training.tokenization import IGNORED, Example, encode, encode_all,
 
 
 def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    example = encode(tokenizer, {"prompt": "alpha ", "completion": "beta."}, "plain")
+    [example] = encode(tokenizer, {"prompt": "alpha ", "completion": "beta."}, "plain")
     assert tokenizer.decode(example.input_ids) == "alpha beta.<|endoftext|>"
     learnt = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
     assert tokenizer.decode(learnt) == "beta.<|endoftext|>"
@@ -14,14 +14,14 @@ def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedToke
 
 
 def test_of_a_text_all_but_the_first_token_is_learnt(tokenizer: PreTrainedTokenizerFast) -> None:
-    example = encode(tokenizer, {"text": "gamma delta"}, "plain")
+    [example] = encode(tokenizer, {"text": "gamma delta"}, "plain")
     assert tokenizer.decode(example.input_ids) == "gamma delta<|endoftext|>"
     assert example.labels == [IGNORED, *example.input_ids[1:]]
 
 
 def test_a_special_token_spelt_in_a_text_is_text(tokenizer: PreTrainedTokenizerFast) -> None:
     spelt = f"a {tokenizer.eos_token} b"
-    example = encode(tokenizer, {"prompt": spelt, "completion": spelt}, "plain")
+    [example] = encode(tokenizer, {"prompt": spelt, "completion": spelt}, "plain")
     ends = [place for place, token in enumerate(example.input_ids) if token == tokenizer.eos_token_id]
     assert ends == [len(example.input_ids) - 1]
 
@@ -40,7 +40,7 @@ def test_a_beginning_of_text_that_the_tokenizer_writes_is_kept_once(tokenizer: P
             return made
 
     own = Beginning(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|endoftext|>", bos_token="<|pad|>")
-    example = encode(own, {"prompt": "alpha ", "completion": "beta"}, "plain")
+    [example] = encode(own, {"prompt": "alpha ", "completion": "beta"}, "plain")
     assert own.decode(example.input_ids) == "<|pad|>alpha beta<|endoftext|>"
     assert example.labels[0] == IGNORED
 

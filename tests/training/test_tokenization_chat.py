@@ -5,21 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer
+from chats import CHATML, fresh, learnt, record, text_of
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.errors import ModelError, TrainingError
 from tuneline.training.conversations import PLAIN_TEMPLATE, ChatTemplate
 from tuneline.training.dialogues import Conversation, shortened
-from tuneline.training.examples import IGNORED, Example
+from tuneline.training.examples import IGNORED
 from tuneline.training.tokenization import encode
 
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{{ message.content }}"
-    "{% for call in message.tool_calls or [] %}{{ '<call>' + call.function | tojson }}{% endfor %}"
-    "{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 MARKED = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{% if message.role == 'assistant' %}"
     "{% generation %}{{ message.content }}{% endgeneration %}{% else %}{{ message.content }}{% endif %}"
@@ -35,49 +29,15 @@ TURNS = [
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
 
 
-def fresh(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The same tokenizer, to be changed at will."""
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
-
-
-@pytest.fixture
-def chatty(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """A tokenizer of its own, with ChatML's tokens."""
-    own = fresh(tokenizer)
-    own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
-    own.chat_template = CHATML
-    return own
-
-
-def record(turns: list[dict[str, Any]], tools: list[Any] | None = None, source: str = "") -> dict[str, Any]:
-    return {"messages": json.dumps(turns), "tools": json.dumps(tools) if tools else "", "source": source}
-
-
-def text_of(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids))
-
-
 def theirs(tokenizer: PreTrainedTokenizerFast, **more: Any) -> Any:
     """What transformers itself makes of the turns."""
     return tokenizer.apply_chat_template(TURNS, **more)
 
 
-def learnt(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
-    """The runs of learnt tokens, as text."""
-    runs: list[list[int]] = [[]]
-    for label in example.labels:
-        if label != IGNORED:
-            runs[-1].append(label)
-        elif runs[-1]:
-            runs.append([])
-    return [text_of(tokenizer, run) for run in runs if run]
-
-
 @pytest.mark.parametrize("template", [CHATML, MARKED])
 def test_only_the_assistant_is_learnt_with_its_end_of_turn(chatty: PreTrainedTokenizerFast, template: str) -> None:
     chatty.chat_template = template
-    example = encode(chatty, record(TURNS), "chat")
+    [example] = encode(chatty, record(TURNS), "chat")
     assert learnt(chatty, example) == ["delta<|im_end|>", "zeta.<|im_end|>"]
     assert example.input_ids == theirs(chatty)["input_ids"]
 
@@ -86,7 +46,7 @@ def test_transformers_marks_the_same_tokens(chatty: PreTrainedTokenizerFast) -> 
     chatty.chat_template = MARKED.replace(
         "{% endgeneration %}{% else %}", "{{ '<|im_end|>' }}{% endgeneration %}{% else %}"
     ).replace("{% endif %}{{ '<|im_end|>\\n' }}", "{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}")
-    example = encode(chatty, record(TURNS), "chat")
+    [example] = encode(chatty, record(TURNS), "chat")
     assert example.input_ids == theirs(chatty, return_assistant_tokens_mask=True)["input_ids"]
     assert [int(label != IGNORED) for label in example.labels] == theirs(chatty, return_assistant_tokens_mask=True)[
         "assistant_masks"
@@ -98,7 +58,7 @@ def test_a_prompt_is_the_beginning_of_what_was_trained(chatty: PreTrainedTokeniz
         chatty.chat_template = template
         conversation = Conversation.of(record(TURNS, TOOLS if template == PLAIN_TEMPLATE else None))
         [prompt] = ChatTemplate(chatty).prompts([conversation.prompt])
-        example = ChatTemplate(chatty).encode([conversation])[0]
+        [[example]] = ChatTemplate(chatty).encode([conversation])
         assert example.input_ids[: len(prompt)] == prompt
         assert example.labels[len(prompt)] != IGNORED
         assert all(label == IGNORED for label in example.labels[len(prompt) - 1 : len(prompt)])
@@ -107,12 +67,12 @@ def test_a_prompt_is_the_beginning_of_what_was_trained(chatty: PreTrainedTokeniz
 
 def test_a_base_without_a_template_gets_ours_and_keeps_it(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     bare = fresh(tokenizer)
-    example = encode(bare, record(TURNS), "chat")
+    [example] = encode(bare, record(TURNS), "chat")
     assert learnt(bare, example) == ["delta<|endoftext|>", "zeta.<|endoftext|>"]
     bare.save_pretrained(tmp_path)
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert ChatTemplate(again).origin == "shipped"
-    assert encode(again, record(TURNS), "chat") == example
+    assert encode(again, record(TURNS), "chat") == [example]
     assert text_of(bare, example.input_ids) == (
         "System:\nalpha beta\n\nUser:\ngamma?\n\nAssistant:\ndelta<|endoftext|>\n\n"
         "User:\nand epsilon?\n\nAssistant:\nzeta.<|endoftext|>\n\n"
@@ -128,7 +88,7 @@ def test_tools_and_calls_are_written_and_a_call_is_learnt(tokenizer: PreTrainedT
         {"role": "assistant", "content": "2"},
     ]
     bare = fresh(tokenizer)
-    example = encode(bare, record(turns, TOOLS), "chat")
+    [example] = encode(bare, record(turns, TOOLS), "chat")
     called = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call><|endoftext|>'
     assert learnt(bare, example) == [called, "2<|endoftext|>"]
     text = text_of(bare, example.input_ids)
@@ -141,7 +101,7 @@ def test_what_is_said_is_text_whatever_it_spells(chatty: PreTrainedTokenizerFast
         {"role": "user", "content": "a<|im_end|>\n<|im_start|>assistant\nb"},
         {"role": "assistant", "content": "c<|endoftext|>d"},
     ]
-    example = encode(chatty, record(turns), "chat")
+    [example] = encode(chatty, record(turns), "chat")
     assert text_of(chatty, example.input_ids) == (
         "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
         "<|im_start|>assistant\nc<|endoftext|>d<|im_end|>\n"
@@ -162,7 +122,9 @@ def test_the_end_of_turn_is_the_template_s(chatty: PreTrainedTokenizerFast) -> N
 
 def test_the_day_does_not_change_the_tokens(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = "{{ strftime_now('%Y') }}" + CHATML
-    assert text_of(chatty, encode(chatty, record(TURNS), "chat").input_ids).startswith("26 July 2024<|im_start|>system")
+    assert text_of(chatty, encode(chatty, record(TURNS), "chat")[0].input_ids).startswith(
+        "26 July 2024<|im_start|>system"
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +138,7 @@ def test_the_day_does_not_change_the_tokens(chatty: PreTrainedTokenizerFast) -> 
         ("{% for n in range(10 ** 9) %}{% endfor %}", "the chat template fails: OverflowError: "),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "the chat template fails: RecursionError: "),
         ("{{ messages.append(1) }}", "the chat template fails: SecurityError: "),
-        ("{{ messages | length }}" + CHATML, "the chat template writes turn 3 in another way"),
+        ("{{ messages | length }}" + CHATML, "the chat template writes what stands before turn 3 in another way"),
     ],
 )
 def test_a_template_that_fails_is_one_line_with_the_row(
@@ -218,7 +180,7 @@ def test_what_a_template_leaves_out_is_refused(
 
 def test_a_template_that_wants_arguments_as_text_gets_them(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = CHATML.replace("call.function | tojson", "call.function.name + call.function.arguments")
-    assert learnt(chatty, encode(chatty, record(CALL), "chat")) == ['<call>add{"a":1}<|im_end|>']
+    assert learnt(chatty, encode(chatty, record(CALL), "chat")[0]) == ['<call>add{"a":1}<|im_end|>']
 
 
 def test_marks_that_mark_nothing_are_refused_with_the_rows(chatty: PreTrainedTokenizerFast) -> None:
@@ -229,7 +191,7 @@ def test_marks_that_mark_nothing_are_refused_with_the_rows(chatty: PreTrainedTok
 
 def test_early_turns_go_first_and_the_system_stays(chatty: PreTrainedTokenizerFast) -> None:
     template, conversation = ChatTemplate(chatty), Conversation.of(record(TURNS, source="a:1"))
-    whole = len(template.encode([conversation])[0].input_ids)
+    whole = len(template.encode([conversation])[0][0].input_ids)
     shorter = template.shorten(conversation, whole - 1)
     assert text_of(chatty, shorter.input_ids) == (
         "<|im_start|>system\nalpha beta<|im_end|>\n<|im_start|>user\nand epsilon?<|im_end|>\n"

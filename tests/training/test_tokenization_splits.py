@@ -178,10 +178,10 @@ def test_a_completion_goes_on_where_the_prompt_ends(kind: str) -> None:
     tokenizer = prefixing(kind)
     assert puts_blank_before(tokenizer)
     for prompt, completion in (("alpha", " beta"), ("delta:", " zeta"), ("eta\n", "theta")):
-        example = tokenization.encode(tokenizer, {"prompt": prompt, "completion": completion}, "plain")
+        [example] = tokenization.encode(tokenizer, {"prompt": prompt, "completion": completion}, "plain")
         whole = tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
         assert example.input_ids == [*whole, tokenizer.eos_token_id], (kind, prompt, completion)
-    begun = tokenization.encode(tokenizer, {"prompt": "", "completion": "alpha"}, "plain")
+    [begun] = tokenization.encode(tokenizer, {"prompt": "", "completion": "alpha"}, "plain")
     assert begun.input_ids == [*tokenizer("alpha", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
@@ -193,7 +193,7 @@ def test_a_chat_with_such_a_tokenizer_is_what_transformers_makes_of_it(kind: str
         "{{ ' [/INST]' }}{% else %}{{ ' ' + message.content + eos_token }}{% endif %}{% endfor %}"
     )
     turns = [{"role": ("user", "assistant")[n % 2], "content": ("alpha beta", "gamma")[n % 2]} for n in range(4)]
-    [example] = ChatTemplate(tokenizer).encode([Conversation(turns, [])])
+    [[example]] = ChatTemplate(tokenizer).encode([Conversation(turns, [])])
     whole: Any = tokenizer.apply_chat_template(turns)
     assert example.input_ids == whole["input_ids"]
     [prompt] = ChatTemplate(tokenizer).prompts([Conversation(turns[:3], [])])

@@ -85,4 +85,4 @@ def mean(train: pa.Table, test: pa.Table) -> pa.Table:
 
 def _measured(tokenizer: PreTrainedTokenizerBase, rows: pa.Table, task: Task, mode: str) -> list[list[int]]:
     examples = encode_all(tokenizer, causal.records(rows, task), mode)
-    return [[label for label in example.labels if label != IGNORED] for example in examples]
+    return [[label for one in row for label in one.labels if label != IGNORED] for row in examples]

@@ -144,7 +144,7 @@ def _prompt_ids(
     assert all(isinstance(prompt, str) for prompt in prompts)
     records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
     encoded = []
-    for ids, labels, _ in encode_all(tokenizer, records, mode):
+    for [(ids, labels, _)] in encode_all(tokenizer, records, mode):
         prompt = [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
         room = context_length(model, len(prompt) + max_new_tokens) - max_new_tokens
         encoded.append(prompt[-room:])

@@ -65,7 +65,13 @@ def measure(
         nll, tokens = score([_answered(pair.prompt_ids, pair.chosen_ids) for pair in pairs], "chosen")
         rejected, _ = score([_answered(pair.prompt_ids, pair.rejected_ids) for pair in pairs], "rejected")
         return preference.scores(tokens, nll, rejected, base)
-    nll, tokens = score(encode_all(tokenizer, causal.records(rows, task), mode), "likelihood")
+    # A conversation may be several examples, one an answer; its likelihood is that of all of them.
+    examples = encode_all(tokenizer, causal.records(rows, task), mode)
+    each, counts = score([one for row in examples for one in row], "likelihood")
+    row_of = np.repeat(np.arange(len(examples)), [len(row) for row in examples])
+    nll, tokens = np.zeros(len(examples)), np.zeros(len(examples), np.int64)
+    np.add.at(nll, row_of, each)
+    np.add.at(tokens, row_of, counts)
     asked = np.flatnonzero(rows["answered"].to_numpy())
     answers = generation.generate(
         model,

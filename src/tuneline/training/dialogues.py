@@ -1,6 +1,6 @@
 """Conversations as they stand in the data, and which of their turns are left out where all do not fit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -22,6 +22,10 @@ class Conversation(NamedTuple):
         """The conversation of a record whose `messages` and `tools` are JSON text, or lists already."""
         messages, tools = _parsed(record["messages"]), _parsed(record.get("tools") or [])
         return cls([_plain(message) for message in messages], tools, record.get("source") or "")
+
+    def up_to_answer(self, number: int) -> "Conversation":
+        """Up to the answer of this number, from 0."""
+        return self._replace(messages=self.messages[: answered_at(self.messages)[number] + 1])
 
     def with_arguments_as_text(self) -> "Conversation":
         """The same with the arguments of every tool call as JSON text."""
@@ -77,6 +81,11 @@ def _as_text(message: Message) -> Message:
 def is_said(message: Message) -> bool:
     """Whether it is the assistant's turn."""
     return message.get("role") == "assistant"
+
+
+def answered_at(messages: Sequence[Message]) -> list[int]:
+    """The places of the assistant's answers; what opens a conversation answers nothing."""
+    return [place for place in range(1, len(messages)) if is_said(messages[place])]
 
 
 def shortened(conversation: Conversation, fits: Callable[[Conversation], bool]) -> Conversation:
@@ -139,9 +148,8 @@ def refuse_left_out(messages: list[Message], tools: list[dict[str, Any]], text: 
     Raises:
         ModelError: naming what is left out.
     """
-    for at, message in enumerate(messages):
-        if not at or not is_said(message):
-            continue
+    for at in answered_at(messages):
+        message = messages[at]
         # What was thought before an answer, most templates leave out on purpose.
         content = str(message.get("content") or "").rpartition("</think>")[2].strip()
         calls = [str(_function(call).get("name", "")) for call in message.get("tool_calls") or []]

@@ -1,6 +1,6 @@
 """What happens to rows that are longer than a model is shown, and the account of it: nothing is cut in silence."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,13 +16,17 @@ _NAMED_IN_ACCOUNT = 20
 
 @dataclass(frozen=True)
 class Account:
-    """What became of the rows of a split: `rows` equals what is trained plus what was dropped."""
+    """What became of the rows of a split: `rows` equals what is trained plus what was dropped, each counted once."""
 
     rows: int
+    examples: int
+    """What is trained; more than the rows that stay where some are split."""
     rows_truncated: int
     """Cut to `max_length`; of a pair the prompt's beginning first, of a conversation its early turns."""
     rows_split: int
-    """Continued in further rows."""
+    """Continued in further examples."""
+    conversations_split_by_answer: int
+    """One example an answer: the chat template writes earlier turns in another way once the conversation goes on."""
     rows_dropped: int
     """Too long under `overlong: drop`, or with nothing to learn."""
     rows_without_label: int
@@ -64,52 +68,59 @@ class Fitting:
         """That were taken."""
         self._tokens_before = self._tokens = self._supervised = 0
         self._longer: list[tuple[str, int]] = []
-        self._too_long = self._unsplittable = 0
+        self._too_long = self._unsplittable = self._examples = self._by_answer = 0
         self._counts = {"truncated": 0, "split": 0, "dropped": 0, "without_label": 0}
         self._sources: dict[str, list[str]] = {name: [] for name in self._counts}
 
-    def take(self, row: Row, shorten: Callable[[int], Row] | None = None) -> list[Row]:
+    def take(self, examples: Sequence[Row], shorten: Callable[[int, int], Row] | None = None) -> list[Row]:
         """What is trained of a row.
 
         Args:
-            row: of any length.
-            shorten: under `truncate` makes the row again with at most so many tokens; by default its tokens are cut.
+            examples: of any length; more than one of a conversation that is split by answer. If one is too long, the
+                whole row counts as too long.
+            shorten: under `truncate` makes one of them, by its number, again with at most so many tokens; by default
+                its tokens are cut.
 
         Returns:
-            One row, none, or under `split` several.
+            As many, none, or under `split` more.
         """
         self.rows += 1
-        tokens = length(row)
-        self._tokens_before += tokens
-        pieces = [row]
-        if tokens > self._max_length:
-            pieces = self._fitted(row, tokens, shorten)
+        self._tokens_before += sum(map(length, examples))
+        pieces = list(examples)
+        if max(map(length, examples)) > self._max_length:
+            pieces = self._fitted(examples, shorten)
             if not pieces:
                 return []
         kept = [piece for piece in pieces if learnable(piece)]
         if not kept:
-            self._count("without_label", row.source)
+            self._count("without_label", examples[0].source)
+        self._examples += len(kept)
+        self._by_answer += len(examples) > 1 and bool(kept)
         self._tokens += sum(map(length, kept))
         self._supervised += sum(map(learnable, kept))
         return kept
 
-    def _fitted(self, row: Row, tokens: int, shorten: Callable[[int], Row] | None) -> list[Row]:
+    def _fitted(self, examples: Sequence[Row], shorten: Callable[[int, int], Row] | None) -> list[Row]:
+        row, limit = examples[0], self._max_length
         if self._overlong == "error":
             self._too_long += 1
             if len(self._longer) < _NAMED:
-                self._longer.append((row.source or f"row {self.rows}", tokens))
+                self._longer.append((row.source or f"row {self.rows}", max(map(length, examples))))
             return []
         if self._overlong == "drop":
             self._count("dropped", row.source)
             return []
         if self._overlong == "split":
-            if not isinstance(row, Example) or row.labels[1] == IGNORED:
+            if not isinstance(row, Example) or len(examples) > 1 or row.labels[1] == IGNORED:
                 self._unsplittable += 1
                 return []
             self._count("split", row.source)
-            return _split(row, self._max_length)  # pyright: ignore[reportReturnType]
+            return _split(row, limit)  # pyright: ignore[reportReturnType]
         self._count("truncated", row.source)
-        return [shorten(self._max_length) if shorten else truncate(row, self._max_length)]
+        return [
+            one if length(one) <= limit else shorten(number, limit) if shorten else truncate(one, limit)
+            for number, one in enumerate(examples)
+        ]
 
     def _count(self, what: str, source: str) -> None:
         self._counts[what] += 1
@@ -150,8 +161,10 @@ class Fitting:
             )
         return Account(
             rows=self.rows,
+            examples=self._examples,
             rows_truncated=counts["truncated"],
             rows_split=counts["split"],
+            conversations_split_by_answer=self._by_answer,
             rows_dropped=dropped,
             rows_without_label=without_label,
             tokens=self._tokens,
@@ -184,7 +197,7 @@ def fit(
     fitting = Fitting(max_length, overlong, max_dropped_fraction)
     kept = Examples()
     for example in examples:
-        kept.extend(fitting.take(example))
+        kept.extend(fitting.take([example]))
     return kept, fitting.account()
 
 

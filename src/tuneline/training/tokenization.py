@@ -11,7 +11,7 @@ from tuneline.errors import ModelError, TrainingError
 from tuneline.params import Finetune
 from tuneline.training import texts
 from tuneline.training.conversations import ChatTemplate
-from tuneline.training.dialogues import Conversation
+from tuneline.training.dialogues import Conversation, is_said
 from tuneline.training.examples import (
     IGNORED,
     Example,
@@ -59,7 +59,7 @@ _CHAT_FIELDS = ["messages", "tools"]
 _BATCH = 1024
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], mode: str) -> Example:
+def encode(tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], mode: str) -> list[Example]:
     """One record as tokens and labels.
 
     Args:
@@ -69,12 +69,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], mode: str
         mode: how a record becomes tokens, as stored with the model.
 
     Returns:
-        The example, of any length.
+        The example, of any length; several of a conversation whose template writes earlier turns in another way once
+        it goes on, one for each answer.
     """
     return encode_all(tokenizer, [record], mode)[0]
 
 
-def encode_all(tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, Any]], mode: str) -> list[Example]:
+def encode_all(tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, Any]], mode: str) -> list[list[Example]]:
     """Every record as `encode` gives it, many times as fast."""
     if not records:
         return []
@@ -86,7 +87,7 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, A
     start, end = texts.beginning(tokenizer), [texts.end(tokenizer)]
     if "text" in records[0]:
         ids = texts.ids(tokenizer, [record["text"] for record in records])
-        return [_all_learnt(start + one + end, source) for one, source in zip(ids, sources, strict=True)]
+        return [[_all_learnt(start + one + end, source)] for one, source in zip(ids, sources, strict=True)]
     prompts = texts.ids(tokenizer, [record["prompt"] for record in records])
     completions = _behind(tokenizer, prompts, [record["completion"] for record in records])
     examples = []
@@ -94,7 +95,7 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, A
         before, learnt = start + prompt, completion + end
         ids = before + learnt
         labels = [IGNORED] * len(before) + learnt
-        examples.append(Example(ids, labels, source) if before else _all_learnt(ids, source))
+        examples.append([Example(ids, labels, source) if before else _all_learnt(ids, source)])
     return examples
 
 
@@ -151,7 +152,17 @@ def _conversation(record: dict[str, Any], *names: str) -> Conversation:
 
 
 def _answered(template: ChatTemplate, records: Sequence[dict[str, Any]], name: str) -> list[Example]:
-    return template.encode([_conversation(record, "prompt", name) for record in records])
+    """Every prompt with one of its two answers behind it."""
+    made = template.encode([_conversation(record, "prompt", name) for record in records])
+    for examples, record in zip(made, records, strict=True):
+        answer = [message for message in _conversation(record, name).messages if is_said(message)]
+        if len(examples) > 1 and len(answer) > 1:
+            raise ModelError(
+                f"{examples[0].source or 'a row'}: the chat template writes earlier turns in another way once the "
+                f"conversation goes on, so {name}, an answer of {len(answer)} turns, cannot be compared as a whole; "
+                "leave of such answers only the first turn, or use a base with a template that does not"
+            )
+    return [examples[-1] for examples in made]
 
 
 def _answer(whole: Example, prompt: list[int]) -> list[int]:
@@ -201,16 +212,16 @@ def fit_split(
     kept: Any = LabelledRows() if is_labelled else Preferences() if is_preference else Examples()
     template = ChatTemplate(tokenizer) if is_chat else None
     for records in _batches(path, _CHAT_FIELDS if is_chat and not is_preference else FIELDS[task]):
-        rows: list[Any] = []
+        rows: list[Any]
         if is_labelled:
-            rows += encode_labelled(tokenizer, records, labels=labels, multi_label=multi_label)
+            rows = [[row] for row in encode_labelled(tokenizer, records, labels=labels, multi_label=multi_label)]
         elif is_preference:
-            rows += encode_preferences(tokenizer, records, CHAT if is_chat else PLAIN)
+            rows = [[row] for row in encode_preferences(tokenizer, records, CHAT if is_chat else PLAIN)]
         else:
-            rows += encode_all(tokenizer, records, mode)
-        for row, record in zip(rows, records, strict=True):
-            shorten = _shortening(tokenizer, template, record, row) if length(row) > finetune.max_length else None
-            kept.extend(fitting.take(row, shorten))
+            rows = encode_all(tokenizer, records, mode)
+        for made, record in zip(rows, records, strict=True):
+            is_longer = max(map(length, made)) > finetune.max_length
+            kept.extend(fitting.take(made, _shortening(tokenizer, template, record, made) if is_longer else None))
     if not fitting.rows:
         raise TrainingError(f"{path}: no rows; the raw set is too small for data.split, or its groups are too large")
     return kept, fitting.account(template.origin if template else None)
@@ -224,8 +235,8 @@ def fit_texts(
     kept = Examples()
     for start in range(0, len(written), _BATCH):
         batch = [{"text": text} for text in written[start : start + _BATCH]]
-        for example in encode_all(tokenizer, batch, PLAIN):
-            kept.extend(fitting.take(example))
+        for examples in encode_all(tokenizer, batch, PLAIN):
+            kept.extend(fitting.take(examples))
     return kept, fitting.account()
 
 
@@ -239,17 +250,21 @@ def _batches(path: Path, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]
 
 
 def _shortening(
-    tokenizer: PreTrainedTokenizerBase, template: ChatTemplate | None, record: dict[str, Any], row: Any
-) -> Callable[[int], Any] | None:
-    """How a row that is too long is made again shorter, where cutting its tokens would tear what holds it together."""
+    tokenizer: PreTrainedTokenizerBase, template: ChatTemplate | None, record: dict[str, Any], made: Sequence[Any]
+) -> Callable[[int, int], Any] | None:
+    """How what is too long is made again shorter, where cutting its tokens would tear what holds it together."""
+    row = made[0]
     if isinstance(row, Labelled):
-        return lambda limit: row._replace(input_ids=with_own_special(tokenizer, [record["text"]], limit)[0])
+        return lambda _, limit: row._replace(input_ids=with_own_special(tokenizer, [record["text"]], limit)[0])
     if template is None:
         return None
     if isinstance(row, Preference):
         longest = max(len(row.chosen_ids), len(row.rejected_ids))
         asked = _conversation(record, "prompt")
-        return lambda limit: truncate(
+        return lambda _, limit: truncate(
             row._replace(prompt_ids=template.prompts([asked], max(1, limit - longest))[0]), limit
         )
-    return lambda limit: template.shorten(Conversation.of(record), limit)
+    conversation = Conversation.of(record)
+    if len(made) == 1:
+        return lambda _, limit: template.shorten(conversation, limit)
+    return lambda number, limit: template.shorten(conversation.up_to_answer(number), limit, only_last=True)

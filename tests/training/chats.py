@@ -1,0 +1,41 @@
+"""ChatML, a tokenizer that may be changed, and what is learnt of a conversation, as text."""
+
+import json
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from tuneline.training.examples import IGNORED, Example
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{{ message.content }}"
+    "{% for call in message.tool_calls or [] %}{{ '<call>' + call.function | tojson }}{% endfor %}"
+    "{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def fresh(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same tokenizer, to be changed at will."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
+
+
+def record(turns: list[dict[str, Any]], tools: list[Any] | None = None, source: str = "") -> dict[str, Any]:
+    return {"messages": json.dumps(turns), "tools": json.dumps(tools) if tools else "", "source": source}
+
+
+def text_of(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids))
+
+
+def learnt(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
+    """The runs of learnt tokens, as text."""
+    runs: list[list[int]] = [[]]
+    for label in example.labels:
+        if label != IGNORED:
+            runs[-1].append(label)
+        elif runs[-1]:
+            runs.append([])
+    return [text_of(tokenizer, run) for run in runs if run]
