@@ -1,8 +1,8 @@
-"""Examples as a model sees them, millions of them end to end in a few blocks of memory."""
+"""Examples as a model sees them, millions of them end to end in a few blocks of memory, or of files."""
 
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar, overload
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 
@@ -43,36 +43,55 @@ class Preference(NamedTuple):
 Row = TypeVar("Row", Example, Labelled, Preference)
 
 
-class _Flat:
-    """Lists of numbers end to end in one block."""
+class Flat:
+    """Lists of numbers end to end in one block, in memory or of a file.
 
-    def __init__(self, typecode: str) -> None:
-        self._values = array(typecode)
-        self._ends = array("q")
+    Args:
+        values: all numbers.
+        ends: where each list ends among them, int64.
+    """
+
+    def __init__(self, values: array | np.ndarray, ends: array | np.ndarray) -> None:
+        self.values, self.ends = values, ends
 
     def append(self, values: Iterable[int] | Iterable[float]) -> None:
-        self._values.extend(values)  # pyright: ignore[reportArgumentType]
-        self._ends.append(len(self._values))
+        """Take a list in; only in memory."""
+        self.values.extend(values)  # pyright: ignore[reportAttributeAccessIssue]
+        self.ends.append(len(self.values))  # pyright: ignore[reportAttributeAccessIssue]
 
-    def __getitem__(self, index: int) -> array:
-        return self._values[self._ends[index - 1] if index else 0 : self._ends[index]]
+    def __getitem__(self, index: int) -> array | np.ndarray:
+        return self.values[self.ends[index - 1] if index else 0 : self.ends[index]]
 
     def lengths(self) -> np.ndarray:
-        return np.diff(np.array(self._ends, np.int64), prepend=0)
+        """Numbers in each list, int64."""
+        return np.diff(np.asarray(self.ends, np.int64), prepend=0)
 
 
-class _Rows(Sequence[Row], Generic[Row]):
-    """Rows that are made when they are asked for; a slice is a list."""
+class FlatRows(Sequence[Row], Generic[Row]):
+    """Rows that are made when they are asked for; a slice is a list.
 
-    def __init__(self) -> None:
-        self._sources = _Flat("B")
-        self._count = 0
+    Args:
+        rows: to begin with.
+    """
+
+    PARTS: ClassVar[dict[str, str]]
+    """What is kept of every row, and as which numbers, by the codes of `array`."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.parts = {name: Flat(array(code), array("q")) for name, code in self.PARTS.items()}
+        self.extend(rows)
+
+    @classmethod
+    def of(cls, parts: dict[str, Flat]) -> Self:
+        """Rows whose parts are there already."""
+        rows = cls()
+        rows.parts = parts
+        return rows
 
     def append(self, row: Row) -> None:
         """Take a row in."""
         self._keep(row)
-        self._sources.append(row.source.encode())
-        self._count += 1
+        self.parts["sources"].append(row.source.encode())
 
     def extend(self, rows: Iterable[Row]) -> None:
         """Take many rows in."""
@@ -80,7 +99,7 @@ class _Rows(Sequence[Row], Generic[Row]):
             self.append(row)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.parts["sources"].ends)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -88,11 +107,11 @@ class _Rows(Sequence[Row], Generic[Row]):
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self._count))]
-        place = index + self._count if index < 0 else index
-        if not 0 <= place < self._count:
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
             raise IndexError(index)
-        return self._made(place, self._sources[place].tobytes().decode())
+        return self._made(place, self.parts["sources"][place].tobytes().decode())
 
     @property
     def lengths(self) -> np.ndarray:
@@ -106,72 +125,63 @@ class _Rows(Sequence[Row], Generic[Row]):
         raise NotImplementedError
 
 
-class Examples(_Rows[Example]):
+class Examples(FlatRows[Example]):
     """Documents: four bytes a token, and one for whether it is learnt."""
 
-    def __init__(self, rows: Iterable[Example] = ()) -> None:
-        super().__init__()
-        self._ids, self._learnt = _Flat("i"), _Flat("B")
-        self.extend(rows)
+    PARTS: ClassVar[dict[str, str]] = {"ids": "i", "learnt": "B", "sources": "B"}
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each document, int64."""
-        return self._ids.lengths()
+        return self.parts["ids"].lengths()
 
     def _keep(self, row: Example) -> None:
-        self._ids.append(row.input_ids)
-        self._learnt.append([label != IGNORED for label in row.labels])
+        self.parts["ids"].append(row.input_ids)
+        self.parts["learnt"].append([label != IGNORED for label in row.labels])
 
     def _made(self, place: int, source: str) -> Example:
-        ids = self._ids[place]
-        learnt = np.frombuffer(self._learnt[place], np.bool_)
+        ids = self.parts["ids"][place]
+        learnt = np.frombuffer(self.parts["learnt"][place], np.bool_)
         labels = np.where(learnt, np.frombuffer(ids, np.int32), IGNORED)
         return Example(ids.tolist(), labels.tolist(), source)
 
 
-class LabelledRows(_Rows[Labelled]):
+class LabelledRows(FlatRows[Labelled]):
     """Labelled texts."""
 
-    def __init__(self, rows: Iterable[Labelled] = ()) -> None:
-        super().__init__()
-        self._ids, self._targets = _Flat("i"), _Flat("d")
-        self._kind: type = float
-        self.extend(rows)
+    PARTS: ClassVar[dict[str, str]] = {"ids": "i", "targets": "d", "kinds": "B", "sources": "B"}
+    _KINDS = (int, float, list)
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each text, int64."""
-        return self._ids.lengths()
+        return self.parts["ids"].lengths()
 
     def _keep(self, row: Labelled) -> None:
-        self._ids.append(row.input_ids)
-        self._kind = type(row.target)
-        self._targets.append(row.target if isinstance(row.target, list) else [row.target])
+        self.parts["ids"].append(row.input_ids)
+        self.parts["targets"].append(row.target if isinstance(row.target, list) else [row.target])
+        self.parts["kinds"].append([self._KINDS.index(type(row.target))])
 
     def _made(self, place: int, source: str) -> Labelled:
-        target = self._targets[place].tolist()
-        return Labelled(self._ids[place].tolist(), target if self._kind is list else self._kind(target[0]), source)
+        target, kind = self.parts["targets"][place].tolist(), self._KINDS[self.parts["kinds"][place][0]]
+        return Labelled(self.parts["ids"][place].tolist(), target if kind is list else kind(target[0]), source)
 
 
-class Preferences(_Rows[Preference]):
+class Preferences(FlatRows[Preference]):
     """Prompts with two answers each."""
 
-    def __init__(self, rows: Iterable[Preference] = ()) -> None:
-        super().__init__()
-        self._parts = (_Flat("i"), _Flat("i"), _Flat("i"))
-        self.extend(rows)
+    PARTS: ClassVar[dict[str, str]] = {"prompt": "i", "chosen": "i", "rejected": "i", "sources": "B"}
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each prompt with its longer answer, int64."""
-        prompt, chosen, rejected = (part.lengths() for part in self._parts)
+        prompt, chosen, rejected = (self.parts[name].lengths() for name in ("prompt", "chosen", "rejected"))
         return prompt + np.maximum(chosen, rejected)
 
     def _keep(self, row: Preference) -> None:
-        for part, ids in zip(self._parts, row[:3], strict=True):
-            part.append(ids)
+        for name, ids in zip(("prompt", "chosen", "rejected"), row[:3], strict=True):
+            self.parts[name].append(ids)
 
     def _made(self, place: int, source: str) -> Preference:
-        prompt, chosen, rejected = (part[place].tolist() for part in self._parts)
+        prompt, chosen, rejected = (self.parts[name][place].tolist() for name in ("prompt", "chosen", "rejected"))
         return Preference(prompt, chosen, rejected, source)

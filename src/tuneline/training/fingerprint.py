@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneline import files
 
-_LIBRARIES = ("accelerate", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
+_LIBRARIES = ("accelerate", "jinja2", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
 def of(processor: Sequence[str], **parts: Any) -> str:

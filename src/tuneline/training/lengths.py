@@ -1,6 +1,6 @@
 """What happens to rows that are longer than a model is shown, and the account of it: nothing is cut in silence."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +42,14 @@ class Account:
     without_label: tuple[str, ...] = ()
     chat_template: str | None = None
     """Of conversations: `own`, the tokenizer's; `shipped`, ours, where it has none."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Account":
+        """The account whose fields, by their names, have been through JSON."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**fields)
 
     def as_dict(self) -> dict[str, Any]:
         """The counts by name; rows are named, and a template is, only where there is something to name."""

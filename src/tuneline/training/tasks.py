@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tuneline import files
 from tuneline.errors import SetupError, one_line
 from tuneline.params import Compute, Finetune
-from tuneline.training import adapters, labelling, loop, models, preference, tokenization, trainers
+from tuneline.training import adapters, labelling, loop, models, preference, tokenization, tokenized, trainers
 from tuneline.training.examples import Preferences
 from tuneline.training.lengths import Account
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
@@ -76,6 +76,7 @@ def prepare(task: str, clean: Path, base: Path, finetune: Finetune, compute: Com
             labels=labels if task == "classification" else None,
             multi_label=multi_label,
             conversational=bool(about.get("conversational")),
+            folder=tokenized.FOLDER,
         )
         for path in splits(clean).values()
     )

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tuneline.errors import ModelError, TrainingError
 from tuneline.params import Finetune
-from tuneline.training import texts
+from tuneline.training import texts, tokenized
 from tuneline.training.conversations import ChatTemplate
 from tuneline.training.dialogues import Conversation, is_said
 from tuneline.training.examples import (
@@ -186,6 +186,7 @@ def fit_split(
     labels: Sequence[str] | None = None,
     multi_label: bool = False,
     conversational: bool = False,
+    folder: Path | None = None,
 ) -> tuple[Any, Account]:
     """The examples of one split as they are trained, and what became of its rows.
 
@@ -198,6 +199,7 @@ def fit_split(
         labels: of a classifier, in the order of its outputs.
         multi_label: whether a row may have several labels.
         conversational: whether the fields of a preference are lists of messages.
+        folder: where they are kept on disk, and found again when the same is asked for; None: in memory.
 
     Returns:
         `Examples`, `LabelledRows` or `Preferences`, in the order of the rows, and the account.
@@ -208,23 +210,40 @@ def fit_split(
     """
     is_labelled, is_preference = task in ("classification", "regression"), task == "preference"
     is_chat = conversational if is_preference else mode == CHAT and not is_labelled
-    fitting = Fitting(finetune.max_length, finetune.overlong, finetune.max_dropped_fraction)
-    kept: Any = LabelledRows() if is_labelled else Preferences() if is_preference else Examples()
     template = ChatTemplate(tokenizer) if is_chat else None
-    for records in _batches(path, _CHAT_FIELDS if is_chat and not is_preference else FIELDS[task]):
-        rows: list[Any]
-        if is_labelled:
-            rows = [[row] for row in encode_labelled(tokenizer, records, labels=labels, multi_label=multi_label)]
-        elif is_preference:
-            rows = [[row] for row in encode_preferences(tokenizer, records, CHAT if is_chat else PLAIN)]
-        else:
-            rows = encode_all(tokenizer, records, mode)
-        for made, record in zip(rows, records, strict=True):
-            is_longer = max(map(length, made)) > finetune.max_length
-            kept.extend(fitting.take(made, _shortening(tokenizer, template, record, made) if is_longer else None))
-    if not fitting.rows:
-        raise TrainingError(f"{path}: no rows; the raw set is too small for data.split, or its groups are too large")
-    return kept, fitting.account(template.origin if template else None)
+    kind = LabelledRows if is_labelled else Preferences if is_preference else Examples
+    policy = {"max_length": finetune.max_length, "overlong": finetune.overlong}
+    policy |= {"max_dropped_fraction": finetune.max_dropped_fraction}
+    fitting = Fitting(**policy)
+
+    def portions() -> Iterator[list[Any]]:
+        for records in _batches(path, _CHAT_FIELDS if is_chat and not is_preference else FIELDS[task]):
+            rows: list[Any]
+            if is_labelled:
+                rows = [[row] for row in encode_labelled(tokenizer, records, labels=labels, multi_label=multi_label)]
+            elif is_preference:
+                rows = [[row] for row in encode_preferences(tokenizer, records, CHAT if is_chat else PLAIN)]
+            else:
+                rows = encode_all(tokenizer, records, mode)
+            portion: list[Any] = []
+            for made, record in zip(rows, records, strict=True):
+                is_longer = max(map(length, made)) > finetune.max_length
+                shorten = _shortening(tokenizer, template, record, made) if is_longer else None
+                portion += fitting.take(made, shorten)
+            yield portion
+
+    def account() -> Account:
+        if not fitting.rows:
+            raise TrainingError(
+                f"{path}: no rows; the raw set is too small for data.split, or its groups are too large"
+            )
+        return fitting.account(template.origin if template else None)
+
+    if folder is None:
+        return kind(row for portion in portions() for row in portion), account()
+    decisive = {"task": task, "mode": mode, "labels": labels, "multi_label": multi_label, "is_chat": is_chat}
+    key = tokenized.identity(tokenizer, path, policy=policy, **decisive)
+    return tokenized.kept(tokenized.place_of(path, folder), key, kind, portions(), account)
 
 
 def fit_texts(

@@ -1,0 +1,247 @@
+"""Tokens that are kept on disk are those that were made, are made once, and never read where they are not whole."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from chats import fresh
+from test_earlier_turns import CALLING, QWEN3, THINKING
+from tiny_models import TEXTS
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from tuneline import files, params
+from tuneline.errors import TrainingError
+from tuneline.params import Finetune, editing
+from tuneline.training import checkpoints, models, tasks, tokenization, tokenized, trainers
+from tuneline.training.examples import FlatRows
+
+
+def finetune(**more: Any) -> Finetune:
+    values = {"max_length": 24, "overlong": "truncate", "max_dropped_fraction": 0.5}
+    return Finetune.model_construct(**(values | more))
+
+
+def split(folder: Path, **columns: list[Any]) -> Path:
+    count = len(next(iter(columns.values())))
+    table = pa.table({"source": [f"ä.csv:{row + 2}" for row in range(count)]} | columns)
+    files.write_parquet(folder / "train/part-00000.parquet", table.slice(0, count // 2))
+    files.write_parquet(folder / "train/part-00001.parquet", table.slice(count // 2))
+    return folder / "train"
+
+
+def texts(folder: Path, more: str = "") -> Path:
+    return split(folder, text=[f"{text}{more}" for text in TEXTS] * 7)
+
+
+def made(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path | None, **more: Any) -> tuple[Any, Any]:
+    return tokenization.fit_split(tokenizer, path, "language-modeling", "plain", finetune(**more), folder=folder)
+
+
+def entries(folder: Path) -> dict[Path, int]:
+    """Every file of every entry, and which one it is: a file that is written again is another one."""
+    return {path: path.stat().st_ino for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+def conversations(folder: Path) -> Path:
+    turns = [json.dumps(one) for one in (THINKING, CALLING, THINKING[:3])]
+    return split(folder, messages=turns, tools=[""] * 3)
+
+
+ANSWERS: dict[str, list[Any]] = {"prompt": ["alpha ", "beta " * 40], "chosen": ["a", "b"], "rejected": ["c c", "d"]}
+CASES: dict[str, tuple[Callable[[Path], Path], str, str, dict[str, Any]]] = {
+    "text": (texts, "language-modeling", "plain", {}),
+    "split": (texts, "language-modeling", "plain", {"max_length": 5, "overlong": "split"}),
+    "pairs": (lambda to: split(to, prompt=["a", "b"], completion=["c", "d"]), "sft", "plain", {}),
+    "chat": (conversations, "sft", "chat", {"max_length": 90}),
+    "label": (lambda to: split(to, text=["a", "b"], label=["sad", "glad"]), "classification", "classification", {}),
+    "labels": (
+        lambda to: split(to, text=["a", "b"], label=['["sad"]', '["glad", "sad"]']),
+        "classification",
+        "classification",
+        {},
+    ),
+    "number": (lambda to: split(to, text=["a " * 30, "b"], label=["-0.5", "3"]), "regression", "regression", {}),
+    "preference": (lambda to: split(to, **ANSWERS), "preference", "plain", {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_comes_from_the_disk_is_what_was_made(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, case: str
+) -> None:
+    write, task, mode, policy = CASES[case]
+    path = write(tmp_path)
+    more: dict[str, Any] = {}
+    if task == "classification":
+        labels, multi_label = tokenization.labels_of(path)
+        more = {"labels": labels, "multi_label": multi_label}
+
+    def fitted(folder: Path | None) -> tuple[FlatRows[Any], Any]:
+        own = fresh(tokenizer)
+        own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+        own.chat_template = QWEN3
+        return tokenization.fit_split(own, path, task, mode, finetune(**policy), folder=folder, **more)
+
+    rows, account = fitted(None)
+    for _ in range(2):
+        kept, same_account = fitted(tmp_path / "tokens")
+        assert list(kept) == list(rows)
+        assert kept.lengths.tolist() == rows.lengths.tolist()
+        assert same_account == account
+        for part in kept.parts.values():
+            assert isinstance(part.values, np.ndarray)
+            assert isinstance(part.values.base, np.memmap) or isinstance(part.values, np.memmap)
+
+
+def test_the_same_is_made_once_and_of_a_split_one_entry_stays(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    path, folder = texts(tmp_path), tmp_path / "tokens"
+    made(path, tokenizer, folder)
+    first = entries(folder)
+    made(path, tokenizer, folder)
+    assert entries(folder) == first
+    seen = set(first)
+    other = fresh(tokenizer)
+    other.add_tokens(["alpha beta"])
+    for change in (
+        lambda: made(path, tokenizer, folder, max_length=23),
+        lambda: made(path, tokenizer, folder, overlong="drop"),
+        lambda: made(path, other, folder),
+        lambda: made(texts(tmp_path, " mu"), tokenizer, folder),
+    ):
+        change()
+        now = set(entries(folder))
+        assert len(now) == len(first)
+        assert not now & seen
+        seen |= now
+    validation = tmp_path / "validation"
+    shutil.copytree(path, validation)
+    made(validation, tokenizer, folder)
+    assert len(entries(folder)) == 2 * len(first)
+
+
+def test_a_tokenizer_that_has_cut_a_text_is_still_the_same(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
+
+    def key() -> str:
+        return tokenized.identity(tokenizer, path)
+
+    before = key()
+    tokenization.fit_split(tokenizer, path, "regression", "regression", finetune())
+    assert key() == before
+
+
+@pytest.mark.parametrize("harm", ["byte", "short", "missing", "manifest", "more"])
+def test_what_is_not_whole_is_made_again(tokenizer: PreTrainedTokenizerFast, tmp_path: Path, harm: str) -> None:
+    path, folder = texts(tmp_path), tmp_path / "tokens"
+    rows = list(made(path, tokenizer, folder)[0])
+    [ids], [manifest] = folder.rglob("ids.npy"), folder.rglob("manifest.json")
+    whole = ids.read_bytes()
+    data = bytearray(whole)
+    if harm == "byte":
+        data[-5] ^= 1
+        ids.write_bytes(data)
+    elif harm == "short":
+        ids.write_bytes(data[:-4])
+    elif harm == "missing":
+        ids.unlink()
+    elif harm == "manifest":
+        manifest.write_bytes(manifest.read_bytes()[:-20])
+    else:
+        (ids.parent / "more.npy").write_bytes(b"")
+    assert list(made(path, tokenizer, folder)[0]) == rows
+    assert ids.read_bytes() == whole
+    assert checkpoints.is_whole(ids.parent)
+
+
+def test_nothing_is_kept_of_rows_that_are_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path, folder = texts(tmp_path), tmp_path / "tokens"
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="rows are longer than max_length 5"):
+            made(path, tokenizer, folder, max_length=5, overlong="error")
+    assert not entries(folder)
+
+
+def test_rows_that_are_in_use_survive_their_entry(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    path, folder = texts(tmp_path), tmp_path / "tokens"
+    rows, _ = made(path, tokenizer, folder)
+    again = list(rows)
+    made(path, tokenizer, folder, max_length=23)
+    assert list(rows) == again
+
+
+def make_and_die(place: Path, event: int, name: str) -> None:
+    """Make the tokens in a process of its own, which kills itself at its n-th touch of them."""
+    seen = 0
+
+    def watch(what: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if what in ("open", "os.rename", "os.mkdir", "shutil.rmtree") and f"{place / 'tokens'}/" in str(arguments[0]):
+            seen += 1
+            if seen == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(place / "tokenizer")
+    rows, account = made(place / "train", tokenizer, place / "tokens")
+    files.write_json(place / f"{name}.json", [rows.lengths.tolist(), [row.input_ids for row in rows], account.rows])
+
+
+def start(place: Path, event: int, name: str) -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tuneline.stages.base"])
+    process = context.Process(target=make_and_die, args=(place, event, name))
+    process.start()
+    return process
+
+
+def test_killed_at_any_touch_or_many_at_once_all_read_the_same(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    texts(tmp_path)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    for event in (4, 10, 16):
+        dying = start(tmp_path, event, "dying")
+        dying.join()
+        assert dying.exitcode == -signal.SIGKILL
+        assert not (tmp_path / "dying.json").exists()
+    together = [start(tmp_path, 0, f"process-{number}") for number in range(3)]
+    for process in together:
+        process.join()
+        assert process.exitcode == 0
+    rows, _ = made(tmp_path / "train", tokenizer, None)
+    expected = [rows.lengths.tolist(), [row.input_ids for row in rows], len(TEXTS) * 7]
+    assert [files.read_json(tmp_path / f"process-{number}.json") for number in range(3)] == [expected] * 3
+    [entry] = (tmp_path / "tokens/").glob("*/*")
+    assert checkpoints.is_whole(entry)
+    assert not list((tmp_path / "tokens").rglob("*.partial"))
+
+
+def test_the_same_weights_from_the_disk_and_no_tokens_made_for_another_learning_rate(workplace: Path) -> None:
+    def trained(learning_rate: float, name: str) -> str:
+        editing.set_values(Path("params.yaml"), {"finetune.learning_rate": learning_rate})
+        p = params.load()
+        ready = tasks.prepare(p.task, Path("data/clean"), Path("models/base"), p.finetune)
+        training = tasks.train(ready, p.finetune, folder=workplace / "work" / name)
+        trainers.finished(workplace / "work" / name)
+        models.save(training.model, ready.tokenizer, workplace / name, ready.mode)
+        return files.sha256_path(workplace / name)
+
+    once = trained(0.01, "once")
+    kept = entries(workplace / "work/tokens")
+    assert {path.parts[-3] for path in kept} == {"data-clean-train", "data-clean-validation"}
+    assert trained(0.01, "again") == once
+    assert trained(0.02, "other") != once
+    assert entries(workplace / "work/tokens") == kept
+    shutil.rmtree(workplace / "work")
+    assert trained(0.01, "anew") == once
