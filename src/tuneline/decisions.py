@@ -21,7 +21,7 @@ from tuneline.registry import lineage, tracking, versions
 _SCORES = Path("work/scores")
 _SCORING = (
     *("causal.py", "classification.py", "generation.py", "likelihood.py", "measuring.py"),
-    *("metrics.py", "predictions.py", "preference.py", "regression.py"),
+    *("metrics.py", "predictions.py", "preference.py", "regression.py", "tokens.py"),
 )
 
 

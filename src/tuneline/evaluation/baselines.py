@@ -1,6 +1,7 @@
 """What costs nothing, scored on the same rows: a model that adds nothing to these is seen at once."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,21 @@ from transformers import PreTrainedTokenizerBase
 
 from tuneline.evaluation import causal, classification, preference, regression, textbaselines
 from tuneline.evaluation.metrics import chrf
+from tuneline.evaluation.tokens import of_rows
 from tuneline.params import Evaluate, Task
 from tuneline.training import models
-from tuneline.training.tokenization import IGNORED, encode_all
+from tuneline.training.tokenization import IGNORED
 
 
-def measure(folder: Path, train: pa.Table, test: pa.Table, task: Task, evaluate: Evaluate) -> dict[str, pa.Table]:
+def measure(
+    folder: Path,
+    train: pa.Table,
+    test: pa.Table,
+    task: Task,
+    evaluate: Evaluate,
+    *,
+    tokens_in: tuple[Path, Path] | None = None,
+) -> dict[str, pa.Table]:
     """The scores of every baseline that the task has, by name.
 
     Args:
@@ -23,6 +33,7 @@ def measure(folder: Path, train: pa.Table, test: pa.Table, task: Task, evaluate:
         test: the test rows.
         task: what is learnt.
         evaluate: the section of params.
+        tokens_in: the folders where the tokens of the training and the test rows are kept; None: in memory.
     """
     if task == "classification":
         return {
@@ -34,11 +45,19 @@ def measure(folder: Path, train: pa.Table, test: pa.Table, task: Task, evaluate:
     if task == "preference":
         return {"longer": preference.longer(test)}
     tokenizer, mode = models.load_tokenizer(folder), models.mode(folder)
-    found = {"unigram": unigram(tokenizer, train, test, task, mode=mode)}
+    found = {"unigram": unigram(tokenizer, train, test, task, mode=mode, tokens_in=tokens_in)}
     return found | ({"copy": copy(test)} if task == "sft" else {})
 
 
-def unigram(tokenizer: PreTrainedTokenizerBase, train: pa.Table, test: pa.Table, task: Task, *, mode: str) -> pa.Table:
+def unigram(
+    tokenizer: PreTrainedTokenizerBase,
+    train: pa.Table,
+    test: pa.Table,
+    task: Task,
+    *,
+    mode: str,
+    tokens_in: tuple[Path, Path] | None = None,
+) -> pa.Table:
     """Every token by its frequency in what training learns, blind to what stands before it.
 
     Args:
@@ -47,18 +66,22 @@ def unigram(tokenizer: PreTrainedTokenizerBase, train: pa.Table, test: pa.Table,
         test: the test rows.
         task: what is learnt.
         mode: how a record becomes tokens, as stored with the model.
+        tokens_in: as for `measure`.
     """
+    of_train, of_test = tokens_in or (None, None)
     counts: Counter[int] = Counter()
-    for tokens in _measured(tokenizer, train, task, mode):
+    for _, tokens in _measured(tokenizer, train, task, mode, of_train):
         counts.update(tokens)
     # Add one: a token that training never saw must not cost infinity.
     total = counts.total() + len(tokenizer)
     cost = np.full(len(tokenizer), np.log(total))
     seen = np.array(sorted(counts), np.int64)
     cost[seen] -= np.log(np.array([counts[token] for token in seen.tolist()], float) + 1)
-    rows = _measured(tokenizer, test, task, mode)
-    nll = np.array([cost[tokens].sum() for tokens in rows], float)
-    return causal.scores(tokens=np.array([len(tokens) for tokens in rows], np.int64), nll=nll)
+    nll, count = np.zeros(test.num_rows), np.zeros(test.num_rows, np.int64)
+    for row, tokens in _measured(tokenizer, test, task, mode, of_test):
+        nll[row] += cost[tokens].sum()
+        count[row] += len(tokens)
+    return causal.scores(tokens=count, nll=nll)
 
 
 def copy(test: pa.Table) -> pa.Table:
@@ -83,6 +106,10 @@ def mean(train: pa.Table, test: pa.Table) -> pa.Table:
     return regression.scores(np.full(test.num_rows, train["label"].to_numpy().mean()))
 
 
-def _measured(tokenizer: PreTrainedTokenizerBase, rows: pa.Table, task: Task, mode: str) -> list[list[int]]:
-    examples = encode_all(tokenizer, causal.records(rows, task), mode)
-    return [[label for one in row for label in one.labels if label != IGNORED] for row in examples]
+def _measured(
+    tokenizer: PreTrainedTokenizerBase, rows: pa.Table, task: Task, mode: str, place: Path | None
+) -> Iterator[tuple[int, list[int]]]:
+    """Of every example its row, and the tokens that are learnt."""
+    examples, row_of = of_rows(tokenizer, rows, task, mode, place)
+    for row, example in zip(row_of.tolist(), examples, strict=True):
+        yield row, [label for label in example.labels if label != IGNORED]

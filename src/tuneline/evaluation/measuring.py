@@ -1,5 +1,6 @@
 """One model measured on test rows, as its task wants it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pyarrow as pa
 from tuneline.evaluation import causal, classification, generation, likelihood, predictions, preference, regression
 from tuneline.evaluation.metrics import chrf
 from tuneline.evaluation.progress import printed
+from tuneline.evaluation.tokens import of_rows
 from tuneline.params import Evaluate, Task
 from tuneline.training import models
-from tuneline.training.tokenization import IGNORED, Example, encode_all, encode_preferences
+from tuneline.training.tokenization import IGNORED, Example, encode_preferences
 
 
 def measure(
@@ -24,6 +26,7 @@ def measure(
     name: str,
     like: Path | None = None,
     base: pa.Table | None = None,
+    tokens_in: Path | None = None,
 ) -> pa.Table:
     """Measure one model.
 
@@ -36,6 +39,7 @@ def measure(
         name: what the lines of progress call the model.
         like: a model whose way of making tokens is used instead of its own: a base is asked as what was made of it.
         base: of a preference, the scores that rewards are counted from; None: the model is the base itself.
+        tokens_in: the folder where the tokens of texts, pairs and conversations are kept; None: in memory.
 
     Returns:
         The scores, a line a row.
@@ -50,7 +54,7 @@ def measure(
         tokenizer = models.load_tokenizer(like)
     mode = models.mode(folder if like is None else like)
 
-    def score(examples: list[Example], what: str) -> tuple[np.ndarray, np.ndarray]:
+    def score(examples: Sequence[Example], what: str) -> tuple[np.ndarray, np.ndarray]:
         scored = likelihood.score(
             model,
             examples,
@@ -66,10 +70,9 @@ def measure(
         rejected, _ = score([_answered(pair.prompt_ids, pair.rejected_ids) for pair in pairs], "rejected")
         return preference.scores(tokens, nll, rejected, base)
     # A conversation may be several examples, one an answer; its likelihood is that of all of them.
-    examples = encode_all(tokenizer, causal.records(rows, task), mode)
-    each, counts = score([one for row in examples for one in row], "likelihood")
-    row_of = np.repeat(np.arange(len(examples)), [len(row) for row in examples])
-    nll, tokens = np.zeros(len(examples)), np.zeros(len(examples), np.int64)
+    examples, row_of = of_rows(tokenizer, rows, task, mode, tokens_in)
+    each, counts = score(examples, "likelihood")
+    nll, tokens = np.zeros(rows.num_rows), np.zeros(rows.num_rows, np.int64)
     np.add.at(nll, row_of, each)
     np.add.at(tokens, row_of, counts)
     asked = np.flatnonzero(rows["answered"].to_numpy())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tuneline import files, params
 from tuneline.evaluation import baselines, comparison, measuring, results, rows
-from tuneline.training import models
+from tuneline.training import models, tokenized
 
 
 def main(p: params.Params) -> None:
@@ -24,15 +24,31 @@ def main(p: params.Params) -> None:
         comparison.rows_of(files.read_parquet(clean / name), p.task, p.evaluate, dataset) for name in ("test", "train")
     )
     length, scores, versus = p.finetune.max_length, {}, {}
+    tokens_in = tokenized.FOLDER / "evaluated-train", tokenized.FOLDER / "evaluated-test"
     # A base has no head that could give labels or numbers.
     if p.task not in ("classification", "regression"):
         scores["base"] = measuring.measure(
-            Path(p.paths.base), test, p.task, p.evaluate, max_length=length, name="base", like=finetuned
+            Path(p.paths.base),
+            test,
+            p.task,
+            p.evaluate,
+            max_length=length,
+            name="base",
+            like=finetuned,
+            tokens_in=tokens_in[1],
         )
     candidate = measuring.measure(
-        finetuned, test, p.task, p.evaluate, max_length=length, name="candidate", base=scores.get("base")
+        finetuned,
+        test,
+        p.task,
+        p.evaluate,
+        max_length=length,
+        name="candidate",
+        base=scores.get("base"),
+        tokens_in=tokens_in[1],
     )
-    scores = {"candidate": candidate, **scores, **baselines.measure(finetuned, train, test, p.task, p.evaluate)}
+    of_baselines = baselines.measure(finetuned, train, test, p.task, p.evaluate, tokens_in=tokens_in)
+    scores = {"candidate": candidate, **scores, **of_baselines}
     if "base" in scores:
         versus["base"] = comparison.compare(test, p.task, candidate, scores["base"], p.evaluate)
     versus["baseline"] = comparison.versus_baselines(test, p.task, scores, p.evaluate)

@@ -1,7 +1,7 @@
 """Examples as a model sees them, millions of them end to end in a few blocks of memory, or of files."""
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Generic, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
@@ -112,6 +112,10 @@ class FlatRows(Sequence[Row], Generic[Row]):
         if not 0 <= place < len(self):
             raise IndexError(index)
         return self._made(place, self.parts["sources"][place].tobytes().decode())
+
+    def sources(self) -> Iterator[str]:
+        """Where each row stands in the raw set."""
+        return (self.parts["sources"][place].tobytes().decode() for place in range(len(self)))
 
     @property
     def lengths(self) -> np.ndarray:

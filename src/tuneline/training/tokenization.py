@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
+from tuneline import files
 from tuneline.errors import ModelError, TrainingError
 from tuneline.params import Finetune
 from tuneline.training import texts, tokenized
@@ -242,7 +243,7 @@ def fit_split(
     if folder is None:
         return kind(row for portion in portions() for row in portion), account()
     decisive = {"task": task, "mode": mode, "labels": labels, "multi_label": multi_label, "is_chat": is_chat}
-    key = tokenized.identity(tokenizer, path, policy=policy, **decisive)
+    key = tokenized.identity(tokenizer, split=files.sha256_path(path), policy=policy, **decisive)
     return tokenized.kept(tokenized.place_of(path, folder), key, kind, portions(), account)
 
 

@@ -29,20 +29,19 @@ FOLDER = checkpoints.WORK / "tokens"
 Rows = TypeVar("Rows", bound=FlatRows[Any])
 
 
-def identity(tokenizer: PreTrainedTokenizerBase, split: Path, **parts: Any) -> str:
-    """The digest of what decides over the tokens of a split: its bytes, the tokenizer as it is, code and libraries.
+def identity(tokenizer: PreTrainedTokenizerBase, **parts: Any) -> str:
+    """The digest of what decides over tokens: the tokenizer as it is, the code, the libraries, and these parts.
 
     Args:
         tokenizer: with the chat template that is used.
-        split: the parquet file, or the folder of its parts.
-        parts: what else decides over it, as JSON values.
+        parts: the rows' own digest, and what else decides over them, as JSON values.
     """
     # A call without limits: one that cut its texts would leave that in the tokenizer's files.
     tokenizer("")
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         its_files = files.sha256_tree(Path(folder))
-    return fingerprint.of((), tokenizer=its_files, split=files.sha256_path(split), **parts)
+    return fingerprint.of((), tokenizer=its_files, **parts)
 
 
 def place_of(split: Path, folder: Path) -> Path:
