@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +38,13 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 _OF_A_PROJECT = ("MLFLOW_", "PREFECT_", "TUNELINE_", "DVC_")
 _PRETRAINING_ROWS = 400
 _NAMED_FUNCTIONS = 20
+_FLOOR = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import prepare
+print(min(prepare.floor(Path(sys.argv[2])).wall for _ in range(5)))
+"""
 
 
 def main() -> None:
@@ -82,6 +90,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> None:
     rows_in = files.read_json(project / "reports" / "prepare.json")["raw"]["rows_in"]
     assert rows_in == made["rows"], f"{made['rows']} rows were written, {rows_in} were read"
     usages.append(("parse and hash alone", floor(project / RAW)))
+    print_limit(project / RAW)
     peers = [
         ("datatrove, MinHash", "datatrove_minhash.py", arguments.peer_python),
         ("data-juicer, MinHash", "juicer_minhash.py", arguments.juicer_python),
@@ -161,6 +170,18 @@ def floor(folder: Path) -> Usage:
             for line in file:
                 xxhash.xxh3_64_intdigest(orjson.loads(line)["text"].encode())
     return Usage(wall=time.monotonic() - started, cpu=time.process_time() - cpu)
+
+
+def print_limit(folder: Path) -> None:
+    """How much faster two processes can be on this machine: each parses and hashes all, first alone, then both."""
+    command = [sys.executable, "-c", _FLOOR, str(ROOT / "benchmarks"), str(folder)]
+    seconds = []
+    for processes in (1, 2):
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+        seconds.append(max(float(process.communicate()[0]) for process in running))
+    print(
+        f"\ntwo processes that parse and hash, and share nothing, are {2 * seconds[0] / seconds[1]:.2f} times as fast"
+    )
 
 
 def peer(work: Path, python: Path, script: str, truth: Sequence[planted.Plant]) -> tuple[Usage, Score]:

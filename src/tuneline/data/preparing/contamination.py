@@ -22,7 +22,8 @@ GRAM = 8
 _PAIRS_AT_ONCE = 4_000_000
 _GRAMS_AT_ONCE = 4_000_000
 _TOKENS_AT_ONCE = 1 << 15
-_KINDS = {"filter": "u1", "hashes": "u8", "owners": "i8", "places": "i8", "starts": "i8", "telling": "i8"}
+_KINDS = {"filter": "u1", "hashes": "u8", "owners": "", "places": "", "starts": "i8", "telling": ""}
+"""File -> type of its numbers; "": u4 where the tokens can be counted so, else i8."""
 
 
 class Overlap(NamedTuple):
@@ -51,10 +52,12 @@ class Index:
     folder: Path
     bits: int
     """Leading bits of a hash by which the filter says that no gram begins so."""
+    counts: str
+    """Type of numbers of tokens."""
 
     def arrays(self) -> "_Arrays":
         """The index, mapped into memory."""
-        return _Arrays(*(_mapped(self.folder / name, kind) for name, kind in _KINDS.items()))
+        return _Arrays(*(_mapped(self.folder / name, kind or self.counts) for name, kind in _KINDS.items()))
 
 
 class _Arrays(NamedTuple):
@@ -110,6 +113,7 @@ def build(folder: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Ind
         texts, total, count = texts + len(firsts) - 1, total + len(tokens), count + len(found.hashes)
     bits = max(16, (count * 16).bit_length())
     limit = max(2, min(10, texts // 4), texts // 100)
+    counts = "u4" if total < 2**32 else "i8"
     telling = np.ones(total + 1, np.int8)
     parts = 1 << (count // _GRAMS_AT_ONCE).bit_length()
     with ExitStack() as stack:
@@ -120,16 +124,16 @@ def build(folder: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Ind
                 telling[batch.places[common] + step] = 0
             kept = _Grams(*(column[~common] for column in batch))
             for name, column in kept._asdict().items():
-                files[name].write(column.tobytes())
+                files[name].write(column.astype(_KINDS[name] or counts, copy=False).tobytes())
             # The slice of the filter that belongs to this range of hashes.
             flags = np.zeros((1 << bits) // parts, bool)
             flags[(kept.hashes >> np.uint64(64 - bits)).astype(np.int64) & (len(flags) - 1)] = True
             files["filter"].write(np.packbits(flags, bitorder="little").tobytes())
         files["starts"].write(np.concatenate(starts).tobytes())
-        files["telling"].write(np.append(0, np.cumsum(telling, dtype=np.int64)).tobytes())
+        files["telling"].write(np.append(0, np.cumsum(telling, dtype=np.int64)).astype(counts).tobytes())
     for file in batch_files:
         file.unlink()
-    return Index(folder, bits)
+    return Index(folder, bits, counts)
 
 
 def check(
@@ -170,7 +174,8 @@ def check(
     for start, stop in itertools.pairwise(cuts):
         n = count[start:stop]
         pairs = np.repeat(first[start:stop] - (np.cumsum(n) - n), n) + np.arange(n.sum())
-        _cover(found, np.repeat(row_of_hit[start:stop], n), held.owners[pairs], held.places[pairs], held)
+        owners, places = (column[pairs].astype(np.int64) for column in (held.owners, held.places))
+        _cover(found, np.repeat(row_of_hit[start:stop], n), owners, places, held)
     return found
 
 
@@ -253,7 +258,7 @@ def _cover(found: Overlap, rows: np.ndarray, held: np.ndarray, places: np.ndarra
     length = np.full(len(rows), GRAM)
     length[:-1][same_pair] = np.minimum(np.diff(places)[same_pair], GRAM)
     first = np.flatnonzero(np.append(True, ~same_pair))
-    covered = np.add.reduceat(telling[places + length] - telling[places], first)
+    covered = np.add.reduceat((telling[places + length] - telling[places]).astype(np.int64), first)
     row, held = rows[first], held[first]
     share = covered / np.maximum(telling[starts[held + 1]] - telling[starts[held]], 1)
     best = np.lexsort((held, -share, row))
