@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from tuneline import files, params
 from tuneline.data.mapping import records
+from tuneline.data.reading import readers
 from tuneline.data.reading.rows import Options
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
@@ -100,9 +101,9 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
     for file, text in shown.items():
         files.write_text(tmp_path / "set" / file, text)
     p = params.load(ROOT / "docs" / "recipes" / f"{name}.yaml")
-    found = records.open_set(
+    found = records.set_of(
         tmp_path / "set",
-        Options(p.data.encoding, p.data.layout),
+        readers.plan(tmp_path / "set", Options(p.data.encoding, p.data.layout)),
         columns=p.data.columns,
         record_types=records.TYPES_OF_TASK[p.task],
         group_by=p.data.split.group_by,

@@ -16,6 +16,7 @@ from tuneline import files
 from tuneline.data.mapping import records
 from tuneline.data.preparing import preparation
 from tuneline.data.preparing.splitting import split_of
+from tuneline.data.reading import readers
 from tuneline.data.reading.rows import Options
 from tuneline.params import Data
 
@@ -110,9 +111,9 @@ def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> records
     folder.mkdir()
     lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
     (folder / "a.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    return records.open_set(
+    return records.set_of(
         folder,
-        Options(chosen.encoding, chosen.layout),
+        readers.plan(folder, Options(chosen.encoding, chosen.layout)),
         columns=chosen.columns,
         record_types=("text",) if name == "text" else None,
         group_by=chosen.split.group_by,

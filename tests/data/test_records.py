@@ -10,6 +10,7 @@ import pytest
 from tuneline import params
 from tuneline.data.mapping import records
 from tuneline.data.mapping.records import RawSet, Record
+from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected, Row
 from tuneline.errors import DataError
 
@@ -25,7 +26,8 @@ def write(folder: Path, *rows: object, name: str = "a.jsonl") -> Path:
 
 def opened(folder: Path, **options: Any) -> RawSet:
     defaults: dict[str, Any] = {"columns": {}, "record_types": None, "group_by": None}
-    return records.open_set(folder, options.pop("how", Options()), **(defaults | options))
+    plans = readers.plan(folder, options.pop("how", Options()))
+    return records.set_of(folder, plans, **(defaults | options))
 
 
 def read(one: RawSet) -> tuple[list[Record], list[Rejected]]:

@@ -24,7 +24,6 @@ __all__ = [
     "check_rejected",
     "map_texts",
     "open_both",
-    "open_set",
     "placeholders",
     "read",
     "set_of",
@@ -53,9 +52,9 @@ class RawSet:
     warnings: tuple[str, ...]
 
 
-def open_set(
+def set_of(
     path: Path,
-    options: Options,
+    plans: Sequence[FilePlan],
     *,
     columns: Mapping[str, str],
     record_types: Sequence[RecordType] | None,
@@ -67,7 +66,7 @@ def open_set(
 
     Args:
         path: the folder of the set, or one file.
-        options: how its files are read.
+        plans: how its files are read.
         columns: field of the record -> column of the files; empty where known shapes are to be recognised.
         record_types: what the rows may be; None: what they are.
         group_by: column whose value keeps rows together.
@@ -81,29 +80,6 @@ def open_set(
         DataError: the set cannot be read, its columns are not understood, or it is of another record type; all
             problems of all files.
     """
-    plans = readers.plan(path, options)
-    return set_of(
-        path,
-        plans,
-        columns=columns,
-        record_types=record_types,
-        group_by=group_by,
-        order_by=order_by,
-        must_group=must_group,
-    )
-
-
-def set_of(
-    path: Path,
-    plans: Sequence[FilePlan],
-    *,
-    columns: Mapping[str, str],
-    record_types: Sequence[RecordType] | None,
-    group_by: str | None,
-    order_by: str | None = None,
-    must_group: bool = True,
-) -> RawSet:
-    """The set of files whose plans are known; arguments and errors as in `open_set`."""
     problems: list[str] = []
     if not any(plan.refusal or plan.portions for plan in plans):
         named = ", ".join(plan.name for plan in plans[:_NAMED_ROWS])
