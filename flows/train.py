@@ -98,8 +98,9 @@ def train() -> State:
         )
     with pipeline.alone():
         p = params.load()
-        if pipeline.is_imported(Path(p.data.raw)):
-            update(p.data.raw)
+        for raw in (Path(p.data.raw), *sorted(Path(p.paths.mixture).glob("*/"))):
+            if pipeline.is_imported(raw):
+                update(raw.as_posix())
         rebuilt = _rebuild(logger)
         decision = gate()
         if decision.verdict == "failed":

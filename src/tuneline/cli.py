@@ -34,12 +34,13 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", help="Folder under data/raw; by default the name of PATH.")
+@click.option("--name", help="Of the set's folder; by default the name of PATH.")
 @click.option("--group-by", help="Column whose value keeps rows together when they are split.")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
 @click.option("--encoding", help="Of the files, where it is not UTF-8.")
 @click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text: a row a line, or a file.")
 @click.option("--task", help="What is learnt from it, as in params.yaml; by default the task that the rows fit.")
+@click.option("--mix", metavar="WEIGHT", type=click.FloatRange(0, min_open=True), help="Train it beside the raw set.")
 def use(
     path: Path,
     name: str | None,
@@ -48,20 +49,29 @@ def use(
     encoding: str | None,
     layout: Literal["rows", "documents"] | None,
     task: str | None,
+    mix: float | None,
 ) -> None:
     """Fine-tune on the text in PATH (a file or a folder) from now on.
 
     Reads it as the pipeline would, copies it to data/raw, puts it under DVC, and sets `data` in params.yaml. Nothing is
     changed when it cannot be used.
+
+    With --mix the set is trained beside the raw set: it is copied to data/mixture, and of its examples WEIGHT times as
+    many as there are come in every epoch.
     """
+    if mix is not None and (group_by or columns or encoding or layout or task):
+        raise click.UsageError("--mix goes with --name alone: a mixture's sets are read by the project's own settings")
     _enter()
     from tuneline import pipeline, rawsets
 
     mapping = _mapping(columns)
     with pipeline.alone():
-        lines = rawsets.use(
-            path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
-        )
+        if mix is not None:
+            lines = rawsets.mix(path, name=name, weight=mix)
+        else:
+            lines = rawsets.use(
+                path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
+            )
         for line in lines:
             click.echo(line)
 

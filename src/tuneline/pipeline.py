@@ -92,7 +92,8 @@ def missing_from_cache() -> list[str]:
         for entry in [*stage.get("deps", []), *stage.get("outs", [])]
     }
     missing = _json(["data", "status", "--json"]).get("not_in_cache", [])
-    return [path for path in missing if path.rstrip("/") in locked]
+    # A stage may depend on a folder of sets, each of which DVC tracks by itself.
+    return [path for path in missing if not locked.isdisjoint(map(str, [Path(path), *Path(path).parents]))]
 
 
 def reproduce(stage: str, emit: Callable[[str], None]) -> None:

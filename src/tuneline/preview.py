@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from tuneline import files
 from tuneline.errors import DataError
 from tuneline.params import Params
-from tuneline.training import models, objectives, packing, tasks, trainers
+from tuneline.training import mixing, models, objectives, packing, tasks, trainers
 from tuneline.training.examples import IGNORED, Preference
 from tuneline.training.recipes import Recipe
 
@@ -100,7 +100,8 @@ def of(p: Params, rows: int) -> Preview:
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     if not (clean / "dataset.json").is_file():
         raise DataError(f"{clean}: there is no clean data yet; run `make run`, or `dvc repro prepare base`, first")
-    ready = tasks.prepare(p.task, clean, base, p.finetune)
+    others = mixing.wanted(p.data.mixture, clean, Path(p.paths.pretraining))
+    ready = tasks.prepare(p.task, clean, base, p.finetune, others=others)
     recipe, pad = Recipe.of(p.finetune), models.pad(ready.tokenizer)
     objective = None if p.task == "preference" else tasks.objective(ready, p.finetune, pad)
     planned = packing.plan(
@@ -112,6 +113,7 @@ def of(p: Params, rows: int) -> Preview:
         packed=bool(objective and objective.packed),
         # Whole batches: how far a row is filled up depends on its neighbours.
         limit=min(trainers.rows_at_most(recipe), rows + recipe.per_device_train_batch_size),
+        of_epoch=ready.mixture.of_epoch if ready.mixture else None,
     )
     made: list[Row] = []
     for number, start in enumerate(range(0, len(planned), recipe.per_device_train_batch_size), 1):

@@ -18,7 +18,6 @@ from tuneline.params import editing, gate
 
 RAW = Path("data/raw")
 
-_NAME = re.compile(r"\w[\w.-]{0,99}")
 _NAMED_ROWS = 5
 _FEW_LABELS = 20
 
@@ -53,8 +52,8 @@ def use(
     """
     p = params.load()
     options = Options(_known(encoding or p.data.encoding), layout or p.data.layout)
-    name = name or (path.stem if path.is_file() else path.resolve().name)
-    if not _NAME.fullmatch(name):
+    name = name or _name_of(path)
+    if not records.SET_NAME.fullmatch(name):
         raise DataError(f"{name!r}: is no name for a folder under {RAW}; give one with --name, of letters and digits")
     target = RAW / name
     if target.as_posix() in (p.paths.sample, p.paths.sample_text):
@@ -75,6 +74,48 @@ def use(
     yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
     params.load()
     yield "next: make run"
+
+
+def mix(path: Path, *, name: str | None, weight: float) -> Iterator[str]:
+    """Train the text at `path` beside the raw set, from now on; a set of the same name is replaced.
+
+    Args:
+        path: a file or a folder, read with the encoding and the layout that params.yaml says.
+        name: of the set, a folder under paths.mixture; by default that of `path`.
+        weight: how often each of its examples comes in an epoch.
+
+    Yields:
+        What was found and done, a line each.
+
+    Raises:
+        DataError: the text cannot be used; nothing was changed.
+    """
+    p = params.load()
+    if p.task not in params.MIXABLE:
+        raise DataError(
+            f"--mix: has no meaning for task {p.task}: only where text is learnt ({', '.join(params.MIXABLE)}) may "
+            "sets be mixed"
+        )
+    name = name or _name_of(path)
+    target = Path(p.paths.mixture) / name
+    if not records.is_mixture_name(name):
+        raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
+    plans = readers.plan(path, Options(p.data.encoding, p.data.layout))
+    found = records.set_of(path, plans, columns={}, record_types=records.MIXED, group_by=None)
+    yield from _read(path, found, p.data.max_rejected_fraction)
+    _copy(path, target)
+    pipeline.add(target)
+    yield f"{target}: copied, and under DVC ({target}.dvc)"
+    kept = {other: one.model_dump(exclude_unset=True) for other, one in p.data.mixture.items()}
+    values = {"data.mixture": kept | {name: kept.get(name, {}) | {"weight": weight}}}
+    editing.set_values(Path(params.PARAMS_FILE), values)
+    yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
+    params.load()
+    yield "next: make run"
+
+
+def _name_of(path: Path) -> str:
+    return path.stem if path.is_file() else path.resolve().name
 
 
 def _known(encoding: str) -> str:

@@ -85,19 +85,27 @@ def both(pairs: Iterable[Row] = (), texts: Iterable[Row] = (), chosen: Data | No
 
 
 def prepare(
-    raw: Iterable[Row], pretraining: Iterable[Row], chosen: Data | None = None, *, inline: int = 10**12
+    raw: Iterable[Row],
+    pretraining: Iterable[Row],
+    chosen: Data | None = None,
+    *,
+    inline: int = 10**12,
+    mixture: dict[str, Iterable[Row]] | None = None,
 ) -> Prepared:
-    """Write both sets, as raw/a.jsonl and text/a.jsonl, prepare them and read what came out."""
+    """Write the sets, as raw/a.jsonl, text/a.jsonl and others by their names, prepare them and read what came out."""
     chosen = chosen or data()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        opened = [_open(folder / name, rows, chosen, name) for name, rows in (("raw", raw), ("text", pretraining))]
+        written = {"raw": raw, "text": pretraining} | (mixture or {})
+        opened = {name: _open(folder / name, rows, chosen, name) for name, rows in written.items()}
+        sets = records.RawSets(opened.pop("raw"), opened.pop("text"), opened)
         out = folder / "out"
         places = preparation.Places(out / "work", out / "clean", out / "pretraining", out / "quarantine.jsonl")
         for place in (places.work, places.clean, places.pretraining):
             place.mkdir(parents=True)
-        accounts = preparation.prepare(opened[0], opened[1], chosen, places, inline=inline)
+        accounts = preparation.prepare(sets, chosen, places, inline=inline)
         read = {split: files.read_parquet(places.clean / split) for split in SPLITS}
+        read |= {name: files.read_parquet(places.clean / "mixture" / name) for name in mixture or {}}
         base = {split: files.read_parquet(places.pretraining / split) for split in ("train", "validation")}
         digest = files.digest([files.sha256_path(place) for place in (places.clean, places.pretraining)])
         quarantine = [json.loads(line) for line in places.quarantine.read_text("utf-8").splitlines()]

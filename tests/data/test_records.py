@@ -211,7 +211,7 @@ def test_both_sets_name_all_their_problems_at_once(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(params_text)
     with pytest.raises(DataError) as caught:
-        records.open_both(params.load())
+        records.open_all(params.load())
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [
         "data/raw/python-docstrings",
         "data/raw/python-text",

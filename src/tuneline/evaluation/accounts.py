@@ -35,9 +35,10 @@ def of_sets(data: Mapping[str, Any], policies: Mapping[str, str]) -> list[dict[s
         policies: kind of secret -> what is done with it.
 
     Returns:
-        One for each set, in the order of the file.
+        One for each set, in the order of the file, those of a mixture last.
     """
-    return [_of_set(one, policies) for one in data.values() if isinstance(one, dict) and "rows_in" in one]
+    found = [*data.values(), *(data.get("mixture") or {}).values()]
+    return [_of_set(one, policies) for one in found if isinstance(one, dict) and "rows_in" in one]
 
 
 def _of_set(account: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, Any]:
@@ -80,6 +81,28 @@ def _labels(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
         }
         for label in sorted(totals, key=lambda name: (-totals[name], name))
     ]
+
+
+def of_mixture(training: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was trained of each set, the largest share first; nothing where there is but one set.
+
+    Args:
+        training: the value of training.json.
+    """
+    sets = training.get("mixture") or {}
+    lines = [
+        {
+            "set": name,
+            "weight": one["weight"],
+            "examples": one["examples"],
+            "shown": one["shown"],
+            "tokens": one["tokens"],
+            "supervised_tokens": one["supervised_tokens"],
+            "width": round(100.0 * one["share_of_tokens"], 2),
+        }
+        for name, one in sets.items()
+    ]
+    return sorted(lines, key=lambda line: -line["width"])
 
 
 def of_overlap(data: Mapping[str, Any]) -> list[str]:

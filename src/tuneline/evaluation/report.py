@@ -116,6 +116,7 @@ def render(report: Report) -> str:
         labels=report.labels,
         most_in_words=MOST_IN_WORDS,
         training_facts=_training_facts(report),
+        mixture=accounts.of_mixture(report.training_account),
         sets=accounts.of_sets(report.data, report.secrets),
         overlap=accounts.of_overlap(report.data),
         data_docs=report.data_docs,

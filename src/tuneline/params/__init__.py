@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 from tuneline.errors import ParamsError, one_line
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
-from tuneline.params.data import Data, Secrets, Split
+from tuneline.params.data import Data, MixtureSet, Secrets, Split
 from tuneline.params.evaluate import Evaluate
 from tuneline.params.finetune import Finetune, unfit
 from tuneline.params.gate import Gate, Rule, problem_of_task
@@ -23,6 +23,7 @@ from tuneline.params.sample import Sample
 from tuneline.params.section import Section
 
 __all__ = [
+    "MIXABLE",
     "PARAMS_FILE",
     "Base",
     "Builtin",
@@ -31,6 +32,7 @@ __all__ = [
     "Evaluate",
     "Finetune",
     "Gate",
+    "MixtureSet",
     "Params",
     "Paths",
     "Registry",
@@ -45,6 +47,9 @@ __all__ = [
 PARAMS_FILE = "params.yaml"
 
 Task = Literal["sft", "language-modeling", "classification", "regression", "preference"]
+
+MIXABLE: tuple[Task, ...] = ("sft", "language-modeling")
+"""Tasks that may learn from several sets."""
 
 
 class Params(Section):
@@ -83,6 +88,16 @@ class Params(Section):
     def _finetune_fits_the_task(self) -> "Params":
         for key, problem in unfit(self.task, self.finetune):
             raise PydanticCustomError("finetune_and_task", "{problem}", {"at": ("finetune", key), "problem": problem})
+        return self
+
+    @model_validator(mode="after")
+    def _mixture_fits_the_task(self) -> "Params":
+        if self.data.mixture and self.task not in MIXABLE:
+            raise PydanticCustomError(
+                "mixture_and_task",
+                "has no meaning for task {task}: only where text is learnt may sets be mixed; set it to {empty}",
+                {"at": ("data", "mixture"), "task": self.task, "empty": "{}"},
+            )
         return self
 
     @model_validator(mode="after")
@@ -172,7 +187,11 @@ def _known_keys(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
     """All keys of a section, and those that must be given."""
     section: type[Section] = Params
     for part in location:
-        annotation = Rule if isinstance(part, int) else section.model_fields[part].annotation
+        known = section.model_fields.get(str(part))
+        if known is None and not isinstance(part, int):
+            # A name that the person gave, as of a set in a mixture.
+            continue
+        annotation = Rule if known is None else known.annotation
         inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
         section = next((kind for kind in inner if issubclass(kind, Section)), section)
     fields = section.model_fields

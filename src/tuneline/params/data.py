@@ -62,11 +62,26 @@ class Secrets(Section):
     """Private keys, access tokens and passwords in addresses."""
 
 
+RAW, PRETRAINING = "raw", "pretraining"
+"""What accounts and mixtures call the sets of `data.raw` and `data.pretraining`."""
+
+
+class MixtureSet(Section):
+    """How much of a further set is trained beside `data.raw`."""
+
+    weight: Annotated[float, Field(gt=0.0, le=1000.0)]
+    """How often each of its examples comes in an epoch; 0.1: a tenth of them, and in the next epoch another tenth."""
+    max_examples: Annotated[int, Field(ge=1)] | None = None
+    """Of the set at most, drawn by `finetune.seed`; None: all."""
+
+
 class Data(Section):
     raw: ProjectPath
     """The set to fine-tune on: a folder under data/raw."""
     pretraining: ProjectPath
     """The set that a builtin base is pretrained on."""
+    mixture: dict[str, MixtureSet]
+    """Sets that are trained beside `raw`: a folder in paths.mixture, or `pretraining` -> how much of it."""
     encoding: Annotated[str, AfterValidator(_known_encoding)]
     layout: Literal["rows", "documents"]
     """Plain text: a row a line, or a document a file."""

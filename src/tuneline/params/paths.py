@@ -25,6 +25,8 @@ class Paths(Section):
     """The built-in corpus: whole docstrings."""
     expectations: ProjectPath
     """Folder of raw.yaml and clean.yaml, the expectations of Great Expectations."""
+    mixture: ProjectPath
+    """Folder of the sets, a folder each, that `data.mixture` may name."""
     clean: ProjectPath
     """The clean splits: train, validation and test as parquet."""
     pretraining: ProjectPath

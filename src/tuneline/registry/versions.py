@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tuneline import files, params
 from tuneline.errors import RegistryError
 from tuneline.evaluation.comparison import MODELS
@@ -37,6 +39,7 @@ def subject(p: params.Params, *, fingerprint: str, data_sha256: str, base_sha256
         "task": p.task,
         "base.source": p.base.source,
         "threads": p.compute.threads,
+        "mixture": {name: one.model_dump() for name, one in sorted(p.data.mixture.items())},
         **p.finetune.model_dump(),
     }
     tags = {"tuneline.data_sha256": data_sha256, "tuneline.base_sha256": base_sha256}
@@ -81,12 +84,19 @@ def register(
         files.write_text(folder / "README.md", _model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
-        rows = files.read_parquet(Path(p.paths.clean) / "train", ["id", "cluster"])
-        files.write_parquet(folder / _TRAIN_ROWS, rows)
+        files.write_parquet(folder / _TRAIN_ROWS, _train_rows(p))
         tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id, **verdict}
         description = _description(gate, evaluation)
         version = tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
     return Registration(version, created=True)
+
+
+def _train_rows(p: params.Params) -> pa.Table:
+    """Which rows the model has seen, so that a later test leaves them out; the pretraining text holds out by itself."""
+    clean = Path(p.paths.clean)
+    sets = files.read_json(clean / "dataset.json").get("mixture", {})
+    seen = [clean / "train", *(clean / sets[name]["path"] for name in sorted(p.data.mixture) if name in sets)]
+    return pa.concat_tables([files.read_parquet(path, ["id", "cluster"]) for path in seen])
 
 
 def resolve(tracker: Tracker, model: str, *, version: str | None, alias: str) -> str:

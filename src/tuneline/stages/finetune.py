@@ -2,16 +2,17 @@
 
     python -m tuneline.stages finetune
 
-Reads paths.clean and paths.base; writes paths.finetuned, and training.csv (the curve) and training.json (the accounts)
-into paths.reports. Checkpoints lie in work/<fingerprint>/: after a kill the same command ends in the same bytes. With
-finetune.nproc_per_node over 1 this process only starts the others, each of which runs this stage again.
+Reads paths.clean and paths.base, and paths.pretraining where data.mixture names it; writes paths.finetuned, and
+training.csv (the curve) and training.json (the accounts) into paths.reports. Checkpoints lie in work/<fingerprint>/:
+after a kill the same command ends in the same bytes. With finetune.nproc_per_node over 1 this process only starts the
+others, each of which runs this stage again.
 """
 
 from pathlib import Path
 
 from tuneline import files, params, processes
 from tuneline.registry import lineage, tracking, versions
-from tuneline.training import checkpoints, distributed, estimate, fingerprint, hardware, models, tasks, trainers
+from tuneline.training import checkpoints, distributed, estimate, fingerprint, hardware, mixing, models, tasks, trainers
 
 
 def main(p: params.Params) -> None:
@@ -33,14 +34,17 @@ def main(p: params.Params) -> None:
 def _train(p: params.Params) -> None:
     models.use_threads(p.compute.threads)
     clean, base = Path(p.paths.clean), Path(p.paths.base)
-    ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute)
+    others = mixing.wanted(p.data.mixture, clean, Path(p.paths.pretraining))
+    ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
+    sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
     identity = fingerprint.of(
         hardware.identity(p.compute),
         task=p.task,
         finetune=p.finetune.model_dump(),
         compute=p.compute.model_dump(),
         base=files.sha256_path(base),
-        data={name: files.sha256_path(path) for name, path in tasks.splits(clean).items()},
+        data={name: files.sha256_path(path) for name, path in sets.items()},
+        mixture={one.name: one.share.model_dump() for one in others},
     )
     folder = checkpoints.WORK / identity
     # A training that goes on has shown that it fits.
@@ -64,6 +68,10 @@ def _train(p: params.Params) -> None:
 
 
 def _write(p: params.Params, ready: tasks.Ready, training: trainers.Training, identity: str) -> None:
+    mixture = {}
+    if ready.mixture:
+        assert training.times is not None
+        mixture = ready.mixture.realised(training.times)
     finetuned, reports = Path(p.paths.finetuned), Path(p.paths.reports)
     models.save(training.model, ready.tokenizer, finetuned, ready.mode)
     if training.adapter:
@@ -76,5 +84,6 @@ def _write(p: params.Params, ready: tasks.Ready, training: trainers.Training, id
             "parameters": models.count_parameters(training.model),
             **training.counts(),
             "data": ready.account.as_dict(),
+            "mixture": mixture,
         },
     )

@@ -13,7 +13,7 @@ from tuneline.data.preparing import preparation
 
 def main(p: params.Params) -> None:
     """Open, prepare, write."""
-    raw, pretraining = records.open_both(p)
+    sets = records.open_all(p)
     clean, text, reports = Path(p.paths.clean), Path(p.paths.pretraining), Path(p.paths.reports)
     with (
         files.work_folder(clean) as work,
@@ -23,11 +23,11 @@ def main(p: params.Params) -> None:
     ):
         # Processes on other machines know nothing of where this one stands.
         places = preparation.Places(*(path.resolve() for path in (work, clean_beside, text_beside, quarantine)))
-        accounts = preparation.prepare(raw, pretraining, p.data, places)
-        files.write_json(clean_beside / "dataset.json", preparation.dataset(raw, accounts))
+        accounts = preparation.prepare(sets, p.data, places)
+        files.write_json(clean_beside / "dataset.json", preparation.dataset(sets, accounts))
     files.write_json(reports / "prepare.json", accounts)
-    for name in ("raw", "pretraining"):
-        for line in describe(accounts[name]):
+    for account in (accounts["raw"], accounts["pretraining"], *accounts["mixture"].values()):
+        for line in describe(account):
             print(line)
     print(f"every dropped row and why: {reports / 'quarantine.jsonl'}")
 

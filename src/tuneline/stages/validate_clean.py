@@ -21,5 +21,9 @@ def main(p: params.Params) -> None:
     report.judge(p.paths.clean, rows, about["record_type"], yaml, is_clean=True)
     texts = CleanFrames(pretraining, ("train", "validation"), "text")
     report.judge(p.paths.pretraining, texts, "text", yaml, is_clean=True)
+    for one in about["mixture"].values():
+        path, kind = clean / one["path"], one["record_type"]
+        rows = CleanFrames(path.parent, (path.name,), kind, conversational=one["conversational"])
+        report.judge(path.as_posix(), rows, kind, yaml, is_clean=True)
     accepted = {path.as_posix(): files.sha256_path(path) for path in (clean, pretraining)}
     report.finish(Path(p.paths.reports), "clean", accepted)

@@ -11,11 +11,11 @@ from tuneline.data.mapping import records
 
 
 def main(p: params.Params) -> None:
-    """Read both sets as `prepare` will, judge them, and write what was accepted."""
+    """Read the sets as `prepare` will, judge them, and write what was accepted."""
     report = validation.Report()
     accepted: dict[str, str] = {}
     # One set may be both: judged once where both see the same records in it.
-    for raw in {(raw.path, raw.record_type): raw for raw in records.open_both(p)}.values():
+    for raw in {(raw.path, raw.record_type): raw for raw in records.open_all(p).all()}.values():
         rows = frames.RawFrames(raw)
         yaml = Path(p.paths.expectations) / "raw.yaml"
         name = f"{raw.path} as {raw.record_type}" if raw.path in accepted else raw.path

@@ -21,7 +21,7 @@ import torch
 
 from tuneline import params, processes
 from tuneline.errors import TrainingError, one_line
-from tuneline.training import adapters, models, tasks
+from tuneline.training import adapters, mixing, models, tasks
 from tuneline.training.examples import Example
 from tuneline.training.history import duration
 from tuneline.training.objectives import Causal, Objective, lengths
@@ -71,6 +71,8 @@ def of(ready: tasks.Ready, recipe: Recipe, lora: bool) -> Estimate:
     copies = 2 if ready.task == "preference" and not lora else 1
     fixed = _BYTES * parameters * (copies + (0 if lora else 1 + state))
     each, size = _lengths(ready), recipe.per_device_train_batch_size
+    mixture = ready.mixture
+    of_epoch = sum(each) if mixture is None else int(mixture.lengths[mixture.of_epoch(0)].sum())
     packed = recipe.packing and ready.task in ("sft", "language-modeling")
     in_batch = size * recipe.max_length if packed else sum(sorted(each)[-size:])
     steps = math.inf if recipe.max_steps is None else recipe.max_steps * recipe.gradient_accumulation_steps
@@ -80,7 +82,7 @@ def of(ready: tasks.Ready, recipe: Recipe, lora: bool) -> Estimate:
         parameters,
         fixed,
         activations,
-        round(min(recipe.num_train_epochs * sum(each), in_batch * recipe.processes * steps)),
+        round(min(recipe.num_train_epochs * of_epoch, in_batch * recipe.processes * steps)),
     )
 
 
@@ -174,7 +176,9 @@ def _try(memory: int) -> None:
         bound = min(memory + held, sys.maxsize)
         resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
     models.use_threads(p.compute.threads)
-    ready = tasks.prepare(p.task, Path(p.paths.clean), Path(p.paths.base), p.finetune, p.compute)
+    clean = Path(p.paths.clean)
+    others = mixing.wanted(p.data.mixture, clean, Path(p.paths.pretraining))
+    ready = tasks.prepare(p.task, clean, Path(p.paths.base), p.finetune, p.compute, others=others)
     state = of(ready, recipe, p.finetune.lora is not None).fixed - _BYTES * models.count_parameters(ready.model)
     kept = torch.empty(max(state, 0), dtype=torch.uint8, device=ready.model.device)
     if p.finetune.lora:

@@ -139,6 +139,15 @@ class Examples(FlatRows[Example]):
         """Tokens of each document, int64."""
         return self.parts["ids"].lengths()
 
+    def learnt_counts(self) -> np.ndarray:
+        """Tokens of each document that are learnt, int64."""
+        learnt = self.parts["learnt"]
+        if not len(self):
+            return np.zeros(0, np.int64)
+        # No document is empty, so that every sum is of its own tokens alone.
+        starts = np.asarray(learnt.ends, np.int64) - learnt.lengths()
+        return np.add.reduceat(np.asarray(learnt.values), starts, dtype=np.int64)
+
     def _keep(self, row: Example) -> None:
         self.parts["ids"].append(row.input_ids)
         self.parts["learnt"].append([label != IGNORED for label in row.labels])

@@ -9,7 +9,7 @@ The order is laid down before the first step, so that a training that goes on af
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,6 +91,7 @@ def plan(
     seed: int,
     packed: bool,
     limit: float = math.inf,
+    of_epoch: Callable[[int], Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """The rows of a whole training, epoch after epoch, each in an order of its own.
 
@@ -102,6 +103,7 @@ def plan(
         seed: where the orders come from.
         packed: several documents a row, or one.
         limit: rows at most.
+        of_epoch: the documents that an epoch takes, by its number from 0; None: each takes every document once.
 
     Returns:
         Rows of document numbers.
@@ -110,9 +112,11 @@ def plan(
     epoch = 0
     while epoch < epochs and len(rows) < limit:
         rng = random.Random(f"{seed}/{epoch}")
-        made = pack(lengths, width, rng) if packed else group_by_length(lengths, batch_size, rng)
+        taken = of_epoch(epoch) if of_epoch else range(len(lengths))
+        own = [lengths[document] for document in taken]
+        made = pack(own, width, rng) if packed else group_by_length(own, batch_size, rng)
         part = min(1.0, epochs - epoch)
-        rows += made[: max(1, round(part * len(made)))]
+        rows += [[taken[place] for place in row] for row in made[: max(1, round(part * len(made)))]]
         epoch += 1
     return rows if len(rows) <= limit else rows[: int(limit)]
 

@@ -8,11 +8,12 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline import files
-from tuneline.errors import SetupError, one_line
+from tuneline.errors import SetupError, TrainingError, one_line
 from tuneline.params import Compute, Finetune
-from tuneline.training import adapters, labelling, loop, models, preference, tokenization, tokenized, trainers
+from tuneline.training import adapters, labelling, loop, mixing, models, preference, tokenization, tokenized, trainers
 from tuneline.training.examples import Preferences
 from tuneline.training.lengths import Account
+from tuneline.training.mixing import Mixture
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
 from tuneline.training.recipes import Recipe
 
@@ -30,6 +31,8 @@ class Ready:
     validation: Sequence[Any]
     account: Account
     multi_label: bool
+    mixture: Mixture | None = None
+    """The examples, where they are of several sets."""
 
 
 def splits(clean: Path) -> dict[str, Path]:
@@ -37,7 +40,15 @@ def splits(clean: Path) -> dict[str, Path]:
     return {name: clean / name for name in ("train", "validation")}
 
 
-def prepare(task: str, clean: Path, base: Path, finetune: Finetune, compute: Compute | None = None) -> Ready:
+def prepare(
+    task: str,
+    clean: Path,
+    base: Path,
+    finetune: Finetune,
+    compute: Compute | None = None,
+    *,
+    others: Sequence[mixing.Wanted] = (),
+) -> Ready:
     """Load the base with the head that the task needs, and make the clean rows into examples.
 
     Args:
@@ -46,6 +57,7 @@ def prepare(task: str, clean: Path, base: Path, finetune: Finetune, compute: Com
         base: a model folder.
         finetune: the params.
         compute: on what it will be trained; None: the model stays as it is loaded.
+        others: sets that are trained beside the clean rows.
 
     Raises:
         ModelError: the base cannot be used for it.
@@ -80,7 +92,21 @@ def prepare(task: str, clean: Path, base: Path, finetune: Finetune, compute: Com
         )
         for path in splits(clean).values()
     )
-    return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
+    if not others:
+        return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
+    mixture = mixing.Mixture(examples, account, [_part(tokenizer, one, finetune) for one in others], finetune.seed)
+    return Ready(task, mode, model, tokenizer, mixture, validation, account, multi_label, mixture)
+
+
+def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:
+    mode = models.CHAT if one.record_type == "messages" else models.PLAIN
+    try:
+        examples, account = tokenization.fit_split(
+            tokenizer, one.path, one.task, mode, finetune, folder=tokenized.FOLDER
+        )
+    except TrainingError as error:
+        raise TrainingError(*(f"data.mixture.{one.name}: {problem}" for problem in error.problems)) from None
+    return mixing.Part(one.name, examples, account, one.share)
 
 
 def _place(model: PreTrainedModel, compute: Compute) -> None:
@@ -136,6 +162,7 @@ def train(
         folder=folder,
         lora=lora,
         validation=ready.validation,
+        of_epoch=ready.mixture.of_epoch if ready.mixture else None,
         log=log,
     )
 

@@ -1,12 +1,14 @@
 """Training from the newest whole checkpoint to the end: the same bytes, however often it was killed."""
 
+import itertools
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from transformers import PreTrainedModel, PrinterCallback
 
 from tuneline.errors import TrainingError
@@ -31,6 +33,8 @@ class Training:
     best: int | None
     """The step whose weights these are, where the best are kept."""
     stopped_early: bool
+    times: np.ndarray | None = None
+    """[examples] How often each was shown; None where it was not counted."""
 
     @property
     def steps(self) -> int:
@@ -58,6 +62,7 @@ def train(
     objective: Objective | None = None,
     lora: dict[str, Any] | None = None,
     validation: Sequence[Any] = (),
+    of_epoch: Callable[[int], Sequence[int]] | None = None,
     log: loop.Log | None = None,
 ) -> Training:
     """Train `model` in place, from the newest whole checkpoint in `folder` if there is one.
@@ -71,6 +76,7 @@ def train(
         objective: the task's; None: the next token of each document.
         lora: train adapters of this LoraConfig instead of the weights.
         validation: measured every `eval_steps` and at the end.
+        of_epoch: the examples that an epoch takes, as in `packing.plan`.
         log: a tracker's ear.
 
     Returns:
@@ -90,6 +96,7 @@ def train(
         seed=recipe.seed,
         packed=objective.packed,
         limit=rows_at_most(recipe),
+        of_epoch=of_epoch,
     )
     resumed, history = resume(folder, log)
     trainer = loop.ObjectiveTrainer(
@@ -112,7 +119,10 @@ def train(
     run(trainer, course, resumed)
     adapter = adapters.take(wrapped) if lora else None
     trained = adapters.merged(wrapped) if lora else model
-    return Training(trained, adapter, history, objective.packed, course.best, course.is_stopped)
+    made = Training(trained, adapter, history, objective.packed, course.best, course.is_stopped)
+    taken = rows[: made.steps * recipe.gradient_accumulation_steps * recipe.rows_of_a_batch]
+    shown = np.fromiter(itertools.chain.from_iterable(taken), np.int64)
+    return replace(made, times=np.bincount(shown, minlength=len(examples)))
 
 
 def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | None) -> None:

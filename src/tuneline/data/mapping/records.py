@@ -1,8 +1,10 @@
 """A raw set as the whole pipeline sees it: its files, the shape of each, and its rows as canonical records."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tuneline.data.mapping.choosing import place_of, shape_of
 from tuneline.data.mapping.fieldtexts import map_texts, placeholders, texts
@@ -12,24 +14,33 @@ from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, Record, RecordTy
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
 from tuneline.errors import DataError
-from tuneline.params import Params
+from tuneline.params import MIXABLE, Params
+from tuneline.params.data import PRETRAINING, RAW
 
 __all__ = [
     "FIELDS",
     "TYPES_OF_TASK",
     "RawSet",
+    "RawSets",
     "Record",
     "RecordType",
     "Shape",
     "check_rejected",
     "map_texts",
-    "open_both",
+    "open_all",
     "placeholders",
     "read",
     "set_of",
     "shape_of",
     "texts",
 ]
+
+SET_NAME = re.compile(r"\w[\w.-]{0,99}")
+"""What a set's folder may be called."""
+
+BAD_NAME = f"is no name for a set of a mixture: letters, digits, - and _, but neither {RAW} nor {PRETRAINING}"
+MIXED: tuple[RecordType, ...] = tuple(kind for task in MIXABLE for kind in TYPES_OF_TASK[task])
+"""What a set of a mixture may hold."""
 
 _NAMED_ROWS = 5
 _PLAIN = ("text", "document")
@@ -134,25 +145,48 @@ def set_of(
     )
 
 
-def open_both(p: Params) -> tuple[RawSet, RawSet]:
-    """The raw set and the pretraining set that the params name, as every stage sees them.
+class RawSets(NamedTuple):
+    """Every set that the params name."""
+
+    raw: RawSet
+    """To fine-tune on."""
+    pretraining: RawSet
+    mixture: dict[str, RawSet]
+    """Name of a folder in paths.mixture -> its set, in the order of the names."""
+
+    def all(self) -> list[RawSet]:
+        """In the order in which they are prepared."""
+        return [self.raw, self.pretraining, *self.mixture.values()]
+
+
+def open_all(p: Params) -> RawSets:
+    """The raw sets that the params name, as every stage sees them.
+
+    Every folder in paths.mixture is a set, whether data.mixture names it or not: another weight prepares nothing anew.
 
     Args:
         p: all params.
 
     Returns:
-        The set to fine-tune on and the set to pretrain on.
+        The sets.
 
     Raises:
-        DataError: one of them cannot be used, or both.
+        DataError: some of them cannot be used; all problems of all.
     """
+    problems: dict[str, None] = {}
     wanted: list[tuple[str, tuple[RecordType, ...]]] = [
         (p.data.raw, TYPES_OF_TASK[p.task]),
         (p.data.pretraining, ("text",)),
     ]
+    names: list[str] = []
+    if p.task in MIXABLE:
+        try:
+            names = _sets_in(Path(p.paths.mixture))
+        except DataError as error:
+            problems |= dict.fromkeys(error.problems)
+        wanted += [(f"{p.paths.mixture}/{name}", MIXED) for name in names]
     sets: list[RawSet] = []
     plans: dict[str, list[FilePlan]] = {}
-    problems: dict[str, None] = {}
     for path, record_types in wanted:
         try:
             if path not in plans:
@@ -173,8 +207,28 @@ def open_both(p: Params) -> tuple[RawSet, RawSet]:
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise DataError(*problems)
-    raw, pretraining = sets
-    return raw, pretraining
+    raw, pretraining, *mixture = sets
+    return RawSets(raw, pretraining, dict(zip(names, mixture, strict=True)))
+
+
+def is_mixture_name(name: str) -> bool:
+    """Whether a set in a mixture may be called so; else it is BAD_NAME."""
+    return name not in (RAW, PRETRAINING) and bool(SET_NAME.fullmatch(name))
+
+
+def _sets_in(folder: Path) -> list[str]:
+    """The names of the sets that a mixture may take."""
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    problems = [
+        f"{path}: lies beside the folders of sets; lay it into a folder of its own, whose name data.mixture may give"
+        for path in found
+        if not path.is_dir() and path.suffix != ".dvc" and path.name != "README.md"
+    ]
+    names = [path.name for path in found if path.is_dir()]
+    problems += [f"{folder / name}: {BAD_NAME}; rename it" for name in names if not is_mixture_name(name)]
+    if problems:
+        raise DataError(*problems)
+    return names
 
 
 def read(portion: Portion, shape: Shape) -> Iterator[Record | Rejected]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from tuneline.data.mapping import records
-from tuneline.data.mapping.records import RawSet
+from tuneline.data.mapping.records import RawSet, RawSets
 from tuneline.data.preparing import (
+    dividing,
     duplicates,
     heldout,
     labels,
@@ -22,7 +23,6 @@ from tuneline.data.preparing import (
     scheduler,
     secrets,
     similarity,
-    splitting,
     writing,
 )
 from tuneline.data.preparing.catalogue import Catalogue
@@ -39,6 +39,7 @@ HELD_OUT_TEXTS = 500
 """Pretraining texts of held-out groups that are kept to measure the base."""
 
 _LARGEST = 10
+_MIXTURE = "mixture"
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,11 @@ class Places:
     """A file."""
 
 
-def prepare(
-    raw: RawSet, pretraining: RawSet, data: Data, places: Places, *, inline: int = scheduler.INLINE
-) -> dict[str, Any]:
-    """Clean, split and check both sets, and write them.
+def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = scheduler.INLINE) -> dict[str, Any]:
+    """Clean, split and check the sets, and write them.
 
     Args:
-        raw: the set to fine-tune on.
-        pretraining: texts that a base is pretrained on.
+        sets: what to fine-tune on, what a base is pretrained on, and what a mixture may take.
         data: how.
         places: where to.
         inline: bytes below which all is done in this process.
@@ -71,55 +69,71 @@ def prepare(
     Raises:
         DataError: too many rows cannot be used, a split is empty, or there is one class only.
     """
-    size = raw.bytes + pretraining.bytes
+    opened = sets.all()
+    size = sum(one.bytes for one in opened)
     with scheduler.pool(workers=data.workers, address=data.scheduler, size=size, inline=inline) as run:
-        runs = [run if one.bytes >= inline else scheduler.here for one in (raw, pretraining)]
-        both = [_first_pass(one, i, data, places.work, runs[i]) for i, one in enumerate((raw, pretraining))]
-        _check_rejected(both, data)
-        pairs, texts = both
-        for number, one in enumerate(both):
-            _split(one, data)
+        runs = [run if one.bytes >= inline else scheduler.here for one in opened]
+        all_sets = [_first_pass(one, i, data, places.work, runs[i]) for i, one in enumerate(opened)]
+        _check_rejected(all_sets, data)
+        pairs, texts, *mixture = all_sets
+        for number, one in enumerate(all_sets):
+            if number < 2:
+                dividing.split(one, data.split)
+            else:
+                dividing.only_train(one, [pairs, texts])
             _drop_duplicates(one, data, places.work / f"near-{number}", runs[number])
-        overlaps = heldout.drop_overlapping(both, data.max_overlap, places.work, run)
+        overlaps = heldout.drop_overlapping(all_sets, data.max_overlap, places.work, run)
         _check_splits(pairs, data)
         _keep_some_held_out(texts)
-        if not len(texts.of("train")):
-            raise DataError(f"{pretraining.path}: no text is left to pretrain on; data.pretraining needs more of it")
+        _check_left(texts, mixture)
         counts = _labels(pairs)
-        warnings = labels.check(counts, where=raw.path, held=pairs.count("mentions")) if counts is not None else []
-        sizes = _write(both, data, places, run)
+        where = pairs.catalogue.path
+        warnings = labels.check(counts, where=where, held=pairs.count("mentions")) if counts is not None else []
+        sizes = _write(all_sets, list(sets.mixture), data, places, run)
     rows = {split: len(pairs.of(split)) for split in SPLITS}
     groups = {split: len(np.unique(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
     known = np.isin(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
     of_raw: dict[str, Any] = pairs.account() | {"rows": rows, "groups": groups}
-    of_raw["warnings"] = [*raw.warnings, *warnings]
+    of_raw["warnings"] += warnings
     if counts is not None:
         of_raw["labels"] = counts
     base = {"train": len(texts.of("train")), "validation": len(texts.of("validation", "test"))}
     return {
         "raw": of_raw,
-        "pretraining": texts.account() | {"rows": base, "bytes": sizes},
+        "pretraining": texts.account() | {"rows": base, "bytes": {split: sizes[split] for split in base}},
+        "mixture": {
+            name: one.account() | {"rows": {"train": len(one.stays)}}
+            for name, one in zip(sets.mixture, mixture, strict=True)
+        },
         "overlap": overlaps | {"test_rows_with_an_answer_that_train_has": int(known.sum())},
     }
 
 
-def dataset(raw: RawSet, accounts: dict[str, Any]) -> dict[str, Any]:
+def dataset(sets: RawSets, accounts: dict[str, Any]) -> dict[str, Any]:
     """What those who read the clean splits need to know of them.
 
     Args:
-        raw: the set that they are of.
+        sets: what was prepared.
         accounts: from `prepare`.
     """
     account = accounts["raw"]
-    found = {"record_type": raw.record_type, "conversational": raw.conversational, "rows": account["rows"]}
+    found = _dataset(sets.raw, account)
     if "labels" in account:
         found["labels"] = {label: sum(counts.values()) for label, counts in account["labels"].items()}
+    found["mixture"] = {
+        name: _dataset(one, accounts["mixture"][name]) | {"path": f"{_MIXTURE}/{name}"}
+        for name, one in sets.mixture.items()
+    }
     return found
+
+
+def _dataset(one: RawSet, account: dict[str, Any]) -> dict[str, Any]:
+    return {"record_type": one.record_type, "conversational": one.conversational, "rows": account["rows"]}
 
 
 def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> Prepared:
     folder = work / f"set-{number}"
-    order = _order(data) if data.split.order_by is not None else None
+    order = dividing.order(data.split) if data.split.order_by is not None else None
     jobs = [
         parts.Job(
             portion, shape, one.conversational, folder / f"{index:06d}", data.split.seed,
@@ -148,9 +162,9 @@ def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> P
     return Prepared(catalogue, one, made, rows, decisions)
 
 
-def _check_rejected(both: Sequence[Prepared], data: Data) -> None:
+def _check_rejected(sets: Sequence[Prepared], data: Data) -> None:
     problems: dict[str, None] = {}
-    for one in both:
+    for one in sets:
         unusable = one.count("unusable")
         first = [row for made in one.made for row in made.first]
         rows, most = sum(made.rows for made in one.made), data.max_rejected_fraction
@@ -161,39 +175,6 @@ def _check_rejected(both: Sequence[Prepared], data: Data) -> None:
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise DataError(*problems)
-
-
-def _order(data: Data) -> str:
-    """The kind of the order's values: that of the two bounds."""
-    bounds = {name: getattr(data.split, name) for name in ("validation_from", "test_from")}
-    found = {name: splitting.order_of(value) for name, value in bounds.items()}
-    problems = [
-        f"data.split.{name}: {bounds[name]!r} is neither a number nor a date such as 2024-12-31"
-        for name, value in found.items()
-        if value is None
-    ]
-    if problems:
-        raise DataError(*problems)
-    (kind, first), (other, second) = found["validation_from"], found["test_from"]  # pyright: ignore
-    if kind != other or first > second:
-        raise DataError(
-            f"data.split: validation_from {bounds['validation_from']!r} does not come before test_from "
-            f"{bounds['test_from']!r}; rows from the first on are validation, from the second on test"
-        )
-    return kind
-
-
-def _split(one: Prepared, data: Data) -> None:
-    shares, rows = data.split, one.rows
-    if any(shape.order_by for _, shape in one.raw.portions):
-        bounds = [splitting.order_of(value or "") for value in (shares.validation_from, shares.test_from)]
-        validation_from, test_from = (bound[1] for bound in bounds if bound)
-        found = splitting.by_order(rows["order"], rows["cluster"], validation_from=validation_from, test_from=test_from)
-    else:
-        found = splitting.splits_of(rows["number"], validation=shares.validation, test=shares.test)
-    one.decisions["split"] = np.where(rows["given"] >= 0, rows["given"], found)
-    if one.catalogue.record_type == "classification":
-        one.drop(labels.conflicts(rows["key_high"], rows["answer"]), "label-conflict")
 
 
 def _drop_duplicates(one: Prepared, data: Data, folder: Path, run: Run) -> None:
@@ -235,6 +216,22 @@ def _keep_some_held_out(texts: Prepared) -> None:
     texts.drop(held_out[np.argsort(texts.rows["key_high"][held_out], kind="stable")][HELD_OUT_TEXTS:], "held-out-group")
 
 
+def _check_left(texts: Prepared, mixture: Sequence[Prepared]) -> None:
+    problems = [f"{texts.catalogue.path}: no text is left to pretrain on; data.pretraining needs more of it"]
+    problems *= not len(texts.of("train"))
+    problems += [
+        f"{one.catalogue.path}: no row is left to train on ({_reasons(one)}); bring more, or take the folder away"
+        for one in mixture
+        if not len(one.stays)
+    ]
+    if problems:
+        raise DataError(*problems)
+
+
+def _reasons(one: Prepared) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in one.account()["dropped"].items())
+
+
 def _check_splits(one: Prepared, data: Data) -> None:
     empty = [split for split in SPLITS if not len(one.of(split))]
     if not empty:
@@ -262,12 +259,17 @@ def _labels(one: Prepared) -> dict[str, dict[SplitName, int]] | None:
     return {label: dict(counts[label]) for label in sorted(counts)}
 
 
-def _write(both: Sequence[Prepared], data: Data, places: Places, run: Run) -> dict[str, int]:
-    for number, one in enumerate(both):
+def _write(sets: Sequence[Prepared], mixture: Sequence[str], data: Data, places: Places, run: Run) -> Counter[str]:
+    """Write all sets; of the pretraining text the bytes of each split are returned."""
+    for number, one in enumerate(sets):
         np.save(places.work / f"decisions-{number}.npy", one.decisions)
-    catalogues = tuple(one.catalogue for one in both)
+    catalogues = tuple(one.catalogue for one in sets)
     same = {split: split for split in SPLITS}
-    targets = ((places.clean, same, data.split.folds), (places.pretraining, {**same, "test": "validation"}, None))
+    targets = [
+        (places.clean, same, data.split.folds),
+        (places.pretraining, {**same, "test": "validation"}, None),
+        *((places.clean / _MIXTURE, {"train": name}, None) for name in mixture),
+    ]
     jobs = [
         writing.Output(
             catalogues, number, portions, places.work, folder, splits,
@@ -277,11 +279,11 @@ def _write(both: Sequence[Prepared], data: Data, places: Places, run: Run) -> di
         for group, portions in enumerate(catalogues[number].groups(writing.GROUP))
     ]  # fmt: skip
     sizes: Counter[str] = Counter()
-    progress = Progress("writing", len(jobs), sum(one.raw.bytes for one in both))
+    progress = Progress("writing", len(jobs), sum(one.raw.bytes for one in sets))
     with places.quarantine.open("wb") as quarantine:
         for job, found in zip(jobs, progress.over(run(writing.write, jobs)), strict=True):
             quarantine.write(job.quarantine.read_bytes())
-            sizes.update(found if job.number else {})
+            sizes.update(found if job.number == 1 else {})
     for catalogue, (folder, splits, folds) in zip(catalogues, targets, strict=True):
         for split in dict.fromkeys(splits.values()):
             written = sorted(folder.glob(f"{split}/*.parquet"))
@@ -290,4 +292,4 @@ def _write(both: Sequence[Prepared], data: Data, places: Places, run: Run) -> di
             if not written:
                 place = folder / split / "part-00000.parquet"
                 writing.writer(place, writing.schema_of(catalogue, bool(folds) and split != "test")).close()
-    return {split: sizes[split] for split in ("train", "validation")}
+    return sizes

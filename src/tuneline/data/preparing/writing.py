@@ -20,10 +20,10 @@ from tuneline.data.reading.rows import Rejected
 GROUP = 64_000_000
 """Bytes that one process writes at a time, so of one parquet file of the training split."""
 
-REASONS = ("", "duplicate", "near-duplicate", "label-conflict", "held-out", "overlap", "held-out-group")
+REASONS = ("", "duplicate", "near-duplicate", "label-conflict", "held-out", "overlap", "held-out-group", "other-split")
 """In arrays a reason is its index here; the first one: the row stays."""
 
-DECISION = np.dtype([("split", "i1"), ("reason", "i1"), ("set", "i1"), ("share", "f4"), ("other", "i8")])
+DECISION = np.dtype([("split", "i1"), ("reason", "i1"), ("set", "i2"), ("share", "f4"), ("other", "i8")])
 """What becomes of a row. other: the row of `set` that is the reason; share: of that row, that it holds."""
 
 
@@ -153,7 +153,8 @@ def _detail(reason: str, place: str, full: str, share: float) -> str:
         "label-conflict": "its text stands in the set with more than one label",
         "held-out": f"the same text as {full}, which is held out",
         "overlap": f"holds {share:.0%} of {full}, which is held out",
-        "held-out-group": "its group is held out, so it is not pretrained on",
+        "held-out-group": "its group is held out",
+        "other-split": "its file says that it is for validation or test, and of this set only training rows are used",
     }[reason]
 
 
