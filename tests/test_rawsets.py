@@ -152,3 +152,31 @@ def test_another_set_is_not_ordered_by_the_column_of_the_last_one(tmp_path: Path
     Path("params.yaml").write_text(text, "utf-8")
     use(pairs(tmp_path))
     assert params.load().data.split.order_by is None
+
+
+def test_a_set_is_mixed_in_and_another_beside_it(tmp_path: Path) -> None:
+    before = params.load()
+    said = list(rawsets.mix(pairs(tmp_path), name=None, weight=0.5))
+    assert said[0].endswith("faq.jsonl: 30 rows of prompt-completion, 0 set aside")
+    assert said[-2:] == ["params.yaml: data.mixture: {'faq': {'weight': 0.5}}", "next: make run"]
+    assert "md5" in Path("data/mixture/faq.dvc").read_text()
+    notes = tmp_path / "notes.txt"
+    notes.write_text("a line\nanother one\n")
+    list(rawsets.mix(notes, name="general", weight=0.1))
+    list(rawsets.mix(pairs(tmp_path, 40), name=None, weight=2.0))
+    p = params.load()
+    assert {name: one.weight for name, one in p.data.mixture.items()} == {"faq": 2.0, "general": 0.1}
+    assert (p.data.raw, p.task, p.registry) == (before.data.raw, before.task, before.registry)
+
+
+def test_what_cannot_be_mixed_in_changes_nothing(tmp_path: Path) -> None:
+    before = Path("params.yaml").read_text("utf-8")
+    with pytest.raises(DataError, match=r"^data/mixture/pretraining: is no name for a set of a mixture"):
+        list(rawsets.mix(pairs(tmp_path), name="pretraining", weight=1.0))
+    with pytest.raises(DataError, match=r"faq\.jsonl:31: json"):
+        list(rawsets.mix(pairs(tmp_path, 30, '{"question": "broken'), name=None, weight=1.0))
+    assert Path("params.yaml").read_text("utf-8") == before
+    assert not Path("data/mixture").exists()
+    use(reviews(tmp_path), task="classification")
+    with pytest.raises(DataError, match=r"^--mix: has no meaning for task classification"):
+        list(rawsets.mix(pairs(tmp_path), name=None, weight=1.0))

@@ -229,6 +229,26 @@ def test_what_was_found_in_the_data_is_told(folder: Path, page: Callable[..., st
     assert "phone numbers" not in text
 
 
+def test_the_shares_of_a_mixture_are_told_the_largest_first(folder: Path, page: Callable[..., str]) -> None:
+    assert "What it was trained on" not in page()
+    account = files.read_json(folder / "training.json")
+    one = {"weight": 1.0, "max_examples": None, "examples": 1200, "tokens": 3600, "supervised_tokens": 1234, "data": {}}
+    account["mixture"] = {
+        "raw": one | {"shown": 1200, "share_of_tokens": 0.25},
+        EVIL: one | {"weight": 0.5, "shown": 600, "share_of_tokens": 0.75},
+    }
+    files.write_json(folder / "training.json", account)
+    prepared = files.read_json(folder / "prepare.json")
+    prepared["mixture"] = {EVIL: prepared["raw"] | {"set": "data/mixture/faq"}}
+    files.write_json(folder / "prepare.json", prepared)
+    html = page()
+    table = html[html.index("What it was trained on") :]
+    assert table.index("75.0 %") < table.index("25.0 %")
+    assert all(number in table for number in ("0.50", "1,200", "600", "1,234"))
+    assert "data/mixture/faq" in html
+    assert EVIL not in html
+
+
 def test_many_labels_and_warnings_are_cut_and_counted(folder: Path, page: Callable[..., str]) -> None:
     data = files.read_json(folder / "prepare.json")
     data["raw"] |= {

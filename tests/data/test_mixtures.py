@@ -1,0 +1,114 @@
+"""Sets that are trained beside another: all of them for training, and nothing of what a model is measured on."""
+
+from pathlib import Path
+
+import pytest
+from preparing import data, in_split, pair, prepare, sentence, some_pairs, some_texts, text
+
+from tuneline import params
+from tuneline.data.mapping import records
+from tuneline.errors import DataError
+from tuneline.params import editing
+
+
+def test_every_row_is_for_training_and_the_splits_stay_as_they_are() -> None:
+    others = [pair(f"other {n}", sentence(f"other {n}")) for n in range(30)]
+    raw = [*some_pairs(), *(pair(f"q{n}", sentence(f"q{n}"), f"m{n % 20}") for n in range(60))]
+    alone = prepare(raw, some_texts())
+    mixed = prepare(raw, some_texts(), mixture={"faq": others, "notes": [text(sentence(n)) for n in range(9)]})
+    assert (mixed.clean["faq"].num_rows, mixed.clean["notes"].num_rows) == (30, 9)
+    assert mixed.clean["faq"]["completion"].to_pylist() == [row["completion"] for row in others]
+    for split in ("train", "validation", "test"):
+        assert mixed.clean[split].equals(alone.clean[split])
+    assert mixed.accounts["mixture"]["faq"]["rows"] == {"train": 30}
+    assert mixed.accounts["pretraining"]["bytes"] == alone.accounts["pretraining"]["bytes"]
+
+
+def test_what_gives_away_a_held_out_row_is_taken_out_with_its_reason() -> None:
+    held = pair("the question of a test", sentence("its answer"), in_split("test", 3))
+    text_held = sentence("a text of a held-out module")
+    mixed = prepare(
+        [*some_pairs(), held],
+        [*some_texts(), text(text_held, in_split("test", 4))],
+        data(near_duplicates=None),
+        mixture={
+            "faq": [
+                pair("asked in other words", held["completion"], "mine"),
+                pair("of a held-out module", sentence("x"), in_split("validation")),
+                pair("fine", sentence("fine"), "mine"),
+                pair("fine", sentence("fine"), "mine"),
+            ],
+            "notes": [text(f"{sentence('before')} {text_held} {sentence('behind')}"), text(sentence("fine too"))],
+        },
+    )
+    assert [row for row in mixed.reasons() if row[0] in ("faq", "notes")] == [
+        ("faq", "a.jsonl:1", "overlap"),
+        ("faq", "a.jsonl:2", "held-out-group"),
+        ("faq", "a.jsonl:4", "duplicate"),
+        ("notes", "a.jsonl:1", "overlap"),
+    ]
+    assert (mixed.clean["faq"].num_rows, mixed.clean["notes"].num_rows) == (1, 1)
+    account = mixed.accounts["mixture"]["faq"]
+    assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values()) == 4
+
+
+def test_a_set_of_which_nothing_is_left_is_named() -> None:
+    held = pair("q", sentence("its answer"), in_split("test", 3))
+    with pytest.raises(DataError, match=r"faq: no row is left to train on \(overlap 1\)"):
+        prepare([*some_pairs(), held], some_texts(), mixture={"faq": [pair("other", held["completion"])]})
+
+
+def test_more_processes_make_the_same_bytes() -> None:
+    raw = [*some_pairs(), *(pair(f"q{n}", sentence(f"q{n}"), f"m{n % 20}") for n in range(60))]
+    mixture = {name: [pair(f"{name} {n}", sentence(f"{name} {n}")) for n in range(40)] for name in ("a", "b")}
+    alone = prepare(raw, some_texts(), data(), mixture=mixture)
+    assert prepare(raw, some_texts(), data(workers=2), inline=0, mixture=mixture).digest == alone.digest
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(params_text)
+    for name, line in (("raw/python-docstrings", '{"prompt": "q", "completion": "a", "module": "m"}'),) * 1 + (
+        ("raw/python-text", '{"text": "t", "module": "m"}'),
+        ("mixture/chats", '{"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]}'),
+        ("mixture/texts", '{"text": "t"}'),
+    ):
+        Path("data", name).mkdir(parents=True)
+        Path("data", name, "rows.jsonl").write_text(f"{line}\n")
+    return tmp_path
+
+
+def test_every_folder_is_a_set_of_its_own_type(project: Path) -> None:
+    Path("data/mixture/README.md").write_text("what this is")
+    Path("data/mixture/chats.dvc").write_text("outs: []")
+    sets = records.open_all(params.load())
+    assert {name: one.record_type for name, one in sets.mixture.items()} == {"chats": "messages", "texts": "text"}
+
+
+def test_what_a_mixture_cannot_take_is_named_all_at_once(project: Path) -> None:
+    Path("data/mixture/loose.jsonl").write_text('{"text": "t"}\n')
+    Path("data/mixture/raw").mkdir()
+    Path("data/raw/python-text/rows.jsonl").write_text('{"label": 1}\n')
+    with pytest.raises(DataError) as caught:
+        records.open_all(params.load())
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
+        "data/mixture/loose.jsonl",
+        "data/mixture/raw",
+        "data/raw/python-text/rows.jsonl",
+    ]
+
+
+def test_preferences_are_no_part_of_a_mixture(project: Path) -> None:
+    Path("data/mixture/texts/rows.jsonl").write_text('{"prompt": "p", "chosen": "c", "rejected": "r"}\n')
+    with pytest.raises(DataError, match=r"data/mixture/texts/rows\.jsonl: holds preference rows, but"):
+        records.open_all(params.load())
+
+
+def test_another_task_leaves_the_folder_alone(project: Path) -> None:
+    Path("data/raw/python-docstrings/rows.jsonl").write_text('{"text": "t", "label": "l"}\n')
+    rule = {"metric": "accuracy", "direction": "higher", "versus": "baseline", "margin": 0.0}
+    editing.set_values(
+        Path("params.yaml"), {"task": "classification", "gate.rules": [rule], "data.split.group_by": None}
+    )
+    assert records.open_all(params.load()).mixture == {}

@@ -1,0 +1,44 @@
+"""A mixture goes through the whole line, and another weight prepares nothing anew."""
+
+from pathlib import Path
+
+import pytest
+from projects import Project, copy_project
+from recipe_samples import conversation, lines, words
+
+from tuneline import files
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_conversations_and_general_text_beside_the_corpus(tmp_path: Path) -> None:
+    project: Project = copy_project(tmp_path / "project")
+    (tmp_path / "chats.jsonl").write_text(lines([conversation(n) for n in range(60)]))
+    used = project.tuneline("use", str(tmp_path / "chats.jsonl"), "--mix", "0.5")
+    assert used.returncode == 0, used.stdout + used.stderr
+    mixture = {"chats": {"weight": 0.5}, "pretraining": {"weight": 0.02, "max_examples": 500}}
+    project.set(data__mixture=mixture)
+    first = project.flow()
+    assert first.returncode == 0, first.stdout + first.stderr
+    told = files.read_json(project.root / "reports/training.json")["mixture"]
+    assert told["pretraining"]["shown"] <= 10
+    assert told["chats"]["examples"] == 60
+    assert "What it was trained on" in (project.root / "reports/index.html").read_text("utf-8")
+
+    mixture["chats"]["weight"] = 1.0
+    project.set(data__mixture=mixture)
+    again = project.flow()
+    assert "rebuilt: finetune, evaluate\n" in again.stdout, again.stdout + again.stderr
+
+    # Another month's conversations, of which some give away what is held out.
+    test = files.read_parquet(project.root / "data/clean/test").slice(0, 5).to_pylist()
+    given_away = [{"prompt": words(n), "completion": row["completion"]} for n, row in enumerate(test)]
+    others = [{"prompt": words(f"p{n}"), "completion": words(n)} for n in range(9)]
+    (tmp_path / "pairs.jsonl").write_text(lines([*given_away, *others]))
+    assert project.tuneline("use", str(tmp_path / "pairs.jsonl"), "--mix", "1").returncode == 0
+    prepared = project.tuneline("exec", "--", "dvc", "repro", "validate_clean")
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
+    account = files.read_json(project.root / "reports/prepare.json")["mixture"]["pairs"]
+    assert account["rows_in"] == 14
+    assert account["rows_out"] == 14 - sum(account["dropped"].values())
+    assert account["rows_out"] < 14
