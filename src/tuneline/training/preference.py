@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import pyarrow as pa
 import torch
 from datasets import Dataset
+from datasets.table import InMemoryTable
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.dpo_config import DPOConfig
@@ -175,8 +178,16 @@ def _trainer(
 
 
 def _dataset(examples: Sequence[Any]) -> Dataset:
-    names = ("prompt_ids", "chosen_ids", "rejected_ids")
-    return Dataset.from_dict({name: [getattr(example, name) for example in examples] for name in names})
+    """The pairs as trl reads them, over the same memory, or the same files."""
+    parts = (examples if isinstance(examples, Preferences) else Preferences(examples)).parts
+    columns: dict[str, pa.Array] = {}
+    for name in ("prompt", "chosen", "rejected"):
+        starts = np.append(0, np.asarray(parts[name].ends, np.int64))
+        columns[f"{name}_ids"] = pa.LargeListArray.from_arrays(
+            pa.array(starts), pa.array(np.asarray(parts[name].values))
+        )
+    # Without a name of its own a set is read whole to be given one; nothing is looked up by it.
+    return Dataset(InMemoryTable(pa.table(columns)), fingerprint="pairs")
 
 
 def _pairs(batch: dict[str, Tensor]) -> Tensor:
