@@ -15,7 +15,8 @@ def train(place: Path, processes: int) -> None:
     p = params.load(place / "params.yaml")
     models.use_threads(1)
     shared = p.finetune.per_device_train_batch_size // processes
-    section = p.finetune.model_copy(update={"nproc_per_node": processes, "per_device_train_batch_size": shared})
+    how = {"nproc_per_node": processes, "per_device_train_batch_size": shared}
+    section = p.finetune.model_copy(update=how if processes > 1 else how | {"fsdp": None})
     ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", section, p.compute)
     folder = place / f"work/{processes}"
     made = tasks.train(ready, section, p.compute, folder=folder)

@@ -33,7 +33,8 @@ def in_processes(place: Path, count: int) -> None:
         check=False,
         env=os.environ | {"TUNELINE_FAILURE": str(place / "failure")},
     )
-    assert ran.returncode == 0, ran.stderr
+    failure = place / "failure"
+    assert ran.returncode == 0, failure.read_text("utf-8") if failure.exists() else ran.stderr
 
 
 def hold_equal(place: Path, count: int) -> None:
