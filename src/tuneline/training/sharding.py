@@ -6,7 +6,7 @@ like any other, and the model comes back as it was handed in.
 
 import copy
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,9 +76,10 @@ class ShardedTrainer(loop.ObjectiveTrainer):
         # transformers' way for these is the one whose norm is that of all processes, not of this one's part.
         return True
 
-    def _defer_fsdp_gradient_reduction(self) -> nullcontext[None]:
-        # A gradient that waits for the last batch of a step is one of whole weights.
-        return nullcontext()
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        # Gradients that wait for the last batch of a step would be those of whole weights.
+        yield
 
     def lend_to_checkpoint(self) -> None:
         """Give the first process this one's parts, in the order in which it writes them."""
@@ -91,19 +92,17 @@ class ShardedTrainer(loop.ObjectiveTrainer):
         self._shards.let_go()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        assert self.lr_scheduler is not None
         torch.save(whole_state(cast(Optimizer, self.optimizer)), Path(output_dir) / OPTIMIZER_NAME)
-        torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+        torch.save(cast(Any, self.lr_scheduler).state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        assert self.lr_scheduler is not None
         # Mapped, as each process reads only its part.
         state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", mmap=True, weights_only=True)
         optimizer = cast(Optimizer, self.optimizer)
         optimizer.load_state_dict(own_state(state, optimizer))
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+        cast(Any, self.lr_scheduler).load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
 
 def whole_state(optimizer: Optimizer) -> dict[str, Any]:
