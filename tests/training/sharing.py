@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tuneline import files, params
 from tuneline.training import distributed, models, tasks
@@ -18,7 +19,7 @@ def bytes_of_weights() -> int:
     """What all weights that this process holds take, of whatever model."""
     tensors: list[Any] = [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
     weights = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
-    parts = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]
+    parts = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
     storages = {part.untyped_storage().data_ptr(): part.untyped_storage() for part in parts}
     return sum(storage.nbytes() for storage in storages.values())
 
