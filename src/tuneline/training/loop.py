@@ -226,10 +226,7 @@ class RepeatableTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Trainer's own would count when half of it is written, and would be loaded without its optimizer.
         chances = self._chances()
-        if distributed.rank() == 0:
-            self._write_checkpoint(chances)
-        else:
-            self.lend_to_checkpoint()
+        self.lend_to_checkpoint() if distributed.rank() else self._write_checkpoint(chances)
         distributed.wait()
 
     def lend_to_checkpoint(self) -> None:
