@@ -72,7 +72,8 @@ def test_more_arguments_are_taken_and_only_those_given_are_said(tmp_path: Path, 
 
 def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_text: str) -> None:
     text = section(params_text, optim="admaw_torch", lr_scheduler_type="cosin", adam_beta3=0.9, output_dir="there",
-                   adam_beta2="fast", neftune_noise_alfa=5.0, eval_strategy="epoch", fsdp="full_shard",
+                   adam_beta2="fast", neftune_noise_alfa=5.0, eval_strategy="epoch", fsdp="shard_grad_op",
+                   fsdp_config="{fsdp_version: 2}",
                    lora="{r: 8, lora_alpha: 16, lora_dropout: 0.0, target_module: [q_proj], use_qalora: true}",
                    dpo="{beta: 0.1, loss_type: sigmod, sync_ref_model: true}")  # fmt: skip
     found = "\n".join(problems(tmp_path, text))
@@ -84,7 +85,8 @@ def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_tex
         "finetune.adam_beta2: 'fast': input should be a valid number",
         "finetune.neftune_noise_alfa: unknown key; did you mean neftune_noise_alpha?",
         "finetune.eval_strategy: 'epoch': is decided by this pipeline: logging_steps, eval_steps",
-        "finetune.fsdp: 'full_shard': is decided by this pipeline",
+        "finetune.fsdp: 'shard_grad_op': input should be 'full_shard'",
+        "finetune.fsdp_config: is decided by this pipeline",
         "finetune.lora.target_module: unknown key; did you mean target_modules?",
         "finetune.lora.use_qalora: True: gives an adapter that cannot be merged",
         "did you mean sigmoid?",

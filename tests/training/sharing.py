@@ -3,11 +3,25 @@
 python -m torch.distributed.run --nproc_per_node 2 sharing.py FOLDER TASK PROCESSES
 """
 
+import gc
 import sys
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tuneline import files, params
 from tuneline.training import distributed, models, tasks
+
+
+def bytes_of_weights() -> int:
+    """What all weights that this process holds take, of whatever model."""
+    tensors: list[Any] = [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
+    weights = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
+    parts = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
+    storages = {part.untyped_storage().data_ptr(): part.untyped_storage() for part in parts}
+    return sum(storage.nbytes() for storage in storages.values())
 
 
 def train(place: Path, processes: int) -> None:
@@ -15,10 +29,13 @@ def train(place: Path, processes: int) -> None:
     p = params.load(place / "params.yaml")
     models.use_threads(1)
     shared = p.finetune.per_device_train_batch_size // processes
-    section = p.finetune.model_copy(update={"nproc_per_node": processes, "per_device_train_batch_size": shared})
+    how = {"nproc_per_node": processes, "per_device_train_batch_size": shared}
+    section = p.finetune.model_copy(update=how if processes > 1 else how | {"fsdp": None})
     ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", section, p.compute)
     folder = place / f"work/{processes}"
-    made = tasks.train(ready, section, p.compute, folder=folder)
+    held: list[int] = []
+    made = tasks.train(ready, section, p.compute, folder=folder, log=lambda *_: held.append(bytes_of_weights()))
+    files.write_json(place / f"held-{processes}-{distributed.rank()}.json", held)
     if distributed.rank() == 0:
         models.save(made.model, ready.tokenizer, place / f"made-{processes}", ready.mode)
         files.write_json(place / f"made-{processes}.json", made.history.lines)

@@ -1,5 +1,6 @@
 """What a training will need is said before it begins, and costs it nothing of its weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,4 +48,6 @@ def test_the_estimate_counts_weights_gradients_and_optimizer(workplace: Path) ->
     said = estimate.of(made, Recipe.of(p.finetune), lora=False)
     assert said.fixed == 4 * said.parameters * 4
     assert estimate.of(made, Recipe.of(p.finetune), lora=True).fixed == 4 * said.parameters
+    sharded = [replace(Recipe.of(p.finetune), processes=count, fsdp="full_shard") for count in (2, 8)]
+    assert [estimate.of(made, recipe, lora=False).fixed for recipe in sharded] == [said.fixed // 2, 4 * said.parameters]
     assert said.tokens == sum(len(example.input_ids) for example in made.examples)

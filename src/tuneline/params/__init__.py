@@ -15,7 +15,7 @@ from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
 from tuneline.params.data import Data, MixtureSet, Secrets, Split
 from tuneline.params.evaluate import Evaluate
-from tuneline.params.finetune import Finetune, unfit
+from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
 from tuneline.params.gate import Gate, Rule, problem_of_task
 from tuneline.params.paths import Paths
 from tuneline.params.registry import Registry
@@ -97,6 +97,16 @@ class Params(Section):
                 "mixture_and_task",
                 "has no meaning for task {task}: only where text is learnt may sets be mixed; set it to {empty}",
                 {"at": ("data", "mixture"), "task": self.task, "empty": "{}"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_can_be_shared_out(self) -> "Params":
+        if found := unfit_to_shard(self.task, self.finetune, torch_compile=self.compute.torch_compile):
+            raise PydanticCustomError(
+                "fsdp",
+                "full_shard {problems}; or set fsdp to null",
+                {"at": ("finetune", "fsdp"), "problems": "; it ".join(found)},
             )
         return self
 

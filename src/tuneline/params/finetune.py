@@ -42,7 +42,7 @@ _REFUSED_ARGUMENTS = (
     | dict.fromkeys(["hub_always_push", "hub_revision"], _HUB)
     | dict.fromkeys(["use_cpu", "local_rank", "accelerator_config", "parallelism_config"], _PROCESSES)
     | dict.fromkeys(["ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers"], _PROCESSES)
-    | dict.fromkeys(["ddp_static_graph", "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config"], _PROCESSES)
+    | dict.fromkeys(["ddp_static_graph", "ddp_backend", "ddp_timeout", "fsdp_config"], _PROCESSES)
     | dict.fromkeys(["deepspeed", "average_tokens_across_devices", "dataloader_pin_memory"], _PROCESSES)
     | dict.fromkeys(["torch_compile", "torch_compile_backend", "torch_compile_mode"], _PROCESSES)
     | dict.fromkeys(["tf32", "fp16", "fp16_full_eval", "use_liger_kernel", "liger_kernel_config"], _PROCESSES)
@@ -72,7 +72,11 @@ _OWN = (
     "seed", "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay",
     "optim", "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_steps", "save_steps",
     "save_total_limit", "logging_steps", "load_best_model_at_end", "label_smoothing_factor", "neftune_noise_alpha",
+    "fsdp",
 )  # fmt: skip
+
+_SHARDED_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd")
+"""Of transformers' own those that move each number by itself, whatever part of its matrix a process has."""
 
 _TrainingArguments: type[Section] = arguments.section(
     "TrainingArguments", arguments.TRAINING_ARGUMENTS, "TrainingArguments", own=_OWN, refused=_REFUSED_ARGUMENTS
@@ -130,6 +134,8 @@ class Finetune(_Given, _TrainingArguments):
     gradient_accumulation_steps: Positive
     nproc_per_node: Positive
     """Processes that share the rows of a step, `per_device_train_batch_size` each; part of a model's identity."""
+    fsdp: Literal["full_shard"] | None = None
+    """full_shard: these processes share the weights, gradients and optimizer's state too; null: each has all (DDP)."""
     packing: bool
     """Whole documents side by side in one row, none seeing another; where a token is foretold."""
     max_length: Annotated[int, Field(ge=8)]
@@ -193,4 +199,30 @@ def unfit(task: str, finetune: Finetune) -> list[tuple[str, str]]:
         found.append(("label_smoothing_factor", f"has no meaning for task {task}{instead}; remove it"))
     if task != "classification" and finetune.class_weights is not None:
         found.append(("class_weights", f"has no meaning for task {task}; set it to null"))
+    return found
+
+
+def unfit_to_shard(task: str, finetune: Finetune, *, torch_compile: bool) -> list[str]:
+    """What keeps `fsdp` from being used; nothing where it is not asked for.
+
+    Args:
+        task: the params' task.
+        finetune: the params' section.
+        torch_compile: whether the model is compiled.
+
+    Returns:
+        What is wrong, and how it is mended, each.
+    """
+    if finetune.fsdp is None:
+        return []
+    found = []
+    if finetune.nproc_per_node == 1:
+        found.append("needs processes that share the weights, and nproc_per_node is 1; set it to 2 or more")
+    if finetune.optim not in _SHARDED_OPTIMIZERS:
+        known = ", ".join(_SHARDED_OPTIMIZERS)
+        found.append(f"does not fit optim {finetune.optim}, which may need whole matrices; set optim to one of {known}")
+    if task == "preference":
+        found.append("does not fit task preference: trl's trainer knows nothing of it")
+    if torch_compile:
+        found.append("does not fit compute.torch_compile; set that to false")
     return found

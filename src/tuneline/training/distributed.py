@@ -20,6 +20,8 @@ from typing import NoReturn, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.utils.data import Sampler
 
 from tuneline.errors import SetupError, TrainingError, TunelineError, of_full_disk
@@ -121,12 +123,16 @@ def together(processes: int, device: str) -> Iterator[None]:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        # The agent's store outlives the processes: after a restart it still has the addresses of those before.
+        found, own, count = next(rendezvous("env://", timeout=_PATIENCE))
+        store = PrefixStore(f"restart-{restarts}", found)
+        distributed.init_process_group(backend, store=store, rank=own, world_size=count, timeout=_PATIENCE)
         assert world() == processes
         if rank():
             with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
                 os.dup2(nowhere.fileno(), 1)
-        elif restarts := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        elif restarts:
             print(f"a process of this training died; restart {restarts} of {RESTARTS}", flush=True)
         yield
         wait()

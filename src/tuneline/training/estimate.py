@@ -45,7 +45,7 @@ class Estimate:
 
     parameters: int
     fixed: int
-    """Bytes of weights, gradients and optimizer."""
+    """Bytes of weights, gradients and optimizer in a process."""
     activations: int
     """Bytes of the largest batch, roughly."""
     tokens: int
@@ -69,7 +69,11 @@ def of(ready: tasks.Ready, recipe: Recipe, lora: bool) -> Estimate:
     parameters = models.count_parameters(ready.model)
     state = next((count for name, count in _STATE.items() if recipe.optim.startswith(name)), _ADAMW)
     copies = 2 if ready.task == "preference" and not lora else 1
-    fixed = _BYTES * parameters * (copies + (0 if lora else 1 + state))
+    weights = _BYTES * parameters
+    fixed = weights * (copies + (0 if lora else 1 + state))
+    if recipe.fsdp:
+        # Each process loads the base as a whole before it keeps its part.
+        fixed = max(weights, fixed // recipe.processes)
     each, size = _lengths(ready), recipe.per_device_train_batch_size
     mixture = ready.mixture
     of_epoch = sum(each) if mixture is None else int(mixture.lengths[mixture.of_epoch(0)].sum())

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from tuneline.errors import TrainingError, one_line
@@ -27,16 +27,6 @@ Log = Callable[[int, dict[str, float]], None]
 HISTORY_FILE = "history.json"
 # Sources named in a message.
 _NAMED = 8
-
-
-class LogLastStep(TrainerCallback):
-    """The last step is logged too, where it is no multiple of `logging_steps`."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Ask for a line."""
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-        return control
 
 
 @dataclass(frozen=True)
@@ -236,15 +226,17 @@ class RepeatableTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Trainer's own would count when half of it is written, and would be loaded without its optimizer.
         chances = self._chances()
-        if distributed.rank() == 0:
-            self._write_checkpoint(chances)
+        self.lend_to_checkpoint() if distributed.rank() else self._write_checkpoint(chances)
         distributed.wait()
+
+    def lend_to_checkpoint(self) -> None:
+        """What the other processes do while the first one writes a checkpoint: nothing, as each has all weights."""
 
     def _write_checkpoint(self, chances: dict[str, bytes]) -> None:
         course, keep = self._course, self.args.save_total_limit
         assert keep is not None
         with checkpoints.writing(course.folder, self.state.global_step, keep, course.best) as beside:
-            checkpoints.save_weights(self.model, beside)
+            self.save_weights(beside)
             self._save_optimizer_and_scheduler(str(beside))
             for name, state in chances.items():
                 (beside / name).write_bytes(state)
@@ -257,6 +249,10 @@ class RepeatableTrainer(Trainer):
             self._save_rng_state(folder)
             (own,) = Path(folder).iterdir()
             return distributed.gathered(own.name, own.read_bytes())
+
+    def save_weights(self, checkpoint: Path) -> None:
+        """Write the weights, and only them."""
+        checkpoints.save_weights(self.model, checkpoint)
 
     def load_weights(self, checkpoint: Path) -> None:
         """Take the weights of a checkpoint, and only them."""
@@ -288,8 +284,15 @@ class ObjectiveTrainer(RepeatableTrainer):
     def measure(self) -> dict[str, float]:
         """What the objective measures on the validation rows."""
         assert self.model is not None
-        made = batches(self._objective, self._validation, self.args.per_device_eval_batch_size)
-        own = itertools.islice(made, distributed.rank(), None, distributed.world())
+        size, rank, world = self.args.per_device_eval_batch_size, distributed.rank(), distributed.world()
+
+        def own(first: int, last: int | None) -> Iterator[dict[str, Tensor]]:
+            made = batches(self._objective, self._validation, size)
+            return map(self._prepare_inputs, itertools.islice(made, first, last, world))
+
         with self.compute_loss_context_manager():
-            found = self._objective.measure(self.model, map(self._prepare_inputs, own))
+            found = self._objective.measure(self.model, own(rank, None))
+            # A sharded model is run by all processes or by none: one without a batch in the last round runs another.
+            if 0 < math.ceil(len(self._validation) / size) % world <= rank:
+                self._objective.measure(self.model, own(0, 1))
         return distributed.means(found)

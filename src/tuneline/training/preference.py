@@ -164,7 +164,6 @@ def _trainer(
             train_dataset=_dataset(examples).select([document for row in rows for document in row]),
             eval_dataset=_dataset(validation) if validation else None,
             processing_class=its,
-            callbacks=[loop.LogLastStep()],
             peft_config=adapter,
         )
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:

@@ -56,6 +56,8 @@ class Recipe:
     torch_compile: bool = False
     processes: int = 1
     """How many share the rows of a step, `per_device_train_batch_size` each."""
+    fsdp: str | None = None
+    """full_shard: they share the weights too."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of TrainingArguments, by its names."""
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from transformers import PreTrainedModel, PrinterCallback
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
 from tuneline.errors import TrainingError
-from tuneline.training import adapters, checkpoints, distributed, loop, recipes
+from tuneline.training import adapters, checkpoints, distributed, loop, recipes, sharding
 from tuneline.training.history import History
 from tuneline.training.objectives import Causal, Objective, lengths
 from tuneline.training.packing import Rows, plan
@@ -99,13 +99,13 @@ def train(
         of_epoch=of_epoch,
     )
     resumed, history = resume(folder, log)
-    trainer = loop.ObjectiveTrainer(
+    kind = sharding.ShardedTrainer if recipe.fsdp else loop.ObjectiveTrainer
+    trainer = kind(
         wrapped,
         recipes.arguments(recipe, folder, evaluate=bool(validation)),
         objective=objective,
         train_dataset=Rows(examples, rows),
         validation=validation,
-        callbacks=[loop.LogLastStep()],
     )
     course = loop.Course(
         recipe=recipe,
@@ -135,6 +135,7 @@ def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | No
     """
     trainer.follow(course)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_LogLastStep())
     if resumed:
         print(f"going on from {resumed}", flush=True)
     # A kill may have come after the last evaluation, which had already ended the training.
@@ -148,6 +149,16 @@ def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | No
         trainer.load_weights(checkpoints.of_step(course.folder, course.best))
     # The first process deletes the checkpoints in the end.
     distributed.wait()
+
+
+class _LogLastStep(TrainerCallback):
+    """The last step is logged too, where it is no multiple of `logging_steps`."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Ask for a line."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+        return control
 
 
 def require(examples: Sequence[Any], validation: Sequence[Any], recipe: Recipe) -> None:

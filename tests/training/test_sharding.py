@@ -1,0 +1,90 @@
+"""Processes that share out the weights learn what one process with all of them does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_distributed import hold_after_kills, hold_equal
+from test_kill import make
+from tiny_models import tiny
+from transformers import PreTrainedTokenizerFast
+
+from tuneline import files, params
+from tuneline.errors import ParamsError
+from tuneline.params import editing
+from tuneline.training import models
+
+SHARDED = {"finetune.nproc_per_node": 2, "finetune.fsdp": "full_shard", "finetune.per_device_train_batch_size": 8}
+
+
+def add(place: Path, **more: Any) -> None:
+    """Keys of finetune that params.yaml does not have yet."""
+    path = place / "params.yaml"
+    lines = "".join(f"  {key}: null\n" for key in more)
+    path.write_text(path.read_text("utf-8").replace("\nfinetune:\n", f"\nfinetune:\n{lines}"), "utf-8")
+    editing.set_values(path, {f"finetune.{key}": value for key, value in more.items()})
+
+
+def test_two_processes_with_half_the_weights_each_learn_what_one_with_all_does(workplace: Path) -> None:
+    editing.set_values(workplace / "params.yaml", SHARDED)
+    # One batch of validation, for two processes of which each must have the other's weights.
+    add(workplace, per_device_eval_batch_size=32)
+    hold_equal(workplace, 2, weights_within=1e-6)
+    alone, *halves = (files.read_json(workplace / f"held-{of}.json") for of in ("1-0", "2-0", "2-1"))
+    assert len(set(alone)) == 1
+    for half in halves:
+        # After each step that is told, and after each evaluation.
+        assert len(half) == len(alone)
+        assert all(0.4 * alone[0] < held < 0.6 * alone[0] for held in half)
+
+    whole, written = (workplace / f"work/{of}/checkpoint-4" for of in (1, 2))
+    names = [{path.name for path in place.iterdir() if "rng_state" not in path.name} for place in (whole, written)]
+    assert names[0] == names[1]
+    states = [torch.load(place / "optimizer.pt", weights_only=True) for place in (whole, written)]
+    assert states[0]["state"].keys() == states[1]["state"].keys()
+    for number, kept in states[0]["state"].items():
+        torch.testing.assert_close(states[1]["state"][number], kept, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["tied", "gpt2", "lora", "classification", "classification-lora", "regression"])
+def test_so_do_they_whatever_is_trained(workplace: Path, tokenizer: PreTrainedTokenizerFast, case: str) -> None:
+    if case in ("tied", "gpt2"):
+        # Dropout is another in every process.
+        without_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        made = tiny("gpt2", **without_dropout) if case == "gpt2" else tiny("llama", tie_word_embeddings=True)
+        models.save(made, tokenizer, workplace / "models/base")
+        add(workplace, activation_checkpointing=True, load_best_model_at_end=True)
+    else:
+        make(workplace, case)
+    measured = {"classification": ("accuracy", "higher"), "regression": ("mae", "lower")}
+    metric, direction = measured.get(case.split("-")[0], ("bits_per_byte", "lower"))
+    rule = {"metric": metric, "direction": direction, "versus": "champion", "margin": 0.0}
+    dropout = {"finetune.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}} if "lora" in case else {}
+    editing.set_values(workplace / "params.yaml", {"gate.rules": [rule]} | SHARDED | dropout)
+    # Three batches of validation: the second process has none in the second round.
+    add(workplace, per_device_eval_batch_size=8)
+    hold_equal(workplace, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # Six starts of three processes.
+def test_a_killed_process_changes_nothing_and_none_outlives_the_stage(workplace: Path) -> None:
+    add(workplace, neftune_noise_alpha=5.0)
+    editing.set_values(workplace / "params.yaml", SHARDED | {"finetune.num_train_epochs": 4.0})
+    hold_after_kills(workplace)
+
+
+def test_what_does_not_go_with_it_is_told_at_once(workplace: Path) -> None:
+    path = workplace / "params.yaml"
+    editing.set_values(path, {"finetune.fsdp": "full_shard", "finetune.optim": "muon", "task": "preference"})
+    editing.set_values(path, {"compute.device": "cuda", "compute.torch_compile": True})
+    with pytest.raises(ParamsError) as caught:
+        params.load(path)
+    (told,) = [problem for problem in caught.value.problems if "finetune.fsdp: " in problem]
+    for wrong in ("nproc_per_node is 1; set it to 2 or more", "optim muon", "task preference", "compute.torch_compile"):
+        assert wrong in told
+    editing.set_values(path, {"finetune.optim": "adafactor", "finetune.nproc_per_node": 2, "task": "sft"})
+    with pytest.raises(ParamsError, match=r"optim adafactor, .* adamw_torch,"):
+        params.load(path)
