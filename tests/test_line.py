@@ -197,6 +197,7 @@ def test_a_tracking_address_that_does_not_answer_stops_before_training(trained: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Six runs of the flow.
 def test_only_what_a_change_touches_is_rebuilt(project: Project) -> None:
     assert project.flow().returncode == 0
     first = weights(project)
@@ -217,6 +218,7 @@ def test_only_what_a_change_touches_is_rebuilt(project: Project) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", ["base", "finetune"])
 def test_a_killed_run_ends_in_the_same_weights(trained: tuple[Project, str], tmp_path: Path, stage: str) -> None:
     expected = weights(trained[0])
