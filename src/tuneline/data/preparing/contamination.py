@@ -5,8 +5,9 @@ its tokens count.
 """
 
 import itertools
+import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tuneline.data.preparing import grams
+from tuneline.data.preparing import grams, scheduler
+from tuneline.data.preparing.scheduler import Run
 
 GRAM = 8
 """Tokens in a gram."""
@@ -26,6 +28,10 @@ _GRAMS_AT_ONCE = 4_000_000
 _TOKENS_AT_ONCE = 1 << 15
 _KINDS = {"filter": "u1", "hashes": "u8", "owners": "", "places": "", "starts": "i8", "telling": ""}
 """File -> type of its numbers; "": u4 where the tokens can be counted so, else i8."""
+
+
+_OF_A_RANGE = ("filter", "hashes", "owners", "places")
+_COPIED_AT_ONCE = 1 << 22
 
 
 class Overlap(NamedTuple):
@@ -45,6 +51,35 @@ class _Grams(NamedTuple):
     """Index of the text."""
     places: np.ndarray
     """Index of the gram's first token among the tokens of all texts."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The grams of some held-out texts in a file."""
+
+    file: Path
+    starts: np.ndarray
+    """Index of each text's first token among theirs, and one more."""
+    grams: int
+
+
+@dataclass(frozen=True)
+class _Range:
+    """A range of hashes, of which one process makes the part of the index."""
+
+    folder: Path
+    files: tuple[tuple[Path, int, int], ...]
+    """Of grams, each with how many texts and tokens stand before its own."""
+    part: int
+    parts: int
+    bits: int
+    counts: str
+    limit: int
+    """Texts in which a gram may stand."""
+
+    def file(self, name: str) -> Path:
+        """Where its part of one of the arrays is written."""
+        return self.folder / f"{name}.{self.part}"
 
 
 @dataclass(frozen=True)
@@ -87,56 +122,82 @@ def overlap(rows: Sequence[str], held_out: Sequence[str]) -> Overlap:
     """
     with tempfile.TemporaryDirectory() as folder:
         held, learnt = grams.tokens(held_out), grams.tokens(rows)
-        index = build(Path(folder), [(held.hashes, held.starts)])
+        index = build(Path(folder), [write_grams(Path(folder) / "grams.npy", held.hashes, held.starts)])
         return check(index.arrays(), index.bits, learnt.hashes, learnt.starts)
 
 
-def build(folder: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Index:
+def write_grams(file: Path, tokens: np.ndarray, starts: np.ndarray) -> Batch:
+    """The first step of an index: the grams of some held-out texts, kept in a file.
+
+    Args:
+        file: to write.
+        tokens: token hashes.
+        starts: index of each text's first token, and one more.
+    """
+    found = _grams(tokens, starts)
+    columns = (found.hashes, found.owners.view(np.uint64), found.places.view(np.uint64))
+    np.save(file, np.stack(columns))
+    return Batch(file, starts, len(found.hashes))
+
+
+def build(folder: Path, batches: Sequence[Batch], run: Run = scheduler.here) -> Index:
     """Make the index of the held-out texts; memory is bounded by their tokens, not by their grams.
 
     Args:
         folder: to write to.
-        batches: token hashes, and the index of each text's first token with one more than there are texts.
+        batches: in the order of the texts; their files are deleted.
+        run: runs a function over items.
 
     Returns:
         The index.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    batch_files: list[Path] = []
-    starts = [np.zeros(1, np.int64)]
-    texts = total = count = 0
-    for number, (tokens, firsts) in enumerate(batches):
-        found = _grams(tokens, firsts)
-        file = folder / f"batch-{number:06d}.npy"
-        columns = (found.hashes, (found.owners + texts).view(np.uint64), (found.places + total).view(np.uint64))
-        np.save(file, np.stack(columns))
-        batch_files.append(file)
-        starts.append(firsts[1:] + total)
-        texts, total, count = texts + len(firsts) - 1, total + len(tokens), count + len(found.hashes)
+    texts = np.cumsum([0, *(len(batch.starts) - 1 for batch in batches)])
+    before = np.cumsum([0, *(int(batch.starts[-1]) for batch in batches)])
+    total, count = int(before[-1]), sum(batch.grams for batch in batches)
     bits = max(16, (count * 16).bit_length())
-    limit = max(2, min(10, texts // 4), texts // 100)
     counts = "u4" if total < 2**32 else "i8"
-    telling = np.ones(total + 1, np.int8)
     parts = 1 << (count // _GRAMS_AT_ONCE).bit_length()
+    limit = max(2, min(10, texts[-1] // 4), texts[-1] // 100)
+    files = tuple(
+        (batch.file, int(owner), int(place))
+        for batch, owner, place in zip(batches, texts[:-1], before[:-1], strict=True)
+    )
+    ranges = [_Range(folder, files, part, parts, bits, counts, int(limit)) for part in range(parts)]
+    telling = np.ones(total + 1, np.int8)
     with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / name).open("wb")) for name in _KINDS}
-        for batch in _in_ranges(batch_files, parts):
-            common = _in_many_texts(batch, limit)
+        whole = {name: stack.enter_context((folder / name).open("wb")) for name in _OF_A_RANGE}
+        for one, common in zip(ranges, run(_write_range, ranges), strict=True):
             for step in range(GRAM):
-                telling[batch.places[common] + step] = 0
-            kept = _Grams(*(column[~common] for column in batch))
-            for name, column in kept._asdict().items():
-                files[name].write(column.astype(_KINDS[name] or counts, copy=False).tobytes())
-            # The slice of the filter that belongs to this range of hashes.
-            flags = np.zeros((1 << bits) // parts, bool)
-            for beginning in (kept.hashes >> np.uint64(64 - bits), _second(kept.hashes, bits)):
-                flags[beginning.astype(np.int64) & (len(flags) - 1)] = True
-            files["filter"].write(np.packbits(flags, bitorder="little").tobytes())
-        files["starts"].write(np.concatenate(starts).tobytes())
-        files["telling"].write(np.append(0, np.cumsum(telling, dtype=np.int64)).astype(counts).tobytes())
-    for file in batch_files:
-        file.unlink()
+                telling[common + step] = 0
+            for name in _OF_A_RANGE:
+                with one.file(name).open("rb") as made:
+                    shutil.copyfileobj(made, whole[name], _COPIED_AT_ONCE)
+                one.file(name).unlink()
+    starts = [
+        np.zeros(1, np.int64),
+        *(batch.starts[1:] + tokens for batch, tokens in zip(batches, before, strict=False)),
+    ]
+    np.concatenate(starts).tofile(folder / "starts")
+    np.append(0, np.cumsum(telling, dtype=np.int64)).astype(counts).tofile(folder / "telling")
+    for batch in batches:
+        batch.file.unlink()
     return Index(folder, bits, counts)
+
+
+def _write_range(job: _Range) -> np.ndarray:
+    """Write the part of the index that belongs to a range of hashes; the places of common grams, which tell nothing."""
+    batch = _in_range(job)
+    common = _in_many_texts(batch, job.limit)
+    kept = _Grams(*(column[~common] for column in batch))
+    for name, column in kept._asdict().items():
+        column.astype(_KINDS[name] or job.counts, copy=False).tofile(job.file(name))
+    # The slice of the filter that belongs to this range.
+    flags = np.zeros((1 << job.bits) // job.parts, bool)
+    for beginning in (kept.hashes >> np.uint64(64 - job.bits), _second(kept.hashes, job.bits)):
+        flags[beginning.astype(np.int64) & (len(flags) - 1)] = True
+    np.packbits(flags, bitorder="little").tofile(job.file("filter"))
+    return batch.places[common]
 
 
 def check(
@@ -226,19 +287,18 @@ def _in_many_texts(held: _Grams, limit: int) -> np.ndarray:
     return np.bincount(number[is_new_text])[number] > limit
 
 
-def _in_ranges(files: Sequence[Path], parts: int) -> Iterable[_Grams]:
-    """The grams of all files in `parts` equal ranges of hashes, sorted by hash and, of equals, as they come."""
-    for part in range(parts):
-        pieces = [np.zeros((3, 0), np.uint64)]
-        for file in files:
-            array = np.load(file)
-            # A shift by all bits is no shift.
-            own = array[0] >> np.uint64(65 - parts.bit_length()) == part if parts > 1 else slice(None)
-            pieces.append(array[:, own])
-        batch = np.concatenate(pieces, axis=1)
-        order = _stable_order(batch[0])
-        hashes, owners, places = (column.take(order) for column in batch)
-        yield _Grams(hashes, owners.view(np.int64), places.view(np.int64))
+def _in_range(job: _Range) -> _Grams:
+    """The grams of all files in a range of hashes, sorted by hash and, of equals, as they come."""
+    pieces = [np.zeros((3, 0), np.uint64)]
+    for file, texts, tokens in job.files:
+        array = np.load(file, mmap_mode="r").view(np.ndarray)
+        # A shift by all bits is no shift.
+        own = array[0] >> np.uint64(65 - job.parts.bit_length()) == job.part if job.parts > 1 else slice(None)
+        pieces.append(array[:, own] + np.array([[0], [texts], [tokens]], np.uint64))
+    batch = np.concatenate(pieces, axis=1)
+    order = _stable_order(batch[0])
+    hashes, owners, places = (column.take(order) for column in batch)
+    return _Grams(hashes, owners.view(np.int64), places.view(np.int64))
 
 
 def _stable_order(keys: np.ndarray) -> np.ndarray:

@@ -16,7 +16,6 @@ REPORTED = 0.3
 """Share of a held-out row from which a training row that holds it is counted."""
 
 _SEVERAL_FIELDS = ("prompt-completion", "messages", "preference")
-_TOKENS = 2_000_000
 _PORTIONS = 32_000_000
 
 
@@ -31,6 +30,20 @@ class Check:
     index: contamination.Index
     above: float
     """Share from which an overlap is told."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows of some portions of a set."""
+
+    catalogue: Catalogue
+    portions: range
+    held_out: Path
+    """Which rows of the set are, rising."""
+    fields: int
+    """1, or 2 where the answer counts by itself."""
+    file: Path
+    """For their grams."""
 
 
 def drop_overlapping(both: Sequence[Prepared], max_overlap: float, work: Path, run: Run) -> dict[str, Any]:
@@ -50,8 +63,7 @@ def drop_overlapping(both: Sequence[Prepared], max_overlap: float, work: Path, r
     fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1 for one in both]
     set_of = np.concatenate([np.full(len(rows) * n, i) for i, (rows, n) in enumerate(zip(held, fields, strict=True))])
     row_of = np.concatenate([np.repeat(rows, n) for rows, n in zip(held, fields, strict=True)])
-    batches = (batch for one, rows, n in zip(both, held, fields, strict=True) for batch in _held_out(one, rows, n))
-    index = contamination.build(work / "held-out", batches)
+    index = contamination.build(work / "held-out", list(run(_grams, _jobs(both, held, fields, work))), run)
     wholes, firsts = _wholes(both, held, fields)
     kept = 0
     for number, one in enumerate(both):
@@ -96,27 +108,32 @@ def check(job: Check) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows, shares, texts
 
 
-def _held_out(one: Prepared, rows: np.ndarray, fields: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The tokens of held-out texts, and where each text begins: a row, and then its answer where there are several."""
-    pieces: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
-    size = 0
-    for part in one.catalogue.parts:
-        first, last = np.searchsorted(rows, (part.start, part.stop))
-        own = rows[first:last] - part.start
-        numbers, tokens = part.array("rows"), part.array("tokens")
-        counts = numbers["tokens"].astype(np.int64)
-        ends = np.cumsum(counts)[own]
-        length = np.stack([counts[own], numbers["answer_tokens"][own].astype(np.int64)], axis=1)[:, :fields].reshape(-1)
-        begins = np.repeat(ends, fields) - length
-        pieces.append(tokens[np.repeat(begins - (np.cumsum(length) - length), length) + np.arange(length.sum())])
-        lengths.append(length)
-        size += len(pieces[-1])
-        if size > _TOKENS:
-            yield np.concatenate(pieces), np.append(0, np.cumsum(np.concatenate(lengths)))
-            pieces, lengths, size = [], [], 0
-    if pieces:
-        yield np.concatenate(pieces), np.append(0, np.cumsum(np.concatenate(lengths)))
+def _jobs(both: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int], work: Path) -> Iterator[HeldOut]:
+    for number, (one, rows, count) in enumerate(zip(both, held, fields, strict=True)):
+        np.save(work / f"held-{number}.npy", rows)
+        for group, portions in enumerate(one.catalogue.groups(_PORTIONS)):
+            file = work / f"grams-{number}-{group:06d}.npy"
+            yield HeldOut(one.catalogue, portions, work / f"held-{number}.npy", count, file)
+
+
+def _grams(job: HeldOut) -> contamination.Batch:
+    """The grams of the held-out rows of some portions, and of their answers where there are several fields."""
+    rows = mapped(job.held_out)
+    pieces, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for portion in job.portions:
+        for part in job.catalogue.of_portion(portion):
+            first, last = np.searchsorted(rows, (part.start, part.stop))
+            own = rows[first:last] - part.start
+            numbers, tokens = part.array("rows"), part.array("tokens")
+            counts = numbers["tokens"].astype(np.int64)
+            ends = np.cumsum(counts)[own]
+            answers = numbers["answer_tokens"][own].astype(np.int64)
+            length = np.stack([counts[own], answers], axis=1)[:, : job.fields].reshape(-1)
+            begins = np.repeat(ends, job.fields) - length
+            pieces.append(tokens[np.repeat(begins - (np.cumsum(length) - length), length) + np.arange(length.sum())])
+            lengths.append(length)
+    starts = np.append(0, np.cumsum(np.concatenate(lengths)))
+    return contamination.write_grams(job.file, np.concatenate(pieces), starts)
 
 
 def _wholes(
