@@ -3,9 +3,10 @@
     python benchmarks/kill.py [--kills 40] [--kinds group,trainer,…] [--cases sft-full,sft-lora,…] [--parallel 2]
 
 For every task a tiny project is made up to its base, by dvc. For every case (a task, with full fine-tuning or LoRA, or
-in two processes) it is copied twice. One copy is fine-tuned without a break. The other is started and killed until its
-share of the kills is spent, half of them while a checkpoint is being written, and then left to end. Prints a table in
-Markdown; exit code 1 where any result differs: the weights, the rest of models/finetuned, or the curve.
+in two processes, which may share the weights) it is copied twice. One copy is fine-tuned without a break. The other is
+started and killed until its share of the kills is spent, half of them while a checkpoint is being written, and then left
+to end. Prints a table in Markdown; exit code 1 where any result differs: the weights, the rest of models/finetuned, or
+the curve.
 """
 
 import argparse
@@ -32,8 +33,17 @@ METRICS = {
     "classification": ("accuracy", "higher"),
     "preference": ("reward_accuracy", "higher"),
 }
-METHODS = {"full": "full", "lora": "LoRA", "processes": "full, two processes"}
-CASES = [*(f"{task}-{method}" for task in METRICS for method in ("full", "lora")), "sft-processes"]
+METHODS = {
+    "full": "full",
+    "lora": "LoRA",
+    "processes": "full, two processes",
+    "sharded": "full, two processes, FSDP2",
+}
+SEVERAL = ("processes", "sharded")
+CASES = [
+    *(f"{task}-{method}" for task in METRICS for method in ("full", "lora")),
+    *(f"sft-{method}" for method in SEVERAL),
+]
 LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": "all-linear"}
 ROWS = 400
 SAVE_STEPS = 5
@@ -100,7 +110,7 @@ def main() -> None:
 
 def share_out(kills: int, names: list[str], kinds: list[str]) -> list[Case]:
     """The kills of each case: kind after kind, each at a step and within a write; workers where there are several."""
-    kinds_of = {name: [kind for kind in kinds if (kind == WORKER) == name.endswith("processes")] for name in names}
+    kinds_of = {name: [kind for kind in kinds if (kind == WORKER) == name.endswith(SEVERAL)] for name in names}
     cases = [Case(name) for name in names if kinds_of[name]]
     for number in range(kills):
         turn, place = divmod(number, len(cases))
@@ -189,8 +199,8 @@ def copied(made: Project, case: Case, which: str) -> Project:
     shutil.copytree(made.root, place, symlinks=True)
     project = Project(place)
     project.set(finetune__lora=LORA if case.method == "lora" else None)
-    if case.method == "processes":
-        project.set(finetune__nproc_per_node=2)
+    if case.method in SEVERAL:
+        project.set(finetune__nproc_per_node=2, finetune__fsdp="full_shard" if case.method == "sharded" else None)
     return project
 
 

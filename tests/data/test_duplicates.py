@@ -19,10 +19,10 @@ def similarity(one: str, other: str) -> float:
 def test_the_one_in_test_stays_then_the_lowest_number_then_the_first() -> None:
     ranks = np.array([2, 2, 0, 0, 1, 2, 2])
     numbers = np.array([1, 2, 9, 8, 0, 5, 5], np.uint64)
-    places = duplicates.preference(ranks, numbers, np.zeros(7, np.uint64))
+    preference = duplicates.Preference(ranks, numbers, np.zeros(7, np.uint64))
     keys = np.array([7, 3, 7, 7, 7, 3, 4], np.uint64)
-    assert duplicates.representatives([keys], places).tolist() == [3, 1, 3, 3, 3, 1, 6]
-    assert duplicates.representatives([keys[:0]], places[:0]).tolist() == []
+    assert duplicates.representatives([keys], preference).tolist() == [3, 1, 3, 3, 3, 1, 6]
+    assert duplicates.representatives([keys[:0]], preference.of(np.zeros(0, np.int64))).tolist() == []
 
 
 def test_buckets_are_the_rows_that_share_a_key() -> None:

@@ -17,6 +17,7 @@ from pandas.api.types import is_numeric_dtype
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import records
 from tuneline.data.mapping.records import FIELDS, RawSet, Record, RecordType
+from tuneline.data.preparing.membership import distinct
 from tuneline.data.reading.rows import Rejected
 
 CHUNK = 100_000
@@ -114,7 +115,7 @@ class CleanFrames:
         of_split = []
         for paths in self.parts.values():
             parts = [_hashes(table["cluster"]) for table in _tables(paths, ["cluster"])]
-            of_split.append(np.unique(np.concatenate(parts)) if parts else np.empty(0, np.uint64))
+            of_split.append(distinct(np.concatenate(parts)) if parts else np.empty(0, np.uint64))
         clusters, numbers = np.unique(np.concatenate(of_split), return_counts=True)
         return clusters[numbers > 1], numbers[numbers > 1]
 

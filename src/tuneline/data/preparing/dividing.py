@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuneline.data.preparing import labels, splitting
+from tuneline.data.preparing.membership import among
 from tuneline.data.preparing.prepared import Prepared
 from tuneline.errors import DataError
 from tuneline.params import Split
@@ -58,6 +59,6 @@ def only_train(one: Prepared, measured: Sequence[Prepared]) -> None:
     one.drop(np.flatnonzero(one.rows["given"] > 0), "other-split")
     held_out = [other.rows["cluster"][other.of("validation", "test")] for other in measured]
     stays = one.stays
-    one.drop(stays[np.isin(one.rows["cluster"][stays], np.concatenate(held_out))], "held-out-group")
+    one.drop(stays[among(one.rows["cluster"][stays], np.concatenate(held_out))], "held-out-group")
     # Where its files say nothing, a row belongs to no split yet.
     one.decisions["split"] = 0

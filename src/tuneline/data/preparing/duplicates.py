@@ -7,6 +7,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tuneline.data.preparing.membership import distinct
+
 WHOLLY_COMPARED = 64
 """Rows of one bucket up to which every pair of them is compared."""
 
@@ -33,44 +35,52 @@ class Near(NamedTuple):
     """Rows of the largest bucket in which not every pair was compared; 0 where none was so large."""
 
 
-def preference(ranks: np.ndarray, numbers: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """In which order rows stay: of several that are the same, the one with the lowest place.
+class Preference(NamedTuple):
+    """Which of several rows that are the same stays: the lowest by the first of these, then by the next.
 
     A held-out row goes before a training row, and all is decided by the rows themselves, so that adding rows can only
     replace a held-out row by a held-out one.
-
-    Args:
-        ranks: [rows] of the split: test, validation, train.
-        numbers: [rows] of the group.
-        ids: [rows]
-
-    Returns:
-        [rows] places, all different; equals in the order of the rows.
     """
-    places = np.empty(len(ranks), np.int64)
-    places[np.lexsort((ids, numbers, ranks))] = np.arange(len(ranks))
-    return places
+
+    ranks: np.ndarray
+    """[rows] of the split: test, validation, train."""
+    numbers: np.ndarray
+    """[rows] of the group."""
+    ids: np.ndarray
+    """[rows]; of equals the first row stays."""
+
+    def of(self, rows: np.ndarray) -> "Preference":
+        """That of some rows."""
+        return Preference(*(column[rows] for column in self))
 
 
-def representatives(keys: Sequence[np.ndarray], places: np.ndarray) -> np.ndarray:
+def representatives(keys: Sequence[np.ndarray], preference: Preference) -> np.ndarray:
     """For every row, the row that stands for all with its key.
 
     Args:
         keys: arrays of [rows], all equal where rows are the same.
-        places: [rows] from `preference`.
+        preference: which row of them stays.
 
     Returns:
         [rows] the row that stays, which is itself where it stays.
     """
-    order = np.lexsort((places, *keys))
+    stays = np.arange(len(keys[0]))
+    rows = _repeated(keys[0])
+    order = rows[np.lexsort((*reversed(preference.of(rows)), *(key[rows] for key in keys)))]
     is_first = np.zeros(len(order), bool)
     is_first[:1] = True
     for key in keys:
         ordered = key[order]
         is_first[1:] |= ordered[1:] != ordered[:-1]
-    stays = np.empty(len(order), np.int64)
     stays[order] = order[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
     return stays
+
+
+def _repeated(key: np.ndarray) -> np.ndarray:
+    """The rows whose value another row has too, rising: few, so that only they need be put in order."""
+    order = np.argsort(key)
+    same = np.diff(key[order]) == 0
+    return np.sort(order[np.append(same, False) | np.append(False, same)]) if len(key) else order
 
 
 def buckets(keys: np.ndarray, rows: np.ndarray) -> Buckets:
@@ -113,11 +123,11 @@ def near(rows: int, bands: Iterable[Buckets], alike: Callable[[np.ndarray], np.n
         for wanted in (_with_first, _between_clusters):
             found, largest = wanted(_unlinked(one, clusters), clusters)
             bounded = max(bounded, largest)
-            codes = np.unique(found.min(axis=1) * rows + found.max(axis=1))
+            codes = distinct(found.min(axis=1) * rows + found.max(axis=1))
             codes = codes[~np.isin(codes, known, assume_unique=True)]
             if not len(codes):
                 continue
-            known = np.union1d(known, codes)
+            known = np.sort(np.concatenate([known, codes]), kind="stable")
             pairs = np.stack([codes // rows, codes % rows], axis=1)
             new = pairs[alike(pairs)]
             if len(new):

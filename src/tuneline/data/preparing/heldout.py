@@ -1,4 +1,4 @@
-"""Training rows of both sets that give away a held-out row of either are taken out."""
+"""Training rows of all sets that give away a held-out row of any of them are taken out."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,11 +46,11 @@ class HeldOut:
     """For their grams."""
 
 
-def drop_overlapping(both: Sequence[Prepared], max_overlap: float, work: Path, run: Run) -> dict[str, Any]:
-    """Take out of training what gives away a held-out row of either set.
+def drop_overlapping(sets: Sequence[Prepared], max_overlap: float, work: Path, run: Run) -> dict[str, Any]:
+    """Take out of training what gives away a held-out row of any set.
 
     Args:
-        both: the sets.
+        sets: the sets.
         max_overlap: share of a held-out row that a training row may hold.
         work: folder for what other processes must see.
         run: runs a function over items.
@@ -58,15 +58,15 @@ def drop_overlapping(both: Sequence[Prepared], max_overlap: float, work: Path, r
     Returns:
         The account.
     """
-    held = [one.of("validation", "test") for one in both]
+    held = [one.of("validation", "test") for one in sets]
     # The answer counts by itself: a text may hold it without its question.
-    fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1 for one in both]
+    fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1 for one in sets]
     set_of = np.concatenate([np.full(len(rows) * n, i) for i, (rows, n) in enumerate(zip(held, fields, strict=True))])
     row_of = np.concatenate([np.repeat(rows, n) for rows, n in zip(held, fields, strict=True)])
-    index = contamination.build(work / "held-out", list(run(_grams, _jobs(both, held, fields, work))), run)
-    wholes, firsts = _wholes(both, held, fields)
+    index = contamination.build(work / "held-out", list(run(_grams, _jobs(sets, held, fields, work))), run)
+    wholes, firsts = _wholes(sets, held, fields)
     kept = 0
-    for number, one in enumerate(both):
+    for number, one in enumerate(sets):
         learnt = one.of("train")
         mask = np.zeros(len(one.rows), bool)
         mask[learnt] = True
@@ -108,8 +108,8 @@ def check(job: Check) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows, shares, texts
 
 
-def _jobs(both: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int], work: Path) -> Iterator[HeldOut]:
-    for number, (one, rows, count) in enumerate(zip(both, held, fields, strict=True)):
+def _jobs(sets: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int], work: Path) -> Iterator[HeldOut]:
+    for number, (one, rows, count) in enumerate(zip(sets, held, fields, strict=True)):
         np.save(work / f"held-{number}.npy", rows)
         for group, portions in enumerate(one.catalogue.groups(_PORTIONS)):
             file = work / f"grams-{number}-{group:06d}.npy"
@@ -137,12 +137,12 @@ def _grams(job: HeldOut) -> contamination.Batch:
 
 
 def _wholes(
-    both: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int]
+    sets: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The different held-out texts, sorted, and of each the first index."""
     hashes = [
         np.stack([one.rows["whole"][rows], one.rows["answer"][rows]], axis=1)[:, :n].reshape(-1)
-        for one, rows, n in zip(both, held, fields, strict=True)
+        for one, rows, n in zip(sets, held, fields, strict=True)
     ]
     return np.unique(np.concatenate(hashes), return_index=True)
 

@@ -26,6 +26,7 @@ from tuneline.data.preparing import (
     writing,
 )
 from tuneline.data.preparing.catalogue import Catalogue
+from tuneline.data.preparing.membership import among, distinct
 from tuneline.data.preparing.numbering import ROW
 from tuneline.data.preparing.prepared import Prepared, together
 from tuneline.data.preparing.progress import Progress
@@ -91,8 +92,8 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
         warnings = labels.check(counts, where=where, held=pairs.count("mentions")) if counts is not None else []
         sizes = _write(all_sets, list(sets.mixture), data, places, run)
     rows = {split: len(pairs.of(split)) for split in SPLITS}
-    groups = {split: len(np.unique(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
-    known = np.isin(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
+    groups = {split: len(distinct(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
+    known = among(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
     of_raw: dict[str, Any] = pairs.account() | {"rows": rows, "groups": groups}
     of_raw["warnings"] += warnings
     if counts is not None:
@@ -180,9 +181,9 @@ def _check_rejected(sets: Sequence[Prepared], data: Data) -> None:
 def _drop_duplicates(one: Prepared, data: Data, folder: Path, run: Run) -> None:
     rows, stays = one.rows, one.stays
     ids = rows["key_high"]
-    places = duplicates.preference(2 - one.decisions["split"], rows["number"], ids)
+    preference = duplicates.Preference(2 - one.decisions["split"], rows["number"], ids)
     stands = np.arange(len(rows))
-    stands[stays] = stays[duplicates.representatives([ids[stays], rows["key_low"][stays]], places[stays])]
+    stands[stays] = stays[duplicates.representatives([ids[stays], rows["key_low"][stays]], preference.of(stays))]
     repeated = stays[stands[stays] != stays]
     one.drop(repeated, "duplicate")
     if data.near_duplicates is not None:
@@ -191,7 +192,7 @@ def _drop_duplicates(one: Prepared, data: Data, folder: Path, run: Run) -> None:
             one.catalogue, one.stays, rows["answer"], rows["characters"], data.near_duplicates, folder, run
         )
         unique = one.stays
-        kept = unique[duplicates.representatives([found.clusters[unique]], places[unique])]
+        kept = unique[duplicates.representatives([found.clusters[unique]], preference.of(unique))]
         one.drop(unique[kept != unique], "near-duplicate")
         stands[unique] = kept
         stands[repeated] = stands[stands[repeated]]
@@ -240,7 +241,7 @@ def _check_splits(one: Prepared, data: Data) -> None:
     by = f"the column {data.split.group_by!r}" if data.split.group_by else "their prompt"
     raise DataError(
         f"{one.catalogue.path}: no rows for {' and '.join(empty)}: {len(stays)} rows in "
-        f"{len(np.unique(one.rows['cluster'][stays]))} groups by {by} (data.split: test {data.split.test:g}, "
+        f"{len(distinct(one.rows['cluster'][stays]))} groups by {by} (data.split: test {data.split.test:g}, "
         f"validation {data.split.validation:g}); bring more groups, raise the shares, or group by another column"
     )
 

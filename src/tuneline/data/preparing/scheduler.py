@@ -67,7 +67,13 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         "dashboard_address": None,
     }
     # Dask has workers give memory back at once, so that every array costs page faults: half of their time.
-    keep = {"MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_TRIM_THRESHOLD_": 2**27, "OMP_NUM_THREADS": 1}
+    keep = {
+        "MALLOC_MMAP_THRESHOLD_": 2**25,
+        "MALLOC_TRIM_THRESHOLD_": 2**27,
+        "OMP_NUM_THREADS": 1,
+        "MALLOC_ARENA_MAX": 1,
+    }
+    limits |= {"distributed.worker.profile.enabled": False}
     with dask.config.set({**limits, "distributed.nanny.pre-spawn-environ": keep}):
         if address is not None:
             with Client(address) as client:
