@@ -4,9 +4,9 @@
 
 For every task a tiny project is made up to its base, by dvc. For every case (a task, with full fine-tuning or LoRA, or
 in two processes, which may share the weights) it is copied twice. One copy is fine-tuned without a break. The other is
-started and killed until its share of the kills is spent, half of them while a checkpoint is being written, and then left
-to end. Prints a table in Markdown; exit code 1 where any result differs: the weights, the rest of models/finetuned, or
-the curve.
+started and killed until its share of the kills is spent, half of them while a checkpoint is being written, and then
+left to end. Prints a table in Markdown; exit code 1 where any result differs: the weights, the rest of
+models/finetuned, or the curve.
 """
 
 import argparse

@@ -46,7 +46,9 @@ def write(place: Path, record_type: str, **columns: list[str]) -> None:
     for name in ("train", "validation"):
         table = pa.table({"source": [f"{name}.csv:{row + 2}" for row in range(rows)]} | columns)
         files.write_parquet(place / f"data/clean/{name}/part-00000.parquet", table)
-    files.write_json(place / "data/clean/dataset.json", {"record_type": record_type, "conversational": False})
+    files.write_json(
+        place / "data/clean/dataset.json", {"record_type": record_type, "conversational": False, "mixture": {}}
+    )
 
 
 def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,8 +175,18 @@ def test_what_cannot_be_mixed_in_changes_nothing(tmp_path: Path) -> None:
         list(rawsets.mix(pairs(tmp_path), name="pretraining", weight=1.0))
     with pytest.raises(DataError, match=r"faq\.jsonl:31: json"):
         list(rawsets.mix(pairs(tmp_path, 30, '{"question": "broken'), name=None, weight=1.0))
+    with pytest.raises(DataError, match=r"^data/mixture/faq\.dvc: is no name for a set of a mixture"):
+        list(rawsets.mix(pairs(tmp_path), name="faq.dvc", weight=1.0))
+    with pytest.raises(DataError, match=r"^--mix: 5000: input should be less than or equal to 1000"):
+        list(rawsets.mix(pairs(tmp_path), name=None, weight=5000.0))
     assert Path("params.yaml").read_text("utf-8") == before
     assert not Path("data/mixture").exists()
     use(reviews(tmp_path), task="classification")
     with pytest.raises(DataError, match=r"^--mix: has no meaning for task classification"):
         list(rawsets.mix(pairs(tmp_path), name=None, weight=1.0))
+
+
+def test_another_task_leaves_behind_what_does_not_go_with_it(tmp_path: Path) -> None:
+    list(rawsets.mix(pairs(tmp_path), name=None, weight=1.0))
+    use(reviews(tmp_path), task="classification")
+    assert params.load().data.mixture == {}

@@ -34,13 +34,13 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", help="Of the set's folder; by default the name of PATH.")
+@click.option("--name", help="Name of the set's folder; by default that of PATH.")
 @click.option("--group-by", help="Column whose value keeps rows together when they are split.")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
 @click.option("--encoding", help="Of the files, where it is not UTF-8.")
 @click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text: a row a line, or a file.")
 @click.option("--task", help="What is learnt from it, as in params.yaml; by default the task that the rows fit.")
-@click.option("--mix", metavar="WEIGHT", type=click.FloatRange(0, min_open=True), help="Train it beside the raw set.")
+@click.option("--mix", metavar="WEIGHT", type=float, help="Train it beside the raw set.")
 def use(
     path: Path,
     name: str | None,

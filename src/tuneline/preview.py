@@ -17,7 +17,7 @@ from tuneline import files
 from tuneline.errors import DataError
 from tuneline.params import Params
 from tuneline.training import mixing, models, objectives, packing, tasks, trainers
-from tuneline.training.examples import IGNORED, Preference
+from tuneline.training.examples import IGNORED, Preference, lengths
 from tuneline.training.recipes import Recipe
 
 _STYLE = (Path(__file__).parent / "preview.css").read_text("utf-8")
@@ -105,7 +105,7 @@ def of(p: Params, rows: int) -> Preview:
     recipe, pad = Recipe.of(p.finetune), models.pad(ready.tokenizer)
     objective = None if p.task == "preference" else tasks.objective(ready, p.finetune, pad)
     planned = packing.plan(
-        objectives.lengths(ready.examples) if objective else ready.examples.lengths.tolist(),  # pyright: ignore[reportAttributeAccessIssue]
+        lengths(ready.examples) if objective else ready.examples.lengths.tolist(),  # pyright: ignore[reportAttributeAccessIssue]
         width=recipe.max_length,
         batch_size=recipe.per_device_train_batch_size,
         epochs=recipe.num_train_epochs,

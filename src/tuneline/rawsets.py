@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import ValidationError
+
 from tuneline import files, params, pipeline
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options
-from tuneline.errors import DataError
+from tuneline.errors import DataError, one_line
 from tuneline.params import editing, gate
 
 RAW = Path("data/raw")
@@ -91,6 +93,10 @@ def mix(path: Path, *, name: str | None, weight: float) -> Iterator[str]:
         DataError: the text cannot be used; nothing was changed.
     """
     p = params.load()
+    try:
+        params.MixtureSet(weight=weight)
+    except ValidationError as error:
+        raise DataError(f"--mix: {weight:g}: {one_line(error.errors()[0]['msg']).lower()}") from None
     if p.task not in params.MIXABLE:
         raise DataError(
             f"--mix: has no meaning for task {p.task}: only where text is learnt ({', '.join(params.MIXABLE)}) may "
@@ -101,7 +107,7 @@ def mix(path: Path, *, name: str | None, weight: float) -> Iterator[str]:
     if not records.is_mixture_name(name):
         raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
     plans = readers.plan(path, Options(p.data.encoding, p.data.layout))
-    found = records.set_of(path, plans, columns={}, record_types=records.MIXED, group_by=None)
+    found = records.set_of(path, plans, columns={}, record_types=records.MIXED, group_by=None, is_mixed=True)
     yield from _read(path, found, p.data.max_rejected_fraction)
     _copy(path, target)
     pipeline.add(target)
@@ -220,6 +226,10 @@ def _values(
     if p.data.raw == p.paths.sample:
         # Another model than the built-in one deserves a name, and a champion, of its own.
         values["registry.model"] = re.sub(r"[^A-Za-z0-9._-]", "-", target.name).lstrip("._-") or "model"
+    if task not in params.MIXABLE and p.data.mixture:
+        values["data.mixture"] = {}
+    if task == "preference" and p.finetune.fsdp:
+        values["finetune.fsdp"] = None
     rules = [rule for rule in p.gate.rules if gate.problem_of_task(rule, task) is None]
     if len(rules) < len(p.gate.rules):
         values["gate.rules"] = [rule.model_dump(exclude_none=True) for rule in rules] or [_first_rule(task)]

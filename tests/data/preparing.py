@@ -4,7 +4,7 @@ import itertools
 import json
 import random
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +90,13 @@ def prepare(
     chosen: Data | None = None,
     *,
     inline: int = 10**12,
-    mixture: dict[str, Iterable[Row]] | None = None,
+    mixture: Mapping[str, Iterable[Row]] | None = None,
 ) -> Prepared:
     """Write the sets, as raw/a.jsonl, text/a.jsonl and others by their names, prepare them and read what came out."""
     chosen = chosen or data()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        written = {"raw": raw, "text": pretraining} | (mixture or {})
+        written = {"raw": raw, "text": pretraining, **(mixture or {})}
         opened = {name: _open(folder / name, rows, chosen, name) for name, rows in written.items()}
         sets = records.RawSets(opened.pop("raw"), opened.pop("text"), opened)
         out = folder / "out"

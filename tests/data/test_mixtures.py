@@ -52,6 +52,20 @@ def test_what_gives_away_a_held_out_row_is_taken_out_with_its_reason() -> None:
     assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values()) == 4
 
 
+def test_a_group_is_held_out_also_where_its_only_row_repeats_another() -> None:
+    same = sentence("asked twice")
+    groups = in_split("test", 5), in_split("test", 6)
+    mixed = prepare(
+        [*some_pairs(), *(pair("q", same, group) for group in groups)],
+        some_texts(),
+        mixture={"faq": [pair(f"else {group}", sentence(group), group) for group in (*groups, "mine")]},
+    )
+    assert [row for row in mixed.reasons() if row[0] == "faq"] == [
+        ("faq", "a.jsonl:1", "held-out-group"),
+        ("faq", "a.jsonl:2", "held-out-group"),
+    ]
+
+
 def test_a_set_of_which_nothing_is_left_is_named() -> None:
     held = pair("q", sentence("its answer"), in_split("test", 3))
     with pytest.raises(DataError, match=r"faq: no row is left to train on \(overlap 1\)"):
@@ -97,6 +111,19 @@ def test_what_a_mixture_cannot_take_is_named_all_at_once(project: Path) -> None:
         "data/mixture/raw",
         "data/raw/python-text/rows.jsonl",
     ]
+
+
+def test_a_file_named_as_test_is_never_trained(project: Path) -> None:
+    Path("data/mixture/texts/test.jsonl").write_text('{"text": "held out"}\n')
+    one = records.open_all(params.load()).mixture["texts"]
+    assert [shape.split for shape in one.shapes] == [None, "test"]
+    assert one.warnings == ()
+
+
+def test_a_name_in_the_mixture_that_is_no_folder_is_told_with_those_there_are(project: Path) -> None:
+    editing.set_values(Path("params.yaml"), {"data.mixture": {"chat": {"weight": 1.0}, "pretraining": {"weight": 1.0}}})
+    with pytest.raises(DataError, match=r"^data\.mixture\.chat: there is no .*; there are chats, texts, pretraining$"):
+        records.open_all(params.load())
 
 
 def test_preferences_are_no_part_of_a_mixture(project: Path) -> None:

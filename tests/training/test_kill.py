@@ -47,7 +47,7 @@ def make(workplace: Path, case: str) -> None:
     for name, part in (("train", slice(20, 120)), ("validation", slice(0, 20))):
         files.write_parquet(workplace / f"data/clean/{name}/part-00000.parquet", pa.table(rows_of(task, part)))
     record_type = "prompt-completion" if task == "sft" else task
-    files.write_json(workplace / "data/clean/dataset.json", {"record_type": record_type})
+    files.write_json(workplace / "data/clean/dataset.json", {"record_type": record_type, "mixture": {}})
     rules = [{"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}]
     editing.set_values(workplace / "params.yaml", {"task": task, "gate.rules": rules})
     path = workplace / "params.yaml"

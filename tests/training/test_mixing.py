@@ -108,7 +108,6 @@ def mixed_place(workplace: Path) -> Path:
         "notes": {"text": TEXTS[60:90]},
     }
     about = files.read_json(workplace / "data/clean/dataset.json")
-    about["mixture"] = {}
     for name, columns in sets.items():
         count = len(next(iter(columns.values())))
         table = pa.table({"source": [f"{name}.jsonl:{row + 1}" for row in range(count)]} | columns)
@@ -134,7 +133,7 @@ def test_one_model_learns_from_pairs_conversations_and_pretraining_text(
     assert {name: (one["examples"], one["shown"]) for name, one in sets.items()} == {
         "raw": (180, 180),
         "chats": (60, 30),
-        "pretraining": (180, 40),
+        "pretraining": (40, 40),
     }
     assert sets["raw"]["tokens"] == alone["tokens"]
     assert sum(one["tokens"] for one in sets.values()) == told["tokens"]
@@ -169,6 +168,11 @@ def test_a_name_that_is_no_set_is_refused_with_those_there_are(mixed_place: Path
         "data.mixture.faq: there is no set of this name; there are chats, notes, pretraining",
     )
     assert not Path("models/finetuned").exists()
+
+
+def test_a_set_of_which_nothing_would_come_is_refused(mixed_place: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^data\.mixture\.notes: weight 0\.01 of 30 examples is none in 1 epochs"):
+        train(notes={"weight": 0.01}, chats={"weight": 1.0})
 
 
 def test_a_set_that_cannot_be_trained_is_named(mixed_place: Path) -> None:

@@ -14,6 +14,7 @@ REASONS = {
     "held-out": "the same as a row kept for testing",
     "held-out-group": "of a group kept for testing",
     "label-conflict": "its text stands with two labels",
+    "other-split": "in a file named as validation or test",
     "overlap": "repeats much of a row kept for testing",
     "secret": "holds a secret or personal data",
 }
@@ -37,8 +38,8 @@ def of_sets(data: Mapping[str, Any], policies: Mapping[str, str]) -> list[dict[s
     Returns:
         One for each set, in the order of the file, those of a mixture last.
     """
-    found = [*data.values(), *(data.get("mixture") or {}).values()]
-    return [_of_set(one, policies) for one in found if isinstance(one, dict) and "rows_in" in one]
+    found = [*(data.get(name) for name in ("raw", "pretraining")), *(data.get("mixture") or {}).values()]
+    return [_of_set(one, policies) for one in found if one]
 
 
 def _of_set(account: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tuneline import files, params
 from tuneline.errors import RegistryError
 from tuneline.evaluation.comparison import MODELS
+from tuneline.params.data import PRETRAINING
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
@@ -92,10 +93,12 @@ def register(
 
 
 def _train_rows(p: params.Params) -> pa.Table:
-    """Which rows the model has seen, so that a later test leaves them out; the pretraining text holds out by itself."""
+    """Which rows the model has seen in fine-tuning, so that a later test leaves them out."""
     clean = Path(p.paths.clean)
-    sets = files.read_json(clean / "dataset.json").get("mixture", {})
+    sets = files.read_json(clean / "dataset.json")["mixture"] if p.data.mixture else {}
     seen = [clean / "train", *(clean / sets[name]["path"] for name in sorted(p.data.mixture) if name in sets)]
+    if PRETRAINING in p.data.mixture:
+        seen.append(Path(p.paths.pretraining) / "train")
     return pa.concat_tables([files.read_parquet(path, ["id", "cluster"]) for path in seen])
 
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar, Generic, NamedTuple, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 
@@ -198,3 +198,9 @@ class Preferences(FlatRows[Preference]):
     def _made(self, place: int, source: str) -> Preference:
         prompt, chosen, rejected = (self.parts[name][place].tolist() for name in ("prompt", "chosen", "rejected"))
         return Preference(prompt, chosen, rejected, source)
+
+
+def lengths(examples: Sequence[Any]) -> Sequence[int]:
+    """Tokens of each example."""
+    known = getattr(examples, "lengths", None)
+    return [len(example.input_ids) for example in examples] if known is None else known.tolist()

@@ -1,5 +1,6 @@
 """The loss of a batch, computed only where something is learnt, and the proofs that a model family allows it."""
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from tuneline.training.examples import lengths
 from tuneline.training.packing import collate
 from tuneline.training.tokenization import IGNORED, Example
 
@@ -109,8 +111,9 @@ def total(
 
 def proof(examples: Sequence[Example]) -> list[Example]:
     """The beginnings of the longest examples, all of them learnt: what `allows_sparse` and `allows_packing` look at."""
-    longest = sorted(examples, key=lambda example: -len(example.input_ids))[:_PROOF_DOCUMENTS]
-    beginnings = [example.input_ids[:_PROOF_TOKENS] for example in longest]
+    tokens = lengths(examples)
+    longest = heapq.nlargest(_PROOF_DOCUMENTS, range(len(tokens)), key=tokens.__getitem__)
+    beginnings = [examples[place].input_ids[:_PROOF_TOKENS] for place in longest]
     return [Example(ids, ids) for ids in beginnings]
 
 

@@ -65,7 +65,7 @@ def wanted(mixture: Mapping[str, MixtureSet], clean: Path, pretraining: Path) ->
     Raises:
         TrainingError: there is no set of a name.
     """
-    known = files.read_json(clean / "dataset.json").get("mixture", {})
+    known = files.read_json(clean / "dataset.json")["mixture"]
     missing = sorted(mixture.keys() - known.keys() - {PRETRAINING})
     if missing:
         has = ", ".join(sorted([*known, PRETRAINING]))
@@ -132,6 +132,24 @@ class Mixture(Sequence[Example]):
             taken.append(pool[np.arange(start, stop) % max(1, len(pool))] + end - len(part.examples))
         return np.concatenate(taken).tolist()
 
+    def check(self, epochs: float) -> None:
+        """Refuse sets of which nothing would come.
+
+        Args:
+            epochs: of the training.
+
+        Raises:
+            TrainingError: naming them.
+        """
+        problems = [
+            f"data.mixture.{part.name}: weight {part.share.weight:g} of {len(pool)} examples is none in {epochs:g} "
+            "epochs; raise it"
+            for part, pool in zip(self._parts, self._pools, strict=True)
+            if round(epochs * part.share.weight * len(pool)) == 0
+        ]
+        if problems:
+            raise TrainingError(*problems)
+
     def realised(self, times: np.ndarray) -> dict[str, dict[str, Any]]:
         """What was trained of each set.
 
@@ -139,19 +157,19 @@ class Mixture(Sequence[Example]):
             times: [examples] how often each was shown.
 
         Returns:
-            Name (`raw`: the set to fine-tune on) -> what was asked for; `examples` that there are, and how many were
+            Name (`raw`: the set to fine-tune on) -> what was asked for; `examples` that may be taken, and how many were
             `shown`, every time counted; their `tokens` and `supervised_tokens`; `share_of_tokens` of all that was
             shown; and the account of the set's rows.
         """
         total = int((times * self.lengths).sum()) or 1
         found = {}
-        for part, end in zip(self._parts, self._ends, strict=True):
+        for part, pool, end in zip(self._parts, self._pools, self._ends, strict=True):
             own = slice(end - len(part.examples), end)
             shown = times[own]
             tokens = int((shown * self.lengths[own]).sum())
             found[part.name] = {
                 **part.share.model_dump(),
-                "examples": len(part.examples),
+                "examples": len(pool),
                 "shown": int(shown.sum()),
                 "tokens": tokens,
                 "supervised_tokens": int((shown * part.examples.learnt_counts()).sum()),

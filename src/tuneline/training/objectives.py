@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from tuneline.errors import TrainingError
 from tuneline.training import losses, packing
+from tuneline.training.examples import lengths
 from tuneline.training.tokenization import IGNORED
 
 Batch = dict[str, Tensor]
@@ -259,12 +260,6 @@ def batches(objective: Objective, examples: Sequence[Any], size: int) -> Iterato
     ordered = sorted(range(len(examples)), key=lambda place: tokens[place])
     for start in range(0, len(ordered), size):
         yield objective.collate([[examples[place]] for place in ordered[start : start + size]])
-
-
-def lengths(examples: Sequence[Any]) -> Sequence[int]:
-    """Tokens of each example."""
-    known = getattr(examples, "lengths", None)
-    return [len(example.input_ids) for example in examples] if known is None else known.tolist()
 
 
 def _padded(rows: Sequence[Sequence[Any]], pad: int, kind: torch.dtype) -> Batch:

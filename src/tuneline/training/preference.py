@@ -20,8 +20,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from tuneline.errors import TrainingError, one_line
 from tuneline.training import adapters, distributed, loop, models, recipes
-from tuneline.training.examples import Preferences
-from tuneline.training.objectives import lengths
+from tuneline.training.examples import Preferences, lengths
 from tuneline.training.packing import plan
 from tuneline.training.recipes import Recipe
 from tuneline.training.trainers import Training, require, resume, rows_at_most, run, sources

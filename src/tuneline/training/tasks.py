@@ -95,6 +95,7 @@ def prepare(
     if not others:
         return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
     mixture = mixing.Mixture(examples, account, [_part(tokenizer, one, finetune) for one in others], finetune.seed)
+    mixture.check(finetune.num_train_epochs)
     return Ready(task, mode, model, tokenizer, mixture, validation, account, multi_label, mixture)
 
 

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
 from tuneline.errors import TrainingError
 from tuneline.training import adapters, checkpoints, distributed, loop, recipes, sharding
+from tuneline.training.examples import lengths
 from tuneline.training.history import History
-from tuneline.training.objectives import Causal, Objective, lengths
+from tuneline.training.objectives import Causal, Objective
 from tuneline.training.packing import Rows, plan
 from tuneline.training.recipes import Recipe
 

@@ -35,10 +35,10 @@ __all__ = [
     "texts",
 ]
 
-SET_NAME = re.compile(r"\w[\w.-]{0,99}")
+SET_NAME = re.compile(r"\w[\w.-]{0,99}(?<!\.dvc)")
 """What a set's folder may be called."""
 
-BAD_NAME = f"is no name for a set of a mixture: letters, digits, - and _, but neither {RAW} nor {PRETRAINING}"
+BAD_NAME = f"is no name for a set of a mixture: letters, digits, . - and _; not {RAW}, {PRETRAINING}, *.dvc"
 MIXED: tuple[RecordType, ...] = tuple(kind for task in MIXABLE for kind in TYPES_OF_TASK[task])
 """What a set of a mixture may hold."""
 
@@ -72,6 +72,7 @@ def set_of(
     group_by: str | None,
     order_by: str | None = None,
     must_group: bool = True,
+    is_mixed: bool = False,
 ) -> RawSet:
     """Find out what a raw set holds; its rows are not kept.
 
@@ -83,6 +84,8 @@ def set_of(
         group_by: column whose value keeps rows together.
         order_by: column by which the newest rows are held out.
         must_group: whether a file without these columns is refused; else its rows stand alone.
+        is_mixed: whether it is trained beside another set, so never split: a file that is named as test is one, with or
+            without others.
 
     Returns:
         The set.
@@ -122,7 +125,7 @@ def set_of(
     record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
     warnings = [f"{place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings]
     splits = {plan.split for plan in plans if plan.first_rows}
-    is_split = {"train", "test"} <= splits
+    is_split = is_mixed or {"train", "test"} <= splits
     if not is_split and (named := sorted(split for split in splits if split)):
         missing = " and no ".join(split for split in ("train", "test") if split not in splits)
         warnings.append(
@@ -185,6 +188,11 @@ def open_all(p: Params) -> RawSets:
         except DataError as error:
             problems |= dict.fromkeys(error.problems)
         wanted += [(f"{p.paths.mixture}/{name}", MIXED) for name in names]
+        missing = sorted(p.data.mixture.keys() - {*names, PRETRAINING})
+        known = ", ".join([*names, PRETRAINING])
+        problems |= dict.fromkeys(
+            f"data.mixture.{name}: there is no set of this name; there are {known}" for name in missing
+        )
     sets: list[RawSet] = []
     plans: dict[str, list[FilePlan]] = {}
     for path, record_types in wanted:
@@ -201,6 +209,7 @@ def open_all(p: Params) -> RawSets:
                 order_by=p.data.split.order_by,
                 # The columns are those of the set to fine-tune on; another set need not know them.
                 must_group=path == p.data.raw,
+                is_mixed=path not in (p.data.raw, p.data.pretraining),
             )
             sets.append(one)
         except DataError as error:

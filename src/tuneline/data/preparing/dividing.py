@@ -57,7 +57,8 @@ def only_train(one: Prepared, measured: Sequence[Prepared]) -> None:
         measured: the sets on which models are measured, already split.
     """
     one.drop(np.flatnonzero(one.rows["given"] > 0), "other-split")
-    held_out = [other.rows["cluster"][other.of("validation", "test")] for other in measured]
+    # Of the rows that were dropped too: their group is held out all the same.
+    held_out = [other.rows["cluster"][other.decisions["split"] > 0] for other in measured]
     stays = one.stays
     one.drop(stays[among(one.rows["cluster"][stays], np.concatenate(held_out))], "held-out-group")
     # Where its files say nothing, a row belongs to no split yet.

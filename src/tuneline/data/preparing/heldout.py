@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneline.data.preparing import contamination
+from tuneline.data.preparing import contamination, gramindex
 from tuneline.data.preparing.catalogue import Catalogue, mapped
 from tuneline.data.preparing.prepared import Prepared
 from tuneline.data.preparing.scheduler import Run
@@ -27,7 +27,7 @@ class Check:
     portions: range
     learnt: Path
     """Whether a row of the set is a training row."""
-    index: contamination.Index
+    index: gramindex.Index
     above: float
     """Share from which an overlap is told."""
 
@@ -63,7 +63,7 @@ def drop_overlapping(sets: Sequence[Prepared], max_overlap: float, work: Path, r
     fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1 for one in sets]
     set_of = np.concatenate([np.full(len(rows) * n, i) for i, (rows, n) in enumerate(zip(held, fields, strict=True))])
     row_of = np.concatenate([np.repeat(rows, n) for rows, n in zip(held, fields, strict=True)])
-    index = contamination.build(work / "held-out", list(run(_grams, _jobs(sets, held, fields, work))), run)
+    index = gramindex.build(work / "held-out", list(run(_grams, _jobs(sets, held, fields, work))), run)
     wholes, firsts = _wholes(sets, held, fields)
     kept = 0
     for number, one in enumerate(sets):
@@ -110,13 +110,15 @@ def check(job: Check) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _jobs(sets: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int], work: Path) -> Iterator[HeldOut]:
     for number, (one, rows, count) in enumerate(zip(sets, held, fields, strict=True)):
+        if not len(rows):
+            continue
         np.save(work / f"held-{number}.npy", rows)
         for group, portions in enumerate(one.catalogue.groups(_PORTIONS)):
             file = work / f"grams-{number}-{group:06d}.npy"
             yield HeldOut(one.catalogue, portions, work / f"held-{number}.npy", count, file)
 
 
-def _grams(job: HeldOut) -> contamination.Batch:
+def _grams(job: HeldOut) -> gramindex.Batch:
     """The grams of the held-out rows of some portions, and of their answers where there are several fields."""
     rows = mapped(job.held_out)
     pieces, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
@@ -133,7 +135,7 @@ def _grams(job: HeldOut) -> contamination.Batch:
             pieces.append(tokens[np.repeat(begins - (np.cumsum(length) - length), length) + np.arange(length.sum())])
             lengths.append(length)
     starts = np.append(0, np.cumsum(np.concatenate(lengths)))
-    return contamination.write_grams(job.file, np.concatenate(pieces), starts)
+    return gramindex.write_grams(job.file, np.concatenate(pieces), starts)
 
 
 def _wholes(

@@ -41,6 +41,8 @@ HELD_OUT_TEXTS = 500
 
 _LARGEST = 10
 _MIXTURE = "mixture"
+# Of the sets, as RawSets.all orders them.
+_PRETRAINING = 1
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,11 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
         all_sets = [_first_pass(one, i, data, places.work, runs[i]) for i, one in enumerate(opened)]
         _check_rejected(all_sets, data)
         pairs, texts, *mixture = all_sets
+        for one in (pairs, texts):
+            dividing.split(one, data.split)
+        for one in mixture:
+            dividing.only_train(one, [pairs, texts])
         for number, one in enumerate(all_sets):
-            if number < 2:
-                dividing.split(one, data.split)
-            else:
-                dividing.only_train(one, [pairs, texts])
             _drop_duplicates(one, data, places.work / f"near-{number}", runs[number])
         overlaps = heldout.drop_overlapping(all_sets, data.max_overlap, places.work, run)
         _check_splits(pairs, data)
@@ -218,10 +220,12 @@ def _keep_some_held_out(texts: Prepared) -> None:
 
 
 def _check_left(texts: Prepared, mixture: Sequence[Prepared]) -> None:
-    problems = [f"{texts.catalogue.path}: no text is left to pretrain on; data.pretraining needs more of it"]
-    problems *= not len(texts.of("train"))
+    problems = []
+    if not len(texts.of("train")):
+        problems.append(f"{texts.catalogue.path}: no text is left to pretrain on; data.pretraining needs more of it")
     problems += [
-        f"{one.catalogue.path}: no row is left to train on ({_reasons(one)}); bring more, or take the folder away"
+        f"{one.catalogue.path}: no row is left to train on ({_reasons(one)}); bring more, or take the set away: "
+        f"dvc remove --outs {one.catalogue.path}.dvc"
         for one in mixture
         if not len(one.stays)
     ]
@@ -284,7 +288,7 @@ def _write(sets: Sequence[Prepared], mixture: Sequence[str], data: Data, places:
     with places.quarantine.open("wb") as quarantine:
         for job, found in zip(jobs, progress.over(run(writing.write, jobs)), strict=True):
             quarantine.write(job.quarantine.read_bytes())
-            sizes.update(found if job.number == 1 else {})
+            sizes.update(found if job.number == _PRETRAINING else {})
     for catalogue, (folder, splits, folds) in zip(catalogues, targets, strict=True):
         for split in dict.fromkeys(splits.values()):
             written = sorted(folder.glob(f"{split}/*.parquet"))
