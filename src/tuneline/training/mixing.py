@@ -144,7 +144,7 @@ class Mixture(Sequence[Example]):
         problems = [
             f"data.mixture.{part.name}: weight {part.share.weight:g} of {len(pool)} examples is none in {epochs:g} "
             "epochs; raise it"
-            for part, pool in zip(self._parts, self._pools, strict=True)
+            for part, pool in zip(self._parts[1:], self._pools[1:], strict=True)
             if round(epochs * part.share.weight * len(pool)) == 0
         ]
         if problems:
