@@ -15,7 +15,7 @@ from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options
-from tuneline.errors import DataError, one_line
+from tuneline.errors import DataError
 from tuneline.params import editing, gate
 
 RAW = Path("data/raw")
@@ -96,7 +96,7 @@ def mix(path: Path, *, name: str | None, weight: float) -> Iterator[str]:
     try:
         params.MixtureSet(weight=weight)
     except ValidationError as error:
-        raise DataError(f"--mix: {weight:g}: {one_line(error.errors()[0]['msg']).lower()}") from None
+        raise DataError(f"--mix: {weight:g}: {error.errors()[0]['msg'].lower()}") from None
     if p.task not in params.MIXABLE:
         raise DataError(
             f"--mix: has no meaning for task {p.task}: only where text is learnt ({', '.join(params.MIXABLE)}) may "
