@@ -100,8 +100,7 @@ def of(p: Params, rows: int) -> Preview:
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     if not (clean / "dataset.json").is_file():
         raise DataError(f"{clean}: there is no clean data yet; run `make run`, or `dvc repro prepare base`, first")
-    others = mixing.wanted(p.data.mixture, clean, Path(p.paths.pretraining))
-    ready = tasks.prepare(p.task, clean, base, p.finetune, others=others)
+    ready = tasks.prepare(p.task, clean, base, p.finetune, others=mixing.wanted(p))
     recipe, pad = Recipe.of(p.finetune), models.pad(ready.tokenizer)
     objective = None if p.task == "preference" else tasks.objective(ready, p.finetune, pad)
     planned = packing.plan(

@@ -34,7 +34,7 @@ def main(p: params.Params) -> None:
 def _train(p: params.Params) -> None:
     models.use_threads(p.compute.threads)
     clean, base = Path(p.paths.clean), Path(p.paths.base)
-    others = mixing.wanted(p.data.mixture, clean, Path(p.paths.pretraining))
+    others = mixing.wanted(p)
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
     sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
     identity = fingerprint.of(

@@ -180,9 +180,8 @@ def _try(memory: int) -> None:
         bound = min(memory + held, sys.maxsize)
         resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
     models.use_threads(p.compute.threads)
-    clean = Path(p.paths.clean)
-    others = mixing.wanted(p.data.mixture, clean, Path(p.paths.pretraining))
-    ready = tasks.prepare(p.task, clean, Path(p.paths.base), p.finetune, p.compute, others=others)
+    clean, base = Path(p.paths.clean), Path(p.paths.base)
+    ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=mixing.wanted(p))
     state = of(ready, recipe, p.finetune.lora is not None).fixed - _BYTES * models.count_parameters(ready.model)
     kept = torch.empty(max(state, 0), dtype=torch.uint8, device=ready.model.device)
     if p.finetune.lora:

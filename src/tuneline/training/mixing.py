@@ -7,7 +7,7 @@ other of its set, give or take one.
 
 import random
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from tuneline import files
 from tuneline.errors import TrainingError
-from tuneline.params import MixtureSet
+from tuneline.params import MixtureSet, Params
 from tuneline.params.data import PRETRAINING, RAW
 from tuneline.training.examples import Example, Examples
 from tuneline.training.lengths import Account
@@ -51,13 +51,11 @@ class Part:
     share: MixtureSet
 
 
-def wanted(mixture: Mapping[str, MixtureSet], clean: Path, pretraining: Path) -> list[Wanted]:
-    """Find the clean sets of a mixture.
+def wanted(p: Params) -> list[Wanted]:
+    """Find the clean sets of the params' mixture.
 
     Args:
-        mixture: data.mixture.
-        clean: the folder of clean splits.
-        pretraining: the folder of the clean text of data.pretraining.
+        p: the params.
 
     Returns:
         The sets, in the order of their names.
@@ -65,6 +63,7 @@ def wanted(mixture: Mapping[str, MixtureSet], clean: Path, pretraining: Path) ->
     Raises:
         TrainingError: there is no set of a name.
     """
+    mixture, clean = p.data.mixture, Path(p.paths.clean)
     known = files.read_json(clean / "dataset.json")["mixture"]
     missing = sorted(mixture.keys() - known.keys() - {PRETRAINING})
     if missing:
@@ -75,7 +74,7 @@ def wanted(mixture: Mapping[str, MixtureSet], clean: Path, pretraining: Path) ->
     found = []
     for name in sorted(mixture):
         about = known.get(name, {"record_type": "text"})
-        path = pretraining / "train" if name == PRETRAINING else clean / about["path"]
+        path = Path(p.paths.pretraining) / "train" if name == PRETRAINING else clean / about["path"]
         found.append(Wanted(name, path, about["record_type"], mixture[name]))
     if idle := sorted(known.keys() - mixture.keys()):
         print(f"not trained, as data.mixture does not name them: {', '.join(idle)}", flush=True)

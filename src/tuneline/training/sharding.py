@@ -38,8 +38,7 @@ class Shards:
         for module in (*_blocks(self.model), self.model):
             # Said of the root too, whose weights would else stay gathered through an evaluation.
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.new_empty(0)
+        self.let_go()
 
     def gather(self, *, everywhere: bool) -> PreTrainedModel:
         """The model that was handed in, with its weights as they are now, in main memory. All processes call this.

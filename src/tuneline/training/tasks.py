@@ -31,8 +31,11 @@ class Ready:
     validation: Sequence[Any]
     account: Account
     multi_label: bool
-    mixture: Mixture | None = None
-    """The examples, where they are of several sets."""
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The examples, where they are of several sets."""
+        return self.examples if isinstance(self.examples, Mixture) else None
 
 
 def splits(clean: Path) -> dict[str, Path]:
@@ -92,11 +95,10 @@ def prepare(
         )
         for path in splits(clean).values()
     )
-    if not others:
-        return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
-    mixture = mixing.Mixture(examples, account, [_part(tokenizer, one, finetune) for one in others], finetune.seed)
-    mixture.check(finetune.num_train_epochs)
-    return Ready(task, mode, model, tokenizer, mixture, validation, account, multi_label, mixture)
+    if others:
+        examples = Mixture(examples, account, [_part(tokenizer, one, finetune) for one in others], finetune.seed)
+        examples.check(finetune.num_train_epochs)
+    return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
 
 
 def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:
