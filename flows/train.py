@@ -17,7 +17,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from tuneline import decisions, environment, params, pipeline
+from tuneline import decisions, environment, params, pipeline, processes
 from tuneline.errors import BusyError, SetupError, TunelineError, of_full_disk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,30 +134,25 @@ def _rebuild(logger: logging.Logger | logging.LoggerAdapter) -> list[str]:
     return list(rebuilt)
 
 
-def main() -> int:
-    """Run the flow here and now.
-
-    Returns:
-        The exit code: 0, or 1 with the reason on stderr.
-    """
+def main() -> None:
+    """Run the flow here and now, and exit: with code 0, or 1 and the reason on stderr."""
     os.chdir(ROOT)
     try:
         environment.enter()
     except SetupError as error:
-        print(error, file=sys.stderr)
-        return 1
+        sys.exit(str(error))
     state = train(return_state=True)
     if state.is_completed() and state.name != "GateFailed":
         print(f"\n{state.message}\nto keep what was made: {_KEEP}")
-        return 0
+        return
     error = None if state.is_completed() else state.result(raise_on_failure=False)
     if isinstance(error, OSError):
         error = of_full_disk(error) or error
     if isinstance(error, BaseException) and not isinstance(error, TunelineError):
         raise error
     print(f"\n{error or state.message}", file=sys.stderr)
-    return 1
+    sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)

@@ -84,3 +84,54 @@ def test_an_interrupt_takes_the_whole_group_down() -> None:
         started += [process.pid, int(process.stdout.readline())]
         raise KeyboardInterrupt
     assert all(wait_until(lambda pid=pid: is_gone(pid)) for pid in started)
+
+
+def ended(code: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a process that does `code` in `processes.run`."""
+    head = "import atexit, signal, sys, threading, time\nfrom tuneline import processes\ndef main():\n"
+    whole = head + textwrap.indent(textwrap.dedent(code), "    ") + "\nprocesses.run(main)\n"
+    done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_what_is_due_at_an_exit_is_done_though_memory_is_not_taken_apart() -> None:
+    code = """
+        class Kept:
+            def __del__(self):
+                print('taken apart', flush=True)
+        sys.kept = Kept()
+        def later():
+            time.sleep(0.2)
+            print('thread')
+        atexit.register(lambda: print('at exit'))
+        threading.Thread(target=later).start()
+        print('main', end=' ')
+    """
+    assert ended(code) == (0, "main thread\nat exit\n", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("sys.exit(3)", (3, "")),
+        ("sys.exit('in words')", (1, "in words\n")),
+        ("raise OSError('broken')", (1, "OSError: broken\n")),
+        ("signal.raise_signal(signal.SIGTERM)", (-15, "")),
+        ("raise KeyboardInterrupt", (-2, "KeyboardInterrupt\n")),
+    ],
+)
+def test_a_process_ends_with_the_code_of_its_end(code: str, expected: tuple[int, str]) -> None:
+    returncode, _, stderr = ended(code)
+    assert (returncode, "".join(stderr.splitlines(keepends=True)[-1:])) == expected
+
+
+def test_the_collector_is_as_it_was_after_an_import_that_fails() -> None:
+    code = """
+        import gc
+        try:
+            with processes.importing():
+                import nothing_of_this_name
+        except ImportError:
+            print(gc.isenabled())
+    """
+    assert ended(code) == (0, "True\n", "")

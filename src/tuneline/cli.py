@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from tuneline import __version__
+from tuneline import __version__, processes
 from tuneline.errors import SetupError, TunelineError, of_full_disk
 
 
@@ -119,7 +119,8 @@ def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
 def gate() -> None:
     """Hold the evaluated candidate against the rules and write the report; exit 1 when it fails."""
     _enter()
-    from tuneline import decisions, params, pipeline
+    with processes.importing():
+        from tuneline import decisions, params, pipeline
 
     with pipeline.alone():
         decision = decisions.gate(params.load())
@@ -134,7 +135,8 @@ def gate() -> None:
 def register() -> None:
     """Register the candidate that the gate has let pass; a second call finds the same version."""
     _enter()
-    from tuneline import decisions, params, pipeline
+    with processes.importing():
+        from tuneline import decisions, params, pipeline
 
     p = params.load()
     with pipeline.alone():
@@ -151,16 +153,18 @@ def register() -> None:
 def generate(prompt: str, version: int | None, alias: str, max_new_tokens: int | None) -> None:
     r"""Answer PROMPT with a registered version; `\n` in it stands for a new line."""
     _enter()
-    from tuneline import params
-    from tuneline.registry import tracking, versions
+    with processes.importing():
+        from tuneline import params
+        from tuneline.registry import tracking, versions
 
     p = params.load()
     tracker = tracking.connect()
     number = versions.resolve(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
     folder = versions.fetch(tracker, p.registry.model, number)
     # Loads torch and transformers: seconds that an answer needs and an error does not.
-    from tuneline.evaluation import generation
-    from tuneline.training import models
+    with processes.importing():
+        from tuneline.evaluation import generation
+        from tuneline.training import models
 
     models.use_threads(p.compute.threads)
     model, tokenizer = models.load(folder)
@@ -188,8 +192,9 @@ def preview(rows: int, html: Path | None) -> None:
     from tuneline import params
 
     p = params.load()
-    from tuneline import preview as previews
-    from tuneline.training import models
+    with processes.importing():
+        from tuneline import preview as previews
+        from tuneline.training import models
 
     models.use_threads(p.compute.threads)
     made = previews.of(p, rows)
@@ -244,4 +249,4 @@ def _enter() -> None:
 
 def main() -> None:
     """The entry point."""
-    cli(prog_name="tuneline")
+    processes.run(lambda: cli(prog_name="tuneline"))

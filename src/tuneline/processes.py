@@ -1,17 +1,21 @@
-"""What one process owes another: no child outlives its parent, and no two do the same work side by side.
+"""How a process starts and ends: no child outlives its parent, no two do the same work, none takes long to end.
 
 `python -m tuneline.processes COMMAND…` becomes COMMAND, and dies with the process that started it.
 """
 
+import atexit
 import ctypes
 import fcntl
+import gc
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from tuneline.errors import BusyError
 
@@ -29,6 +33,46 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Keep the garbage collector from going through what the block imports, then and later: it stays for good.
+
+    Where torch is imported that is a quarter of the time it takes.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run `main` and end this process as it ends, without taking apart what it has in memory.
+
+    Where torch is loaded that would take seconds. All else that is done at an exit is done, and an error or a signal
+    ends the process as ever.
+    """
+    code: int | None = None
+
+    def leave() -> None:
+        if code is not None:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    # The first to be registered is the last to be called: after all threads, and after what others have registered.
+    atexit.register(leave)
+    try:
+        main()
+        sys.exit()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            code = end.code or 0
+        raise
 
 
 @contextmanager

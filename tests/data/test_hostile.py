@@ -43,9 +43,9 @@ def test_verdict_reason_and_place(tmp_path: Path, case: Case) -> None:
 WATCHED = """
 import re, sys
 from pathlib import Path
-from tuneline.cli import main
+from tuneline.cli import cli
 try:
-    main()
+    cli()
 finally:
     # Not ru_maxrss, which begins with the memory of the process that started this one.
     print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1], file=sys.stderr)

@@ -26,6 +26,7 @@ def add(place: Path, **more: Any) -> None:
     editing.set_values(path, {f"finetune.{key}": value for key, value in more.items()})
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_the_weights_each_learn_what_one_with_all_does(workplace: Path) -> None:
     editing.set_values(workplace / "params.yaml", SHARDED)
     # One batch of validation, for two processes of which each must have the other's weights.

@@ -23,7 +23,9 @@ def main(arguments: list[str]) -> None:
         if len(arguments) != 1 or arguments[0] not in names:
             raise PipelineError(f"{' '.join(arguments) or 'no name'}: is no stage; there are {', '.join(names)}")
         p = params.load()
-        importlib.import_module(f"tuneline.stages.{arguments[0]}").main(p)
+        with processes.importing():
+            stage = importlib.import_module(f"tuneline.stages.{arguments[0]}")
+        stage.main(p)
     except TunelineError as error:
         _stop(*error.problems)
     except OSError as error:
@@ -41,4 +43,4 @@ def _stop(*problems: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    processes.run(lambda: main(sys.argv[1:]))
