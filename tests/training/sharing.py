@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tuneline import files, params
-from tuneline.training import distributed, models, tasks
+from tuneline.training import distributed, mixing, models, tasks
 
 
 def bytes_of_weights() -> int:
@@ -31,7 +31,8 @@ def train(place: Path, processes: int) -> None:
     shared = p.finetune.per_device_train_batch_size // processes
     how = {"nproc_per_node": processes, "per_device_train_batch_size": shared}
     section = p.finetune.model_copy(update=how if processes > 1 else how | {"fsdp": None})
-    ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", section, p.compute)
+    sets = mixing.wanted(p)
+    ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", section, p.compute, others=sets)
     folder = place / f"work/{processes}"
     held: list[int] = []
     made = tasks.train(ready, section, p.compute, folder=folder, log=lambda *_: held.append(bytes_of_weights()))

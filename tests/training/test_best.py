@@ -11,6 +11,7 @@ from tiny_models import classifier, documents, labelled, recipe, tiny
 
 from tuneline.errors import TrainingError
 from tuneline.training import checkpoints, trainers
+from tuneline.training.examples import lengths
 from tuneline.training.history import History
 from tuneline.training.objectives import Classification
 from tuneline.training.trainers import Training
@@ -46,6 +47,8 @@ def test_it_stops_keeps_the_best_and_goes_on_from_any_loss_to_the_same_weights(t
     assert made.best == best
     assert made.steps == taken[-1][0] == best + 2 * 3
     assert made.counts()["best_step"] == best
+    assert made.times is not None
+    assert int((made.times * lengths(documents(10))).sum()) == made.history.tokens
     assert same(weights(made), load_file(tmp_path / f"work/checkpoint-{best}/model.safetensors"))
 
     # Killed after its last checkpoint: nothing is trained again.

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_distributed import hold_equal
 from tiny_models import TEXTS
 
 from tuneline import files, params, preview
@@ -151,6 +152,13 @@ def test_the_same_mixture_gives_the_same_bytes_and_another_weight_others(mixed_p
         train(chats={"weight": weight}, notes={"weight": 0.5})
         made.append(files.sha256_file(Path("models/finetuned/model.safetensors")))
     assert made[0] == made[1] != made[2]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_a_mixture_what_one_does(mixed_place: Path) -> None:
+    share = {"chats": {"weight": 0.5}, "pretraining": {"weight": 1.5}}
+    editing.set_values(Path("params.yaml"), {"data.mixture": share, "finetune.per_device_train_batch_size": 8})
+    hold_equal(mixed_place, 2)
 
 
 def test_a_preview_names_the_set_of_each_document(mixed_place: Path) -> None:

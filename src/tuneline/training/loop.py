@@ -293,6 +293,6 @@ class ObjectiveTrainer(RepeatableTrainer):
         with self.compute_loss_context_manager():
             found = self._objective.measure(self.model, own(rank, None))
             # A sharded model is run by all processes or by none: one without a batch in the last round runs another.
-            if 0 < math.ceil(len(self._validation) / size) % world <= rank:
+            if self._course.recipe.fsdp and 0 < math.ceil(len(self._validation) / size) % world <= rank:
                 self._objective.measure(self.model, own(0, 1))
         return distributed.means(found)
