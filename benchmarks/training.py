@@ -126,8 +126,9 @@ def llama_factory(peer: Path, **more: Any) -> Command:
             "bf16": False,
             **{name: value(made) if callable(value) else value for name, value in more.items()},
         }
-        files.write_json(folder / "recipe.json", recipe)
-        return [str(peer / "bin" / "llamafactory-cli"), "train", str(folder / "recipe.json")]
+        # JSON is YAML too, and its reader of .json files fails.
+        files.write_json(folder / "recipe.yaml", recipe)
+        return [str(peer / "bin" / "llamafactory-cli"), "train", str(folder / "recipe.yaml")]
 
     return command
 
