@@ -69,10 +69,6 @@ def test_two_processes_of_four_rows_learn_what_one_of_eight_does(workplace: Path
 @pytest.mark.parametrize("case", ["lora", "classification", "regression", "preference", "muon"])
 def test_so_do_the_processes_of_every_task(workplace: Path, case: str) -> None:
     make(workplace, case)
-    measured = {"classification": ("accuracy", "higher"), "regression": ("mae", "lower")}
-    metric, direction = measured.get(case, ("bits_per_byte", "lower"))
-    rule = {"metric": metric, "direction": direction, "versus": "champion", "margin": 0.0}
-    editing.set_values(workplace / "params.yaml", {"gate.rules": [rule]})
     dropout = {"finetune.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}} if case == "lora" else {}
     editing.set_values(workplace / "params.yaml", {"finetune.per_device_train_batch_size": 4} | dropout)
     hold_equal(workplace, 2)

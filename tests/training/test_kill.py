@@ -42,14 +42,19 @@ def rows_of(task: str, part: slice) -> dict[str, list[str]]:
     return {"prompt": list(first), "completion": list(rest)}
 
 
+# What a gate may ask for, where it is not the likelihood.
+MEASURED = {"classification": ("accuracy", "higher"), "regression": ("mae", "lower")}
+
+
 def make(workplace: Path, case: str) -> None:
     task, finetune = CASES[case]
     for name, part in (("train", slice(20, 120)), ("validation", slice(0, 20))):
         files.write_parquet(workplace / f"data/clean/{name}/part-00000.parquet", pa.table(rows_of(task, part)))
     record_type = "prompt-completion" if task == "sft" else task
     files.write_json(workplace / "data/clean/dataset.json", {"record_type": record_type, "mixture": {}})
-    rules = [{"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}]
-    editing.set_values(workplace / "params.yaml", {"task": task, "gate.rules": rules})
+    metric, direction = MEASURED.get(task, ("bits_per_byte", "lower"))
+    rule = {"metric": metric, "direction": direction, "versus": "champion", "margin": 0.0}
+    editing.set_values(workplace / "params.yaml", {"task": task, "gate.rules": [rule]})
     path = workplace / "params.yaml"
     text = path.read_text("utf-8")
     given = [key for key in finetune if f"\n  {key}: " not in text.split("\nfinetune:")[1].split("\nevaluate:")[0]]
