@@ -187,7 +187,8 @@ def _project(case: Case, folder: Path, splits: dict[str, list[tuple[str, str]]])
             "completion": [answer for _, answer in rows],
         }
         files.write_parquet(folder / "data" / "clean" / split / "part-00000.parquet", pa.table(columns))
-    about = {"record_type": "prompt-completion", "rows": {split: len(rows) for split, rows in splits.items()}}
+    counts = {split: len(rows) for split, rows in splits.items()}
+    about = {"record_type": "prompt-completion", "rows": counts, "mixture": {}}
     files.write_json(folder / "data" / "clean" / "dataset.json", about)
 
 

@@ -125,6 +125,15 @@ def test_a_process_ends_with_the_code_of_its_end(code: str, expected: tuple[int,
     assert (returncode, "".join(stderr.splitlines(keepends=True)[-1:])) == expected
 
 
+def test_nothing_is_said_after_an_error_of_what_was_imported() -> None:
+    code = """
+        with processes.importing():
+            import torch._dynamo.utils
+        raise OSError('broken')
+    """
+    assert ended(code)[2].splitlines()[-1] == "OSError: broken"
+
+
 def test_the_collector_is_as_it_was_after_an_import_that_fails() -> None:
     code = """
         import gc
