@@ -88,7 +88,12 @@ def test_an_interrupt_takes_the_whole_group_down() -> None:
 
 def ended(code: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a process that does `code` in `processes.run`."""
-    head = "import atexit, signal, sys, threading, time\nfrom tuneline import processes\ndef main():\n"
+    head = """
+import atexit, signal, sys, threading, time
+atexit.register(lambda: print("registered before"))
+from tuneline import processes
+def main():
+"""
     whole = head + textwrap.indent(textwrap.dedent(code), "    ") + "\nprocesses.run(main)\n"
     done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr
@@ -107,7 +112,7 @@ def test_what_is_due_at_an_exit_is_done_though_memory_is_not_taken_apart() -> No
         threading.Thread(target=later).start()
         print('main', end=' ')
     """
-    assert ended(code) == (0, "main thread\nat exit\n", "")
+    assert ended(code) == (0, "main thread\nat exit\nregistered before\n", "")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +146,15 @@ def test_the_collector_is_as_it_was_after_an_import_that_fails() -> None:
             with processes.importing():
                 import nothing_of_this_name
         except ImportError:
-            print(gc.isenabled())
+            sys.exit(not gc.isenabled())
     """
-    assert ended(code) == (0, "True\n", "")
+    assert ended(code)[0] == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full")
+def test_what_cannot_be_written_at_the_end_is_no_good_end() -> None:
+    code = "from tuneline import processes; processes.run(lambda: print('x'))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "No space left" in done.stderr

@@ -7,11 +7,11 @@ import atexit
 import ctypes
 import fcntl
 import gc
-import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,26 +55,24 @@ def run(main: Callable[[], None]) -> NoReturn:
     Where torch is loaded that would take seconds. All else that is done at an exit is done, and an error or a signal
     ends the process as ever.
     """
-    code: int | None = None
-
-    def leave() -> None:
-        if code is not None:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    code = 0
+    try:
+        try:
+            main()
+        except SystemExit as end:
+            if end.code is not None and not isinstance(end.code, int):
+                raise
+            code = end.code or 0
+        # What the interpreter does at its end, and multiprocessing where it ends a process like this.
+        threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
         # Extension modules would report what the collector leaves alone as leaked.
         gc.unfreeze()
-
-    # The first to be registered is the last to be called: after all threads, and after what others have registered.
-    atexit.register(leave)
-    try:
-        main()
-        sys.exit()
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            code = end.code or 0
         raise
+    os._exit(code)
 
 
 @contextmanager
