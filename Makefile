@@ -18,7 +18,7 @@ test: setup ## the tests (minutes)
 	@$(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the long tests: the built-in corpus whole, kills, fresh clones
-	@$(PY) -m pytest -q -m slow $(ARGS)
+	@$(PY) -m pytest -q -m slow --numprocesses auto --maxprocesses 2 --dist loadscope $(ARGS)
 
 check: setup ## lint, format and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m pyright
