@@ -158,3 +158,8 @@ def test_what_cannot_be_written_at_the_end_is_no_good_end() -> None:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode != 0
     assert "No space left" in done.stderr
+
+
+def test_a_stream_that_was_closed_before_is_passed_over() -> None:
+    code = "import sys; sys.stdout = None; from tuneline import processes; processes.run(lambda: None)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,30 @@ def test_another_task_leaves_behind_what_does_not_go_with_it(tmp_path: Path) -> 
     list(rawsets.mix(pairs(tmp_path), name=None, weight=1.0))
     use(reviews(tmp_path), task="classification")
     assert params.load().data.mixture == {}
+
+
+def test_another_set_is_told_what_holds_of_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "alt.jsonl"
+    path.write_text('{"prompt": "caf\u00e9?", "completion": "oui"}\n' * 20, "latin-1")
+    said = use(path, encoding="latin-1")
+    assert not [line for line in said if "data.encoding says" in line or "registry.model stays" in line]
+    said = use(pairs(tmp_path))
+    assert any("warning: read as latin-1, as data.encoding says" in line for line in said)
+    assert any("registry.model stays alt: " in line for line in said)
+    assert not [line for line in use(pairs(tmp_path)) if "registry.model stays" in line]
+    labels = tmp_path / "mood.csv"
+    labels.write_text("text,label\n" + "".join(f"text number {n},{'ab'[n % 2]}\n" for n in range(40)))
+    said = use(labels, encoding="utf-8")
+    assert any(line.startswith("  gate.rules on ") and "bits_per_byte" in line for line in said)
+
+
+def test_a_reader_who_goes_away_does_not_stop_it_half_way(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from tuneline.cli import main; main()", "use", str(pairs(tmp_path))]
+    Path("mlflow").mkdir()
+    Path("mlflow/tuneline.env").touch()
+    reading, writing = os.pipe()
+    os.close(reading)
+    own = {name: value for name, value in os.environ.items() if name != "TUNELINE_ROOT"}
+    subprocess.run(command, stdout=writing, check=False, env=own)
+    os.close(writing)
+    assert params.load().data.raw == "data/raw/faq"

@@ -72,8 +72,10 @@ def use(
             lines = rawsets.use(
                 path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
             )
-        for line in lines:
-            click.echo(line)
+        # All is done before anything is said: a reader who goes away early must not stop it half-way.
+        said = list(lines)
+    for line in said:
+        click.echo(line)
 
 
 @cli.command()
@@ -188,6 +190,8 @@ def generate(prompt: str, version: int | None, alias: str, max_new_tokens: int |
 def preview(rows: int, html: Path | None) -> None:
     """Show the first rows of the training as the model will see them, and what of them it learns."""
     _enter()
+    if html and not html.parent.is_dir():
+        raise SetupError(f"--html {html}: {html.parent} is no folder")
     # Loads torch and transformers, so params are checked before.
     from tuneline import params
 
@@ -198,7 +202,9 @@ def preview(rows: int, html: Path | None) -> None:
 
     models.use_threads(p.compute.threads)
     made = previews.of(p, rows)
-    for line in previews.lines(made, coloured=sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
+    for line in previews.lines(
+        made, coloured=bool(sys.stdout and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
+    ):
         click.echo(line)
     if html:
         previews.write_page(made, html)

@@ -54,18 +54,20 @@ def stale(stage: str | None = None) -> dict[str, list[str]]:
         stage: the one to look at, without what is upstream of it; None: the last stage and all that it depends on.
 
     Returns:
-        Stage (or .dvc file) -> why it is stale, in words; what is up to date is absent.
+        Stage (or .dvc file) -> why it is stale, in words, in the order of dvc.yaml; what is up to date is absent.
 
     Raises:
         PipelineError: DVC cannot say.
     """
-    status = _json(["status", "--json", stage] if stage else ["status", "--json", "--with-deps", stages()[-1]])
+    names = stages()
+    status = _json(["status", "--json", stage] if stage else ["status", "--json", "--with-deps", names[-1]])
+    order = {name: place for place, name in enumerate(names)}
     made = _read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
     return {
         name: [reason for change in changes for reason in _reasons(change)]
         if name in made or name.endswith(".dvc")
         else ["it was never made"]
-        for name, changes in status.items()
+        for name, changes in sorted(status.items(), key=lambda item: (order.get(item[0], -1), item[0]))
     }
 
 

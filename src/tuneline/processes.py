@@ -39,7 +39,7 @@ def die_with_parent() -> None:
 def importing() -> Iterator[None]:
     """Keep the garbage collector from going through what the block imports, then and later: it stays for good.
 
-    Where torch is imported that is a quarter of the time it takes. For a process that ends by `run`.
+    Where torch is imported that is a quarter of the time it takes.
     """
     gc.disable()
     try:
@@ -47,31 +47,30 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+        # At an ordinary end extension modules would report what the collector leaves alone as leaked.
+        atexit.register(gc.unfreeze)
 
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Run `main` and end this process as it ends, without taking apart what it has in memory.
 
-    Where torch is loaded that would take seconds. All else that is done at an exit is done, and an error or a signal
-    ends the process as ever.
+    Where torch is loaded that would take seconds. Threads and what is registered for the exit are waited for, and an
+    error or a signal ends the process as ever; a file that `main` leaves open is not flushed.
     """
     code = 0
     try:
-        try:
-            main()
-        except SystemExit as end:
-            if end.code is not None and not isinstance(end.code, int):
-                raise
-            code = end.code or 0
-        # What the interpreter does at its end, and multiprocessing where it ends a process like this.
-        threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:
-        # Extension modules would report what the collector leaves alone as leaked.
-        gc.unfreeze()
-        raise
+        main()
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise
+        code = end.code or 0
+    # What the interpreter does at its end, and multiprocessing where it ends a process like this.
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # None where it was closed before the process began.
+        if stream is not None:
+            stream.flush()
     os._exit(code)
 
 

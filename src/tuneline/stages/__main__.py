@@ -28,6 +28,8 @@ def main(arguments: list[str]) -> None:
         stage.main(p)
     except TunelineError as error:
         _stop(*error.problems)
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on from here")
     except OSError as error:
         full = of_full_disk(error)
         if full is None:
