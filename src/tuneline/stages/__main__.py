@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     except TunelineError as error:
         _stop(*error.problems)
     except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on from here")
+        _stop("interrupted; run the same command again to go on")
     except OSError as error:
         full = of_full_disk(error)
         if full is None:

@@ -1,6 +1,7 @@
 """The shape of one file: which of the readings that fit it is taken, and what to say where none is."""
 
 import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -146,10 +147,13 @@ def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None)
             f"`{_SQUAD} FILE > squad.jsonl`"
         )
     fields = FIELDS[wanted[0] if wanted else "prompt-completion"]
-    example = ", ".join(f"{field}: {column}" for field, column in zip(fields, [*view.columns, "…", "…"], strict=False))
+    pairs = list(zip(fields, [*view.columns, "…", "…"], strict=False))
+    example = ", ".join(f"{field}: {column}" for field, column in pairs)
+    options = " ".join(f"--column {shlex.quote(f'{field}={column}')}" for field, column in pairs)
     return (
         f"{place}: columns found: {recognition.describe_types(view)}; they are of no known shape; say in params.yaml "
-        f"which of them are {' and '.join(fields)}, as in data.columns: {{{example}}}"
+        f"which of them are {' and '.join(fields)}, as in data.columns: {{{example}}}, or to "
+        f"`tuneline use`: {options}"
     )
 
 
