@@ -181,7 +181,8 @@ def test_columns_are_mapped(
             {},
             ["classification"],
             "a.jsonl: columns found: q; they are of no known shape; say in params.yaml which of them are text and "
-            "label, as in data.columns: {text: q, label: …}, or to `tuneline use`: --column text=q --column label=…",
+            "label, as in data.columns: {text: q, label: …}, or to `tuneline use`: --column text=q "
+            "--column 'label=…'",
         ),
         (
             {"question": "1", "body": "2"},
