@@ -72,7 +72,9 @@ def use(
     pipeline.add(target)
     yield f"{target}: copied, and under DVC ({target}.dvc)"
     if target.as_posix() != p.data.raw:
-        yield from _of_another_set(p, encoding, learnt)
+        yield from _of_another_set(p, encoding)
+    if left_out := [rule.metric for rule in p.gate.rules if gate.problem_of_task(rule, learnt)]:
+        yield f"  gate.rules on {', '.join(left_out)} are left out, as task {learnt} does not measure that"
     values = _values(p, learnt, target, group_by, columns, options)
     editing.set_values(Path(params.PARAMS_FILE), values)
     yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
@@ -205,8 +207,8 @@ def _copy(path: Path, target: Path) -> None:
             shutil.copytree(path, beside, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
 
 
-def _of_another_set(p: params.Params, encoding: str | None, task: params.Task) -> Iterator[str]:
-    """What params.yaml says of the set before, and holds for this one too, or does no longer."""
+def _of_another_set(p: params.Params, encoding: str | None) -> Iterator[str]:
+    """What params.yaml says of the set before, and holds for this one too."""
     if encoding is None and codecs.lookup(p.data.encoding) != codecs.lookup(Options().encoding):
         yield (
             f"  warning: read as {p.data.encoding}, as data.encoding says; where it is not, run this again with "
@@ -217,9 +219,6 @@ def _of_another_set(p: params.Params, encoding: str | None, task: params.Task) -
             f"  registry.model stays {p.registry.model}: its champion is whom the gate compares with; name another in "
             f"{params.PARAMS_FILE} where this is another model"
         )
-    left_out = [rule.metric for rule in p.gate.rules if gate.problem_of_task(rule, task)]
-    if left_out:
-        yield f"  gate.rules on {', '.join(left_out)} are left out, as task {task} does not measure that"
 
 
 def _values(
