@@ -84,7 +84,7 @@ def test_a_row_of_any_place_scores_the_same(model: PreTrainedModel, tokenizer: P
 
 
 def test_progress_ends_at_all_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[float, float]] = []
     likelihood.score(
         model,
         encoded(tokenizer, PAIRS),
@@ -92,4 +92,4 @@ def test_progress_ends_at_all_rows(model: PreTrainedModel, tokenizer: PreTrained
         batch_size=2,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(2, 5), (4, 5), (5, 5)]
+    assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]

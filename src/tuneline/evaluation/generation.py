@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
 
 from tuneline.errors import ModelError
-from tuneline.evaluation.progress import Progress, silent
+from tuneline.progress import Report, silent
 from tuneline.training.conversations import ChatTemplate
 from tuneline.training.dialogues import Conversation
 from tuneline.training.models import CHAT
@@ -27,7 +27,7 @@ def generate(
     mode: str,
     max_new_tokens: int,
     batch_size: int,
-    progress: Progress = silent,
+    progress: Report = silent,
 ) -> list[str]:
     """Answer every prompt greedily; batches are padded on the left, which changes no answer.
 
@@ -43,6 +43,7 @@ def generate(
     Returns:
         The answers, without the prompt and special tokens, in the order of `prompts`.
     """
+    progress(0, len(prompts))
     encoded = _prompt_ids(model, tokenizer, prompts, mode, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda index: (-len(encoded[index]), index))
     config = _greedy(model, tokenizer, mode, max_new_tokens)

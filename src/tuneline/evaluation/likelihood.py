@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from tuneline.evaluation.progress import Progress, silent
+from tuneline.progress import Report, silent
 from tuneline.training import losses
 from tuneline.training.tokenization import IGNORED, Example
 
@@ -37,7 +37,7 @@ def score(
     *,
     max_length: int,
     batch_size: int,
-    progress: Progress = silent,
+    progress: Report = silent,
 ) -> list[RowScore]:
     """Score every row; nothing is cut off, a row over `max_length` is read in overlapping windows.
 
@@ -60,6 +60,7 @@ def score(
     sparse = losses.allows_sparse(model, losses.proof(examples))
     model.eval()
     done = 0
+    progress(done, len(examples))
     for batch in _batches(windows, batch_size, logits_per_token):
         rows = torch.tensor([window.row for window in batch for label in window.labels if label != IGNORED])
         nll.index_add_(0, rows, _token_nll(model, batch, sparse=sparse).double().cpu())

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from tuneline.evaluation import causal, classification, generation, likelihood, predictions, preference, regression
 from tuneline.evaluation.metrics import chrf
-from tuneline.evaluation.progress import printed
 from tuneline.evaluation.tokens import of_rows
 from tuneline.params import Evaluate, Task
+from tuneline.progress import Progress
 from tuneline.training import models
 from tuneline.training.tokenization import IGNORED, Example, encode_preferences
 
@@ -55,13 +55,14 @@ def measure(
     mode = models.mode(folder if like is None else like)
 
     def score(examples: Sequence[Example], what: str) -> tuple[np.ndarray, np.ndarray]:
-        scored = likelihood.score(
-            model,
-            examples,
-            max_length=min(max_length, generation.context_length(model, max_length)),
-            batch_size=evaluate.batch_size,
-            progress=printed(f"{name}: {what}"),
-        )
+        with Progress(f"{name}: {what}", always=True) as progress:
+            scored = likelihood.score(
+                model,
+                examples,
+                max_length=min(max_length, generation.context_length(model, max_length)),
+                batch_size=evaluate.batch_size,
+                progress=progress,
+            )
         return np.array([one.nll for one in scored], float), np.array([one.tokens for one in scored], np.int64)
 
     if task == "preference":
@@ -76,15 +77,16 @@ def measure(
     np.add.at(nll, row_of, each)
     np.add.at(tokens, row_of, counts)
     asked = np.flatnonzero(rows["answered"].to_numpy())
-    answers = generation.generate(
-        model,
-        tokenizer,
-        _prompts(rows.take(asked)),
-        mode=mode,
-        max_new_tokens=evaluate.max_new_tokens,
-        batch_size=evaluate.batch_size,
-        progress=printed(f"{name}: answers"),
-    )
+    with Progress(f"{name}: answers", always=True) as progress:
+        answers = generation.generate(
+            model,
+            tokenizer,
+            _prompts(rows.take(asked)),
+            mode=mode,
+            max_new_tokens=evaluate.max_new_tokens,
+            batch_size=evaluate.batch_size,
+            progress=progress,
+        )
     texts: list[str | None] = [None] * rows.num_rows
     for place, answer in zip(asked.tolist(), answers, strict=True):
         texts[place] = answer
@@ -96,14 +98,15 @@ def measure(
 
 def _of_head(folder: Path, rows: pa.Table, task: Task, evaluate: Evaluate, max_length: int, name: str) -> pa.Table:
     model, tokenizer = models.load_classifier(folder)
-    found = predictions.outputs(
-        model,
-        tokenizer,
-        rows["text"].to_pylist(),
-        max_length=min(max_length, generation.context_length(model, max_length)),
-        batch_size=evaluate.batch_size,
-        progress=printed(f"{name}: {'labels' if task == 'classification' else 'numbers'}"),
-    )
+    with Progress(f"{name}: {'labels' if task == 'classification' else 'numbers'}", always=True) as progress:
+        found = predictions.outputs(
+            model,
+            tokenizer,
+            rows["text"].to_pylist(),
+            max_length=min(max_length, generation.context_length(model, max_length)),
+            batch_size=evaluate.batch_size,
+            progress=progress,
+        )
     if task == "regression":
         return regression.scores(found[:, 0])
     config = model.config

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline.evaluation import classification
-from tuneline.evaluation.progress import Progress, silent
+from tuneline.progress import Report, silent
 from tuneline.training import models
 from tuneline.training.labelling import with_own_special
 
@@ -19,7 +19,7 @@ def outputs(
     *,
     max_length: int,
     batch_size: int,
-    progress: Progress = silent,
+    progress: Report = silent,
 ) -> np.ndarray:
     """The head's output for every text, in batches of nearly one length.
 
@@ -34,6 +34,7 @@ def outputs(
     Returns:
         [texts, outputs], float64, in the order of `texts`.
     """
+    progress(0, len(texts))
     pad = models.pad(tokenizer)
     encoded = [ids or [pad] for ids in with_own_special(tokenizer, texts, max_length)] if texts else []
     # The longest first: what does not fit into memory fails at once.

@@ -21,9 +21,9 @@ import torch
 
 from tuneline import params, processes
 from tuneline.errors import TrainingError, one_line
+from tuneline.progress import duration
 from tuneline.training import adapters, mixing, models, tasks
 from tuneline.training.examples import Example, lengths
-from tuneline.training.history import duration
 from tuneline.training.objectives import Causal, Objective
 from tuneline.training.recipes import EVAL_BATCH_SIZE, Recipe
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import files
+from tuneline.progress import duration
 
 _COLUMNS = ("step", "tokens", "loss", "learning_rate", "grad_norm", "eval_loss")
 
@@ -120,13 +121,3 @@ class Progress:
             f"step {step:,} of {self._steps:,}, loss {loss:.3f}, {rate:,.0f} tokens/s, {duration(left)} left",
             flush=True,
         )
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: `48 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -29,12 +29,12 @@ from tuneline.data.preparing.catalogue import Catalogue
 from tuneline.data.preparing.membership import among, distinct
 from tuneline.data.preparing.numbering import ROW
 from tuneline.data.preparing.prepared import Prepared, together
-from tuneline.data.preparing.progress import Progress
 from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.splitting import SPLITS, SplitName
 from tuneline.data.preparing.writing import DECISION
 from tuneline.errors import DataError
 from tuneline.params import Data
+from tuneline.progress import Progress
 
 HELD_OUT_TEXTS = 500
 """Pretraining texts of held-out groups that are kept to measure the base."""
@@ -146,10 +146,12 @@ def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> P
     ]  # fmt: skip
     made: list[parts.Made] = []
     groups = [[jobs[portion] for portion in group] for group in together(one)]
-    progress = Progress(f"{one.path}: reading", len(groups), one.bytes)
-    for found in progress.over(run(parts.make_all, groups)):
-        made += found
-        progress.rows += sum(portion.rows for portion in found)
+    size, read = one.bytes / 1e6, 0
+    with Progress(f"{one.path}: reading", unit="MB") as progress:
+        for done, found in enumerate(run(parts.make_all, groups), 1):
+            made += found
+            read += sum(portion.rows for portion in found)
+            progress.update(done / len(groups) * size, size, f"{read:,} rows")
     catalogue = Catalogue(
         one.path, one.record_type, one.conversational, folder,
         tuple(portion.name for portion, _ in one.portions),
@@ -284,11 +286,12 @@ def _write(sets: Sequence[Prepared], mixture: Sequence[str], data: Data, places:
         for group, portions in enumerate(catalogues[number].groups(writing.GROUP))
     ]  # fmt: skip
     sizes: Counter[str] = Counter()
-    progress = Progress("writing", len(jobs), sum(one.raw.bytes for one in sets))
-    with places.quarantine.open("wb") as quarantine:
-        for job, found in zip(jobs, progress.over(run(writing.write, jobs)), strict=True):
+    size = sum(one.raw.bytes for one in sets) / 1e6
+    with Progress("writing", unit="MB") as progress, places.quarantine.open("wb") as quarantine:
+        for done, (job, found) in enumerate(zip(jobs, run(writing.write, jobs), strict=True), 1):
             quarantine.write(job.quarantine.read_bytes())
             sizes.update(found if job.number == _PRETRAINING else {})
+            progress.update(done / len(jobs) * size, size)
     for catalogue, (folder, splits, folds) in zip(catalogues, targets, strict=True):
         for split in dict.fromkeys(splits.values()):
             written = sorted(folder.glob(f"{split}/*.parquet"))

@@ -1,0 +1,203 @@
+"""Lines that say how far a long work is, by the clock: what is done, how fast, and how long the rest will take.
+
+Progress only observes: it changes no result, and what it says goes into no output.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Self, TextIO
+
+Report = Callable[[float, float], None]
+"""What a measurement calls after each batch, with what is done and what is to be done in all."""
+
+FIRST = 5.0
+"""Seconds until the first line."""
+EVERY = 30.0
+"""Seconds between two lines at most, however long a batch takes."""
+
+
+def silent(done: float, total: float) -> None:
+    """Print nothing."""
+
+
+class Progress:
+    """Prints lines such as `candidate: answers: 128 of 200 rows, 2.1 rows/s, 34 s left`.
+
+    The first line comes `first` seconds after the start and then one every `every` seconds, even while a single batch
+    runs for minutes: a thread prints what was last reported, and for how long nothing new was. Leaving the block
+    without an exception prints the last line.
+
+        with Progress("candidate: answers") as progress:
+            for batch in batches:
+                ...
+                progress.update(done, total)
+
+    Args:
+        what: the beginning of each line.
+        unit: what is counted, in the plural.
+        always: print the last line even where the work was over before the first one.
+        first: seconds until the first line.
+        every: seconds between two lines.
+        to: where lines go; by default standard output, as it is at that moment.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        unit: str = "rows",
+        always: bool = False,
+        first: float = FIRST,
+        every: float = EVERY,
+        to: TextIO | None = None,
+    ) -> None:
+        self._what, self._unit, self._always, self._to = what, unit, always, to
+        self._first, self._every = first, every
+        self._lock = Lock()
+        self._stopped = Event()
+        self._thread: Thread | None = None
+        self._start = 0.0
+        self._done, self._total, self._note = 0.0, None, ""
+        self._began = self._updated = time.monotonic()
+        self._said: float | None = None
+        """When the last line was printed."""
+
+    def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def begin(self, done: float = 0.0) -> None:
+        """Start the clock.
+
+        Args:
+            done: what was done before, as by a training that is resumed; it does not count for the speed.
+        """
+        self._began = self._updated = time.monotonic()
+        self._start = self._done = done
+        self._thread = Thread(target=self._watch, name="progress", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end(last_line=kind is None)
+
+    def end(self, *, last_line: bool = True) -> None:
+        """Stop the clock, and print the last line."""
+        self._stopped.set()
+        if self._thread:
+            self._thread.join()
+        if last_line and (self._always or self._said is not None):
+            with self._lock:
+                self._print(time.monotonic(), is_last=True)
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say what is done now; a line is printed when the time for one has come.
+
+        Args:
+            done: units, counted from the beginning of the work.
+            total: units in all; None where nobody knows.
+            note: what else the line tells, as in `loss 3.389`.
+        """
+        with self._lock:
+            self._done, self._total, self._note = done, total, note
+            self._updated = time.monotonic()
+            if self._updated >= self._due():
+                self._print(self._updated)
+
+    def __call__(self, done: float, total: float) -> None:
+        """`update`, for what takes a `Report`."""
+        self.update(done, total)
+
+    def _due(self) -> float:
+        return self._began + self._first if self._said is None else self._said + self._every
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(max(self._due() - time.monotonic(), 0.01)):
+            with self._lock:
+                now = time.monotonic()
+                if now >= self._due() and not self._stopped.is_set():
+                    self._print(now)
+
+    def _print(self, now: float, *, is_last: bool = False) -> None:
+        self._said = now
+        text = line(
+            self._what,
+            self._unit,
+            done=self._done,
+            start=self._start,
+            total=self._total,
+            note=self._note,
+            seconds=now - self._began,
+            waited=now - self._updated,
+            is_last=is_last,
+        )
+        print(text, file=self._to or sys.stdout, flush=True)
+
+
+def line(
+    what: str,
+    unit: str,
+    *,
+    done: float,
+    total: float | None,
+    seconds: float,
+    start: float = 0.0,
+    note: str = "",
+    waited: float = 0.0,
+    is_last: bool = False,
+) -> str:
+    """One line of progress.
+
+    Args:
+        what: its beginning.
+        unit: what is counted, in the plural.
+        done: units, `start` included.
+        total: units in all, if that is known.
+        seconds: since the start.
+        start: units that were done before.
+        note: what else is told.
+        waited: seconds since something was last reported.
+        is_last: whether the work is over.
+    """
+    amount = number(done) if total is None else f"{number(done)} of {number(total)}"
+    parts = [f"{what}: {amount} {unit}", *([note] if note else [])]
+    new = done - start
+    if new > 0:
+        # What has been under way since the last report is not in `done`, so its time does not count either.
+        parts.append(rate(new, seconds if is_last else seconds - waited, unit))
+    if is_last:
+        parts.append(f"in {duration(seconds)}")
+    elif new <= 0:
+        parts.append(f"{duration(seconds)} so far")
+    elif total is not None:
+        left = (seconds - waited) * (total - done) / new - waited
+        parts.append(f"{duration(left)} left" if left > 0 or done >= total else f"nothing new for {duration(waited)}")
+    return ", ".join(parts)
+
+
+def number(value: float) -> str:
+    """A count for a person: whole from 100 on, or where it is whole; else with one digit."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.1f}"
+
+
+def rate(count: float, seconds: float, unit: str) -> str:
+    """How fast something is, in the unit of time in which it is not 0: `191 rows/s`, `4.2 rows/min`, `1.5 rows/h`."""
+    speed = count / max(seconds, 1e-9)
+    for name, factor in (("s", 1), ("min", 60), ("h", 3600)):
+        if speed * factor >= 1 or name == "h":
+            return f"{number(float(f'{speed * factor:.3g}'))} {unit}/{name}"
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: `0.4 s`, `48 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
