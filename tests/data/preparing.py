@@ -117,8 +117,15 @@ def prepare(
 
 def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> records.RawSet:
     folder.mkdir()
-    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
-    (folder / "a.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    is_frozen = name == "text" and chosen.frozen_pretraining
+    files_of: dict[str, list[str]] = {}
+    for row in rows:
+        # The files of a frozen text are named by their split, which its rows have as their group here.
+        file = "a" if isinstance(row, str) or not is_frozen else row["module"]
+        line = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)
+        files_of.setdefault(file, []).append(line)
+    for file, lines in files_of.items():
+        (folder / f"{file}.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
     return records.set_of(
         folder,
         readers.plan(folder, Options(chosen.encoding, chosen.layout)),
@@ -127,4 +134,5 @@ def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> records
         group_by=chosen.split.group_by,
         order_by=chosen.split.order_by,
         must_group=name == "raw",
+        is_mixed=is_frozen,
     )

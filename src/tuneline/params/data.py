@@ -80,6 +80,9 @@ class Data(Section):
     """The set to fine-tune on: a folder under data/raw."""
     pretraining: ProjectPath
     """The set that a builtin base is pretrained on."""
+    frozen_pretraining: bool
+    """True: that set is kept as it is, so that a builtin base stays: held-out rows that it gives away are dropped.
+    False: its own text is dropped where it gives away what is held out."""
     mixture: dict[str, MixtureSet]
     """Sets that are trained beside `raw`: a folder in paths.mixture, or `pretraining` -> how much of it."""
     encoding: Annotated[str, AfterValidator(_known_encoding)]

@@ -209,7 +209,9 @@ def open_all(p: Params) -> RawSets:
                 order_by=p.data.split.order_by,
                 # The columns are those of the set to fine-tune on; another set need not know them.
                 must_group=path == p.data.raw,
-                is_mixed=path not in (p.data.raw, p.data.pretraining),
+                # The files of a frozen text say which rows were held out when it was written.
+                is_mixed=path not in (p.data.raw, p.data.pretraining)
+                or (path == p.data.pretraining and p.data.frozen_pretraining),
             )
             sets.append(one)
         except DataError as error:

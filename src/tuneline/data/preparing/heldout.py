@@ -1,5 +1,6 @@
 """Training rows of all sets that give away a held-out row of any of them are taken out."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,9 @@ class HeldOut:
     """For their grams."""
 
 
-def drop_overlapping(sets: Sequence[Prepared], max_overlap: float, work: Path, run: Run) -> dict[str, Any]:
+def drop_overlapping(
+    sets: Sequence[Prepared], max_overlap: float, work: Path, run: Run, *, frozen: int | None = None
+) -> dict[str, Any]:
     """Take out of training what gives away a held-out row of any set.
 
     Args:
@@ -54,6 +57,7 @@ def drop_overlapping(sets: Sequence[Prepared], max_overlap: float, work: Path, r
         max_overlap: share of a held-out row that a training row may hold.
         work: folder for what other processes must see.
         run: runs a function over items.
+        frozen: the set that loses nothing, because `drop_given_away` has dropped what it gives away.
 
     Returns:
         The account.
@@ -67,16 +71,10 @@ def drop_overlapping(sets: Sequence[Prepared], max_overlap: float, work: Path, r
     wholes, firsts = _wholes(sets, held, fields)
     kept = 0
     for number, one in enumerate(sets):
+        if number == frozen:
+            continue
         learnt = one.of("train")
-        mask = np.zeros(len(one.rows), bool)
-        mask[learnt] = True
-        np.save(work / f"learnt-{number}.npy", mask)
-        jobs = [
-            Check(one.catalogue, portions, work / f"learnt-{number}.npy", index, min(REPORTED, max_overlap))
-            for portions in one.catalogue.groups(_PORTIONS)
-        ]
-        found = list(run(check, jobs))
-        rows, shares, texts = (np.concatenate(column) for column in zip(*found, strict=True)) if found else _NOTHING
+        rows, shares, texts = _checked(one, index, min(REPORTED, max_overlap), work / f"learnt-{number}.npy", run)
         over = shares > max_overlap
         kept += int(((shares > REPORTED) & ~over).sum())
         _drop(one, rows[over], "overlap", set_of[texts[over]], row_of[texts[over]], shares[over])
@@ -86,6 +84,65 @@ def drop_overlapping(sets: Sequence[Prepared], max_overlap: float, work: Path, r
             text = firsts[place[same]]
             _drop(one, learnt[same], "held-out", set_of[text], row_of[text], np.ones(len(text)))
     return {"max_overlap": max_overlap, f"kept_above_{REPORTED}": kept, "held_out_texts": len(row_of)}
+
+
+def drop_given_away(
+    one: Prepared, text: Prepared, number: int, max_overlap: float, work: Path, run: Run
+) -> dict[str, Any]:
+    """Take out of the held-out rows of a set what a frozen text gives away, by the same measures as the other way.
+
+    Args:
+        one: the set whose validation and test rows are looked at.
+        text: the frozen text, of which the training rows are learnt.
+        number: its place among the sets, by which the reason names it.
+        max_overlap: share of a held-out row that a training row may hold.
+        work: an empty folder for what other processes must see.
+        run: runs a function over items.
+
+    Returns:
+        The account: how many held-out rows were dropped.
+    """
+    fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1]
+    learnt = text.of("train")
+    dropped = 0
+    for turn in itertools.count():
+        held = [one.of("validation", "test")]
+        if not len(held[0]):
+            break
+        row_of = np.repeat(held[0], fields[0])
+        folder = work / f"turn-{turn}"
+        folder.mkdir()
+        index = gramindex.build(folder / "held-out", list(run(_grams, _jobs([one], held, fields, folder))), run)
+        rows, shares, texts = _checked(text, index, max_overlap, folder / "learnt.npy", run)
+        over = shares > max_overlap
+        rows, shares, given = rows[over], shares[over], row_of[texts[over]]
+        wholes, firsts = _wholes([one], held, fields)
+        if len(wholes):
+            place = np.minimum(np.searchsorted(wholes, text.rows["whole"][learnt]), len(wholes) - 1)
+            same = wholes[place] == text.rows["whole"][learnt]
+            rows, shares = np.append(rows, learnt[same]), np.append(shares, np.ones(int(same.sum())))
+            given = np.append(given, row_of[firsts[place[same]]])
+        if not len(given):
+            break
+        # A row of the text names one of the held-out rows that it gives away; without that one it may name another.
+        _drop(one, given, "pretraining", np.full(len(rows), number), rows, shares)
+        dropped += len(np.unique(given))
+    return {"given_away_by_frozen_pretraining": dropped}
+
+
+def _checked(
+    one: Prepared, index: gramindex.Index, above: float, learnt: Path, run: Run
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The training rows of a set that hold more than a share of a held-out text: their index, the share, the text."""
+    mask = np.zeros(len(one.rows), bool)
+    mask[one.of("train")] = True
+    np.save(learnt, mask)
+    jobs = [Check(one.catalogue, portions, learnt, index, above) for portions in one.catalogue.groups(_PORTIONS)]
+    found = list(run(check, jobs))
+    if not found:
+        return _NOTHING
+    rows, shares, texts = (np.concatenate(column) for column in zip(*found, strict=True))
+    return rows, shares, texts
 
 
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))

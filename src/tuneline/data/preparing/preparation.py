@@ -85,14 +85,20 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
             dividing.only_train(one, [pairs, texts])
         for number, one in enumerate(all_sets):
             _drop_duplicates(one, data, places.work / f"near-{number}", runs[number])
-        overlaps = heldout.drop_overlapping(all_sets, data.max_overlap, places.work, run)
+        overlaps: dict[str, Any] = {}
+        if data.frozen_pretraining:
+            work = places.work / "frozen"
+            work.mkdir()
+            overlaps = heldout.drop_given_away(pairs, texts, _PRETRAINING, data.max_overlap, work, run)
+        frozen = _PRETRAINING if data.frozen_pretraining else None
+        overlaps |= heldout.drop_overlapping(all_sets, data.max_overlap, places.work, run, frozen=frozen)
         _check_splits(pairs, data)
         _keep_some_held_out(texts)
         _check_left(texts, mixture)
         counts = _labels(pairs)
         where = pairs.catalogue.path
         warnings = labels.check(counts, where=where, held=pairs.count("mentions")) if counts is not None else []
-        sizes = _write(all_sets, list(sets.mixture), data, places, run)
+        sizes = _write(all_sets, _targets(places, list(sets.mixture), data), places, run)
     rows = {split: len(pairs.of(split)) for split in SPLITS}
     groups = {split: len(distinct(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
     known = among(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
@@ -110,6 +116,32 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
         },
         "overlap": overlaps | {"test_rows_with_an_answer_that_train_has": int(known.sum())},
     }
+
+
+def prepare_alone(one: RawSet, data: Data, places: Places, *, inline: int = scheduler.INLINE) -> dict[SplitName, int]:
+    """Clean, split and check one set as `prepare` does, as if there were no other, and write its splits.
+
+    Args:
+        one: the set to fine-tune on.
+        data: how.
+        places: where to; `pretraining` stays empty.
+        inline: bytes below which all is done in this process.
+
+    Returns:
+        Split -> its rows.
+
+    Raises:
+        DataError: too many rows cannot be used, or a split is empty.
+    """
+    with scheduler.pool(workers=data.workers, address=data.scheduler, size=one.bytes, inline=inline) as run:
+        own = _first_pass(one, 0, data, places.work, run)
+        _check_rejected([own], data)
+        dividing.split(own, data.split)
+        _drop_duplicates(own, data, places.work / "near-0", run)
+        heldout.drop_overlapping([own], data.max_overlap, places.work, run)
+        _check_splits(own, data)
+        _write([own], _targets(places, [], data)[:1], places, run)
+    return {split: len(own.of(split)) for split in SPLITS}
 
 
 def dataset(sets: RawSets, accounts: dict[str, Any]) -> dict[str, Any]:
@@ -266,17 +298,25 @@ def _labels(one: Prepared) -> dict[str, dict[SplitName, int]] | None:
     return {label: dict(counts[label]) for label in sorted(counts)}
 
 
-def _write(sets: Sequence[Prepared], mixture: Sequence[str], data: Data, places: Places, run: Run) -> Counter[str]:
-    """Write all sets; of the pretraining text the bytes of each split are returned."""
-    for number, one in enumerate(sets):
-        np.save(places.work / f"decisions-{number}.npy", one.decisions)
-    catalogues = tuple(one.catalogue for one in sets)
-    same = {split: split for split in SPLITS}
-    targets = [
+_Target = tuple[Path, dict[str, str], int | None]
+"""Where the rows of a set go: the folder, what each split becomes there, and the number of folds."""
+
+
+def _targets(places: Places, mixture: Sequence[str], data: Data) -> list[_Target]:
+    """Of every set, in the order of RawSets.all."""
+    same: dict[str, str] = {split: split for split in SPLITS}
+    return [
         (places.clean, same, data.split.folds),
         (places.pretraining, {**same, "test": "validation"}, None),
         *((places.clean / _MIXTURE, {"train": name}, None) for name in mixture),
     ]
+
+
+def _write(sets: Sequence[Prepared], targets: Sequence[_Target], places: Places, run: Run) -> Counter[str]:
+    """Write all sets; of the pretraining text the bytes of each split are returned."""
+    for number, one in enumerate(sets):
+        np.save(places.work / f"decisions-{number}.npy", one.decisions)
+    catalogues = tuple(one.catalogue for one in sets)
     jobs = [
         writing.Output(
             catalogues, number, portions, places.work, folder, splits,

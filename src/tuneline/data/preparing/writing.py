@@ -20,7 +20,10 @@ from tuneline.data.reading.rows import Rejected
 GROUP = 64_000_000
 """Bytes that one process writes at a time, so of one parquet file of the training split."""
 
-REASONS = ("", "duplicate", "near-duplicate", "label-conflict", "held-out", "overlap", "held-out-group", "other-split")
+REASONS = (
+    "", "duplicate", "near-duplicate", "label-conflict", "held-out", "overlap", "held-out-group", "other-split",
+    "pretraining",
+)  # fmt: skip
 """In arrays a reason is its index here; the first one: the row stays."""
 
 DECISION = np.dtype([("split", "i1"), ("reason", "i1"), ("set", "i2"), ("share", "f4"), ("other", "i8")])
@@ -153,6 +156,7 @@ def _detail(reason: str, place: str, full: str, share: float) -> str:
         "label-conflict": "its text stands in the set with more than one label",
         "held-out": f"the same text as {full}, which is held out",
         "overlap": f"holds {share:.0%} of {full}, which is held out",
+        "pretraining": f"is held out, and {full}, which the base learns, holds {share:.0%} of it",
         "held-out-group": "its group is held out",
         "other-split": "its file says that it is for validation or test, and of this set only training rows are used",
     }[reason]

@@ -1,0 +1,65 @@
+"""A pretraining text that was frozen wins: it stays as it is, and held-out rows that it gives away leave."""
+
+import preparing
+from preparing import data, in_split, pair, sentence, text
+
+FROZEN = data(frozen_pretraining=True)
+LEAKED = sentence("leaked", 30)
+
+
+def frozen_texts(*more: str) -> list[preparing.Row]:
+    return [
+        *(text(sentence(f"learnt {n}"), "train") for n in range(6)),
+        *(text(one, "train") for one in more),
+        *(text(sentence(f"kept {n}"), "validation") for n in range(3)),
+    ]
+
+
+def first_month() -> list[preparing.Row]:
+    rows = [
+        pair(f"question {split} {n}", sentence((split, n)), in_split(split, n))
+        for split in preparing.SPLITS
+        for n in range(4)
+    ]
+    return list(rows)
+
+
+def test_its_files_say_what_the_base_learns_and_what_it_is_measured_on() -> None:
+    found = preparing.prepare(first_month(), frozen_texts(), FROZEN)
+    assert found.pretraining["train"].num_rows == 6
+    assert found.pretraining["validation"].num_rows == 3
+    assert found.accounts["overlap"]["given_away_by_frozen_pretraining"] == 0
+
+
+def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
+    before = preparing.prepare(first_month(), frozen_texts(LEAKED, "the same short row"), FROZEN)
+    new = [
+        pair("who said it?", LEAKED, in_split("test", 7)),
+        # Another held-out row that the same text gives away, of which a look at each text finds one at a time.
+        pair("who wrote it down?", LEAKED, in_split("validation", 7)),
+        pair("the same", "short row", in_split("test", 8)),
+        pair("who said it, again?", LEAKED, in_split("train", 7)),
+        pair("a new question", sentence("new"), in_split("test", 9)),
+    ]
+    after = preparing.prepare(
+        [*first_month(), *new],
+        frozen_texts(LEAKED, "the same short row"),
+        data(frozen_pretraining=True, near_duplicates=None),
+    )
+    assert [line for line in after.reasons() if line[0] == "raw" and line[2] == "pretraining"] == [
+        ("raw", "a.jsonl:13", "pretraining"),
+        ("raw", "a.jsonl:14", "pretraining"),
+        ("raw", "a.jsonl:15", "pretraining"),
+    ]
+    assert after.accounts["raw"]["dropped"] == {"pretraining": 3}
+    assert after.pretraining == before.pretraining
+    assert set(before.sources("test")) < set(after.sources("test"))
+    [detail] = {row["detail"] for row in after.quarantine if row["source"] == "a.jsonl:13"}
+    assert detail == "is held out, and text/train.jsonl:7, which the base learns, holds 100% of it"
+
+
+def test_without_it_the_text_is_what_loses() -> None:
+    row = pair("who said it?", LEAKED, in_split("test", 7))
+    found = preparing.both([row], [text(LEAKED, in_split("train"))])
+    assert "a.jsonl:1" in found.sources("test")
+    assert ("text", "a.jsonl:1", "overlap") in found.reasons() or ("text", "a.jsonl:1", "held-out") in found.reasons()
