@@ -73,8 +73,8 @@ ODD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (
         CHAT,
         said({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, bot("a")),
-        "shape",
-        "messages[0]: content holds a part of type 'image_url', which is not text",
+        "not-text",
+        "messages[0]: content holds a picture (a part of type 'image_url'), which cannot be learnt",
     ),
     (CHAT, called("{broken"), "arguments", "messages[1]: the arguments of f are no JSON object"),
     (CHAT, called("[1]"), "arguments", "messages[1]: the arguments of f are no JSON object"),

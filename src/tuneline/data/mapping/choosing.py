@@ -17,6 +17,8 @@ _SQUAD = (
     "{id, $context, question, answers: {text: [.answers[].text]}}'"
 )
 _OPTIONAL = {"tools", "prompt"}
+# Of a question about a picture the words alone are half. A text with a label may be learnt without its picture.
+_OF_TEXT_ALONE: tuple[RecordType, ...] = ("prompt-completion", "messages", "preference")
 
 
 def shape_of(
@@ -49,10 +51,14 @@ def shape_of(
         DataError: the columns are not understood, or the rows are of another type; with the remedy.
     """
     place = place_of(path, plan)
+    media: tuple[str, ...] = ()
     if label is not None:
         reading = Reading("file names", "classification", NamedAfter("text", label), ("text",))
     else:
-        reading = _choose(View(plan), place, columns or {}, record_types)
+        view = View(plan)
+        reading = _choose(view, place, columns or {}, record_types)
+        if reading.record_type in _OF_TEXT_ALONE:
+            media = view.media()
     keys: dict[str, str | None] = {"group_by": None, "order_by": None}
     for param, column in (("group_by", group_by), ("order_by", order_by)):
         if column is not None and column in plan.columns:
@@ -72,6 +78,7 @@ def shape_of(
         reading.columns,
         reading.conversational,
         split=plan.split,
+        media=media,
         **keys,
     )
 

@@ -1,13 +1,15 @@
 """One conversation, as people write it -> a list of messages in one form, whose order and parts are checked.
 
 A message is {role, content} with the roles system, user, assistant and tool; an assistant's may have tool_calls, whose
-arguments are objects; a tool's may have tool_call_id and name.
+arguments are objects; a tool's may have tool_call_id and name. What was thought before an answer stands at the
+beginning of its content, between <think> and </think>.
 """
 
 from typing import Any
 
 import orjson
 
+from tuneline.data.mapping import messageparts
 from tuneline.data.mapping.mappings import RowError, text_of
 from tuneline.data.reading import strictjson
 from tuneline.data.reading.strictjson import kind_of
@@ -41,7 +43,7 @@ _ROLES = {
 # Role -> the roles of the message that may come before it; "" is the beginning, "call" an assistant's with tool_calls.
 _AFTER = {
     "system": ("",),
-    "user": ("", "system", "assistant"),
+    "user": ("", "system", "assistant", "tool"),
     "assistant": ("user", "tool"),
     "tool": ("call", "tool"),
 }
@@ -52,7 +54,8 @@ def messages_of(column: str, value: Any) -> list[Message]:
 
     Args:
         column: its name, for errors.
-        value: a list of messages (or one), each of role and content or of from and value; or such a list as JSON text.
+        value: a list of messages (or one), each of role and content (or parts, or text) or of from and value; a list of
+            the items of OpenAI's Responses; or such a list as JSON text, or under `messages` in an object.
 
     Returns:
         The messages in one form, at least one; empty messages of the system are left out.
@@ -63,12 +66,22 @@ def messages_of(column: str, value: Any) -> list[Message]:
     if isinstance(value, str):
         value = parsed(column, value)
     if isinstance(value, dict):
-        value = [value]
+        value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     if value is None:
         raise RowError("missing", f"{column} is missing")
     if not isinstance(value, list):
         raise RowError("shape", f"{column} is {kind_of(value)}, not a list of messages")
-    messages = [_message(column, index, item) for index, item in enumerate(value)]
+    messages: list[Message] = []
+    was_call = False
+    for index, item in enumerate(messageparts.items(value)):
+        role = _role(f"{column}[{index}]", item)
+        made = _messages(f"{column}[{index}]", role, item)
+        if was_call and role == "call":
+            # Several calls at once, as ms-swift writes them.
+            messages[-1]["tool_calls"] += made[0]["tool_calls"]
+        else:
+            messages += made
+        was_call = role == "call"
     messages = [message for message in messages if message["role"] != "system" or message["content"]]
     if not messages:
         raise RowError("no-message", f"{column} holds no message")
@@ -82,6 +95,54 @@ def messages_or_text(column: str, value: Any, role: str) -> list[Message]:
     return messages_of(column, value)
 
 
+def system_of(column: str, value: Any) -> list[Message]:
+    """What a model is told beforehand, as a message; none where it is blank.
+
+    Args:
+        column: its name, for errors.
+        value: text, parts of text, or a message of them.
+
+    Raises:
+        RowError: it holds what is not text.
+    """
+    if isinstance(value, dict):
+        value = next((value[key] for key in _CONTENT if value.get(key) is not None), None)
+    if isinstance(value, str):
+        return [{"role": "system", "content": text_of(column, value)}]
+    text = messageparts.said(column, value).text
+    return [{"role": "system", "content": text}] if text.strip() else []
+
+
+def calls_of(column: str, value: Any) -> list[dict[str, Any]]:
+    """Calls of tools in one form.
+
+    Args:
+        column: its name, for errors.
+        value: one call or a list, also as JSON text; each {name, arguments}, or that under `function`.
+
+    Raises:
+        RowError: it is missing, or none of these.
+    """
+    if value is None:
+        raise RowError("missing", f"{column} is missing")
+    return _calls(column, value)
+
+
+def is_calls(value: Any) -> bool:
+    """Whether a value is a list of calls of tools, also as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value) if value[:1] == "[" else value
+        except orjson.JSONDecodeError:
+            return False
+    if not isinstance(value, list) or not value:
+        return False
+    return all(
+        isinstance(one, dict) and isinstance(one.get("function", one), dict) and "arguments" in one.get("function", one)
+        for one in value
+    )
+
+
 def is_conversation(value: Any) -> bool:
     """Whether a value is a message or a list of them, or such a list as JSON text."""
     if isinstance(value, str):
@@ -90,12 +151,14 @@ def is_conversation(value: Any) -> bool:
         except orjson.JSONDecodeError:
             return False
     if isinstance(value, dict):
-        value = [value]
+        value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and _speaks(one) for one in value)
 
 
 def _speaks(message: Message) -> bool:
-    return message.get("role") is not None or message.get("from") is not None
+    return (
+        message.get("role") is not None or message.get("from") is not None or message.get("type") in messageparts.ITEMS
+    )
 
 
 def dump(messages: list[Message]) -> str:
@@ -124,42 +187,16 @@ def parsed(place: str, text: str) -> Any:
         return text
 
 
-def _message(column: str, index: int, item: Any) -> Message:
+def _role(place: str, item: Any) -> str:
+    """The role of a message: a key of _AFTER, or `call`."""
     if type(item) is not dict:
-        raise RowError("shape", f"{column}[{index}] is {kind_of(item)}, not a message")
+        raise RowError("shape", f"{place} is {kind_of(item)}, not a message")
     written = item.get("role")
     if written is None:
         written = item.get("from")
     role = _ROLES.get(written) if isinstance(written, str) else None
-    if role is None:
-        role = _role(f"{column}[{index}]", written)
-    content = item.get("content")
-    if content is None:
-        content = item.get("value")
-    if role == "call":
-        return {"role": "assistant", "content": "", "tool_calls": _calls(f"{column}[{index}]", content)}
-    calls = item.get("tool_calls") or item.get("function_call")
-    if type(content) is not str:
-        content = _text(f"{column}[{index}]", content)
-    message: Message = {"role": role, "content": content}
-    if calls:
-        if role != "assistant":
-            raise RowError("role", f"{column}[{index}]: {written} calls a tool, which only an assistant does")
-        message["tool_calls"] = _calls(f"{column}[{index}]", calls)
-    elif not content or content.isspace():
-        if role == "assistant":
-            raise RowError("empty-answer", f"{column}[{index}]: the assistant's message is empty")
-        if role == "user":
-            raise RowError("empty", f"{column}[{index}]: the user's message is empty")
-        message["content"] = ""
-    if role != "system":
-        for name in ("tool_call_id", "name"):
-            if isinstance(item.get(name), str):
-                message[name] = item[name]
-    return message
-
-
-def _role(place: str, written: Any) -> str:
+    if role is not None:
+        return role
     if not isinstance(written, str) or not written.strip():
         raise RowError("role", f"{place} has no role")
     role = _ROLES.get(written.strip().casefold())
@@ -168,32 +205,86 @@ def _role(place: str, written: Any) -> str:
     return role
 
 
-def _text(place: str, content: Any) -> str:
-    """The content of a message that is not text: none, or a list of parts."""
-    if content is None:
-        return ""
-    if not isinstance(content, list):
-        raise RowError("not-text", f"{place}: content is {kind_of(content)}, not text")
-    texts: list[str] = []
-    for part in content:
-        if isinstance(part, dict) and part.get("type", "text") == "text":
-            part = part.get("text")
-        elif isinstance(part, dict):
-            raise RowError("shape", f"{place}: content holds a part of type {part.get('type')!r}, which is not text")
-        if not isinstance(part, str):
-            raise RowError("not-text", f"{place}: content holds {kind_of(part)} where text is expected")
-        texts.append(part)
-    return "".join(texts)
+def _messages(place: str, role: str, item: Message) -> list[Message]:
+    """A message in one form; more than one where results of tools stand in it."""
+    content = next((item[key] for key in _CONTENT if item.get(key) is not None), None)
+    if role == "call":
+        return [{"role": "assistant", "content": "", "tool_calls": _calls(place, content)}]
+    if role == "assistant" and (item.get("weight") == 0 or item.get("train") is False):
+        raise RowError("weight", f"{place}: says that this answer is not to be learnt; every answer of a row is")
+    calls = item.get("tool_calls") or item.get("function_call")
+    if type(content) is str and not calls and not any(map(item.get, _BESIDE)):
+        return [_with_names(item, {"role": role, "content": _spoken(place, role, content)})]
+    if role == "tool" and not _holds_results(content):
+        content = messageparts.result_text(place, content)
+    said = messageparts.said(place, content)
+    said.reasoning = said.reasoning or messageparts.reasoning_of(place, item)
+    said.text = said.text or (item["refusal"] if isinstance(item.get("refusal"), str) else "")
+    said.calls += _parsed_calls(place, calls) if calls else []
+    _check_role(place, role, said)
+    messages = [{"role": "tool", **result} for result in said.results]
+    if said.calls:
+        called = [_call(place, call) for call in said.calls]
+        messages.append({"role": role, "content": said.content(), "tool_calls": called})
+    elif said.text or not said.results:
+        _spoken(place, role, said.text)
+        messages.append({"role": role, "content": _spoken(place, role, said.content())})
+    return [_with_names(item, messages[0])] if len(messages) == 1 else messages
+
+
+_CONTENT = ("content", "value", "parts", "text")
+_BESIDE = (*messageparts.REASONING_KEYS, "refusal")
+
+
+def _check_role(place: str, role: str, said: messageparts.Said) -> None:
+    """Raise where a message holds what its role does not say."""
+    if said.calls and role != "assistant":
+        raise RowError("role", f"{place}: {role} calls a tool, which only an assistant does")
+    if said.reasoning and role != "assistant":
+        raise RowError("role", f"{place}: {role} has reasoning, which only an assistant has")
+    if said.results and role not in ("user", "tool"):
+        raise RowError("role", f"{place}: {role} gives the result of a tool, which only user and tool do")
+
+
+def _holds_results(content: Any) -> bool:
+    """Whether the content of a tool's message says of which call each part is the result."""
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and messageparts.is_result(part) for part in content
+    )
+
+
+def _spoken(place: str, role: str, content: str) -> str:
+    """The content of a message that calls nothing, empty where it is blank; raises RowError where that must not be."""
+    if content and not content.isspace():
+        return content
+    if role == "assistant":
+        raise RowError("empty-answer", f"{place}: the assistant's message is empty")
+    if role == "user":
+        raise RowError("empty", f"{place}: the user's message is empty")
+    return ""
+
+
+def _with_names(item: Message, message: Message) -> Message:
+    """With the id of the call that it answers and the name of the tool, where the message has them."""
+    if message["role"] != "system":
+        for name in ("tool_call_id", "name"):
+            if isinstance(item.get(name), str):
+                message[name] = item[name]
+    return message
 
 
 def _calls(place: str, value: Any) -> list[dict[str, Any]]:
     """Calls of tools: one or a list, also as JSON text; each {name, arguments}, or that under `function`."""
+    return [_call(place, call) for call in _parsed_calls(place, value)]
+
+
+def _parsed_calls(place: str, value: Any) -> list[Any]:
     calls = parsed(place, value) if isinstance(value, str) else value
     if isinstance(calls, dict):
         calls = [calls]
     if not isinstance(calls, list) or not calls:
         raise RowError("arguments", f"{place}: the call of a tool is not JSON of name and arguments")
-    return [_call(place, call) for call in calls]
+    return calls
 
 
 def _call(place: str, call: Any) -> dict[str, Any]:
@@ -239,21 +330,47 @@ def tools_of(column: str, value: Any) -> str:
 
     Args:
         column: its name, for errors.
-        value: a list of tools, each {type, function} or {name, description, parameters}; or such a list as JSON text.
+        value: a list of tools, each {type, function} or {name, description, parameters}, as OpenAI, Anthropic, Google
+            and Amazon spell them; or such a list as JSON text, or under `tools` in an object.
 
     Raises:
-        RowError: it is neither.
+        RowError: it is none of these.
     """
     if isinstance(value, str):
         value = parsed(column, value) if value.strip() else None
+    if isinstance(value, dict) and isinstance(value.get("tools"), list):
+        value = value["tools"]
     if value is None or value == []:
         return ""
     if not isinstance(value, list):
         raise RowError("shape", f"{column} is {kind_of(value)}, not a JSON list of tools")
     tools: list[dict[str, Any]] = []
     for index, tool in enumerate(value):
-        function = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise RowError("shape", f"{column}[{index}] is no tool with a name")
-        tools.append({"type": "function", "function": function})
+        for function in _declared(tool):
+            if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+                raise RowError("shape", f"{column}[{index}] is no tool with a name")
+            tools.append({"type": "function", "function": _declaration(function)})
     return dump(tools)
+
+
+_DECLARATIONS = ("functionDeclarations", "function_declarations")
+_SCHEMAS = ("parameters", "input_schema", "inputSchema")
+
+
+def _declared(tool: Any) -> list[Any]:
+    """The functions that a tool declares: itself, or those that it holds."""
+    if not isinstance(tool, dict):
+        return [tool]
+    for key in _DECLARATIONS:
+        if isinstance(tool.get(key), list):
+            return tool[key]
+    return [next((tool[key] for key in ("function", "toolSpec") if isinstance(tool.get(key), dict)), tool)]
+
+
+def _declaration(function: dict[str, Any]) -> dict[str, Any]:
+    """A function with its parameters under the one name that chat templates read."""
+    schema = next((function[key] for key in _SCHEMAS if function.get(key) is not None), None)
+    if isinstance(schema, dict) and set(schema) == {"json"}:
+        schema = schema["json"]
+    kept = {key: value for key, value in function.items() if key not in (*_SCHEMAS, "type")}
+    return kept if schema is None else kept | {"parameters": schema}

@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tuneline.data.mapping.conversations import is_conversation
-from tuneline.data.mapping.dialogues import Alpaca, Messages, PreferredMessages, PreferredText
+from tuneline.data.mapping.conversations import is_calls, is_conversation
+from tuneline.data.mapping.dialogues import Alpaca, Calls, Messages, PreferredMessages, PreferredText
 from tuneline.data.mapping.recognition import PAIRS, Reading, View
 from tuneline.errors import DataError
 
-_CONVERSATIONS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns")
+_CONVERSATIONS = (
+    *("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns"),
+    "contents",  # Gemini
+)
+_TOOLS = ("tools", "functions", "toolconfig", "tool_config")
+_CALL_PAIRS = (("query", "answers"), ("question", "answers"), ("prompt", "answers"), ("instruction", "answers"))
+# A prompt and its answer where both are messages; the second is how OpenAI keeps requests and responses.
+_MESSAGE_PAIRS = (("prompt", "completion"), ("input", "output"))
 _PROMPTS = ("prompt", "question", "instruction", "input", "query")
-_PARTS = ("input", "context", "history", "system")
 
 
 def readings(view: View) -> list[Reading]:
@@ -19,7 +25,7 @@ def readings(view: View) -> list[Reading]:
     Args:
         view: the file.
     """
-    return [*_preference(view), *_messages(view), *_alpaca(view)]
+    return [*_preference(view), *_messages(view), *_calls(view), *_alpaca(view)]
 
 
 def refuse_unpaired(view: View, place: str) -> None:
@@ -57,8 +63,8 @@ def _conversation(view: View) -> str | None:
 
 
 def _preference(view: View) -> list[Reading]:
-    chosen = view.usual("chosen", "chosen_response")
-    rejected = view.usual("rejected", "rejected_response")
+    chosen = view.usual("chosen", "chosen_response", "preferred_output")
+    rejected = view.usual("rejected", "rejected_response", "non_preferred_output")
     if chosen is None or rejected is None:
         return []
     prompt = view.usual(*_PROMPTS) or _conversation(view) or ""
@@ -67,9 +73,9 @@ def _preference(view: View) -> list[Reading]:
 
 def _preferred(view: View, kind: str, prompt: str, chosen: str, rejected: str) -> Reading:
     columns = tuple(column for column in (prompt, chosen, rejected) if column)
-    system = view.optional("system")
+    system = view.system
     if any(view.mostly(column, is_conversation) for column in columns) or (
-        kind != "columns" and prompt and view.is_filled("system")
+        kind != "columns" and prompt and view.is_filled(view.system)
     ):
         convert = PreferredMessages(prompt, chosen, rejected, system)
         return Reading(kind, "preference", convert, columns, conversational=True)
@@ -79,22 +85,38 @@ def _preferred(view: View, kind: str, prompt: str, chosen: str, rejected: str) -
         column if prompt and column != prompt else "" for column in map(view.optional, ("context", "input"))
     ]
     parts = tuple(view.optional(part) for part in ("context", "input") if prompt and view.is_filled(part))
-    others = frozenset(map(view.optional, _PARTS)) - {prompt, chosen, rejected, context, given}
+    others = frozenset(map(view.optional, view.parts)) - {prompt, chosen, rejected, context, given}
     convert = PreferredText(prompt, chosen, rejected, context, given, others)
     return Reading(kind, "preference", convert, tuple(dict.fromkeys((*parts, *columns))))
 
 
 def _messages(view: View) -> list[Reading]:
-    system, tools = view.optional("system"), view.optional("tools")
+    system, tools = view.system, _tools(view)
     used = tuple(column for column in (system, tools) if view.is_filled(column))
     column = _conversation(view)
     if column is not None:
         kind = "sharegpt" if view.mostly(column, _is_sharegpt) else "messages"
         return [Reading(kind, "messages", Messages((column,), system, tools), (*used, column))]
-    prompt, completion = view.usual("prompt"), view.usual("completion")
-    if prompt and completion and all(view.mostly(name, is_conversation) for name in (prompt, completion)):
-        pair = (prompt, completion)
-        return [Reading("messages", "messages", Messages(pair, system, tools), (*used, *pair))]
+    for pair in _MESSAGE_PAIRS:
+        prompt, completion = map(view.usual, pair)
+        if prompt and completion and all(view.mostly(name, is_conversation) for name in (prompt, completion)):
+            columns = (prompt, completion)
+            return [Reading("messages", "messages", Messages(columns, system, tools), (*used, *columns))]
+    return []
+
+
+def _tools(view: View) -> str:
+    """The column of the tools that an assistant may call; its plain name where no row has one."""
+    return next((view.optional(name) for name in _TOOLS if view.is_filled(name)), _TOOLS[0])
+
+
+def _calls(view: View) -> list[Reading]:
+    """A question and the calls that answer it, beside the tools, as in xLAM."""
+    tools = _tools(view)
+    for names in _CALL_PAIRS:
+        asked, calls = map(view.usual, names)
+        if asked and calls and view.is_filled(tools) and view.mostly(calls, is_calls):
+            return [Reading("calls", "messages", Calls(asked, calls, view.system, tools), (tools, asked, calls))]
     return []
 
 
@@ -109,11 +131,11 @@ def _alpaca(view: View) -> list[Reading]:
         asked, answered = map(view.usual, names)
         if asked is None or answered is None:
             continue
-        filled = [part for part in _PARTS if part not in names and view.is_filled(part)]
-        if names != ("instruction", "output") and "history" not in filled and "system" not in filled:
+        filled = [part for part in view.parts if part not in names and view.is_filled(part)]
+        if names != ("instruction", "output") and "history" not in filled and view.system not in filled:
             return []
         given = "" if "input" in names else view.optional("context" if "context" in filled else "input")
-        convert = Alpaca(asked, given, answered, view.optional("system"), view.optional("history"))
+        convert = Alpaca(asked, given, answered, view.system, view.optional("history"))
         used = tuple(view.optional(part) for part in filled)
         return [Reading("alpaca", "messages", convert, (*used, asked, answered))]
     return []
@@ -126,7 +148,7 @@ def mapped(view: View, columns: Mapping[str, str]) -> list[Reading]:
         view: the file.
         columns: field -> column.
     """
-    system, tools = view.optional("system"), columns.get("tools") or view.optional("tools")
+    system, tools = view.system, columns.get("tools") or _tools(view)
     names = tuple(columns.values())
     if "messages" in columns:
         return [Reading("columns", "messages", Messages((columns["messages"],), system, tools), names)]

@@ -5,11 +5,13 @@ from typing import Any
 
 from tuneline.data.mapping.conversations import (
     Message,
+    calls_of,
     check_order,
     dump,
     messages_of,
     messages_or_text,
     parsed,
+    system_of,
     tools_of,
 )
 from tuneline.data.mapping.mappings import Fields, RowError, Values, refuse_others, text_of
@@ -26,7 +28,7 @@ def _filled(values: Values, column: str) -> Any:
 
 def _system(values: Values, column: str) -> list[Message]:
     value = _filled(values, column)
-    return [] if value is None else [{"role": "system", "content": text_of(column, value)}]
+    return [] if value is None else system_of(column, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,23 @@ class Messages:
         check_order(self.columns[0], messages)
         tools = values.get(self.tools)
         return dump(messages), tools_of(self.tools, tools) if tools else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """A question that is answered by calls of tools."""
+
+    question: str
+    calls: str
+    system: str
+    tools: str
+
+    def __call__(self, values: Values) -> Fields:
+        """Messages and tools."""
+        asked = text_of(self.question, values.get(self.question))
+        called = {"role": "assistant", "content": "", "tool_calls": calls_of(self.calls, values.get(self.calls))}
+        messages = [*_system(values, self.system), {"role": "user", "content": asked}, called]
+        return dump(messages), tools_of(self.tools, values.get(self.tools))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,9 @@ TEXTS = ("text", "content")
 LABELLED = ("text", "sentence", "review", "content", "comment", "document", "utterance", "query", "title")
 LABELS = ("label", "labels", "category", "class", "sentiment", "intent")
 NUMBERS = ("label", "score", "rating", "stars", "value")
-# Beside a question they are part of it: leaving them out without a word would teach answers to half a question.
-_PARTS = ("input", "context", "history", "system")
+SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
+"""How people spell the column of what a model is told beforehand."""
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 _FEW = 12
 _CODES = (
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy is it ja ka kk km kn ko ky "
@@ -87,9 +88,19 @@ class View:
         """A column that any row has; else its plain name, under which a later row may have it."""
         return self._usual.get(name) or self._seen.get(name, name)
 
+    @property
+    def system(self) -> str:
+        """The column of what the model is told beforehand; its plain name where no row has one."""
+        return next((self.optional(name) for name in SYSTEMS if name in self._usual or name in self._seen), SYSTEMS[0])
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Columns that are part of a question beside it: without them a model learns answers to half a question."""
+        return "input", "context", "history", self.system
+
     def is_filled(self, name: str) -> bool:
         """Whether rows hold something under a column: any row where most have the column, else one in twenty."""
-        column = self.optional(name)
+        column = name if name in self.columns else self.optional(name)
         filled = sum(bool(values.get(column)) for values in self.rows)
         return filled > 0 if column in self.columns else filled > 1 and 20 * filled > len(self.rows)
 
@@ -97,6 +108,15 @@ class View:
         """Whether most of the values of a column pass."""
         values = [row[column] for row in self.rows if row.get(column) is not None]
         return 2 * sum(map(test, values)) > len(values)
+
+    def media(self) -> tuple[str, ...]:
+        """The columns that hold pictures, sound or films, or paths to several of them."""
+        columns = [self._seen[name] for name in _MEDIA if name in self._seen]
+        return tuple(
+            column
+            for column in columns
+            if any(isinstance(values.get(column), list | dict | bytes) and values[column] for values in self.rows)
+        )
 
 
 def _folded(column: str) -> str:
@@ -123,9 +143,9 @@ def _pair(view: View) -> list[Reading]:
         prompt, completion = map(view.usual, names)
         if prompt is None or completion is None:
             continue
-        parts = [part for part in _PARTS if part not in names]
+        parts = [part for part in view.parts if part not in names]
         filled = [part for part in parts if view.is_filled(part)]
-        if "history" in filled or "system" in filled or not view.mostly(prompt, _is_text):
+        if "history" in filled or view.system in filled or not view.mostly(prompt, _is_text):
             return []
         context = next(iter(filled), "context")
         if filled or names[1] == "answers" or view.mostly(completion, _is_answers) or "question" in names:

@@ -75,6 +75,8 @@ class Shape:
     group_by: str | None = None
     order_by: str | None = None
     split: str | None = None
+    media: tuple[str, ...] = ()
+    """Of the file, that hold pictures, sound or films: a row that has one cannot be learnt as text alone."""
 
     @property
     def form(self) -> tuple[RecordType, bool, bool]:
@@ -85,6 +87,8 @@ class Shape:
         """One row as a record, or set aside with the reason and the field."""
         line, offset, values = row
         try:
+            if self.media:
+                _refuse_media(self.media, values)
             fields = self.convert(values)
             group = order = None
             if self.group_by is not None:
@@ -94,6 +98,12 @@ class Shape:
         except RowError as error:
             return Rejected(self.file, line, offset, error.reason, error.detail, excerpt(_beginning(values)))
         return Record(self.file, line, offset, fields, group, order, self.split)
+
+
+def _refuse_media(columns: tuple[str, ...], values: Mapping[str, Any]) -> None:
+    for column in columns:
+        if values.get(column):
+            raise RowError("not-text", f"{column} holds a picture, sound or a film, which cannot be learnt")
 
 
 def _beginning(values: Mapping[str, Any]) -> str:
