@@ -101,6 +101,85 @@ def test_a_json_file_is_an_array_an_object_of_splits_or_objects_one_after_anothe
     assert [row.values for row in validation.first_rows] == [{"text": "a", "label": 1}]
 
 
+TABLE = [{"prompt": "p\u2028", "completion": "c{"}, {"prompt": "q", "completion": None}]
+BY_COLUMNS: dict[str, object] = {
+    "pandas": {"prompt": {"0": "p\u2028", "1": "q"}, "completion": {"0": "c{", "1": None}},
+    "lists": {"prompt": ["p\u2028", "q"], "completion": ["c{", None]},
+    "split": {
+        "columns": ["prompt", "completion"],
+        "index": [0, 1],
+        "data": [["p\u2028", "c{"], ["q", None]],
+    },
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", BY_COLUMNS)
+def test_a_json_object_may_be_a_table_by_columns(
+    tmp_path: Path, form: str, encoding: str, name: str, indent: int | None
+) -> None:
+    one = plan(tmp_path, name, json.dumps(BY_COLUMNS[form], indent=indent).encode(encoding))
+    assert one.format == "json"
+    assert [tuple(row) for row in rows(one)] == [(n, -1, row) for n, row in enumerate(TABLE, 1)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_a_json_object_may_hold_its_rows_by_key(tmp_path: Path, name: str, indent: int | None) -> None:
+    content = json.dumps({"b": TABLE[0], "a": TABLE[1]}, indent=indent).encode()
+    one = plan(tmp_path, name, content)
+    assert [row.values for row in rows(one)] == TABLE  # type: ignore[union-attr]
+    assert all(content[row.offset :].startswith(b"{") for row in rows(one))
+
+
+def test_a_table_by_columns_or_keys_may_be_larger_than_a_row(tmp_path: Path) -> None:
+    texts = ["x" * 100 for _ in range(20_000)]
+    for table in (
+        {"text": {str(n): text for n, text in enumerate(texts)}},
+        {"text": texts},
+        {f"key {n}": {"text": text} for n, text in enumerate(texts)},
+        {"columns": ["text"], "index": list(range(20_000)), "data": [[text] for text in texts]},
+    ):
+        for name in ("a.json", "a.jsonl"):
+            one = plan(tmp_path, name, json.dumps(table).encode())
+            assert [row.values["text"] for row in rows(one)] == texts  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"translation": {"en": "a", "zh": "b"}}',
+        b'{"labels": ["a", "b"], "text": "t"}',
+        b'{"messages": [{"role": "user"}, {"role": "assistant"}], "tools": [{}, {}]}',
+        b'{"a": {"x": 1}, "b": {"y": 2}}',
+        b'{"a": ["x"], "b": []}',
+        b'{"a": ["x"]}\n{"a": ["y"]}',
+        b"{}",
+    ],
+)
+def test_an_object_that_is_a_row_is_no_table(tmp_path: Path, content: bytes) -> None:
+    for name in ("a.json", "a.jsonl"):
+        found = [row.values for row in rows(plan(tmp_path, name, content))]  # type: ignore[union-attr]
+        assert found == [json.loads(line) for line in content.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b'{"a": {"0": "x", "1": "y"}, "b": {"0": "x"}}', "of which not all have the same rows; make it a row a line"),
+        (b'{"columns": ["a"], "data": [["x", "y"]]}', "of which not all have the same rows"),
+        (b'{"columns": ["a"], "data": [["x"]], "data": [["y"]]}', "'data' stands twice in one object; mend it"),
+        (b'{"a": {"x": 1}, "b": {"x": 2}} [', "'[' stands where an object should"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    (one,) = readers.plan(tmp_path / "a.json", Options())
+    assert problem in one.refusal
+
+
 def test_a_table_has_json_values(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -174,6 +253,7 @@ MANY = {
     "e.txt": "\n".join(ROWS).encode("utf-16"),
     "f.jsonl.gz": gzip.compress("\n".join(ROWS).encode()),
     "g.json": ("[" + ",\n".join(ROWS) + "]").encode("utf-16"),
+    "b-keyed.json": ("{" + ",\n".join(f'"key {n}": {row}' for n, row in enumerate(ROWS)) + "}").encode(),
 }
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tuneline import params
@@ -169,6 +171,72 @@ def test_labels_from_the_names_of_files(tmp_path: Path, names: list[str], labels
     kept, _ = read(one)
     assert (one.record_type, [record.values for record in kept]) == ("classification", [("t", one) for one in labels])
     assert opened(tmp_path).record_type == "text"
+
+
+@pytest.mark.parametrize("nested", ["", "train/"])
+def test_a_folder_gives_the_label_whatever_the_format(tmp_path: Path, nested: str) -> None:
+    write(tmp_path, {"text": "a"}, {"text": "b"}, name=f"{nested}spam/a.jsonl")
+    (tmp_path / f"{nested}ham").mkdir()
+    (tmp_path / f"{nested}ham/b.csv").write_text("id,review\n1,c\n2,d\n")
+    (tmp_path / f"{nested}ham/c.txt").write_text("e\n")
+    (tmp_path / f"{nested}ham/d.json").write_text('[{"sentence": "f"}]')
+    pq.write_table(pa.table({"content": ["g"]}), tmp_path / f"{nested}spam/e.parquet")
+    one = opened(tmp_path, record_types=("classification",))
+    kept, rejected = read(one)
+    labels = {"c": "ham", "d": "ham", "e": "ham", "f": "ham", "a": "spam", "b": "spam", "g": "spam"}
+    assert ({record.values for record in kept}, rejected) == ({*labels.items()}, [])
+
+
+def test_a_column_of_labels_goes_before_the_names_of_folders(tmp_path: Path) -> None:
+    for folder in ("spam", "ham"):
+        write(tmp_path, {"text": "a", "label": "x"}, name=f"{folder}/a.jsonl")
+    kept, _ = read(opened(tmp_path, record_types=("classification",)))
+    assert [record.values for record in kept] == [("a", "x"), ("a", "x")]
+
+
+ALPACA = {"instruction": "i", "input": "", "output": "o"}
+SHAREGPT = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+
+
+def test_a_file_of_several_shapes_is_read_by_one_and_says_how_many_rows_have_which(tmp_path: Path) -> None:
+    write(tmp_path, *[ALPACA] * 6, *[SHAREGPT] * 3, {"x": 1}, {"instruction": "only"})
+    one = opened(tmp_path)
+    assert one.warnings == (
+        f"{tmp_path}/a.jsonl: its rows are of several shapes: of the first 11 alpaca 7, sharegpt 3, unknown (x) 1; it "
+        "is read as alpaca, and rows of another shape are set aside: make a file of each",
+    )
+    kept, rejected = read(one)
+    assert (len(kept), len(rejected)) == (6, 5)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [ALPACA, ALPACA | {"input": "x"}, ALPACA | {"history": [["q", "a"]]}],
+        [{"review": "a", "stars": n} for n in range(3)] + [{"review": "a", "stars": "4.5", "verified": True}],
+        [{"question": "q", "answer": "a"}] * 3 + [{"question": "q", "answer": "a", "context": "c"}],
+        [PAIR, PAIR, {"prompt": "q"}, PAIR | {"completion": ""}],
+    ],
+)
+def test_rows_of_one_shape_with_other_parts_are_no_mixture(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    write(tmp_path, *rows)
+    assert opened(tmp_path).warnings == ()
+
+
+def test_a_file_without_a_shape_that_most_rows_have_says_what_is_in_it(tmp_path: Path) -> None:
+    write(tmp_path, ALPACA, SHAREGPT, {"text": "t"}, ALPACA, SHAREGPT, {"text": "u"})
+    with pytest.raises(
+        DataError, match=r"several shapes, and none of them of most rows: of the first 6 alpaca 2, sharegpt"
+    ):
+        opened(tmp_path)
+
+
+def test_rows_that_stand_deeper_in_an_object_are_found_for_the_person(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"version": "1", "data": {"train": [{"prompt": "p", "completion": "c"}]}}')
+    with pytest.raises(
+        DataError, match=r"deeper in it, at \.data\.train; make a file of them with `jq -c '\.data\.train\[\]'"
+    ):
+        opened(tmp_path)
 
 
 def test_plain_text_without_labels_says_where_to_put_them(tmp_path: Path) -> None:

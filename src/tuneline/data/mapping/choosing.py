@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tuneline.data.mapping import dialogue_recognition, recognition
+from tuneline.data.mapping import dialogue_recognition, recognition, shapecounts
 from tuneline.data.mapping.mappings import NamedAfter
 from tuneline.data.mapping.recognition import Reading, View
 from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, RecordType, Shape
@@ -42,7 +42,7 @@ def shape_of(
         group_by: column whose value keeps rows together.
         order_by: column by which the newest rows are held out.
         must_group: whether a file without these columns is refused.
-        label: of every row of a plain text, from its file or folder.
+        label: of every row, from the name of its file or folder.
 
     Returns:
         The shape.
@@ -52,10 +52,11 @@ def shape_of(
     """
     place = place_of(path, plan)
     media: tuple[str, ...] = ()
+    view = View(plan)
     if label is not None:
-        reading = Reading("file names", "classification", NamedAfter("text", label), ("text",))
+        text = (columns or {}).get("text") or view.usual(*recognition.LABELLED) or "text"
+        reading = Reading("file names", "classification", NamedAfter(text, label), (text,))
     else:
-        view = View(plan)
         reading = _choose(view, place, columns or {}, record_types)
         if reading.record_type in _OF_TEXT_ALONE:
             media = view.media()
@@ -152,6 +153,17 @@ def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None)
         return (
             f"{place}: is SQuAD by article, in which a row holds many questions; make it a row a question with "
             f"`{_SQUAD} FILE > squad.jsonl`"
+        )
+    found = shapecounts.counted(view.plan, None, wanted).found()
+    if len(found) > 1 and sum(not name.startswith("unknown") for name in found) > 1:
+        return (
+            f"{place}: its rows are of several shapes, and none of them of most rows: of the first "
+            f"{len(view.rows):,} {shapecounts.in_words(found)}; make a file of each"
+        )
+    if nested := recognition.nested(view):
+        return (
+            f"{place}: its rows stand deeper in it, at {', '.join(nested)}; make a file of them with "
+            f"`jq -c '{nested[0]}[]' FILE > rows.jsonl`"
         )
     fields = FIELDS[wanted[0] if wanted else "prompt-completion"]
     pairs = list(zip(fields, [*view.columns, "…", "…"], strict=False))

@@ -1,8 +1,9 @@
-"""Labels that stand in the names of files or folders, as in `spam/1.txt` and `pos.txt`."""
+"""Labels that stand in the names of files or folders, as in `spam/1.txt`, `spam/a.jsonl` and `pos.txt`."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from tuneline.data.mapping.recognition import LABELLED, LABELS, View
 from tuneline.data.reading.rows import FilePlan
 
 _SPLITS = frozenset(("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"))
@@ -10,25 +11,34 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".zst")
 
 
 def label_names(plans: Sequence[FilePlan]) -> dict[str, str]:
-    """The label of every file of a set of plain texts.
+    """The label of every file of a set whose rows are texts without a label of their own.
 
     Args:
         plans: of all files.
 
     Returns:
-        File -> label: the name of its folder where folders tell the files apart, else (for files with a row a line)
-        the file's own name. Empty where the files are no plain texts, or fewer than two labels come out.
+        File -> label: the name of its folder where folders tell the files apart, else (for plain text with one row per
+        line) the file's own name. Empty where a file has a column of labels or none of texts, or fewer than two labels
+        come out.
     """
     files = [plan for plan in plans if not plan.refusal and plan.first_rows]
-    if not files or any(plan.format not in ("text", "document") for plan in files):
+    if not files or not all(map(_is_unlabelled, files)):
         return {}
     folders = {plan.name: _folder(plan.name) for plan in files}
     if all(folders.values()) and len(set(folders.values())) > 1:
         return folders
-    if any(plan.format == "document" for plan in files):
+    if any(plan.format != "text" for plan in files):
         return {}
     names = {plan.name: _stem(plan.name) for plan in files}
     return names if len(set(names.values())) > 1 else {}
+
+
+def _is_unlabelled(plan: FilePlan) -> bool:
+    """Whether the rows of a file are texts, and say nothing of a label."""
+    if plan.format in ("text", "document"):
+        return True
+    view = View(plan)
+    return view.usual(*LABELLED) is not None and view.usual(*LABELS) is None
 
 
 def _folder(name: str) -> str:

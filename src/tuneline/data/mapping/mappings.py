@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from tuneline.data.reading import strictjson
 from tuneline.data.reading.strictjson import kind_of
 
 Values = Mapping[str, Any]
@@ -155,7 +156,10 @@ class Poem:
 
     title: str
     author: str
-    paragraphs: str
+    lines: str
+    """Column of a list of lines, of a list of stanzas, of either as JSON text, or of text."""
+    separator: str
+    """What stands between the lines where they are text; empty: newlines."""
     is_text: bool
     """One text, or a prompt (title and author) with a completion (the lines)."""
 
@@ -165,11 +169,28 @@ class Poem:
         author = values.get(self.author)
         if author is not None and author != "":
             head = f"{head}\n{text_of(self.author, author)}"
-        lines = values.get(self.paragraphs)
-        if isinstance(lines, list):
-            lines = "\n".join([text_of(f"{self.paragraphs}[{index}]", line) for index, line in enumerate(lines)])
-        body = text_of(self.paragraphs, lines)
+        body = text_of(self.lines, self._body(values.get(self.lines)))
         return (f"{head}\n{body}",) if self.is_text else (head, body)
+
+    def _body(self, value: Any) -> Any:
+        if isinstance(value, str) and value[:1] == "[":
+            try:
+                value = strictjson.parse(value)
+            except ValueError:
+                return value
+        if isinstance(value, list):
+            is_stanzas = any(isinstance(stanza, list) for stanza in value)
+            parts = [self._part(f"{self.lines}[{index}]", part) for index, part in enumerate(value)]
+            return ("\n\n" if is_stanzas else "\n").join(parts)
+        if isinstance(value, str) and self.separator and "\n" not in value:
+            return "\n".join([line for part in value.split(self.separator) if (line := part.strip())])
+        return value
+
+    def _part(self, place: str, part: Any) -> str:
+        """A line, or the lines of a stanza."""
+        if isinstance(part, list):
+            return "\n".join([text_of(f"{place}[{index}]", line) for index, line in enumerate(part)])
+        return text_of(place, part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 A reading is decided by names and by what most of the first rows hold, so one odd row changes nothing for the others.
 """
 
+import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +48,40 @@ NUMBERS = ("label", "score", "rating", "stars", "value")
 SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
 """How people spell the column of what a model is told beforehand."""
 _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+_TITLES = (
+    "title",
+    "rhythmic",
+    "poem_title",
+    "poem title",
+    "poem name",
+    "poem_name",
+    "题目",
+    "題目",
+    "标题",
+    "標題",
+    "诗名",
+)
+_AUTHORS = ("author", "poet", "poet_name", "poet name", "poem_author", "作者", "诗人", "詩人")
+_LINES = (
+    "paragraphs",
+    "para",
+    "lines",
+    "verses",
+    "poem",
+    "poem_text",
+    "stanzas",
+    "content",
+    "text",
+    "内容",
+    "內容",
+    "正文",
+)
+# A title beside one of these is that of a poem, whatever the length of the lines.
+_SURE_LINES = ("paragraphs", "para", "verses", "poem", "poem_text", "stanzas")
+_SEPARATORS = ("|", " / ")
+_LONGEST_LINE = 100
 _FEW = 12
+_DEEPEST = 4
 _CODES = (
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy is it ja ka kk km kn ko ky "
     "la lo lt lv mi mk ml mn mr ms mt my nb ne nl nn pa pl ps pt ro ru sd si sk sl so sq sr su sv sw ta te tg th tk tl "
@@ -168,19 +203,56 @@ def _is_answers(value: Any) -> bool:
 
 
 def _poem(view: View) -> list[Reading]:
-    title, lines = view.usual("title", "rhythmic"), view.usual("paragraphs")
-    if title is None or lines is None or not view.mostly(lines, _is_lines):
+    title, author = view.usual(*_TITLES), view.usual(*_AUTHORS)
+    if title is None:
         return []
-    author = view.optional("author")
+    name = next(
+        (name for name in _LINES if (column := view.usual(name)) and _is_poem(view, name, column, author)), None
+    )
+    if name is None:
+        return []
+    lines = view.optional(name)
+    author = author or next((view.optional(one) for one in _AUTHORS if view.is_filled(one)), _AUTHORS[0])
     columns = (title, author, lines)
+    separator = next(
+        (sign for sign in _SEPARATORS if view.mostly(lines, lambda value, sign=sign: _is_split(value, sign))), ""
+    )
     return [
-        Reading("poem", "prompt-completion", Poem(title, author, lines, is_text=False), columns),
-        Reading("poem", "text", Poem(title, author, lines, is_text=True), columns),
+        Reading("poem", "prompt-completion", Poem(title, author, lines, separator, is_text=False), columns),
+        Reading("poem", "text", Poem(title, author, lines, separator, is_text=True), columns),
     ]
 
 
-def _is_lines(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(line, str) for line in value))
+def _is_poem(view: View, name: str, column: str, author: str | None) -> bool:
+    """Whether a column beside a title holds the lines of a poem: a list of them, or text in short lines."""
+    if view.mostly(column, _is_list_of_lines):
+        return True
+    if name in _SURE_LINES:
+        return view.mostly(column, _is_text)
+    # Articles have a title, an author and a content, too, but no short lines.
+    return author is not None and view.usual(*LABELS) is None and view.mostly(column, _is_verse)
+
+
+def _is_list_of_lines(value: Any) -> bool:
+    if isinstance(value, str) and value[:1] == "[":
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(line, str) or (isinstance(line, list) and all(map(_is_text, line))) for line in value)
+
+
+def _is_verse(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    lines = [line for line in re.split(r"\n|\||\s/\s", value) if line.strip()]
+    return len(lines) > 1 and max(map(len, lines)) <= _LONGEST_LINE
+
+
+def _is_split(value: Any, separator: str) -> bool:
+    return isinstance(value, str) and "\n" not in value and separator in value
 
 
 def _translation(view: View) -> list[Reading]:
@@ -277,6 +349,25 @@ def is_squad(view: View) -> bool:
 
 def _holds_questions(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "qas" in value[0]
+
+
+def nested(view: View) -> list[str]:
+    """Where lists of rows stand within the only object of a file, as paths of jq; empty where they do not.
+
+    Args:
+        view: the file.
+    """
+    found: list[str] = []
+    waiting = [("", values) for values in view.rows] if len(view.rows) == 1 else []
+    while waiting:
+        path, values = waiting.pop(0)
+        for key, value in values.items():
+            place = f"{path}.{key}" if key.isidentifier() and key.isascii() else f"{path or '.'}[{json.dumps(key)}]"
+            if isinstance(value, dict) and path.count(".") < _DEEPEST:
+                waiting.append((place, value))
+            elif isinstance(value, list) and path and value and all(isinstance(row, dict) for row in value):
+                found.append(place)
+    return found
 
 
 def describe_types(view: View) -> str:

@@ -10,6 +10,7 @@ from tuneline.data.mapping.choosing import place_of, shape_of
 from tuneline.data.mapping.fieldtexts import map_texts, placeholders, texts
 from tuneline.data.mapping.labelnames import label_names
 from tuneline.data.mapping.mappings import Unknown
+from tuneline.data.mapping.shapecounts import counted, in_words
 from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, Record, RecordType, Shape
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
@@ -124,6 +125,11 @@ def set_of(
     first = next(iter(shapes.values()), None)
     record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
     warnings = [f"{place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings]
+    warnings += [
+        f"{place_of(path, plan)}: {warning}"
+        for plan in plans
+        if plan.name in shapes and (warning := _several_shapes(plan, shapes[plan.name], record_types))
+    ]
     splits = {plan.split for plan in plans if plan.first_rows}
     is_split = is_mixed or {"train", "test"} <= splits
     if not is_split and (named := sorted(split for split in splits if split)):
@@ -284,6 +290,17 @@ def check_rejected(
         f"{max_fraction:g} allows; mend the rows, or raise it",
         *(f"  {row.describe()}" for row in named),
         *([f"  and {rejected - len(named):,} more"] if rejected > len(named) else []),
+    )
+
+
+def _several_shapes(plan: FilePlan, shape: Shape, record_types: Sequence[RecordType] | None) -> str:
+    """What to say of a file of which rows are set aside because they are of another shape; empty where none are."""
+    counts = counted(plan, shape, record_types)
+    if not counts.set_aside():
+        return ""
+    return (
+        f"its rows are of several shapes: of the first {len(plan.first_rows):,} {in_words(counts.found())}; it is read "
+        f"as {shape.kind}, and rows of another shape are set aside: make a file of each"
     )
 
 

@@ -1,4 +1,5 @@
-"""JSON files: one array of rows, an object of such arrays (one a split), or objects one after another.
+"""JSON files: one array of rows, an object of such arrays (one a split), an object of rows by key, or objects one after
+another; and an object that is a table by columns.
 
 The ends of the rows are found by counting brackets outside of strings; each row is then parsed by itself. So a row that
 is broken in its values (a key twice, NaN, half a character) is set aside alone, and a file of any size takes little
@@ -11,9 +12,10 @@ from typing import NamedTuple
 
 import orjson
 
-from tuneline.data.reading import jsonlines, strictjson
+from tuneline.data.reading import jsonlines, jsontables, strictjson
+from tuneline.data.reading.jsonheads import COLUMNS, KEYED, SPLIT, TOKEN, is_splits, orientation
 from tuneline.data.reading.rows import Portion, Rejected, Row
-from tuneline.data.reading.sniffing import HEAD_BYTES, TOKEN, is_splits
+from tuneline.data.reading.sniffing import HEAD_BYTES
 from tuneline.data.reading.streams import BLOCK, MAX_ROW_BYTES, RefusedError, Stream, count_lines
 
 PORTION_BYTES = 32_000_000
@@ -32,6 +34,8 @@ class Section(NamedTuple):
     """Of the object of splits that it stands under."""
     bounds: tuple[tuple[int, int, int], ...]
     """Of its portions: start, stop and first line."""
+    orientation: str = ""
+    """Of an object with a table in it, as in `jsonheads`."""
 
 
 class _Text:
@@ -142,7 +146,18 @@ def scan(stream: Stream) -> Iterator[Section]:
     """
     text = _Text(stream)
     first = text.peek()
-    if first == b"[":
+    head = text.ahead(HEAD_BYTES)
+    form = orientation(head, len(head) < HEAD_BYTES)
+    if form == KEYED:
+        yield Section(None, tuple(_portions(_keyed(text))), form)
+        _expect_end(text)
+    elif form:
+        start, line = text.offset, text.line
+        text.remedy = jsontables.REMEDY
+        _, rows = jsontables.parsed(text.value(), form)
+        yield Section(None, ((start, text.offset, line),) if rows else (), form)
+        _expect_end(text)
+    elif first == b"[":
         text.skip()
         yield Section(None, tuple(_array(text)))
         _expect_end(text)
@@ -194,6 +209,29 @@ def _objects(text: _Text) -> Iterator[tuple[int, int, int]]:
         start, line = text.offset, text.line
         text.value()
         yield start, text.offset, line
+
+
+def _keyed(text: _Text) -> Iterator[tuple[int, int, int]]:
+    """Start, end and line of each value of the object that begins here."""
+    text.skip()
+    while True:
+        if text.peek() != b'"':
+            raise RefusedError(f"is no JSON: a key is missing here{_REMEDY}", text.line)
+        text.value()
+        if text.peek() != b":":
+            raise RefusedError(f"is no JSON: a colon is missing here{_REMEDY}", text.line)
+        text.skip()
+        if (sign := text.peek()) in (b"", b",", b"]", b"}", b":"):
+            raise RefusedError(f"is no JSON: a value is missing here{_REMEDY}", text.line)
+        start, line = text.offset, text.line
+        text.value()
+        yield start, text.offset, line
+        sign = text.peek()
+        text.skip()
+        if sign == b"}":
+            return
+        if sign != b",":
+            raise RefusedError(f"is no JSON: a comma or }} is missing here{_REMEDY}", text.line)
 
 
 def _portions(values: Iterator[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
@@ -258,9 +296,16 @@ def read(portion: Portion, stream: Stream) -> Iterator[Row | Rejected]:
         Rows; a pair of a text and a label has the columns `text` and `label`.
     """
     text = _Text(stream, portion.stop, portion.first_line)
+    if portion.orientation in (COLUMNS, SPLIT):
+        if text.peek():
+            yield from jsontables.rows(portion, text.value())
+        return
+    is_keyed = portion.orientation == KEYED
     while sign := text.peek():
         if sign == b",":
             text.skip()
+            if is_keyed:
+                _skip_key(text)
             continue
         line, offset = text.line, text.offset
         data = text.value()
@@ -268,6 +313,14 @@ def read(portion: Portion, stream: Stream) -> Iterator[Row | Rejected]:
         if values is None and sign == b"[" and len(data) <= MAX_ROW_BYTES:
             values = _pair(data)
         yield jsonlines.diagnose(portion, line, offset, data) if values is None else Row(line, offset, values)
+
+
+def _skip_key(text: _Text) -> None:
+    """Go on behind the key and the colon before a value."""
+    if text.peek():
+        text.value()
+    if text.peek():
+        text.skip()
 
 
 def _pair(data: bytes) -> dict[str, object] | None:

@@ -219,7 +219,8 @@ def _json(file: _File, portion: Portion) -> list[FilePlan]:
     for section in jsonvalues.scan(stream):
         name = file.name if section.key is None else f"{file.name}#{places.shown(section.key)}"
         portions = tuple(
-            replace(portion, name=name, start=start, stop=stop, first_line=line) for start, stop, line in section.bounds
+            replace(portion, name=name, start=start, stop=stop, first_line=line, orientation=section.orientation)
+            for start, stop, line in section.bounds
         )
         split = (section.key and sniffing.split_of(section.key)) or sniffing.split_of(file.name)
         size = sum((one.stop or 0) - one.start for one in portions)

@@ -78,6 +78,8 @@ class Portion:
     """The header of a CSV file."""
     delimiter: str = ""
     """Of a CSV file."""
+    orientation: str = ""
+    """Of a JSON file that is one object with a table in it: keyed, columns or split."""
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,12 @@ from pathlib import PurePosixPath
 import orjson
 
 from tuneline.data.reading import magic
+from tuneline.data.reading.jsonheads import is_splits, orientation, value_end
 from tuneline.data.reading.streams import MAX_ROW_BYTES, RefusedError
 
 HEAD_BYTES = 1 << 20
 """How much of a file is looked at."""
 
-# Fields of rows that are lists themselves: an object with one of them is a row, not an object of splits.
-_LIST_FIELDS = frozenset(
-    (
-        *("conversations", "conversation", "messages", "history", "paragraphs", "tools", "chosen", "rejected"),
-        *("prompt", "completion", "dialog", "dialogue", "turns", "answers", "functions", "choices", "content"),
-    )
-)
 _ABOUT_DATA = frozenset(("readme", "license", "licence", "copying", "notice", "changelog", "changes", "citation"))
 _PLAIN_SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".log", ".md", "")
 _SPLIT = re.compile(
@@ -27,8 +21,6 @@ _SPLIT = re.compile(
     r"(?P<test>test|testing|eval|evaluation))(?=$|[-_. /\d])",
     re.IGNORECASE,
 )
-# A string whole, or the beginning of one that ends later; or a bracket.
-TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]|"', re.DOTALL)
 _SPACE = b" \t\r\n"
 
 
@@ -134,10 +126,13 @@ def _json_form(head: bytes, suffix: str, is_whole: bool) -> str:
     objects = sum(isinstance(value, dict) for value in parsed)
     # In an array with a row a line the last one parses by itself, too.
     if objects and 2 * objects >= len(parsed) + head.lstrip(_SPACE).startswith(b"["):
-        return "json" if len(lines) == 1 and is_whole and is_splits(head) else "jsonl"
+        is_table = len(lines) == 1 and is_whole and (is_splits(head) or orientation(head, is_whole))
+        return "json" if is_table else "jsonl"
     first = head.lstrip(_SPACE)
     by_lines = suffix in (".jsonl", ".ndjson")
     if first[:1] == b"{":
+        if by_lines and not lines:
+            return "json" if orientation(head, is_whole) else "jsonl"
         if by_lines:
             return "json" if len(lines) > 1 and not parsed[0] and _is_spread(first) else "jsonl"
         is_json = suffix == ".json" or re.match(rb'\{\s*(?:"(?:[^"\\\n]|\\.)*"\s*:|\})', first)
@@ -165,43 +160,6 @@ def _parse(data: bytes) -> object:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-
-
-def value_end(data: bytes, start: int) -> int:
-    """Where the object, array or string that begins at `start` ends; 0 where that is beyond `data`."""
-    depth = 0
-    for match in TOKEN.finditer(data, start):
-        sign = data[match.start()]
-        if sign == 0x22:
-            if match.end() == match.start() + 1:
-                return 0
-        else:
-            depth += 1 if sign in b"{[" else -1
-        if depth <= 0:
-            return match.end()
-    return 0
-
-
-def is_splits(head: bytes) -> bool:
-    """Whether an object holds lists of rows under its keys, as in {"train": [{…}, …], "test": […]}, and is no row.
-
-    Args:
-        head: the beginning of the object.
-    """
-    key = re.compile(rb'[\s,{]*"((?:[^"\\]|\\.)*)"\s*:\s*')
-    position = 0
-    while match := key.match(head, position):
-        at = match.end()
-        if head[at : at + 1] == b"[" and head[at + 1 :].lstrip(_SPACE)[:1] in (b"{", b"["):
-            return match[1].decode("utf-8", "replace").casefold() not in _LIST_FIELDS
-        if head[at : at + 1] in (b"{", b"[", b'"'):
-            position = value_end(head, at)
-            if not position:
-                return False
-        else:
-            scalar = re.compile(rb"[^,}\]\s]*").match(head, at)
-            position = scalar.end() if scalar else at
-    return False
 
 
 def _is_table(head: bytes) -> bool:
