@@ -39,6 +39,7 @@ OUTSIDE_TOOLS = {
     "trl": ("src/tuneline/training/preference.py",),
     "distributed": ("src/tuneline/data/preparing/scheduler.py",),
     "sklearn": ("src/tuneline/evaluation/textbaselines.py",),
+    "ftfy": ("src/tuneline/data/reading/damage.py",),
     "stdnum": ("src/tuneline/data/preparing/secret_patterns.py",),
 }
 

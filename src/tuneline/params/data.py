@@ -62,6 +62,24 @@ class Secrets(Section):
     """Private keys, access tokens and passwords in addresses."""
 
 
+Mend = Literal["report", "repair", "drop"]
+
+
+class Damaged(Section):
+    """What is done with a row that shows damage of a kind, as `data/reading/damage.py` describes them."""
+
+    mojibake: Mend
+    """Text that was decoded wrongly, once or twice."""
+    control: Mend
+    """C1 control characters; repaired as the characters of Windows-1252 that they stand for."""
+    direction: Mend
+    """Characters that turn the direction of writing where nothing runs from right to left; repaired: taken out."""
+    invisible: Mend
+    """Characters that nobody sees; repaired: taken out."""
+    replacement: Literal["report", "drop"]
+    """U+FFFD, which nothing repairs."""
+
+
 RAW, PRETRAINING = "raw", "pretraining"
 """What accounts and mixtures call the sets of `data.raw` and `data.pretraining`."""
 
@@ -75,6 +93,21 @@ class MixtureSet(Section):
     """Of the set at most, drawn by `finetune.seed`; None: all."""
 
 
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+Layout = Literal["rows", "documents"]
+
+
+class SetReading(Section):
+    """How a set other than `data.raw` is read where that is not as rows of UTF-8 of known shapes."""
+
+    encoding: Encoding | None = None
+    """None: UTF-8."""
+    layout: Layout | None = None
+    """None: rows."""
+    columns: dict[str, str] = {}
+    """Field of the record -> column of the file; empty: known names are recognised."""
+
+
 class Data(Section):
     raw: ProjectPath
     """The set to fine-tune on: a folder under data/raw."""
@@ -85,14 +118,18 @@ class Data(Section):
     False: its own text is dropped where it gives away what is held out."""
     mixture: dict[str, MixtureSet]
     """Sets that are trained beside `raw`: a folder in paths.mixture, or `pretraining` -> how much of it."""
-    encoding: Annotated[str, AfterValidator(_known_encoding)]
-    layout: Literal["rows", "documents"]
-    """Plain text: a row a line, or a document a file."""
+    encoding: Encoding
+    """Of the files of `raw`; of no other set."""
+    layout: Layout
+    """Plain text of `raw`: one row per line, or one document per file."""
     columns: dict[str, str]
-    """Field of the record -> column of the raw file; empty: known names are recognised."""
+    """Field of the record -> column of the files of `raw`; empty: known names are recognised."""
+    reading: dict[str, SetReading]
+    """`pretraining`, or the name of a set of the mixture -> how it is read; a set without an entry: UTF-8, rows."""
     max_rejected_fraction: Fraction
     """Of the rows of a set; above it `prepare` stops."""
     secrets: Secrets
+    damaged: Damaged
     near_duplicates: Annotated[float, Field(ge=0.5, le=1.0)] | None
     """Jaccard similarity of character 5-grams (3-grams where words have no blanks) from which two rows are one; None:
     only exact duplicates are dropped."""

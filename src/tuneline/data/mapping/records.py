@@ -16,7 +16,7 @@ from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
 from tuneline.errors import DataError
 from tuneline.params import MIXABLE, Params
-from tuneline.params.data import PRETRAINING, RAW
+from tuneline.params.data import PRETRAINING, RAW, SetReading
 
 __all__ = [
     "FIELDS",
@@ -199,17 +199,20 @@ def open_all(p: Params) -> RawSets:
         problems |= dict.fromkeys(
             f"data.mixture.{name}: there is no set of this name; there are {known}" for name in missing
         )
+    try:
+        options = options_of(p, names)
+    except DataError as error:
+        raise DataError(*dict.fromkeys([*problems, *error.problems])) from None
     sets: list[RawSet] = []
     plans: dict[str, list[FilePlan]] = {}
     for path, record_types in wanted:
         try:
             if path not in plans:
-                plans[path] = readers.plan(Path(path), Options(p.data.encoding, p.data.layout))
+                plans[path] = readers.plan(Path(path), options[path])
             one = set_of(
                 Path(path),
                 plans[path],
-                # data.columns says how the set to fine-tune on spells its fields; another set has its own spelling.
-                columns=p.data.columns if path == p.data.raw else {},
+                columns=columns_of(p, path),
                 record_types=record_types,
                 group_by=p.data.split.group_by,
                 order_by=p.data.split.order_by,
@@ -226,6 +229,61 @@ def open_all(p: Params) -> RawSets:
         raise DataError(*problems)
     raw, pretraining, *mixture = sets
     return RawSets(raw, pretraining, dict(zip(names, mixture, strict=True)))
+
+
+def options_of(p: Params, names: Sequence[str]) -> dict[str, Options]:
+    """How the files of each set are read: `data.encoding` and `data.layout` say it of `data.raw` alone.
+
+    Args:
+        p: all params.
+        names: of the sets of the mixture.
+
+    Returns:
+        Path of a set -> how its files are read.
+
+    Raises:
+        DataError: data.reading names a set that is not there, or that is read as data.encoding says.
+    """
+    problems = [
+        f"data.reading.{name}: "
+        + (
+            "data.encoding, data.layout and data.columns say how the set of data.raw is read"
+            if name == RAW or (name == PRETRAINING and p.data.pretraining == p.data.raw)
+            else f"there is no set of this name; there are {', '.join([PRETRAINING, *names])}"
+        )
+        for name in p.data.reading
+        if name not in (PRETRAINING, *names) or (name == PRETRAINING and p.data.pretraining == p.data.raw)
+    ]
+    if problems:
+        raise DataError(*problems)
+    found = {f"{p.paths.mixture}/{name}": options_of_set(p, name) for name in names}
+    found[p.data.pretraining] = options_of_set(p, PRETRAINING)
+    return found | {p.data.raw: Options(p.data.encoding, p.data.layout)}
+
+
+def options_of_set(p: Params, name: str) -> Options:
+    """How the files of one set other than `data.raw` are read.
+
+    Args:
+        p: all params.
+        name: `pretraining`, or of a set of the mixture.
+    """
+    said = p.data.reading.get(name, SetReading())
+    given = {key: value for key in ("encoding", "layout") if (value := getattr(said, key)) is not None}
+    return Options(**given, param=f"data.reading.{name}.encoding")
+
+
+def columns_of(p: Params, path: str) -> Mapping[str, str]:
+    """How a set spells its fields; empty where known names are to be recognised.
+
+    Args:
+        p: all params.
+        path: of the set.
+    """
+    if path == p.data.raw:
+        return p.data.columns
+    name = PRETRAINING if path == p.data.pretraining else Path(path).name
+    return p.data.reading.get(name, SetReading()).columns
 
 
 def is_mixture_name(name: str) -> bool:

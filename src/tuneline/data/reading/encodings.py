@@ -73,13 +73,13 @@ def guess(sample: bytes) -> str:
     western = sample.decode("cp1252", "replace")
     if {char for char in western if not char.isascii()} <= _WESTERN:
         return "cp1252"
-    if _is_chinese(sample):
+    if is_chinese(sample):
         return "gb18030"
     found = from_bytes(sample, cp_exclusion=list(_WIDE)).best()
     return "" if found is None else _WIDER.get(found.encoding, found.encoding)
 
 
-def _is_chinese(sample: bytes) -> bool:
+def is_chinese(sample: bytes) -> bool:
     """Whether a text is GB 18030 by the frequent characters in it, of which a short text has enough."""
     try:
         text = sample.decode("gb18030")
@@ -152,12 +152,13 @@ def check_is_text(head: bytes) -> None:
         raise RefusedError(f"holds many control characters, so it is no text; read are {FORMATS}")
 
 
-def check_head(head: bytes, encoding: str) -> None:
+def check_head(head: bytes, encoding: str, param: str) -> None:
     """Refuse a file whose beginning is in another encoding, where its lines do not tell.
 
     Args:
         head: its first bytes.
         encoding: that it should be in, by Python's name.
+        param: the param that says so.
 
     Raises:
         RefusedError: most of what is not ASCII is not in it.
@@ -168,13 +169,13 @@ def check_head(head: bytes, encoding: str) -> None:
     # A character that is cut at the end leaves up to three.
     wrong = sum(1 for char in text if "\udc80" <= char <= "\udcff")
     if wrong > 3 and 2 * wrong > sum(1 for char in text if not char.isascii()):
-        raise RefusedError(f"is not utf-8; {_looks(guess(bytes(head)))}")
+        raise RefusedError(f"is not utf-8; {_looks(guess(bytes(head)), param)}")
 
 
-def _looks(other: str) -> str:
+def _looks(other: str, param: str) -> str:
     if not other:
-        return "no encoding was recognised: find out which it is in, and set `data.encoding` to it, or mend the lines"
-    return f"it looks like {other}: if that is right, set `data.encoding: {other}` (`--encoding {other}`)"
+        return f"no encoding was recognised: find out which it is in, and set `{param}` to it, or mend the lines"
+    return f"it looks like {other}: if that is right, set `{param}: {other}` (`--encoding {other}`)"
 
 
 class Watch:
@@ -182,11 +183,13 @@ class Watch:
 
     Args:
         encoding: that it should be in.
+        param: the param that says so.
     """
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, param: str) -> None:
         self.encoding = encoding
         """By Python's name."""
+        self._param = param
         self._lines = self._good = self._bad = 0
         self._sample: list[bytes] = []
 
@@ -229,7 +232,7 @@ class Watch:
         """
         if not self._bad:
             return ""
-        looks = _looks(guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "")
+        looks = _looks(guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
         many = 2 * self._bad > self._lines or (self._bad >= 5 and 10 * self._bad > self._lines)
         if self._bad > self._good and many:
             raise RefusedError(f"is not {self.encoding}; {looks}")

@@ -133,7 +133,7 @@ def _text(file: _File, head: bytes, is_whole: bool, options: Options) -> Iterato
         encoding = options.encoding
         if encoding == "utf-8" and (wide := encodings.wide_without_mark(head)):
             raise RefusedError(
-                f"is {wide} without a byte order mark: set `data.encoding: {wide}` (`--encoding {wide}`)"
+                f"is {wide} without a byte order mark: set `{options.param}: {wide}` (`--encoding {wide}`)"
             )
     if encodings.is_wide(encoding):
         file = file._replace(source=file.source._replace(encoding=encoding))
@@ -144,12 +144,12 @@ def _text(file: _File, head: bytes, is_whole: bool, options: Options) -> Iterato
     form = sniffing.format_of(head, file.inner, options.layout, is_whole)
     portion = replace(file.portion(form, encoding), start=start)
     if form == "json":
-        encodings.check_head(head, encoding)
+        encodings.check_head(head, encoding, options.param)
         if encoding != "utf-8":
             file = file._replace(source=file.source._replace(encoding=encoding))
         yield from _json(file, portion)
         return
-    watch = encodings.Watch("utf-8" if file.source.encoding else encoding)
+    watch = encodings.Watch("utf-8" if file.source.encoding else encoding, options.param)
     stream = containers.take(file.source, start)
     try:
         plan = _of_lines(file, portion, stream, head, watch)

@@ -52,7 +52,9 @@ class Options:
     encoding: str = "utf-8"
     """By Python's name; a byte order mark wins over it."""
     layout: Literal["rows", "documents"] = "rows"
-    """Plain text: a row a line, or a document a file."""
+    """Plain text: one row per line, or one document per file."""
+    param: str = "data.encoding"
+    """The param that says the encoding, for remedies."""
 
 
 @dataclass(frozen=True)
