@@ -51,6 +51,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                     {"line": 3, "offset": 49, "reason": "missing", "detail": "completion is missing"},
                 ],
                 "reasons": {"json": 1, "missing": 1},
+                "damaged": {},
                 "warnings": [
                     "1 row(s) hold a placeholder that was left unfilled, as a.jsonl:1: {{name}}; fill them, or a model "
                     "learns to write them"
@@ -67,6 +68,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "accepted": 1,
                 "rejected": [],
                 "reasons": {},
+                "damaged": {},
                 "warnings": [],
                 "verdict": "accepted",
                 "message": None,
@@ -80,6 +82,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "accepted": 0,
                 "rejected": [],
                 "reasons": {},
+                "damaged": {},
                 "warnings": [],
                 "verdict": "refused",
                 "message": "set/c.pdf: is a PDF: extract its text with `pdftotext`",
@@ -159,8 +162,10 @@ def test_in_a_project_the_files_are_read_as_params_yaml_says(folder: Path, param
     for path in ("data/raw/faq", "data/raw/faq/a.csv"):
         done = CliRunner().invoke(cli, ["inspect", path])
         assert (done.exit_code, "accepted" in done.stdout) == (0, True), done.stdout
-    # Another set has its own columns, and what the command line says wins.
+    # Another set has its own encoding and columns, and what the command line says wins.
     other = CliRunner().invoke(cli, ["inspect", "data/raw/other"])
+    assert (other.exit_code, "it looks like gb18030" in other.stdout) == (1, True)
+    other = CliRunner().invoke(cli, ["inspect", "data/raw/other", "--encoding", "gb18030"])
     assert (other.exit_code, "columns found: 问, 答" in other.stdout) == (1, True)
     said = CliRunner().invoke(cli, ["inspect", "data/raw/faq", "--encoding", "utf-8"])
     assert (said.exit_code, "it looks like gb18030" in said.stdout) == (1, True)

@@ -197,9 +197,12 @@ def test_another_set_is_told_what_holds_of_the_last_one(tmp_path: Path) -> None:
     path = tmp_path / "alt.jsonl"
     path.write_text('{"prompt": "caf\u00e9?", "completion": "oui"}\n' * 20, "latin-1")
     said = use(path, encoding="latin-1")
-    assert not [line for line in said if "data.encoding says" in line or "registry.model stays" in line]
+    assert not [line for line in said if "registry.model stays" in line]
+    # The encoding is that of one set: the same again is read so, another one as UTF-8.
+    use(path)
+    assert params.load().data.encoding == "latin-1"
     said = use(pairs(tmp_path))
-    assert any("warning: read as latin-1, as data.encoding says" in line for line in said)
+    assert params.load().data.encoding == "utf-8"
     assert any("registry.model stays alt: " in line for line in said)
     assert not [line for line in use(pairs(tmp_path)) if "registry.model stays" in line]
     labels = tmp_path / "mood.csv"

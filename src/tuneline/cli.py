@@ -59,15 +59,17 @@ def use(
     With --mix the set is trained beside the raw set: it is copied to data/mixture, and of its examples WEIGHT times as
     many as there are come in every epoch.
     """
-    if mix is not None and (group_by or columns or encoding or layout or task):
-        raise click.UsageError("--mix goes with --name alone: a mixture's sets are read by the project's own settings")
+    if mix is not None and (group_by or task):
+        raise click.UsageError(
+            "--mix goes with neither --group-by nor --task: a mixture's sets are not split or measured"
+        )
     _enter()
     from tuneline import pipeline, rawsets
 
     mapping = _mapping(columns)
     with pipeline.alone():
         if mix is not None:
-            lines = rawsets.mix(path, name=name, weight=mix)
+            lines = rawsets.mix(path, name=name, weight=mix, columns=mapping, encoding=encoding, layout=layout)
         else:
             lines = rawsets.use(
                 path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
@@ -96,8 +98,8 @@ def inspect(
 
     from tuneline import inspection
 
-    options, columns_of_set = inspection.as_in_project(encoding, layout)
-    report = inspection.inspect(paths, options, _mapping(columns), columns_of_set)
+    options, sets = inspection.as_in_project(encoding, layout)
+    report = inspection.inspect(paths, options, _mapping(columns), sets)
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +10,8 @@ from typing import Any, Literal
 from tuneline import environment, params
 from tuneline.data.mapping import fieldtexts, records
 from tuneline.data.mapping.labelnames import label_names
-from tuneline.data.mapping.records import Record
-from tuneline.data.reading import readers
+from tuneline.data.mapping.records import Reading, Record
+from tuneline.data.reading import damage, readers
 from tuneline.data.reading.places import shown
 from tuneline.data.reading.rows import FilePlan, Options, Rejected
 from tuneline.errors import DataError
@@ -29,39 +30,46 @@ _NUMBERS = (1, 2)
 
 def as_in_project(
     encoding: str | None, layout: Literal["rows", "documents"] | None
-) -> tuple[Options, dict[Path, Mapping[str, str]]]:
-    """How files are read where the command line does not say it: as the project's params.yaml does, if this is one.
+) -> tuple[Options, dict[Path, Reading]]:
+    """How files are read where the command line does not say it: in a project, a set as its params.yaml says.
 
     Args:
         encoding: by Python's name; None: not said.
         layout: of plain text; None: not said.
 
     Returns:
-        How files are read; and the columns by set, for `inspect`.
+        How files are read that belong to no set; and how each set is, by its whole path, for `inspect`.
 
     Raises:
         ParamsError: params.yaml is wrong.
+        DataError: data.reading is.
     """
+    usual = Options(encoding or Options().encoding, layout or Options().layout)
     if not (environment.ENV_FILE.is_file() and Path(params.PARAMS_FILE).is_file()):
-        return Options(encoding or "utf-8", layout or "rows"), {}
-    data = params.load().data
-    options = Options(encoding or data.encoding, layout or data.layout)
-    return options, {Path(data.raw).resolve(): data.columns}
+        return usual, {}
+    p = params.load()
+    sets = records.readings(p, [name for name in p.data.reading if name != params.PRETRAINING])
+    return usual, {
+        Path(path).resolve(): Reading(
+            replace(options, encoding=encoding or options.encoding, layout=layout or options.layout), columns
+        )
+        for path, (options, columns) in sets.items()
+    }
 
 
 def inspect(
     paths: Sequence[Path],
     options: Options,
     columns: Mapping[str, str],
-    columns_of_set: Mapping[Path, Mapping[str, str]] | None = None,
+    sets: Mapping[Path, Reading] | None = None,
 ) -> dict[str, Any]:
     """Read files and folders, each as a set of its own.
 
     Args:
         paths: of files or folders.
-        options: how they are read.
+        options: how they are read that belong to no set.
         columns: field of the record -> column of the files; empty where known shapes are to be recognised.
-        columns_of_set: the same for a set by its whole path, where `columns` is empty.
+        sets: how the files of a set are read, by its whole path; `columns` win over it.
 
     Returns:
         `files` and `totals`, as docs/inspect.md describes them.
@@ -70,11 +78,12 @@ def inspect(
     problems: list[str] = []
     for path in paths:
         try:
-            plans = readers.plan(path, options)
+            way = _reading_of(path, sets or {}) or Reading(options, {})
+            plans = readers.plan(path, way.options)
         except DataError as error:
             files.append(_entry(shown(str(path)), message=str(error)))
             continue
-        mapping = columns or _columns_of(path, columns_of_set or {})
+        mapping = columns or way.columns
         of_set = [_inspect(path, plan, mapping) for plan in plans]
         problems += _of_the_set(path, plans, mapping, of_set)
         files += of_set
@@ -88,10 +97,10 @@ def inspect(
     return {"files": files, "totals": totals}
 
 
-def _columns_of(path: Path, known: Mapping[Path, Mapping[str, str]]) -> Mapping[str, str]:
-    """The columns of the set that a path is, or that it lies in."""
+def _reading_of(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
+    """How the set is read that a path is, or that it lies in."""
     whole = path.resolve()
-    return next((columns for at, columns in known.items() if whole.is_relative_to(at)), {})
+    return next((way for at, way in sets.items() if whole.is_relative_to(at)), None)
 
 
 def is_usable(report: Mapping[str, Any]) -> bool:
@@ -110,6 +119,7 @@ def _entry(path: str, **found: Any) -> dict[str, Any]:
         "accepted": 0,
         "rejected": [],
         "reasons": {},
+        "damaged": {},
         "warnings": [],
         "verdict": REFUSED,
         "message": None,
@@ -148,6 +158,8 @@ def _read(opened: records.RawSet, entry: dict[str, Any]) -> None:
     reasons: Counter[str] = Counter()
     placeholders = 0
     first: list[str] = []
+    damaged: Counter[str] = Counter()
+    shown: dict[str, str] = {}
     for rows in _batches(row for portion, shape in opened.portions for row in records.read(portion, shape)):
         good = [row for row in rows if isinstance(row, Record)]
         rejected = [row for row in rows if isinstance(row, Rejected)]
@@ -162,7 +174,15 @@ def _read(opened: records.RawSet, entry: dict[str, Any]) -> None:
         count, named = fieldtexts.placeholders([row.source for row in good], texts)
         placeholders += count
         first = first or named
+        count, named = damage.screen([row.source for row in good], texts)
+        damaged.update(count)
+        shown = named | shown
     entry["reasons"] = dict(reasons.most_common())
+    entry["damaged"] = {kind: damaged[kind] for kind in damage.KINDS if damaged[kind]}
+    entry["warnings"] += [
+        f"{number:,} row(s) show damage ({kind}), as {shown[kind]}; data.damaged says what becomes of them"
+        for kind, number in entry["damaged"].items()
+    ]
     if placeholders:
         entry["warnings"].append(
             f"{placeholders:,} row(s) hold a placeholder that was left unfilled, as {first[0]}; fill them, or a model "

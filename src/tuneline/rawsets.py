@@ -42,8 +42,8 @@ def use(
         group_by: column whose value keeps rows together when they are split; None: as the set was split before, or
             rows with the same prompt.
         columns: field of the record -> column of the files; empty: as the set was read before, or by known names.
-        encoding: of the files; None: what params.yaml says.
-        layout: of plain text; None: what params.yaml says.
+        encoding: of the files; None: as the set was read before, or UTF-8.
+        layout: of plain text; None: as the set was read before, or rows.
         task: what is learnt from it; None: the present task where the rows fit it, else the one that they fit best.
 
     Yields:
@@ -53,7 +53,6 @@ def use(
         DataError: the text cannot be used; nothing was changed.
     """
     p = params.load()
-    options = Options(_known(encoding or p.data.encoding), layout or p.data.layout)
     name = name or _name_of(path)
     if not records.SET_NAME.fullmatch(name):
         raise DataError(f"{name!r}: is no name for a folder under {RAW}; give one with --name, of letters and digits")
@@ -61,10 +60,12 @@ def use(
     if target.as_posix() in (p.paths.sample, p.paths.sample_text):
         raise DataError(f"{target}: belongs to the built-in corpus, which is made anew; choose another with --name")
     order_by = None
+    options = Options(_known(encoding or Options().encoding), layout or Options().layout)
     if target.as_posix() == p.data.raw:
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
+        options = Options(_known(encoding or p.data.encoding), layout or p.data.layout)
     plans = readers.plan(path, options)
     learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task)
     yield from _read(path, found, p.data.max_rejected_fraction)
@@ -72,7 +73,7 @@ def use(
     pipeline.add(target)
     yield f"{target}: copied, and under DVC ({target}.dvc)"
     if target.as_posix() != p.data.raw:
-        yield from _of_another_set(p, encoding)
+        yield from _of_another_set(p)
     if left_out := [rule.metric for rule in p.gate.rules if gate.problem_of_task(rule, learnt)]:
         yield f"  gate.rules on {', '.join(left_out)} are left out, as task {learnt} does not measure that"
     values = _values(p, learnt, target, group_by, columns, options)
@@ -82,13 +83,24 @@ def use(
     yield "next: make run"
 
 
-def mix(path: Path, *, name: str | None, weight: float) -> Iterator[str]:
+def mix(
+    path: Path,
+    *,
+    name: str | None,
+    weight: float,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    layout: params.Layout | None = None,
+) -> Iterator[str]:
     """Train the text at `path` beside the raw set, from now on; a set of the same name is replaced.
 
     Args:
-        path: a file or a folder, read with the encoding and the layout that params.yaml says.
+        path: a file or a folder.
         name: of the set, a folder under paths.mixture; by default that of `path`.
         weight: how often each of its examples comes in an epoch.
+        columns: field of the record -> column of the files; empty: as data.reading says, or by known names.
+        encoding: of the files; None: as data.reading says, or UTF-8.
+        layout: of plain text; None: as data.reading says, or rows.
 
     Yields:
         What was found and done, a line each.
@@ -110,14 +122,21 @@ def mix(path: Path, *, name: str | None, weight: float) -> Iterator[str]:
     target = Path(p.paths.mixture) / name
     if not records.is_mixture_name(name):
         raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
-    plans = readers.plan(path, Options(p.data.encoding, p.data.layout))
-    found = records.set_of(path, plans, columns={}, record_types=records.MIXED, group_by=None, is_mixed=True)
+    said = {"encoding": encoding and _known(encoding), "layout": layout, "columns": dict(columns or {})}
+    before = p.data.reading.get(name, params.SetReading()).model_dump(exclude_defaults=True)
+    reading = before | {key: value for key, value in said.items() if value}
+    way = records.reading_of(name, params.SetReading(**reading))
+    plans = readers.plan(path, way.options)
+    found = records.set_of(path, plans, columns=way.columns, record_types=records.MIXED, group_by=None, is_mixed=True)
     yield from _read(path, found, p.data.max_rejected_fraction)
     _copy(path, target)
     pipeline.add(target)
     yield f"{target}: copied, and under DVC ({target}.dvc)"
     kept = {other: one.model_dump(exclude_unset=True) for other, one in p.data.mixture.items()}
-    values = {"data.mixture": kept | {name: kept.get(name, {}) | {"weight": weight}}}
+    values: dict[str, Any] = {"data.mixture": kept | {name: kept.get(name, {}) | {"weight": weight}}}
+    if reading != before:
+        others = {other: one.model_dump(exclude_defaults=True) for other, one in p.data.reading.items()}
+        values["data.reading"] = others | {name: reading}
     editing.set_values(Path(params.PARAMS_FILE), values)
     yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
     params.load()
@@ -207,13 +226,8 @@ def _copy(path: Path, target: Path) -> None:
             shutil.copytree(path, beside, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
 
 
-def _of_another_set(p: params.Params, encoding: str | None) -> Iterator[str]:
+def _of_another_set(p: params.Params) -> Iterator[str]:
     """What params.yaml says of the set before, and holds for this one too."""
-    if encoding is None and codecs.lookup(p.data.encoding) != codecs.lookup(Options().encoding):
-        yield (
-            f"  warning: read as {p.data.encoding}, as data.encoding says; where it is not, run this again with "
-            f"--encoding {Options().encoding}"
-        )
     if p.data.raw != p.paths.sample:
         yield (
             f"  registry.model stays {p.registry.model}: its champion is whom the gate compares with; name another in "
@@ -238,6 +252,7 @@ def _values(
         "data.columns": dict(columns),
         "data.split.group_by": group_by,
     }
+    values |= _reading(p, target)
     if target.as_posix() != p.data.raw and p.data.split.order_by is not None:
         # The column by which another set was ordered says nothing about this one.
         values |= dict.fromkeys(("data.split.order_by", "data.split.validation_from", "data.split.test_from"))
@@ -252,6 +267,20 @@ def _values(
     if len(rules) < len(p.gate.rules):
         values["gate.rules"] = [rule.model_dump(exclude_none=True) for rule in rules] or [_first_rule(task)]
     return values
+
+
+def _reading(p: params.Params, target: Path) -> dict[str, Any]:
+    """How the pretraining text is read, where it was the raw set until now, or becomes it."""
+    others = {name: one.model_dump(exclude_defaults=True) for name, one in p.data.reading.items()}
+    if p.data.pretraining == target.as_posix():
+        others.pop(params.PRETRAINING, None)
+    elif p.data.pretraining == p.data.raw:
+        as_before = {"encoding": p.data.encoding, "layout": p.data.layout, "columns": dict(p.data.columns)}
+        usual = {"encoding": Options().encoding, "layout": Options().layout, "columns": {}}
+        if said := {key: value for key, value in as_before.items() if value != usual[key]}:
+            others[params.PRETRAINING] = said
+    known = {name: one.model_dump(exclude_defaults=True) for name, one in p.data.reading.items()}
+    return {} if others == known else {"data.reading": others}
 
 
 def _first_rule(task: params.Task) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from tuneline.data.preparing import cleaning
     [
         ("plain\n\ttext", "plain\n\ttext"),
         ("a\r\nb\rc\x0bd\x0ce\x85f", "a\nb\nc\nd\ne\nf"),
-        ("nul\x00 bell\x07 del\x7f c1\x9f", "nul bell del c1"),
+        ("nul\x00 bell\x07 del\x7f", "nul bell del"),
+        # What a repair needs.
+        ("Latin\x92s \x93C1\x94 and\x85", "Latin\x92s \x93C1\x94 and\x85"),
+        ("\xc3\x85ngstr\xc3\xb6m", "\xc3\x85ngstr\xc3\xb6m"),
         ("half \ud800 character", "half  character"),
         ("e\u0301", "é"),
         ("ＡＢ「劒外」ﬁ", "ＡＢ「劒外」ﬁ"),

@@ -66,6 +66,51 @@ def test_a_row_of_control_characters_is_empty() -> None:
     assert prepared.reasons() == [("raw", "a.jsonl:1", "empty")]
 
 
+def test_damage_is_counted_repaired_or_dropped_and_the_accounts_add_up() -> None:
+    rows = [
+        pair("what", "the caf\u00c3\u00a9 is open", in_split("train", 1)),
+        pair("how", "\x93so\x94", in_split("train", 2)),
+        pair("where", "lost \ufffd", in_split("train", 3)),
+        pair("who", "\u200b\u3000", in_split("train", 4)),
+        pair("when", "now\u200b", in_split("train", 5)),
+    ]
+    policy = {
+        "mojibake": "repair",
+        "control": "repair",
+        "direction": "report",
+        "invisible": "report",
+        "replacement": "drop",
+    }
+    prepared = both(rows, chosen=data(damaged=policy))
+    assert prepared.reasons() == [("raw", "a.jsonl:3", "damaged"), ("raw", "a.jsonl:4", "empty")]
+    assert prepared.quarantine[0]["detail"] == "shows replacement, as data.damaged says"
+    learnt = dict(zip(*(prepared.clean["train"][name].to_pylist() for name in ("prompt", "completion")), strict=True))
+    assert (learnt["what"], learnt["how"], learnt["when"]) == ("the caf\u00e9 is open", "\u201cso\u201d", "now\u200b")
+    account = prepared.accounts["raw"]
+    assert {kind: (found["rows"], found["repaired"]) for kind, found in account["damaged"].items()} == {
+        "mojibake": (1, 1), "replacement": (1, 0), "control": (1, 1), "invisible": (2, 0), "blank": (1, 0),
+    }  # fmt: skip
+    assert (
+        account["damaged"]["mojibake"]["first"] == "a.jsonl:1: 'the caf\u00c3\u00a9 is open' is 'the caf\u00e9 is open'"
+    )
+    assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values())
+
+
+def test_a_damaged_label_is_repaired_too() -> None:
+    rows = [
+        {"text": sentence(n), "label": "caf\u00c3\u00a9" if n % 2 else "th\u00e9", "module": f"g{n}"} for n in range(60)
+    ]
+    prepared = prepare(
+        rows,
+        some_texts(),
+        data(
+            damaged=dict.fromkeys(("mojibake", "control", "direction", "invisible"), "repair")
+            | {"replacement": "report"}
+        ),
+    )
+    assert prepared.accounts["raw"]["labels"].keys() == {"caf\u00e9", "th\u00e9"}
+
+
 def test_at_most_500_held_out_texts_are_kept_and_they_stay_when_texts_are_added() -> None:
     texts = [text(sentence(n), in_split("validation")) for n in range(700)]
     few, all_ = both(texts=texts[:600]), both(texts=texts)

@@ -112,6 +112,43 @@ def test_an_own_set_may_be_grouped_by_a_column_that_the_pretraining_text_lacks()
     assert files.read_parquet(Path("data/pretraining/train")).num_rows > 0
 
 
+def test_the_encoding_of_the_raw_set_is_that_of_no_other_set() -> None:
+    folder = Path("data/raw/mine")
+    folder.mkdir()
+    rows = [
+        {"prompt": f"Qu\u2019est-ce que {n} ?", "completion": f"d\u00e9j\u00e0 {data_project.sentence(n)}"}
+        for n in range(60)
+    ]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "a.jsonl").write_text(lines, "cp1252")
+    texts = Path("data/raw/python-text/docstrings.jsonl")
+    own = [json.loads(line) | {"text": f"caf\u00e9 {data_project.sentence(n)}"} for n, line in enumerate(texts.open())]
+    texts.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in own), "utf-8")
+    values = {"data.raw": "data/raw/mine", "data.encoding": "cp1252", "data.split.group_by": None}
+    editing.set_values(Path("params.yaml"), values)
+    prepare.main(params.load())
+    for path, column, word in (
+        ("data/clean/train", "completion", "d\u00e9j\u00e0"),
+        ("data/pretraining/train", "text", "caf\u00e9"),
+    ):
+        assert {text.split()[0] for text in files.read_parquet(Path(path))[column].to_pylist()} == {word}
+    # Another set has an encoding of its own, and its remedy names it.
+    texts.write_text(texts.read_text("utf-8"), "cp1252")
+    with pytest.raises(DataError, match=r"is not utf-8; .*set `data.reading.pretraining.encoding: cp1252`"):
+        prepare.main(params.load())
+    editing.set_values(Path("params.yaml"), {"data.reading": {"pretraining": {"encoding": "cp1252"}}})
+    prepare.main(params.load())
+    assert {text.split()[0] for text in files.read_parquet(Path("data/pretraining/train"))["text"].to_pylist()} == {
+        "caf\u00e9"
+    }
+    editing.set_values(Path("params.yaml"), {"data.reading": {"faq": {}, "raw": {}}})
+    with pytest.raises(DataError) as caught:
+        prepare.main(params.load())
+    first, second = caught.value.problems
+    assert first.startswith("data.reading.raw: data.encoding, data.layout and data.columns say")
+    assert second == "data.reading.faq: there is no set of this name; there are pretraining"
+
+
 def test_plain_text_for_a_language_model() -> None:
     Path("data/raw/mine").mkdir()
     Path("data/raw/mine/poems.txt").write_text("".join(f"{data_project.sentence(f'own {n}')}\n" for n in range(60)))

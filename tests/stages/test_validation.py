@@ -14,6 +14,11 @@ from tuneline.stages import prepare, validate_clean, validate_raw
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = Path("data/raw/python-docstrings/pairs.jsonl")
+NO_LOST_CHARACTERS = """
+prompt-completion:
+  - type: expect_column_values_to_not_match_regex
+    kwargs: {column: completion, regex: "\\ufffd", mostly: 0.99}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +52,7 @@ def test_poisoned_rows_are_named_and_stop_the_line() -> None:
     for number in range(0, 200, 4):
         rows[number]["completion"] = f"Ma\ufffdgled {number}"
     data_project.write_rows(PAIRS, rows)
+    Path("data/expectations/raw.yaml").write_text(NO_LOST_CHARACTERS)
     with pytest.raises(ExpectationError) as caught:
         validate_raw.main(params.load())
     first, second, *_ = caught.value.problems
@@ -57,6 +63,33 @@ def test_poisoned_rows_are_named_and_stop_the_line() -> None:
     result = files.read_json(Path("reports/validate_raw.json"))
     (failure,) = [one for one in result["sets"][0]["expectations"] if not one["success"]]
     assert (failure["unexpected"], len(failure["first"])) == (50, 50)
+
+
+def test_damaged_rows_are_reported_raw_and_stop_the_line_where_they_are_left_in_the_clean_rows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [json.loads(line) for line in PAIRS.read_text().splitlines()]
+    for number in range(0, 200, 4):
+        rows[number]["completion"] = f"caf\u00c3\u00a9 {data_project.sentence(number)}"
+    data_project.write_rows(PAIRS, rows)
+    validate_raw.main(params.load())
+    said = capsys.readouterr().out
+    assert "warning: data/raw/python-docstrings: expect_column_values_to_not_match_regex (column 'damage'" in said
+    assert "50 of 200 rows fail it\n  pairs.jsonl:1: 'mojibake'" in said
+    prepare.main(params.load())
+    assert "  damaged: 50 rows of mojibake, as pairs.jsonl:1: 'caf\u00c3\u00a9 " in capsys.readouterr().out
+    with pytest.raises(ExpectationError, match=r"data/clean: .*'damage'.*: 50 of 200 rows fail it"):
+        validate_clean.main(params.load())
+    editing.set_values(Path("params.yaml"), {"data.damaged.mojibake": "repair"})
+    prepare.main(params.load())
+    validate_clean.main(params.load())
+    assert "50 rows of mojibake, 50 of them repaired, as pairs.jsonl:1: " in capsys.readouterr().out
+    completions = {row for split in ("train", "test") for row in clean_column(split, "completion")}
+    assert sum(text.startswith("caf\u00e9 ") for text in completions) > 25
+
+
+def clean_column(split: str, name: str) -> list[str]:
+    return files.read_parquet(Path("data/clean") / split)[name].to_pylist()
 
 
 def test_broken_rows_stop_the_line_with_their_places() -> None:
@@ -137,6 +170,7 @@ def test_a_row_that_stands_in_two_splits_is_named_in_both() -> None:
 
 def test_every_validation_leaves_pages_even_one_that_fails() -> None:
     PAIRS.write_text(PAIRS.read_text().replace('"completion": "', '"completion": "<b>\ufffd', 100))
+    Path("data/expectations/raw.yaml").write_text(NO_LOST_CHARACTERS)
     with pytest.raises(ExpectationError):
         validate_raw.main(params.load())
     pages = {path.name: path.read_text() for path in Path("reports/data_docs_raw").iterdir()}
@@ -150,6 +184,7 @@ def test_a_set_in_portions_is_judged_as_in_one(monkeypatch: pytest.MonkeyPatch) 
     for number in range(0, 200, 4):
         rows[number]["completion"] = "the same \ufffd"
     data_project.write_rows(PAIRS, rows)
+    Path("data/expectations/raw.yaml").write_text(NO_LOST_CHARACTERS)
     with pytest.raises(ExpectationError) as caught:
         validate_raw.main(params.load())
     whole = Path("reports/validate_raw.json").read_text()

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 from tuneline.errors import ParamsError, one_line
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
-from tuneline.params.data import Data, MixtureSet, Secrets, Split
+from tuneline.params.data import PRETRAINING, Data, Layout, MixtureSet, Secrets, SetReading, Split
 from tuneline.params.evaluate import Evaluate
 from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
 from tuneline.params.gate import Gate, Rule, problem_of_task
@@ -25,6 +25,7 @@ from tuneline.params.section import Section
 __all__ = [
     "MIXABLE",
     "PARAMS_FILE",
+    "PRETRAINING",
     "Base",
     "Builtin",
     "Compute",
@@ -32,6 +33,7 @@ __all__ = [
     "Evaluate",
     "Finetune",
     "Gate",
+    "Layout",
     "MixtureSet",
     "Params",
     "Paths",
@@ -39,6 +41,7 @@ __all__ = [
     "Rule",
     "Sample",
     "Secrets",
+    "SetReading",
     "Split",
     "Task",
     "load",

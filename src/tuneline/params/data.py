@@ -104,7 +104,7 @@ class SetReading(Section):
     """None: UTF-8."""
     layout: Layout | None = None
     """None: rows."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Field of the record -> column of the file; empty: known names are recognised."""
 
 

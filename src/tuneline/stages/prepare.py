@@ -39,6 +39,14 @@ def describe(account: dict[str, Any]) -> list[str]:
     lines += [f"  dropped {count:,}: {reason}" for reason, count in account["dropped"].items()]
     if found := ", ".join(f"{count:,} {kind}" for kind, count in account["secrets"].items() if count):
         lines.append(f"  secrets and personal data found: {found}")
+    for kind, found in account["damaged"].items():
+        repaired = f", {found['repaired']:,} of them repaired" if found["repaired"] else ""
+        lines.append(f"  damaged: {found['rows']:,} rows of {kind}{repaired}, as {found['first']}")
+        if kind == "mojibake" and not found["repaired"]:
+            lines.append(
+                "    if it is wrong all over, the files are of another encoding than params.yaml says; where it is "
+                "the text itself, data.damaged.mojibake: repair mends what can be mended"
+            )
     if account["placeholders"]["rows"]:
         first = ", ".join(account["placeholders"]["first"])
         lines.append(f"  placeholders in {account['placeholders']['rows']:,} rows: {first}")

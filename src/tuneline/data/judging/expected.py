@@ -6,6 +6,7 @@ Beside the fields of a record, the frames that are judged have columns made for 
     turns        messages: how many there are; null where the field is no list of messages
     answers      messages: how many of the assistant's say something or call a tool
     number       regression: the label as a number; null where it is none
+    damage       the kinds of damage that the texts of the row show, as `mojibake, direction`; empty where there is none
 """
 
 from dataclasses import dataclass, field

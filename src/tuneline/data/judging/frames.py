@@ -18,6 +18,7 @@ from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import records
 from tuneline.data.mapping.records import FIELDS, RawSet, Record, RecordType
 from tuneline.data.preparing.membership import distinct
+from tuneline.data.reading import damage
 from tuneline.data.reading.rows import Rejected
 
 CHUNK = 100_000
@@ -25,6 +26,7 @@ CHUNK = 100_000
 _CHUNK_BYTES = 48 << 20
 """Most bytes of its fields, but for the last row."""
 _NAMED_ROWS = 100
+_TEXT = pd.StringDtype(na_value=np.nan)
 
 
 class RawFrames:
@@ -148,9 +150,10 @@ def with_counts(table: pa.Table, record_type: RecordType, conversational: bool) 
         conversational: whether the fields are messages.
 
     Returns:
-        The table as a frame, with `characters`, and what its record type has beside.
+        The table as a frame, with `characters` and `damage`, and what its record type has beside.
     """
-    frame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype(na_value=np.nan)}.get)
+    frame = table.to_pandas(types_mapper={pa.string(): _TEXT}.get)
+    frame["damage"] = pd.Series(_damage(table, record_type, conversational), dtype=_TEXT)
     if record_type == "messages":
         counts = np.array([_count(text) for text in table["messages"].to_pylist()], float).reshape(-1, 3)
         # A field that is no list of messages has no numbers: as null it fails what is expected of it, by its place.
@@ -165,6 +168,32 @@ def with_counts(table: pa.Table, record_type: RecordType, conversational: bool) 
         number = np.asarray(pd.to_numeric(frame["label"].astype(object), errors="coerce"), float)
         frame["number"] = np.where(np.isfinite(number), number, np.nan)
     return frame
+
+
+def _damage(table: pa.Table, record_type: RecordType, conversational: bool) -> list[str]:
+    """Of each row the kinds of damage that its texts show; an empty text where there is none."""
+    found = [""] * table.num_rows
+    columns = [table[name] for name in FIELDS[record_type]]
+    is_ascii = np.ones(table.num_rows, bool)
+    for column in columns:
+        is_ascii &= np.asarray(pc.call_function("string_is_ascii", [column]).fill_null(True), bool)
+    rows = np.flatnonzero(~is_ascii)
+    taken = [column.take(pa.array(rows)).to_pylist() for column in columns]
+    for row, values in zip(rows.tolist(), zip(*taken, strict=True), strict=True):
+        texts = [value or "" for value in values]
+        if record_type == "messages" or conversational:
+            texts = [content for value in texts for content in _contents(value)]
+        shown = {kind for text in texts for kind in damage.kinds(text)}
+        found[row] = ", ".join(kind for kind in damage.KINDS if kind in shown)
+    return found
+
+
+def _contents(messages: str) -> list[str]:
+    """The texts of some messages; none where it is no list of them."""
+    try:
+        return [content for message in orjson.loads(messages) if isinstance(content := message["content"], str)]
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        return []
 
 
 def _lengths(column: pa.ChunkedArray) -> np.ndarray:

@@ -23,6 +23,7 @@ __all__ = [
     "TYPES_OF_TASK",
     "RawSet",
     "RawSets",
+    "Reading",
     "Record",
     "RecordType",
     "Shape",
@@ -31,6 +32,8 @@ __all__ = [
     "open_all",
     "placeholders",
     "read",
+    "reading_of",
+    "readings",
     "set_of",
     "shape_of",
     "texts",
@@ -200,7 +203,7 @@ def open_all(p: Params) -> RawSets:
             f"data.mixture.{name}: there is no set of this name; there are {known}" for name in missing
         )
     try:
-        options = options_of(p, names)
+        readings_of_sets = readings(p, names)
     except DataError as error:
         raise DataError(*dict.fromkeys([*problems, *error.problems])) from None
     sets: list[RawSet] = []
@@ -208,11 +211,11 @@ def open_all(p: Params) -> RawSets:
     for path, record_types in wanted:
         try:
             if path not in plans:
-                plans[path] = readers.plan(Path(path), options[path])
+                plans[path] = readers.plan(Path(path), readings_of_sets[path].options)
             one = set_of(
                 Path(path),
                 plans[path],
-                columns=columns_of(p, path),
+                columns=readings_of_sets[path].columns,
                 record_types=record_types,
                 group_by=p.data.split.group_by,
                 order_by=p.data.split.order_by,
@@ -231,59 +234,55 @@ def open_all(p: Params) -> RawSets:
     return RawSets(raw, pretraining, dict(zip(names, mixture, strict=True)))
 
 
-def options_of(p: Params, names: Sequence[str]) -> dict[str, Options]:
-    """How the files of each set are read: `data.encoding` and `data.layout` say it of `data.raw` alone.
+class Reading(NamedTuple):
+    """How a set is read."""
+
+    options: Options
+    columns: Mapping[str, str]
+    """Field of the record -> column of the files; empty where known names are to be recognised."""
+
+
+def readings(p: Params, names: Sequence[str]) -> dict[str, Reading]:
+    """How each set is read: data.encoding, data.layout and data.columns say it of `data.raw`, data.reading of others.
 
     Args:
         p: all params.
         names: of the sets of the mixture.
 
     Returns:
-        Path of a set -> how its files are read.
+        Path of a set -> how it is read.
 
     Raises:
-        DataError: data.reading names a set that is not there, or that is read as data.encoding says.
+        DataError: data.reading names a set that is not there, or that of `data.raw`.
     """
+    is_one = p.data.pretraining == p.data.raw
     problems = [
-        f"data.reading.{name}: "
-        + (
-            "data.encoding, data.layout and data.columns say how the set of data.raw is read"
-            if name == RAW or (name == PRETRAINING and p.data.pretraining == p.data.raw)
-            else f"there is no set of this name; there are {', '.join([PRETRAINING, *names])}"
-        )
+        f"data.reading.{name}: data.encoding, data.layout and data.columns say how the set of data.raw is read"
         for name in p.data.reading
-        if name not in (PRETRAINING, *names) or (name == PRETRAINING and p.data.pretraining == p.data.raw)
+        if name == RAW or (name == PRETRAINING and is_one)
+    ]
+    # A task that mixes nothing may keep what the next one needs.
+    problems += [
+        f"data.reading.{name}: there is no set of this name; there are {', '.join([PRETRAINING, *names])}"
+        for name in p.data.reading
+        if p.task in MIXABLE and name not in (RAW, PRETRAINING, *names)
     ]
     if problems:
         raise DataError(*problems)
-    found = {f"{p.paths.mixture}/{name}": options_of_set(p, name) for name in names}
-    found[p.data.pretraining] = options_of_set(p, PRETRAINING)
-    return found | {p.data.raw: Options(p.data.encoding, p.data.layout)}
+    paths = {PRETRAINING: p.data.pretraining, **{name: f"{p.paths.mixture}/{name}" for name in names}}
+    found = {path: reading_of(name, p.data.reading.get(name, SetReading())) for name, path in paths.items()}
+    return found | {p.data.raw: Reading(Options(p.data.encoding, p.data.layout), p.data.columns)}
 
 
-def options_of_set(p: Params, name: str) -> Options:
-    """How the files of one set other than `data.raw` are read.
+def reading_of(name: str, said: SetReading) -> Reading:
+    """How a set other than `data.raw` is read.
 
     Args:
-        p: all params.
         name: `pretraining`, or of a set of the mixture.
+        said: what data.reading says of it.
     """
-    said = p.data.reading.get(name, SetReading())
     given = {key: value for key in ("encoding", "layout") if (value := getattr(said, key)) is not None}
-    return Options(**given, param=f"data.reading.{name}.encoding")
-
-
-def columns_of(p: Params, path: str) -> Mapping[str, str]:
-    """How a set spells its fields; empty where known names are to be recognised.
-
-    Args:
-        p: all params.
-        path: of the set.
-    """
-    if path == p.data.raw:
-        return p.data.columns
-    name = PRETRAINING if path == p.data.pretraining else Path(path).name
-    return p.data.reading.get(name, SetReading()).columns
+    return Reading(Options(**given, param=f"data.reading.{name}.encoding"), said.columns)
 
 
 def is_mixture_name(name: str) -> bool:

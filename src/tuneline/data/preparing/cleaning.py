@@ -1,7 +1,8 @@
 """What is changed in a text before a model sees it, and the key by which two texts are the same.
 
-Text is put into Unicode's normal form C and loses control characters, nothing else: the wider form KC would rewrite
-most Chinese poems. Keys, which no model sees, use that wider form.
+Text is put into Unicode's normal form C and loses control characters of ASCII, nothing else: the wider form KC would
+rewrite most Chinese poems, and C1 control characters may be what is left of other characters, by which they can be
+repaired (data/reading/damage.py). Keys, which no model sees, use that wider form.
 """
 
 import re
@@ -10,10 +11,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85]")
-# All of C0 and C1 but tab and newline, and half characters, which no encoder can write.
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_TO_CLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+from tuneline.data.reading import damage
+
+_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c]")
+# All of C0 but tab and newline, and half characters, which no encoder can write.
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_TO_CLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f\x85\ud800-\udfff]")
+_NEXT_LINE = "\x85"
 
 # For many ASCII texts at once: what stands in none that is clean, and what a key is made of.
 _CONTROL_BYTES = bytes(sorted({*range(0x20), 0x7F} - {9, 10}))
@@ -21,8 +25,11 @@ _KEY_BYTES = bytes(32 if chr(code).isspace() else ord(chr(code).lower()) if code
 
 
 def clean(text: str) -> str:
-    """The text in normal form C, with newlines for all line ends and without control characters."""
+    """The text in normal form C, with newlines for all line ends and without control characters of ASCII."""
     if _TO_CLEAN.search(text):
+        # Among other C1 control characters it is no end of a line, but what is left of another character.
+        if _NEXT_LINE in text and not {"mojibake", "control"} & {*damage.kinds(text)}:
+            text = text.replace(_NEXT_LINE, "\n")
         text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
 

@@ -4,7 +4,7 @@ A part holds some megabytes of rows. Where it begins depends on the data alone, 
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tuneline.data.mapping import fieldtexts, records
 from tuneline.data.mapping.shapes import FIELDS, Record, RecordType, Shape
 from tuneline.data.preparing import cleaning, columnar, labels, secrets, splitting
 from tuneline.data.preparing.numbering import Numbered, Numbering, plain_texts
+from tuneline.data.reading import damage
 from tuneline.data.reading.rows import Portion, Rejected, excerpt
 
 PART = 8_000_000
@@ -39,6 +40,8 @@ class Job:
     """Where its parts go; is made anew."""
     seed: int
     policy: secrets.Policy
+    damaged: Mapping[str, str]
+    """Kind of damage -> what is done with a row that shows it, as data.damaged says."""
     order: str | None
     """number or date: what the values of the order must be; None where there is no order."""
     near: bool
@@ -60,6 +63,12 @@ class Made:
     """Of these, those that could not be read as records."""
     first: list[Rejected] = field(default_factory=list)
     secrets: Counter[str] = field(default_factory=Counter)
+    damaged: Counter[str] = field(default_factory=Counter)
+    """Kind of damage -> rows that show it."""
+    repaired: Counter[str] = field(default_factory=Counter)
+    """Kind of damage -> rows of which it was repaired."""
+    damage_examples: dict[str, str] = field(default_factory=dict)
+    """Kind of damage -> the first row that shows it, and what it becomes where it is repaired."""
     placeholders: int = 0
     placeholder_examples: list[str] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
@@ -172,12 +181,13 @@ class _Maker:
             return
         values = self._cleaned(read)
         texts = [plain_texts(self._type, self._job.conversational, row) for row in values]
-        block = self._screened(_Block(read, values, texts, [0.0] * len(read)))
+        block = self._undamaged(_Block(read, values, texts, [0.0] * len(read)))
+        block = self._screened(block)
         block = self._ordered(block)
         columns = [cleaning.keys(column) for column in zip(*block.texts, strict=True)]
-        empty = {row for column in columns for row, text in enumerate(column) if not text}
+        empty = {row for column in columns for row, text in enumerate(column) if not text or damage.is_blank(text)}
         if empty:
-            why = "nothing is left after control characters are taken out"
+            why = "nothing that can be seen is left after control characters are taken out"
             block = self._drop(block, dict.fromkeys(empty, why), "empty")
             columns = [[text for row, text in enumerate(column) if row not in empty] for column in columns]
         if not block.records:
@@ -208,6 +218,43 @@ class _Maker:
             ]
         self.made.changed += sum(map(tuple.__ne__, before, after))
         return after
+
+    def _undamaged(self, block: _Block) -> _Block:
+        """Without the rows that data.damaged drops for their damage, and with the others repaired as it says."""
+        out: dict[int, str] = {}
+        for row, texts in enumerate(block.texts):
+            if all(map(str.isascii, block.values[row])):
+                continue
+            labels = block.values[row][1:] if self._type == "classification" else ()
+            found = {kind for text in (*texts, *labels) for kind in damage.kinds(text)}
+            if not found:
+                continue
+            self.made.damaged.update(found)
+            for kind in found - self.made.damage_examples.keys():
+                example = next(damage.example(text, kind) for text in (*texts, *labels) if kind in damage.kinds(text))
+                self.made.damage_examples[kind] = f"{block.records[row].source}: {hide(example)}"
+            dropped = [kind for kind in damage.KINDS if kind in found and self._job.damaged.get(kind) == "drop"]
+            if dropped:
+                out[row] = f"shows {', '.join(dropped)}, as data.damaged says"
+            elif wanted := {kind for kind in found if self._job.damaged.get(kind) == "repair"}:
+                self._repair(block, row, wanted)
+        return self._drop(block, out, "damaged")
+
+    def _repair(self, block: _Block, row: int, kinds: Collection[str]) -> None:
+        def mended(text: str) -> str:
+            found = damage.repaired(text, kinds)
+            return text if found == text else cleaning.clean(found)
+
+        before = block.values[row]
+        values = fieldtexts.map_texts(self._type, self._job.conversational, before, mended)
+        if self._type == "classification":
+            values = (values[0], *map(mended, values[1:]))
+        if values == before:
+            return
+        block.values[row] = values
+        block.texts[row] = plain_texts(self._type, self._job.conversational, values)
+        left = {kind for text in (*block.texts[row], *values[1:]) for kind in damage.kinds(text)}
+        self.made.repaired.update(set(kinds) - left)
 
     def _screened(self, block: _Block) -> _Block:
         policy, conversational = self._job.policy, self._job.conversational

@@ -172,7 +172,7 @@ def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> P
     jobs = [
         parts.Job(
             portion, shape, one.conversational, folder / f"{index:06d}", data.split.seed,
-            secrets.Policy.of(data.secrets), order, data.near_duplicates is not None,
+            secrets.Policy.of(data.secrets), data.damaged.model_dump(), order, data.near_duplicates is not None,
         )
         for index, (portion, shape) in enumerate(one.portions)
     ]  # fmt: skip

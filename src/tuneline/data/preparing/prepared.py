@@ -11,6 +11,7 @@ from tuneline.data.preparing import parts, secrets, splitting
 from tuneline.data.preparing.catalogue import Catalogue
 from tuneline.data.preparing.splitting import SPLITS
 from tuneline.data.preparing.writing import REASONS
+from tuneline.data.reading import damage
 
 _HANDED_OUT = 4_000_000
 """Bytes."""
@@ -68,8 +69,19 @@ class Prepared:
             "near_duplicates": self.near,
             "largest_clusters": self.clusters,
             "secrets": {kind: self.count("secrets")[kind] for kind in secrets.KINDS},
+            "damaged": self._damaged(),
             "placeholders": {"rows": sum(one.placeholders for one in self.made), "first": examples[:3]},
             "warnings": list(self.raw.warnings),
+        }
+
+    def _damaged(self) -> dict[str, dict[str, Any]]:
+        """Of each kind of damage that was found: rows that show it, rows that were repaired, and an example."""
+        rows, repaired = self.count("damaged"), self.count("repaired")
+        examples = {kind: text for one in reversed(self.made) for kind, text in one.damage_examples.items()}
+        return {
+            kind: {"rows": rows[kind], "repaired": repaired[kind], "first": examples.get(kind, "")}
+            for kind in damage.KINDS
+            if rows[kind]
         }
 
 

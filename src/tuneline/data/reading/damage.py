@@ -3,7 +3,7 @@
     mojibake      bytes of one encoding that were read in another, once or twice: `é` became `Ã©` or `茅`
     replacement   U+FFFD, which stands where a character was lost: nothing repairs it
     control       C1 control characters (U+0080 to U+009F): Windows' quotes and dashes, read as Latin-1
-    direction     characters that turn the direction of writing, where no text runs from right to left, or that override it
+    direction     characters that override the direction of writing, or turn it where nothing runs from right to left
     invisible     zero-width characters, soft hyphens and tags, which people do not see and models learn
     blank         nothing but white space and characters that nobody sees
 
@@ -13,6 +13,7 @@ to be wrong about once in a million texts; what it does not know is recognised h
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
@@ -31,14 +32,22 @@ _OVERRIDE = re.compile("[\u202d\u202e]")
 _TURNS = re.compile(f"[{_MARKS}\u202d\u202e]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
 # A tag belongs to a flag where it follows a black flag or another tag of it.
-_INVISIBLE = re.compile("[\xad\u180e\u200b\u2060-\u2064\ufeff]|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0001-\U000e007f]+")
-_UNSEEN = re.compile("[\\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]*")
+_INVISIBLE = re.compile(
+    "[\xad\u180e\u200b\u2060-\u2064\ufeff]|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0001-\U000e007f]+"
+)
+# White space, and what Unicode says is to be ignored where it is not known.
+_UNSEEN = re.compile(
+    "[\\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]*"
+)
 _LOST = "\ufffd"
 # What is left of U+FFFD when its own bytes are read as Latin-1, Windows-1252 or GB 18030.
 _LOST_AGAIN = re.compile("ï¿½|锟斤拷")
-_SHOWN = re.compile(f"[\x80-\x9f\xad\u180e\u200b-\u200f\u061c\u202a-\u202e\u2060-\u2069\ufeff\ufffd\U000e0001-\U000e007f]")
+_SHOWN = re.compile("[\x80-\x9f\xad\u180e\u200b-\u200f\u061c\u202a-\u202e\u2060-\u2069\ufeff\U000e0001-\U000e007f]")
 
-_SINGLE_BYTE = ("latin-1", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp1257", "iso-8859-2", "macroman", "cp437")
+_SINGLE_BYTE = (
+    "latin-1", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp1257", "iso-8859-2", "macroman", "cp437",
+)  # fmt: skip
 _MULTI_BYTE = ("gb18030", "big5", "cp932", "cp949")
 _WIDE = re.compile("[\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef\ue000-\uf8ff]")
 _WIDE_IN_WORD = re.compile(r"[A-Za-z][^\x00-\x7f]+|[^\x00-\x7f]+[A-Za-z]")
@@ -48,6 +57,7 @@ _TRIED = 24
 _LATIN = re.compile("[\xa0-\u017f\u2010-\u2026\u20ac\u2122]+")
 _LATIN_1_RUN = re.compile("[\xa1-\xff]{4,}")
 _LATIN_1_SHARE = 0.3
+_AROUND = 16
 
 
 def kinds(text: str) -> tuple[str, ...]:
@@ -91,17 +101,44 @@ def repaired(text: str, wanted: Iterable[str]) -> str:
         return text
     wanted = set(wanted)
     decoded = _redecoded(text)
-    if decoded is None:
-        if "control" in wanted and _C1.search(text):
-            # What Windows-1252 does not know stands for nothing.
-            text = _C1.sub("", fixes.fix_c1_controls(text))
-    elif "mojibake" in wanted:
+    if decoded is not None:
+        # Every character of mojibake may be a byte of another one.
+        if "mojibake" not in wanted or decoded == text:
+            return text
         text = decoded
+    if "control" in wanted and _C1.search(text):
+        # What Windows-1252 does not know stands for nothing.
+        text = _C1.sub("", fixes.fix_c1_controls(text))
     if "direction" in wanted:
         text = _turned(text)
     if "invisible" in wanted:
         text = _INVISIBLE.sub("", text)
     return text
+
+
+def example(text: str, kind: str) -> str:
+    """Where a text shows a kind of damage, and what it is when it is repaired.
+
+    Args:
+        text: a text that shows it.
+        kind: of KINDS.
+
+    Returns:
+        A few characters, with those that nobody sees as escapes: `'caf\\u200bé' is 'café'`.
+    """
+    fixed = repaired(text, {kind} & {*REPAIRED})
+    if fixed == text:
+        lost = _LOST_AGAIN.search(text)
+        first = max(0, text.find(_LOST), lost.start() if lost else 0)
+        return _excerpt(text, first, len(text))
+    first = next((at for at, (one, other) in enumerate(zip(text, fixed, strict=False)) if one != other), len(fixed))
+    return f"{_excerpt(text, first, len(text))} is {_excerpt(fixed, first, len(fixed))}"
+
+
+def _excerpt(text: str, first: int, end: int) -> str:
+    start, stop = max(0, first - _AROUND), min(end, first + 2 * _AROUND)
+    shown = _SHOWN.sub(lambda match: match[0].encode("unicode-escape").decode(), text[start:stop])
+    return "'" + "…" * (start > 0) + " ".join(shown.split()) + "…" * (stop < end) + "'"
 
 
 def is_blank(text: str) -> bool:
@@ -202,7 +239,7 @@ def _chinese_from_latin_1(text: str) -> str:
     return ""
 
 
-def screen(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+def screen(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Counter[str], dict[str, str]]:
     """The rows that show damage.
 
     Args:
@@ -210,12 +247,12 @@ def screen(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> dict[str, 
         texts: of each row.
 
     Returns:
-        Kind of KINDS -> the places of its rows, in their order; kinds without any row are left out.
+        Kind -> how many rows show it, and kind -> the place of the first one with an example.
     """
-    found: dict[str, list[str]] = {}
+    count: Counter[str] = Counter()
+    first: dict[str, str] = {}
     for source, fields in zip(sources, texts, strict=True):
-        shown = {kind for text in fields if not text.isascii() for kind in kinds(text)}
-        for kind in KINDS:
-            if kind in shown:
-                found.setdefault(kind, []).append(source)
-    return found
+        shown = {kind: text for text in reversed(fields) for kind in kinds(text)}
+        count.update(shown.keys())
+        first |= {kind: f"{source}: {example(text, kind)}" for kind, text in shown.items() if kind not in first}
+    return count, first
