@@ -3,7 +3,7 @@
 #   PYTHON=python3.12       which Python; otherwise the first of python3, python3.13, python3.12, python3.11 that fits
 #   TORCH=cpu|cuda          which build of torch; otherwise what pip's own settings offer (a wheel in a local folder),
 #                           else the CPU build, or the CUDA build where nvidia-smi lists a GPU
-#   MIN_DISK_MB=6000        space wanted before installing
+#   MIN_DISK_MB=4000        space wanted before installing; by default 4000, or 10000 for TORCH=cuda
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -22,9 +22,10 @@ esac
 
 # What was once chosen stays chosen: another build of torch gives a model other bits.
 CHOICE=.venv/torch-choice
-[ -n "${TORCH:-}" ] || TORCH=$(cat "$CHOICE" 2>/dev/null || true)
+chosen=$(cat "$CHOICE" 2>/dev/null || true)
+[ -n "${TORCH:-}" ] || TORCH=$chosen
 
-wanted=$(cat requirements.lock requirements-torch.lock pyproject.toml scripts/setup.sh | cksum)
+wanted=$(cat requirements.lock requirements-torch.lock pyproject.toml scripts/setup.sh scripts/installed.py | cksum)
 wanted="$wanted ${TORCH:-} $(pwd)"
 if [ -x .venv/bin/python ] && [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] &&
     { [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" --version 2>&1)" = "$(.venv/bin/python --version)" ]; }; then
@@ -46,12 +47,15 @@ done
 [ -n "$python" ] || fail "found $(python3 --version 2>&1 || echo no python3); Python 3.11, 3.12 or 3.13 is needed" \
     "install one and name it: make run PYTHON=/path/to/python3.12"
 
+if [ "${TORCH:-}" = cuda ]; then default_disk=10000; else default_disk=4000; fi
+needed=${MIN_DISK_MB:-$default_disk}
 free=$(df -Pm . | awk 'NR == 2 {print $4}')
-[ "$free" -ge "${MIN_DISK_MB:-6000}" ] || fail "$(pwd): $free MB free on the disk; ${MIN_DISK_MB:-6000} MB are needed (MIN_DISK_MB=... asks for less)"
+[ "$free" -ge "$needed" ] || fail "$(pwd): $free MB free on the disk; $needed MB are needed (MIN_DISK_MB=... asks for less)"
 
 echo "setup: installing into .venv with $("$python" --version)"
 rm -f "$STAMP"
-if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python || [ -n "${PYTHON:-}" ]; then
+# One build of torch satisfies the version of another, so a changed choice needs a fresh environment.
+if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python || [ -n "${PYTHON:-}" ] || [ "${TORCH:-}" != "$chosen" ]; then
     rm -rf .venv
     "$python" -m venv .venv || fail "$python cannot make a virtual environment (Debian: apt install python3-venv)"
 fi
@@ -70,20 +74,26 @@ certificate=${PIP_CERT:-$(setting cert)}
 [ -z "$certificate" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$certificate}"
 
 if $pip install --quiet "uv==$UV_VERSION"; then
-    install="env VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet --compile-bytecode"
+    uv="env VIRTUAL_ENV=.venv .venv/bin/python -m uv pip"
+    install="$uv install --quiet --compile-bytecode"
+    uninstall="$uv uninstall --quiet"
+    check="$uv check"
 else
     echo "setup: uv could not be fetched; going on with pip, which takes longer"
     install="$pip install --quiet"
+    uninstall="$pip uninstall --quiet --yes"
+    check="$pip check"
 fi
 
+# The build of torch alone: what it needs comes from the default index, whatever index the build is from.
+torch_from() { $install --no-deps -r requirements-torch.lock "$@"; }
 install_torch() {
     case "${TORCH:-}" in
-    cpu) $install -r requirements-torch.lock --index-url https://download.pytorch.org/whl/cpu ;;
-    cuda) $install -r requirements-torch.lock ;;
+    cpu) torch_from --index-url https://download.pytorch.org/whl/cpu ;;
+    cuda) torch_from ;;
     *)
         # A local folder of wheels first: it holds the build that whoever set this machine up has chosen.
-        if [ -n "${UV_FIND_LINKS:-}" ] && $install --no-index --no-deps --find-links "$UV_FIND_LINKS" \
-            -r requirements-torch.lock 2>/dev/null; then
+        if [ -n "${UV_FIND_LINKS:-}" ] && torch_from --no-index --find-links "$UV_FIND_LINKS" 2>/dev/null; then
             return 0
         fi
         if nvidia-smi -L >/dev/null 2>&1; then
@@ -91,7 +101,7 @@ install_torch() {
         else
             TORCH=cpu install_torch || {
                 echo "setup: the index of CPU builds does not answer; taking torch from the default index"
-                $install -r requirements-torch.lock
+                torch_from
             }
         fi
         ;;
@@ -99,9 +109,20 @@ install_torch() {
 }
 
 failed="see the lines above: a name that was not found or a timeout is the network or the index; then run the same command again"
-$install -r requirements.lock || fail "requirements.lock could not be installed" "$failed"
+# The build of torch first, then what this build needs (a CUDA build needs gigabytes that a CPU build does not), then
+# everything else exactly as it is pinned: nothing that comes later may choose another torch.
 install_torch || fail "torch could not be installed" "$failed"
+$install -r requirements-torch.lock --constraint requirements.lock ||
+    fail "what torch needs could not be installed" "$failed"
+$install --no-deps -r requirements.lock || fail "requirements.lock could not be installed" "$failed"
 $install --no-deps --no-build-isolation --editable . || fail "the package itself could not be installed" "$failed"
+leftover=$(.venv/bin/python scripts/installed.py leftover) || fail "the packages in .venv could not be listed"
+# Word by word on purpose: these are names of packages.
+# shellcheck disable=SC2086
+[ -z "$leftover" ] || { echo "setup: removing what another build of torch needed: $leftover" && $uninstall $leftover; } ||
+    fail "they could not be removed; remove .venv and run the same command again"
+.venv/bin/python scripts/installed.py check || exit 1
+said=$($check 2>&1) || fail "$said" "requirements.lock does not hold together; run scripts/lock.sh, then the same command again"
 .venv/bin/python -c 'import torch, transformers' || fail "torch or transformers does not import; remove .venv and try again"
 [ -z "${TORCH:-}" ] || printf '%s' "$TORCH" >"$CHOICE"
 printf '%s' "$wanted" >"$STAMP"
