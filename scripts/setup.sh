@@ -89,8 +89,9 @@ fi
 torch_from() { $install --no-deps -r requirements-torch.lock "$@"; }
 install_torch() {
     case "${TORCH:-}" in
-    cpu) torch_from --index-url https://download.pytorch.org/whl/cpu ;;
-    cuda) torch_from ;;
+    # Not from a local folder, which may hold another build of the same version.
+    cpu) (unset UV_FIND_LINKS PIP_FIND_LINKS && torch_from --index-url https://download.pytorch.org/whl/cpu) ;;
+    cuda) (unset UV_FIND_LINKS PIP_FIND_LINKS && torch_from) ;;
     *)
         # A local folder of wheels first: it holds the build that whoever set this machine up has chosen.
         if [ -n "${UV_FIND_LINKS:-}" ] && torch_from --no-index --find-links "$UV_FIND_LINKS" 2>/dev/null; then
@@ -123,7 +124,9 @@ leftover=$(.venv/bin/python scripts/installed.py leftover) || fail "the packages
     fail "they could not be removed; remove .venv and run the same command again"
 .venv/bin/python scripts/installed.py check || exit 1
 said=$($check 2>&1) || fail "$said" "requirements.lock does not hold together; run scripts/lock.sh, then the same command again"
-.venv/bin/python -c 'import torch, transformers' || fail "torch or transformers does not import; remove .venv and try again"
+build=$(.venv/bin/python -c 'import torch, transformers; print("cuda" if torch.version.cuda else "cpu")') ||
+    fail "torch or transformers does not import; remove .venv and try again"
+[ "${TORCH:-$build}" = "$build" ] || fail "TORCH=$TORCH: the index gave a $build build of torch"
 [ -z "${TORCH:-}" ] || printf '%s' "$TORCH" >"$CHOICE"
 printf '%s' "$wanted" >"$STAMP"
 echo "setup: done"
