@@ -88,7 +88,7 @@ fi
 # The build of torch alone: what it needs comes from the default index, whatever index the build is from.
 torch_from() { $install --no-deps -r requirements-torch.lock "$@"; }
 install_torch() {
-    case "${TORCH:-}" in
+    case "$1" in
     # Not from a local folder, which may hold another build of the same version.
     cpu) (unset UV_FIND_LINKS PIP_FIND_LINKS && torch_from --index-url https://download.pytorch.org/whl/cpu) ;;
     cuda) (unset UV_FIND_LINKS PIP_FIND_LINKS && torch_from) ;;
@@ -98,9 +98,9 @@ install_torch() {
             return 0
         fi
         if nvidia-smi -L >/dev/null 2>&1; then
-            TORCH=cuda install_torch
+            install_torch cuda
         else
-            TORCH=cpu install_torch || {
+            install_torch cpu || {
                 echo "setup: the index of CPU builds does not answer; taking torch from the default index"
                 torch_from
             }
@@ -112,7 +112,7 @@ install_torch() {
 failed="see the lines above: a name that was not found or a timeout is the network or the index; then run the same command again"
 # The build of torch first, then what this build needs (a CUDA build needs gigabytes that a CPU build does not), then
 # everything else exactly as it is pinned: nothing that comes later may choose another torch.
-install_torch || fail "torch could not be installed" "$failed"
+install_torch "${TORCH:-}" || fail "torch could not be installed" "$failed"
 $install -r requirements-torch.lock --constraint requirements.lock ||
     fail "what torch needs could not be installed" "$failed"
 $install --no-deps -r requirements.lock || fail "requirements.lock could not be installed" "$failed"
