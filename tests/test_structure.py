@@ -124,8 +124,10 @@ def test_a_stage_depends_on_the_code_that_can_change_its_result(stage: str) -> N
 
 def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:
     assert {name: stage["cmd"] for name, stage in stages().items()} == {
-        name: f"exec python -m tuneline.stages {name}" for name in stages()
+        name: f"exec sh scripts/stage.sh {name}" for name in stages()
     }
+    lines = (ROOT / "scripts/stage.sh").read_text("utf-8").splitlines()
+    assert [line.split(maxsplit=1)[0] for line in lines if "tuneline.stages" in line] == ["exec", "exec"]
 
 
 @pytest.mark.parametrize("stage", sorted(path.stem for path in (PACKAGE / "stages").glob("[!_]*.py")))

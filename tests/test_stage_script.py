@@ -1,0 +1,75 @@
+"""A stage finds the project's own Python, whatever the PATH of whoever calls dvc has, and dies with dvc."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from projects import ROOT, copy_project
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell in which another environment is activated, with a Python that knows nothing."""
+    other = tmp_path / "other" / "bin"
+    other.mkdir(parents=True)
+    (other / "python").write_text("#!/bin/sh\necho 'No module named tuneline' >&2; exit 1\n")
+    (other / "python").chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TUNELINE_")}
+    return kept | {"PATH": f"{other}:/usr/bin:/bin", "VIRTUAL_ENV": str(other.parent), "PYTHONPATH": str(ROOT / "src")}
+
+
+def test_dvc_finds_the_projects_python_in_any_shell(shell: dict[str, str], tmp_path: Path) -> None:
+    root = tmp_path / "my project"
+    for name in ("scripts/stage.sh", "mlflow/tuneline.env"):
+        (root / name).parent.mkdir(parents=True)
+        shutil.copyfile(ROOT / name, root / name)
+    (root / ".venv").symlink_to(sys.prefix)
+    (root / "dvc.yaml").write_text("stages:\n  unknown:\n    cmd: exec sh scripts/stage.sh unknown\n")
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=root, env=shell, capture_output=True, text=True, check=False
+    )
+    assert "error: unknown: is no stage; there are base, evaluate, finetune, " in done.stderr
+
+
+def test_where_no_python_has_the_packages_the_remedy_is_said(shell: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", str(ROOT / "scripts/stage.sh"), "sample"],
+        cwd=tmp_path,
+        env=shell,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {tmp_path}/.venv/bin/python is not there, and the python on the PATH does not have tuneline; "
+        "run: make setup\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's guarantee is Linux's")
+def test_a_stage_dies_with_a_killed_dvc(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    command = [sys.executable, "-m", "dvc", "repro", "sample"]
+    environment = project.environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(command, cwd=project.root, env=environment, stdout=subprocess.DEVNULL) as dvc:
+        stage = None
+        # The stage makes this folder once it is bound to its parent.
+        while not (project.root / "work").is_dir() or stage is None:
+            assert dvc.poll() is None
+            children = psutil.Process(dvc.pid).children(recursive=True)
+            stage = next((one for one in children if "tuneline.stages" in one.cmdline()), None)
+            time.sleep(0.01)
+        assert stage.ppid() == dvc.pid, "a process between dvc and the stage would outlive dvc"
+        dvc.kill()
+    _, alive = psutil.wait_procs([stage], timeout=10)
+    assert alive == []
