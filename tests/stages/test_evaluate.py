@@ -99,6 +99,9 @@ def test_a_candidate_is_measured_beside_its_base_and_what_costs_nothing(
     assert lines[0] == "metric,difference,low,high"
     assert [line.split(",")[0] for line in lines[1:]] == ["token_loss", "bits_per_byte", "chrf"]
     assert "candidate: likelihood: 24 of 24 rows" in capsys.readouterr().out
+    compared = files.read_json(project / "reports/metrics.json")
+    assert compared["candidate"] == {name: found["candidate"][name] for name in ("token_loss", "bits_per_byte", "chrf")}
+    assert compared["baseline"]["chrf"] == found["copy"]["chrf"]
 
 
 def test_every_test_row_keeps_its_scores(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: the metrics, and the intervals as a plot."""
+"""What an evaluation leaves behind: its account, the few metrics that people compare, and the intervals as a plot."""
 
 import csv
 import io
@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline.evaluation import classification, comparison
+from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.params import Task
-from tuneline.params.gate import METRICS
+from tuneline.params.gate import METRICS, METRICS_OF_TASK
 
 # A difference in the seventh digit means nothing, and would only make two machines disagree.
 _DIGITS = 6
@@ -42,6 +43,30 @@ def evaluation(
         of_labels = classification.by_label(rows, scores["candidate"])
         value["recall"] = {one.label: one.recall for one in of_labels if one.recall is not None}
     return _rounded(value)
+
+
+def compared(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> dict[str, Any]:
+    """The value of metrics.json: the dozen numbers by which people compare one training with another.
+
+    Args:
+        evaluation: the value of evaluation.json.
+        task: what was learnt.
+        train_rows: of the clean train split.
+
+    Returns:
+        `rows`, and by `candidate`, `base` and `baseline` the metrics of the task that were measured; of the baselines
+        the best in each metric.
+    """
+    wanted = METRICS_OF_TASK[task]
+    models = {name: evaluation[name] for name in MODELS if name in evaluation}
+    own = {name: models.pop(name) for name in ("candidate", "base") if name in models}
+    value: dict[str, Any] = {"rows": {"train": train_rows, "test": evaluation["rows"]}}
+    value |= {name: {metric: found[metric] for metric in wanted if metric in found} for name, found in own.items()}
+    best = {}
+    for metric in wanted:
+        if measured := [found[metric] for found in models.values() if metric in found]:
+            best[metric] = min(measured) if METRICS[metric].better == "lower" else max(measured)
+    return value | {"baseline": best}
 
 
 def as_numbers(measures: Measures) -> dict[str, dict[str, float | None]]:

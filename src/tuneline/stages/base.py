@@ -2,8 +2,8 @@
 
     python -m tuneline.stages base
 
-Reads base.input; writes paths.base, and base.json (metrics) and base.csv (the curve) into paths.reports. Checkpoints of
-a pretraining lie in work/<fingerprint>/: after a kill the same command ends in the same bytes.
+Reads base.input; writes paths.base, and base.json (the account) and base.csv (the curve) into paths.reports.
+Checkpoints of a pretraining lie in work/<fingerprint>/: after a kill the same command ends in the same bytes.
 """
 
 from pathlib import Path

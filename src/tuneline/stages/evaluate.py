@@ -2,9 +2,9 @@
 
     python -m tuneline.stages evaluate
 
-Reads paths.clean, paths.base and paths.finetuned; writes evaluation.json (metrics), rows.parquet (scores row by row)
-and intervals.csv (a plot) into paths.reports. Nothing here depends on the registry: the comparison with the champion
-belongs to the gate.
+Reads paths.clean, paths.base and paths.finetuned; writes evaluation.json (every number), metrics.json (the few that
+people compare), rows.parquet (scores row by row) and intervals.csv (a plot) into paths.reports. Nothing here depends on
+the registry: the comparison with the champion belongs to the gate.
 """
 
 from pathlib import Path
@@ -54,4 +54,6 @@ def main(p: params.Params) -> None:
     versus["baseline"] = comparison.versus_baselines(test, p.task, scores, p.evaluate)
     files.write_parquet(reports / "rows.parquet", rows.join(test, scores))
     files.write_text(reports / "intervals.csv", results.interval_lines(next(iter(versus.values()))))
-    files.write_json(reports / "evaluation.json", results.evaluation(test, p.task, scores, versus))
+    evaluation = results.evaluation(test, p.task, scores, versus)
+    files.write_json(reports / "evaluation.json", evaluation)
+    files.write_json(reports / "metrics.json", results.compared(evaluation, p.task, train_rows=train.num_rows))
