@@ -12,7 +12,7 @@ setup: ## make .venv from requirements.lock (every other target does this first)
 	@scripts/setup.sh
 
 run: setup ## from raw data to a registered model: rebuild what is stale, gate, register
-	@$(PY) -m tuneline exec -- python flows/train.py
+	@$(PY) -m tuneline exec -- python flows/run.py
 
 test: setup ## the tests (minutes)
 	@$(PY) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)

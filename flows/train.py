@@ -1,6 +1,6 @@
 """The training flow: rebuild what is stale, stage by stage, then gate, then register.
 
-    python flows/train.py                                          by hand, without a server (`make run`)
+    python flows/run.py                                            by hand (`make run`)
     prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml   on a schedule, for a worker
 
 The flow has no graph of its own: dvc.yaml is the only one. It decides when, one run at a time, and says what happens.
@@ -8,6 +8,7 @@ The flow has no graph of its own: dvc.yaml is the only one. It decides when, one
 
 import logging
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -15,13 +16,15 @@ from pathlib import Path
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
 
-from tuneline import decisions, environment, params, pipeline, processes
+from tuneline import decisions, environment, params, pipeline, processes, settled
 from tuneline.errors import BusyError, SetupError, TunelineError, of_full_disk
 
 ROOT = Path(__file__).resolve().parent.parent
-_KEEP = "git add dvc.lock params.yaml data reports && git commit -m 'Train'"
+_GATE_FAILED = "GateFailed"
 
 
 class _OneLineForKnownErrors(logging.Filter):
@@ -38,10 +41,10 @@ def _is_busy(_task: object, _run: object, state: State) -> bool:
     return isinstance(state.result(raise_on_failure=False), BusyError)
 
 
-@task(task_run_name="update {raw}", cache_policy=NO_CACHE)
-def update(raw: str) -> None:
+@task(task_run_name="update {imported}", cache_policy=NO_CACHE)
+def update(imported: str) -> None:
     """Fetch what the source of an imported raw set holds now."""
-    pipeline.update(Path(f"{raw}.dvc"), get_run_logger().info)
+    pipeline.update(Path(imported), get_run_logger().info)
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=20, retry_condition_fn=_is_busy)
@@ -55,9 +58,13 @@ def reproduce(stage: str, reasons: list[str]) -> None:
     logger.info("done in %.0f s", time.monotonic() - started)
 
 
-@task(cache_policy=NO_CACHE)
-def gate() -> decisions.Gate:
-    """Hold the candidate against the rules."""
+@task(cache_policy=NO_CACHE, retries=0)
+def gate() -> decisions.Gate | State:
+    """Hold the candidate against the rules.
+
+    Returns:
+        The decision; where the gate failed it is the data of a state of type Failed.
+    """
     decision = decisions.gate(params.load())
     logger = get_run_logger()
     for reason in decision.reasons:
@@ -65,11 +72,18 @@ def gate() -> decisions.Gate:
     logger.info("gate: %s; report: %s", decision.verdict, decision.page)
     lines = "\n".join(f"- {reason}" for reason in decision.reasons)
     create_markdown_artifact(f"**{decision.verdict}**\n\n{lines}", key="gate", description="The gate and its reasons")
-    create_link_artifact(decision.page.resolve().as_uri(), link_text="report", key="report")
+    if decision.link:
+        create_link_artifact(decision.link, link_text="report", key="report", description="The report, in MLflow")
+    else:
+        # A page of Prefect's may not open a file.
+        where = f"`{decision.page.resolve()}` on {platform.node()}"
+        create_markdown_artifact(where, key="report", description="Where the report lies")
+    if decision.verdict == "failed":
+        return Failed(name=_GATE_FAILED, message="\n".join(decision.reasons), data=decision)
     return decision
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=0)
 def register() -> str:
     """Register the candidate, or find the version that it is already."""
     p = params.load()
@@ -81,12 +95,22 @@ def register() -> str:
     return registration.version
 
 
-@flow(name="train", persist_result=False)
+def _model() -> str:
+    """The name of a run until it is known why there is something to do."""
+    try:
+        return params.load().registry.model
+    except TunelineError:
+        # The flow itself says what is wrong.
+        return "train"
+
+
+@flow(name="train", flow_run_name=_model, persist_result=False, retries=0)
 def train() -> State:
     """From raw data to a registered model.
 
     Returns:
-        Completed; named `GateFailed` when the candidate was not good enough to be registered.
+        Completed; or of type Failed, named `GateFailed`, when the candidate was not good enough to be registered. The
+        message's last line names the model, the version, the verdict and what was rebuilt.
     """
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_OneLineForKnownErrors())
@@ -98,24 +122,47 @@ def train() -> State:
         )
     with pipeline.alone():
         p = params.load()
-        for raw in (Path(p.data.raw), *sorted(Path(p.paths.mixture).glob("*/"))):
-            if pipeline.is_imported(raw):
-                update(raw.as_posix())
-        rebuilt = _rebuild(logger)
-        decision = gate()
-        if decision.verdict == "failed":
-            return Completed(name="GateFailed", message="\n".join(decision.reasons))
-        version = register()
-        changed = ", ".join(rebuilt) or "nothing"
-        return Completed(message=f"{p.registry.model} version {version}; rebuilt: {changed}")
+        for imported in pipeline.imported(p):
+            update(imported.as_posix())
+        stale = pipeline.stale()
+        stands = settled.look(p) if not stale else None
+        if isinstance(stands, settled.Outcome):
+            _name_run(f"{p.registry.model}: nothing stale")
+            logger.info("every stage is up to date, and what the gate decided stands")
+            return _end(stands, [])
+        _name_run(f"{p.registry.model}: {stands or pipeline.cause(stale, p)}")
+        rebuilt = _rebuild(stale, logger)
+        outcome = _decide(p)
+        settled.keep(p, outcome)
+        return _end(outcome, rebuilt)
 
 
-def _rebuild(logger: logging.Logger | logging.LoggerAdapter) -> list[str]:
+def _decide(p: params.Params) -> settled.Outcome:
+    """Ask the gate, and register what it lets pass."""
+    state = gate(return_state=True)
+    if state.name != _GATE_FAILED:
+        # Raises what kept the gate from deciding.
+        state.result()
+    decision = state.result(raise_on_failure=False)
+    version = register() if decision.verdict != "failed" else None
+    return settled.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(decision.reasons))
+
+
+def _end(outcome: settled.Outcome, rebuilt: list[str]) -> State:
+    message = outcome.message(rebuilt)
+    return Failed(name=_GATE_FAILED, message=message) if outcome.is_failed else Completed(message=message)
+
+
+def _name_run(name: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=name)
+
+
+def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.LoggerAdapter) -> list[str]:
     """Rebuild what is stale, in the order of dvc.yaml.
 
     A stage that is not stale yet is asked about again once one before it was rebuilt: its inputs may have changed.
     """
-    stale = pipeline.stale()
     if not stale:
         logger.info("every stage is up to date")
         return []
@@ -142,10 +189,12 @@ def main() -> None:
     except SetupError as error:
         sys.exit(str(error))
     state = train(return_state=True)
-    if state.is_completed() and state.name != "GateFailed":
-        print(f"\n{state.message}\nto keep what was made: {_KEEP}")
+    # Its temporary server says that it stops, after what a person should read last.
+    logging.getLogger("prefect").setLevel(logging.WARNING)
+    if state.is_completed():
+        print(f"\nto keep what was made: {settled.KEEP}\n{state.message}")
         return
-    error = None if state.is_completed() else state.result(raise_on_failure=False)
+    error = None if state.name == _GATE_FAILED else state.result(raise_on_failure=False)
     if isinstance(error, OSError):
         error = of_full_disk(error) or error
     if isinstance(error, BaseException) and not isinstance(error, TunelineError):

@@ -71,7 +71,7 @@ class Project:
 
     def flow(self) -> subprocess.CompletedProcess[str]:
         """Run the flow as `make run` does."""
-        return self.tuneline("exec", "--", "python", "flows/train.py")
+        return self.tuneline("exec", "--", "python", "flows/run.py")
 
 
 def copy_project(target: Path) -> Project:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from projects import Project, copy_project
+from projects import TINY, Project, copy_project
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tuneline import files
@@ -37,7 +37,8 @@ def weights(project: Project) -> str:
 
 def test_the_first_run_ends_with_a_version_that_beats_its_base(trained: tuple[Project, str]) -> None:
     project, printed = trained
-    assert f"{MODEL} version 1; rebuilt: {', '.join(STAGES)}" in printed
+    assert f"Flow run '{MODEL}" in printed
+    assert f"\n{MODEL} version 1, passed; rebuilt: {', '.join(STAGES)}\n" in printed
     (version,) = client(project).search_model_versions(f"name = '{MODEL}'")
     assert version.tags["tuneline.verdict"] == "passed"
     assert version.tags["tuneline.model_sha256"] == files.sha256_path(project.root / "models" / "finetuned")
@@ -95,7 +96,9 @@ def test_a_second_run_rebuilds_nothing_and_registers_nothing(trained: tuple[Proj
     before = weights(project)
     done = project.flow()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{MODEL} version 1; rebuilt: nothing" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"{MODEL} version 1, passed; rebuilt: nothing"
+    # Not even Prefect was started.
+    assert done.stderr == ""
     assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
     experiment = client(project).get_experiment_by_name(MODEL)
     assert experiment is not None
@@ -136,6 +139,24 @@ def test_the_gate_stops_what_is_not_better_and_what_is_worse_than_the_champion(t
     assert "champion" in worse.stdout
     assert refused.returncode == 1
     assert "the gate failed, so nothing is registered" in refused.stderr
+
+
+def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(trained: tuple[Project, str]) -> None:
+    project, _ = trained
+    project.set(gate__rules=[{"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 9.0}])
+    try:
+        asked, again = project.flow(), project.flow()
+    finally:
+        project.set(gate__rules=TINY["gate.rules"])
+    for done in (asked, again):
+        assert done.returncode == 1
+        assert "Traceback" not in done.stdout + done.stderr
+        *reasons, last = done.stderr.strip().splitlines()[-2:]
+        assert last == f"{MODEL}: failed, no version is registered; rebuilt: nothing"
+        assert "none of it above the wanted gain of 9" in reasons[0]
+    assert "Finished in state GateFailed(" in asked.stderr
+    assert "Flow run" not in again.stderr
+    assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
 
 
 def test_a_poisoned_raw_file_stops_the_line_before_training(trained: tuple[Project, str], tmp_path: Path) -> None:
@@ -206,7 +227,7 @@ def test_only_what_a_change_touches_is_rebuilt(project: Project) -> None:
     assert weights(project) != first
     project.set(finetune__learning_rate=0.001)
     back = project.flow()
-    assert f"{MODEL} version 1; " in back.stdout
+    assert f"{MODEL} version 1, passed; " in back.stdout
     assert "- step " not in back.stdout + back.stderr
     assert weights(project) == first
     cli = project.root / "src" / "tuneline" / "cli.py"

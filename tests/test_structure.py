@@ -21,7 +21,7 @@ ROOMS = [
     {"evaluation"},
     {"registry"},
     {"pipeline"},
-    {"decisions", "doctor", "inspection", "preview", "rawsets", "services"},
+    {"decisions", "doctor", "inspection", "preview", "rawsets", "services", "settled"},
     {"stages"},
     {"cli"},
     {"__main__"},

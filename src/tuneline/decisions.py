@@ -33,6 +33,8 @@ class Gate:
     reasons: list[str]
     run_id: str
     page: Path
+    link: str | None
+    """Where the page opens in a browser, where MLflow is a server's."""
 
 
 def gate(p: params.Params) -> Gate:
@@ -68,7 +70,8 @@ def gate(p: params.Params) -> Gate:
     tracker.describe_run(run_id, _flat(evaluation), {"tuneline.verdict": verdict.verdict})
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
-    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page)
+    link = tracker.page_of(run_id, f"reports/{page.name}")
+    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page, link)
 
 
 def register(p: params.Params) -> versions.Registration:

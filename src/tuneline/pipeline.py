@@ -4,19 +4,22 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from tuneline import processes
+from tuneline import params, processes
 from tuneline.errors import BusyError, PipelineError
 
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
 _ERROR = "error: "
+_NEVER_MADE = "it was never made"
+# Keys in the name of a run.
+_NAMED_KEYS = 2
 # What dvc says to those who call it by hand.
 _NOISE = re.compile(
     r"To track the changes|To enable auto staging|Use `dvc push`|(Updat|Generat)ing lock file|\s+(git add|dvc config) "
@@ -66,7 +69,7 @@ def stale(stage: str | None = None) -> dict[str, list[str]]:
     return {
         name: [reason for change in changes for reason in _reasons(change)]
         if name in made or name.endswith(".dvc")
-        else ["it was never made"]
+        else [_NEVER_MADE]
         for name, changes in sorted(status.items(), key=lambda item: (order.get(item[0], -1), item[0]))
     }
 
@@ -84,6 +87,51 @@ def _reasons(change: dict[str, dict[str, Any]] | str) -> list[str]:
 def _state(state: Any) -> str:
     # For a params file DVC nests: {"params.yaml": {"finetune.seed": "modified"}}.
     return ", ".join(f"{key} {value}" for key, value in state.items()) if isinstance(state, dict) else str(state)
+
+
+def cause(stale: Mapping[str, Sequence[str]], p: params.Params) -> str:
+    """Why stages are stale, in a few words for the name of a run; what follows from these changes is left out.
+
+    Args:
+        stale: what `stale` returns; not empty.
+        p: the params.
+
+    Returns:
+        As in "data changed" or "params finetune, compute and code changed".
+    """
+    reasons = [reason for found in stale.values() for reason in found]
+    if all(reason == _NEVER_MADE for reason in reasons):
+        return "first run"
+    data = (p.data.raw, p.data.pretraining, p.paths.mixture)
+    kinds: list[str] = []
+    if any(name.endswith(".dvc") for name in stale) or _names(reasons, *(f"deps {path} " for path in data)):
+        kinds.append("data")
+    keys = [key for reason in reasons for key in _keys(reason)]
+    if keys:
+        known = list(dict.fromkeys(keys))
+        more = f" and {len(known) - _NAMED_KEYS} more" if len(known) > _NAMED_KEYS else ""
+        kinds.append(f"params {', '.join(known[:_NAMED_KEYS])}{more}")
+    if p.base.source != "builtin" and _names(reasons, f"deps {p.base.input} "):
+        kinds.append("base")
+    if _names(reasons, f"deps {p.paths.expectations}/"):
+        kinds.append("expectations")
+    if _names(reasons, "deps src/", "changed command"):
+        kinds.append("code")
+    if _names(reasons, "deps requirements"):
+        kinds.append("libraries")
+    if kinds:
+        return f"{' and '.join(kinds)} changed"
+    return "outputs missing" if any(reason.endswith(" deleted") for reason in reasons) else "outputs changed"
+
+
+def _names(reasons: Sequence[str], *starts: str) -> bool:
+    return any(reason.startswith(starts) for reason in reasons)
+
+
+def _keys(reason: str) -> list[str]:
+    """The params that a reason names, as in "deps params.yaml finetune modified, task modified"."""
+    start = f"deps {params.PARAMS_FILE} "
+    return re.findall(r"(\S+) \w+(?:,|$)", reason.removeprefix(start)) if reason.startswith(start) else []
 
 
 def missing_from_cache() -> list[str]:
@@ -122,10 +170,11 @@ def update(imported: Path, emit: Callable[[str], None]) -> None:
     _run(["update", str(imported)], emit, what=str(imported))
 
 
-def is_imported(raw: Path) -> bool:
-    """Whether the raw set at `raw` was brought in by `dvc import` or `dvc import-url`."""
-    pointer = raw.with_name(f"{raw.name}.dvc")
-    return pointer.exists() and "deps" in _read(pointer)
+def imported(p: params.Params) -> list[Path]:
+    """The .dvc files of the raw set and of a mixture's sets that `dvc import` or `dvc import-url` brought."""
+    raws = (Path(p.data.raw), *sorted(Path(p.paths.mixture).glob("*/")))
+    pointers = (raw.with_name(f"{raw.name}.dvc") for raw in raws)
+    return [pointer for pointer in pointers if pointer.exists() and "deps" in _read(pointer)]
 
 
 def add(path: Path) -> None:

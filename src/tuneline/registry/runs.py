@@ -18,14 +18,15 @@ import mlflow
 import requests
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline.errors import TrackingError
+from tuneline.registry import stores
 
 FINGERPRINT = "tuneline.fingerprint"
-SQLITE = "sqlite:///"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -141,6 +142,16 @@ class Runs:
         )
         return found[0] if found else None
 
+    @translated
+    def has_run(self, run_id: str) -> bool:
+        """Whether the run is there, and not deleted."""
+        try:
+            return self._client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            return False
+
     def _create_run(self, subject: Subject) -> Run:
         tags = {FINGERPRINT: subject.fingerprint, **subject.tags}
         name = f"{subject.experiment}-{subject.fingerprint[:8]}"
@@ -170,12 +181,19 @@ class Runs:
         for path, folder in files.items():
             self._client.log_artifact(run_id, str(path), folder or None)
 
+    @translated
+    def page_of(self, run_id: str, artifact: str) -> str | None:
+        """The address at which the MLflow UI shows an artifact of a run; None where no server is known."""
+        if not self.address.startswith(("http://", "https://")):
+            return None
+        experiment = self._client.get_run(run_id).info.experiment_id
+        return f"{self.address.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}"
+
     def _experiment(self, name: str) -> str:
         location = None
-        if self.address.startswith(SQLITE):
+        if store := stores.path_of(self.address):
             # Without a location, a direct SQLite store keeps artifacts in ./mlruns, wherever the process stands.
-            store = Path(self.address.removeprefix(SQLITE)).resolve().parent
-            location = (store / "artifacts").as_uri()
+            location = (store.resolve().parent / "artifacts").as_uri()
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
             if (

@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline import processes
 from tuneline.errors import RegistryError, TrackingError
-from tuneline.registry.runs import SQLITE, Runs, translated
+from tuneline.registry import stores
+from tuneline.registry.runs import Runs, translated
 
 
 class Tracker(Runs):
@@ -118,8 +119,7 @@ def connect() -> Tracker:
         except requests.RequestException as error:
             raise TrackingError(f"MLflow at {address} does not answer ({type(error).__name__}): {remedy}") from None
         return _checked(address, remedy)
-    if address.startswith(SQLITE):
-        store = Path(address.removeprefix(SQLITE))
+    if store := stores.path_of(address):
         store.parent.mkdir(parents=True, exist_ok=True)
         # Two processes on a fresh store race in its migration.
         with processes.exclusive(store.with_suffix(".lock"), "the making of MLflow's store", wait=True):

@@ -1,0 +1,63 @@
+"""What `make run` does: say so where there is nothing to do, else run the training flow here and now.
+
+    python flows/run.py
+
+DVC and the registry say whether there is anything to do. Prefect, whose start takes longer than both, is started only
+where there is, or where it has a server of its own, which shows every run.
+"""
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tuneline import environment, params, pipeline, processes, settled
+from tuneline.errors import TunelineError
+
+ROOT = Path(__file__).resolve().parent.parent
+_FLOW = ROOT / "flows" / "train.py"
+
+
+def main() -> None:
+    """End as the flow would: with code 0, or 1 and the reasons on stderr."""
+    os.chdir(ROOT)
+    try:
+        environment.enter()
+        outcome = None if _has_prefect_server() else _settled()
+    except TunelineError as error:
+        sys.exit(f"\n{error}")
+    if outcome is None:
+        os.execv(sys.executable, [sys.executable, str(_FLOW)])
+    print("nothing is stale, and the gate has decided about this model, these rules and this champion already")
+    if outcome.is_failed:
+        sys.exit(f"\n{outcome.message([])}")
+    print(f"\nto keep what was made: {settled.KEEP}\n{outcome.message([])}")
+
+
+def _settled() -> settled.Outcome | None:
+    """What was decided before, where nothing is stale and it still stands."""
+    with pipeline.alone(), ThreadPoolExecutor(1) as beside:
+        p = params.load()
+        for raw in pipeline.imported(p):
+            pipeline.update(raw, print)
+        stale = beside.submit(pipeline.stale)
+        try:
+            found = settled.look(p)
+        except TunelineError:
+            # What must be rebuilt first is rebuilt, whether or not MLflow answers now.
+            if stale.result():
+                return None
+            raise
+        return found if isinstance(found, settled.Outcome) and not stale.result() else None
+
+
+def _has_prefect_server() -> bool:
+    """Whether a Prefect server is to show runs, by the environment or one of the files that Prefect reads."""
+    if os.environ.get("PREFECT_API_URL") or os.environ.get("PREFECT_PROFILE"):
+        return True
+    own = Path(os.environ["PREFECT_HOME"]) / "profiles.toml"
+    return (own.is_file() and "PREFECT_API_URL" in own.read_text("utf-8")) or Path("prefect.toml").is_file()
+
+
+if __name__ == "__main__":
+    processes.run(main)

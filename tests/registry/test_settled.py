@@ -1,0 +1,119 @@
+"""What was decided stands as long as nothing that it depends on has changed, in the workspace or in the registry."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tuneline import files, settled
+from tuneline.params import Params
+from tuneline.registry import versions
+from tuneline.registry.lineage import Lineage
+from tuneline.registry.tracking import Tracker
+from tuneline.settled import Outcome
+
+EVALUATION = {"rows": 3, "candidate": {"bits_per_byte": 1.5}}
+
+
+@pytest.fixture
+def outcome(
+    tracker: Tracker, project: Params, lineage: Lineage, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> Outcome:
+    """A candidate that was gated and registered, as is noted in the project."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+    gate = {"verdict": "undecided", "rules": [{"reason": "Too few rows.", "verdict": "undecided"}]}
+    asked = {"model_sha256": lineage.model_sha256, "evaluation_sha256": lineage.evaluation_sha256, "champion": None}
+    reports = Path(project.paths.reports)
+    files.write_json(reports / "gate.json", gate | {"asked": asked})
+    files.write_text(reports / "index.html", "<p>")
+    subject = versions.subject(project, fingerprint=project.registry.model, data_sha256="b", base_sha256="c",
+                               git={"git_commit": "2", "git_dirty": "false"})  # fmt: skip
+    run_id = tracker.ensure_run(subject, [])
+    version = versions.register(tracker, project, lineage, run_id, gate, EVALUATION).version
+    made = Outcome(project.registry.model, "undecided", version, run_id, ("Too few rows.",))
+    settled.keep(project, made)
+    return made
+
+
+def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outcome) -> None:
+    code = (
+        "import sys\nfrom tuneline import params, settled\n"
+        "print(settled.look(params.load()).message([]), 'mlflow' in sys.modules)"
+    )
+    sources = os.environ | {"PYTHONPATH": str(Path(settled.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=sources, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{outcome.model} version 1, undecided; rebuilt: nothing False\n"
+
+
+def test_another_models_changes_are_looked_at_once_and_leave_it_as_it_is(project: Params, outcome: Outcome) -> None:
+    mlflow.MlflowClient().create_registered_model(f"other-{project.registry.model}")
+    noted = files.read_json(Path("work/settled.json"))
+    assert settled.look(project) == outcome
+    assert files.read_json(Path("work/settled.json"))["store"] != noted["store"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda client, one: client.set_registered_model_alias(one.model, "champion", one.version), "champion changed"),
+        (lambda client, one: client.delete_model_version(one.model, one.version), "version changed"),
+        (lambda client, one: client.delete_registered_model(one.model), "version changed"),
+        (
+            lambda client, one: client.set_model_version_tag(one.model, one.version, "tuneline.verdict", "passed"),
+            "version changed",
+        ),
+        (lambda client, one: client.delete_run(one.run_id), "run deleted"),
+    ],
+)
+def test_what_people_do_in_the_registry_is_noticed(
+    project: Params, outcome: Outcome, change: Callable[[mlflow.MlflowClient, Outcome], object], reason: str
+) -> None:
+    change(mlflow.MlflowClient(), outcome)
+    assert settled.look(project) == reason
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("params.yaml", "params changed"),
+        ("dvc.lock", "outputs changed"),
+        ("reports/gate.json", "report changed"),
+        ("reports/index.html", "report changed"),
+    ],
+)
+def test_what_changes_in_the_workspace_is_noticed(project: Params, outcome: Outcome, path: str, reason: str) -> None:
+    text = Path(path).read_text("utf-8")
+    Path(path).write_text(f"{text}\n", "utf-8")
+    assert settled.look(project) == reason
+    Path(path).write_text(text, "utf-8")
+    assert settled.look(project) == outcome
+    if path.startswith("reports"):
+        Path(path).unlink()
+        assert settled.look(project) == reason
+
+
+def test_another_store_or_a_note_that_cannot_be_read_wants_a_new_decision(
+    project: Params, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as other:
+        other.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        assert settled.look(project) == "MLflow's address changed"
+    Path("work/settled.json").write_text("{")
+    assert settled.look(project) == "no decision that can be read"
+    Path("work/settled.json").unlink()
+    assert settled.look(project) == "no decision yet"
+
+
+def test_a_failed_gate_stands_as_well(project: Params, outcome: Outcome) -> None:
+    failed = Outcome(outcome.model, "failed", None, outcome.run_id, ("Worse.", "Better."))
+    settled.keep(project, failed)
+    assert settled.look(project) == failed
+    assert failed.message(["evaluate"]).splitlines() == [
+        "Worse.",
+        "Better.",
+        f"{outcome.model}: failed, no version is registered; rebuilt: evaluate",
+    ]
