@@ -144,6 +144,7 @@ def _decide(p: params.Params) -> settled.Outcome:
         # Raises what kept the gate from deciding.
         state.result()
     decision = state.result(raise_on_failure=False)
+    assert isinstance(decision, decisions.Gate)
     version = register() if decision.verdict != "failed" else None
     return settled.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(decision.reasons))
 

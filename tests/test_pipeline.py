@@ -26,11 +26,11 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Para
         ({"prepare": ["deps data/mixture modified"]}, "data changed"),
         ({"finetune": ["deps params.yaml finetune modified"]}, "params finetune changed"),
         (
-            {"finetune": ["deps params.yaml finetune modified, task modified, a.b modified"], "base": ["it was never made"]},
+            {"finetune": ["deps params.yaml finetune modified, task modified, a.b modified"]},
             "params finetune, task and 1 more changed",
         ),
         (
-            {"prepare": ["deps data/raw/mine modified", "deps src/tuneline/a.py modified"], "base": ["changed command"]},
+            {"prepare": ["deps data/raw/mine modified", "deps src/a.py modified"], "base": ["changed command"]},
             "data and code changed",
         ),
         ({"base": ["deps models/mine modified"]}, "base changed"),
