@@ -51,6 +51,19 @@ def write(place: Path, record_type: str, **columns: list[str]) -> None:
     )
 
 
+def test_what_is_cut_is_said_before_anything_is_trained(project: Path) -> None:
+    assert preview.of(params.load(), 1).cut == []
+    editing.set_values(project / "params.yaml", {"finetune.max_length": 8})
+    shown = preview.of(params.load(), 1)
+    assert shown.rows
+    [line] = shown.cut
+    assert line.startswith("finetune will stop: finetune.max_length: 60 of 60 rows (100.0%) are longer than 8 tokens")
+    assert "set finetune.max_length to 64" in line
+    assert line in list(preview.lines(shown, coloured=False))[:2]
+    editing.set_values(project / "params.yaml", {"finetune.max_truncated_fraction": 1.0})
+    assert preview.of(params.load(), 1).cut[0].startswith("60 of 60 rows (100.0%) are longer than 8 tokens")
+
+
 def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     p = params.load()
     shown = preview.of(p, 5).rows

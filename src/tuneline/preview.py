@@ -82,6 +82,8 @@ class Preview:
     """The first rows, and what became of all."""
 
     title: str
+    cut: list[str]
+    """What is cut of all training rows, or why `finetune` will refuse them."""
     rows: list[Row]
     account: dict[str, Any]
 
@@ -95,7 +97,7 @@ def of(p: Params, rows: int) -> Preview:
 
     Raises:
         DataError: there is no clean data yet.
-        TunelineError: whatever `finetune` would refuse.
+        TunelineError: whatever `finetune` would refuse, but for rows that are cut.
     """
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     if not (clean / "dataset.json").is_file():
@@ -123,7 +125,9 @@ def of(p: Params, rows: int) -> Preview:
         made += _rows(number, documents, objective, ready)
     packed = "packed rows" if objective and objective.packed else "a document a row"
     title = f"{p.paths.clean}/train as {p.paths.base} sees it: {p.task}, mode {ready.mode}, {packed}"
-    return Preview(title, made[:rows], ready.account.as_dict())
+    refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p.finetune)]
+    cut = refused or tasks.describe_truncated(ready, p.finetune)
+    return Preview(title, cut, made[:rows], ready.account.as_dict())
 
 
 def _rows(
@@ -212,6 +216,7 @@ def lines(preview: Preview, *, coloured: bool) -> Iterator[str]:
         Lines without anything that a terminal would obey, but for our own colours.
     """
     yield preview.title
+    yield from map(visible, preview.cut)
     marks = f"{_LEARNT}learnt{_PLAIN} {_FAINT}not learnt{_PLAIN}" if coloured else "⟦learnt⟧ not learnt"
     yield f"{marks}; {', '.join(f'{name} {value}' for name, value in preview.account.items() if value)}"
     for row in preview.rows:
@@ -264,6 +269,7 @@ def write_page(preview: Preview, path: Path) -> None:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Preview</title><style>{_STYLE}</style></head><body><main><h1>What is trained</h1>"
         f'<p class="lead">{escape(visible(preview.title))}</p>'
+        f"{''.join(f'<p>{escape(visible(line))}</p>' for line in preview.cut)}"
         '<p class="legend"><mark>learnt</mark> <span>not learnt</span></p>'
         f"<dl>{account}</dl>{rows}</main></body></html>\n",
     )

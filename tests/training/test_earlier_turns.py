@@ -193,11 +193,13 @@ def test_a_step_that_is_too_long_is_learnt_once_alone(qwen: PreTrainedTokenizerF
     conversation = Conversation.of(record([*THINKING[1:3], *CALLING]))
     [*_, last] = template.encode([conversation])[0]
     shorter = template.shorten(conversation.up_to_answer(2), len(last.input_ids) - 1, only_last=True)
+    assert shorter is not None
     assert learnt(qwen, shorter) == ["<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
     thoughtful = [*THINKING[1:3], CALLING[0], CALLING[1] | {"reasoning_content": "alpha"}, *CALLING[2:]]
     conversation = Conversation.of(record(thoughtful))
     [*_, last] = template.encode([conversation])[0]
     shorter = template.shorten(conversation.up_to_answer(2), len(last.input_ids) - 1, only_last=True)
+    assert shorter is not None
     assert "alpha" in text_of(qwen, shorter.input_ids)
     assert learnt(qwen, shorter) == ["<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
 

@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,8 +55,25 @@ def test_an_empty_split_is_named(workplace: Path) -> None:
 
 def test_rows_longer_than_the_model_sees_are_refused(workplace: Path) -> None:
     with pytest.raises(ModelError, match=r"^finetune.max_length: 129 tokens are more than .* \(128\); set it to 128"):
-        run(finetune__max_length=129)
+        run(finetune__max_length=129, base__builtin__max_length=256)
     assert not (workplace / "models/finetuned").exists()
+
+
+def test_rows_of_which_too_much_is_cut_are_refused_with_a_length_that_works(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(TrainingError) as caught:
+        run(finetune__max_length=8)
+    said = str(caught.value)
+    assert "rows (66.7%) are longer than 8 tokens and are trained cut to that length" in said
+    assert not (workplace / "models/finetuned").exists()
+    enough = re.search(r"set finetune.max_length to (\d+), which cuts 0.0% of the rows", said)
+    assert enough is not None
+    capsys.readouterr()
+    run(finetune__max_length=int(enough[1]), base__builtin__max_length=64)
+    assert "are trained cut" not in capsys.readouterr().out
+    run(finetune__max_length=8, finetune__max_truncated_fraction=1.0)
+    assert "rows (66.7%) are longer than 8 tokens and are trained cut to that length" in capsys.readouterr().out
 
 
 def test_a_second_trainer_is_told_who_holds_the_project(workplace: Path) -> None:

@@ -116,6 +116,7 @@ def mixed_place(workplace: Path) -> Path:
         kind = "messages" if name == "chats" else "text"
         about["mixture"][name] = {"record_type": kind, "conversational": kind == "messages", "path": f"mixture/{name}"}
     files.write_json(workplace / "data/clean/dataset.json", about)
+    editing.set_values(workplace / "params.yaml", {"base.builtin.max_length": 48, "finetune.max_length": 48})
     return workplace
 
 

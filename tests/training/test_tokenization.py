@@ -1,8 +1,11 @@
+from random import Random
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.errors import TrainingError
-from tuneline.training.tokenization import IGNORED, Example, encode, encode_all, fit
+from tuneline.training.lengths import refusal
+from tuneline.training.tokenization import IGNORED, Example, Preference, encode, encode_all, fit, truncate
 
 
 def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -59,6 +62,67 @@ def test_truncate_cuts_the_completion_only_where_it_is_too_long_itself() -> None
     assert list(fit([PAIR], 3, "truncate", 0.0)[0]) == [Example([13, 20, 21], [IGNORED, 20, 21])]
 
 
+def test_a_long_answer_leaves_half_of_the_room_to_its_prompt() -> None:
+    prompt, answer = list(range(100, 130)), list(range(200, 230))
+    pair = Example(prompt + answer, [IGNORED] * 30 + answer)
+    [cut], account = fit([pair], 20, "truncate", 0.0)
+    assert cut == Example(prompt[-10:] + answer[:10], [IGNORED] * 10 + answer[:10])
+    assert (account.rows_without_end, account.supervised_tokens, account.supervised_tokens_left_out) == (1, 10, 20)
+    # A prompt that is shorter than half stays whole, and so does such an answer.
+    assert truncate(Example([7, *answer], [IGNORED, *answer]), 20).input_ids == [7, *answer[:19]]
+    short = answer[:6]
+    assert truncate(Example(prompt + short, [IGNORED] * 30 + short), 20).input_ids == prompt[-14:] + short
+    preferred = Preference(prompt, answer, answer[:5])
+    assert truncate(preferred, 20) == Preference(prompt[-10:], answer[:10], answer[:5])
+    # What opens every text of a model stays where it is.
+    assert truncate(pair, 20, start=1).input_ids == [100, *prompt[-9:], *answer[:10]]
+
+
+def text_of(tokens: int) -> Example:
+    ids = list(range(1, tokens + 1))
+    return Example(ids, [IGNORED, *ids[1:]], f"a.jsonl:{tokens}")
+
+
+def test_a_length_that_is_enough_is_named() -> None:
+    texts = [text_of(tokens) for tokens in [100] * 15 + [300, 700, 700, 2000, 9000]]
+    _, account = fit(texts, 256, "truncate", 0.0)
+    assert account.rows_truncated == 5
+    assert account.truncated_fraction == account.supervised_tokens_left_out / sum(
+        len(text.input_ids) - 1 for text in texts
+    )
+    # So much of the rows may be cut, and of what is learnt, most of which is in the longest document.
+    assert account.enough(0.8) == (640, 0.2)
+    assert account.enough(0.1) == (8192, 0.05)
+    assert (account.truncated_at(512), account.truncated_at(704), account.truncated_at(256)) == (0.2, 0.1, 0.25)
+    said = refusal(account, 256, 0.1, None)
+    assert said.startswith(
+        "finetune.max_length: 5 of 20 rows (25.0%) are longer than 256 tokens and are trained cut to "
+    )
+    assert "set finetune.max_length to 8,192, which cuts 5.0% of the rows, or set finetune.overlong to drop" in said
+    assert "a.jsonl:300, a.jsonl:700, a.jsonl:700, a.jsonl:2000, a.jsonl:9000)" in said
+    said = refusal(account, 256, 0.1, 512)
+    assert "the base sees 512 tokens at most, with which 20.0% are still cut: use a base that sees more" in said
+    assert "still cut" not in refusal(account, 256, 0.1, 256)
+
+
+def test_a_named_length_does_what_it_says() -> None:
+    """Fitted again at that length, no more is cut than was allowed."""
+    random = Random(0)
+    texts = [text_of(int(random.lognormvariate(5, 1.2)) + 2) for _ in range(300)]
+    pairs = [
+        Example(one.input_ids, [IGNORED] * (at := random.randint(1, len(one.input_ids) - 1)) + one.input_ids[at:])
+        for one in texts
+    ]
+    for rows in (texts, pairs):
+        for allowed in (0.02, 0.1, 0.4):
+            _, account = fit(rows, 64, "truncate", 0.0)
+            found = account.enough(allowed)
+            assert found is not None
+            _, again = fit(rows, found[0], "truncate", 0.0)
+            assert again.truncated_fraction <= allowed
+            assert again.rows_truncated == pytest.approx(found[1] * len(rows))
+
+
 def test_drop_counts_and_keeps_what_fits() -> None:
     kept, account = fit([PAIR, TEXT], 5, "drop", 0.5)
     assert list(kept) == [TEXT]
@@ -82,6 +146,7 @@ def test_a_row_with_nothing_to_learn_is_dropped_and_counted() -> None:
     [
         ("error", 1.0, "1 of 2 rows are longer than max_length 5: row 1 (7 tokens); raise max_length"),
         ("drop", 0.4, "1 of 2 rows are dropped (0 with nothing to learn, 1 longer than max_length 5)"),
+        ("drop", 0.4, "raise max_length to 64 or mend the data"),
         ("split", 1.0, "only plain text can be split, and not a pair of prompt and completion"),
     ],
 )

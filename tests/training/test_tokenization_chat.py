@@ -190,26 +190,55 @@ def test_marks_that_mark_nothing_are_refused_with_the_rows(chatty: PreTrainedTok
 
 
 def test_early_turns_go_first_and_the_system_stays(chatty: PreTrainedTokenizerFast) -> None:
-    template, conversation = ChatTemplate(chatty), Conversation.of(record(TURNS, source="a:1"))
+    turns = [*TURNS[:-2], TURNS[-2] | {"content": "0123456789 and epsilon?"}, TURNS[-1]]
+    template, conversation = ChatTemplate(chatty), Conversation.of(record(turns, source="a:1"))
     whole = len(template.encode([conversation])[0][0].input_ids)
     shorter = template.shorten(conversation, whole - 1)
+    assert shorter is not None
     assert text_of(chatty, shorter.input_ids) == (
-        "<|im_start|>system\nalpha beta<|im_end|>\n<|im_start|>user\nand epsilon?<|im_end|>\n"
+        "<|im_start|>system\nalpha beta<|im_end|>\n<|im_start|>user\n0123456789 and epsilon?<|im_end|>\n"
         "<|im_start|>assistant\nzeta.<|im_end|>\n"
     )
     shortest = template.shorten(conversation, len(shorter.input_ids) - 3)
+    assert shortest is not None
     text = text_of(chatty, shortest.input_ids)
     assert text.startswith("<|im_start|>system\nalpha beta<|im_end|>\n<|im_start|>user\n")
-    assert text.endswith("on?<|im_end|>\n<|im_start|>assistant\nzeta.<|im_end|>\n")
+    assert text.endswith("user\n3456789 and epsilon?<|im_end|>\n<|im_start|>assistant\nzeta.<|im_end|>\n")
     assert learnt(chatty, shortest) == ["zeta.<|im_end|>"]
     assert shortest.source == "a:1"
 
 
 def test_an_answer_that_is_too_long_by_itself_loses_its_end(chatty: PreTrainedTokenizerFast) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "12345678" * 9}]
-    example = ChatTemplate(chatty).shorten(Conversation(turns, []), 20)
-    assert len(example.input_ids) == 20
+    example = ChatTemplate(chatty).shorten(Conversation(turns, []), 24)
+    assert example is not None
+    assert len(example.input_ids) == 24
     assert learnt(chatty, example)[0].startswith("12")
+    assert "user\na<|im_end|>" in text_of(chatty, example.input_ids)
+
+
+def test_a_question_keeps_half_of_the_room_beside_a_long_answer(chatty: PreTrainedTokenizerFast) -> None:
+    template = ChatTemplate(chatty)
+    turns = [{"role": "user", "content": "0123456789" * 30}, {"role": "assistant", "content": "abcdefghij" * 30}]
+    example = template.shorten(Conversation(turns, []), 100)
+    assert example is not None
+    bare = template.shorten(Conversation([turns[0] | {"content": ""}, turns[1]], []), 100)
+    assert bare is not None
+    room, said = sum(label != -100 for label in bare.labels), sum(label != -100 for label in example.labels)
+    assert said == room - room // 2
+    assert learnt(chatty, example)[0].startswith("abcdefghij")
+    assert "56789<|im_end|>" in text_of(chatty, example.input_ids)
+
+
+def test_an_answer_is_never_left_without_its_question(chatty: PreTrainedTokenizerFast) -> None:
+    template = ChatTemplate(chatty)
+    system = {"role": "system", "content": "0123456789" * 30}
+    turns = [system, {"role": "user", "content": "alpha beta"}, {"role": "assistant", "content": "gamma " * 20}]
+    assert template.shorten(Conversation(turns, []), 100) is None
+    # What the tools return stands between a question and its last answer, and is not cut.
+    returned = {"role": "tool", "content": "9876543210" * 30}
+    called = [{"role": "user", "content": "alpha beta"}, {"role": "user", "content": "gamma"}, returned, turns[-1]]
+    assert template.shorten(Conversation(called, []), 100) is None
 
 
 def test_what_is_left_out_by_turns() -> None:

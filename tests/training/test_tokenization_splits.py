@@ -71,6 +71,43 @@ def test_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> No
     assert account.as_dict()["chat_template"] == "shipped"
 
 
+def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
+    turns = [{"role": ("user", "assistant")[at % 2], "content": f"alpha beta {at}"} for at in range(12)]
+    long_answer = [turns[0], turns[1] | {"content": "gamma " * 99}]
+    long_system = [{"role": "system", "content": "delta " * 99}, *turns[:2]]
+    rows = [json.dumps(one) for one in (turns[:2], turns, long_answer, long_system)]
+    path = split(tmp_path, messages=rows, tools=[""] * 4)
+    examples, account = tokenization.fit_split(own, path, "sft", "chat", finetune(max_length=64))
+    texts = [own.decode(example.input_ids) for example in examples]
+    assert all("alpha beta" in text.split("Assistant:")[0] for text in texts)
+    assert (account.rows_truncated, account.rows_without_end, account.rows_without_prompt) == (2, 1, 1)
+    assert account.answers_left_out == 6 - texts[1].count("Assistant:")
+    assert account.without_prompt == ("a.csv:5",)
+    learnt = {True: 0, False: 0}
+    for row in (turns[:2], turns, long_answer):
+        for example in tokenization.encode(own, {"messages": row, "tools": []}, "chat"):
+            learnt[len(example.input_ids) > 64] += sum(label != -100 for label in example.labels)
+    assert account.supervised_tokens + account.supervised_tokens_left_out == sum(learnt.values())
+    said = account.describe_truncated(64)
+    assert said[0].startswith(
+        "2 of 4 rows (50.0%) are longer than 64 tokens and are trained cut to that length, without "
+    )
+    assert f"{account.answers_left_out} answers in early turns, the end of 1 row" in said[0]
+    assert said[1].startswith("1 of 4 rows are dropped: in 64 tokens there is no room for their question")
+    # The account is kept with the tokens.
+    kept = [
+        tokenization.fit_split(own, path, "sft", "chat", finetune(max_length=64), folder=tmp_path / "kept")[1]
+        for _ in "12"
+    ]
+    assert kept == [account, account]
+    with pytest.raises(
+        TrainingError, match=r"1 of 4 rows .* 1 without room for their question in it\), more .*: a.csv:5;"
+    ):
+        tokenization.fit_split(own, path, "sft", "chat", finetune(max_length=64, max_dropped_fraction=0.0))
+
+
 def test_labels_of_a_set(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path / "one", text=["alpha", "beta"], label=["sad", "glad"])
     assert tokenization.labels_of(path) == (["glad", "sad"], False)

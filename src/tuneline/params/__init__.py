@@ -88,6 +88,21 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _rows_fit_the_base(self) -> "Params":
+        if self.base.source == "builtin" and self.finetune.max_length > self.base.builtin.max_length:
+            raise PydanticCustomError(
+                "length_and_base",
+                "{length} is more than base.builtin.max_length {seen}, all that the builtin base sees at once; raise "
+                "that too",
+                {
+                    "at": ("finetune", "max_length"),
+                    "length": self.finetune.max_length,
+                    "seen": self.base.builtin.max_length,
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
     def _finetune_fits_the_task(self) -> "Params":
         for key, problem in unfit(self.task, self.finetune):
             raise PydanticCustomError("finetune_and_task", "{problem}", {"at": ("finetune", key), "problem": problem})

@@ -141,9 +141,12 @@ class Finetune(_Given, _TrainingArguments):
     max_length: Annotated[int, Field(ge=8)]
     """Tokens in a row."""
     overlong: Literal["error", "drop", "truncate", "split"]
-    """What happens to a document over `max_length`; truncate keeps the completion, split (of texts) loses nothing."""
+    """What happens to a document over `max_length`; truncate cuts prompts first, split (of texts) loses nothing."""
     max_dropped_fraction: Fraction
     """Of the training rows; above it `finetune` stops."""
+    max_truncated_fraction: Fraction
+    """Of the training rows that `overlong: truncate` may cut, and of the tokens to be learnt that it may leave out;
+    above it `finetune` stops."""
     eval_steps: Positive
     save_steps: Positive
     save_total_limit: Annotated[int, Field(ge=2)]

@@ -9,9 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tuneline.errors import ModelError, TrainingError
 from tuneline.training import texts
-from tuneline.training.dialogues import Conversation, answered_at, shortened
+from tuneline.training.dialogues import Conversation, answered_at, is_asked, last_exchange, shortened
 from tuneline.training.examples import IGNORED, Example
-from tuneline.training.lengths import truncate
 from tuneline.training.pieces import Piece, ids_of
 from tuneline.training.rendering import Draft, Renderer
 
@@ -100,15 +99,20 @@ class ChatTemplate:
                 made[place] = self.prompts([shortened(one, fits)])[0][-room:]
         return made
 
-    def shorten(self, conversation: Conversation, max_length: int, *, only_last: bool = False) -> Example:
+    def shorten(self, conversation: Conversation, max_length: int, *, only_last: bool = False) -> Example | None:
         """A conversation without its early turns, or the beginning of its question, as far as that is needed.
 
-        The system's turns stay. Where the last answer is too long by itself, its end is cut off.
+        The system's turns stay. Of a question and an answer that are both too long, the question keeps half of the
+        room, and the end of the answer is cut off.
 
         Args:
             conversation: of any length.
             max_length: tokens at most.
             only_last: whether only the last answer is learnt, or all that stay.
+
+        Returns:
+            The example, or None where question and answer do not fit and the system's turns, with the tools' after the
+            question, leave them less than an eighth of `max_length`.
         """
         last = len(conversation.prompt.messages)
         whole = conversation._replace(messages=conversation.messages[: last + 1])
@@ -118,9 +122,24 @@ class ChatTemplate:
             draft = drafts[-1]._replace(only_last=only_last or drafts[-1].only_last)
             return self._tokenised([draft])[0]._replace(source=one.source)
 
-        example = made(shortened(whole, lambda one: len(made(one).input_ids) <= max_length))
-        kept = Example(example.input_ids[:max_length], example.labels[:max_length], example.source)
-        return kept if any(label != IGNORED for label in kept.labels) else truncate(example, max_length)
+        def fits(one: Conversation) -> bool:
+            return len(made(one).input_ids) <= max_length
+
+        def fits_alone(one: Conversation) -> bool:
+            example = made(one)
+            before, half = _unlearnt(example), room // 2
+            is_long_answer = len(example.input_ids) - before > room - half
+            return len(example.input_ids) <= max_length or (is_long_answer and before <= taken + half)
+
+        taken = _unlearnt(made(last_exchange(whole, 0)))
+        room = max_length - taken
+        kept = shortened(whole, fits, fits_alone)
+        example = made(kept)
+        is_cut = len(example.input_ids) > max_length
+        if (is_cut and room < max(max_length // 8, 2)) or (is_asked(whole) and not is_asked(kept)):
+            return None
+        example = Example(example.input_ids[:max_length], example.labels[:max_length], example.source)
+        return example if any(label != IGNORED for label in example.labels) else None
 
     def _each(self, conversations: Sequence[Conversation], make: Callable[[Conversation], _Made]) -> list[_Made]:
         """Every conversation rendered, or all that the template refuses named together."""
@@ -182,6 +201,11 @@ class ChatTemplate:
                 example.labels[0] = IGNORED
             examples.append(example)
         return examples
+
+
+def _unlearnt(example: Example) -> int:
+    """Tokens before the first that is learnt."""
+    return next((at for at, label in enumerate(example.labels) if label != IGNORED), len(example.labels))
 
 
 def _is_empty(conversation: Conversation, examples: Sequence[Example]) -> bool:

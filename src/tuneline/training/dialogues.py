@@ -88,40 +88,72 @@ def answered_at(messages: Sequence[Message]) -> list[int]:
     return [place for place in range(1, len(messages)) if is_said(messages[place])]
 
 
-def shortened(conversation: Conversation, fits: Callable[[Conversation], bool]) -> Conversation:
+def shortened(
+    conversation: Conversation,
+    fits: Callable[[Conversation], bool],
+    fits_alone: Callable[[Conversation], bool] | None = None,
+) -> Conversation:
     """A conversation that fits, if there is one: early turns go first, then the beginning of the last question.
 
     Args:
         conversation: up to the last turn that matters.
         fits: whether a shorter one is short enough.
+        fits_alone: the same of one with no turns before the last question; None: as `fits`.
 
     Returns:
-        With the system's turns and all that was said last; the shortest there is where none fits.
+        With the system's turns and all that was said last; the shortest there is where none fits, its last question
+        empty.
     """
-    messages = conversation.messages
-    system = next((at for at, one in enumerate(messages) if one.get("role") not in ("system", "developer")), 0)
-    asked = [at for at in range(system, len(messages)) if messages[at].get("role") == "user"]
+    messages, system, asked = conversation.messages, _first_said(conversation), _asked(conversation)
 
     def since(exchange: int) -> Conversation:
         start = asked[exchange] if exchange else system
         return conversation._replace(messages=messages[:system] + messages[start:])
-
-    def with_end_of_question(characters: int) -> Conversation:
-        question = messages[asked[-1]]
-        cut = question | {"content": question["content"][len(question["content"]) - characters :]}
-        return conversation._replace(messages=[*messages[:system], cut, *messages[asked[-1] + 1 :]])
 
     if not asked:
         return conversation
     exchange = _first(len(asked), lambda number: fits(since(number)))
     if exchange < len(asked):
         return since(exchange)
-    if not isinstance(messages[asked[-1]].get("content"), str):
+    question = messages[asked[-1]].get("content")
+    if not isinstance(question, str):
         return since(len(asked) - 1)
-    characters = len(messages[asked[-1]]["content"])
     # The more is left out, the shorter.
-    left_out = _first(characters, lambda number: fits(with_end_of_question(characters - number)))
-    return with_end_of_question(characters - left_out)
+    left_out = _first(
+        len(question),
+        lambda number: (fits_alone or fits)(last_exchange(conversation, len(question) - number)),
+    )
+    return last_exchange(conversation, len(question) - left_out)
+
+
+def last_exchange(conversation: Conversation, characters: int) -> Conversation:
+    """The system's turns, the end of the last question in so many characters, and what was said after it."""
+    messages, asked = conversation.messages, _asked(conversation)
+    if not asked or not isinstance(messages[asked[-1]].get("content"), str):
+        return conversation
+    question = messages[asked[-1]]
+    cut = question | {"content": question["content"][len(question["content"]) - characters :]}
+    return conversation._replace(messages=[*messages[: _first_said(conversation)], cut, *messages[asked[-1] + 1 :]])
+
+
+def is_asked(conversation: Conversation) -> bool:
+    """Whether the last question, if there is one, is more than white space."""
+    asked = _asked(conversation)
+    content = conversation.messages[asked[-1]].get("content") if asked else None
+    return not isinstance(content, str) or bool(content.strip())
+
+
+def _first_said(conversation: Conversation) -> int:
+    """The place of the first turn that is not the system's."""
+    return next(
+        (at for at, one in enumerate(conversation.messages) if one.get("role") not in ("system", "developer")), 0
+    )
+
+
+def _asked(conversation: Conversation) -> list[int]:
+    """The places of the user's turns after the system's."""
+    messages = conversation.messages
+    return [at for at in range(_first_said(conversation), len(messages)) if messages[at].get("role") == "user"]
 
 
 def _first(count: int, holds: Callable[[int], bool]) -> int:

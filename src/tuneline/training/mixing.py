@@ -98,6 +98,11 @@ class Mixture(Sequence[Example]):
         """Tokens of each example, int64."""
         self._pools = [self._pool(part, seed) for part in self._parts]
 
+    @property
+    def others(self) -> list[Part]:
+        """The sets beside the one to fine-tune on."""
+        return self._parts[1:]
+
     def _pool(self, part: Part, seed: int) -> np.ndarray:
         """Numbers of the examples of a set that may be taken, in their order."""
         order = list(range(len(part.examples)))

@@ -263,16 +263,22 @@ def check_length(model: PreTrainedModel, max_length: int, key: str) -> None:
     Raises:
         ModelError: naming the params key.
     """
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        # RoBERTa's family numbers its positions from behind that of the padding.
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            positions = module.num_embeddings - module.padding_idx - 1
+    positions = positions_of(model)
     if positions is not None and max_length > positions:
         raise ModelError(
             f"{key}: {max_length} tokens are more than the model can see at once ({positions}); "
             f"set it to {positions} or less"
         )
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """Tokens that the model can see at once; None where it has no such bound."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        # RoBERTa's family numbers its positions from behind that of the padding.
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            positions = module.num_embeddings - module.padding_idx - 1
+    return positions
 
 
 def count_parameters(model: PreTrainedModel) -> int:

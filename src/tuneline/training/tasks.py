@@ -10,12 +10,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tuneline import files
 from tuneline.errors import SetupError, TrainingError, one_line
 from tuneline.params import Compute, Finetune
-from tuneline.training import adapters, labelling, loop, mixing, models, preference, tokenization, tokenized, trainers
+from tuneline.training import (
+    adapters,
+    labelling,
+    lengths,
+    loop,
+    mixing,
+    models,
+    preference,
+    tokenization,
+    tokenized,
+    trainers,
+)
 from tuneline.training.examples import Preferences
 from tuneline.training.lengths import Account
 from tuneline.training.mixing import Mixture
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
 from tuneline.training.recipes import Recipe
+
+_UNBOUNDED = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,45 @@ def prepare(
         examples = Mixture(examples, account, [_part(tokenizer, one, finetune) for one in others], finetune.seed)
         examples.check(finetune.num_train_epochs)
     return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
+
+
+def describe_truncated(ready: Ready, finetune: Finetune) -> list[str]:
+    """What is cut of the training rows, for a person; nothing where nothing is.
+
+    Args:
+        ready: by `prepare`.
+        finetune: the params.
+    """
+    return [
+        f"{name}{line}"
+        for name, account in _accounts(ready)
+        for line in account.describe_truncated(finetune.max_length)
+    ]
+
+
+def refusals(ready: Ready, finetune: Finetune) -> list[str]:
+    """Why `finetune` refuses training rows of which too much is cut, and what to do; nothing where it does not.
+
+    Args:
+        ready: by `prepare`.
+        finetune: the params.
+
+    Returns:
+        A line for each set, with a `max_length` that is enough, or what to do where the base cannot see so much.
+    """
+    bounds = (models.positions_of(ready.model), ready.tokenizer.model_max_length)
+    # A tokenizer that knows no bound has an enormous number.
+    base = min((one for one in bounds if one and one < _UNBOUNDED), default=None)
+    return [
+        f"{name}{lengths.refusal(account, finetune.max_length, finetune.max_truncated_fraction, base)}"
+        for name, account in _accounts(ready)
+        if account.truncated_fraction > finetune.max_truncated_fraction
+    ]
+
+
+def _accounts(ready: Ready) -> list[tuple[str, Account]]:
+    others = [(f"data.mixture.{part.name}: ", part.account) for part in ready.mixture.others] if ready.mixture else []
+    return [("", ready.account), *others]
 
 
 def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:

@@ -230,7 +230,7 @@ def fit_split(
             for made, record in zip(rows, records, strict=True):
                 is_longer = max(map(length, made)) > finetune.max_length
                 shorten = _shortening(tokenizer, template, record, made) if is_longer else None
-                portion += fitting.take(made, shorten)
+                portion += fitting.take(made, shorten, by_turns=template is not None and not is_preference)
             yield portion
 
     def account() -> Account:
@@ -277,13 +277,17 @@ def _shortening(
     if isinstance(row, Labelled):
         return lambda _, limit: row._replace(input_ids=with_own_special(tokenizer, [record["text"]], limit)[0])
     if template is None:
-        return None
+        start = len(texts.beginning(tokenizer))
+        return lambda number, limit: truncate(made[number], limit, start)
     if isinstance(row, Preference):
         longest = max(len(row.chosen_ids), len(row.rejected_ids))
         asked = _conversation(record, "prompt")
-        return lambda _, limit: truncate(
-            row._replace(prompt_ids=template.prompts([asked], max(1, limit - longest))[0]), limit
-        )
+
+        def with_end_of_prompt(_: int, limit: int) -> Preference:
+            [prompt] = template.prompts([asked], max(limit - longest, limit // 2))
+            return truncate(row._replace(prompt_ids=prompt), limit)
+
+        return with_end_of_prompt
     conversation = Conversation.of(record)
     if len(made) == 1:
         return lambda _, limit: template.shorten(conversation, limit)
