@@ -91,7 +91,7 @@ def test_a_length_that_is_enough_is_named() -> None:
         len(text.input_ids) - 1 for text in texts
     )
     # So much of the rows may be cut, and of what is learnt, most of which is in the longest document.
-    assert account.enough(0.8) == (640, 0.2)
+    assert account.enough(0.8) == (320, 0.2)
     assert account.enough(0.1) == (8192, 0.05)
     assert (account.truncated_at(512), account.truncated_at(704), account.truncated_at(256)) == (0.2, 0.1, 0.25)
     said = refusal(account, 256, 0.1, None)

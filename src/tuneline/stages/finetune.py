@@ -11,7 +11,6 @@ others, each of which runs this stage again.
 from pathlib import Path
 
 from tuneline import files, params, processes
-from tuneline.errors import TrainingError
 from tuneline.registry import lineage, tracking, versions
 from tuneline.training import checkpoints, distributed, estimate, fingerprint, hardware, mixing, models, tasks, trainers
 
@@ -37,11 +36,7 @@ def _train(p: params.Params) -> None:
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     others = mixing.wanted(p)
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
-    if refused := tasks.refusals(ready, p.finetune):
-        raise TrainingError(*refused)
-    if not distributed.rank():
-        for line in tasks.describe_truncated(ready, p.finetune):
-            print(line, flush=True)
+    tasks.check_truncated(ready, p.finetune)
     sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
     identity = fingerprint.of(
         hardware.identity(p.compute),

@@ -17,6 +17,7 @@ _NAMED = 5
 _NAMED_IN_ACCOUNT = 20
 _ENOUGH_TO_TELL = 8
 """Last tokens by which two ends are told apart."""
+_WHOLE = 1 << 32
 _STEPS = ((1024, 64), (4096, 256), (1 << 20, 1024))
 """Lengths that are tried as a better `max_length`: up to the first number multiples of the second."""
 
@@ -150,8 +151,8 @@ class Fitting:
         self._too_long = self._unsplittable = self._examples = self._by_answer = 0
         self._counts = {"truncated": 0, "split": 0, "dropped": 0, "without_label": 0, "without_prompt": 0}
         self._without_end = self._answers_left_out = self._supervised_left_out = 0
-        # Of rows that are too long: the tokens, those to be learnt, and whether they lose whole turns.
-        self._long_lengths, self._long_learnable, self._long_by_turns = array("q"), array("q"), array("b")
+        # Of rows that are too long: the tokens, those to be learnt, and how many of these each token too many costs.
+        self._long_lengths, self._long_learnable, self._long_cost = array("q"), array("q"), array("q")
         self._sources: dict[str, list[str]] = {name: [] for name in self._counts}
 
     def take(
@@ -195,7 +196,8 @@ class Fitting:
         row, limit = examples[0], self._max_length
         self._long_lengths.append(max(map(length, examples)))
         self._long_learnable.append(0 if isinstance(row, Labelled) else sum(map(learnable, examples)))
-        self._long_by_turns.append(by_turns)
+        # Of a preference both answers may be cut; whole turns take any number with them.
+        self._long_cost.append(_WHOLE if by_turns else 2 if isinstance(row, Preference) else 1)
         if self._overlong == "error":
             self._too_long += 1
             if len(self._longer) < _NAMED:
@@ -232,14 +234,13 @@ class Fitting:
     def _at_length(self) -> list[tuple[int, int, int]]:
         """As `Account.at_length`."""
         longest, limit, made = max(self._long_lengths, default=0), self._max_length, []
-        lengths, learnt = (np.asarray(one, np.int64) for one in (self._long_lengths, self._long_learnable))
-        by_turns = np.asarray(self._long_by_turns, np.bool_)
+        found = (self._long_lengths, self._long_learnable, self._long_cost)
+        lengths, learnt, cost = (np.asarray(one, np.int64) for one in found)
         while limit < longest and limit < _STEPS[-1][0]:
             step = next(step for most, step in _STEPS if limit < most)
             limit = (limit // step + 1) * step
             longer = lengths > limit
-            # Of a preference both answers may be cut by as much as one is too long.
-            lost = np.where(by_turns, learnt, np.minimum(learnt, 2 * (lengths - limit)))
+            lost = np.minimum(learnt, cost * (lengths - limit))
             made.append((limit, int(longer.sum()), int(lost[longer].sum())))
         return made
 

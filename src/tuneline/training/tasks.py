@@ -12,6 +12,7 @@ from tuneline.errors import SetupError, TrainingError, one_line
 from tuneline.params import Compute, Finetune
 from tuneline.training import (
     adapters,
+    distributed,
     labelling,
     lengths,
     loop,
@@ -146,6 +147,23 @@ def refusals(ready: Ready, finetune: Finetune) -> list[str]:
         for name, account in _accounts(ready)
         if account.truncated_fraction > finetune.max_truncated_fraction
     ]
+
+
+def check_truncated(ready: Ready, finetune: Finetune) -> None:
+    """Say what is cut of the training rows, and refuse rows of which too much is.
+
+    Args:
+        ready: by `prepare`.
+        finetune: the params.
+
+    Raises:
+        TrainingError: the lines of `refusals`.
+    """
+    if refused := refusals(ready, finetune):
+        raise TrainingError(*refused)
+    if not distributed.rank():
+        for line in describe_truncated(ready, finetune):
+            print(line, flush=True)
 
 
 def _accounts(ready: Ready) -> list[tuple[str, Account]]:
