@@ -1,36 +1,54 @@
+import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from recipe_samples import conversation, lines, poem, words
 
-from tuneline import params, rawsets
+from tuneline import files, params, rawsets
+from tuneline.data.preparing import cleaning
+from tuneline.data.preparing.splitting import split_of
 from tuneline.errors import DataError
+from tuneline.params import editing
+from tuneline.stages import prepare
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
-    root = tmp_path / "my project"
+@pytest.fixture(scope="module")
+def empty_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("empty") / "project"
     root.mkdir()
-    monkeypatch.chdir(root)
-    Path("params.yaml").write_text(params_text, "utf-8")
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    subprocess.run(["git", "init", "--quiet"], check=True, cwd=root)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True, cwd=root)
     return root
 
 
-def pairs(tmp_path: Path, count: int = 30, *more: str) -> Path:
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str, empty_project: Path) -> Path:
+    root = tmp_path / "my project"
+    shutil.copytree(empty_project, root)
+    monkeypatch.chdir(root)
+    Path("params.yaml").write_text(params_text, "utf-8")
+    return root
+
+
+def asked(n: int) -> dict[str, Any]:
+    return {"question": f"{words(f'q{n}', 6)}?", "answer": words(f"a{n}", 10), "customer": f"c{n % 30}"}
+
+
+def pairs(tmp_path: Path, count: int = 60, *more: str) -> Path:
     path = tmp_path / "faq.jsonl"
-    rows = [json.dumps({"question": f"q{n}?", "answer": f"a {n}.", "customer": f"c{n % 9}"}) for n in range(count)]
-    path.write_text("\n".join([*rows, *more]) + "\n")
+    path.write_text("\n".join([*(json.dumps(asked(n)) for n in range(count)), *more]) + "\n")
     return path
 
 
 def use(path: Path, **more: object) -> list[str]:
     arguments = {"name": None, "group_by": None, "columns": {}, "encoding": None} | more
-    return list(rawsets.use(path, **arguments))  # pyright: ignore[reportArgumentType]
+    return rawsets.use(path, **arguments)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_file_becomes_the_raw_set_under_dvc(tmp_path: Path) -> None:
@@ -40,7 +58,7 @@ def test_a_file_becomes_the_raw_set_under_dvc(tmp_path: Path) -> None:
     assert p.registry.model == "faq"
     assert Path("data/raw/faq/faq.jsonl").read_bytes() == (tmp_path / "faq.jsonl").read_bytes()
     assert "md5" in Path("data/raw/faq.dvc").read_text()
-    assert said[0].endswith("faq.jsonl: 30 rows of prompt-completion, 0 set aside")
+    assert said[0].endswith("faq.jsonl: 60 rows of prompt-completion, 0 set aside")
     assert said[1] == "  1 file read as question, from question, answer"
     assert said[-1] == "next: make run"
 
@@ -48,7 +66,7 @@ def test_a_file_becomes_the_raw_set_under_dvc(tmp_path: Path) -> None:
 def test_next_month_s_files_are_split_as_the_last_ones_were(tmp_path: Path) -> None:
     use(pairs(tmp_path), group_by="customer", columns={"prompt": "question", "completion": "answer"})
     before = Path("data/raw/faq.dvc").read_text()
-    use(pairs(tmp_path, 40))
+    use(pairs(tmp_path, 80))
     assert Path("data/raw/faq.dvc").read_text() != before
     p = params.load()
     assert p.data.split.group_by == "customer"
@@ -57,8 +75,8 @@ def test_next_month_s_files_are_split_as_the_last_ones_were(tmp_path: Path) -> N
 
 def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
-    with pytest.raises(DataError, match=r"faq\.jsonl:31: json"):
-        use(pairs(tmp_path, 30, '{"question": "broken'))
+    with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):
+        use(pairs(tmp_path, 60, '{"question": "broken'))
     with pytest.raises(DataError, match="has no column 'nobody'"):
         use(pairs(tmp_path), group_by="nobody")
     with pytest.raises(DataError, match="is no encoding that Python knows"):
@@ -88,20 +106,28 @@ def test_a_file_of_which_no_row_is_usable_is_not_lost_in_the_crowd(tmp_path: Pat
     )
     # Of documents, each of which is a row, a share may be set aside as of rows.
     for number in range(200):
-        (folder / f"{number}.txt").write_text("\0text" if number == 7 else f"text {number}")
+        (folder / f"{number}.txt").write_text("\0text" if number == 7 else words(number))
     for name in ("good.jsonl", "lost.jsonl"):
         (folder / name).unlink()
     assert use(folder, layout="documents")[0].endswith("199 rows of text, 1 set aside")
 
 
+def verse(n: int) -> str:
+    return "".join(poem(n)["paragraphs"])
+
+
 def test_plain_chinese_text_is_a_language_model_s(tmp_path: Path) -> None:
     folder = tmp_path / "诗"
     folder.mkdir()
-    (folder / "唐.txt").write_text("".join(f"床前明月光，疑是地上霜{n}。\n" for n in range(30)), "utf-8")
+    (folder / "唐.txt").write_text("".join(f"{verse(n)}\n" for n in range(60)), "utf-8")
     use(folder)
     p = params.load()
     assert (p.task, p.data.raw) == ("language-modeling", "data/raw/诗")
-    assert [rule.metric for rule in p.gate.rules] == ["bits_per_byte", "bits_per_byte"]
+    assert [(rule.metric, rule.versus) for rule in p.gate.rules] == [
+        ("bits_per_byte", "baseline"),
+        ("bits_per_byte", "base"),
+        ("bits_per_byte", "champion"),
+    ]
     assert p.registry.model == "model"
 
 
@@ -109,7 +135,7 @@ def reviews(tmp_path: Path) -> Path:
     folder = tmp_path / "reviews"
     folder.mkdir()
     for label in ("pos", "neg"):
-        (folder / f"{label}.txt").write_text("".join(f"{label} {n}\n" for n in range(30)), "utf-8")
+        (folder / f"{label}.txt").write_text("".join(f"{words(f'{label} {n}')}\n" for n in range(30)), "utf-8")
     return folder
 
 
@@ -121,16 +147,14 @@ def test_the_task_decides_what_is_read(tmp_path: Path) -> None:
     assert said[0].endswith("reviews: 60 rows of classification, 0 set aside")
     p = params.load()
     assert p.task == "classification"
-    assert [(rule.metric, rule.versus) for rule in p.gate.rules] == [("accuracy", "baseline")]
+    assert [(rule.metric, rule.versus) for rule in p.gate.rules] == [("accuracy", "baseline"), ("accuracy", "champion")]
 
 
 def test_the_present_task_is_kept_where_the_rows_fit_it(tmp_path: Path) -> None:
     path = tmp_path / "poems.jsonl"
-    path.write_text(
-        "".join(json.dumps({"title": f"t{n}", "author": "a", "paragraphs": ["x"]}) + "\n" for n in range(30))
-    )
+    path.write_text(lines([poem(n) for n in range(60)]))
     said = use(path, task="language-modeling")
-    assert said[0].endswith("30 rows of text, 0 set aside")
+    assert said[0].endswith("60 rows of text, 0 set aside")
     assert said[1] == "  1 file read as poem, from title, author, paragraphs"
     use(path)
     assert params.load().task == "language-modeling"
@@ -139,10 +163,10 @@ def test_the_present_task_is_kept_where_the_rows_fit_it(tmp_path: Path) -> None:
 def test_documents_are_kept_whole(tmp_path: Path) -> None:
     folder = tmp_path / "essays"
     folder.mkdir()
-    for n in range(3):
-        (folder / f"{n}.txt").write_text("one\n\ntwo\n")
+    for n in range(60):
+        (folder / f"{n}.txt").write_text(f"{words(n)}\n\n{words(-n - 1)}\n")
     said = use(folder, layout="documents")
-    assert said[0].endswith("essays: 3 rows of text, 0 set aside")
+    assert said[0].endswith("essays: 60 rows of text, 0 set aside")
     assert params.load().data.layout == "documents"
 
 
@@ -157,14 +181,14 @@ def test_another_set_is_not_ordered_by_the_column_of_the_last_one(tmp_path: Path
 
 def test_a_set_is_mixed_in_and_another_beside_it(tmp_path: Path) -> None:
     before = params.load()
-    said = list(rawsets.mix(pairs(tmp_path), name=None, weight=0.5))
-    assert said[0].endswith("faq.jsonl: 30 rows of prompt-completion, 0 set aside")
-    assert said[-2:] == ["params.yaml: data.mixture: {'faq': {'weight': 0.5}}", "next: make run"]
+    said = rawsets.mix(pairs(tmp_path), name=None, weight=0.5)
+    assert said[0].endswith("faq.jsonl: 60 rows of prompt-completion, 0 set aside")
+    assert said[-2:] == ["params.yaml: data.mixture: {faq: {weight: 0.5}}", "next: make run"]
     assert "md5" in Path("data/mixture/faq.dvc").read_text()
     notes = tmp_path / "notes.txt"
     notes.write_text("a line\nanother one\n")
-    list(rawsets.mix(notes, name="general", weight=0.1))
-    list(rawsets.mix(pairs(tmp_path, 40), name=None, weight=2.0))
+    rawsets.mix(notes, name="general", weight=0.1)
+    rawsets.mix(pairs(tmp_path, 40), name=None, weight=2.0)
     p = params.load()
     assert {name: one.weight for name, one in p.data.mixture.items()} == {"faq": 2.0, "general": 0.1}
     assert (p.data.raw, p.task, p.registry) == (before.data.raw, before.task, before.registry)
@@ -173,29 +197,30 @@ def test_a_set_is_mixed_in_and_another_beside_it(tmp_path: Path) -> None:
 def test_what_cannot_be_mixed_in_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
     with pytest.raises(DataError, match=r"^data/mixture/pretraining: is no name for a set of a mixture"):
-        list(rawsets.mix(pairs(tmp_path), name="pretraining", weight=1.0))
-    with pytest.raises(DataError, match=r"faq\.jsonl:31: json"):
-        list(rawsets.mix(pairs(tmp_path, 30, '{"question": "broken'), name=None, weight=1.0))
+        rawsets.mix(pairs(tmp_path), name="pretraining", weight=1.0)
+    with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):
+        rawsets.mix(pairs(tmp_path, 60, '{"question": "broken'), name=None, weight=1.0)
     with pytest.raises(DataError, match=r"^data/mixture/faq\.dvc: is no name for a set of a mixture"):
-        list(rawsets.mix(pairs(tmp_path), name="faq.dvc", weight=1.0))
+        rawsets.mix(pairs(tmp_path), name="faq.dvc", weight=1.0)
     with pytest.raises(DataError, match=r"^--mix: 5000: input should be less than or equal to 1000"):
-        list(rawsets.mix(pairs(tmp_path), name=None, weight=5000.0))
+        rawsets.mix(pairs(tmp_path), name=None, weight=5000.0)
     assert Path("params.yaml").read_text("utf-8") == before
     assert not Path("data/mixture").exists()
     use(reviews(tmp_path), task="classification")
     with pytest.raises(DataError, match=r"^--mix: has no meaning for task classification"):
-        list(rawsets.mix(pairs(tmp_path), name=None, weight=1.0))
+        rawsets.mix(pairs(tmp_path), name=None, weight=1.0)
 
 
 def test_another_task_leaves_behind_what_does_not_go_with_it(tmp_path: Path) -> None:
-    list(rawsets.mix(pairs(tmp_path), name=None, weight=1.0))
+    rawsets.mix(pairs(tmp_path), name=None, weight=1.0)
     use(reviews(tmp_path), task="classification")
     assert params.load().data.mixture == {}
 
 
 def test_another_set_is_told_what_holds_of_the_last_one(tmp_path: Path) -> None:
     path = tmp_path / "alt.jsonl"
-    path.write_text('{"prompt": "caf\u00e9?", "completion": "oui"}\n' * 20, "latin-1")
+    rows = [{"prompt": f"caf\u00e9 {words(n)}?", "completion": words(-n - 1)} for n in range(60)]
+    path.write_text(lines(rows), "latin-1")
     said = use(path, encoding="latin-1")
     assert not [line for line in said if "registry.model stays" in line]
     # The encoding is that of one set: the same again is read so, another one as UTF-8.
@@ -206,9 +231,9 @@ def test_another_set_is_told_what_holds_of_the_last_one(tmp_path: Path) -> None:
     assert any("registry.model stays alt: " in line for line in said)
     assert not [line for line in use(pairs(tmp_path)) if "registry.model stays" in line]
     labels = tmp_path / "mood.csv"
-    labels.write_text("text,label\n" + "".join(f"text number {n},{'ab'[n % 2]}\n" for n in range(40)))
-    said = use(labels, encoding="utf-8")
-    assert any(line.startswith("  gate.rules on ") and "bits_per_byte" in line for line in said)
+    labels.write_text("text,label\n" + "".join(f"{words(n)},{'ab'[n % 2]}\n" for n in range(60)))
+    use(labels, encoding="utf-8")
+    assert params.load().task == "classification"
 
 
 def test_a_reader_who_goes_away_does_not_stop_it_half_way(tmp_path: Path) -> None:
@@ -221,3 +246,166 @@ def test_a_reader_who_goes_away_does_not_stop_it_half_way(tmp_path: Path) -> Non
     subprocess.run(command, stdout=writing, check=False, env=own)
     os.close(writing)
     assert params.load().data.raw == "data/raw/faq"
+
+
+def test_the_task_is_what_the_rows_show(tmp_path: Path) -> None:
+    def written(name: str, rows: list[dict[str, Any]]) -> Path:
+        (tmp_path / name).write_text(lines(rows))
+        return tmp_path / name
+
+    def spoken(n: int) -> list[dict[str, str]]:
+        return [{"role": "user", "content": words(n)}, {"role": "assistant", "content": words(f"+{n}")}]
+
+    sets = {
+        "preference": [{"prompt": words(n), "chosen": words(f"+{n}"), "rejected": words(f"-{n}")} for n in range(60)],
+        # Beside the answers the question stands in a column that a conversation could be read from.
+        "preference-2": [
+            {"messages": spoken(n)[:1], "chosen": words(f"+{n}"), "rejected": words(f"-{n}")} for n in range(60)
+        ],
+        "preference-3": [
+            {"prompt": words(n), "completion": words(n), "chosen": words(f"+{n}"), "rejected": words(f"-{n}")}
+            for n in range(60)
+        ],
+        "classification": [{"text": words(n), "label": "ab"[n % 2]} for n in range(60)],
+        "sft": [{"messages": spoken(n)} for n in range(60)],
+        "sft-2": [{"instruction": words(n), "input": "", "output": words(f"+{n}")} for n in range(60)],
+        "language-modeling": [{"text": words(n)} for n in range(60)],
+    }
+    for present in ("sft", "preference", "language-modeling"):
+        for name, rows in sets.items():
+            plans = rawsets.readers.plan(written(f"{name}.jsonl", rows), rawsets.Options())
+            task, _ = rawsets._open(Path(name), plans, {}, None, None, None, present, is_new=True)
+            assert task == name.removesuffix("-2").removesuffix("-3"), (present, name)
+    # Stars may be classes or numbers, and a poem may be written or read on: then the present task decides.
+    stars = written("stars.jsonl", [{"text": words(n), "stars": n % 5} for n in range(60)])
+    poems = written("poems.jsonl", [poem(n) for n in range(60)])
+    scores = written("scores.jsonl", [{"text": words(n), "score": n / 7} for n in range(60)])
+    for path, present, wanted in (
+        (scores, "regression", "regression"),
+        (scores, "sft", "language-modeling"),
+        (stars, "regression", "regression"),
+        (stars, "sft", "language-modeling"),
+        (poems, "language-modeling", "language-modeling"),
+        (poems, "classification", "sft"),
+    ):
+        plans = rawsets.readers.plan(path, rawsets.Options())
+        assert rawsets._open(path, plans, {}, None, None, None, present, is_new=True)[0] == wanted  # pyright: ignore[reportArgumentType]
+
+
+def test_next_month_s_rows_keep_the_task_that_was_asked_for(tmp_path: Path) -> None:
+    rows = [{"text": words(n), "label": "ab"[n % 2]} for n in range(60)]
+    path = tmp_path / "notes.jsonl"
+    path.write_text(lines(rows))
+    use(path, task="language-modeling")
+    use(path)
+    assert params.load().task == "language-modeling"
+
+
+def test_no_rule_of_the_gate_is_lost_when_the_task_changes(tmp_path: Path) -> None:
+    own = {"metric": "chrf", "direction": "higher", "versus": "value", "value": 20.0, "margin": 0.0}
+    editing.set_values(Path("params.yaml"), {"gate.rules": [own]})
+    said = use(reviews(tmp_path), task="classification")
+    assert "  gate.rules: 1 of another task (sft) are kept, and wait until it is chosen again" in said
+    p = params.load()
+    assert [(rule.metric, rule.versus) for rule in p.rules] == [("accuracy", "baseline"), ("accuracy", "champion")]
+    use(pairs(tmp_path))
+    p = params.load()
+    assert [rule.model_dump(exclude_none=True) for rule in p.gate.rules] == [own]
+    assert "    - {metric: chrf, direction: higher, versus: value, value: 20.0, margin: 0.0}" in Path(
+        "params.yaml"
+    ).read_text("utf-8")
+
+
+def test_what_was_set_by_hand_stays_and_is_said(tmp_path: Path) -> None:
+    editing.set_values(Path("params.yaml"), {"finetune.learning_rate": 0.0123})
+    said = use(reviews(tmp_path), task="classification")
+    p = params.load()
+    assert p.finetune.learning_rate == 0.0123
+    assert p.finetune.num_train_epochs > 1
+    assert [line for line in said if "finetune.learning_rate stays 0.0123, which was set by hand" in line]
+
+
+def test_the_base_reads_the_set_s_own_training_text_once(tmp_path: Path) -> None:
+    path = pairs(tmp_path, 200)
+    use(path)
+    p = params.load()
+    assert (p.data.pretraining, p.data.frozen_pretraining) == ("data/raw/faq-pretraining", True)
+    text = Path("data/raw/faq-pretraining")
+    learnt = [json.loads(line)["text"] for line in (text / "train.jsonl").read_text().splitlines()]
+    assert asked(0)["question"] + asked(0)["answer"] in learnt or len(learnt) < 200
+    for name in ("raw.ok", "clean.ok"):
+        files.write_text(Path("reports") / name, "")
+    prepare.main(p)
+    held_out = files.read_parquet(Path("data/clean/test")).to_pylist()
+    assert len(held_out) > 20
+    assert not {row["prompt"] + row["completion"] for row in held_out} & set(learnt)
+    base = files.sha256_tree(Path("data/pretraining"))
+
+    # Next month: more rows, and a new one, of a group that is held out, whose answer the base has read.
+    given_away = asked(0) | {"question": next_held_out(p)}
+    (tmp_path / "faq.jsonl").write_text(lines([*(asked(n) for n in range(300)), given_away]))
+    before = files.sha256_tree(text)
+    said = use(path)
+    assert any("the training text of the first use of this set" in line for line in said)
+    assert files.sha256_tree(text) == before
+    prepare.main(params.load())
+    assert files.sha256_tree(Path("data/pretraining")) == base
+    later = files.read_parquet(Path("data/clean/test")).to_pylist()
+    assert {row["id"] for row in held_out} <= {row["id"] for row in later}
+    assert len(later) > len(held_out)
+    assert given_away["question"] not in {row["prompt"] for row in later}
+    assert files.read_json(Path("reports/prepare.json"))["raw"]["dropped"]["pretraining"] == 1
+
+
+def next_held_out(p: params.Params) -> str:
+    """A question that is held out by its own hash."""
+    shares = {name: getattr(p.data.split, name) for name in ("validation", "test", "seed")}
+    questions = (f"{words(f'new {n}', 5)}?" for n in range(100))
+    return next(one for one in questions if split_of(cleaning.key(one), **shares) == "test")
+
+
+def test_the_text_of_a_dialogue_and_of_a_preference_is_what_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(lines([conversation(n) for n in range(60)]))
+    use(path)
+    first = json.loads(Path("data/raw/chats-pretraining/train.jsonl").read_text().splitlines()[0])["text"]
+    assert first.startswith("Tools:\n")
+    assert "User:\n" in first
+    assert "Assistant:\n" in first
+    assert "<|endoftext|>" not in first
+    path = tmp_path / "preferences.jsonl"
+    rows = [{"prompt": words(n), "chosen": f" {words(f'+{n}')}", "rejected": words(f"-{n}")} for n in range(60)]
+    path.write_text(lines(rows))
+    use(path)
+    written = Path("data/raw/preferences-pretraining/train.jsonl").read_text()
+    texts = [json.loads(line)["text"] for line in written.splitlines()]
+    assert set(texts) <= {row["prompt"] + row["chosen"] for row in rows}
+
+
+def test_a_base_of_one_s_own_reads_nothing_here(tmp_path: Path) -> None:
+    editing.set_values(Path("params.yaml"), {"base.source": "path", "base.input": "models/mine"})
+    said = use(reviews(tmp_path), task="classification")
+    p = params.load()
+    assert (p.data.pretraining, p.data.frozen_pretraining) == ("data/raw/python-text", False)
+    assert not list(Path("data/raw").glob("*-pretraining*"))
+    assert "base: the model in models/mine (base.source: path)" in said
+    assert p.finetune.learning_rate == 3e-5
+
+
+def test_a_packed_file_is_named_as_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "faq.jsonl.gz"
+    path.write_bytes(gzip.compress(pairs(tmp_path).read_bytes()))
+    use(path)
+    assert params.load().data.raw == "data/raw/faq"
+
+
+def test_what_cannot_be_mixed_in_says_what_can(tmp_path: Path) -> None:
+    path = tmp_path / "better.jsonl"
+    path.write_text(lines([{"prompt": words(n), "chosen": "a", "rejected": "b"} for n in range(9)]))
+    with pytest.raises(DataError) as caught:
+        rawsets.mix(path, name=None, weight=1.0)
+    assert str(caught.value) == (
+        f"{path}: holds preference rows, and only pairs, conversations and plain text may be mixed in; make it the raw "
+        f"set instead (`tuneline use {path}`), or bring what is to be learnt as a column `text`, or as `prompt` and "
+        "`completion`"
+    )

@@ -21,7 +21,7 @@ ROOMS = [
     {"evaluation"},
     {"registry"},
     {"pipeline"},
-    {"decisions", "doctor", "inspection", "preview", "rawsets", "services", "settled"},
+    {"basetext", "decisions", "doctor", "inspection", "preview", "rawsets", "services", "settled", "suggested"},
     {"stages"},
     {"cli"},
     {"__main__"},

@@ -39,7 +39,7 @@ def cli() -> None:
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
 @click.option("--encoding", help="Of the files, where it is not UTF-8.")
 @click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text: a row a line, or a file.")
-@click.option("--task", help="What is learnt from it, as in params.yaml; by default the task that the rows fit.")
+@click.option("--task", help="What is learnt from it, as in params.yaml; by default what the rows show.")
 @click.option("--mix", metavar="WEIGHT", type=float, help="Train it beside the raw set.")
 def use(
     path: Path,
@@ -53,8 +53,9 @@ def use(
 ) -> None:
     """Fine-tune on the text in PATH (a file or a folder) from now on.
 
-    Reads it as the pipeline would, copies it to data/raw, puts it under DVC, and sets `data` in params.yaml. Nothing is
-    changed when it cannot be used.
+    Reads it as the pipeline would, copies it to data/raw, puts it under DVC, and sets in params.yaml the task, `data`,
+    and the values of `finetune` and `gate` that suit it; a value that was set by hand stays. Nothing is changed when it
+    cannot be used.
 
     With --mix the set is trained beside the raw set: it is copied to data/mixture, and of its examples WEIGHT times as
     many as there are come in every epoch.
@@ -69,13 +70,11 @@ def use(
     mapping = _mapping(columns)
     with pipeline.alone():
         if mix is not None:
-            lines = rawsets.mix(path, name=name, weight=mix, columns=mapping, encoding=encoding, layout=layout)
+            said = rawsets.mix(path, name=name, weight=mix, columns=mapping, encoding=encoding, layout=layout)
         else:
-            lines = rawsets.use(
+            said = rawsets.use(
                 path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
             )
-        # All is done before anything is said: a reader who goes away early must not stop it half-way.
-        said = list(lines)
     for line in said:
         click.echo(line)
 

@@ -58,7 +58,7 @@ def gate(p: params.Params) -> Gate:
     evaluation = files.read_json(reports / "evaluation.json")
     rows, scores = test_rows.take_apart(files.read_parquet(reports / "rows.parquet"))
     champion = _champion(tracker, p, rows, scores)
-    verdict = rules.decide(p.gate.rules, _measures(p, rows, scores) | {"champion": champion.measures})
+    verdict = rules.decide(p.rules, _measures(p, rows, scores) | {"champion": champion.measures})
     origin = lineage.of_workspace(p)
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(tracker, p, origin)}
     files.write_json(reports / "gate.json", value)
@@ -117,7 +117,7 @@ def _asked(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage)
     return {
         "model_sha256": origin.model_sha256,
         "evaluation_sha256": origin.evaluation_sha256,
-        "rules": [rule.model_dump() for rule in p.gate.rules],
+        "rules": [rule.model_dump() for rule in p.rules],
         "champion": tracker.version_by_alias(p.registry.model, versions.CHAMPION),
     }
 
@@ -143,7 +143,7 @@ class _Champion:
 def _measures(p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> dict[str, Measures | None]:
     """What the rules ask for that rows.parquet holds: how the candidate differs, by what it is held against."""
     candidate = scores["candidate"]
-    asked = {rule.versus for rule in p.gate.rules}
+    asked = {rule.versus for rule in p.rules}
     found: dict[str, Measures | None] = {}
     if "base" in asked:
         base = scores.get("base")
@@ -163,7 +163,7 @@ def _champion(tracker: tracking.Tracker, p: params.Params, rows: pa.Table, score
     mismatch = kinds.mismatch(Path(p.paths.finetuned), folder)
     if mismatch:
         reason = f"version {version} {mismatch}"
-        return _Champion({"version": version, "rows": 0}, {rule.metric: reason for rule in p.gate.rules})
+        return _Champion({"version": version, "rows": 0}, {rule.metric: reason for rule in p.rules})
     measured = _scores(p, folder, rows, scores.get("base"))
     kept = versions.unseen(folder, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     same, theirs = rows.take(kept), measured.take(kept)

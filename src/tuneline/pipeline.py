@@ -177,13 +177,14 @@ def imported(p: params.Params) -> list[Path]:
     return [pointer for pointer in pointers if pointer.exists() and "deps" in _read(pointer)]
 
 
-def add(path: Path) -> None:
-    """Put a file or folder under DVC.
+def add(*paths: Path) -> None:
+    """Put files or folders under DVC.
 
     Raises:
         PipelineError: with DVC's own words.
     """
-    _run(["add", "--quiet", str(path)], lambda line: None, what=str(path))
+    names = [str(path) for path in paths]
+    _run(["add", "--quiet", *names], lambda line: None, what=", ".join(names))
 
 
 def _command(arguments: list[str]) -> list[str]:

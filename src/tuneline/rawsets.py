@@ -4,24 +4,59 @@ import codecs
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from tuneline import files, params, pipeline
+from tuneline import basetext, files, params, pipeline, suggested
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
+from tuneline.data.reading import plans as file_plans
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError
-from tuneline.params import editing, gate
+from tuneline.params import editing
+from tuneline.suggested import BaseKind, Case
 
 RAW = Path("data/raw")
 
 _NAMED_ROWS = 5
 _FEW_LABELS = 20
+_ARCHIVES = (*file_plans.UNPACKED_SUFFIXES, ".zip", ".tar", ".tgz")
+_EXPECT: dict[params.Task, dict[BaseKind, str]] = {
+    "sft": {
+        "builtin": "answers in the form of yours that are seldom right; a real base makes them useful",
+        "model": "answers in the form of yours, with what the base knows",
+    },
+    "language-modeling": {
+        "builtin": "text in the form of yours that means little; a real base makes it useful",
+        "model": "text in the manner of yours, with what the base knows",
+    },
+    "classification": {
+        "builtin": "about what a linear model of words (TF-IDF) reaches; a real base reaches more",
+        "model": "more than a linear model of words (TF-IDF) where single words do not decide",
+    },
+    "regression": {
+        "builtin": "about what a linear model of words (TF-IDF) reaches; a real base reaches more",
+        "model": "more than a linear model of words (TF-IDF) where single words do not decide",
+    },
+    "preference": {
+        "builtin": "to tell the better answer by its form; a base that was tuned on instructions makes it useful",
+        "model": "to prefer what people preferred; a base that was tuned on instructions before suits it best",
+    },
+}
+"""What a person may expect of a model of a task, by its base."""
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What becomes of params.yaml, and what is said about it."""
+
+    values: dict[str, Any]
+    said: list[str]
 
 
 def use(
@@ -33,7 +68,7 @@ def use(
     encoding: str | None,
     layout: Literal["rows", "documents"] | None = None,
     task: str | None = None,
-) -> Iterator[str]:
+) -> list[str]:
     """Make the text at `path` the raw set, from now on; a set of the same name is replaced.
 
     Args:
@@ -44,10 +79,10 @@ def use(
         columns: field of the record -> column of the files; empty: as the set was read before, or by known names.
         encoding: of the files; None: as the set was read before, or UTF-8.
         layout: of plain text; None: as the set was read before, or rows.
-        task: what is learnt from it; None: the present task where the rows fit it, else the one that they fit best.
+        task: what is learnt from it; None: what the rows show, where they show several what params.yaml says.
 
-    Yields:
-        What was found and done, a line each.
+    Returns:
+        What was found and done, line by line.
 
     Raises:
         DataError: the text cannot be used; nothing was changed.
@@ -59,28 +94,38 @@ def use(
     target = RAW / name
     if target.as_posix() in (p.paths.sample, p.paths.sample_text):
         raise DataError(f"{target}: belongs to the built-in corpus, which is made anew; choose another with --name")
+    is_new = target.as_posix() != p.data.raw
     order_by = None
     options = Options(_known(encoding or Options().encoding), layout or Options().layout)
-    if target.as_posix() == p.data.raw:
+    if not is_new:
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
         options = Options(_known(encoding or p.data.encoding), layout or p.data.layout)
     plans = readers.plan(path, options)
-    learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task)
-    yield from _read(path, found, p.data.max_rejected_fraction)
+    learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task, is_new=is_new)
+    tally = _read(found, p.data.max_rejected_fraction)
+    said = _describe(path, found, tally)
+    values = _of_the_set(p, learnt, target, group_by, columns, options)
+    usable = tally.rows - tally.reasons.total()
+    shares = _shares(p, usable, is_new=is_new)
+    values |= shares.values
+    split = {key.removeprefix("data.split."): value for key, value in values.items() if key.startswith("data.split.")}
+    base, train, test = _base(p, found, target, learnt, p.data.split.model_copy(update=split), usable)
+    suited = _suited(p, learnt, train, test, is_new=is_new)
+    values |= base.values | suited.values
+    values |= _reading(p, target, values)
     _copy(path, target)
-    pipeline.add(target)
-    yield f"{target}: copied, and under DVC ({target}.dvc)"
-    if target.as_posix() != p.data.raw:
-        yield from _of_another_set(p)
-    if left_out := [rule.metric for rule in p.gate.rules if gate.problem_of_task(rule, learnt)]:
-        yield f"  gate.rules on {', '.join(left_out)} are left out, as task {learnt} does not measure that"
-    values = _values(p, learnt, target, group_by, columns, options)
+    text = target.with_name(target.name + basetext.SUFFIX)
+    pipeline.add(target, *([text] if text.exists() else []))
+    said.append(f"{target}: copied, and under DVC ({target}.dvc)")
+    if is_new:
+        said += _of_another_set(p)
+    said += [*base.said, *shares.said, *suited.said]
     editing.set_values(Path(params.PARAMS_FILE), values)
-    yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
+    said += _lines(values)
     params.load()
-    yield "next: make run"
+    return [*said, "next: make run"]
 
 
 def mix(
@@ -91,7 +136,7 @@ def mix(
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
     layout: params.Layout | None = None,
-) -> Iterator[str]:
+) -> list[str]:
     """Train the text at `path` beside the raw set, from now on; a set of the same name is replaced.
 
     Args:
@@ -102,8 +147,8 @@ def mix(
         encoding: of the files; None: as data.reading says, or UTF-8.
         layout: of plain text; None: as data.reading says, or rows.
 
-    Yields:
-        What was found and done, a line each.
+    Returns:
+        What was found and done, line by line.
 
     Raises:
         DataError: the text cannot be used; nothing was changed.
@@ -122,29 +167,34 @@ def mix(
     target = Path(p.paths.mixture) / name
     if not records.is_mixture_name(name):
         raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
-    said = {"encoding": encoding and _known(encoding), "layout": layout, "columns": dict(columns or {})}
+    asked = {"encoding": encoding and _known(encoding), "layout": layout, "columns": dict(columns or {})}
     before = p.data.reading.get(name, params.SetReading()).model_dump(exclude_defaults=True)
-    reading = before | {key: value for key, value in said.items() if value}
+    reading = before | {key: value for key, value in asked.items() if value}
     way = records.reading_of(name, params.SetReading(**reading))
-    plans = readers.plan(path, way.options)
-    found = records.set_of(path, plans, columns=way.columns, record_types=records.MIXED, group_by=None, is_mixed=True)
-    yield from _read(path, found, p.data.max_rejected_fraction)
+    found = _open_mixed(path, readers.plan(path, way.options), way.columns)
+    tally = _read(found, p.data.max_rejected_fraction)
+    said = _describe(path, found, tally)
     _copy(path, target)
     pipeline.add(target)
-    yield f"{target}: copied, and under DVC ({target}.dvc)"
     kept = {other: one.model_dump(exclude_unset=True) for other, one in p.data.mixture.items()}
     values: dict[str, Any] = {"data.mixture": kept | {name: kept.get(name, {}) | {"weight": weight}}}
     if reading != before:
         others = {other: one.model_dump(exclude_defaults=True) for other, one in p.data.reading.items()}
         values["data.reading"] = others | {name: reading}
     editing.set_values(Path(params.PARAMS_FILE), values)
-    yield from (f"{params.PARAMS_FILE}: {key}: {value}" for key, value in values.items())
     params.load()
-    yield "next: make run"
+    return [*said, f"{target}: copied, and under DVC ({target}.dvc)", *_lines(values), "next: make run"]
 
 
 def _name_of(path: Path) -> str:
-    return path.stem if path.is_file() else path.resolve().name
+    """The name of a file without what says how it is written, as in pairs.jsonl.gz; or that of a folder."""
+    if not path.is_file():
+        return path.resolve().name
+    name = path
+    while name.suffix.lower() in _ARCHIVES:
+        name = name.with_suffix("")
+    is_format = name == path or name.suffix[1:].isalpha()
+    return name.stem if is_format else name.name
 
 
 def _known(encoding: str) -> str:
@@ -170,6 +220,8 @@ def _open(
     order_by: str | None,
     task: params.Task | None,
     present: params.Task,
+    *,
+    is_new: bool,
 ) -> tuple[params.Task, RawSet]:
     """The task that the rows are for, and the set as it is read for it."""
 
@@ -179,31 +231,69 @@ def _open(
     if task is not None:
         return task, opened(TYPES_OF_TASK[task])
     try:
-        return present, opened(TYPES_OF_TASK[present])
+        as_present = opened(TYPES_OF_TASK[present])
     except DataError:
         # What is wrong with the set is said by its own reading, not by that for a task which nobody named.
         found = opened(None)
-    return _task(choosing.task_of(found.record_type)) or present, found
+        return _task(choosing.task_of(found.record_type)) or present, found
+    if not is_new:
+        return present, as_present
+    try:
+        found = opened(None)
+    except DataError:
+        # Its files are of several kinds, and only the present task reads them alike.
+        return present, as_present
+    shown = _task(choosing.task_of(found.record_type)) or present
+    # Rows fit both tasks where the present one leaves no column unread: a poem, or stars as classes and as numbers.
+    pairs = zip(as_present.shapes, found.shapes, strict=True)
+    fits_both = all({*mine.columns} >= {*other.columns} for mine, other in pairs)
+    return (present, as_present) if fits_both else (shown, found)
 
 
-def _read(path: Path, found: RawSet, max_fraction: float) -> Iterator[str]:
-    """Read every row once, and say what was found."""
+def _open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]) -> RawSet:
+    def opened(types: Sequence[records.RecordType] | None) -> RawSet:
+        return records.set_of(path, plans, columns=columns, record_types=types, group_by=None, is_mixed=True)
+
+    try:
+        return opened(records.MIXED)
+    except DataError as error:
+        try:
+            found = opened(None)
+        except DataError:
+            raise error from None
+        if found.record_type in records.MIXED:
+            raise
+        raise DataError(
+            f"{path}: holds {found.record_type} rows, and only pairs, conversations and plain text may be mixed in; "
+            f"make it the raw set instead (`tuneline use {path}`), or bring what is to be learnt as a column `text`, "
+            "or as `prompt` and `completion`"
+        ) from None
+
+
+def _read(found: RawSet, max_fraction: float) -> Tally:
+    """Read every row once."""
     tally = Tally(found, _NAMED_ROWS)
     for portion, shape in found.portions:
         for row in records.read(portion, shape):
             tally.add(row)
     tally.check(max_fraction)
+    return tally
+
+
+def _describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
+    """What was read."""
     aside = tally.reasons.total()
-    yield f"{path}: {tally.rows - aside:,} rows of {found.record_type}, {aside:,} set aside"
-    yield from _describe(found)
+    said = [f"{path}: {tally.rows - aside:,} rows of {found.record_type}, {aside:,} set aside", *_ways(found)]
     labels = sorted(set(labelnames.label_names(found.files).values()))
     if found.record_type == "text" and len(labels) <= _FEW_LABELS and not all(label.isdecimal() for label in labels):
-        yield f"  the names of its files could be labels ({', '.join(labels)}): if they are, give --task classification"
-    yield from (f"  {row.describe()}" for row in tally.first)
-    yield from (f"  warning: {warning}" for warning in found.warnings)
+        said.append(
+            f"  the names of its files could be labels ({', '.join(labels)}): if they are, give --task classification"
+        )
+    said += [f"  {row.describe()}" for row in tally.first]
+    return said + [f"  warning: {warning}" for warning in found.warnings]
 
 
-def _describe(found: RawSet) -> Iterator[str]:
+def _ways(found: RawSet) -> Iterator[str]:
     """How the files are read, a line for each way; with the columns that are left alone."""
     ways: dict[str, int] = {}
     for plan, shape in zip(found.files, found.shapes, strict=True):
@@ -235,7 +325,18 @@ def _of_another_set(p: params.Params) -> Iterator[str]:
         )
 
 
-def _values(
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """The values that were written, as params.yaml spells them."""
+    lines: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, list):
+            lines += [f"{params.PARAMS_FILE}: {key}:", *(f"  - {editing.written(item)}" for item in value)]
+        else:
+            lines.append(f"{params.PARAMS_FILE}: {key}: {editing.written(value)}")
+    return lines
+
+
+def _of_the_set(
     p: params.Params,
     task: params.Task,
     target: Path,
@@ -243,7 +344,7 @@ def _values(
     columns: Mapping[str, str],
     options: Options,
 ) -> dict[str, Any]:
-    """What changes in params.yaml."""
+    """What changes in params.yaml because it is this set."""
     values: dict[str, Any] = {
         "task": task,
         "data.raw": target.as_posix(),
@@ -252,7 +353,6 @@ def _values(
         "data.columns": dict(columns),
         "data.split.group_by": group_by,
     }
-    values |= _reading(p, target)
     if target.as_posix() != p.data.raw and p.data.split.order_by is not None:
         # The column by which another set was ordered says nothing about this one.
         values |= dict.fromkeys(("data.split.order_by", "data.split.validation_from", "data.split.test_from"))
@@ -263,28 +363,102 @@ def _values(
         values["data.mixture"] = {}
     if task == "preference" and p.finetune.fsdp:
         values["finetune.fsdp"] = None
-    rules = [rule for rule in p.gate.rules if gate.problem_of_task(rule, task) is None]
-    if len(rules) < len(p.gate.rules):
-        values["gate.rules"] = [rule.model_dump(exclude_none=True) for rule in rules] or [_first_rule(task)]
     return values
 
 
-def _reading(p: params.Params, target: Path) -> dict[str, Any]:
-    """How the pretraining text is read, where it was the raw set until now, or becomes it."""
-    others = {name: one.model_dump(exclude_defaults=True) for name, one in p.data.reading.items()}
-    if p.data.pretraining == target.as_posix():
+def _reading(p: params.Params, target: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """How the pretraining text is read, where it was the raw set until now, becomes it, or is another from now on."""
+    known = {name: one.model_dump(exclude_defaults=True) for name, one in p.data.reading.items()}
+    others = dict(known)
+    if "data.pretraining" in values or p.data.pretraining == target.as_posix():
         others.pop(params.PRETRAINING, None)
     elif p.data.pretraining == p.data.raw:
         as_before = {"encoding": p.data.encoding, "layout": p.data.layout, "columns": dict(p.data.columns)}
         usual = {"encoding": Options().encoding, "layout": Options().layout, "columns": {}}
         if said := {key: value for key, value in as_before.items() if value != usual[key]}:
             others[params.PRETRAINING] = said
-    known = {name: one.model_dump(exclude_defaults=True) for name, one in p.data.reading.items()}
     return {} if others == known else {"data.reading": others}
 
 
-def _first_rule(task: params.Task) -> dict[str, Any]:
-    """A rule for a task of which the present rules measure nothing: to be better than what costs nothing."""
-    metric = gate.METRICS_OF_TASK[task][0]
-    versus = "baseline" if task in ("classification", "regression") else "base"
-    return {"metric": metric, "direction": gate.METRICS[metric].better, "versus": versus, "margin": 0.0}
+def _shares(p: params.Params, rows: int, *, is_new: bool) -> _Changes:
+    """The shares that are held out. Those of a set that was used before stay, or rows would change sides."""
+    if not is_new:
+        return _Changes({}, [])
+    chosen = suggested.choose_shares(
+        {key: getattr(p.data.split, key.rpartition(".")[2]) for key in suggested.SHARES}, rows
+    )
+    return _Changes(chosen.values, _kept(chosen))
+
+
+def _base(
+    p: params.Params, found: RawSet, target: Path, task: params.Task, split: params.Split, usable: int
+) -> tuple[_Changes, int, int]:
+    """The base that the model starts from, and how many rows will be trained and tested.
+
+    A builtin base reads the set's own training text, which is written at the first use of the set and never again.
+    """
+    kind = _kind(p)
+    text = target.with_name(target.name + basetext.SUFFIX)
+    own = {"data.pretraining": text.as_posix(), "data.frozen_pretraining": True}
+    is_ours = p.data.pretraining in (p.paths.sample_text, text.as_posix()) or p.data.frozen_pretraining
+    test = round(usable * split.test)
+    train = usable - test - round(usable * split.validation)
+    if kind != "builtin":
+        own = {}
+        where = f"in {p.base.input}" if p.base.source == "path" else f"that {p.base.input} names"
+        what = f"the model {where} (base.source: {p.base.source})"
+    elif not is_ours:
+        own = {}
+        what = f"builtin, pretrained here on {p.data.pretraining}, which data.pretraining names and which stays"
+    elif text.exists() or text.with_name(f"{text.name}.dvc").exists():
+        what = f"builtin, pretrained here on {text}, the training text of the first use of this set"
+    else:
+        written = basetext.write(found, p.data.model_copy(update={"split": split}), text)
+        train, test = written.rows["train"], written.rows["test"]
+        what = (
+            f"builtin, pretrained here on the set's own training text ({written.texts:,} texts, {written.bytes:,} "
+            f"bytes, now {text}), which stays as it is when more rows come, and so does the base"
+        )
+    if p.base.source == "builtin" and (p.data.pretraining, p.data.frozen_pretraining) == tuple(own.values()):
+        own = {}
+    said = [
+        f"base: {what}",
+        f"  expect {_EXPECT[task]['builtin' if kind == 'builtin' else 'model']}; docs/bases.md lists bases by task and "
+        "language",
+    ]
+    return _Changes(own, said), train, test
+
+
+def _kind(p: params.Params) -> BaseKind:
+    if p.base.source == "builtin":
+        return "builtin"
+    return "adapters" if p.finetune.lora else "model"
+
+
+def _suited(p: params.Params, task: params.Task, train: int, test: int, *, is_new: bool) -> _Changes:
+    """How it is trained and judged: what suits the task, the base and the number of rows."""
+    case = Case(task, _kind(p), train)
+    given = p.finetune.model_fields_set
+    present = {
+        key: getattr(p.finetune, name)
+        for key in suggested.values_for(case)
+        if (name := key.rpartition(".")[2]) in given
+    }
+    chosen = suggested.choose(present, case, is_new=is_new)
+    rules = [rule.model_dump(exclude_none=True) for rule in p.gate.rules]
+    wanted, waiting = suggested.rules_for(rules, case, p.task)
+    values = chosen.values | ({"gate.rules": wanted} if wanted != rules else {})
+    said = [f"gate: {suggested.resolution(task, test)}", *_kept(chosen)]
+    if waiting:
+        tasks = ", ".join(dict.fromkeys(rule["task"] for rule in waiting))
+        said.append(
+            f"  gate.rules: {len(waiting)} of another task ({tasks}) are kept, and wait until it is chosen again"
+        )
+    return _Changes(values, said)
+
+
+def _kept(chosen: suggested.Choice) -> list[str]:
+    return [
+        f"  {key} stays {editing.written(now)}, which was set by hand; {editing.written(value)} would suit this set"
+        for key, (now, value) in chosen.kept.items()
+    ]

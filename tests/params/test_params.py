@@ -85,7 +85,7 @@ def test_a_string_is_no_number(file: Path) -> None:
 def test_a_rule_s_problem_names_the_rule_s_line(file: Path) -> None:
     change(file, "{metric: chrf, direction: higher, versus: base", "{metric: chrf, direction: up, versus: base")
     line = line_of(file, "- {metric: chrf")
-    assert problems(file) == [f"params.yaml:{line}: gate.rules.1.direction: 'up': input should be 'lower' or 'higher'"]
+    assert problems(file) == [f"params.yaml:{line}: gate.rules.2.direction: 'up': input should be 'lower' or 'higher'"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ REASONS = {
     "held-out-group": "of a group kept for testing",
     "label-conflict": "its text stands with two labels",
     "other-split": "in a file named as validation or test",
+    "pretraining": "kept for testing, but the base has read much of it",
     "overlap": "repeats much of a row kept for testing",
     "secret": "holds a secret or personal data",
 }

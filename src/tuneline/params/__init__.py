@@ -128,10 +128,21 @@ class Params(Section):
             )
         return self
 
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules of the gate that hold for the task."""
+        return [rule for rule in self.gate.rules if rule.task in (None, self.task)]
+
     @model_validator(mode="after")
     def _rules_can_be_measured(self) -> "Params":
+        if not self.rules:
+            raise PydanticCustomError(
+                "no_rule",
+                "every rule is for another task, and none for task {task}: add one, or run `tuneline use` again",
+                {"at": ("gate", "rules"), "task": self.task},
+            )
         for index, rule in enumerate(self.gate.rules):
-            if found := problem_of_task(rule, self.task):
+            if found := problem_of_task(rule, rule.task or self.task):
                 key, message = found
                 raise PydanticCustomError(
                     "rule_and_task", "{message}", {"at": ("gate", "rules", index, key), "message": message}

@@ -6,8 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from tuneline import files
+
+
+def written(value: Any) -> str:
+    """A value in one line, as params.yaml spells it."""
+    text = io.StringIO()
+    _yaml().dump([_in_one_line(value)], text)
+    return text.getvalue().strip().removeprefix("- ")
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
 
 
 def set_values(path: Path, values: Mapping[str, Any]) -> None:
@@ -20,13 +39,7 @@ def set_values(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         KeyError: a key is not in the file.
     """
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 200
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
+    yaml = _yaml()
     document = yaml.load(path.read_text("utf-8"))
     for key, value in values.items():
         *sections, name = key.split(".")
@@ -35,7 +48,15 @@ def set_values(path: Path, values: Mapping[str, Any]) -> None:
             node = node[section]
         if name not in node:
             raise KeyError(key)
-        node[name] = value
+        node[name] = [_in_one_line(item) for item in value] if isinstance(value, list) else value
     text = io.StringIO()
     yaml.dump(document, text)
     files.write_text(path, text.getvalue())
+
+
+def _in_one_line(item: Any) -> Any:
+    if not isinstance(item, Mapping):
+        return item
+    line = CommentedMap({key: _in_one_line(value) for key, value in item.items()})
+    line.fa.set_flow_style()
+    return line

@@ -74,6 +74,9 @@ class Rule(Section):
     """With `versus: value` the number, and left out with every other."""
     margin: float
     """Improvement, in the metric's unit, that the interval's lower bound must exceed; negative: a tolerated loss."""
+    task: str | None = None
+    """The only task for which the rule holds; None: it holds for the task of params.yaml. `tuneline use` sets it where
+    another task is chosen, so that the rules of the task before are kept."""
 
     @field_validator("metric")
     @classmethod
@@ -82,6 +85,13 @@ class Rule(Section):
         if name not in measured and (not name.startswith(RECALL) or name == RECALL):
             known = ", ".join(name for name in METRICS if name in measured)
             raise ValueError(f"no metric has this name; there are {known} and {RECALL}LABEL")
+        return name
+
+    @field_validator("task")
+    @classmethod
+    def _is_a_task(cls, name: str | None) -> str | None:
+        if name is not None and name not in METRICS_OF_TASK:
+            raise ValueError(f"no task has this name; there are {', '.join(METRICS_OF_TASK)}")
         return name
 
     @model_validator(mode="after")

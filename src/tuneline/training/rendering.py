@@ -48,6 +48,23 @@ class Draft(NamedTuple):
         return "".join(self.text[start:end] for start, end in self.spans[-1 if self.only_last else 0 :])
 
 
+def plain(template: str, conversation: Conversation) -> str:
+    """The text of a conversation without any special token.
+
+    Args:
+        template: that fails on no conversation, such as ours.
+        conversation: the turns.
+    """
+    rendered, _ = render_jinja_template(
+        [conversation.messages],
+        tools=conversation.tools or None,  # pyright: ignore[reportArgumentType]
+        chat_template=template,
+        bos_token="",
+        eos_token="",
+    )
+    return rendered[0].strip()
+
+
 class _Answer(NamedTuple):
     turn: int
     """From 1."""

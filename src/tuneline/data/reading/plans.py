@@ -18,7 +18,7 @@ PORTION_BYTES = 32_000_000
 
 _NO_ROWS = "holds no rows"
 _ABOUT_DATA = "is read as text to learn, though its name says that it tells of the files beside it; if so, take it away"
-_UNPACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
+UNPACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 
 
 class _File(NamedTuple):
@@ -100,7 +100,7 @@ def _unpacked(file: _File, kind: str, options: Options) -> Iterator[FilePlan]:
         raise RefusedError(f"is {path}, more than {containers.MAX_DEPTH} deep: unpack it to a folder")
     if kind in ("gzip", "zstd"):
         inner = PurePosixPath(file.inner)
-        name = inner.stem if inner.suffix.lower() in _UNPACKED_SUFFIXES else file.inner
+        name = inner.stem if inner.suffix.lower() in UNPACKED_SUFFIXES else file.inner
         packed = file.source._replace(containers=(*outer, kind))
         yield from _plans(file._replace(source=packed, inner=name), options)
         return

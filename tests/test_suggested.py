@@ -1,0 +1,83 @@
+"""What `tuneline use` writes for a task, a base and a number of rows."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from ruamel.yaml import YAML
+
+from tuneline import suggested
+from tuneline.params import Task
+from tuneline.params.gate import Rule, problem_of_task
+from tuneline.suggested import BaseKind, Case
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMS: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+CASES = [
+    Case(task, base, rows) for task in get_args(Task) for base in get_args(BaseKind) for rows in (100, 5_000, 100_000)
+]
+
+
+def test_what_is_shipped_is_what_params_yaml_says() -> None:
+    def value(key: str) -> Any:
+        node = PARAMS
+        for part in key.split("."):
+            node = node[part]
+        return node
+
+    assert {key: value(key) for key in suggested.SHIPPED} == suggested.SHIPPED
+    assert PARAMS["gate"]["rules"] == suggested.SHIPPED_RULES
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_task_has_a_champion_rule_and_a_rule_versus_what_costs_nothing(case: Case) -> None:
+    rules, _ = suggested.rules_for(suggested.SHIPPED_RULES, case, "sft")
+    assert [problem_of_task(Rule(**rule), case.task) for rule in rules] == [None] * len(rules)
+    against = {rule["versus"]: rule["margin"] for rule in rules}
+    assert against["champion"] < 0
+    assert "baseline" in against
+    if case.task in ("sft", "language-modeling"):
+        assert against["baseline"] == 0.0
+    else:
+        assert against["baseline"] < 0
+    assert suggested.SHIPPED.keys() >= suggested.values_for(case).keys()
+
+
+def test_a_task_there_and_back_gives_the_same() -> None:
+    present = dict(suggested.SHIPPED)
+    there, back = Case("preference", "model", 500), Case("sft", "builtin", 500)
+    present |= suggested.choose(present, there, is_new=True).values
+    assert present["finetune.learning_rate"] == 5e-6
+    present |= suggested.choose(present, back, is_new=True).values
+    assert {key: present[key] for key in suggested.values_for(back)} == suggested.values_for(back)
+
+
+def test_next_month_s_rows_change_no_value_that_suits_the_task() -> None:
+    few, many = Case("classification", "model", 500), Case("classification", "model", 50_000)
+    assert suggested.choose(suggested.values_for(few), many, is_new=False) == ({}, {})
+    assert suggested.choose(suggested.values_for(few), many, is_new=True).values["finetune.num_train_epochs"] == 2.0
+    # The base was another in the meantime, so the values of the one before do not suit any more.
+    found = suggested.choose(suggested.values_for(Case("sft", "builtin", 500)), Case("sft", "model", 500), is_new=False)
+    assert found.values["finetune.learning_rate"] == 2e-5
+
+
+def test_a_value_that_no_table_holds_was_set_by_hand() -> None:
+    present = suggested.SHIPPED | {"finetune.learning_rate": 0.00123}
+    found = suggested.choose(present, Case("sft", "model", 500), is_new=True)
+    assert found.kept == {"finetune.learning_rate": (0.00123, 2e-5)}
+    assert "finetune.learning_rate" not in found.values
+
+
+def test_rules_of_a_person_wait_until_their_task_comes_back() -> None:
+    own = [{"metric": "chrf", "direction": "higher", "versus": "base", "margin": 2.0}]
+    there, waiting = suggested.rules_for(own, Case("regression", "model", 500), "sft")
+    assert waiting == [{**own[0], "task": "sft"}]
+    assert there[-1:] == waiting
+    assert suggested.rules_for(there, Case("sft", "model", 500), "regression") == (own, [])
+
+
+def test_what_a_number_of_test_rows_can_decide() -> None:
+    assert suggested.resolution("classification", 100) == (
+        "with 100 test rows the 95 % interval of a difference in accuracy is about ±0.088: a smaller difference stays "
+        "undecided; for ±0.02 about 1,900 test rows are needed"
+    )
