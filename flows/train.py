@@ -69,8 +69,10 @@ def gate() -> decisions.Gate | State:
     logger = get_run_logger()
     for reason in decision.reasons:
         logger.info(reason)
+    for step in decision.next_steps:
+        logger.info("next: %s", step)
     logger.info("gate: %s; report: %s", decision.verdict, decision.page)
-    lines = "\n".join(f"- {reason}" for reason in decision.reasons)
+    lines = "\n".join(f"- {line}" for line in _told(decision))
     create_markdown_artifact(f"**{decision.verdict}**\n\n{lines}", key="gate", description="The gate and its reasons")
     if decision.link:
         create_link_artifact(decision.link, link_text="report", key="report", description="The report, in MLflow")
@@ -79,7 +81,7 @@ def gate() -> decisions.Gate | State:
         where = f"`{decision.page.resolve()}` on {platform.node()}"
         create_markdown_artifact(where, key="report", description="Where the report lies")
     if decision.verdict == "failed":
-        return Failed(name=_GATE_FAILED, message="\n".join(decision.reasons), data=decision)
+        return Failed(name=_GATE_FAILED, message="\n".join(_told(decision)), data=decision)
     return decision
 
 
@@ -146,7 +148,12 @@ def _decide(p: params.Params) -> settled.Outcome:
     decision = state.result(raise_on_failure=False)
     assert isinstance(decision, decisions.Gate)
     version = register() if decision.verdict != "failed" else None
-    return settled.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(decision.reasons))
+    return settled.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(_told(decision)))
+
+
+def _told(decision: decisions.Gate) -> list[str]:
+    """The gate's reasons, and what to do next."""
+    return [*decision.reasons, *(f"next: {step}" for step in decision.next_steps)]
 
 
 def _end(outcome: settled.Outcome, rebuilt: list[str]) -> State:

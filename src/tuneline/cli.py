@@ -129,6 +129,8 @@ def gate() -> None:
         decision = decisions.gate(params.load())
     for reason in decision.reasons:
         click.echo(reason)
+    for step in decision.next_steps:
+        click.echo(f"next: {step}")
     click.echo(f"gate: {decision.verdict}; report: {decision.page}")
     if decision.verdict == "failed":
         sys.exit(1)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tuneline import files, params, pipeline
 from tuneline.errors import RegistryError
-from tuneline.evaluation import comparison, curves, kinds, report
+from tuneline.evaluation import comparison, curves, kinds, nextsteps, report
 from tuneline.evaluation import gate as rules
 from tuneline.evaluation import rows as test_rows
 from tuneline.evaluation.intervals import Measures
@@ -35,6 +35,8 @@ class Gate:
     page: Path
     link: str | None
     """Where the page opens in a browser, where MLflow is a server's."""
+    next_steps: list[str]
+    """What to do where it did not pass, in sentences."""
 
 
 def gate(p: params.Params) -> Gate:
@@ -59,8 +61,10 @@ def gate(p: params.Params) -> Gate:
     rows, scores = test_rows.take_apart(files.read_parquet(reports / "rows.parquet"))
     champion = _champion(tracker, p, rows, scores)
     verdict = rules.decide(p.rules, _measures(p, rows, scores) | {"champion": champion.measures})
+    steps = nextsteps.next_steps(verdict, _situation(p, rows.num_rows))
     origin = lineage.of_workspace(p)
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(tracker, p, origin)}
+    value["next_steps"] = steps
     files.write_json(reports / "gate.json", value)
     page = reports / "index.html"
     files.write_text(
@@ -71,7 +75,7 @@ def gate(p: params.Params) -> Gate:
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
     link = tracker.page_of(run_id, f"reports/{page.name}")
-    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page, link)
+    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page, link, steps)
 
 
 def register(p: params.Params) -> versions.Registration:
@@ -120,6 +124,20 @@ def _asked(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage)
         "rules": [rule.model_dump() for rule in p.rules],
         "champion": tracker.version_by_alias(p.registry.model, versions.CHAMPION),
     }
+
+
+def _situation(p: params.Params, test_rows: int) -> nextsteps.Situation:
+    training = Path(p.paths.reports) / "training.json"
+    about = files.read_json(Path(p.paths.clean) / "dataset.json")
+    return nextsteps.Situation(
+        task=p.task,
+        base_source=p.base.source,
+        epochs=p.finetune.num_train_epochs,
+        learning_rate=p.finetune.learning_rate,
+        train_rows=about["rows"]["train"],
+        test_rows=test_rows,
+        training=files.read_json(training) if training.is_file() else {},
+    )
 
 
 def _refuse_stale() -> None:

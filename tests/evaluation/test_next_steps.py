@@ -1,0 +1,47 @@
+"""What a person is told to do about a candidate that did not pass."""
+
+from dataclasses import replace
+
+from tuneline.evaluation.gate import decide
+from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.nextsteps import Situation, next_steps
+from tuneline.params import Rule
+
+AT = Situation("sft", "builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})
+
+
+def steps(versus: str, low: float, high: float, at: Situation = AT, margin: float = 0.0) -> list[str]:
+    rule = Rule.model_validate({"metric": "bits_per_byte", "direction": "lower", "versus": versus, "margin": margin})
+    measured = Interval((low + high) / 2, low, high, 100)
+    return next_steps(decide([rule], {versus: {"bits_per_byte": measured}}), at)
+
+
+def test_a_failure_ends_with_what_to_do() -> None:
+    told = steps("baseline", 0.1, 0.3)
+    assert told[0].startswith("It does not beat word frequencies")
+    assert told[1] == "Train longer: raise finetune.num_train_epochs (now 4); the training was not over."
+    assert told[2].startswith("Start from a real base: docs/bases.md")
+    assert told[3].startswith("Bring more rows: 700 were trained on; docs/recipes/README.md")
+    assert told[4].startswith("Compare params.yaml with the recipe")
+
+
+def test_advice_fits_the_training_and_the_base() -> None:
+    at = replace(AT, base_source="hub", train_rows=50_000, training={"stopped_early": True, "best_step": 10})
+    told = steps("base", 0.1, 0.3, at)
+    assert told == [
+        "Try another base: docs/bases.md lists models by task and language.",
+        "Compare params.yaml with the recipe for rows of this kind: docs/recipes/README.md.",
+        "Lower finetune.learning_rate (now 0.002): fine-tuning has made the model worse than its base.",
+    ]
+
+
+def test_a_champion_that_is_better_is_no_fault_of_the_training() -> None:
+    [told] = steps("champion", 0.1, 0.3)
+    assert told.startswith("The version in use is better on the same rows, so it stays.")
+
+
+def test_an_undecided_gate_asks_for_rows_and_a_passed_one_for_nothing() -> None:
+    told = steps("baseline", -0.1, 0.3, margin=-0.05)
+    assert told[0].startswith("150 test rows are too few to decide")
+    assert told[1].startswith("Or tolerate a larger loss")
+    assert steps("baseline", -0.3, -0.1) == []
