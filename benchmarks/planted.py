@@ -19,8 +19,14 @@ from typing import Any, NamedTuple
 import orjson
 from renaming import WORD, Renaming, fresh
 
-SHARES = {"exact": 0.02, "near": 0.03, "reformatted": 0.01, "leak": 0.0095}
+SHARES = {
+    "exact": 0.02, "near": 0.03, "reformatted": 0.01, "short": 0.005, "leak": 0.0095, "spread": 0.004,
+    "boilerplate": 0.02,
+}  # fmt: skip
 """Of all rows. Of the leaks, 200 in 100 MB are of rows that are held out, at the shares of params.yaml."""
+
+DUPLICATES = ("exact", "near", "reformatted", "short")
+"""Kinds of plants of which one row should stay; of leaks and spread pieces all should go, of boilerplate none."""
 
 NEAR = (0.75, 0.95)
 """Jaccard similarity of character 5-grams of near duplicates, between which it is drawn evenly."""
@@ -30,6 +36,10 @@ FILES = 4
 _GRAM = 8
 _SHORTEST = 20  # words
 _LEAKED = (0.6, 0.95)
+_SPREAD_ROWS, _SPREAD_SHARE = 3, 0.3
+_FAMILY = (12, 60)
+"""Rows that have one disclaimer in common."""
+_DISCLAIMER, _BESIDE_IT = 40, 30  # words
 _WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 
 
@@ -64,6 +74,8 @@ class _Due(NamedTuple):
     of: str
     measure: float
     by_words: float
+    then: tuple[str, str] | None = None
+    """How and as what this row, which is no plant, is repeated later."""
 
 
 def distinct(texts: Sequence[str]) -> list[str]:
@@ -122,6 +134,14 @@ def make(texts: Sequence[str], folder: Path, truth: Path, *, size: int, seed: in
     with truth.open("wb") as file:
 
         def write(due: _Due) -> None:
+            nonlocal waiting_bytes
+            if due.then:
+                how, text = due.then
+                row = rng.randint(writer.rows + 1, max(expected_rows, writer.rows + 2))
+                again = _Due(row, "short", how, text, writer.write(due.text), 1.0, 1.0)
+                heapq.heappush(waiting, (row, -writer.rows, again))
+                waiting_bytes += len(text.encode())
+                return
             plant = Plant(due.kind, due.how, writer.write(due.text), due.of, due.measure, due.by_words)
             file.write(orjson.dumps(plant._asdict()) + b"\n")
             counts[due.kind] += 1
@@ -129,8 +149,9 @@ def make(texts: Sequence[str], folder: Path, truth: Path, *, size: int, seed: in
         for number, text in enumerate(_rounds(texts, rng, seed)):
             place = writer.write(text)
             last = max(expected_rows, writer.rows + 1)
-            if due := planter.draw(text, place, rng.randint(writer.rows + 1, last)):
-                heapq.heappush(waiting, (due.row, number, due))
+            for piece, due in enumerate(planter.draw(text, place)):
+                row = rng.randint(writer.rows + 1, last)
+                heapq.heappush(waiting, (row, number * _SPREAD_ROWS + piece, due))
                 waiting_bytes += len(due.text.encode())
             while waiting and waiting[0][0] <= writer.rows:
                 due = heapq.heappop(waiting)[2]
@@ -194,12 +215,13 @@ class _Planter:
         self._texts = texts
         self._seed = seed
         self._leaks = 0
+        self._disclaimer, self._left = "", 0
         own = 1 - sum(SHARES.values())
         self._rates = {kind: share / own for kind, share in SHARES.items()}
         self._owed = dict.fromkeys(SHARES, 0)
 
-    def draw(self, text: str, place: str, row: int) -> _Due | None:
-        """What repeats `text` in the row `row`, or later; None for most texts."""
+    def draw(self, text: str, place: str) -> list[_Due]:
+        """What repeats `text` later; nothing for most texts."""
         drawn = self._rng.random()
         kind = next((kind for kind, owed in self._owed.items() if owed), "")
         for name, rate in self._rates.items():
@@ -210,11 +232,55 @@ class _Planter:
         # A text that is too short for what was drawn leaves it to one of the next.
         made = getattr(self, f"_{kind}")(text) if kind else None
         if not made:
-            return None
+            return []
         self._owed[kind] -= 1
-        how, repeated, measure = made
-        by_words = jaccard(_runs(plain_words(text), 5), _runs(plain_words(repeated), 5))
-        return _Due(row, kind, how, repeated, place, measure, by_words)
+        if kind == "short":
+            original, how, repeated = made
+            return [_Due(0, "", "", original, place, 0.0, 0.0, (how, repeated))]
+        found: list[_Due] = []
+        for how, repeated, measure in made if kind == "spread" else [made]:
+            by_words = jaccard(_runs(plain_words(text), 5), _runs(plain_words(repeated), 5))
+            found.append(_Due(0, kind, how, repeated, place, measure, by_words))
+        return found
+
+    def _short(self, text: str) -> tuple[str, str, str]:
+        """A few words, and the same with other punctuation, blanks or width."""
+        self._leaks += 1
+        words = WORD.findall(Renaming(f"short {self._seed} {self._leaks}")(text))
+        words = words[: self._rng.randint(3, 7)]
+        how = self._rng.choice(("punctuation", "blanks", "width"))
+        original = " ".join(words)
+        if how == "punctuation":
+            return original, how, ", ".join(words).capitalize() + self._rng.choice(".!?…")
+        if how == "blanks":
+            return original, how, "-".join(words) if self._rng.random() < 0.5 else "\n".join(words)
+        return original, how, original.translate(_WIDE) + "。"
+
+    def _boilerplate(self, text: str) -> tuple[str, str, float] | None:
+        """A row of its own words with a disclaimer that some dozens of rows have."""
+        if len(WORD.findall(text)) < _DISCLAIMER:
+            return None
+        self._leaks += 1
+        words = WORD.findall(Renaming(f"boilerplate {self._seed} {self._leaks}")(text))
+        if not self._left:
+            self._left = self._rng.randint(*_FAMILY)
+            self._disclaimer = " ".join(words[:_DISCLAIMER])
+            words = WORD.findall(Renaming(f"first {self._seed} {self._leaks}")(text))
+        self._left -= 1
+        own = " ".join(words[:_BESIDE_IT])
+        return "", f"{own}\n\n{self._disclaimer}", _DISCLAIMER / (_DISCLAIMER + _BESIDE_IT)
+
+    def _spread(self, text: str) -> list[tuple[str, str, float]] | None:
+        """Rows that hold a piece of a text each, and most of it together."""
+        words = list(WORD.finditer(text))
+        if len(words) < 40:
+            return None
+        part, length = len(words) // _SPREAD_ROWS, math.ceil(_SPREAD_SHARE * len(words))
+        found: list[tuple[str, str, float]] = []
+        for n in range(_SPREAD_ROWS):
+            piece = text[words[n * part].start() : words[min(n * part + length, len(words)) - 1].end()]
+            found.append((f"piece {n}", self._around([piece], 2 * length), length / len(words)))
+        return found
 
     def _exact(self, text: str) -> tuple[str, str, float]:
         return "", text, 1.0
@@ -276,17 +342,23 @@ class _Planter:
         part, length = len(words) // pieces, math.ceil(share * len(words) / pieces)
         starts = [n * part + self._rng.randint(0, part - length) for n in range(pieces)]
         cut = [text[words[start].start() : words[start + length - 1].end()] for start in starts]
+        return f"{pieces} pieces", self._around(cut, 2 * pieces * length), pieces * length / len(words)
+
+    def _around(self, pieces: Sequence[str], length: int) -> str:
+        """Pieces of a text within one of at least `length` words.
+
+        Its own text is longer than what it holds, so that the two are no near duplicates, and neither is given away by
+        the other where the leak is what is held out.
+        """
         self._leaks += 1
         rename = Renaming(f"leak {self._seed} {self._leaks}")
         own: list[str] = []
-        # Its own text is longer than what it holds, so that the two are no near duplicates, and neither is given away
-        # by the other where the leak is what is held out.
-        while sum(len(WORD.findall(one)) for one in own) < 2 * pieces * length:
+        while sum(len(WORD.findall(one)) for one in own) < length:
             own.append(rename(self._rng.choice(self._texts)))
         halves = "\n\n".join(own).split("\n")
-        for piece in cut:
+        for piece in pieces:
             halves.insert(self._rng.randint(0, len(halves)), piece)
-        return f"{pieces} pieces", "\n".join(halves), pieces * length / len(words)
+        return "\n".join(halves)
 
 
 def character_grams(text: str) -> set[str]:

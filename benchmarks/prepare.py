@@ -215,6 +215,8 @@ def print_quality(scores: dict[str, Score]) -> None:
         print(f"| {kind} | {' | '.join(score.share(kind) for score in scores.values())} |")
     print(f"| false merges | {' | '.join(str(score.false_merges) for score in scores.values())} |")
     print(f"| leaks found | {' | '.join(score.leaks for score in scores.values())} |")
+    print(f"| rows in pieces kept from training | {' | '.join(score.spread for score in scores.values())} |")
+    print(f"| rows with a disclaimer flagged | {' | '.join(score.boilerplate for score in scores.values())} |")
     flagged = ("" if score.clean_flagged is None else str(score.clean_flagged) for score in scores.values())
     print(f"| clean rows flagged | {' | '.join(flagged)} |")
     print(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
-from planted import Plant
+from planted import DUPLICATES, Plant
 
 BINS = (0.75, 0.8, 0.85, 0.9, 0.95)
 SURE = 0.8
@@ -18,7 +18,9 @@ SURE = 0.8
 
 _PLACE = re.compile(r"part-\d+\.jsonl:\d+")
 _DUPLICATES = ("duplicate", "near-duplicate")
-_OVERLAPS = ("overlap", "held-out")
+_OVERLAPS = ("overlap", "held-out", "spread")
+_HELD_OUT = ("validation", "test")
+_GIVEN_AWAY = 0.5
 
 
 @dataclass
@@ -29,13 +31,16 @@ class Score:
     planted: Counter[str] = field(default_factory=Counter)
     false_merges: int = 0
     leaks: str = ""
+    spread: str = ""
+    """Held-out rows in pieces, of which training keeps no more than half."""
+    boilerplate: str = ""
+    """Rows with a disclaimer of many rows that were taken for leaks."""
     clean_flagged: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def share(self, kind: str) -> str:
         """As in `99.5 % (410 of 412)`."""
-        there = self.planted[kind]
-        return f"{self.found[kind] / there:.2%} ({self.found[kind]} of {there})" if there else "none planted"
+        return _share(self.found[kind], self.planted[kind])
 
 
 def read_truth(path: Path) -> list[Plant]:
@@ -62,7 +67,7 @@ def count_duplicates(score: Score, truth: Iterable[Plant], are_merged: Any) -> N
         are_merged: whether two places were taken for one text.
     """
     for plant in truth:
-        if plant.kind != "leak":
+        if plant.kind in DUPLICATES:
             for kind in kinds(plant):
                 score.planted[kind] += 1
                 score.found[kind] += are_merged(plant.place, plant.of)
@@ -80,7 +85,7 @@ def of_clusters(truth: list[Plant], clusters: Mapping[str, int]) -> Score:
     """
     score = Score()
     count_duplicates(score, truth, lambda one, other: one in clusters and clusters[one] == clusters.get(other))
-    origin = {plant.place: plant.of for plant in truth if plant.kind != "leak"}
+    origin = {plant.place: plant.of for plant in truth if plant.kind in DUPLICATES}
     origins: dict[int, set[str]] = {}
     for place, cluster in clusters.items():
         origins.setdefault(cluster, set()).add(origin.get(place, place))
@@ -109,7 +114,7 @@ def of_project(project: Path, raw: str, truth: list[Plant]) -> Score:
     score = Score()
     partner: dict[str, str] = {}
     for plant in truth:
-        if plant.kind != "leak":
+        if plant.kind in DUPLICATES:
             partner[plant.place], partner[plant.of] = plant.of, plant.place
 
     def are_merged(one: str, other: str) -> bool:
@@ -139,18 +144,37 @@ def _count_leaks(
     found = there = 0
     real: set[str] = set()
     for plant in truth:
-        if plant.kind != "leak" or split_of.get(plant.of) not in ("validation", "test"):
+        if plant.kind != "leak" or split_of.get(plant.of) not in _HELD_OUT:
             continue
         if plant.place in flagged or split_of.get(plant.place) == "train":
             there += 1
             found += plant.place in flagged
             real.add(plant.place)
-    score.leaks = f"{found / there:.2%} ({found} of {there})" if there else "none planted"
+    score.leaks = _share(found, there)
+    pieces: dict[str, list[Plant]] = {}
+    for plant in truth:
+        if plant.kind == "spread" and split_of.get(plant.of) in _HELD_OUT:
+            pieces.setdefault(plant.of, []).append(plant)
+    learnable = [
+        group
+        for group in pieces.values()
+        if all(plant.place in flagged or split_of.get(plant.place) == "train" for plant in group)
+    ]
+    left = [sum(plant.measure for plant in group if plant.place not in flagged) for group in learnable]
+    score.spread = _share(sum(share <= _GIVEN_AWAY for share in left), len(left))
+    real |= {plant.place for group in pieces.values() for plant in group}
+    alike = {plant.place for plant in truth if plant.kind == "boilerplate"}
+    score.boilerplate = _share(len(alike & flagged), sum(split_of.get(p) == "train" or p in flagged for p in alike))
+    real |= alike
     # A near duplicate that was not merged and whose other half is held out gives it away; that flag is right.
     unmerged = {place for place in flagged - real if place in partner and partner[place] not in dropped}
     score.clean_flagged = len(flagged - real - unmerged)
     if unmerged:
         score.notes.append(f"near duplicates that were not merged, but kept out of training: {len(unmerged)}")
+
+
+def _share(found: int, there: int) -> str:
+    return f"{found / there:.2%} ({found} of {there})" if there else "none planted"
 
 
 def _splits(clean: Path, places: set[str]) -> dict[str, str]:

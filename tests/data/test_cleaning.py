@@ -1,6 +1,8 @@
 """What is changed in a text, and which texts are the same."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tuneline.data.preparing import cleaning
 
@@ -28,3 +30,46 @@ def test_clean(text: str, cleaned: str) -> None:
 def test_key_joins_case_blanks_and_forms() -> None:
     assert cleaning.key("  Ａ\n b\u3000ﬁ ") == cleaning.key("a B FI") == "a b fi"
     assert cleaning.key("Straße") == "strasse"
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("hello, world!", "hello world"),
+        ("ice-cream", "ice cream"),
+        ("icecream", "ice cream."),
+        ("well… (ok)", "well ok"),
+        ("你好，世界！", "你好 世界"),
+        ("こんにちは。", "「こんにちは」"),
+        ("سلام، كيف؟", "سلام كيف"),
+        ("ＡＢ！", "a b"),
+        ("zero\u200bwidth", "zero width"),
+        ("room 5.", "room: 5"),
+        ("item-5", "item 5"),
+        ("call 555-0100!", "call: 555-0100"),
+    ],
+)
+def test_short_texts_that_differ_in_punctuation_or_blanks_are_one(text: str, other: str) -> None:
+    one, two = cleaning.bare(cleaning.key(text)), cleaning.bare(cleaning.key(other))
+    assert one == two
+    assert cleaning.bares([cleaning.key(text), cleaning.key(other)]) == [one, two]
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("1.5", "15"), ("1 2", "12"), ("is -5", "is 5"), ("-5", "5"), ("3-2", "3 2"), (".5", "5"), ("50%", "50"),
+        ("c#", "c"), ("c++", "c"), ("a<b", "a>b"), ("!", "?"), ("...", "!"), (":)", ":("), ("good 🙂", "good 🙁"),
+        ("กา", "ก่า"), ("की", "का"),
+    ],
+)  # fmt: skip
+def test_what_means_something_stays(text: str, other: str) -> None:
+    one, two = cleaning.bare(cleaning.key(text)), cleaning.bare(cleaning.key(other))
+    assert one != two
+    assert cleaning.bares([cleaning.key(text), cleaning.key(other)]) == [one, two]
+
+
+@given(st.lists(st.text("ab1 2-.,!#\u3000é"), max_size=5))
+def test_many_texts_at_once_are_as_each_alone(texts: list[str]) -> None:
+    keys = list(map(cleaning.key, texts))
+    assert cleaning.bares(keys) == list(map(cleaning.bare, keys))

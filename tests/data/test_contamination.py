@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tuneline.data.preparing.contamination import overlap
+from tuneline.data.preparing.contamination import compared, overlap
 
 HELD = "the quick brown fox jumps over the lazy dog today"
 
@@ -67,3 +67,49 @@ def test_many_pairs_give_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -
     assert whole.share.max() > 0.5
     assert portions.share.tolist() == whole.share.tolist()
     assert portions.held_out.tolist() == whole.held_out.tolist()
+
+
+def words(seed: object, count: int) -> list[str]:
+    return [f"w{random.Random(f'{seed} {n}').randrange(10**9)}" for n in range(count)]
+
+
+def test_wording_of_many_training_rows_gives_nothing_away_though_one_held_out_row_has_it() -> None:
+    disclaimer = " ".join(words("disclaimer", 30))
+    train = [f"{' '.join(words(n, 30))} {disclaimer if n < 40 else ''}" for n in range(300)]
+    held = [f"{' '.join(words('held', 20))} {disclaimer}", *(" ".join(words(f"h{n}", 30)) for n in range(20))]
+    assert overlap(train, held).share.max() == 0
+    # Where few rows have it, it is as good as any other part of the row.
+    assert overlap(train[34:], held).share.max() == pytest.approx(30 / 50)
+
+
+def test_what_is_the_rows_own_still_gives_it_away_beside_a_disclaimer() -> None:
+    disclaimer = " ".join(words("disclaimer", 60))
+    own = words("own", 20)
+    train = [f"{' '.join(words(n, 30))} {disclaimer if n < 40 else ''}" for n in range(300)]
+    train.append(" ".join([*words("leak", 50), *own[:15]]))
+    found = overlap(train, [" ".join([*own, disclaimer]), "a b c d e f g h i j"])
+    assert (found.share > 0.5).nonzero()[0].tolist() == [300]
+    assert found.share[300] == pytest.approx(15 / 20)
+
+
+def test_a_row_of_nothing_but_common_wording_is_given_away_by_none() -> None:
+    answer = " ".join(words("canned", 40))
+    train = [f"{' '.join(words(n, 20))} {answer}" for n in range(200)]
+    assert overlap(train, [answer, f"thanks jane {answer}"]).share.max() == 0
+
+
+def test_pieces_in_several_rows_are_put_together() -> None:
+    held = [words(f"held {n}", 50) for n in range(3)]
+    train = [" ".join(words(n, 60)) for n in range(100)]
+    for row, start in ((10, 0), (20, 16), (30, 33)):
+        train[row] += " " + " ".join(held[0][start : start + 16])
+    train[40] += " " + " ".join(held[1][:16])
+    found, shares = compared(train, [" ".join(one) for one in held])
+    assert found.share.max() == pytest.approx(16 / 50)
+    assert shares.tolist() == [pytest.approx(48 / 50), pytest.approx(16 / 50), 0]
+
+
+def test_short_phrases_of_many_rows_are_no_pieces() -> None:
+    held = words("held", 24)
+    train = [" ".join([*words(n, 40), *held[start : start + 8]]) for n, start in enumerate((0, 8, 16))]
+    assert compared(train, [" ".join(held)])[1].tolist() == [0]

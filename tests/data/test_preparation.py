@@ -1,5 +1,6 @@
 """Every row comes out or is dropped with its reason, and nothing that is held out is learnt."""
 
+import random
 from collections import Counter
 
 import pytest
@@ -59,6 +60,62 @@ def test_a_training_pair_that_gives_away_a_held_out_text_is_taken_out() -> None:
         [pair("a question", f"{held} and more", in_split("train", 1))], [text(held, in_split("validation", 1))]
     )
     assert prepared.reasons() == [("raw", "a.jsonl:1", "overlap")]
+
+
+def test_rows_that_hold_pieces_of_a_held_out_row_are_taken_out_of_all_sets_together() -> None:
+    answer = sentence("answer", 60).split()
+    pieces = [" ".join(answer[start : start + 19]) for start in (0, 20, 40)]
+    own = [f"{sentence(f'own {n}', 50)} {piece}" for n, piece in enumerate(pieces)]
+    rows = [pair("what", " ".join(answer), in_split("test")), pair("a", own[0], in_split("train", 1))]
+    texts = [text(own[1], in_split("train", 2)), text(own[2], in_split("train", 3))]
+    prepared = both(rows, texts)
+    assert prepared.reasons() == [
+        ("raw", "a.jsonl:2", "spread"), ("text", "a.jsonl:1", "spread"), ("text", "a.jsonl:2", "spread"),
+    ]  # fmt: skip
+    detail = "holds a piece of raw/a.jsonl:1, which is held out; with the pieces in other rows it is 95%"
+    assert prepared.quarantine[0]["detail"] == detail
+    # The answer by itself, and with its question.
+    assert prepared.accounts["overlap"]["held_out_texts_in_pieces"] == 2
+    # Two of the three are less than most of it.
+    assert both(rows, texts[:1]).reasons() == []
+
+
+def unheard(seed: object, length: int) -> str:
+    """Words that no other seed gives."""
+    drawn = random.Random(str(seed))
+    return " ".join("".join(drawn.choices("abcdefghijklmnop", k=6)) for _ in range(length))
+
+
+def test_a_disclaimer_of_many_rows_costs_none_of_them() -> None:
+    disclaimer = unheard("disclaimer", 40)
+    rows = [pair(f"q{n}", f"{unheard(n, 30)} {disclaimer}", in_split("train", n)) for n in range(30)]
+    rows.append(pair("held out", f"{unheard('own', 30)} {disclaimer}", in_split("test")))
+    prepared = both(rows)
+    assert prepared.reasons() == []
+    assert prepared.accounts["overlap"]["kept_as_boilerplate"] == 30
+
+
+def test_short_rows_that_differ_only_in_punctuation_or_blanks_are_one_and_a_held_out_one_stays() -> None:
+    rows = [
+        pair("How are you", "Fine, thanks!", in_split("train")),
+        pair("how are you?", "fine thanks", in_split("test")),
+        pair("\u4f60\u597d\u5417\uff1f", "\u5f88\u597d\u3002", in_split("train", 1)),
+        pair("\u4f60\u597d\u5417", "\u5f88 \u597d", in_split("train", 1)),
+        pair("is it 1.5", "no", in_split("train", 1)),
+        pair("is it 15", "no", in_split("train", 1)),
+    ]
+    prepared = both(rows, [text("Fine. Thanks", in_split("train", 2))])
+    assert prepared.reasons() == [
+        ("raw", "a.jsonl:1", "duplicate"), ("raw", "a.jsonl:4", "duplicate"), ("text", "a.jsonl:1", "held-out"),
+    ]  # fmt: skip
+
+
+def test_texts_that_differ_in_punctuation_and_in_their_label_are_two() -> None:
+    rows = [{"text": sentence(n), "label": "ab"[n % 2], "module": f"g{n}"} for n in range(60)]
+    rows += [
+        {"text": f"really{mark}", "label": label, "module": "m"} for mark, label in (("?", "a"), ("!", "b"), ("", "b"))
+    ]
+    assert prepare(rows, some_texts()).reasons() == [("raw", "a.jsonl:63", "duplicate")]
 
 
 def test_a_row_of_control_characters_is_empty() -> None:

@@ -8,6 +8,7 @@ repaired (data/reading/damage.py). Keys, which no model sees, use that wider for
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -22,6 +23,15 @@ _NEXT_LINE = "\x85"
 # For many ASCII texts at once: what stands in none that is clean, and what a key is made of.
 _CONTROL_BYTES = bytes(sorted({*range(0x20), 0x7F} - {9, 10}))
 _KEY_BYTES = bytes(32 if chr(code).isspace() else ord(chr(code).lower()) if code < 128 else code for code in range(256))
+
+
+# Of punctuation, what tells one short text from another.
+_MEANT = "#%&*/@\\"
+_SIGNS = "-."
+_SIGN_BYTES = np.frombuffer(_SIGNS.encode(), np.uint8)
+_DROPPED_BYTES = np.array(
+    [0 < code < 128 and unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT for code in range(256)]
+)
 
 
 def clean(text: str) -> str:
@@ -39,6 +49,67 @@ def key(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.casefold().split())
+
+
+def bare(text: str) -> str:
+    """What two short texts share that differ only in punctuation or blanks as well.
+
+    Between two digits they stay, and so does a sign or a point before a number: `-1.5` is neither `1.5` nor `-15`. So
+    do signs that mean something: `C#` is not `C`, an emoji is no punctuation. A text of nothing else stays as it is.
+
+    Args:
+        text: a key.
+    """
+    return _runs_to_drop().sub(_dropped, text) or text
+
+
+def bares(texts: Sequence[str]) -> list[str]:
+    """As `bare`, of many texts at once."""
+    return _ascii_at_once(texts, _ascii_bares, bare)
+
+
+def _dropped(run: re.Match[str]) -> str:
+    text, before, after = run[0], run.string[: run.start()][-1:], run.string[run.end() : run.end() + 1]
+    if not after.isdecimal():
+        return ""
+    if before.isdecimal():
+        return text
+    return text[-1] if text[-1] in _SIGNS and (len(text) > 1 or not before) else ""
+
+
+@cache
+def _runs_to_drop() -> re.Pattern[str]:
+    """Runs of what makes no difference between short texts: punctuation, blanks, and characters that nobody sees."""
+    dropped = [
+        code
+        for code in range(0x20000)
+        if unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT and not 0xD800 <= code < 0xE000
+    ]
+    starts = [code for code, before in zip(dropped, [-2, *dropped], strict=False) if code != before + 1]
+    ends = [code for code, after in zip(dropped, [*dropped[1:], -2], strict=True) if code + 1 != after]
+    ranges = (f"{re.escape(chr(start))}-{re.escape(chr(end))}" for start, end in zip(starts, ends, strict=True))
+    return re.compile(f"[{''.join(ranges)}]+")
+
+
+def _ascii_bares(texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    codes = np.frombuffer(("\0" + "\0".join(texts) + "\0").encode(), np.uint8)
+    dropped = _DROPPED_BYTES[codes]
+    if dropped.any():
+        starts = np.flatnonzero(dropped & ~np.append(False, dropped[:-1]))
+        lasts = np.flatnonzero(dropped & ~np.append(dropped[1:], False))
+        before, last, after = codes[starts - 1], codes[lasts], codes[lasts + 1]
+        is_number = (after >= 48) & (after <= 57)
+        inside = is_number & (before >= 48) & (before <= 57)
+        signed = is_number & ~inside & np.isin(last, _SIGN_BYTES) & ((lasts > starts) | (before == 0))
+        left = ~dropped
+        left[lasts[signed]] = True
+        lengths = (lasts - starts + 1)[inside]
+        left[np.repeat(starts[inside] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())] = True
+        codes = codes[left]
+    found = codes[1:-1].tobytes().decode().split("\0")
+    return [one or text for one, text in zip(found, texts, strict=True)]
 
 
 def clean_all(texts: Sequence[str]) -> list[str]:

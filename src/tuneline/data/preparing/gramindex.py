@@ -152,6 +152,27 @@ def build(folder: Path, batches: Sequence[Batch], run: Run = scheduler.here) -> 
     return Index(folder, bits, counts)
 
 
+def outside(held: Arrays, common: np.ndarray) -> np.ndarray:
+    """The running count of tokens outside common grams, when more of them are common.
+
+    Args:
+        held: the index.
+        common: indices of grams, of each hash the first one.
+
+    Returns:
+        As `Arrays.telling`.
+    """
+    if not len(common):
+        return held.telling
+    count = np.searchsorted(held.hashes, held.hashes[common], "right") - common
+    grams = np.repeat(common - (np.cumsum(count) - count), count) + np.arange(count.sum())
+    places = held.places[grams].astype(np.int64)
+    telling = np.diff(held.telling).astype(np.int8)
+    for step in range(GRAM):
+        telling[places + step] = 0
+    return np.append(0, np.cumsum(telling, dtype=np.int64)).astype(held.telling.dtype)
+
+
 def _write_range(job: _Range) -> np.ndarray:
     """Write the part of the index that belongs to a range of hashes; the places of common grams, which tell nothing."""
     batch = _in_range(job)

@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tuneline.data.preparing import contamination, gramindex
 from tuneline.data.preparing.catalogue import Catalogue, mapped
+from tuneline.data.preparing.membership import distinct
 from tuneline.data.preparing.prepared import Prepared
 from tuneline.data.preparing.scheduler import Run
 
@@ -21,16 +22,41 @@ _PORTIONS = 32_000_000
 
 
 @dataclass(frozen=True)
-class Check:
-    """Some portions of a set."""
+class Search:
+    """Some portions of a set, in which the grams of held-out texts are searched."""
 
     catalogue: Catalogue
     portions: range
     learnt: Path
     """Whether a row of the set is a training row."""
     index: gramindex.Index
-    above: float
-    """Share from which an overlap is told."""
+    file: Path
+    """For what is found."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found in some portions of a set, to be measured."""
+
+    found: Path
+    index: gramindex.Index
+    common: Path
+    """The grams that training rows have in common."""
+    telling: Path
+    """Running count of the held-out tokens that count."""
+    max_overlap: float
+
+
+class Overlaps(NamedTuple):
+    """What training rows of a set give away of held-out texts."""
+
+    rows: np.ndarray
+    shares: np.ndarray
+    texts: np.ndarray
+    """Of each row, the text of which it gives away most."""
+    spared: int
+    """Rows that give too much away only if wording counts that many training rows have."""
+    pieces: contamination.Pieces
 
 
 @dataclass(frozen=True)
@@ -69,21 +95,58 @@ def drop_overlapping(
     row_of = np.concatenate([np.repeat(rows, n) for rows, n in zip(held, fields, strict=True)])
     index = gramindex.build(work / "held-out", list(run(_grams, _jobs(sets, held, fields, work))), run)
     wholes, firsts = _wholes(sets, held, fields)
+    learning = [one for number, one in enumerate(sets) if number != frozen]
+    overlaps, telling = _overlaps(learning, index, max_overlap, work, run)
     kept = 0
-    for number, one in enumerate(sets):
-        if number == frozen:
-            continue
+    for one, found in zip(learning, overlaps, strict=True):
         learnt = one.of("train")
-        rows, shares, texts = _checked(one, index, min(REPORTED, max_overlap), work / f"learnt-{number}.npy", run)
-        over = shares > max_overlap
-        kept += int(((shares > REPORTED) & ~over).sum())
-        _drop(one, rows[over], "overlap", set_of[texts[over]], row_of[texts[over]], shares[over])
+        over = found.shares > max_overlap
+        kept += int(((found.shares > REPORTED) & ~over).sum())
+        rows, text, shares = found.rows[over], found.texts[over], found.shares[over]
+        _drop(one, rows, "overlap", set_of[text], row_of[text], shares)
         if len(wholes):
             place = np.minimum(np.searchsorted(wholes, one.rows["whole"][learnt]), len(wholes) - 1)
             same = wholes[place] == one.rows["whole"][learnt]
             text = firsts[place[same]]
             _drop(one, learnt[same], "held-out", set_of[text], row_of[text], np.ones(len(text)))
-    return {"max_overlap": max_overlap, f"kept_above_{REPORTED}": kept, "held_out_texts": len(row_of)}
+    spread = _drop_spread(learning, overlaps, index, telling, max_overlap, set_of, row_of)
+    return {
+        "max_overlap": max_overlap,
+        f"kept_above_{REPORTED}": kept,
+        "kept_as_boilerplate": sum(found.spared for found in overlaps),
+        "held_out_texts": len(row_of),
+        "held_out_texts_in_pieces": spread,
+    }
+
+
+def _drop_spread(
+    learning: Sequence[Prepared], overlaps: Sequence[Overlaps], index: gramindex.Index, telling: np.ndarray,
+    max_overlap: float, set_of: np.ndarray, row_of: np.ndarray,
+) -> int:  # fmt: skip
+    """Drop the rows that hold pieces of a held-out text which together give it away.
+
+    Returns:
+        How many such texts there are.
+    """
+    numbers = np.concatenate([np.full(len(found.pieces.rows), i) for i, found in enumerate(overlaps)])
+    pieces = contamination.Pieces(*map(np.concatenate, zip(*(found.pieces for found in overlaps), strict=True)))
+    stays = np.zeros(len(numbers), bool)
+    for number, one in enumerate(learning):
+        own = numbers == number
+        stays[own] = one.decisions["reason"][pieces.rows[own]] == 0
+    pieces = contamination.Pieces(*(column[stays] for column in pieces))
+    numbers = numbers[stays]
+    shares = contamination.together(index.arrays(), telling, pieces)
+    given = shares[pieces.held_out] > max(max_overlap, contamination.SPREAD)
+    for number, one in enumerate(learning):
+        own = given & (numbers == number)
+        # A row with pieces of several texts names the one that is given away most.
+        order = np.lexsort((pieces.held_out[own], -shares[pieces.held_out[own]], pieces.rows[own]))
+        rows, texts = pieces.rows[own][order], pieces.held_out[own][order]
+        first = np.append(True, np.diff(rows) != 0)[: len(rows)]
+        rows, texts = rows[first], texts[first]
+        _drop(one, rows, "spread", set_of[texts], row_of[texts], shares[texts])
+    return len(distinct(pieces.held_out[given]))
 
 
 def drop_given_away(
@@ -113,9 +176,13 @@ def drop_given_away(
         folder = work / f"turn-{turn}"
         folder.mkdir()
         index = gramindex.build(folder / "held-out", list(run(_grams, _jobs([one], held, fields, folder))), run)
-        rows, shares, texts = _checked(text, index, max_overlap, folder / "learnt.npy", run)
+        ((rows, shares, texts, _, pieces),), telling = _overlaps([text], index, max_overlap, folder, run)
         over = shares > max_overlap
         rows, shares, given = rows[over], shares[over], row_of[texts[over]]
+        parts = contamination.together(index.arrays(), telling, pieces)
+        spread = parts[pieces.held_out] > max(max_overlap, contamination.SPREAD)
+        rows, shares = np.append(pieces.rows[spread], rows), np.append(parts[pieces.held_out[spread]], shares)
+        given = np.append(row_of[pieces.held_out[spread]], given)
         wholes, firsts = _wholes([one], held, fields)
         if len(wholes):
             place = np.minimum(np.searchsorted(wholes, text.rows["whole"][learnt]), len(wholes) - 1)
@@ -130,39 +197,88 @@ def drop_given_away(
     return {"given_away_by_frozen_pretraining": dropped}
 
 
-def _checked(
-    one: Prepared, index: gramindex.Index, above: float, learnt: Path, run: Run
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The training rows of a set that hold more than a share of a held-out text: their index, the share, the text."""
-    mask = np.zeros(len(one.rows), bool)
-    mask[one.of("train")] = True
-    np.save(learnt, mask)
-    jobs = [Check(one.catalogue, portions, learnt, index, above) for portions in one.catalogue.groups(_PORTIONS)]
-    found = list(run(check, jobs))
-    if not found:
-        return _NOTHING
-    rows, shares, texts = (np.concatenate(column) for column in zip(*found, strict=True))
-    return rows, shares, texts
+def _overlaps(
+    learning: Sequence[Prepared], index: gramindex.Index, max_overlap: float, work: Path, run: Run
+) -> tuple[list[Overlaps], np.ndarray]:
+    """What the training rows of some sets give away of the held-out texts of an index.
+
+    Returns:
+        Of each set; and the running count of the held-out tokens that count.
+    """
+    arrays = index.arrays()
+    of_sets: list[list[Path]] = []
+    in_rows = np.zeros(len(arrays.hashes), np.uint32)
+    learnt = 0
+    for number, one in enumerate(learning):
+        mask = np.zeros(len(one.rows), bool)
+        mask[one.of("train")] = True
+        learnt += int(mask.sum())
+        np.save(work / f"learnt-{number}.npy", mask)
+        jobs = [
+            Search(one.catalogue, portions, work / f"learnt-{number}.npy", index, work / f"found-{number}-{group}.npy")
+            for group, portions in enumerate(one.catalogue.groups(_PORTIONS))
+        ]
+        of_sets.append(list(run(search, jobs)))
+        for file in of_sets[-1]:
+            in_rows += contamination.rows_of(arrays, contamination.Shared(*mapped(file)))
+    common = contamination.boilerplate(in_rows, learnt)
+    telling = gramindex.outside(arrays, common)
+    np.save(work / "common.npy", common)
+    np.save(work / "telling.npy", telling)
+    found: list[Overlaps] = []
+    for one, files in zip(learning, of_sets, strict=True):
+        jobs = [Check(file, index, work / "common.npy", work / "telling.npy", max_overlap) for file in files]
+        measured = list(run(check, jobs))
+        for file in files:
+            file.unlink()
+        pieces = [_NO_OVERLAPS, *measured]
+        rows, shares, texts = (np.concatenate(column) for column in zip(*(one[:3] for one in pieces), strict=True))
+        together = contamination.Pieces(*map(np.concatenate, zip(*(one.pieces for one in pieces), strict=True)))
+        found.append(Overlaps(rows, shares, texts, sum(one.spared for one in measured), together))
+    return found, telling
 
 
-_NOTHING = (np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+_NONE = np.zeros(0, np.int64)
+_NO_OVERLAPS = Overlaps(_NONE, np.zeros(0), _NONE, 0, contamination.Pieces(_NONE, _NONE, _NONE))
 
 
-def check(job: Check) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The training rows of some portions that hold much of a held-out text: their index, the share, and the text."""
+def search(job: Search) -> Path:
+    """Find the grams of held-out texts in the training rows of some portions.
+
+    Returns:
+        A file of int64, [2, pairs]: rows of the set, and grams.
+    """
     arrays = job.index.arrays()
     learnt = mapped(job.learnt)
-    found: list[tuple[np.ndarray, ...]] = [_NOTHING]
+    found = [np.zeros((2, 0), np.int64)]
     for portion in job.portions:
         for part in job.catalogue.of_portion(portion):
             wanted = learnt[part.start : part.stop]
-            counts = part.array("rows")["tokens"].astype(np.int64)
-            starts = np.append(0, np.cumsum(counts))
-            share, text = contamination.check(arrays, job.index.bits, part.array("tokens"), starts, wanted)
-            over = np.flatnonzero(share > job.above)
-            found.append((over + part.start, share[over], text[over]))
-    rows, shares, texts = (np.concatenate(column) for column in zip(*found, strict=True))
-    return rows, shares, texts
+            starts = np.append(0, np.cumsum(part.array("rows")["tokens"].astype(np.int64)))
+            rows, grams = contamination.search(arrays, job.index.bits, part.array("tokens"), starts, wanted)
+            found.append(np.stack([rows + part.start, grams]))
+    np.save(job.file, np.concatenate(found, axis=1))
+    return job.file
+
+
+def check(job: Check) -> Overlaps:
+    """Measure what was found: the rows that give away more than is told, and the pieces of held-out texts in rows."""
+    arrays = job.index.arrays()
+    shared, common = contamination.Shared(*mapped(job.found)), mapped(job.common)
+    if not len(shared.rows):
+        return _NO_OVERLAPS
+    # Only the rows between the first and the last one that shares anything.
+    first, last = int(shared.rows[0]), int(shared.rows[-1])
+    shared = contamination.Shared(shared.rows - first, shared.grams)
+    (share, text), pieces = contamination.cover(
+        arrays, mapped(job.telling), contamination.without(shared, common), last + 1 - first
+    )
+    spared = 0
+    if len(common):
+        (with_common, _), _ = contamination.cover(arrays, arrays.telling, shared, last + 1 - first)
+        spared = int(((with_common > job.max_overlap) & (share <= job.max_overlap)).sum())
+    over = np.flatnonzero(share > min(REPORTED, job.max_overlap))
+    return Overlaps(over + first, share[over], text[over], spared, pieces._replace(rows=pieces.rows + first))
 
 
 def _jobs(sets: Sequence[Prepared], held: Sequence[np.ndarray], fields: Sequence[int], work: Path) -> Iterator[HeldOut]:

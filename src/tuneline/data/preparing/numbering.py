@@ -16,6 +16,7 @@ ROW = np.dtype(
     [
         ("key_high", "u8"),
         ("key_low", "u8"),
+        ("bare", "u8"),
         ("whole", "u8"),
         ("answer", "u8"),
         ("cluster", "u8"),
@@ -28,12 +29,18 @@ ROW = np.dtype(
         ("given", "i1"),
     ]
 )
-"""What is kept of a row in memory. key: of all that makes it what it is; whole, answer: of its normalised text, and of
+"""What is kept of a row in memory. key: of all that makes it what it is; bare: of that without the punctuation and the
+blanks of a short row; whole, answer: of its normalised text, and of
 the last of its fields (or its label); number: decides the split; tokens: of the whole, and of the last of several
 fields; characters: of the whole; given: index of SPLITS, or -1."""
 
+SHORT = 200
+"""Characters of a row to which punctuation and blanks make no difference; of longer ones near duplicates are found."""
+
 _KEPT_GROUPS = 100_000
 _LONGEST_GROUP = 200
+# Tools, and what is to be learnt, make another row of the same text.
+_OF_MORE_THAN_TEXT = ("messages", "classification", "regression")
 
 
 class Numbered(NamedTuple):
@@ -103,7 +110,11 @@ class Numbering:
         single = len(columns) == 1
         wholes = columns[0] if single else list(map(" ".join, zip(*columns, strict=True)))
         numbers = np.zeros(len(records), ROW)
-        numbers["whole"] = hashes = _hashes(wholes)
+        numbers["characters"] = list(map(len, wholes))
+        short = np.flatnonzero(numbers["characters"] <= SHORT).tolist()
+        hashes = _hashes(wholes)
+        numbers["whole"] = hashes
+        numbers["whole"][short] = _hashes(cleaning.bares([wholes[row] for row in short]))
         identities = wholes if single else list(map("\0".join, zip(*columns, strict=True)))
         if self._type in ("messages", "regression"):
             # Tools, and a number to be learnt, make another row of the same text.
@@ -112,11 +123,15 @@ class Numbering:
             -1, 2
         )
         numbers["key_high"], numbers["key_low"] = digests[:, 0], digests[:, 1]
+        numbers["bare"] = numbers["key_low"]
+        bares = [cleaning.bares([column[row] for row in short]) for column in columns]
+        more = ["\0".join(values[row][1:]) if self._type in _OF_MORE_THAN_TEXT else "" for row in short]
+        numbers["bare"][short] = _hashes(list(map("\0".join, zip(*bares, more, strict=True))))
         has_label = self._type in ("classification", "regression")
         if has_label:
             numbers["answer"] = _hashes([row[1] for row in values])
         else:
-            numbers["answer"] = hashes if single else _hashes(columns[-1])
+            numbers["answer"] = numbers["whole"] if single else _of_answers(columns[-1])
         numbers["cluster"] = hashes if single else _hashes(columns[0])
         for row, record in enumerate(records):
             if record.group is not None:
@@ -125,7 +140,6 @@ class Numbering:
         numbers["order"] = order
         numbers["line"] = [record.line for record in records]
         numbers["given"] = [-1 if record.split is None else _INDEX[record.split] for record in records]
-        numbers["characters"] = list(map(len, wholes))
         found, bands = grams.sketch(wholes, near=self._near)
         numbers["tokens"] = np.diff(found.starts)
         if not single:
@@ -147,6 +161,14 @@ class Numbering:
 
 
 _INDEX: dict[str, int] = {name: index for index, name in enumerate(SPLITS)}
+
+
+def _of_answers(texts: Sequence[str]) -> np.ndarray:
+    """The hashes of answers, as they are compared with whole rows."""
+    found = _hashes(texts)
+    short = [row for row, text in enumerate(texts) if len(text) <= SHORT]
+    found[short] = _hashes(cleaning.bares([texts[row] for row in short]))
+    return found
 
 
 def _hashes(texts: Sequence[str]) -> np.ndarray:

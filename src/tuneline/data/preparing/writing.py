@@ -22,7 +22,7 @@ GROUP = 64_000_000
 
 REASONS = (
     "", "duplicate", "near-duplicate", "label-conflict", "held-out", "overlap", "held-out-group", "other-split",
-    "pretraining",
+    "pretraining", "spread",
 )  # fmt: skip
 """In arrays a reason is its index here; the first one: the row stays."""
 
@@ -157,6 +157,7 @@ def _detail(reason: str, place: str, full: str, share: float) -> str:
         "held-out": f"the same text as {full}, which is held out",
         "overlap": f"holds {share:.0%} of {full}, which is held out",
         "pretraining": f"is held out, and {full}, which the base learns, holds {share:.0%} of it",
+        "spread": f"holds a piece of {full}, which is held out; with the pieces in other rows it is {share:.0%}",
         "held-out-group": "its group is held out",
         "other-split": "its file says that it is for validation or test, and of this set only training rows are used",
     }[reason]

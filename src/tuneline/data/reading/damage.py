@@ -17,9 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
-import ftfy
-from ftfy import badness, fixes
-
 from tuneline.data.reading import encodings
 
 KINDS = ("mojibake", "replacement", "control", "direction", "invisible", "blank")
@@ -108,7 +105,7 @@ def repaired(text: str, wanted: Iterable[str]) -> str:
         text = decoded
     if "control" in wanted and _C1.search(text):
         # What Windows-1252 does not know stands for nothing.
-        text = _C1.sub("", fixes.fix_c1_controls(text))
+        text = _C1.sub("", _without_c1(text))
     if "direction" in wanted:
         text = _turned(text)
     if "invisible" in wanted:
@@ -126,10 +123,12 @@ def example(text: str, kind: str) -> str:
     Returns:
         A few characters, with those that nobody sees as escapes: `'caf\\u200bé' is 'café'`.
     """
+    if kind != "mojibake":
+        text = _redecoded(text) or text
     fixed = repaired(text, {kind} & {*REPAIRED})
     if fixed == text:
-        lost = _LOST_AGAIN.search(text)
-        first = max(0, text.find(_LOST), lost.start() if lost else 0)
+        shown = _LOST_AGAIN.search(text) or _SHOWN.search(text)
+        first = max(0, text.find(_LOST) if _LOST in text else shown.start() if shown else 0)
         return _excerpt(text, first, len(text))
     first = next((at for at, (one, other) in enumerate(zip(text, fixed, strict=False)) if one != other), len(fixed))
     return f"{_excerpt(text, first, len(text))} is {_excerpt(fixed, first, len(fixed))}"
@@ -164,15 +163,33 @@ def _redecoded(text: str) -> str | None:
     is_latin_1 = bool(runs) and sum(map(len, runs)) >= _LATIN_1_SHARE * sum(map(str.isalpha, text))
     if is_latin_1 and (fixed := _chinese_from_latin_1(text)):
         return fixed
-    if _may_be_single_byte()(text) and badness.is_bad(text):
-        fixed = ftfy.fix_encoding(text)
-        if fixed != text and _C1.sub("", fixed) != _C1.sub("", fixes.fix_c1_controls(text)):
-            # A repair that loses characters is none.
-            return fixed if fixed.count(_LOST) <= text.count(_LOST) else text
+    if _may_be_single_byte()(text) and (fixed := _fixed(text)) is not None:
+        return fixed
     if (wide := _WIDE.search(text)) and (fixed := _from_multi_byte(text, wide.start())) is not None:
         return fixed
     # Words of Latin-1's letters beyond ASCII alone are another encoding, whichever it is.
     return text if is_latin_1 else None
+
+
+def _fixed(text: str) -> str | None:
+    """What ftfy makes of mojibake, or the text itself where it cannot tell; None where it is no mojibake."""
+    import ftfy  # which takes long, and is needed for few texts
+    from ftfy import badness
+
+    if not badness.is_bad(text):
+        return None
+    fixed = ftfy.fix_encoding(text)
+    if fixed == text or _C1.sub("", fixed) == _C1.sub("", _without_c1(text)):
+        return None
+    # A repair that loses characters is none.
+    return fixed if fixed.count(_LOST) <= text.count(_LOST) else text
+
+
+def _without_c1(text: str) -> str:
+    """C1 control characters as the characters of Windows-1252 that they stand for."""
+    from ftfy import fixes
+
+    return fixes.fix_c1_controls(text)
 
 
 @cache
