@@ -29,6 +29,8 @@ def main(p: params.Params) -> None:
     for account in (accounts["raw"], accounts["pretraining"], *accounts["mixture"].values()):
         for line in describe(account):
             print(line)
+    if spared := accounts["overlap"]["kept_as_boilerplate"]:
+        print(f"{spared:,} training rows share with held-out rows only wording that many training rows have: kept")
     print(f"every dropped row and why: {reports / 'quarantine.jsonl'}")
 
 
