@@ -1,14 +1,19 @@
 """What `tuneline inspect` says, to programs and to people."""
 
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from tuneline import inspection
 from tuneline.cli import cli
-from tuneline.data.reading.rows import Options
+from tuneline.data.profiling.profile import Settings
 from tuneline.params import editing
 
 ROWS = """{"prompt": "p", "completion": "Dear {{name}}"}
@@ -41,6 +46,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "record_type": "prompt-completion",
                 "rows": 4,
                 "accepted": 2,
+                "shapes": {"pair": 3},
                 "rejected": [
                     {
                         "line": 2,
@@ -66,6 +72,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "record_type": "prompt-completion",
                 "rows": 1,
                 "accepted": 1,
+                "shapes": {"pair": 1},
                 "rejected": [],
                 "reasons": {},
                 "damaged": {},
@@ -80,6 +87,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "record_type": None,
                 "rows": 0,
                 "accepted": 0,
+                "shapes": {},
                 "rejected": [],
                 "reasons": {},
                 "damaged": {},
@@ -88,7 +96,45 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "message": "set/c.pdf: is a PDF: extract its text with `pdftotext`",
             },
         ],
-        "totals": {"files": 3, "refused": 1, "rows": 5, "accepted": 3, "problems": []},
+        "sets": [
+            {
+                "path": "set",
+                "record_type": "prompt-completion",
+                "rows": 3,
+                "looked_at": 3,
+                "duplicates": {
+                    "rows": 3,
+                    "threshold": 0.7,
+                    "exact": 0,
+                    "near": 0,
+                    "exact_examples": [],
+                    "near_examples": [],
+                },
+                "lengths": {
+                    "unit": "tokens",
+                    "tokenizer": None,
+                    "rows": 3,
+                    "median": 1,
+                    "quantile_90": 4,
+                    "quantile_99": 4,
+                    "longest": 4,
+                    "max_length": None,
+                    "over_max_length": None,
+                },
+                "scripts": {"Latin": 1.0},
+                "secrets": {},
+            }
+        ],
+        "totals": {
+            "files": 3,
+            "refused": 1,
+            "empty": 0,
+            "excluded": [],
+            "rows": 5,
+            "accepted": 3,
+            "problems": [],
+            "warnings": [],
+        },
     }
 
 
@@ -118,13 +164,17 @@ def test_a_set_of_several_kinds_and_a_set_without_rows_are_not_usable(folder: Pa
     (folder / "mixed").mkdir()
     (folder / "mixed" / "a.jsonl").write_text('{"prompt": "p", "completion": "c"}\n')
     (folder / "mixed" / "b.jsonl").write_text('{"text": "t"}\n')
-    report = inspection.inspect([Path("mixed")], Options(), {})
+    report = inspection.inspect([Path("mixed")], inspection.How())
     assert [file["verdict"] for file in report["files"]] == ["accepted", "accepted"]
     assert "mixed: the files hold rows of several kinds" in report["totals"]["problems"][0]
     assert not inspection.is_usable(report)
     (folder / "none.txt").write_text("")
-    report = inspection.inspect([Path("none.txt")], Options(), {})
+    report = inspection.inspect([Path("none.txt")], inspection.How())
+    assert report["files"][0]["verdict"] == "empty"
     assert report["files"][0]["warnings"] == ["is empty"]
+    assert report["files"][0]["message"] == (
+        "none.txt: holds no rows: put your text there, or leave it out with `--exclude`"
+    )
     assert report["totals"]["problems"] == ["none.txt: holds no rows, in 1 file(s); put your text there"]
 
 
@@ -132,7 +182,7 @@ def test_a_label_that_a_name_may_give_is_told(folder: Path) -> None:
     for label in ("ham", "spam"):
         (folder / "mails" / label).mkdir(parents=True)
         (folder / "mails" / label / "1.txt").write_text("text\n")
-    report = inspection.inspect([Path("mails")], Options(), {})
+    report = inspection.inspect([Path("mails")], inspection.How())
     assert report["files"][1]["warnings"] == [
         "its name gives the label 'spam', which is read with `task: classification`"
     ]
@@ -169,3 +219,142 @@ def test_in_a_project_the_files_are_read_as_params_yaml_says(folder: Path, param
     assert (other.exit_code, "columns found: 问, 答" in other.stdout) == (1, True)
     said = CliRunner().invoke(cli, ["inspect", "data/raw/faq", "--encoding", "utf-8"])
     assert (said.exit_code, "it looks like gb18030" in said.stdout) == (1, True)
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def profile(*paths: Path) -> tuple[dict[str, Any], list[str]]:
+    """What the rows are like, for programs and for people."""
+    report = inspection.inspect(paths, inspection.How(settings=Settings(0.7, 8)))
+    return report["sets"][0], list(inspection.lines(report))
+
+
+LONG = "The quick brown fox jumps over the lazy dog and runs into the forest where nobody sees it again"
+
+
+def test_rows_that_are_the_same_are_found_over_all_files(folder: Path) -> None:
+    write(folder / "same" / "a.jsonl", {"text": LONG}, {"text": "another"}, {"text": LONG.upper() + " "})
+    write(folder / "same" / "b.jsonl", {"text": LONG + "!!"}, {"text": "another"})
+    found, said = profile(Path("same"))
+    assert found["duplicates"] == {
+        "rows": 5,
+        "threshold": 0.7,
+        "exact": 2,
+        "near": 1,
+        "exact_examples": [{"row": "a.jsonl:3", "of": "a.jsonl:1"}, {"row": "b.jsonl:2", "of": "a.jsonl:2"}],
+        "near_examples": [{"row": "b.jsonl:1", "of": "a.jsonl:1"}],
+    }
+    assert "  the same as an earlier row: 2 exactly, 1 nearly (0.7 and more)" in said
+
+
+def test_of_a_large_set_only_the_first_rows_are_compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "a.jsonl", *[{"text": f"row {n}"} for n in range(2_500)])
+    monkeypatch.setattr("tuneline.data.profiling.repeated.ROWS", 1_000)
+    found, said = profile(Path("a.jsonl"))
+    assert (found["rows"], found["duplicates"]["rows"]) == (2_500, 1_000)
+    assert any(line.startswith("  the same as an earlier row among the first 1,000 rows: ") for line in said)
+
+
+def test_labels_are_counted_and_judged(folder: Path) -> None:
+    rows = [{"text": f"text {n}", "label": ["good", "Good ", "bad"][n % 3]} for n in range(60)]
+    write(folder / "a.jsonl", *rows, {"text": "x", "label": "rare"}, {"text": "y", "label": "rare"})
+    found, said = profile(Path("a.jsonl"))
+    assert found["labels"] == {"good": 20, "Good ": 20, "bad": 20, "rare": 2}
+    assert "  4 labels: good 20, Good  20, bad 20, rare 2" in said
+    assert "    labels of fewer than 5 rows are hardly learnt or measured: 'rare' (2)" in said
+    assert any("differ only in case or blanks" in line for line in said)
+
+
+def test_labels_in_names_are_counted(folder: Path) -> None:
+    for label, count in (("ham", 7), ("spam", 9)):
+        write(folder / "mails" / label / "a.jsonl", *[{"text": f"{label} {n}"} for n in range(count)])
+    found, said = profile(Path("mails"))
+    assert found["labels"] == {"spam": 9, "ham": 7}
+    assert "  2 labels: spam 9, ham 7" in said
+
+
+def test_secrets_are_shown_by_kind_with_their_places_and_never_in_clear(folder: Path) -> None:
+    write(
+        folder / "a.jsonl",
+        {"prompt": "write to jane.doe@mail.server.org", "completion": "or a@firm.org"},
+        {"prompt": "q", "completion": "call (415) 867-5309, pay with 4111 1111 1111 1111"},
+        {"prompt": "r", "completion": "me@uni-bonn.de"},
+    )
+    found, said = profile(Path("a.jsonl"))
+    assert found["secrets"]["email"] == {
+        "rows": 2,
+        "count": 3,
+        "places": [
+            {"row": "a.jsonl:1", "value": "j…@m…"},
+            {"row": "a.jsonl:1", "value": "a…@f…"},
+            {"row": "a.jsonl:3", "value": "m…@u…"},
+        ],
+    }
+    assert found["secrets"]["card"] == {"rows": 1, "count": 1, "places": [{"row": "a.jsonl:2", "value": "4111…11"}]}
+    assert "  secrets: phone 1 in 1 rows: a.jsonl:2 (41…09" in said
+    printed = json.dumps(found) + "\n".join(said)
+    assert not any(value in printed for value in ("jane.doe", "867-5309", "4111 1111", "firm.org"))
+
+
+def test_lengths_say_what_max_length_would_hold(folder: Path) -> None:
+    write(folder / "a.jsonl", *[{"text": "x" * 16}] * 3, {"text": "漢字" * 20})
+    found, said = profile(Path("a.jsonl"))
+    assert found["lengths"]["over_max_length"] == 0.25
+    assert found["lengths"]["quantile_99"] == 30
+    assert found["scripts"] == {"Latin": 0.5455, "Han": 0.4545}
+    assert "    25.0% of the rows are longer than finetune.max_length 8; 30 would hold 99 %" in said
+
+
+def test_lengths_are_those_of_the_project_s_own_tokenizer(folder: Path, tmp_path: Path) -> None:
+    words = Tokenizer(WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    words.pre_tokenizer = Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    words.save(str(tmp_path / "tokenizer.json"))
+    write(folder / "a.jsonl", {"prompt": "a b", "completion": "b a c"})
+    how = inspection.How(settings=Settings(None, 4, tmp_path / "tokenizer.json"))
+    report = inspection.inspect([Path("a.jsonl")], how)
+    lengths = report["sets"][0]["lengths"]
+    assert (lengths["longest"], lengths["over_max_length"], lengths["tokenizer"]) == (5, 1.0, tmp_path.as_posix())
+
+
+def test_a_folder_of_many_files_is_a_few_lines(folder: Path) -> None:
+    for number in range(40):
+        write(folder / "many" / f"{number:02}.jsonl", {"text": f"row {number}"})
+        (folder / "many" / f"{number:02}.pdf").write_bytes(b"%PDF-1.7")
+        (folder / "many" / f"{number:02}.txt").touch()
+    report = inspection.inspect([Path("many")], inspection.How())
+    said = list(inspection.lines(report))
+    assert len(said) < 15
+    assert any("40 files: many/00.jsonl, many/01.jsonl, many/02.jsonl and 37 more" in line for line in said)
+    assert "    is a PDF: extract its text with `pdftotext`" in said
+    assert (report["totals"]["refused"], report["totals"]["empty"]) == (40, 40)
+    assert len(report["files"]) == 120
+
+
+def test_what_is_left_out_is_counted(folder: Path) -> None:
+    (folder / "set" / "LICENSE").write_text("MIT\n")
+    with zipfile.ZipFile(folder / "set" / "d.zip", "w") as archive:
+        archive.writestr("docs/README.md", "# Data\n")
+        archive.writestr("more.jsonl", '{"prompt": "p", "completion": "c"}\n')
+    assert CliRunner().invoke(cli, ["inspect", "set"]).exit_code == 1
+    arguments = ["inspect", "set", "--exclude", "LICENSE", "--exclude", "d.zip/docs", "--exclude", "*.pdf"]
+    done = CliRunner().invoke(cli, [*arguments, "--exclude", "*.xml"])
+    assert done.exit_code == 0, done.stdout
+    assert "3 file(s) left out by LICENSE, *.pdf, d.zip/docs: set/LICENSE, set/c.pdf, set/d.zip/docs/README.md" in (
+        done.stdout
+    )
+    assert "warning: *.xml: leaves no file out" in done.stdout
+    totals = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)["totals"]
+    assert totals["excluded"] == ["set/LICENSE", "set/c.pdf", "set/d.zip/docs/README.md"]
+
+
+def test_a_file_of_several_shapes_is_counted_by_shape(folder: Path) -> None:
+    chat = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    rows = [{"instruction": "i", "input": "", "output": "o"}] * 2_000 + [chat] * 700 + [{"x": 1}] * 5
+    write(folder / "a.jsonl", *rows)
+    report = inspection.inspect([Path("a.jsonl")], inspection.How())
+    assert report["files"][0]["shapes"] == {"alpaca": 2_000, "sharegpt": 700, "unknown (x)": 5}
+    assert "    rows by shape: alpaca 2,000, sharegpt 700, unknown (x) 5" in list(inspection.lines(report))

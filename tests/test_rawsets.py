@@ -73,6 +73,50 @@ def test_next_month_s_files_are_split_as_the_last_ones_were(tmp_path: Path) -> N
     assert p.data.columns == {"prompt": "question", "completion": "answer"}
 
 
+def test_what_only_tells_of_the_data_is_left_out_now_and_next_month(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "docs").mkdir(parents=True)
+    pairs(tmp_path).rename(folder / "faq.jsonl")
+    (folder / "LICENSE").write_text("MIT License\n\nPermission is hereby granted\n")
+    (folder / "docs" / "notes.md").write_text("# Notes\n")
+    with pytest.raises(DataError, match=r"leave out what only tells of the data: --exclude LICENSE") as caught:
+        use(folder, exclude=["*.md"])
+    assert "text (LICENSE)" in str(caught.value)
+    said = use(folder, exclude=["LICENSE", "*.md"])
+    assert f"  warning: {folder}: 2 file(s) left out by LICENSE, *.md: LICENSE, docs/notes.md" in said
+    assert params.load().data.exclude == ["LICENSE", "*.md"]
+    assert [path.name for path in Path("data/raw/set").rglob("*") if path.is_file()] == ["faq.jsonl"]
+    # The next month's files are read as these were; another set has its own.
+    use(folder)
+    assert params.load().data.exclude == ["LICENSE", "*.md"]
+    use(pairs(tmp_path))
+    assert params.load().data.exclude == []
+
+
+def test_how_many_rows_may_be_set_aside_is_said_on_the_command_line(tmp_path: Path) -> None:
+    path = pairs(tmp_path, 30, '{"question": "broken')
+    said = use(path, max_rejected=0.05)
+    assert "params.yaml: data.max_rejected_fraction: 0.05" in said
+    assert params.load().data.max_rejected_fraction == 0.05
+    use(path)
+    assert params.load().data.max_rejected_fraction == 0.05
+
+
+def test_many_files_that_are_refused_alike_are_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}.pdf").write_bytes(b"%PDF-1.7")
+        (folder / f"{number:02}.json").write_text("[" + '{"prompt": "p", "completion": "c"},\n' * number)
+    with pytest.raises(DataError) as caught:
+        use(folder)
+    broken, pdf = caught.value.problems
+    assert pdf.startswith(
+        f"30 files ({folder}/00.pdf, {folder}/01.pdf, {folder}/02.pdf and 27 more): is a PDF: extract"
+    )
+    assert "27 more): is no JSON: a value is missing here; mend it" in broken
+
+
 def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
     with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):

@@ -40,6 +40,15 @@ def cli() -> None:
 @click.option("--encoding", help="Of the files, where it is not UTF-8.")
 @click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text: a row a line, or a file.")
 @click.option("--task", help="What is learnt from it, as in params.yaml; by default what the rows show.")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, as in '*.md' or LICENSE; repeatable."
+)
+@click.option(
+    "--max-rejected",
+    metavar="FRACTION",
+    type=click.FloatRange(0, 1),
+    help="Of the rows that may be set aside, as in 0.05; by default data.max_rejected_fraction, which it sets.",
+)
 @click.option("--mix", metavar="WEIGHT", type=float, help="Train it beside the raw set.")
 def use(
     path: Path,
@@ -49,6 +58,8 @@ def use(
     encoding: str | None,
     layout: Literal["rows", "documents"] | None,
     task: str | None,
+    exclude: tuple[str, ...],
+    max_rejected: float | None,
     mix: float | None,
 ) -> None:
     """Fine-tune on the text in PATH (a file or a folder) from now on.
@@ -70,10 +81,27 @@ def use(
     mapping = _mapping(columns)
     with pipeline.alone():
         if mix is not None:
-            said = rawsets.mix(path, name=name, weight=mix, columns=mapping, encoding=encoding, layout=layout)
+            said = rawsets.mix(
+                path,
+                name=name,
+                weight=mix,
+                columns=mapping,
+                encoding=encoding,
+                layout=layout,
+                exclude=exclude,
+                max_rejected=max_rejected,
+            )
         else:
             said = rawsets.use(
-                path, name=name, group_by=group_by, columns=mapping, encoding=encoding, layout=layout, task=task
+                path,
+                name=name,
+                group_by=group_by,
+                columns=mapping,
+                encoding=encoding,
+                layout=layout,
+                task=task,
+                exclude=exclude,
+                max_rejected=max_rejected,
             )
     for line in said:
         click.echo(line)
@@ -85,20 +113,23 @@ def use(
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
 @click.option("--encoding", help="Of the files, by Python's name; by default the project's, or UTF-8.")
 @click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text; by default the project's.")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, as in '*.md' or LICENSE; repeatable."
+)
 def inspect(
     paths: tuple[Path, ...],
     as_json: bool,
     columns: tuple[str, ...],
     encoding: str | None,
     layout: Literal["rows", "documents"] | None,
+    exclude: tuple[str, ...],
 ) -> None:
     """Say what files or folders hold, read as the pipeline would; nothing is changed. Exit 1 when one is refused."""
     import orjson
 
     from tuneline import inspection
 
-    options, sets = inspection.as_in_project(encoding, layout)
-    report = inspection.inspect(paths, options, _mapping(columns), sets)
+    report = inspection.inspect(paths, inspection.as_in_project(encoding, layout, _mapping(columns), exclude))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,8 +15,8 @@ from tuneline import basetext, files, params, pipeline, suggested
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
+from tuneline.data.reading import places, readers
 from tuneline.data.reading import plans as file_plans
-from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError
 from tuneline.params import editing
@@ -68,6 +69,8 @@ def use(
     encoding: str | None,
     layout: Literal["rows", "documents"] | None = None,
     task: str | None = None,
+    exclude: Sequence[str] = (),
+    max_rejected: float | None = None,
 ) -> list[str]:
     """Make the text at `path` the raw set, from now on; a set of the same name is replaced.
 
@@ -80,6 +83,8 @@ def use(
         encoding: of the files; None: as the set was read before, or UTF-8.
         layout: of plain text; None: as the set was read before, or rows.
         task: what is learnt from it; None: what the rows show, where they show several what params.yaml says.
+        exclude: patterns of files that are left out; empty: as the set was read before, or none.
+        max_rejected: share of the rows that may be set aside; None: what params.yaml says.
 
     Returns:
         What was found and done, line by line.
@@ -96,17 +101,19 @@ def use(
         raise DataError(f"{target}: belongs to the built-in corpus, which is made anew; choose another with --name")
     is_new = target.as_posix() != p.data.raw
     order_by = None
-    options = Options(_known(encoding or Options().encoding), layout or Options().layout)
+    max_rejected = p.data.max_rejected_fraction if max_rejected is None else max_rejected
+    options = Options(_known(encoding or Options().encoding), layout or Options().layout, exclude=tuple(exclude))
     if not is_new:
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
-        options = Options(_known(encoding or p.data.encoding), layout or p.data.layout)
+        kept = tuple(exclude) or tuple(p.data.exclude)
+        options = Options(_known(encoding or p.data.encoding), layout or p.data.layout, exclude=kept)
     plans = readers.plan(path, options)
     learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task, is_new=is_new)
-    tally = _read(found, p.data.max_rejected_fraction)
+    tally = _read(found, max_rejected)
     said = _describe(path, found, tally)
-    values = _of_the_set(p, learnt, target, group_by, columns, options)
+    values = _of_the_set(p, learnt, target, group_by, columns, options) | _rejected(p, max_rejected)
     usable = tally.rows - tally.reasons.total()
     shares = _shares(p, usable, is_new=is_new)
     values |= shares.values
@@ -115,7 +122,7 @@ def use(
     suited = _suited(p, learnt, train, test, is_new=is_new)
     values |= base.values | suited.values
     values |= _reading(p, target, values)
-    _copy(path, target)
+    _copy(path, target, options.exclude)
     text = target.with_name(target.name + basetext.SUFFIX)
     pipeline.add(target, *([text] if text.exists() else []))
     said.append(f"{target}: copied, and under DVC ({target}.dvc)")
@@ -136,6 +143,8 @@ def mix(
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
     layout: params.Layout | None = None,
+    exclude: Sequence[str] = (),
+    max_rejected: float | None = None,
 ) -> list[str]:
     """Train the text at `path` beside the raw set, from now on; a set of the same name is replaced.
 
@@ -146,6 +155,8 @@ def mix(
         columns: field of the record -> column of the files; empty: as data.reading says, or by known names.
         encoding: of the files; None: as data.reading says, or UTF-8.
         layout: of plain text; None: as data.reading says, or rows.
+        exclude: patterns of files that are left out; empty: as data.reading says, or none.
+        max_rejected: share of the rows that may be set aside; None: what params.yaml says.
 
     Returns:
         What was found and done, line by line.
@@ -167,17 +178,24 @@ def mix(
     target = Path(p.paths.mixture) / name
     if not records.is_mixture_name(name):
         raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
-    asked = {"encoding": encoding and _known(encoding), "layout": layout, "columns": dict(columns or {})}
+    max_rejected = p.data.max_rejected_fraction if max_rejected is None else max_rejected
+    asked = {
+        "encoding": encoding and _known(encoding),
+        "layout": layout,
+        "columns": dict(columns or {}),
+        "exclude": list(exclude),
+    }
     before = p.data.reading.get(name, params.SetReading()).model_dump(exclude_defaults=True)
     reading = before | {key: value for key, value in asked.items() if value}
     way = records.reading_of(name, params.SetReading(**reading))
     found = _open_mixed(path, readers.plan(path, way.options), way.columns)
-    tally = _read(found, p.data.max_rejected_fraction)
+    tally = _read(found, max_rejected)
     said = _describe(path, found, tally)
-    _copy(path, target)
+    _copy(path, target, way.options.exclude)
     pipeline.add(target)
     kept = {other: one.model_dump(exclude_unset=True) for other, one in p.data.mixture.items()}
     values: dict[str, Any] = {"data.mixture": kept | {name: kept.get(name, {}) | {"weight": weight}}}
+    values |= _rejected(p, max_rejected)
     if reading != before:
         others = {other: one.model_dump(exclude_defaults=True) for other, one in p.data.reading.items()}
         values["data.reading"] = others | {name: reading}
@@ -305,15 +323,26 @@ def _ways(found: RawSet) -> Iterator[str]:
     yield from (f"  {count} file{'s' if count > 1 else ''} read as {way}" for way, count in ways.items())
 
 
-def _copy(path: Path, target: Path) -> None:
-    """Only what was read: hidden files beside it are none of the pipeline's business."""
+def _rejected(p: params.Params, fraction: float) -> dict[str, Any]:
+    """What becomes of the share of rows that may be set aside."""
+    return {} if fraction == p.data.max_rejected_fraction else {"data.max_rejected_fraction": fraction}
+
+
+def _copy(path: Path, target: Path, exclude: Sequence[str]) -> None:
+    """Only what was read: hidden files beside it, and those that are left out, are none of the pipeline's business."""
     if path.resolve() == target.resolve():
         return
     with files.atomic_folder(target) as beside:
         if path.is_file():
             shutil.copyfile(path, beside / path.name)
         else:
-            shutil.copytree(path, beside, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+            shutil.copytree(path, beside, ignore=partial(_left_out, path, exclude), dirs_exist_ok=True)
+
+
+def _left_out(path: Path, exclude: Sequence[str], folder: str, names: list[str]) -> list[str]:
+    """Of the names in a folder below `path`, those that are not copied."""
+    inside = Path(folder).relative_to(path)
+    return [name for name in names if name.startswith(".") or places.excluding((inside / name).as_posix(), exclude)]
 
 
 def _of_another_set(p: params.Params) -> Iterator[str]:
@@ -350,6 +379,7 @@ def _of_the_set(
         "data.raw": target.as_posix(),
         "data.encoding": options.encoding,
         "data.layout": options.layout,
+        "data.exclude": list(options.exclude),
         "data.columns": dict(columns),
         "data.split.group_by": group_by,
     }
@@ -373,8 +403,13 @@ def _reading(p: params.Params, target: Path, values: Mapping[str, Any]) -> dict[
     if "data.pretraining" in values or p.data.pretraining == target.as_posix():
         others.pop(params.PRETRAINING, None)
     elif p.data.pretraining == p.data.raw:
-        as_before = {"encoding": p.data.encoding, "layout": p.data.layout, "columns": dict(p.data.columns)}
-        usual = {"encoding": Options().encoding, "layout": Options().layout, "columns": {}}
+        as_before = {
+            "encoding": p.data.encoding,
+            "layout": p.data.layout,
+            "columns": dict(p.data.columns),
+            "exclude": list(p.data.exclude),
+        }
+        usual = {"encoding": Options().encoding, "layout": Options().layout, "columns": {}, "exclude": []}
         if said := {key: value for key, value in as_before.items() if value != usual[key]}:
             others[params.PRETRAINING] = said
     return {} if others == known else {"data.reading": others}

@@ -80,7 +80,7 @@ OTHER_KINDS = [
         "README.md",
         b"# About the data\n",
         "refused",
-        message="if it only tells of the data beside it, move it out of the folder, or hide it as .README.md",
+        message="if it only tells of the data beside it, leave it out with `--exclude README.md`",
     ),
     Case(
         "LICENSE",

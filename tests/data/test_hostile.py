@@ -21,7 +21,12 @@ from tuneline import inspection
 from tuneline.data.reading.rows import Options
 
 CASES = [*ROWS_OF_JSON, *WHOLE_JSON, *TABLES, *TEXTS, *OTHER_KINDS, *CONTAINERS]
-VERDICTS = {"accepted": inspection.ACCEPTED, "some": inspection.PARTLY, "refused": inspection.REFUSED}
+VERDICTS = {
+    "accepted": inspection.ACCEPTED,
+    "some": inspection.PARTLY,
+    "empty": inspection.EMPTY,
+    "refused": inspection.REFUSED,
+}
 MB = 1_000_000
 
 
@@ -29,7 +34,7 @@ MB = 1_000_000
 def test_verdict_reason_and_place(tmp_path: Path, case: Case) -> None:
     path = tmp_path / case.name
     path.write_bytes(case.content)
-    report = inspection.inspect([path], Options(**case.options), {})  # type: ignore[arg-type]
+    report = inspection.inspect([path], inspection.How(Options(**case.options)))  # type: ignore[arg-type]
     (file,) = (file for file in report["files"] if file["path"] == str(tmp_path / (case.file or case.name)))
     rejected = tuple((row["line"], row["offset"], row["reason"]) for row in file["rejected"])
     assert (file["verdict"], rejected, file["accepted"]) == (VERDICTS[case.verdict], case.rejected, case.rows)

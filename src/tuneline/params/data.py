@@ -106,6 +106,8 @@ class SetReading(Section):
     """None: rows."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Field of the record -> column of the file; empty: known names are recognised."""
+    exclude: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Files that are left out, as `data.exclude` says it of `raw`."""
 
 
 class Data(Section):
@@ -122,6 +124,8 @@ class Data(Section):
     """Of the files of `raw`; of no other set."""
     layout: Layout
     """Plain text of `raw`: one row per line, or one document per file."""
+    exclude: list[Annotated[str, Field(min_length=1)]]
+    """Files of `raw` that are left out: a name or a pattern as in `*.md`, or a path from the folder of the set."""
     columns: dict[str, str]
     """Field of the record -> column of the files of `raw`; empty: known names are recognised."""
     reading: dict[str, SetReading]

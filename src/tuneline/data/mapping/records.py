@@ -13,7 +13,9 @@ from tuneline.data.mapping.mappings import Unknown
 from tuneline.data.mapping.shapecounts import counted, in_words
 from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, Record, RecordType, Shape
 from tuneline.data.reading import readers
+from tuneline.data.reading.grouping import excluded_in_words, together
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
+from tuneline.data.reading.sniffing import is_about_data
 from tuneline.errors import DataError
 from tuneline.params import MIXABLE, Params
 from tuneline.params.data import PRETRAINING, RAW, SetReading
@@ -99,14 +101,17 @@ def set_of(
             problems of all files.
     """
     problems: list[str] = []
+    left_out = [plan for plan in plans if plan.excluded]
+    plans = [plan for plan in plans if not plan.excluded]
     if not any(plan.refusal or plan.portions for plan in plans):
         named = ", ".join(plan.name for plan in plans[:_NAMED_ROWS])
         problems.append(f"{path}: holds no rows, in {len(plans)} file(s): {named}; put your text there")
     shapes: dict[str, Shape] = {}
+    refused: list[tuple[str, str]] = []
     labels = label_names(plans) if record_types and "classification" in record_types else {}
     for plan in plans:
         if plan.refusal:
-            problems.append(plan.refusal)
+            refused.append((place_of(path, plan), plan.refusal))
         elif plan.first_rows:
             try:
                 shapes[plan.name] = shape_of(
@@ -120,19 +125,24 @@ def set_of(
                     label=labels.get(plan.name),
                 )
             except DataError as error:
-                problems += error.problems
+                refused += [(place_of(path, plan), problem) for problem in error.problems]
+    problems += together(refused)
     if len({shape.form for shape in shapes.values()}) > 1:
         problems.append(_several_kinds(path, shapes))
     if problems:
         raise DataError(*problems)
     first = next(iter(shapes.values()), None)
     record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
-    warnings = [f"{place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings]
-    warnings += [
-        f"{place_of(path, plan)}: {warning}"
-        for plan in plans
-        if plan.name in shapes and (warning := _several_shapes(plan, shapes[plan.name], record_types))
-    ]
+    warnings = together([(place_of(path, plan), warning) for plan in plans for warning in plan.warnings])
+    if left_out:
+        warnings.append(f"{path}: {excluded_in_words(left_out)}")
+    warnings += together(
+        [
+            (place_of(path, plan), warning)
+            for plan in plans
+            if plan.name in shapes and (warning := _several_shapes(plan, shapes[plan.name], record_types))
+        ]
+    )
     splits = {plan.split for plan in plans if plan.first_rows}
     is_split = is_mixed or {"train", "test"} <= splits
     if not is_split and (named := sorted(split for split in splits if split)):
@@ -271,7 +281,8 @@ def readings(p: Params, names: Sequence[str]) -> dict[str, Reading]:
         raise DataError(*problems)
     paths = {PRETRAINING: p.data.pretraining, **{name: f"{p.paths.mixture}/{name}" for name in names}}
     found = {path: reading_of(name, p.data.reading.get(name, SetReading())) for name, path in paths.items()}
-    return found | {p.data.raw: Reading(Options(p.data.encoding, p.data.layout), p.data.columns)}
+    of_raw = Options(p.data.encoding, p.data.layout, exclude=tuple(p.data.exclude))
+    return found | {p.data.raw: Reading(of_raw, p.data.columns)}
 
 
 def reading_of(name: str, said: SetReading) -> Reading:
@@ -282,7 +293,8 @@ def reading_of(name: str, said: SetReading) -> Reading:
         said: what data.reading says of it.
     """
     given = {key: value for key in ("encoding", "layout") if (value := getattr(said, key)) is not None}
-    return Reading(Options(**given, param=f"data.reading.{name}.encoding"), said.columns)
+    exclude = tuple(said.exclude)
+    return Reading(Options(**given, param=f"data.reading.{name}.encoding", exclude=exclude), said.columns)
 
 
 def is_mixture_name(name: str) -> bool:
@@ -369,4 +381,8 @@ def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
     for (record_type, conversational, several), names in first_of.items():
         kind = record_type + " of messages" * conversational + " with several labels" * several
         words.append(f"{kind} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})")
-    return f"{path}: the files hold rows of several kinds: {'; '.join(words)}; make a set of each"
+    about = [name for name in shapes if is_about_data(name)]
+    remedy = "make a set of each"
+    if about and any(set(names) <= set(about) for names in first_of.values()):
+        remedy += f", or leave out what only tells of the data: {' '.join(f'--exclude {name}' for name in about[:3])}"
+    return f"{path}: the files hold rows of several kinds: {'; '.join(words)}; {remedy}"

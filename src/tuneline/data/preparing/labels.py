@@ -113,6 +113,21 @@ def check(
     return [f"{where}: {warning}" for warning in warnings]
 
 
+def remarks(rows: Mapping[str, int], held: Mapping[str, int] | None = None) -> list[str]:
+    """Judge the classes of a set that is not split yet.
+
+    Args:
+        rows: label -> number of rows; at least one.
+        held: label -> number of its texts that hold it, from `mentions`.
+
+    Returns:
+        Warnings, a line each, in a fixed order.
+    """
+    single = [f"{label!r}" for label, number in rows.items() if number == 1]
+    alone = [f"labels of a single row: {_named(single)}"] if single else []
+    return [*_of_balance(rows), *alone, *_of_spelling(rows), *_of_texts(rows, held or {})]
+
+
 def _of_balance(rows: Mapping[str, int]) -> list[str]:
     total, (most, number) = sum(rows.values()), max(rows.items(), key=lambda item: item[1])
     warnings: list[str] = []

@@ -119,6 +119,33 @@ def mask(text: str, policy: Policy) -> str:
     return "".join([*parts, text[done:]])
 
 
+def shown(text: str, kind: Kind) -> str:
+    """The first secret of a kind in a text, so that a person knows it again and nobody else can use it.
+
+    Args:
+        text: that holds one.
+        kind: of it.
+
+    Returns:
+        As `j…@e…` of an email, else some of the first characters and at most two of the last; empty where there is
+        none.
+    """
+    data = _bytes(_without_zero_width(text))
+    value = next((data[span.start : span.stop] for span in _spans(data) if span.kind == kind), b"").decode(
+        "utf-8", "replace"
+    )
+    if kind == "email":
+        name, _, host = value.partition("@")
+        return f"{name[:1]}…@{host[:1]}…" if value else ""
+    first = _SHOWN[kind] if len(value) >= _LONG_ENOUGH else 1
+    last = 0 if kind == "key" or len(value) < _LONG_ENOUGH else 2
+    return f"{value[:first]}…{value[len(value) - last :] if last else ''}" if value else ""
+
+
+_LONG_ENOUGH = 10
+_SHOWN = {"phone": 3, "id_number": 2, "card": 4, "key": 4}
+
+
 def _without_zero_width(text: str) -> str:
     for char in ZERO_WIDTH:
         if char in text:

@@ -65,15 +65,20 @@ def near(
         wanted = np.ones(len(pairs), bool)
         if with_label:
             wanted = answers[pairs[:, 0]] == answers[pairs[:, 1]]
-        chunks = _chunks(pairs[wanted], characters)
-        found = list(run(alike, (Pairs(catalogue, chunk, threshold) for chunk in chunks)))
+        found = list(run(alike, (Pairs(catalogue, chunk, threshold) for chunk in chunks(pairs[wanted], characters))))
         wanted[wanted] = np.concatenate(found) if found else np.zeros(0, bool)
         return wanted
 
     return duplicates.near(catalogue.rows, bands, are_alike)
 
 
-def _chunks(pairs: np.ndarray, characters: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(pairs: np.ndarray, characters: np.ndarray) -> Iterator[np.ndarray]:
+    """Pairs in pieces whose rows take a bounded amount of memory.
+
+    Args:
+        pairs: [pairs, 2] indices of rows.
+        characters: of each row.
+    """
     if not len(pairs):
         return
     sizes = np.cumsum(characters[pairs].sum(axis=1, dtype=np.int64))
@@ -93,13 +98,26 @@ def buckets_of(band: Band) -> duplicates.Buckets:
 def alike(job: Pairs) -> np.ndarray:
     """Whether the rows of each pair are nearly the same."""
     rows, places = np.unique(job.pairs, return_inverse=True)
-    texts = _texts(job.catalogue, rows)
+    return alike_texts(_texts(job.catalogue, rows), places.reshape(-1, 2), job.threshold)
+
+
+def alike_texts(texts: Sequence[tuple[str, ...]], pairs: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether the rows of each pair are nearly the same.
+
+    Args:
+        texts: of each row, as `plain_texts` gives them.
+        pairs: [pairs, 2] indices of rows.
+        threshold: Jaccard similarity from which two rows are one.
+
+    Returns:
+        bool, [pairs].
+    """
     wholes = grams.gram_sets([" ".join(map(cleaning.key, text)) for text in texts])
     return np.array(
         [
-            grams.jaccard(wholes[one], wholes[other]) >= job.threshold
-            and _same_in_each_field(texts[one], texts[other], job.threshold)
-            for one, other in places.reshape(-1, 2).tolist()
+            grams.jaccard(wholes[one], wholes[other]) >= threshold
+            and _same_in_each_field(texts[one], texts[other], threshold)
+            for one, other in pairs.tolist()
         ],
         bool,
     )

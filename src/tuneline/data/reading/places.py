@@ -2,7 +2,9 @@
 
 import os
 import stat
-from pathlib import Path
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tuneline.errors import DataError
@@ -53,6 +55,23 @@ def find(path: Path) -> list[Place]:
     if not found:
         raise DataError(f"{path}: holds no files; put {FORMATS} there, or take your own set with `tuneline use PATH`")
     return sorted(found, key=lambda place: place.name)
+
+
+def excluding(name: str, patterns: Sequence[str]) -> str:
+    """The first pattern that leaves a file out, as .gitignore reads patterns; empty where none does.
+
+    Args:
+        name: of the file, relative to the set, with forward slashes.
+        patterns: one without a slash is held against every part of the name, one with a slash against all of it and
+            against its folders.
+    """
+    path = PurePosixPath(name)
+    wholes = [name, *(parent.as_posix() for parent in path.parents if parent.name)]
+    for pattern in patterns:
+        plain = pattern.removeprefix("./").strip("/")
+        if any(fnmatchcase(part, plain) for part in (wholes if "/" in plain else path.parts)):
+            return pattern
+    return ""
 
 
 def _refusal(path: Path, mode: int) -> str:

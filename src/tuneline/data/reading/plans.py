@@ -17,7 +17,10 @@ PORTION_BYTES = 32_000_000
 """Of a file that is read line by line, about."""
 
 _NO_ROWS = "holds no rows"
-_ABOUT_DATA = "is read as text to learn, though its name says that it tells of the files beside it; if so, take it away"
+_ABOUT_DATA = (
+    "is read as text to learn, though its name says that it tells of the files beside it; if so, leave it out with "
+    "`--exclude {}`"
+)
 UNPACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 
 
@@ -54,6 +57,16 @@ def plans(source: Source, name: str, place: str, options: Options) -> Iterator[F
         Plans without first rows; a refused file or member carries why.
     """
     yield from _guarded(_File(source, name, name, place), options)
+
+
+def excluded(name: str, pattern: str) -> FilePlan:
+    """The plan of a file that is left out.
+
+    Args:
+        name: what rows would call it.
+        pattern: by which it is left out.
+    """
+    return FilePlan(name, "", "", (), (), (), 0, excluded=pattern)
 
 
 def broken(error: Exception) -> RefusedError:
@@ -111,6 +124,9 @@ def _unpacked(file: _File, kind: str, options: Options) -> Iterator[FilePlan]:
         packed = file.source._replace(containers=(*outer, f"{kind}:{member.name}"))
         shown = member.name.removeprefix("./")
         inside = _File(packed, f"{file.name}/{shown}", shown, f"{file.place}/{shown}")
+        if pattern := places.excluding(inside.name, options.exclude):
+            yield excluded(inside.name, pattern)
+            continue
         yield from _guarded(inside, options)
 
 
@@ -189,7 +205,7 @@ def _of_lines(file: _File, portion: Portion, stream: Stream, head: bytes, watch:
     split = sniffing.split_of(file.name)
     warnings = () if portions else (_NO_ROWS,)
     if portion.format in ("text", "document") and sniffing.is_about_data(file.inner):
-        warnings = (*warnings, _ABOUT_DATA)
+        warnings = (*warnings, _ABOUT_DATA.format(PurePosixPath(file.inner).name))
     size = stream.position
     return FilePlan(file.name, portion.format, portion.encoding, columns, (), portions, size, split, warnings)
 

@@ -31,7 +31,8 @@ def plan(path: Path, options: Options) -> list[FilePlan]:
         options: how the files are read.
 
     Returns:
-        Plans in the order of the files' names; a file that is refused carries why.
+        Plans in the order of the files' names; a file that is refused carries why, and one that is left out by which
+        pattern.
 
     Raises:
         DataError: nothing is there, or the encoding is unknown.
@@ -41,6 +42,9 @@ def plan(path: Path, options: Options) -> list[FilePlan]:
     left = _FIRST_CHARACTERS_OF_ALL
     for file in places.find(path):
         shown = places.shown(str(file.path))
+        if pattern := places.excluding(file.name, options.exclude):
+            found.append(plans.excluded(file.name, pattern))
+            continue
         if file.refusal:
             found.append(FilePlan(file.name, "", "", (), (), (), 0, refusal=f"{shown}: {file.refusal}"))
             continue

@@ -55,6 +55,8 @@ class Options:
     """Plain text: one row per line, or one document per file."""
     param: str = "data.encoding"
     """The param that says the encoding, for remedies."""
+    exclude: tuple[str, ...] = ()
+    """Files that are left out: a name or a pattern as in `*.md`, or a path from the folder of the set."""
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,5 @@ class FilePlan:
     warnings: tuple[str, ...] = ()
     refusal: str = ""
     """Why it is not read, and the remedy; empty where it is."""
+    excluded: str = ""
+    """The pattern by which it is left out; empty where it is not."""

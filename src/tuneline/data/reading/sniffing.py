@@ -94,8 +94,7 @@ def format_of(head: bytes, name: str, layout: str, is_whole: bool) -> str:
     if what:
         if layout == "documents":
             return "document"
-        hidden = PurePosixPath(name).name
-        about = f"; if it only tells of the data beside it, move it out of the folder, or hide it as .{hidden}"
+        about = f"; if it only tells of the data beside it, leave it out with `--exclude {PurePosixPath(name).name}`"
         raise RefusedError(
             f"is {what}: {remedy}, or read it as one document a file with `data.layout: documents` "
             f"(`--layout documents`){about if is_about_data(name) else ''}"

@@ -1,0 +1,112 @@
+"""A profile of the rows of a set: what a person asks about them before they are used.
+
+Rows are cleaned as `prepare` cleans them and pass by once, in batches. Labels are counted in all of them; secrets,
+scripts, lengths and duplicates in the first rows only where a set is large, and the profile says in how many.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tuneline.data.mapping import fieldtexts
+from tuneline.data.mapping.shapes import Record, RecordType
+from tuneline.data.preparing import cleaning, labels, secrets
+from tuneline.data.preparing.numbering import plain_texts
+from tuneline.data.profiling.lengths import Lengths
+from tuneline.data.profiling.repeated import Repeated
+from tuneline.data.profiling.scripts import ScriptCounts
+
+CHARACTERS = 200_000_000
+"""Characters of the first rows that are looked at for more than labels."""
+
+_PLACES = 3
+_MOST_LABELS = 100_000
+
+
+class Settings(NamedTuple):
+    """What the rows are measured by."""
+
+    near_duplicates: float | None = 0.7
+    """Jaccard similarity from which two rows are one; None: only exact duplicates are looked for."""
+    max_length: int | None = None
+    """Tokens that a model sees of a row; None where that is not known."""
+    tokenizer: Path | None = None
+    """The tokenizer.json of a base; None: tokens are estimated."""
+
+
+class Profile:
+    """The rows of one set.
+
+    Args:
+        record_type: of its records.
+        conversational: whether they are lists of messages.
+        settings: what they are measured by.
+    """
+
+    def __init__(self, record_type: RecordType, conversational: bool, settings: Settings) -> None:
+        self._type: RecordType = record_type
+        self._conversational = conversational
+        self._rows = self._looked_at = self._characters = 0
+        self._repeated = Repeated(record_type, settings.near_duplicates)
+        self._lengths = Lengths(settings.tokenizer, settings.max_length)
+        self._scripts = ScriptCounts()
+        self._labels: Counter[str] = Counter()
+        self._mentions: Counter[str] = Counter()
+        self._secrets: dict[str, dict[str, Any]] = {}
+
+    def add(self, records: Sequence[Record], place: str) -> None:
+        """Look at some rows.
+
+        Args:
+            records: the rows, of one file.
+            place: the file, as a person finds it.
+        """
+        if not records:
+            return
+        self._rows += len(records)
+        if self._type == "classification" and len(self._labels) < _MOST_LABELS:
+            self._labels.update(label for record in records for label in labels.each(record.values[1]))
+        if self._characters >= CHARACTERS:
+            return
+        values = [
+            fieldtexts.map_texts(self._type, self._conversational, record.values, cleaning.clean) for record in records
+        ]
+        texts = [plain_texts(self._type, self._conversational, row) for row in values]
+        self._looked_at += len(records)
+        self._characters += sum(len(text) for row in texts for text in row)
+        self._scripts.add([text for row in texts for text in row])
+        self._repeated.add(records, values, texts)
+        self._lengths.add(texts)
+        self._screen(records, texts, place)
+        if self._type == "classification":
+            self._mentions.update(labels.mentions([row[0] for row in values], [row[1] for row in values]))
+
+    def _screen(self, records: Sequence[Record], texts: Sequence[tuple[str, ...]], place: str) -> None:
+        width = len(texts[0])
+        seen: set[tuple[int, str]] = set()
+        for found in secrets.screen([text for row in texts for text in row]):
+            kind = self._secrets.setdefault(found.kind, {"rows": 0, "count": 0, "places": []})
+            row = found.row // width
+            kind["count"] += found.count
+            kind["rows"] += (row, found.kind) not in seen
+            seen.add((row, found.kind))
+            if len(kind["places"]) < _PLACES:
+                shown = secrets.shown(texts[row][found.row % width], found.kind)
+                kind["places"].append({"row": f"{place}:{records[row].line}", "value": shown})
+
+    def found(self) -> dict[str, Any]:
+        """The profile, as docs/inspect.md describes it."""
+        profile: dict[str, Any] = {
+            "record_type": self._type,
+            "rows": self._rows,
+            "looked_at": self._looked_at,
+            "duplicates": self._repeated.found(),
+            "lengths": self._lengths.found(),
+            "scripts": {script: round(share, 4) for script, share in self._scripts.shares().items()},
+            "secrets": self._secrets,
+        }
+        if self._type == "classification":
+            profile["labels"] = dict(self._labels.most_common())
+            profile["label_remarks"] = labels.remarks(self._labels, self._mentions) if self._labels else []
+        return profile

@@ -1,0 +1,112 @@
+"""Rows that are the same or nearly, found as `prepare` finds them, among the first rows of a set."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tuneline.data.mapping.shapes import Record, RecordType
+from tuneline.data.preparing import cleaning, duplicates, grams, similarity
+from tuneline.data.preparing.numbering import Numbering
+
+ROWS, CHARACTERS = 300_000, 60_000_000
+"""What is looked at, from the beginning of a set: it is kept in memory."""
+
+_EXAMPLES = 3
+
+
+class Repeated:
+    """The first rows of a set, to be compared.
+
+    Args:
+        record_type: of the set.
+        near: Jaccard similarity from which two rows are one; None: only exact duplicates are looked for.
+    """
+
+    def __init__(self, record_type: RecordType, near: float | None) -> None:
+        self._number = Numbering(record_type, seed=0, near=near is not None)
+        self._near = near
+        self._with_label = record_type in ("classification", "regression")
+        self._rows: list[np.ndarray] = []
+        self._bands: list[np.ndarray] = []
+        self._texts: list[tuple[str, ...]] = []
+        self._places: list[str] = []
+        self._characters = 0
+        self.is_full = False
+        """Whether no more rows are looked at."""
+
+    def add(
+        self, records: Sequence[Record], values: Sequence[tuple[str, ...]], texts: Sequence[tuple[str, ...]]
+    ) -> None:
+        """Look at some rows.
+
+        Args:
+            records: the rows.
+            values: their cleaned fields.
+            texts: the texts of each by which it is compared, as `plain_texts` gives them.
+        """
+        if self.is_full:
+            return
+        columns = [cleaning.keys(column) for column in zip(*texts, strict=True)]
+        kept = [row for row in range(len(records)) if all(column[row] for column in columns)]
+        if len(kept) < len(records):
+            columns = [[column[row] for row in kept] for column in columns]
+        if not kept:
+            return
+        numbered = self._number(
+            [records[row] for row in kept], [values[row] for row in kept], columns, [0.0] * len(kept)
+        )
+        self._rows.append(numbered.rows)
+        self._bands.append(numbered.bands)
+        self._texts += [texts[row] for row in kept]
+        self._places += [records[row].source for row in kept]
+        self._characters += int(numbered.rows["characters"].sum())
+        self.is_full = len(self._texts) >= ROWS or self._characters >= CHARACTERS
+
+    def found(self) -> dict[str, Any]:
+        """How many rows are the same as an earlier one, exactly and nearly, with the first of each."""
+        count = len(self._texts)
+        exact = np.arange(count)
+        clusters = np.arange(count)
+        if count:
+            rows = np.concatenate(self._rows)
+            exact = _firsts([rows["key_high"], rows["key_low"]])
+            unique = np.flatnonzero(exact == np.arange(count))
+            if self._near is not None:
+                bands = np.concatenate(self._bands, axis=1)
+                buckets = (duplicates.buckets(bands[band][unique], unique) for band in range(grams.BANDS))
+                clusters = duplicates.near(count, buckets, lambda pairs: self._alike(rows, pairs)).clusters
+        repeated = np.flatnonzero(exact != np.arange(count))
+        near = np.flatnonzero((clusters != np.arange(count)) & (exact == np.arange(count)))
+        return {
+            "rows": count,
+            "threshold": self._near,
+            "exact": len(repeated),
+            "near": len(near),
+            "exact_examples": self._examples(repeated, exact),
+            "near_examples": self._examples(near, clusters),
+        }
+
+    def _alike(self, rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        answers, characters = rows["answer"], rows["characters"]
+        assert self._near is not None
+        wanted = np.ones(len(pairs), bool)
+        if self._with_label:
+            wanted = answers[pairs[:, 0]] == answers[pairs[:, 1]]
+        found = [np.zeros(0, bool)]
+        for chunk in similarity.chunks(pairs[wanted], characters):
+            chosen, places = np.unique(chunk, return_inverse=True)
+            texts = [self._texts[row] for row in chosen.tolist()]
+            found.append(similarity.alike_texts(texts, places.reshape(-1, 2), self._near))
+        wanted[wanted] = np.concatenate(found)
+        return wanted
+
+    def _examples(self, rows: np.ndarray, stands: np.ndarray) -> list[dict[str, str]]:
+        return [{"row": self._places[row], "of": self._places[int(stands[row])]} for row in rows[:_EXAMPLES].tolist()]
+
+
+def _firsts(keys: Sequence[np.ndarray]) -> np.ndarray:
+    """For every row, the first row with its key."""
+    rows = np.arange(len(keys[0]))
+    nothing = np.zeros(len(rows), np.int8)
+    return duplicates.representatives(keys, duplicates.Preference(nothing, nothing, rows))
