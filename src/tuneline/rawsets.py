@@ -101,7 +101,8 @@ def use(
         raise DataError(f"{target}: belongs to the built-in corpus, which is made anew; choose another with --name")
     is_new = target.as_posix() != p.data.raw
     order_by = None
-    max_rejected = p.data.max_rejected_fraction if max_rejected is None else max_rejected
+    changed = _rejected(p, max_rejected)
+    p = _with_rejected(p, max_rejected)
     options = Options(_known(encoding or Options().encoding), layout or Options().layout, exclude=tuple(exclude))
     if not is_new:
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
@@ -111,9 +112,9 @@ def use(
         options = Options(_known(encoding or p.data.encoding), layout or p.data.layout, exclude=kept)
     plans = readers.plan(path, options)
     learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task, is_new=is_new)
-    tally = _read(found, max_rejected)
+    tally = _read(found, p.data.max_rejected_fraction)
     said = _describe(path, found, tally)
-    values = _of_the_set(p, learnt, target, group_by, columns, options) | _rejected(p, max_rejected)
+    values = _of_the_set(p, learnt, target, group_by, columns, options) | changed
     usable = tally.rows - tally.reasons.total()
     shares = _shares(p, usable, is_new=is_new)
     values |= shares.values
@@ -178,7 +179,8 @@ def mix(
     target = Path(p.paths.mixture) / name
     if not records.is_mixture_name(name):
         raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
-    max_rejected = p.data.max_rejected_fraction if max_rejected is None else max_rejected
+    changed = _rejected(p, max_rejected)
+    p = _with_rejected(p, max_rejected)
     asked = {
         "encoding": encoding and _known(encoding),
         "layout": layout,
@@ -189,13 +191,13 @@ def mix(
     reading = before | {key: value for key, value in asked.items() if value}
     way = records.reading_of(name, params.SetReading(**reading))
     found = _open_mixed(path, readers.plan(path, way.options), way.columns)
-    tally = _read(found, max_rejected)
+    tally = _read(found, p.data.max_rejected_fraction)
     said = _describe(path, found, tally)
     _copy(path, target, way.options.exclude)
     pipeline.add(target)
     kept = {other: one.model_dump(exclude_unset=True) for other, one in p.data.mixture.items()}
     values: dict[str, Any] = {"data.mixture": kept | {name: kept.get(name, {}) | {"weight": weight}}}
-    values |= _rejected(p, max_rejected)
+    values |= changed
     if reading != before:
         others = {other: one.model_dump(exclude_defaults=True) for other, one in p.data.reading.items()}
         values["data.reading"] = others | {name: reading}
@@ -323,9 +325,16 @@ def _ways(found: RawSet) -> Iterator[str]:
     yield from (f"  {count} file{'s' if count > 1 else ''} read as {way}" for way, count in ways.items())
 
 
-def _rejected(p: params.Params, fraction: float) -> dict[str, Any]:
-    """What becomes of the share of rows that may be set aside."""
-    return {} if fraction == p.data.max_rejected_fraction else {"data.max_rejected_fraction": fraction}
+def _rejected(p: params.Params, fraction: float | None) -> dict[str, Any]:
+    """What becomes of the share of rows that may be set aside; None: nothing."""
+    return {} if fraction in (None, p.data.max_rejected_fraction) else {"data.max_rejected_fraction": fraction}
+
+
+def _with_rejected(p: params.Params, fraction: float | None) -> params.Params:
+    """The params with this share of rows that may be set aside; None: as they are."""
+    if fraction is None:
+        return p
+    return p.model_copy(update={"data": p.data.model_copy(update={"max_rejected_fraction": fraction})})
 
 
 def _copy(path: Path, target: Path, exclude: Sequence[str]) -> None:

@@ -356,7 +356,7 @@ def check_rejected(
     named = first[:_NAMED_ROWS]
     raise DataError(
         f"{path}: {rejected:,} of {rows:,} rows cannot be used ({counts}), more than data.max_rejected_fraction "
-        f"{max_fraction:g} allows; mend the rows, or raise it",
+        f"{max_fraction:g} allows; mend the rows, or raise it (`tuneline use PATH --max-rejected FRACTION`)",
         *(f"  {row.describe()}" for row in named),
         *([f"  and {rejected - len(named):,} more"] if rejected > len(named) else []),
     )
