@@ -102,7 +102,7 @@ def test_reasons_are_sentences_with_numbers() -> None:
         "chrF is better than the base's by 0.50 (95 % interval of the improvement −1.00 to +2.00): "
         "on both sides of zero, so more test rows are needed to decide.",
         "Bits per byte is worse than the champion's by 0.0300 (95 % interval of the improvement −0.0400 to −0.0200): "
-        "none of it above −0.01, the loss that is tolerated.",
+        "none of it above the tolerated loss (−0.01).",
     ]
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tuneline import files, params
-from tuneline.evaluation import report
+from tuneline.evaluation import accounts, report
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted" \'single\''
 EVALUATION = {
@@ -90,7 +90,7 @@ def values(tmp_path_factory: pytest.TempPathFactory, params_text: str) -> params
 class Elements(HTMLParser):
     """Tags that open, with their attributes; and whether every tag closes in its order."""
 
-    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr", "wbr"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -144,11 +144,11 @@ def test_the_same_reports_give_the_same_page(page: Callable[..., str]) -> None:
     [
         (
             "passed",
-            "The new docstring-writer is good enough: it meets every rule against its base on text it has never",
+            "The new docstring-writer is good enough: on text it has never seen, it meets every rule against its base.",
         ),
         (
             "failed",
-            "The new docstring-writer is not good enough: it breaks a rule against its base on text it has never",
+            "The new docstring-writer is not good enough: on text it has never seen, it fails a rule against its base.",
         ),
         ("undecided", "It cannot be told yet whether the new docstring-writer is good enough: there are too few test"),
     ],
@@ -203,8 +203,18 @@ def test_text_has_no_chrf_and_the_page_does_not_speak_of_it(folder: Path, page: 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"unigram": {"bits_per_byte": 1.5, "token_loss": 1.0, "perplexity": 2.7}}, "Word frequencies alone predict"),
-        ({"copy": {"chrf": 30.0}}, "Giving the prompt back scores"),
+        (
+            {"unigram": {"bits_per_byte": 1.5, "token_loss": 1.0, "perplexity": 2.7}},
+            "Word frequencies alone predict the test rows better (Bits per byte 1.500 against 1.510)",
+        ),
+        (
+            {"unigram": {"bits_per_byte": 1.51, "token_loss": 3.1, "perplexity": 22.2}},
+            "Word frequencies alone predict the test rows as well (Bits per byte 1.510 against 1.510)",
+        ),
+        (
+            {"copy": {"chrf": 30.0}},
+            "Giving the prompt back as the answer scores a higher chrF (chrF 30.0 against 21.5)",
+        ),
     ],
 )
 def test_a_model_that_adds_nothing_is_called_out(
@@ -264,8 +274,73 @@ def test_many_labels_and_warnings_are_cut_and_counted(folder: Path, page: Callab
     assert html.index("label 29") < html.index("label 10")
     assert "label 9<" not in html
     assert "None was found." in html
-    assert "7 training rows repeat between 30% and 50% of a held-out row and were kept." in html
-    assert "2 test rows have an answer that stands in training too" in html
+    assert "7 training rows repeat between 30% and 50% of a row that is held out" in html
+    assert "2 test rows have answers that training rows give to other prompts" in html
+
+
+def test_labels_are_not_taken_for_copied_answers(folder: Path, values: params.Params) -> None:
+    overlap = {"max_overlap": 0.5, "kept_above_0.3": 1, "test_rows_with_an_answer_that_train_has": 98}
+    for task in ("classification", "regression", "preference", "language-modeling"):
+        assert accounts.of_overlap({"overlap": overlap}, task) == [
+            "1 training row repeats between 30% and 50% of a row that is held out, less than data.max_overlap allows, "
+            "and stayed in training."
+        ]
+    assert len(accounts.of_overlap({"overlap": overlap}, "sft")) == 2
+
+
+def test_steps_after_a_failure_stand_before_the_numbers(folder: Path, page: Callable[..., str]) -> None:
+    assert "What to do next" not in page()
+    failed = [RULE | {"verdict": "failed", "versus": "baseline"}, RULE]
+    steps = ["Set `finetune.num_train_epochs` to 3.", EVIL]
+    gate = {"verdict": "failed", "rules": failed, "champion": None, "next_steps": steps}
+    files.write_json(folder / "gate.json", gate)
+    html = page()
+    # What it has passed is not named among what it fails.
+    assert "it fails a rule against the trivial baselines." in html
+    assert html.index("What to do next") < html.index("Set <code>finetune.num_train_epochs</code> to 3.")
+    assert html.index("to 3.") < html.index("The numbers")
+    assert EVIL not in html
+
+
+def test_a_pretraining_text_is_told_only_where_a_base_was_made_from_a_set_of_yours(
+    folder: Path, values: params.Params
+) -> None:
+    data = files.read_json(folder / "prepare.json")
+    data["pretraining"] = data["raw"] | {"set": "data/raw/python-text", "rows_out": 1234}
+    files.write_json(folder / "prepare.json", data)
+    files.write_json(folder / "base.json", {"source": "builtin"})
+
+    def html(**changed: Any) -> str:
+        p = values.model_copy(
+            update={name: getattr(values, name).model_copy(update=one) for name, one in changed.items()}
+        )
+        return report.render(report.assemble(folder, p, params_file=folder / "none.yaml"))
+
+    line = "The base was pretrained on data/raw/python-text (1,234 texts)."
+    built_in = html()
+    assert "<h3>data/raw/python-text</h3>" in built_in
+    assert line not in built_in
+    assert "Pretraining of the base" in built_in
+    other = html(data={"raw": "data/raw/banking"})
+    assert "<h3>data/raw/python-text</h3>" not in other
+    assert line in other
+    assert "<h3>data/raw/python-text</h3>" in html(data={"raw": "data/raw/banking", "pretraining": "data/raw/my-text"})
+    files.write_json(folder / "base.json", {"source": "hub"})
+    hub = html(base={"source": "hub", "input": "data/base.yaml"})
+    assert "python-text" not in hub
+    assert "Pretraining of the base" not in hub
+
+
+def test_rows_that_were_cut_are_told(folder: Path, page: Callable[..., str]) -> None:
+    account = files.read_json(folder / "training.json")
+    counts = {"rows": 200, "rows_truncated": 10, "supervised_tokens": 750, "supervised_tokens_left_out": 250}
+    files.write_json(folder / "training.json", account | {"data": counts})
+    sentence = (
+        "10 of 200 training rows (5.0%) were longer than finetune.max_length and were cut, without 25.0% of the tokens"
+    )
+    assert sentence in page()
+    files.write_json(folder / "training.json", account | {"data": counts | {"rows_truncated": 0}})
+    assert "longer than finetune.max_length" not in page()
 
 
 def test_accounts_of_an_older_version_are_shown_as_they_are(folder: Path, page: Callable[..., str]) -> None:

@@ -29,17 +29,21 @@ _SECRETS = {
 _DONE = {"report": "kept, only counted", "mask": "masked", "drop": "their rows dropped"}
 
 
-def of_sets(data: Mapping[str, Any], policies: Mapping[str, str]) -> list[dict[str, Any]]:
+def of_sets(
+    data: Mapping[str, Any], policies: Mapping[str, str], *, with_pretraining: bool = True
+) -> list[dict[str, Any]]:
     """The accounts of prepare.json, as the page shows them; what an old file does not have is left out.
 
     Args:
         data: the value of prepare.json.
         policies: kind of secret -> what is done with it.
+        with_pretraining: whether the pretraining text is among them.
 
     Returns:
         One for each set, in the order of the file, those of a mixture last.
     """
-    found = [*(data.get(name) for name in ("raw", "pretraining")), *(data.get("mixture") or {}).values()]
+    names = ("raw", "pretraining") if with_pretraining else ("raw",)
+    found = [*(data.get(name) for name in names), *(data.get("mixture") or {}).values()]
     return [_of_set(one, policies) for one in found if one]
 
 
@@ -107,20 +111,34 @@ def of_mixture(training: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: -line["width"])
 
 
-def of_overlap(data: Mapping[str, Any]) -> list[str]:
-    """What training and held-out rows have in common and was kept, in sentences."""
+def of_overlap(data: Mapping[str, Any], task: str) -> list[str]:
+    """What training and held-out rows have in common and was kept, in sentences.
+
+    Args:
+        data: the value of prepare.json.
+        task: what was learnt; where the answer is a label or a number, test and training share all of them.
+    """
     overlap = data.get("overlap") or {}
     said: list[str] = []
     for name, count in overlap.items():
         if name.startswith("kept_above_") and count:
             low = float(name.removeprefix("kept_above_"))
             said.append(
-                f"{count:,} training rows repeat between {low:.0%} and {overlap['max_overlap']:.0%} of a held-out row "
-                "and were kept."
+                f"{_rows(count, 'training')} between {low:.0%} and {overlap['max_overlap']:.0%} of a row that is held "
+                "out, less than data.max_overlap allows, and stayed in training."
             )
-    if known := overlap.get("test_rows_with_an_answer_that_train_has"):
-        said.append(f"{known:,} test rows have an answer that stands in training too, with another question.")
+    known = overlap.get("test_rows_with_an_answer_that_train_has")
+    if known and task == "sft":
+        one = "1 test row has an answer" if known == 1 else f"{known:,} test rows have answers"
+        said.append(
+            f"{one} that training rows give to other prompts, as short or standard answers do; if answers should be "
+            "unique, look for copies."
+        )
     return said
+
+
+def _rows(count: int, what: str) -> str:
+    return f"1 {what} row repeats" if count == 1 else f"{count:,} {what} rows repeat"
 
 
 def data_docs(reports: Path) -> list[dict[str, str]]:

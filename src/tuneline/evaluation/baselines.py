@@ -1,4 +1,4 @@
-"""What costs nothing, scored on the same rows: a model that adds nothing to these is seen at once."""
+"""Trivial baselines, scored on the same rows: a model that adds nothing to these is seen at once."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -16,12 +16,12 @@ from tuneline.params.gate import METRICS, METRICS_OF_TASK, metric
 MODELS = {
     "candidate": ("Candidate", "the model this page is about"),
     "base": ("Base", "what it was fine-tuned from"),
-    "unigram": ("Word frequencies", "every token by how often training saw it"),
+    "unigram": ("Word frequencies", "each token as likely as it is frequent in the training rows"),
     "copy": ("Copy", "the prompt given back as the answer"),
-    "majority": ("Majority", "what is most frequent in training, always"),
-    "mean": ("Mean", "the mean of the training rows, always"),
-    "tfidf": ("TF-IDF", "a linear model of which words, or characters, stand in a text"),
-    "longer": ("Longer", "the longer answer is always the better"),
+    "majority": ("Majority", "always the most frequent label of the training rows"),
+    "mean": ("Mean", "always the mean of the training rows"),
+    "tfidf": ("TF-IDF", "a linear model of the words, or characters, of a text"),
+    "longer": ("Longer", "always chooses the longer answer"),
 }
 """What is scored, in the order in which it is shown: its name, and what it is."""
 
@@ -108,7 +108,7 @@ def compare(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | N
 
 
 def versus_baselines(rows: pa.Table, task: Task, scores: Mapping[str, pa.Table], evaluate: Evaluate) -> Measures:
-    """How the candidate differs from what costs nothing: of every metric from the baseline that is best in it.
+    """How the candidate differs from the trivial baselines: of every metric from the one that is best in it.
 
     Args:
         rows: the test rows.

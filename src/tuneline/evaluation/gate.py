@@ -117,4 +117,4 @@ def _signed(value: float, digits: int) -> str:
 def _wanted(margin: float) -> str:
     if margin == 0:
         return "zero"
-    return f"the wanted gain of {margin:g}" if margin > 0 else f"−{-margin:g}, the loss that is tolerated"
+    return f"the wanted gain of {margin:g}" if margin > 0 else f"the tolerated loss (−{-margin:g})"

@@ -10,6 +10,8 @@ from tuneline.evaluation.rows import take_apart
 
 MOST_IN_WORDS = 20
 """Labels up to which the confusion is a table of numbers; above, a picture."""
+MOST_ON_A_PHONE = 8
+"""Labels up to which that table fits a phone; above, a picture there."""
 _MOST_LABELS = 40
 _MOST_MISTAKES = 10
 

@@ -1,6 +1,7 @@
 """The report's numbers: who is compared, by which metrics, with what certainty, and what to make of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tuneline.evaluation import charts
@@ -20,8 +21,9 @@ _TERMS = (
     (
         ("token_loss", "perplexity"),
         "Token loss and perplexity, lower is better",
-        "The same surprise per token, in nats, and as the number of equally likely tokens it amounts to. Comparable "
-        "only where the tokenizer is the same.",
+        "Token loss: how much a token of the unseen text surprises the model, in nats (the natural logarithm). "
+        "Perplexity: among how many equally likely tokens it would have to guess. Comparable only between models with "
+        "the same tokenizer.",
     ),
     (
         ("chrf",),
@@ -37,29 +39,30 @@ _TERMS = (
     (
         ("macro_f1", "weighted_f1"),
         "Macro and weighted F1, higher is better",
-        "F1 is the harmonic mean of precision and recall of one label. Macro counts every label the same, however "
-        "rare; weighted counts each by its rows.",
+        "F1 is one number for the precision and the recall of a label, their harmonic mean. Macro F1 counts every "
+        "label the same, however rare; weighted F1 counts each label by its rows.",
     ),
     (
         ("mae", "rmse"),
         "Mean absolute and root mean squared error, lower is better",
-        "How far off the numbers are, in their own unit; the second weighs a large error more.",
+        "How far the model's numbers are from the true ones, in the same unit; large errors weigh more in the second.",
     ),
     (
         ("spearman",),
         "Spearman correlation, higher is better",
-        "Whether the rows stand in the right order, from −1 to 1, however far off the numbers are.",
+        "Whether the model puts the rows into the right order: 1 is the right order, 0 is chance, −1 is the reverse.",
     ),
     (
         ("reward_accuracy",),
         "Reward accuracy, higher is better",
-        "The share of rows whose better answer has gained more likelihood since the base than the worse one. The base "
-        "itself has a half, as a coin has.",
+        "The share of rows whose better answer gained more likelihood in training than the worse one. The base counts "
+        "as 0.5, like a coin.",
     ),
     (
         ("reward_margin",),
         "Reward margin, higher is better",
-        "By how much more, in nats of the whole answer.",
+        "How much more likelihood the better answer gained than the worse one, over the whole answer, in nats (the "
+        "natural logarithm: +1 is 2.7 times as likely).",
     ),
 )
 
@@ -110,6 +113,12 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             margin = margins.get((name, versus))
             found.append(charts.Difference(name, versus, sign * measured["difference"], low, high, margin))
     drawn = {(item.metric, item.versus) for item in found}
+    found = [
+        replace(item, versus=best)
+        if item.versus == "baseline" and (best := _best_baseline(evaluation, item.metric))
+        else item
+        for item in found
+    ]
     return found + [
         charts.Difference(
             rule["metric"],
@@ -122,6 +131,19 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
         for rule in rules
         if (rule["metric"], rule["versus"]) not in drawn and rule.get("low") is not None
     ]
+
+
+def _best_baseline(evaluation: Evaluation, name: str) -> str | None:
+    """The trivial baseline that is best in a metric, as a person calls it."""
+    values = {
+        model: evaluation[model][name]
+        for model in MODELS
+        if model not in ("candidate", "base") and evaluation.get(model, {}).get(name) is not None
+    }
+    if not values:
+        return None
+    best = min if METRICS[name].better == "lower" else max
+    return MODELS[best(values, key=lambda model: values[model])][0]
 
 
 def names(items: Sequence[charts.Difference]) -> dict[str, str]:
@@ -137,30 +159,54 @@ def terms(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def notes(evaluation: Evaluation) -> list[str]:
-    """What the numbers do not say aloud, where a baseline that costs nothing does as well."""
-    candidate = evaluation["candidate"]
-
-    def is_no_better(name: str, baseline: str) -> bool:
-        theirs, mine = evaluation.get(baseline, {}).get(name), candidate.get(name)
-        if theirs is None or mine is None:
-            return False
-        return mine >= theirs if METRICS[name].better == "lower" else mine <= theirs
-
+    """What the numbers do not say aloud: that a trivial baseline is better than the candidate, or as good."""
     found = []
-    if is_no_better("bits_per_byte", "unigram"):
-        found.append("Word frequencies alone predict the test rows as well: the candidate has learnt nothing of use.")
-    if is_no_better("chrf", "copy"):
+    if versus := _compared(evaluation, "bits_per_byte", "unigram"):
+        how, numbers = versus
         found.append(
-            "Giving the prompt back scores a chrF as high as the candidate's answers, because prompt and reference "
-            "share many words: judge the answers by reading them, and the model by its bits per byte."
+            f"Word frequencies alone predict the test rows {'better' if how == 'better' else 'as well'} ({numbers}): "
+            "the candidate has learnt nothing useful about the order of words."
         )
-    if is_no_better("macro_f1", "tfidf") or is_no_better("mae", "tfidf"):
+    if versus := _compared(evaluation, "chrf", "copy"):
+        how, numbers = versus
         found.append(
-            "A linear model of the words does as well, which is trained in seconds and runs on anything: the candidate "
-            "is not worth its cost yet."
+            f"Giving the prompt back as the answer scores {'a higher' if how == 'better' else 'as high a'} chrF "
+            f"({numbers}), because prompts and references share many words: read the answers to judge them, and "
+            "compare models by bits per byte."
         )
-    if is_no_better("reward_accuracy", "longer"):
+    for name in ("macro_f1", "mae"):
+        if versus := _compared(evaluation, name, "tfidf"):
+            how, numbers = versus
+            found.append(
+                f"TF-IDF, a linear model of the words, {'is better' if how == 'better' else 'does as well'} "
+                f"({numbers}). It is trained in seconds and runs on anything, so the candidate is not worth its cost "
+                "yet."
+            )
+    if versus := _compared(evaluation, "reward_accuracy", "longer"):
+        how, numbers = versus
         found.append(
-            "Taking the longer answer for the better one is right as often: the candidate may have learnt length alone."
+            f"Always choosing the longer answer is right {'more' if how == 'better' else 'as'} often ({numbers}): the "
+            "candidate may have learnt nothing but length."
         )
     return found
+
+
+def _compared(evaluation: Evaluation, name: str, baseline: str) -> tuple[str, str] | None:
+    """Whether a baseline is `better` than the candidate or `as good`, and both numbers; None where it is worse.
+
+    It is as good where the interval of the difference holds zero, or where the numbers are the same as they are shown.
+    """
+    theirs, mine = evaluation.get(baseline, {}).get(name), evaluation["candidate"].get(name)
+    if theirs is None or mine is None:
+        return None
+    is_lower_better = METRICS[name].better == "lower"
+    if theirs != mine and (theirs > mine) == is_lower_better:
+        return None
+    measured = evaluation.get("versus_baseline", {}).get(name, {})
+    is_the_best = _best_baseline(evaluation, name) == MODELS[baseline][0]
+    low, high = (measured.get(end) if is_the_best else None for end in ("low", "high"))
+    spans_zero = low is not None and high is not None and low <= 0 <= high
+    digits = 1 if name == "chrf" else 3
+    shown_theirs, shown_mine = f"{theirs:.{digits}f}", f"{mine:.{digits}f}"
+    how = "as good" if spans_zero or shown_theirs == shown_mine else "better"
+    return how, f"{metric(name).name} {shown_theirs} against {shown_mine}"

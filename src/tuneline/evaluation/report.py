@@ -1,20 +1,26 @@
 """The page that says whether the candidate is good enough, and why: one file that runs and loads nothing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 import tuneline
 from tuneline import files, params
 from tuneline.evaluation import accounts, charts, curves, numbers
-from tuneline.evaluation.labels import MOST_IN_WORDS, Labels, labels_of
+from tuneline.evaluation.labels import MOST_IN_WORDS, MOST_ON_A_PHONE, Labels, labels_of
 from tuneline.evaluation.samples import Section, sections
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 
 _LONGEST_TEXT = 700
+_LONGEST_NAME = 80
+# Not behind the semicolon or the ampersand of an escaped character.
+_WORD_END = re.compile(r"([_/.:|\-]+)(?=\w)")
+_CODE = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Report:
     """Pages by Great Expectations: path from the page, and name."""
     lineage: dict[str, str] = field(default_factory=dict)
     params_text: str = ""
+    shows_pretraining: bool = True
+    """Whether the page tells of the pretraining text: only where a base was made from it, and from a set of yours."""
 
     @property
     def champion(self) -> dict[str, Any] | None:
@@ -76,7 +84,7 @@ def assemble(
         samples=tuple(sections(rows, p.task, p.evaluate.samples, champion_texts or {})) if rows is not None else (),
         labels=labels_of(rows) if rows is not None and p.task == "classification" else None,
         training=_curve(reports / "training.csv"),
-        pretraining=_curve(reports / "base.csv"),
+        pretraining=_curve(reports / "base.csv") if p.base.source == "builtin" else None,
         training_account=_json(reports / "training.json"),
         base_account=_json(reports / "base.json"),
         data=_json(reports / "prepare.json"),
@@ -84,6 +92,8 @@ def assemble(
         data_docs=tuple(accounts.data_docs(reports)),
         lineage={name.removeprefix("tuneline."): value for name, value in (lineage or {}).items()},
         params_text=params_file.read_text("utf-8") if params_file.is_file() else "",
+        shows_pretraining=p.base.source == "builtin"
+        and (p.data.pretraining != p.paths.sample_text or p.data.raw == p.paths.sample),
     )
 
 
@@ -96,7 +106,15 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "cut": _cut, "words": _words, "signed": _signed}
+    environment.filters |= {
+        "number": _number,
+        "cut": _cut,
+        "words": _words,
+        "signed": _signed,
+        "breakable": _breakable,
+        "with_code": _with_code,
+        "against": _against,
+    }
     template = environment.get_template("report.html.jinja")
     rules = (report.gate or {}).get("rules", [])
     differences = numbers.differences(report.evaluation, rules)
@@ -115,10 +133,14 @@ def render(report: Report) -> str:
         samples=report.samples,
         labels=report.labels,
         most_in_words=MOST_IN_WORDS,
+        most_on_a_phone=MOST_ON_A_PHONE,
         training_facts=_training_facts(report),
         mixture=accounts.of_mixture(report.training_account),
-        sets=accounts.of_sets(report.data, report.secrets),
-        overlap=accounts.of_overlap(report.data),
+        next_steps=(report.gate or {}).get("next_steps") or [],
+        cut=_cut_rows(report.training_account.get("data") or {}),
+        pretrained_on=None if report.shows_pretraining else _pretrained_on(report),
+        sets=accounts.of_sets(report.data, report.secrets, with_pretraining=report.shows_pretraining),
+        overlap=accounts.of_overlap(report.data, report.task),
         data_docs=report.data_docs,
         version=tuneline.__version__,
     )
@@ -127,26 +149,29 @@ def render(report: Report) -> str:
 def headline(report: Report) -> str:
     """The verdict in one sentence for somebody who reads nothing else."""
     model, verdict = report.model, (report.gate or {}).get("verdict")
-    against = _against(report)
+    against = _held_against(report, verdict)
     if verdict == "passed":
-        return f"The new {model} is good enough: it meets every rule against {against} on text it has never seen."
+        return f"The new {model} is good enough: on text it has never seen, it meets every rule against {against}."
     if verdict == "failed":
-        return f"The new {model} is not good enough: it breaks a rule against {against} on text it has never seen."
+        return f"The new {model} is not good enough: on text it has never seen, it fails a rule against {against}."
     if verdict == "undecided":
         return f"It cannot be told yet whether the new {model} is good enough: there are too few test rows to be sure."
-    versus, other = ("base", "its base") if "versus_base" in report.evaluation else ("baseline", "what costs nothing")
+    versus, other = (
+        ("base", "its base") if "versus_base" in report.evaluation else ("baseline", "the trivial baselines")
+    )
     measures = report.evaluation.get(f"versus_{versus}", {})
     metric = next((name for name in METRICS if name in METRICS_OF_TASK[report.task] and name in measures), None)
     sign = -1.0 if metric and METRICS[metric].better == "lower" else 1.0
     better = sign * ((measures[metric].get("difference") if metric else None) or 0.0) > 0
     does = "predicts unseen text" if "bits_per_byte" in report.evaluation["candidate"] else "judges unseen text"
-    return f"The new {model} {does} {'better' if better else 'no better'} than {other}; no gate was asked."
+    return f"The new {model} {does} {'better' if better else 'no better'} than {other}; its rules are not decided yet."
 
 
-def _against(report: Report) -> str:
-    """What the rules hold the candidate against."""
-    asked = {rule["versus"] for rule in (report.gate or {}).get("rules", [])}
-    words = {"base": "its base", "baseline": "what costs nothing", "value": "fixed values"}
+def _held_against(report: Report, verdict: str | None) -> str:
+    """What the rules hold the candidate against; where it failed, those that it failed."""
+    rules = (report.gate or {}).get("rules", [])
+    asked = {rule["versus"] for rule in rules if verdict != "failed" or rule["verdict"] == "failed"}
+    words = {"base": "its base", "baseline": "the trivial baselines", "value": "fixed values"}
     found = [words[versus] for versus in words if versus in asked]
     if report.champion is not None and "champion" in asked:
         found.append(f"version {report.champion['version']}")
@@ -158,7 +183,7 @@ def _consequence(report: Report) -> str:
         "passed": "It may be registered, and a person may make it the champion.",
         "failed": "It is not registered. What is in production stays as it is.",
         "undecided": "It may be registered with this verdict, but becomes the champion only if a person overrides it.",
-    }.get((report.gate or {}).get("verdict", ""), "Nothing follows from this page until the gate has decided.")
+    }.get((report.gate or {}).get("verdict", ""), "`tuneline gate` decides the rules.")
 
 
 def _training_facts(report: Report) -> list[dict[str, Any]]:
@@ -174,6 +199,26 @@ def _training_facts(report: Report) -> list[dict[str, Any]]:
         for key, (name, note) in known.items()
         if isinstance(account.get(key), int)
     ]
+
+
+def _cut_rows(account: Mapping[str, Any]) -> str:
+    """What training rows lost because they were too long, in a sentence; nothing where none did."""
+    cut, rows = account.get("rows_truncated"), account.get("rows")
+    if not cut or not rows:
+        return ""
+    lost = account.get("supervised_tokens_left_out") or 0
+    lost_share = lost / (lost + account.get("supervised_tokens", 0) or 1)
+    without = f", without {lost_share:.1%} of the tokens to be learnt" if lost else ""
+    share = f"{cut:,} of {rows:,} training rows ({cut / rows:.1%})"
+    return f"{share} were longer than finetune.max_length and were cut{without}."
+
+
+def _pretrained_on(report: Report) -> str:
+    """The pretraining text of a builtin base in a sentence, where its accounts are not shown."""
+    text = report.data.get("pretraining")
+    if report.base_account.get("source") != "builtin" or not text:
+        return ""
+    return f"The base was pretrained on {text['set']} ({text['rows_out']:,} texts)."
 
 
 def _curve(path: Path) -> charts.Curve | None:
@@ -200,7 +245,15 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + _number(value)
+    written = _number(value)
+    is_zero = not any(digit in written for digit in "123456789")
+    return written.removeprefix("−") if is_zero else ("+" if value > 0 else "") + written
+
+
+def _against(versus: str) -> str:
+    """What a difference is measured against, as it goes on after the metric: a baseline by its name."""
+    is_named = versus not in ("base", "baseline", "champion") and not versus.startswith("value ")
+    return f"against {versus}" if is_named else f"against the {versus}"
 
 
 def _cut(text: str, keep_end: bool = False) -> str:
@@ -208,6 +261,17 @@ def _cut(text: str, keep_end: bool = False) -> str:
     if len(text) <= _LONGEST_TEXT:
         return text
     return "… " + text[-_LONGEST_TEXT:] if keep_end else text[:_LONGEST_TEXT] + " …"
+
+
+def _breakable(name: str) -> Markup:
+    """A label's name, at most as long as a table can show it, that may be broken where its words end."""
+    short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + " …"
+    return Markup(_WORD_END.sub(r"\1<wbr>", str(escape(short))))
+
+
+def _with_code(text: str) -> Markup:
+    """A sentence of ours, with what stands between backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def _words(name: str) -> str:

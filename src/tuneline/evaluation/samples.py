@@ -65,11 +65,11 @@ def sections(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str
 
 def _answers(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str]) -> list[Section]:
     lead = (
-        "Test rows spread evenly over the split, none picked by hand; every model takes its likeliest token at each "
+        "Test rows spread evenly over the split, none picked by hand. Every model writes its likeliest token at each "
         "step."
         if task == "sft"
-        else "The first half of a test text, how it goes on, and how each model goes on by its likeliest token at each "
-        "step."
+        else "The first half of a test text, the second half as it is written, and how each model continues it by its "
+        "likeliest token at each step."
     )
     answered = [row for row in table.to_pylist() if row["candidate_text"] is not None]
     samples = []
@@ -106,8 +106,8 @@ def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[S
     return [
         Section(
             "The surest mistakes",
-            "Test rows that the candidate labels wrong, the surest first: either it has learnt something wrong, or the "
-            "label in the data is.",
+            "Test rows to which the candidate gives another label than the data, the surest first. Either the "
+            "candidate has learnt something wrong, or the label in the data is wrong.",
             tuple(sample(row) for row in wrong[:wanted]),
         ),
         Section(
@@ -127,24 +127,24 @@ def _numbers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[
     rows = table.to_pylist()
 
     def sample(row: dict[str, Any]) -> Sample:
-        lines = [Line("True number", f"{row['label']:g}")]
+        lines = [Line("True number", _value(row["label"]))]
         lines += [
-            Line(_name(name), f"{row[f'{name}_value']:.4g}", f"off by {abs(row[f'{name}_value'] - row['label']):.3g}")
+            Line(_name(name), _value(row[f"{name}_value"]), f"off by {abs(row[f'{name}_value'] - row['label']):.3g}")
             for name in scores
             if name != "candidate"
         ]
         if row["id"] in champion:
-            lines.append(Line("Champion", champion[row["id"]]))
+            lines.append(Line("Champion", champion[row["id"]].replace("-", "−")))
         off = abs(row["candidate_value"] - row["label"])
-        lines.append(Line("Candidate", f"{row['candidate_value']:.4g}", f"off by {off:.3g}", True))
+        lines.append(Line("Candidate", _value(row["candidate_value"]), f"off by {off:.3g}", True))
         return Sample(row["source"], row["text"], tuple(lines))
 
     furthest = sorted(rows, key=lambda row: -abs(row["candidate_value"] - row["label"]))
     return [
         Section(
             "Furthest off",
-            "The test rows on which the candidate errs most: either it has learnt something wrong, or the number in "
-            "the data is.",
+            "The test rows on which the candidate errs most. Either it has learnt something wrong, or the number in "
+            "the data is wrong.",
             tuple(sample(row) for row in furthest[:wanted]),
         ),
         Section(
@@ -163,11 +163,15 @@ def _preferences(table: pa.Table, wanted: int) -> list[Section]:
             preference.readable(row[name], row["conversational"]) for name in ("prompt", "chosen", "rejected")
         )
         gained = [
-            f"{row[f'base_{name}'] - row[f'candidate_{name}']:+.1f} nats since the base".replace("-", "−")
+            f"likelihood {row[f'base_{name}'] - row[f'candidate_{name}']:+.1f}".replace("-", "−")
             for name in ("nll", "rejected_nll")
         ]
         margin = row["candidate_margin"]
-        verdict = "gained more on the better answer" if margin > 0 else "has not gained more on the better answer"
+        verdict = (
+            "right: the better answer gained more than the worse one"
+            if margin > 0
+            else "wrong: the better answer did not gain more than the worse one"
+        )
         samples.append(
             Sample(
                 row["source"],
@@ -175,11 +179,14 @@ def _preferences(table: pa.Table, wanted: int) -> list[Section]:
                 (
                     Line("Better", chosen, gained[0]),
                     Line("Worse", rejected, gained[1]),
-                    Line("Candidate", f"{verdict}: {margin:+.1f} nats".replace("-", "−"), "", True),
+                    Line("Candidate", f"{verdict} ({margin:+.1f})".replace("-", "−"), "", True),
                 ),
             )
         )
-    lead = "Test rows spread evenly over the split, none picked by hand, and how much likelier each answer has become."
+    lead = (
+        "Test rows spread evenly over the split, none picked by hand. Beside each answer stands how much more likely "
+        "training made it than it was under the base, as a natural logarithm: +1 is 2.7 times as likely."
+    )
     return [Section("Better and worse answers", lead, tuple(samples))]
 
 
@@ -192,6 +199,10 @@ def _spread(rows: int, wanted: int) -> Sequence[int]:
 def _label(written: str) -> str:
     """Several labels as a person writes them."""
     return ", ".join(classification.each(written)) or "none"
+
+
+def _value(number: float) -> str:
+    return f"{number:.4g}".replace("-", "−")
 
 
 def _name(model: str) -> str:

@@ -1,4 +1,4 @@
-"""Measure the candidate and its base on the test split, beside what costs nothing.
+"""Measure the candidate and its base on the test split, beside trivial baselines.
 
     python -m tuneline.stages evaluate
 
