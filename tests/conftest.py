@@ -33,6 +33,12 @@ def project(tmp_path: Path) -> Project:
     return copy_project(tmp_path / "my project 项目")
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with blanks and Chinese in its name; its migration is the slow part, so it is made once."""
+    return tmp_path_factory.mktemp("store 仓库")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest module first: other processes do the rest beside it."""
     items.sort(key=lambda item: item.path.name != "test_line.py")

@@ -54,6 +54,7 @@ def test_long_times_are_given_in_hours(seconds: float, text: str) -> None:
             {"done": 3, "total": 9, "seconds": 3, "note": "loss 2.100"},
             "answers: 3 of 9 rows, loss 2.100, 1 rows/s, 6.0 s left",
         ),
+        ({"done": 1, "total": None, "seconds": 10}, "answers: 1 row, 6 rows/min"),
         ({"done": 12_000, "total": None, "seconds": 10}, "answers: 12,000 rows, 1,200 rows/s"),
         (
             {"done": 200, "total": 200, "seconds": 100, "is_last": True},

@@ -2,13 +2,20 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from tuneline import __version__, processes
 from tuneline.errors import SetupError, TunelineError, of_full_disk
+
+if TYPE_CHECKING:
+    from tuneline.commands.asking import Given
+    from tuneline.commands.serving import Served
+    from tuneline.params import Params
+    from tuneline.progress import Progress
 
 
 class _Group(click.Group):
@@ -181,39 +188,216 @@ def register() -> None:
     click.echo(f"{p.registry.model} version {registration.version} {what}")
 
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _asking(of_rows: str) -> Callable[[_Command], _Command]:
+    """The options of the commands that ask a registered version.
+
+    Args:
+        of_rows: what a row of a file is, in words.
+    """
+    options = [
+        click.option("--version", "version", type=click.IntRange(min=1), help="A version's number."),
+        click.option(
+            "--alias", default="champion", show_default=True, help="A name that people have given to a version."
+        ),
+        click.option(
+            "--input",
+            "path",
+            type=click.Path(path_type=Path),
+            help=f"A file or a folder, {of_rows} per row, in every format that `inspect` reads; - is standard input.",
+        ),
+        click.option(
+            "--output", type=click.Path(path_type=Path), help="Write to this file; its ending says the format."
+        ),
+        click.option(
+            "--format",
+            "form",
+            type=click.Choice(["csv", "jsonl", "parquet"]),
+            help="By default CSV, or as --output ends.",
+        ),
+        click.option(
+            "--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in text=review; repeatable."
+        ),
+        click.option("--encoding", default="utf-8", show_default=True, help="Of the input, by Python's name."),
+        click.option(
+            "--layout",
+            type=click.Choice(["rows", "documents"]),
+            help="Of plain text: one row per line (the default), or one document per file. Standard input is then "
+            "plain text, whatever it looks like.",
+        ),
+    ]
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 @cli.command()
-@click.argument("prompt")
-@click.option("--version", "version", type=click.IntRange(min=1), help="A version's number.")
-@click.option("--alias", default="champion", show_default=True, help="A name that people have given to a version.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), help="By default evaluate.max_new_tokens of params.yaml.")
-def generate(prompt: str, version: int | None, alias: str, max_new_tokens: int | None) -> None:
-    r"""Answer PROMPT with a registered version; `\n` in it stands for a new line."""
+@click.argument("source", required=False, metavar="[TEXT | PATH | -]")
+@click.option("--text", help="A text, whatever files there are.")
+@_asking("one text")
+@click.option("--all-labels", is_flag=True, help="Also tell the probability of every label.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Also tell the K likeliest labels.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Where a text may have several labels: tell those that are more probable. By default 0.5.",
+)
+def predict(
+    source: str | None,
+    text: str | None,
+    version: int | None,
+    alias: str,
+    path: Path | None,
+    output: Path | None,
+    form: str | None,
+    columns: tuple[str, ...],
+    encoding: str,
+    layout: Literal["rows", "documents"] | None,
+    all_labels: bool,
+    top_k: int | None,
+    threshold: float | None,
+) -> None:
+    """Tell the label (with its probability) or the number of a text, by a registered version.
+
+    Reads TEXT, a file or a folder that is called PATH, or standard input, and writes the input's columns with `label`
+    and `probability`, or with `number`. Rows that cannot be used are counted, and written with the reason.
+    """
+    if sum(given is not None for given in (source, text, path)) > 1:
+        raise click.UsageError("give one of TEXT, PATH, --text and --input")
+    if all_labels and top_k is not None:
+        raise click.UsageError("--top-k and --all-labels exclude each other")
     _enter()
-    with processes.importing():
-        from tuneline import params
-        from tuneline.registry import tracking, versions
+    from tuneline.commands import answers, asking, serving
+
+    if source is not None:
+        text, path = asking.path_or_text(source)
+    chosen = answers.format_of(output, form)
+    p, served = _serve(version, alias)
+    serving.check_predicts(served)
+    opened = asking.opened(
+        text,
+        path,
+        column="text",
+        options=asking.Options(encoding, layout or "rows"),
+        is_plain=layout is not None,
+        choose=asking.text_chooser(_mapping(columns), served.columns),
+        remedy="give a TEXT, a PATH, or standard input",
+    )
+    with opened as given:
+        with processes.importing():
+            from tuneline.commands import predict as predicting
+            from tuneline.training import models
+
+        models.use_threads(p.compute.threads)
+        predictor = predicting.Predictor(served, top_k=0 if all_labels else top_k, threshold=threshold)
+        _say(f"{served.describe()}: {predictor.describe()}", *given.notes)
+        table = answers.Table(given, predictor.columns())
+        with answers.writing(output, chosen, table) as writer, _progress("predict", given) as progress:
+            account = predicting.run(
+                predictor, given, table, writer, batch_size=p.evaluate.batch_size, progress=progress
+            )
+    _say(*account.lines(table, chosen, f"{predictor.max_length:,} tokens; the model did not see their end"))
+    account.check()
+
+
+@cli.command()
+@click.argument("prompt", required=False, metavar="[PROMPT | -]")
+@_asking("one prompt or conversation")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), help="By default evaluate.max_new_tokens of params.yaml.")
+def generate(
+    prompt: str | None,
+    version: int | None,
+    alias: str,
+    path: Path | None,
+    output: Path | None,
+    form: str | None,
+    columns: tuple[str, ...],
+    encoding: str,
+    layout: Literal["rows", "documents"] | None,
+    max_new_tokens: int | None,
+) -> None:
+    r"""Answer a prompt, or many, with a registered version.
+
+    A PROMPT, in which `\n` stands for a new line, or standard input as a whole is one prompt; its answer appears as it
+    is made. With --input every row of a file or a folder is answered: the input's columns are written with `answer`.
+    """
+    if prompt is not None and path is not None:
+        raise click.UsageError("give either PROMPT or --input")
+    if path is None and (columns or layout):
+        raise click.UsageError("--column and --layout go with --input")
+    _enter()
+    from tuneline.commands import answers, asking, serving
+
+    is_batch = path is not None or output is not None or form is not None
+    chosen = answers.format_of(output, form)
+    p, served = _serve(version, alias)
+    serving.check_writes(served)
+    remedy = "give a PROMPT, or --input FILE"
+    if path is None:
+        prompt = prompt.replace("\\n", "\n") if prompt not in (None, asking.STDIN) else None
+        text = asking.text_of_stdin(encoding, remedy) if prompt is None else prompt
+    else:
+        text = None
+    opened = asking.opened(
+        text,
+        path,
+        column="prompt",
+        options=asking.Options(encoding, layout or "rows"),
+        is_plain=layout is not None,
+        choose=asking.prompt_chooser(_mapping(columns), served.columns, chats=served.chats),
+        remedy=remedy,
+    )
+    with opened as given:
+        # Loads torch and transformers: seconds that an answer needs and an error does not.
+        with processes.importing():
+            from tuneline.commands import generate as generating
+            from tuneline.training import models
+
+        models.use_threads(p.compute.threads)
+        generator = generating.Generator(served, max_new_tokens or p.evaluate.max_new_tokens)
+        _say(served.describe(), *given.notes)
+        if not is_batch:
+            for piece in generator.stream(given):
+                answers.show(piece)
+            answers.show("\n")
+            return
+        table = answers.Table(given, generating.COLUMNS)
+        with answers.writing(output, chosen, table) as writer, _progress("generate", given) as progress:
+            account = generating.run(
+                generator, given, table, writer, batch_size=p.evaluate.batch_size, progress=progress
+            )
+    _say(*account.lines(table, chosen, f"{generator.room:,} tokens; the model did not see their beginning"))
+    account.check()
+
+
+def _serve(version: int | None, alias: str) -> "tuple[Params, Served]":
+    from tuneline import params
+    from tuneline.commands import serving
 
     p = params.load()
-    tracker = tracking.connect()
-    number = versions.resolve(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
-    folder = versions.fetch(tracker, p.registry.model, number)
-    # Loads torch and transformers: seconds that an answer needs and an error does not.
-    with processes.importing():
-        from tuneline.evaluation import generation
-        from tuneline.training import models
+    served = serving.serve(p, version=version, alias=alias)
+    _say(*served.notes)
+    return p, served
 
-    models.use_threads(p.compute.threads)
-    model, tokenizer = models.load(folder)
-    pieces = generation.stream(
-        model,
-        tokenizer,
-        prompt.replace("\\n", "\n"),
-        mode=models.mode(folder),
-        max_new_tokens=max_new_tokens or p.evaluate.max_new_tokens,
-    )
-    for piece in pieces:
-        click.echo(piece, nl=False)
-    click.echo()
+
+def _progress(what: str, given: "Given") -> "Progress":
+    from tuneline.progress import Progress
+
+    return Progress(what, always=given.has_sources, to=sys.stderr)
+
+
+def _say(*lines: str) -> None:
+    """Tell a person beside the output: what is asked for stands on standard output, and nothing else."""
+    from tuneline.terminal import visible
+
+    for line in lines:
+        click.echo(visible(line), err=True)
 
 
 @cli.command()

@@ -4,7 +4,6 @@ What is shown is read from the very batches that the trainer makes: the same exa
 """
 
 import itertools
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tuneline import files
 from tuneline.errors import DataError
 from tuneline.params import Params
+from tuneline.terminal import visible
 from tuneline.training import mixing, models, objectives, packing, tasks, trainers
 from tuneline.training.examples import IGNORED, Preference, lengths
 from tuneline.training.recipes import Recipe
@@ -237,20 +237,6 @@ def _marked(run: Run, coloured: bool) -> str:
     # Every line by itself, so that the border keeps its own colour.
     colour = _LEARNT if run.is_learnt else _FAINT
     return "\n".join(f"{colour}{line}{_PLAIN}" for line in text.split("\n"))
-
-
-def visible(text: str) -> str:
-    """The text with every character spelt out that would steer a terminal, or turn the reading order around."""
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        else _spelt(character)
-        for character in text
-    )
-
-
-def _spelt(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def write_page(preview: Preview, path: Path) -> None:

@@ -162,7 +162,7 @@ def line(
         is_last: whether the work is over.
     """
     amount = number(done) if total is None else f"{number(done)} of {number(total)}"
-    parts = [f"{what}: {amount} {unit}", *([note] if note else [])]
+    parts = [f"{what}: {amount} {unit.removesuffix('s') if amount == '1' else unit}", *([note] if note else [])]
     new = done - start
     if new > 0:
         # What has been under way since the last report is not in `done`, so its time does not count either.

@@ -55,6 +55,22 @@ def test_a_model_s_own_sampling_is_left_aside(model: PreTrainedModel, tokenizer:
     assert again == plain
 
 
+def test_a_folder_that_was_saved_without_cache_is_not_read_again_for_every_token(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    widths: list[int] = []
+    hook = model.get_input_embeddings().register_forward_pre_hook(lambda _, given: widths.append(given[0].shape[1]))
+    assert model.generation_config is not None
+    model.generation_config.use_cache = model.config.use_cache = False
+    try:
+        generation.generate(model, tokenizer, PROMPTS[:1], mode="plain", max_new_tokens=8, batch_size=1)
+    finally:
+        hook.remove()
+        model.generation_config.use_cache, model.config.use_cache = None, True
+    assert len(widths) > 1
+    assert set(widths[1:]) == {1}
+
+
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_a_stream_s_pieces_are_the_answer(
     prompt: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast

@@ -11,12 +11,6 @@ from tuneline.registry import tracking
 from tuneline.registry.lineage import Lineage
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with blanks and Chinese in its name; its migration is the slow part, so it is made once."""
-    return tmp_path_factory.mktemp("store 仓库")
-
-
 @pytest.fixture
 def tracker(store: Path) -> tracking.Tracker:
     mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")

@@ -44,11 +44,33 @@ def generate(
         The answers, without the prompt and special tokens, in the order of `prompts`.
     """
     progress(0, len(prompts))
-    encoded = _prompt_ids(model, tokenizer, prompts, mode, max_new_tokens)
-    order = sorted(range(len(prompts)), key=lambda index: (-len(encoded[index]), index))
+    encoded, _ = encode(model, tokenizer, prompts, mode=mode, max_new_tokens=max_new_tokens)
+    return answers_to(
+        model,
+        tokenizer,
+        encoded,
+        mode=mode,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def answers_to(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[list[int]],
+    *,
+    mode: str,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Report = silent,
+) -> list[str]:
+    """As `generate`, of prompts that are ids already, as `encode` makes them."""
+    order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     config = _greedy(model, tokenizer, mode, max_new_tokens)
     model.eval()
-    answers = [""] * len(prompts)
+    answers = [""] * len(encoded)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         width = len(encoded[batch[0]])
@@ -78,7 +100,8 @@ def stream(
         Pieces of text that together are what `generate` returns for the prompt.
     """
     model.eval()
-    ids = torch.tensor(_prompt_ids(model, tokenizer, [prompt], mode, max_new_tokens))
+    encoded, _ = encode(model, tokenizer, [prompt], mode=mode, max_new_tokens=max_new_tokens)
+    ids = torch.tensor(encoded)
     config = _greedy(model, tokenizer, mode, max_new_tokens)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]
     failure: list[BaseException] = []
@@ -121,16 +144,57 @@ def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
     return text
 
 
-def _prompt_ids(
+def encode(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
+    *,
     mode: str,
     max_new_tokens: int,
-) -> list[list[int]]:
+) -> tuple[list[list[int]], list[int]]:
     """The prompts exactly as they stand before a completion in training; the end is kept where all does not fit.
 
     Of a conversation early turns go first.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: the prompts as written, or conversations.
+        mode: how a prompt becomes tokens, as stored with the model.
+        max_new_tokens: tokens of an answer at most, for which room is left.
+
+    Returns:
+        The ids of each prompt, and the places of the prompts of which a part was left out.
+
+    Raises:
+        ModelError: there is no room for a prompt, or the chat template refuses a conversation.
+    """
+    check_room(model, max_new_tokens)
+    room = context_length(model, 0) - max_new_tokens
+    if mode == CHAT:
+        template, asked = ChatTemplate(tokenizer), [_conversation(prompt) for prompt in prompts]
+        encoded = template.prompts(asked)
+        cut = [place for place, ids in enumerate(encoded) if 0 < room < len(ids)]
+        for place, ids in zip(cut, template.prompts([asked[place] for place in cut], room), strict=True):
+            encoded[place] = ids
+        return encoded, cut
+    assert all(isinstance(prompt, str) for prompt in prompts)
+    records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
+    encoded = [
+        [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
+        for [(ids, labels, _)] in encode_all(tokenizer, records, mode)
+    ]
+    cut = [place for place, ids in enumerate(encoded) if 0 < room < len(ids)]
+    for place in cut:
+        encoded[place] = encoded[place][-room:]
+    return encoded, cut
+
+
+def check_room(model: PreTrainedModel, max_new_tokens: int) -> None:
+    """Refuse answers that leave no room for a prompt.
+
+    Raises:
+        ModelError: naming how many tokens the model sees at once.
     """
     context = context_length(model, max_new_tokens + 1)
     if max_new_tokens >= context:
@@ -138,18 +202,6 @@ def _prompt_ids(
             f"max_new_tokens {max_new_tokens}: leaves no room for a prompt in the {context} tokens that the model sees "
             "at once; ask for fewer"
         )
-    if mode == CHAT:
-        room = context_length(model, 0) - max_new_tokens
-        asked = [_conversation(prompt) for prompt in prompts]
-        return ChatTemplate(tokenizer).prompts(asked, room if room > 0 else None)
-    assert all(isinstance(prompt, str) for prompt in prompts)
-    records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
-    encoded = []
-    for [(ids, labels, _)] in encode_all(tokenizer, records, mode):
-        prompt = [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
-        room = context_length(model, len(prompt) + max_new_tokens) - max_new_tokens
-        encoded.append(prompt[-room:])
-    return encoded
 
 
 def _conversation(prompt: Prompt) -> Conversation:
@@ -170,6 +222,8 @@ def _greedy(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
+        # Trainers save folders with false, and each token of an answer would then cost all tokens before it.
+        use_cache=True,
         temperature=1.0,
         top_p=1.0,
         top_k=50,

@@ -22,7 +22,7 @@ def mismatch(candidate: Path, other: Path) -> str | None:
     Raises:
         ModelError: a folder lacks one of these files.
     """
-    mine, theirs = _mode(candidate), _mode(other)
+    mine, theirs = mode(candidate), mode(other)
     if mine != theirs:
         return f"is of another task: its mode is {theirs}, the candidate's {mine}"
     if mine == "classification":
@@ -40,7 +40,15 @@ def mismatch(candidate: Path, other: Path) -> str | None:
     return None
 
 
-def _mode(folder: Path) -> str:
+def mode(folder: Path) -> str:
+    """How records become tokens for a model: plain, chat, classification or regression.
+
+    Args:
+        folder: the model's.
+
+    Raises:
+        ModelError: the file that says so is not as it was written.
+    """
     path = folder / "tuneline.json"
     return _json(path).get("mode", "plain") if path.is_file() else "plain"
 

@@ -109,10 +109,7 @@ def _of_head(folder: Path, rows: pa.Table, task: Task, evaluate: Evaluate, max_l
         )
     if task == "regression":
         return regression.scores(found[:, 0])
-    config = model.config
-    by_output = {int(place): str(label) for place, label in (config.id2label or {}).items()}
-    names = [by_output[place] for place in sorted(by_output)]
-    several = config.problem_type == "multi_label_classification"
+    names, several = predictions.names_of(model.config)
     return classification.scores(*predictions.labels(found, names, several=several))
 
 

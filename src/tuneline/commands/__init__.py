@@ -1,0 +1,1 @@
+"""What the commands do that use a registered version."""

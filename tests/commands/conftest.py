@@ -1,0 +1,5 @@
+"""The fixtures of these tests."""
+
+from registered import root, shell, tokenizer
+
+__all__ = ["root", "shell", "tokenizer"]
