@@ -91,12 +91,18 @@ def prepare(
     *,
     inline: int = 10**12,
     mixture: Mapping[str, Iterable[Row]] | None = None,
+    files_of_raw: Mapping[str, Iterable[Row]] | None = None,
 ) -> Prepared:
-    """Write the sets, as raw/a.jsonl, text/a.jsonl and others by their names, prepare them and read what came out."""
+    """Write the sets, as raw/a.jsonl, text/a.jsonl and others by their names, prepare them and read what came out.
+
+    With `files_of_raw` the raw set has further files, by their names.
+    """
     chosen = chosen or data()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         written = {"raw": raw, "text": pretraining, **(mixture or {})}
+        for name, rows in (files_of_raw or {}).items():
+            _write(folder / "raw" / name, rows)
         opened = {name: _open(folder / name, rows, chosen, name) for name, rows in written.items()}
         sets = records.RawSets(opened.pop("raw"), opened.pop("text"), opened)
         out = folder / "out"
@@ -115,8 +121,15 @@ def prepare(
     return Prepared(read, base, accounts, quarantine, digest)
 
 
+def _write(path: Path, rows: Iterable[Row]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    if lines:
+        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
 def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> records.RawSet:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     is_frozen = name == "text" and chosen.frozen_pretraining
     files_of: dict[str, list[str]] = {}
     for row in rows:

@@ -288,3 +288,65 @@ def test_adding_rows_moves_no_row_out_of_test(new: list[tuple[int, int, bool]]) 
     stays_for = {row["source"]: row["detail"].rsplit(" ", 1)[1] for row in after.quarantine if row["set"] == "raw"}
     for source in before.sources("test"):
         assert source in tested or stays_for[source] in tested
+
+
+def labelled(n: int, label: str) -> dict[str, str]:
+    return {"text": sentence(f"{label} {n}"), "label": label}
+
+
+def test_validation_is_taken_from_train_and_every_label_is_in_it() -> None:
+    train = [labelled(n, label) for label in "abcdefgh" for n in range(8)]
+    test = [labelled(n, label) for label in "abcdefgh" for n in range(100, 103)]
+    chosen = data(group_by=None, validation=0.2)
+    prepared = prepare([], some_texts(), chosen, files_of_raw={"train.jsonl": train, "test.jsonl": test})
+    assert prepared.sources("test") == [f"test.jsonl:{n}" for n in range(1, 25)]
+    assert {source.split(":")[0] for split in ("train", "validation") for source in prepared.sources(split)} == {
+        "train.jsonl"
+    }
+    assert {split for label in prepared.accounts["raw"]["labels"].values() for split in label} == set(SPLITS)
+    assert all(len(label) == 3 for label in prepared.accounts["raw"]["labels"].values())
+    # More rows behind the others move none of them out of validation, and other shares of test none at all.
+    more = [*train, *(labelled(n, label) for label in "abcdefgh" for n in range(8, 20))]
+    again = prepare(
+        [],
+        some_texts(),
+        data(group_by=None, validation=0.2, test=0.4),
+        files_of_raw={"train.jsonl": more, "test.jsonl": test},
+    )
+    assert set(prepared.sources("validation")) <= set(again.sources("validation"))
+
+
+def test_a_prompt_of_a_fixed_test_set_costs_the_training_row_and_what_leaves_the_test_set_is_told() -> None:
+    train = [pair(f"question {n}", sentence(n)) for n in range(60)]
+    test = [pair(f"question {n}", sentence(f"other {n}")) for n in range(55, 70)]
+    test += [pair("question 60!", sentence("other 60")), '{"prompt": ']
+    prepared = prepare([], some_texts(), data(group_by=None), files_of_raw={"train.jsonl": train, "test.jsonl": test})
+    assert prepared.reasons() == [
+        ("raw", "test.jsonl:16", "duplicate"),
+        ("raw", "test.jsonl:17", "json"),
+        *(("raw", f"train.jsonl:{n}", "held-out-group") for n in range(56, 61)),
+    ]
+    account = prepared.accounts["raw"]
+    assert account["changed_splits"] == {
+        "test": {"rows_in": 17, "rows_out": 15, "dropped": {"duplicate": 1, "json": 1}}
+    }
+    (said,) = account["warnings"]
+    assert said.endswith("your test set changed: 15 of 17 rows are left, because 1 duplicate, 1 json")
+    assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values())
+
+
+def test_a_text_with_another_label_in_the_test_file_is_still_tested() -> None:
+    train = [labelled(n, "ab"[n % 2]) for n in range(40)]
+    test = [labelled(n, "ab"[n % 2]) for n in range(100, 110)] + [train[0] | {"label": "b"}]
+    prepared = prepare([], some_texts(), data(group_by=None), files_of_raw={"train.jsonl": train, "test.jsonl": test})
+    assert prepared.reasons() == [("raw", "train.jsonl:1", "held-out-group")]
+    assert len(prepared.sources("test")) == 11
+
+
+def test_too_few_rows_for_a_validation_set_beside_a_test_file_say_what_to_do() -> None:
+    with pytest.raises(DataError) as caught:
+        prepare([], some_texts(), data(group_by=None, validation=0.001), files_of_raw={
+            "train.jsonl": [pair(f"q{n}", sentence(n)) for n in range(9)], "test.jsonl": [pair("q", sentence("t"))],
+        })  # fmt: skip
+    assert "no rows for validation: files named train and test are taken as they are" in str(caught.value)
+    assert "data.split.validation) of the 9 groups of the others; raise it" in str(caught.value)

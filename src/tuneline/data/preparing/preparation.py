@@ -103,7 +103,8 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
     groups = {split: len(distinct(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
     known = among(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
     of_raw: dict[str, Any] = pairs.account() | {"rows": rows, "groups": groups}
-    of_raw["warnings"] += warnings
+    of_raw["warnings"] += [*dividing.warnings(pairs), *warnings]
+    of_raw["changed_splits"] = dividing.changed(pairs)
     if counts is not None:
         of_raw["labels"] = counts
     base = {"train": len(texts.of("train")), "validation": len(texts.of("validation", "test"))}
@@ -278,6 +279,14 @@ def _check_splits(one: Prepared, data: Data) -> None:
     if not empty:
         return
     stays = one.stays
+    if any(shape.split == "test" for shape in one.raw.shapes):
+        groups = len(distinct(one.rows["cluster"][one.of("train")]))
+        raise DataError(
+            f"{one.catalogue.path}: no rows for {' and '.join(empty)}: files named train and test are taken as they "
+            f"are, and validation is a share of {data.split.validation:g} (data.split.validation) of the {groups:,} "
+            "groups of the others; raise it, bring more rows, or bring a file named validation (dropped: "
+            f"{_reasons(one) or 'none'})"
+        )
     by = f"the column {data.split.group_by!r}" if data.split.group_by else "their prompt"
     raise DataError(
         f"{one.catalogue.path}: no rows for {' and '.join(empty)}: {len(stays)} rows in "

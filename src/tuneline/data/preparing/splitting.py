@@ -1,6 +1,7 @@
 """Which split a group belongs to: by its hash alone, so that adding data never moves a row out of test."""
 
 import math
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -51,6 +52,47 @@ def split_of(group: str, *, validation: float, test: float, seed: int) -> SplitN
     """The split of one group; arguments as of `splits_of` and `numbers_of`."""
     numbers = numbers_of(np.array([group_of(group)], np.uint64), seed)
     return SPLITS[splits_of(numbers, validation=validation, test=test)[0]]
+
+
+def with_every_label(
+    splits: np.ndarray,
+    groups: np.ndarray,
+    numbers: np.ndarray,
+    labels: Iterable[np.ndarray],
+    shares: Mapping[int, float],
+) -> np.ndarray:
+    """The splits, in which every label that has enough groups is represented.
+
+    Of the first groups of a label, as many as its share of a split comes to one of, one is in that split: where the
+    hash has put none there, that of the lowest number goes there. Which groups come first does not change when rows are
+    added behind the others, so that nothing held out moves then. Did a rule look at all groups of a label, the next row
+    could take the place of one that is held out.
+
+    Args:
+        splits: [rows] indices of SPLITS, by the hash of the groups.
+        groups: [rows]
+        numbers: [rows] of the groups, from `numbers_of`.
+        labels: of each label the rows that have it and are to be split so, rising.
+        shares: index of a split -> its share of the groups; the splits are filled in this order.
+
+    Returns:
+        int8, [rows]; whole groups have moved, from train only.
+    """
+    found = splits.astype(np.int8)
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    of_labels = [rows[np.sort(np.unique(groups[rows], return_index=True)[1])] for rows in labels]
+    for split, share in shares.items():
+        needed = math.ceil(1 / share)
+        before = found.copy()
+        for heads in of_labels:
+            first = heads[:needed]
+            in_train = first[before[first] == 0]
+            if len(first) < needed or (before[first] == split).any() or np.count_nonzero(before[heads] == 0) < 2:
+                continue
+            group = groups[in_train[np.argmin(numbers[in_train])]]
+            found[order[np.searchsorted(ordered, group) : np.searchsorted(ordered, group, "right")]] = split
+    return found
 
 
 def by_order(values: np.ndarray, groups: np.ndarray, *, validation_from: float, test_from: float) -> np.ndarray:
