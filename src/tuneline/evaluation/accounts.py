@@ -17,6 +17,8 @@ REASONS = {
     "other-split": "in a file named as validation or test",
     "pretraining": "kept for testing, but the base has read much of it",
     "overlap": "repeats much of a row kept for testing",
+    "spread": "repeats a piece of a row kept for testing, of which other rows repeat the rest",
+    "damaged": "its text was damaged before it came here",
     "secret": "holds a secret or personal data",
 }
 _SECRETS = {
@@ -127,6 +129,11 @@ def of_overlap(data: Mapping[str, Any], task: str) -> list[str]:
                 f"{_rows(count, 'training')} between {low:.0%} and {overlap['max_overlap']:.0%} of a row that is held "
                 "out, less than data.max_overlap allows, and stayed in training."
             )
+    if spared := overlap.get("kept_as_boilerplate"):
+        said.append(
+            f"{_rows(spared, 'training')} only wording of rows that are held out which many training rows have, and "
+            "stayed in training."
+        )
     known = overlap.get("test_rows_with_an_answer_that_train_has")
     if known and task == "sft":
         one = "1 test row has an answer" if known == 1 else f"{known:,} test rows have answers"
