@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from projects import ROOT, TINY, Project, copy_project
-from recipe_samples import FAMILIES, ROWS, SAMPLES, make_base
+from recipe_samples import FAMILIES, LEARNABLE, ROWS, SAMPLES, make_base
 from ruamel.yaml import YAML
 
 from tuneline import files, params
@@ -179,3 +179,45 @@ def test_a_recipe_goes_through_the_whole_line(name: str, project: Project, tmp_p
     for rule in verdict["rules"]:
         is_measured = rule["improvement"] is not None
         assert is_measured == (rule["versus"] != "champion"), rule["reason"]
+
+
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copy_project(tmp_path_factory.mktemp("learning") / "project")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_beats_what_costs_nothing(name: str, learning: Project, tmp_path: Path) -> None:
+    """On a thousand rows of its kind, with the base that needs no network and the values that `use` writes for it."""
+    for file, text in LEARNABLE[name]().items():
+        files.write_text(tmp_path / "mine" / file, text)
+    recipe = params.load(ROOT / "docs" / "recipes" / f"{name}.yaml")
+    files.write_text(learning.root / "params.yaml", (ROOT / "docs" / "recipes" / f"{name}.yaml").read_text("utf-8"))
+    learning.set(
+        base__source="builtin",
+        base__input="data/pretraining",
+        finetune__lora=None,
+        finetune__max_length=min(recipe.finetune.max_length, 256),
+        finetune__per_device_train_batch_size=8,
+        finetune__gradient_accumulation_steps=1,
+        evaluate__generation_rows=50,
+    )
+    done(learning, "use", str(tmp_path / "mine"), "--name", name)
+    done(learning, "exec", "--", "dvc", "repro", "evaluate")
+    learning.tuneline("gate")
+    reports = learning.root / "reports"
+    evaluation, gate = (files.read_json(reports / f"{report}.json") for report in ("evaluation", "gate"))
+    print(name, json.dumps({key: value for key, value in evaluation.items() if key != "recall"}))
+    print("\n".join(rule["reason"] for rule in gate["rules"]))
+    assert [rule["reason"] for rule in gate["rules"] if rule["verdict"] == "failed"] == []
+    if recipe.task in ("sft", "language-modeling"):
+        assert evaluation["versus_baseline"]["bits_per_byte"]["high"] < 0
+        if recipe.task == "sft":
+            assert evaluation["candidate"]["chrf"] > evaluation["copy"]["chrf"]
+    elif recipe.task == "preference":
+        assert evaluation["candidate"]["reward_accuracy"] > max(0.5, evaluation["longer"]["reward_accuracy"])
+    else:
+        assert evaluation["candidate"]["accuracy"] > evaluation["majority"]["accuracy"] + 0.2
+        assert evaluation["candidate"]["accuracy"] > evaluation["tfidf"]["accuracy"] - 0.05
