@@ -367,7 +367,7 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
     """The values that were written, as params.yaml spells them."""
     lines: list[str] = []
     for key, value in values.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and value:
             lines += [f"{params.PARAMS_FILE}: {key}:", *(f"  - {editing.written(item)}" for item in value)]
         else:
             lines.append(f"{params.PARAMS_FILE}: {key}: {editing.written(value)}")

@@ -121,6 +121,21 @@ def test_editing_keeps_comments_and_every_other_line(file: Path) -> None:
     assert all("#" in new for _, new in changed)
 
 
+def test_editing_a_list_writes_a_line_for_each_item_and_keeps_the_sections_apart(file: Path) -> None:
+    rule = {"metric": "chrf", "direction": "higher", "versus": "base", "margin": 0.0}
+    editing.set_values(file, {"gate.rules": [rule, rule]})
+    text = file.read_text("utf-8")
+    line = "    - {metric: chrf, direction: higher, versus: base, margin: 0.0}\n"
+    assert f"{line}{line}\nregistry:\n" in text
+    assert [editing.written(value) for value in (None, [], {}, "诗", {"a": {"b": 0.5}})] == [
+        "null",
+        "[]",
+        "{}",
+        "诗",
+        "{a: {b: 0.5}}",
+    ]
+
+
 def test_editing_refuses_a_key_that_is_not_there(file: Path) -> None:
     with pytest.raises(KeyError):
         editing.set_values(file, {"data.rwa": "x"})

@@ -1,6 +1,7 @@
 """Changing single values of params.yaml, its comments and order kept."""
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def set_values(path: Path, values: Mapping[str, Any]) -> None:
         KeyError: a key is not in the file.
     """
     yaml = _yaml()
-    document = yaml.load(path.read_text("utf-8"))
+    before = path.read_text("utf-8")
+    document = yaml.load(before)
     for key, value in values.items():
         *sections, name = key.split(".")
         node = document
@@ -51,7 +53,7 @@ def set_values(path: Path, values: Mapping[str, Any]) -> None:
         node[name] = [_in_one_line(item) for item in value] if isinstance(value, list) else value
     text = io.StringIO()
     yaml.dump(document, text)
-    files.write_text(path, text.getvalue())
+    files.write_text(path, _apart(text.getvalue(), before))
 
 
 def _in_one_line(item: Any) -> Any:
@@ -60,3 +62,9 @@ def _in_one_line(item: Any) -> Any:
     line = CommentedMap({key: _in_one_line(value) for key, value in item.items()})
     line.fa.set_flow_style()
     return line
+
+
+def _apart(text: str, before: str) -> str:
+    """The text with the empty lines before its sections, which ruamel takes for a part of the value before them."""
+    sections = re.findall(r"\n\n(\w+:)", before)
+    return re.sub(rf"(?<!\n)\n(?={'|'.join(sections)})", "\n\n", text) if sections else text
