@@ -482,17 +482,19 @@ def _kind(p: params.Params) -> BaseKind:
 def _suited(p: params.Params, task: params.Task, train: int, test: int, *, is_new: bool) -> _Changes:
     """How it is trained and judged: what suits the task, the base and the number of rows."""
     case = Case(task, _kind(p), train)
-    given = p.finetune.model_fields_set
-    present = {
-        key: getattr(p.finetune, name)
-        for key in suggested.values_for(case)
-        if (name := key.rpartition(".")[2]) in given
-    }
+    sections = {"finetune": p.finetune, "base.builtin": p.base.builtin}
+    present: dict[str, Any] = {}
+    for key in suggested.values_for(case):
+        section, _, name = key.rpartition(".")
+        if name in sections[section].model_fields_set:
+            present[key] = getattr(sections[section], name)
     chosen = suggested.choose(present, case, is_new=is_new)
     rules = [rule.model_dump(exclude_none=True) for rule in p.gate.rules]
     wanted, waiting = suggested.rules_for(rules, case, p.task)
     values = chosen.values | ({"gate.rules": wanted} if wanted != rules else {})
-    said = [f"gate: {suggested.resolution(task, test)}", *_kept(chosen)]
+    said = [f"gate: {suggested.resolution(task, test)}"]
+    if is_new or task != p.task:
+        said += _kept(chosen)
     if waiting:
         tasks = ", ".join(dict.fromkeys(rule["task"] for rule in waiting))
         said.append(

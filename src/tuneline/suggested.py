@@ -31,6 +31,12 @@ class Case(NamedTuple):
 SHIPPED: dict[str, Any] = {
     "finetune.num_train_epochs": 1.0,
     "finetune.learning_rate": 0.005,
+    "finetune.per_device_train_batch_size": 8,
+    "base.builtin.hidden_size": 96,
+    "base.builtin.intermediate_size": 256,
+    "base.builtin.num_hidden_layers": 4,
+    "base.builtin.num_attention_heads": 3,
+    "base.builtin.document_length": 128,
     "data.split.validation": 0.05,
     "data.split.test": 0.1,
 }
@@ -38,17 +44,37 @@ SHIPPED: dict[str, Any] = {
 
 _Columns = tuple[Any, Any, Any]
 
+# Texts are learnt whole, and the answer stands at their end; the sizes are those that params.yaml is shipped with.
+_SIZES_OF_LANGUAGE: dict[str, _Columns] = {
+    "base.builtin.hidden_size": (96, 96, 96),
+    "base.builtin.intermediate_size": (256, 256, 256),
+    "base.builtin.num_hidden_layers": (4, 4, 4),
+    "base.builtin.num_attention_heads": (3, 3, 3),
+    "base.builtin.document_length": (256, 256, 256),
+    "finetune.per_device_train_batch_size": (8, 8, 8),
+}
+# Which words stand in a text says most of its label: wide and flat is better than narrow and deep.
+_SIZES_OF_LABELS: dict[str, _Columns] = {
+    "base.builtin.hidden_size": (256, 256, 256),
+    "base.builtin.intermediate_size": (512, 512, 512),
+    "base.builtin.num_hidden_layers": (1, 1, 1),
+    "base.builtin.num_attention_heads": (4, 4, 4),
+    "base.builtin.document_length": (128, 128, 128),
+    "finetune.per_device_train_batch_size": (16, 16, 16),
+}
 _LANGUAGE_BUILTIN: dict[str, _Columns] = {
     "finetune.num_train_epochs": (4.0, 2.0, 1.0),
     "finetune.learning_rate": (0.002, 0.002, 0.005),
+    **_SIZES_OF_LANGUAGE,
 }
 _LANGUAGE_MODEL: dict[str, _Columns] = {
     "finetune.num_train_epochs": (3.0, 2.0, 1.0),
     "finetune.learning_rate": (2e-5, 2e-5, 2e-5),
 }
 _LABELS_BUILTIN: dict[str, _Columns] = {
-    "finetune.num_train_epochs": (10.0, 5.0, 2.0),
-    "finetune.learning_rate": (0.001, 0.001, 0.001),
+    "finetune.num_train_epochs": (5.0, 5.0, 2.0),
+    "finetune.learning_rate": (5e-4, 5e-4, 5e-4),
+    **_SIZES_OF_LABELS,
 }
 _LABELS_MODEL: dict[str, _Columns] = {
     "finetune.num_train_epochs": (10.0, 4.0, 2.0),
@@ -57,6 +83,7 @@ _LABELS_MODEL: dict[str, _Columns] = {
 _PREFERENCE_BUILTIN: dict[str, _Columns] = {
     "finetune.num_train_epochs": (3.0, 2.0, 1.0),
     "finetune.learning_rate": (5e-4, 5e-4, 2e-4),
+    **_SIZES_OF_LANGUAGE,
 }
 _PREFERENCE_MODEL: dict[str, _Columns] = {
     "finetune.num_train_epochs": (2.0, 1.0, 1.0),
@@ -133,7 +160,7 @@ class Choice(NamedTuple):
 
 
 def values_for(case: Case) -> dict[str, Any]:
-    """The values of `finetune` that suit a case."""
+    """The values of `finetune`, and of a builtin base, that suit a case."""
     return {key: columns[_column(case.rows)] for key, columns in _FINETUNE[case.task][case.base].items()}
 
 
@@ -143,7 +170,7 @@ def shares_for(rows: int) -> dict[str, Any]:
 
 
 def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
-    """Decide which values of `finetune` are written.
+    """Decide which values of `finetune`, and of a builtin base, are written.
 
     Args:
         present: dotted key -> the value of params.yaml; a key that it leaves out is not written.
