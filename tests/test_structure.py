@@ -27,6 +27,7 @@ ROOMS = [
         "decisions",
         "doctor",
         "inspection",
+        "overlong",
         "preview",
         "rawsets",
         "services",

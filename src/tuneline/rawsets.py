@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from tuneline import basetext, files, params, pipeline, suggested
+from tuneline import basetext, files, overlong, params, pipeline, suggested
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
@@ -132,7 +132,7 @@ def use(
     said += [*base.said, *shares.said, *suited.said]
     editing.set_values(Path(params.PARAMS_FILE), values)
     said += _lines(values)
-    params.load()
+    said += overlong.describe(found, params.load())
     return [*said, "next: make run"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneline import files, params
 from tuneline.data.mapping import records
-from tuneline.data.preparing import preparation
+from tuneline.data.preparing import longrows, preparation
 
 
 def main(p: params.Params) -> None:
@@ -31,6 +31,11 @@ def main(p: params.Params) -> None:
             print(line)
     if spared := accounts["overlap"]["kept_as_boilerplate"]:
         print(f"{spared:,} training rows share with held-out rows only wording that many training rows have: kept")
+    # Only told: it is not among the outputs, which do not depend on the params of finetune and base.
+    kind = sets.raw.record_type
+    tokens = longrows.in_split(clean / "train", kind) / longrows.bytes_per_token(p)
+    for line in longrows.describe(tokens, f"estimated at {longrows.bytes_per_token(p):g} bytes a token", p):
+        print(line)
     print(f"every dropped row and why: {reports / 'quarantine.jsonl'}")
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-BYTES_PER_TOKEN = 4
-"""Of UTF-8, about, for tokenizers with a vocabulary of 30,000 and more: 4.2 for English, 3 to 4.5 for Chinese."""
+from tuneline.data.preparing.longrows import BYTES_PER_TOKEN
 
 TOKENIZED_CHARACTERS = 10_000_000
 """Characters of the first rows that are made tokens of."""
@@ -21,10 +20,13 @@ class Lengths:
     Args:
         tokenizer: the tokenizer.json of a base; None: tokens are estimated from bytes.
         max_length: tokens that a model sees of a row; None where that is not known.
+        bytes_per_token: by which they are estimated.
     """
 
-    def __init__(self, tokenizer: Path | None, max_length: int | None) -> None:
-        self._file, self._max_length = tokenizer, max_length
+    def __init__(
+        self, tokenizer: Path | None, max_length: int | None, bytes_per_token: float = BYTES_PER_TOKEN
+    ) -> None:
+        self._file, self._max_length, self._bytes_per_token = tokenizer, max_length, bytes_per_token
         self._tokenizer: Any = None
         self._lengths: list[np.ndarray] = []
         self._characters = 0
@@ -40,7 +42,7 @@ class Lengths:
             return
         if self._file is None:
             sizes = [sum(len(text.encode("utf-8", "surrogatepass")) for text in row) for row in rows]
-            self._lengths.append(-(-np.array(sizes, np.int64) // BYTES_PER_TOKEN))
+            self._lengths.append(np.ceil(np.array(sizes) / self._bytes_per_token).astype(np.int64))
             return
         width = max(map(len, rows), default=0)
         texts = [text for row in rows for text in (*row, *[""] * (width - len(row)))]
@@ -59,9 +61,13 @@ class Lengths:
             self._tokenizer.no_padding()
         return self._tokenizer
 
+    def each(self) -> np.ndarray:
+        """Tokens of each row that was measured, int64."""
+        return np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int64)
+
     def found(self) -> dict[str, Any] | None:
         """The lengths in numbers; None where there is no row."""
-        lengths = np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int64)
+        lengths = self.each()
         if not len(lengths):
             return None
         median, ninety, covered = np.quantile(lengths, (0.5, 0.9, _COVERED), method="higher").tolist()
