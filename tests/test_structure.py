@@ -52,7 +52,10 @@ OUTSIDE_TOOLS = {
     "distributed": ("src/tuneline/data/preparing/scheduler.py",),
     "sklearn": ("src/tuneline/evaluation/textbaselines.py",),
     "ftfy": ("src/tuneline/data/reading/damage.py",),
-    "stdnum": ("src/tuneline/data/preparing/secret_patterns.py",),
+    "stdnum": (
+        "src/tuneline/data/preparing/named_numbers.py",
+        "src/tuneline/data/preparing/secret_patterns.py",
+    ),
 }
 
 # What observes cannot change a result, so a stage is not stale when it changes: errors and their words, the checks of

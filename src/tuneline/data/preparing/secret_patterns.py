@@ -2,8 +2,10 @@
 
 import base64
 import binascii
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
@@ -11,12 +13,14 @@ from stdnum import luhn
 from stdnum.br import cpf
 from stdnum.cn import ric
 from stdnum.es import dni
-from stdnum.exceptions import ValidationError
 from stdnum.fi import hetu
 from stdnum.fr import nir
 from stdnum.kr import rrn
 from stdnum.se import personnummer
-from stdnum.us import ssn
+from stdnum.us import itin, ssn
+from stdnum.util import get_cc_module
+
+from tuneline.data.preparing import named_numbers
 
 Place = tuple[Literal["email", "phone", "id_number", "card", "key"], int, int]
 """Kind, first byte, byte after the last."""
@@ -32,15 +36,27 @@ PRIVATE_KEY = re.compile(
 _TOKEN = re.compile(
     rb"(?<![A-Za-z0-9])(?:"
     rb"(?P<cloud>(?:AKIA|ASIA)[A-Z0-9]{16}|LTAI[A-Za-z0-9]{16,22}|AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{28})"
-    rb"|(?P<code>gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}|glpat-[A-Za-z0-9_-]{20,}|npm_[A-Za-z0-9]{36}"
+    rb"|(?P<code>gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}|npm_[A-Za-z0-9]{36}"
+    rb"|(?:glpat|gldt|glft|glsoat|glrt|glcbt|glimt|glptt|glagent|gloas)-[A-Za-z0-9_-]{20,}|GR1348941[A-Za-z0-9_-]{20,}"
     rb"|pypi-AgEI[A-Za-z0-9_-]{50,}|hf_[A-Za-z0-9]{34,})"
-    rb"|(?P<service>xox[abeoprs]-[A-Za-z0-9-]{20,}|[sr]k_(?:live|test)_[A-Za-z0-9]{20,})"
+    rb"|(?P<service>xox[abeoprs]-[A-Za-z0-9-]{20,}|[sr]k_(?:live|test)_[A-Za-z0-9]{20,}|sq0[a-z]{3}-[A-Za-z0-9_-]{22,}"
+    rb"|(?:AC|SK)[a-f0-9]{32}|[0-9a-f]{32}-us\d{1,2})"
     rb"|(?P<model>sk-[A-Za-z0-9_-]{20,})"
     rb"|(?P<jwt>eyJ[A-Za-z0-9_-]{17,})"
     rb")(?![A-Za-z0-9])"
 )
+# Tokens of several parts, and what stands behind a name that says it is secret, as in AWS_SECRET_ACCESS_KEY=….
+_PARTED = re.compile(
+    rb"(?<![A-Za-z0-9])(?:SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}|[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}"
+    rb"|\d{8,10}:[A-Za-z0-9_-]{35}|T[A-Z0-9]{7,12}/B[A-Z0-9]{7,12}/[A-Za-z0-9]{20,})(?![A-Za-z0-9_-])"
+)
+_ASSIGNED = re.compile(
+    rb"(?i)(?:secret|token|passw(?:or)?d|pwd|credentials?|(?:api|access|account|auth|private|encryption)[_.-]?key)"
+    rb"[A-Za-z0-9_]{0,16}[\"']?\s{0,2}(?:=>|:=|=|:)\s{0,2}[\"']?(?P<value>[A-Za-z0-9+/_.=~-]{20,200})"
+)
+_BEFORE_ASSIGNED = 48
 _JWT = re.compile(rb"([A-Za-z0-9_-]+)\.eyJ[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{16,1024}")
-_FEWEST_CHARACTERS = 8
+_FEWEST_CHARACTERS, _FEWEST_DIFFERENT = 8, 12
 _MIXED = re.compile(rb"(?=[A-Za-z0-9]*[0-9][A-Za-z0-9]*[0-9])(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{16,}")
 
 
@@ -59,6 +75,41 @@ def tokens(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
                 yield whole.span()
         elif not _is_placeholder(match.group(), bool(match["model"])):
             yield match.span()
+
+
+def parted(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Tokens of several parts of which a run of a token's characters is one, and values that a name says are secret.
+
+    Args:
+        data: the text.
+        start: of the run.
+        stop: of the run.
+    """
+    first, last = max(start - _BEFORE_ASSIGNED, 0), min(stop + _AFTER, len(data))
+    for match in _PARTED.finditer(data, first, last):
+        if match.start() < stop and match.end() > start and not _is_placeholder(match.group(), False):
+            yield match.span()
+    for match in _ASSIGNED.finditer(data, first, last):
+        if match.start() < stop and match.end() > start and _is_random(match["value"]):
+            yield match.span("value")
+
+
+def _is_random(value: bytes) -> bool:
+    """Whether a value looks drawn by chance: no words, no path, no name of a variable."""
+    if b"EXAMPLE" in value.upper() or len(set(value)) < _FEWEST_DIFFERENT or _PLACEHOLDERS.fullmatch(value):
+        return False
+    kinds = Counter(map(_kind, value))
+    is_mixed = kinds[_DIGIT] > 1 or (kinds[_UPPER] > 2 and kinds[_LOWER] > 2)
+    changes = sum(_kind(one) != _kind(other) for one, other in itertools.pairwise(value))
+    return is_mixed and kinds[_UPPER] + kinds[_LOWER] > 3 and 4 * changes >= len(value)
+
+
+def _kind(code: int) -> int:
+    char = chr(code)
+    return _DIGIT * char.isdigit() + _UPPER * char.isupper() + _LOWER * char.islower()
+
+
+_DIGIT, _UPPER, _LOWER = 1, 2, 3
 
 
 def _is_placeholder(token: bytes, is_model: bool) -> bool:
@@ -131,20 +182,46 @@ def address(data: bytes, place: int) -> Place | None:
 DIGIT_RUN = re.compile(rb"0(?:[ ()-]{0,2}0){7,}+")
 """Eight digits or more, each 0 here, with at most two signs between any two."""
 
-DOTTED = re.compile(rb"000\.000[.-]000")
+DOTTED = re.compile(rb"000\.000[.-]000|000\.0000\.0000\.00|00\.00\.00-000|0\.000\.000-|000000/000|0000\.00\.000")
 """The beginning of what is written with dots."""
 
 _NO_BEGINNING = frozenset(b"._ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-_ALONE = rb"(?<![\w.+$#/-])(?<!\d )"
+# A number behind a name and a bracket is the argument of a call, as the seed in `default_rng(348932549825235)`.
+_ALONE = rb"(?<![\w.+$#/-])(?<!\d )(?<!\w\()"
 _ENDS = rb"(?![\w]|[.,:/]\d|-\w)"
 
 _IDS = re.compile(
-    _ALONE + rb"(?:(?P<cn>[1-9]\d{16}[\dXx])|(?P<us>\d{3}-\d\d-\d{4})|(?P<br>\d{3}\.\d{3}\.\d{3}-\d\d)"
+    _ALONE + rb"(?:(?P<cn>[1-9]\d{16}[\dXx])|(?P<us>[0-8]\d\d-\d\d-\d{4})|(?P<br>\d{3}\.\d{3}\.\d{3}-\d\d)"
     rb"|(?P<kr>\d\d[01]\d[0-3]\d-[1-8]\d{6})|(?P<se>(?:19|20)?\d\d[01]\d[0-3]\d-\d{4})"
-    rb"|(?P<fi>[0-3]\d[01]\d{3}[-+A][0-9]{3}[0-9A-Y])|(?P<fr>[12]\d\d[01]\d(?:\d\d|2[AB])\d{8})|(?P<es>\d{8}[A-Z]))"
-    + _ENDS
+    rb"|(?P<fi>[0-3]\d[01]\d{3}[-+A][0-9]{3}[0-9A-Y])|(?P<fr>[12]\d\d[01]\d(?:\d\d|2[AB])\d{8}"
+    rb"|[12] \d\d [01]\d \d[\dAB] \d{3} \d{3} \d\d)|(?P<es>\d{8}-?[A-Z])"
+    rb"|(?P<ch>756\.\d{4}\.\d{4}\.\d\d)|(?P<be>\d\d\.[01]\d\.[0-3]\d-\d{3}\.\d\d)|(?P<cl>\d{1,2}\.\d{3}\.\d{3}-[\dK])"
+    rb"|(?P<do>\d{3}-\d{7}-\d)|(?P<pk>\d{5}-\d{7}-\d)|(?P<my>\d\d[01]\d[0-3]\d-\d\d-\d{4})"
+    rb"|(?P<cz>\d\d[0-8]\d[0-3]\d/\d{3,4})|(?P<lv>[0-3]\d[01]\d{3}-[012]\d{4})|(?P<th>\d-\d{4}-\d{5}-\d\d-\d)"
+    rb"|(?P<is>[0-7]\d[01]\d{3}-\d{3}[089])|(?P<no>[0-7]\d[0-9]\d{3} \d{5})|(?P<us_itin>9\d\d-\d\d-\d{4}))" + _ENDS
 )
-_CHECKS = {"cn": ric, "us": ssn, "br": cpf, "kr": rrn, "se": personnummer, "fi": hetu, "fr": nir, "es": dni}
+_CHECKS = {
+    "cn": ric,
+    "us": ssn,
+    "us_itin": itin,
+    "br": cpf,
+    "kr": rrn,
+    "se": personnummer,
+    "fi": hetu,
+    "fr": nir,
+    "es": dni,
+    "ch": get_cc_module("ch", "ssn"),
+    "be": get_cc_module("be", "nn"),
+    "cl": get_cc_module("cl", "rut"),
+    "do": get_cc_module("do", "cedula"),
+    "pk": get_cc_module("pk", "cnic"),
+    "my": get_cc_module("my", "nric"),
+    "cz": get_cc_module("cz", "rc"),
+    "lv": get_cc_module("lv", "pvn"),
+    "th": get_cc_module("th", "pin"),
+    "is": get_cc_module("is", "kennitala"),
+    "no": get_cc_module("no", "fodselsnummer"),
+}
 _DATE = re.compile(rb"(?:19|20)\d\d[01]\d[0-3]\d|[0-3]\d[01]\d(?:19|20)\d\d")
 
 _CARDS = re.compile(
@@ -188,6 +265,10 @@ def numbers(data: bytes, start: int, stop: int) -> Iterator[Place]:
         start: of the run.
         stop: of the run.
     """
+    for found in named_numbers.accounts(data, start, stop):
+        yield "card", *found
+    for found in named_numbers.named(data, start, stop):
+        yield "id_number", *found
     if start and data[start - 1] in _NO_BEGINNING and data[start:stop].isdigit():
         return  # decimals, and numbers within names
     first, last = max(start - 3, 0), min(stop + 8, len(data))
@@ -209,7 +290,4 @@ def _is_id(country: str, number: bytes) -> bool:
     # Eight digits and a letter are also the beginning of a time: 20240131T.
     if country == "es" and _DATE.match(number):
         return False
-    try:
-        return bool(_CHECKS[country].validate(number.decode()))
-    except ValidationError:
-        return False
+    return named_numbers.holds(_CHECKS[country], number.decode())

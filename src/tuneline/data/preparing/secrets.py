@@ -1,8 +1,8 @@
 """Secrets and personal data in texts: found without being shown, and masked where the params say so.
 
-Precise rather than greedy: a number counts only where its check digit, its prefix or its separators say what it is.
-Not looked for: phone numbers without a country code outside China and North America, names, postal addresses, and
-passwords in prose.
+Precise rather than greedy: a number counts only where its check digit, its prefix, its separators or the words before
+it say what it is. Not looked for: phone numbers without a country code outside China and North America, names, postal
+addresses, passwords in prose, and public numbers of companies.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from tuneline.data.preparing import named_numbers
 from tuneline.data.preparing import secret_patterns as patterns
 from tuneline.params import Secrets
 
@@ -165,7 +166,7 @@ def _bytes(text: str) -> bytes:
 def _spans(data: bytes) -> list[Span]:
     """All secrets, in their order; where two overlap, the surer kind."""
     taken: list[tuple[int, int, Kind]] = []
-    for finder in (_keys, _addresses, _numbers):
+    for finder in (_keys, _addresses, _lettered, _numbers):
         for kind, start, stop in finder(data):
             place = bisect(taken, (start, stop, kind))
             behind = place == 0 or taken[place - 1][1] <= start
@@ -181,8 +182,9 @@ _TOKEN = bytes.maketrans(
     bytes(ord("a") if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "_-") else 0 for code in range(256)),
 )
 _DIGIT = bytes.maketrans(
-    bytes(range(256)), bytes(ord("0") if 48 <= code < 58 else code if code in b"+ -.()" else 0 for code in range(256))
+    bytes(range(256)), bytes(ord("0") if 48 <= code < 58 else code if code in b"+ -.()/" else 0 for code in range(256))
 )
+_SMALL = (b"sk-", b"secret", b"_key", b"token", b"password")
 _SHORTEST_TOKEN = b"a" * patterns.SHORTEST_TOKEN
 
 
@@ -196,9 +198,11 @@ def _keys(data: bytes) -> Iterator[Span]:
         stop = tokens.find(b"\0", start)
         stop = len(tokens) if stop < 0 else stop
         run = data[start:stop]
-        # Long names in code are of small letters; of keys only one family may be.
-        if not run.islower() or b"sk-" in run:
+        # Long names in code are of small letters alone; of keys only one family may be, and what a name says is one.
+        if not run.islower() or not run.translate(None, b"_-").isalpha() or any(word in run for word in _SMALL):
             for first, last in patterns.tokens(data, start, stop):
+                yield Span("key", first, last)
+            for first, last in patterns.parted(data, start, stop):
                 yield Span("key", first, last)
         start = tokens.find(_SHORTEST_TOKEN, stop)
 
@@ -210,6 +214,11 @@ def _addresses(data: bytes) -> Iterator[Span]:
         found = patterns.address(data, place)
         if found:
             yield Span(*found)
+
+
+def _lettered(data: bytes) -> Iterator[Span]:
+    for start, stop in named_numbers.lettered(data):
+        yield Span("id_number", start, stop)
 
 
 def _numbers(data: bytes) -> Iterator[Span]:
