@@ -238,7 +238,7 @@ LONG = "The quick brown fox jumps over the lazy dog and runs into the forest whe
 
 def test_rows_that_are_the_same_are_found_over_all_files(folder: Path) -> None:
     write(folder / "same" / "a.jsonl", {"text": LONG}, {"text": "another"}, {"text": LONG.upper() + " "})
-    write(folder / "same" / "b.jsonl", {"text": LONG + "!!"}, {"text": "another"})
+    write(folder / "same" / "b.jsonl", {"text": LONG.replace("again", "ever")}, {"text": "another"})
     found, said = profile(Path("same"))
     assert found["duplicates"] == {
         "rows": 5,

@@ -43,6 +43,18 @@ _LONGEST_GROUP = 200
 _OF_MORE_THAN_TEXT = ("messages", "classification", "regression")
 
 
+def same_by(rows: np.ndarray) -> list[np.ndarray]:
+    """What is equal of rows that are one: of short rows punctuation and blanks make no difference.
+
+    Args:
+        rows: [rows] of ROW.
+
+    Returns:
+        Arrays of [rows], all equal where rows are the same.
+    """
+    return [rows["bare"], np.where(rows["characters"] <= SHORT, np.uint64(0), rows["key_high"])]
+
+
 class Numbered(NamedTuple):
     """A block of rows in numbers."""
 

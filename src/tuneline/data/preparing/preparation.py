@@ -27,7 +27,7 @@ from tuneline.data.preparing import (
 )
 from tuneline.data.preparing.catalogue import Catalogue
 from tuneline.data.preparing.membership import among, distinct
-from tuneline.data.preparing.numbering import ROW, SHORT
+from tuneline.data.preparing.numbering import ROW, same_by
 from tuneline.data.preparing.prepared import Prepared, together
 from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.splitting import SPLITS, SplitName
@@ -220,9 +220,7 @@ def _drop_duplicates(one: Prepared, data: Data, folder: Path, run: Run) -> None:
     ids = rows["key_high"]
     preference = duplicates.Preference(2 - one.decisions["split"], rows["number"], ids)
     stands = np.arange(len(rows))
-    # Of short rows punctuation and blanks make no difference.
-    keys = [rows["bare"][stays], np.where(rows["characters"][stays] <= SHORT, np.uint64(0), ids[stays])]
-    stands[stays] = stays[duplicates.representatives(keys, preference.of(stays))]
+    stands[stays] = stays[duplicates.representatives(same_by(rows[stays]), preference.of(stays))]
     repeated = stays[stands[stays] != stays]
     one.drop(repeated, "duplicate")
     if data.near_duplicates is not None:

@@ -7,7 +7,8 @@ import numpy as np
 
 from tuneline.data.mapping.shapes import Record, RecordType
 from tuneline.data.preparing import cleaning, duplicates, grams, similarity
-from tuneline.data.preparing.numbering import Numbering
+from tuneline.data.preparing.numbering import Numbering, same_by
+from tuneline.data.reading import damage
 
 ROWS, CHARACTERS = 300_000, 60_000_000
 """What is looked at, from the beginning of a set: it is kept in memory."""
@@ -48,7 +49,11 @@ class Repeated:
         if self.is_full:
             return
         columns = [cleaning.keys(column) for column in zip(*texts, strict=True)]
-        kept = [row for row in range(len(records)) if all(column[row] for column in columns)]
+        kept = [
+            row
+            for row in range(len(records))
+            if all(column[row] and not damage.is_blank(column[row]) for column in columns)
+        ]
         if len(kept) < len(records):
             columns = [[column[row] for row in kept] for column in columns]
         if not kept:
@@ -70,7 +75,7 @@ class Repeated:
         clusters = np.arange(count)
         if count:
             rows = np.concatenate(self._rows)
-            exact = _firsts([rows["key_high"], rows["key_low"]])
+            exact = _firsts(same_by(rows))
             unique = np.flatnonzero(exact == np.arange(count))
             if self._near is not None:
                 bands = np.concatenate(self._bands, axis=1)
