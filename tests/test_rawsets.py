@@ -255,6 +255,21 @@ def test_what_cannot_be_mixed_in_changes_nothing(tmp_path: Path) -> None:
         rawsets.mix(pairs(tmp_path), name=None, weight=1.0)
 
 
+def test_a_set_of_a_mixture_has_its_own_encoding_and_columns(tmp_path: Path) -> None:
+    path = tmp_path / "alt.jsonl"
+    path.write_text("".join(f'{{"frage": "caf\u00e9 {n}?", "antwort": "oui {n}"}}\n' for n in range(20)), "cp1252")
+    with pytest.raises(DataError, match=r"it looks like cp1252: .*`data.reading.alt.encoding: cp1252` \(`--encoding"):
+        list(rawsets.mix(path, name=None, weight=1.0))
+    columns = {"prompt": "frage", "completion": "antwort"}
+    list(rawsets.mix(path, name=None, weight=1.0, columns=columns, encoding="cp1252"))
+    p = params.load()
+    assert p.data.reading["alt"].model_dump(exclude_defaults=True) == {"encoding": "cp1252", "columns": columns}
+    assert (p.data.encoding, p.data.columns) == ("utf-8", {})
+    # The next month's files are read as the last month's were.
+    list(rawsets.mix(path, name=None, weight=0.5))
+    assert params.load().data.mixture["alt"].weight == 0.5
+
+
 def test_another_task_leaves_behind_what_does_not_go_with_it(tmp_path: Path) -> None:
     rawsets.mix(pairs(tmp_path), name=None, weight=1.0)
     use(reviews(tmp_path), task="classification")

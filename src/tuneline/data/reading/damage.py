@@ -29,8 +29,11 @@ _OVERRIDE = re.compile("[\u202d\u202e]")
 _TURNS = re.compile(f"[{_MARKS}\u202d\u202e]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
 # A tag belongs to a flag where it follows a black flag or another tag of it.
+# Thai, Lao, Burmese and Khmer mark the ends of words by a space of no width.
+_WITHOUT_BLANKS = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
 _INVISIBLE = re.compile(
-    "[\xad\u180e\u200b\u2060-\u2064\ufeff]|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0001-\U000e007f]+"
+    f"(?<!{_WITHOUT_BLANKS})\u200b(?!{_WITHOUT_BLANKS})|"
+    "[\xad\u180e\u2060-\u2064\ufeff]|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0001-\U000e007f]+"
 )
 # White space, and what Unicode says is to be ignored where it is not known.
 _UNSEEN = re.compile(
