@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tuneline import environment, params, pipeline, processes, settled
+from tuneline import environment, keeping, params, pipeline, processes, settled
 from tuneline.errors import TunelineError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def main() -> None:
     print("nothing is stale, and the gate has decided about this model, these rules and this champion already")
     if outcome.is_failed:
         sys.exit(f"\n{outcome.message([])}")
-    print(f"\nto keep what was made: {settled.KEEP}\n{outcome.message([])}")
+    print("", *keeping.commands(params.load()), outcome.message([]), sep="\n")
 
 
 def _settled() -> settled.Outcome | None:

@@ -20,7 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tuneline import decisions, environment, params, pipeline, processes, settled
+from tuneline import decisions, environment, keeping, params, pipeline, processes, settled
 from tuneline.errors import BusyError, SetupError, TunelineError, of_full_disk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,7 +200,7 @@ def main() -> None:
     # Its temporary server says that it stops, after what a person should read last.
     logging.getLogger("prefect").setLevel(logging.WARNING)
     if state.is_completed():
-        print(f"\nto keep what was made: {settled.KEEP}\n{state.message}")
+        print("", *keeping.commands(params.load()), state.message, sep="\n")
         return
     error = None if state.name == _GATE_FAILED else state.result(raise_on_failure=False)
     if isinstance(error, OSError):

@@ -1,6 +1,7 @@
 """The flow's own doing, under Prefect's test harness, over small DVC projects: what is retried, and what is said."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from projects import ROOT
 
 from tuneline import pipeline
 from tuneline.errors import BusyError, ParamsError, PipelineError, SetupError
+from tuneline.params import editing
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +79,12 @@ def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleTy
 
 
 def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType, graph: Path) -> None:
+    shutil.copyfile(ROOT / "params.yaml", graph / "params.yaml")
+    editing.set_values(graph / "params.yaml", {"data.raw": "data/raw/no where"})
     error = run(train, "lacking")
     assert isinstance(error, PipelineError)
-    assert str(error).startswith("data/raw/no where: is not there; bring it with `tuneline use PATH`")
+    assert str(error).startswith("data/raw/no where: is not there, and git does not know data/raw/no where.dvc either")
+    assert str(error).endswith("or bring its files with: tuneline use PATH")
 
 
 def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path) -> None:

@@ -14,19 +14,20 @@ PACKAGE = ROOT / "src" / "tuneline"
 # Each may import from those above it, and from its own room.
 ROOMS = [
     {"errors", "__init__"},
-    {"files", "environment", "processes", "progress", "terminal"},
+    {"files", "environment", "processes", "progress", "terminal", "worktree"},
     {"params"},
     {"data"},
     {"training"},
     {"evaluation"},
     {"registry"},
-    {"pipeline"},
+    {"pipeline", "remedies"},
     {
         "basetext",
         "commands",
         "decisions",
         "doctor",
         "inspection",
+        "keeping",
         "overlong",
         "preview",
         "rawsets",

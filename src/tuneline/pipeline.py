@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tuneline import params, processes
+from tuneline import params, processes, remedies, worktree
 from tuneline.errors import BusyError, PipelineError
 
 _GRAPH = Path("dvc.yaml")
@@ -134,14 +134,30 @@ def _keys(reason: str) -> list[str]:
     return re.findall(r"(\S+) \w+(?:,|$)", reason.removeprefix(start)) if reason.startswith(start) else []
 
 
-def missing_from_cache() -> list[str]:
-    """What dvc.lock names and DVC tracks, and whose bytes are not in the cache."""
-    locked = {
+def named() -> set[str]:
+    """The files and folders that dvc.lock names: what its stages read, and what they have made."""
+    return {
         entry["path"]
-        for stage in _read(_LOCK).get("stages", {}).values()
+        for stage in (_read(_LOCK) if _LOCK.exists() else {}).get("stages", {}).values()
         for entry in [*stage.get("deps", []), *stage.get("outs", [])]
     }
-    missing = _json(["data", "status", "--json"]).get("not_in_cache", [])
+
+
+def has_remote() -> bool:
+    """Whether DVC knows somewhere to push to and to pull from, without being told its name."""
+    from dvc.config import Config
+
+    return bool(Config(dvc_dir=".dvc")["core"].get("remote"))
+
+
+def _not_in_cache() -> list[str]:
+    return _json(["data", "status", "--json"]).get("not_in_cache", [])
+
+
+def missing_from_cache() -> list[str]:
+    """What dvc.lock names and DVC tracks, and whose bytes are not in the cache."""
+    locked = named()
+    missing = _not_in_cache()
     # A stage may depend on a folder of sets, each of which DVC tracks by itself.
     return [path for path in missing if not locked.isdisjoint(map(str, [Path(path), *Path(path).parents]))]
 
@@ -208,12 +224,20 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
     _refuse_busy(of_dvc, what)
     if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
         place = missing[1].removeprefix(f"{Path.cwd()}/")
-        raise PipelineError(
-            f"{place}: is not there; bring it with `tuneline use PATH`, or get it back with `dvc checkout` "
-            "(from the cache) or `dvc pull` (from a remote)"
-        )
+        raise PipelineError(remedies.of_missing(place, _keeper(place), params.load()))
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
+
+
+def _keeper(place: str) -> remedies.Keeper:
+    """Who has the file or folder that is missing."""
+    if worktree.ask("ls-files", "--", place):
+        return "git"
+    if not Path(f"{place}.dvc").exists():
+        return "nothing"
+    if place not in _not_in_cache():
+        return "cache"
+    return "remote" if has_remote() else "elsewhere"
 
 
 def _refuse_busy(lines: list[str], what: str) -> None:

@@ -13,9 +13,6 @@ from typing import Any
 from tuneline import files, params
 from tuneline.registry import stores
 
-KEEP = "git add dvc.lock params.yaml data reports && git commit -m 'Train'"
-"""The command that keeps in git what a run has made."""
-
 _NOTE = Path("work/settled.json")
 _LOCK = Path("dvc.lock")
 _PACKAGE = Path(__file__).parent

@@ -1,10 +1,9 @@
-"""Where a model comes from, as digests of what is in the working tree; the only file that asks git."""
+"""Where a model comes from, as digests of what is in the working tree."""
 
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tuneline import files, params
+from tuneline import files, params, worktree
 
 _LOCKS = ("requirements.lock", "requirements-torch.lock")
 
@@ -54,10 +53,6 @@ def of_workspace(p: params.Params) -> Lineage:
 
 def git_state() -> dict[str, str]:
     """`git_commit` ("none" before the first) and `git_dirty`, of the working directory."""
-    commit = _git("rev-parse", "--verify", "--quiet", "HEAD")
-    dirty = _git("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
+    commit = worktree.ask("rev-parse", "--verify", "--quiet", "HEAD")
+    dirty = worktree.ask("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
     return {"git_commit": commit or "none", "git_dirty": "true" if dirty else "false"}
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,83 @@
+"""What a run has made and git does not hold yet, as the commands that keep it for another clone."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from tuneline import params, pipeline, worktree
+from tuneline.worktree import Change
+
+# What git holds of DVC, of the params and of the folders that DVC keeps out of git.
+_FILES = frozenset({"dvc.yaml", "dvc.lock", ".dvc/config", params.PARAMS_FILE})
+_NAMES = frozenset({".gitignore", ".dvcignore"})
+
+
+def commands(p: params.Params) -> list[str]:
+    """What to type so that another clone can go on from what is here, one line each; nothing where git holds it all.
+
+    Args:
+        p: the params.
+    """
+    loose_places = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
+    if p.base.source == "path":
+        loose_places.append(p.base.input)
+    return describe(worktree.changes(), pipeline.named(), loose_places, has_remote=pipeline.has_remote())
+
+
+def describe(changes: Iterable[Change], named: set[str], data: Sequence[str], *, has_remote: bool) -> list[str]:
+    """The lines of `commands`, from plain values.
+
+    Args:
+        changes: what git does not hold as it is.
+        named: the files and folders that dvc.lock names; what is below a folder belongs to it.
+        data: patterns of folders that belong under DVC and not into git.
+        has_remote: whether DVC has somewhere to push to.
+    """
+    add: list[str] = []
+    loose: list[str] = []
+    is_staged = False
+    for change in changes:
+        folder = _below(change.path, data) if change.is_new else None
+        if folder is not None and not _is_of_dvc(change.path):
+            loose += [folder] if folder not in loose else []
+        elif _is_of_dvc(change.path) or _is_below(change.path, named):
+            is_staged = is_staged or change.is_staged
+            add += [] if change.is_staged else [change.path]
+    for folder in loose:
+        add += [f"{folder}.dvc", f"{PurePosixPath(folder).parent}/.gitignore"]
+    if not add and not is_staged:
+        return []
+    steps = [_command(".venv/bin/dvc", "add", *loose)] if loose else []
+    steps += [_command("git", "add", *dict.fromkeys(add))] if add else []
+    steps.append("git commit -m 'Train'")
+    if has_remote:
+        return ["to keep what was made: " + " && ".join([*steps, ".venv/bin/dvc push"])]
+    return [
+        "to keep what was made: " + " && ".join(steps),
+        "the data and the models are in this folder only; before that, name a place from which other clones can fetch "
+        "them: .venv/bin/dvc remote add --default storage URL",
+    ]
+
+
+def _is_of_dvc(path: str) -> bool:
+    name = PurePosixPath(path).name
+    return path in _FILES or name in _NAMES or name.endswith(".dvc") or path.startswith(".dvc/plots/")
+
+
+def _is_below(path: str, places: set[str]) -> bool:
+    return not places.isdisjoint(map(str, [PurePosixPath(path), *PurePosixPath(path).parents]))
+
+
+def _below(path: str, patterns: Sequence[str]) -> str | None:
+    """The file or folder at or above `path` that one of the patterns means."""
+    parts = PurePosixPath(path).parts
+    for pattern in patterns:
+        depth = len(PurePosixPath(pattern).parts)
+        place = "/".join(parts[:depth])
+        if len(parts) >= depth and PurePosixPath(place).match(pattern):
+            return place
+    return None
+
+
+def _command(*words: str) -> str:
+    return shlex.join(words)

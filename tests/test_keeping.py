@@ -1,0 +1,120 @@
+"""What another clone needs: the commands that keep it, and what is said where it is missing."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from projects import ROOT
+
+from tuneline import keeping, params, remedies, worktree
+from tuneline.worktree import Change
+
+NAMED = {
+    "data/raw/mine",
+    "data/expectations/raw.yaml",
+    "data/base.yaml",
+    "reports/metrics.json",
+    "src/tuneline/files.py",
+}
+DATA = ["data/raw/mine", "data/raw/python-text", "data/mixture/*", "models/mine"]
+
+
+def changed(*paths: str) -> list[Change]:
+    return [Change(path, is_new=False, is_staged=False) for path in paths]
+
+
+def new(*paths: str) -> list[Change]:
+    return [Change(path, is_new=True, is_staged=False) for path in paths]
+
+
+def test_only_what_belongs_to_a_run_and_has_changed_is_named() -> None:
+    changes = [
+        *changed("params.yaml", ".dvc/config", "data/expectations/raw.yaml", "src/tuneline/files.py", "README.md"),
+        *new("dvc.lock", "models/my model.dvc", "models/.gitignore", "data/base.yaml", "reports/metrics.json"),
+        *new("notes.txt", "data/raw/other/rows.jsonl"),
+    ]
+    assert keeping.describe(changes, NAMED, DATA, has_remote=True) == [
+        "to keep what was made: git add params.yaml .dvc/config data/expectations/raw.yaml src/tuneline/files.py "
+        "dvc.lock 'models/my model.dvc' models/.gitignore data/base.yaml reports/metrics.json && git commit -m 'Train' "
+        "&& .venv/bin/dvc push"
+    ]
+
+
+def test_without_a_remote_the_command_that_names_one_is_said() -> None:
+    keep, remote = keeping.describe(changed("dvc.lock"), NAMED, DATA, has_remote=False)
+    assert keep == "to keep what was made: git add dvc.lock && git commit -m 'Train'"
+    assert remote.endswith(".venv/bin/dvc remote add --default storage URL")
+
+
+def test_data_that_neither_git_nor_dvc_holds_goes_under_dvc_and_not_into_git() -> None:
+    changes = [*changed("dvc.lock"), *new("models/mine/config.json", "models/mine/a.bin", "data/mixture/chats/a.jsonl")]
+    (keep,) = keeping.describe(changes, NAMED, DATA, has_remote=True)
+    assert keep.startswith(
+        "to keep what was made: .venv/bin/dvc add models/mine data/mixture/chats && git add dvc.lock models/mine.dvc "
+        "models/.gitignore data/mixture/chats.dvc data/mixture/.gitignore && git commit"
+    )
+
+
+def test_what_is_staged_already_is_only_committed_and_nothing_is_said_where_git_holds_it_all() -> None:
+    staged = [Change("data/raw/old.dvc", is_new=False, is_staged=True)]
+    (keep,) = keeping.describe(staged, NAMED, DATA, has_remote=True)
+    assert keep == "to keep what was made: git commit -m 'Train' && .venv/bin/dvc push"
+    assert keeping.describe([*changed("README.md"), *new("notes.txt")], NAMED, DATA, has_remote=True) == []
+
+
+def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "repository" / "the project"
+    project.mkdir(parents=True)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    for name in ("gone", "staged", "same", "changed"):
+        (project / name).write_text("1")
+    (tmp_path / "repository" / "outside").write_text("1")
+    for arguments in (["init", "--quiet"], ["add", "the project"], ["commit", "--quiet", "--message", "start"]):
+        subprocess.run([*git, *arguments], cwd=tmp_path / "repository", check=True)
+    (project / "gone").unlink()
+    (project / "changed").write_text("2")
+    (project / "größer als.dvc").write_text("1")
+    subprocess.run([*git, "rm", "--quiet", "staged"], cwd=project, check=True)
+    monkeypatch.chdir(project)
+    assert sorted(worktree.changes(), key=lambda change: change.path) == [
+        Change("changed", is_new=False, is_staged=False),
+        Change("gone", is_new=False, is_staged=False),
+        Change("größer als.dvc", is_new=True, is_staged=False),
+        Change("staged", is_new=False, is_staged=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "keeper", "said"),
+    [
+        ("data/expectations/raw.yaml", "git", "git restore data/expectations/raw.yaml"),
+        ("models/mine", "cache", "dvc checkout models/mine.dvc"),
+        ("models/mine", "remote", "dvc pull models/mine.dvc"),
+        ("models/mine", "elsewhere", "`dvc remote add --default storage URL`"),
+        ("models/mine", "elsewhere", "or copy the model to it and run: dvc add models/mine"),
+        ("models/mine", "nothing", "git does not know models/mine.dvc either"),
+        ("data/raw/my rows", "elsewhere", "or bring its files with: tuneline use PATH"),
+        ("data/raw/my rows", "cache", "dvc checkout 'data/raw/my rows.dvc'"),
+        ("data/mixture/chats", "nothing", "tuneline use PATH --mix WEIGHT --name chats"),
+    ],
+)
+def test_the_remedy_fits_what_is_missing(place: str, keeper: remedies.Keeper, said: str) -> None:
+    p = params.load(ROOT / "params.yaml")
+    p = p.model_copy(
+        update={
+            "data": p.data.model_copy(update={"raw": "data/raw/my rows"}),
+            "base": p.base.model_copy(update={"source": "path", "input": "models/mine"}),
+        }
+    )
+    line = remedies.of_missing(place, keeper, p)
+    assert line.startswith(f"{place}: is not there")
+    assert said in line
+    assert ("tuneline use" in line) == (place != "models/mine" and keeper in ("nothing", "elsewhere"))
+
+
+def test_a_missing_reference_to_the_hub_is_written_or_committed() -> None:
+    p = params.load(ROOT / "params.yaml")
+    p = p.model_copy(update={"base": p.base.model_copy(update={"source": "hub", "input": "data/base.yaml"})})
+    line = remedies.of_missing("data/base.yaml", "nothing", p)
+    assert "git does not know it either" in line
+    assert line.endswith("or write `id: OWNER/NAME` and `revision: COMMIT` into it")
