@@ -87,6 +87,21 @@ def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType,
     assert str(error).endswith("or bring its files with: tuneline use PATH")
 
 
+@pytest.mark.slow
+def test_a_raw_set_that_dvc_knows_comes_back_from_where_it_is(graph: Path) -> None:
+    shutil.copyfile(ROOT / "params.yaml", graph / "params.yaml")
+    raw = graph / "data/raw/no where"
+    raw.mkdir(parents=True)
+    (raw / "rows.txt").write_text("a")
+    pipeline.add(Path("data/raw/no where"))
+    shutil.rmtree(raw)
+    with pytest.raises(PipelineError, match=r"get it back with: dvc checkout 'data/raw/no where.dvc'$"):
+        pipeline.reproduce("lacking", lambda line: None)
+    shutil.rmtree(graph / ".dvc/cache")
+    with pytest.raises(PipelineError, match="this clone has no remote to fetch it from"):
+        pipeline.reproduce("lacking", lambda line: None)
+
+
 def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path) -> None:
     with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "slow"], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None

@@ -151,7 +151,8 @@ def has_remote() -> bool:
 
 
 def _not_in_cache() -> list[str]:
-    return _json(["data", "status", "--json"]).get("not_in_cache", [])
+    # DVC writes a folder with a slash at its end.
+    return [path.rstrip("/") for path in _json(["data", "status", "--json"]).get("not_in_cache", [])]
 
 
 def missing_from_cache() -> list[str]:
