@@ -15,6 +15,7 @@ from tuneline.data.mapping.records import RawSet, Record
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected, Row
 from tuneline.errors import DataError
+from tuneline.params import editing
 
 PAIR = {"prompt": "q", "completion": "a"}
 
@@ -192,6 +193,29 @@ def test_a_column_of_labels_goes_before_the_names_of_folders(tmp_path: Path) -> 
         write(tmp_path, {"text": "a", "label": "x"}, name=f"{folder}/a.jsonl")
     kept, _ = read(opened(tmp_path, record_types=("classification",)))
     assert [record.values for record in kept] == [("a", "x"), ("a", "x")]
+
+
+def test_what_params_leave_out_is_left_out_of_each_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("data/raw/faq"), Path("data/mixture/more")):
+        write(folder, PAIR)
+        (folder / "LICENSE").write_text("MIT\n")
+        (folder / "NOTICE").write_text("Text\n")
+    write(Path("data/raw/python-text"), {"text": "t"})
+    Path("params.yaml").write_text(params_text)
+    values = {
+        "data.raw": "data/raw/faq",
+        "data.exclude": ["LICENSE", "NOTICE"],
+        "data.reading": {"more": {"exclude": ["[LN]*"]}},
+        "data.split.group_by": None,
+    }
+    editing.set_values(Path("params.yaml"), values)
+    sets = records.open_all(params.load())
+    assert [plan.name for plan in sets.raw.files] == ["a.jsonl"]
+    assert sets.raw.warnings == ("data/raw/faq: 2 file(s) left out by LICENSE, NOTICE: LICENSE, NOTICE",)
+    assert [plan.name for plan in sets.mixture["more"].files] == ["a.jsonl"]
 
 
 ALPACA = {"instruction": "i", "input": "", "output": "o"}
