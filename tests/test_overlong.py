@@ -46,8 +46,9 @@ def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: 
         "rows in tokens (estimated at 2.5 bytes a token): median 4, longest 681; 30.0% are longer"
     )
     assert "finetune.max_length 256 and would be cut (finetune.overlong: truncate)" in told[0]
-    assert "stops where it is more than 10%; about 704 tokens would be enough" in told[1]
-    assert "set finetune.max_length and base.builtin.max_length" in told[1]
+    assert (
+        "stops where it is more than 10%; set finetune.max_length and base.builtin.max_length to about 704" in told[1]
+    )
     # Not more than is allowed: only told.
     assert len(overlong.describe(found, p(finetune__max_truncated_fraction=0.3))) == 1
     assert "dropped" in overlong.describe(found, p(finetune__overlong="drop"))[0]
@@ -64,7 +65,7 @@ def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any
     own = p(base__source="path", base__input="models/mine", finetune__max_length=8)
     [line, warning] = overlong.describe(found, own)
     assert line.startswith("rows in tokens (by the tokenizer of models/mine): median 9, longest 12; 66.7% are longer")
-    assert "about 64 tokens" in warning
+    assert "set finetune.max_length to about 64, if the base sees so many" in warning
     assert "base.builtin" not in warning
     (tmp_path / "models/mine/tokenizer.json").unlink()
     assert overlong.describe(found, own) == []

@@ -125,7 +125,7 @@ def of(p: Params, rows: int) -> Preview:
         made += _rows(number, documents, objective, ready)
     packed = "packed rows" if objective and objective.packed else "a document a row"
     title = f"{p.paths.clean}/train as {p.paths.base} sees it: {p.task}, mode {ready.mode}, {packed}"
-    refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p.finetune)]
+    refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p)]
     cut = refused or tasks.describe_truncated(ready, p.finetune)
     return Preview(title, cut, made[:rows], ready.account.as_dict())
 

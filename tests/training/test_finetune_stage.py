@@ -65,15 +65,15 @@ def test_rows_of_which_too_much_is_cut_are_refused_with_a_length_that_works(
     with pytest.raises(TrainingError) as caught:
         run(finetune__max_length=8)
     said = str(caught.value)
-    assert "rows (66.7%) are longer than 8 tokens and are trained cut to that length" in said
+    assert "rows (66.7%) are longer than 8 tokens and are cut to that length" in said
     assert not (workplace / "models/finetuned").exists()
     enough = re.search(r"set finetune.max_length to (\d+), which cuts 0.0% of the rows", said)
     assert enough is not None
     capsys.readouterr()
     run(finetune__max_length=int(enough[1]), base__builtin__max_length=64)
-    assert "are trained cut" not in capsys.readouterr().out
+    assert "are cut to that length" not in capsys.readouterr().out
     run(finetune__max_length=8, finetune__max_truncated_fraction=1.0)
-    assert "rows (66.7%) are longer than 8 tokens and are trained cut to that length" in capsys.readouterr().out
+    assert "rows (66.7%) are longer than 8 tokens and are cut to that length" in capsys.readouterr().out
 
 
 def test_a_second_trainer_is_told_who_holds_the_project(workplace: Path) -> None:

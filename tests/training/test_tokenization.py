@@ -95,14 +95,14 @@ def test_a_length_that_is_enough_is_named() -> None:
     assert account.enough(0.1) == (8192, 0.05)
     assert (account.truncated_at(512), account.truncated_at(704), account.truncated_at(256)) == (0.2, 0.1, 0.25)
     said = refusal(account, 256, 0.1, None)
-    assert said.startswith(
-        "finetune.max_length: 5 of 20 rows (25.0%) are longer than 256 tokens and are trained cut to "
-    )
+    assert said.startswith("finetune.max_length: 5 of 20 rows (25.0%) are longer than 256 tokens and are cut to that ")
     assert "set finetune.max_length to 8,192, which cuts 5.0% of the rows, or set finetune.overlong to drop" in said
-    assert "a.jsonl:300, a.jsonl:700, a.jsonl:700, a.jsonl:2000, a.jsonl:9000)" in said
+    assert "a.jsonl:300, a.jsonl:700, a.jsonl:700, a.jsonl:2000, a.jsonl:9000;" in said
     said = refusal(account, 256, 0.1, 512)
-    assert "the base sees 512 tokens at most, with which 20.0% are still cut: use a base that sees more" in said
+    assert "the base sees 512 tokens at most, with which 20.0% are still cut: use a base that sees 8,192, or" in said
     assert "still cut" not in refusal(account, 256, 0.1, 256)
+    said = refusal(account, 256, 0.1, 512, is_builtin=True)
+    assert "set finetune.max_length and base.builtin.max_length to 8,192, which cuts 5.0% of the rows" in said
 
 
 def test_a_named_length_does_what_it_says() -> None:

@@ -91,9 +91,7 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
             learnt[len(example.input_ids) > 64] += sum(label != -100 for label in example.labels)
     assert account.supervised_tokens + account.supervised_tokens_left_out == sum(learnt.values())
     said = account.describe_truncated(64)
-    assert said[0].startswith(
-        "2 of 4 rows (50.0%) are longer than 64 tokens and are trained cut to that length, without "
-    )
+    assert said[0].startswith("2 of 4 rows (50.0%) are longer than 64 tokens and are cut to that length, without ")
     assert f"{account.answers_left_out} answers in early turns, the end of 1 row" in said[0]
     assert said[1].startswith("1 of 4 rows are dropped: in 64 tokens there is no room for their question")
     # The account is kept with the tokens.

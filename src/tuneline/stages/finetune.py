@@ -36,7 +36,7 @@ def _train(p: params.Params) -> None:
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     others = mixing.wanted(p)
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
-    tasks.check_truncated(ready, p.finetune)
+    tasks.check_truncated(ready, p)
     sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
     identity = fingerprint.of(
         hardware.identity(p.compute),

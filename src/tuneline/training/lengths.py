@@ -123,7 +123,7 @@ class Account:
             without = f", without {', '.join(lost)}" if lost else ""
             lines.append(
                 f"{self.rows_truncated:,} of {self.rows:,} rows ({rows:.1%}) are longer than {max_length} tokens and "
-                f"are trained cut to that length{without}"
+                f"are cut to that length{without}"
             )
         if self.rows_without_prompt:
             lines.append(
@@ -418,7 +418,7 @@ def _split(example: Example, max_length: int) -> list[Example]:
     return pieces
 
 
-def refusal(account: Account, max_length: int, allowed: float, base: int | None) -> str:
+def refusal(account: Account, max_length: int, allowed: float, base: int | None, *, is_builtin: bool = False) -> str:
     """Why training rows are not trained as they would be truncated, and what to do.
 
     Args:
@@ -426,22 +426,28 @@ def refusal(account: Account, max_length: int, allowed: float, base: int | None)
         max_length: to which they were brought.
         allowed: share of the rows, and of the tokens to be learnt.
         base: tokens that the base can see at once; None where it has no bound.
+        is_builtin: whether the base is made here, so that it can be made to see more.
     """
     what = account.describe_truncated(max_length)[0]
     sources = account.truncated[:_NAMED]
     more = ", …" if account.rows_truncated > len(sources) else ""
-    named = f" ({', '.join(sources)}{more})" if any(sources) else ""
-    message = f"finetune.max_length: {what}{named}; finetune.max_truncated_fraction allows {allowed:.1%}"
-    enough = account.enough(allowed)
-    rest = "or set finetune.overlong to drop (or split, of plain text), or raise finetune.max_truncated_fraction"
-    if enough is None:
-        return f"{message}; shorten the rows, {rest}"
-    length_, share = enough
-    remedy = f"set finetune.max_length to {length_:,}, which cuts {share:.1%} of the rows"
-    if base is None or length_ <= base:
-        return f"{message}; {remedy}, {rest}"
-    at_most = f", with which {account.truncated_at(base):.1%} are still cut" if base > max_length else ""
+    named = f": {', '.join(sources)}{more}" if any(sources) else ""
     return (
-        f"{message}; the base sees {base:,} tokens at most{at_most}: use a base that sees more (of a builtin one raise "
-        f"base.builtin.max_length too) and {remedy}, {rest}"
+        f"finetune.max_length: {what}; finetune.max_truncated_fraction allows {allowed:.1%}{named}; "
+        f"{_remedy(account, max_length, allowed, base, is_builtin=is_builtin)}, or set finetune.overlong to drop (or "
+        "split, of plain text), or raise finetune.max_truncated_fraction"
     )
+
+
+def _remedy(account: Account, max_length: int, allowed: float, base: int | None, *, is_builtin: bool) -> str:
+    enough = account.enough(allowed)
+    if enough is None:
+        return "shorten the rows"
+    length_, share = enough
+    to = f"to {length_:,}, which cuts {share:.1%} of the rows"
+    if base is None or length_ <= base:
+        return f"set finetune.max_length {to}"
+    if is_builtin:
+        return f"set finetune.max_length and base.builtin.max_length {to}"
+    at_most = f", with which {account.truncated_at(base):.1%} are still cut" if base > max_length else ""
+    return f"the base sees {base:,} tokens at most{at_most}: use a base that sees {length_:,}"

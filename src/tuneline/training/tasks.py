@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline import files
 from tuneline.errors import SetupError, TrainingError, one_line
-from tuneline.params import Compute, Finetune
+from tuneline.params import Compute, Finetune, Params
 from tuneline.training import (
     adapters,
     distributed,
@@ -129,40 +129,42 @@ def describe_truncated(ready: Ready, finetune: Finetune) -> list[str]:
     ]
 
 
-def refusals(ready: Ready, finetune: Finetune) -> list[str]:
+def refusals(ready: Ready, p: Params) -> list[str]:
     """Why `finetune` refuses training rows of which too much is cut, and what to do; nothing where it does not.
 
     Args:
         ready: by `prepare`.
-        finetune: the params.
+        p: the params.
 
     Returns:
         A line for each set, with a `max_length` that is enough, or what to do where the base cannot see so much.
     """
+    finetune, is_builtin = p.finetune, p.base.source == "builtin"
     bounds = (models.positions_of(ready.model), ready.tokenizer.model_max_length)
     # A tokenizer that knows no bound has an enormous number.
     base = min((one for one in bounds if one and one < _UNBOUNDED), default=None)
+    allowed = finetune.max_truncated_fraction
     return [
-        f"{name}{lengths.refusal(account, finetune.max_length, finetune.max_truncated_fraction, base)}"
+        name + lengths.refusal(account, finetune.max_length, allowed, base, is_builtin=is_builtin)
         for name, account in _accounts(ready)
-        if account.truncated_fraction > finetune.max_truncated_fraction
+        if account.truncated_fraction > allowed
     ]
 
 
-def check_truncated(ready: Ready, finetune: Finetune) -> None:
+def check_truncated(ready: Ready, p: Params) -> None:
     """Say what is cut of the training rows, and refuse rows of which too much is.
 
     Args:
         ready: by `prepare`.
-        finetune: the params.
+        p: the params.
 
     Raises:
         TrainingError: the lines of `refusals`.
     """
-    if refused := refusals(ready, finetune):
+    if refused := refusals(ready, p):
         raise TrainingError(*refused)
     if not distributed.rank():
-        for line in describe_truncated(ready, finetune):
+        for line in describe_truncated(ready, p.finetune):
             print(line, flush=True)
 
 

@@ -70,9 +70,11 @@ def describe(tokens: np.ndarray, how: str, p: Params) -> list[str]:
     if over > limit:
         enough = int(np.quantile(tokens, 1.0 - limit, method="higher"))
         enough = -(-enough // _STEP) * _STEP
-        keys = "finetune.max_length" + (" and base.builtin.max_length" if p.base.source == "builtin" else "")
+        is_builtin = p.base.source == "builtin"
+        keys = "finetune.max_length and base.builtin.max_length" if is_builtin else "finetune.max_length"
+        unless = "" if is_builtin else ", if the base sees so many"
         lines.append(
-            f"  warning: finetune counts exactly, and stops where it is more than {limit:.0%}; about {enough:,} tokens "
-            f"would be enough: set {keys}, if the base sees so many and the machine can train them"
+            f"  warning: finetune counts exactly, and stops where it is more than {limit:.0%}; set {keys} to about "
+            f"{enough:,}{unless}, or see finetune.overlong in params.yaml"
         )
     return lines
