@@ -15,7 +15,7 @@ from tuneline.data.mapping.shapecounts import ShapeCounts, in_words
 from tuneline.data.preparing import labels
 from tuneline.data.profiling.profile import Profile, Settings
 from tuneline.data.reading import damage, readers
-from tuneline.data.reading.grouping import NAMED, excluded_in_words, named, together
+from tuneline.data.reading.grouping import NAMED, excluded_in_words, gist, named, together
 from tuneline.data.reading.places import shown
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
 from tuneline.errors import DataError
@@ -341,7 +341,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         aside = file["rows"] - file["accepted"]
         if file["rejected"] and aside > _SHOWN_ROWS:
             yield f"    and {aside - _SHOWN_ROWS:,} more rows set aside"
-    warnings = [(file["path"], warning) for file in report["files"] for warning in file["warnings"]]
+    # What is wrong with an empty file stands in its message.
+    spoken = [file for file in report["files"] if file["verdict"] != EMPTY]
+    warnings = [(file["path"], warning) for file in spoken for warning in file["warnings"]]
     yield from (f"warning: {warning}" for warning in together(warnings))
     for one in report["sets"]:
         yield from _profile(one)
@@ -364,7 +366,7 @@ def _folded(files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for file in files:
         key: tuple[str, ...] = (file["path"],)
         if file["message"] and not file["rows"]:
-            key = (file["verdict"], *together([(_SAME, file["message"].replace(file["path"], _SAME))]))
+            key = (file["verdict"], gist(file["path"], file["message"]))
         elif file["verdict"] == ACCEPTED and len(file["shapes"]) < 2 and len(files) > _SHOWN_FILES:
             key = (file["verdict"], *_cells(file)[3:6])
         groups.setdefault(key, []).append(file)
@@ -380,9 +382,6 @@ def _folded(files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         one |= {key: sum(file[key] for file in group) for key in ("rows", "accepted")}
         folded.append(one)
     return folded
-
-
-_SAME = "FILE"
 
 
 def _profile(one: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from tuneline.data.reading.rows import FilePlan
 NAMED = 3
 """Files that are named where the same is said of more."""
 
+_LINE = re.compile(r"(?::\d+)*: ")
 _NUMBER = re.compile(r"\d[\d,.]*")
 
 
@@ -20,27 +21,42 @@ def together(said: Sequence[tuple[str, str]]) -> list[str]:
     Returns:
         Lines, in the order in which each thing is first said.
     """
-    groups: dict[str, list[tuple[str, str]]] = {}
+    groups: dict[str, list[tuple[str, str, str]]] = {}
     for place, text in said:
-        about = text.removeprefix(f"{place}: ")
-        # Where only a number differs, as that of a line does, the same is said.
-        groups.setdefault(_NUMBER.sub("0", about.replace(place, "")), []).append((place, about))
+        groups.setdefault(gist(place, text), []).append((place, text, _about(place, text)))
     lines: list[str] = []
     for group in groups.values():
         if len(group) <= NAMED:
-            lines += [about if about.startswith(f"{place}:") else f"{place}: {about}" for place, about in group]
+            lines += [text if text.startswith(f"{place}:") else f"{place}: {text}" for place, text, _ in group]
         else:
-            lines.append(f"{len(group):,} files ({named([place for place, _ in group])}): {_in_common(group)}")
+            places = named([place for place, _, _ in group])
+            lines.append(f"{len(group):,} files ({places}): {_in_common([about for _, _, about in group])}")
     return lines
 
 
-def _in_common(group: Sequence[tuple[str, str]]) -> str:
-    """What is said of all, with … for the numbers that differ; without the line where it is said of one."""
-    words = [about.removeprefix(place).lstrip(":0123456789 ") for place, about in group]
-    texts = _NUMBER.split(words[0])
-    numbers = zip(*map(_NUMBER.findall, words), strict=True)
+def gist(place: str, text: str) -> str:
+    """What is equal of two texts where the same is said of two files: all but the place, the line and other numbers.
+
+    Args:
+        place: of the file.
+        text: what is said of it, which may begin with the place.
+    """
+    return _NUMBER.sub("0", _about(place, text))
+
+
+def _about(place: str, text: str) -> str:
+    """What is said of a file, without its place and the line."""
+    if text.startswith(f"{place}:"):
+        text = _LINE.sub("", text.removeprefix(place), count=1)
+    return text.replace(place, "it")
+
+
+def _in_common(texts: Sequence[str]) -> str:
+    """What is said of all files, with … for the numbers that differ."""
+    numbers = zip(*map(_NUMBER.findall, texts), strict=True)
     shown = [of_all[0] if len(set(of_all)) == 1 else "…" for of_all in numbers]
-    return "".join(part for pair in zip(texts, [*shown, ""], strict=True) for part in pair)
+    parts = zip(_NUMBER.split(texts[0]), [*shown, ""], strict=True)
+    return "".join(part for pair in parts for part in pair)
 
 
 def named(names: Sequence[str], most: int = NAMED) -> str:
