@@ -449,9 +449,14 @@ def doctor() -> None:
 def ui(mlflow_port: int, prefect_port: int) -> None:
     """Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C."""
     _enter()
-    from tuneline import services
+    from tuneline import params, services
 
-    services.serve(mlflow_port, prefect_port, click.echo)
+    try:
+        model = params.load().registry.model
+    except TunelineError:
+        # What is in the registry can be looked at whatever params.yaml says.
+        model = None
+    services.serve(mlflow_port, prefect_port, model, click.echo)
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})

@@ -16,7 +16,7 @@ from tuneline.evaluation import comparison, curves, kinds, nextsteps, report
 from tuneline.evaluation import gate as rules
 from tuneline.evaluation import rows as test_rows
 from tuneline.evaluation.intervals import Measures
-from tuneline.registry import lineage, tracking, versions
+from tuneline.registry import cards, lineage, tracking, versions
 
 _SCORES = Path("work/scores")
 _SCORING = (
@@ -122,7 +122,7 @@ def _asked(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage)
         "model_sha256": origin.model_sha256,
         "evaluation_sha256": origin.evaluation_sha256,
         "rules": [rule.model_dump() for rule in p.rules],
-        "champion": tracker.version_by_alias(p.registry.model, versions.CHAMPION),
+        "champion": tracker.version_by_alias(p.registry.model, cards.CHAMPION),
     }
 
 
@@ -174,7 +174,7 @@ def _measures(p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> 
 
 
 def _champion(tracker: tracking.Tracker, p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> _Champion:
-    version = tracker.version_by_alias(p.registry.model, versions.CHAMPION)
+    version = tracker.version_by_alias(p.registry.model, cards.CHAMPION)
     if version is None:
         return _Champion()
     folder = versions.fetch(tracker, p.registry.model, version)

@@ -13,18 +13,20 @@ from pathlib import Path
 
 from tuneline import processes
 from tuneline.errors import SetupError
+from tuneline.registry import addresses
 
 _HOST = "127.0.0.1"
 _PATIENCE = 120.0
 _SERVER_SCRIPT = Path("mlflow/server.sh")
 
 
-def serve(mlflow_port: int, prefect_port: int, emit: Callable[[str], None]) -> None:
+def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable[[str], None]) -> None:
     """Start both servers, say where they answer, and wait for Ctrl-C.
 
     Args:
         mlflow_port: of the MLflow UI.
         prefect_port: of the Prefect UI.
+        model: whose pages are named; None where it is not known.
         emit: is given each line for the person who waits.
 
     Raises:
@@ -52,6 +54,11 @@ def serve(mlflow_port: int, prefect_port: int, emit: Callable[[str], None]) -> N
             stack.enter_context(processes.background(command, log))
             _wait_for(name, address + health, log)
             emit(f"{name:8} {address}")
+            if name == "MLflow":
+                named = addresses.pages(address, model)
+                width = max(map(len, named))
+                for what, page in named.items():
+                    emit(f"  {what:{width}}  {page}")
         emit("Ctrl-C stops both")
         try:
             signal.pause()

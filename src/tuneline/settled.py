@@ -123,11 +123,11 @@ def _digest(path: Path) -> str | None:
 def _missed(p: params.Params, outcome: Outcome) -> str | None:
     """Why what the registry holds now wants another decision, or None."""
     # Loads MLflow, seconds that are not needed where the store is as it was.
-    from tuneline.registry import tracking, versions
+    from tuneline.registry import cards, tracking
 
     tracker = tracking.connect()
     asked: dict[str, Any] = files.read_json(Path(p.paths.reports) / "gate.json")["asked"]
-    if tracker.version_by_alias(outcome.model, versions.CHAMPION) != asked["champion"]:
+    if tracker.version_by_alias(outcome.model, cards.CHAMPION) != asked["champion"]:
         return "champion changed"
     if not tracker.has_run(outcome.run_id):
         return "run deleted"

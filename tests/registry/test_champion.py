@@ -13,7 +13,7 @@ from tuneline import decisions, files, params
 from tuneline.evaluation import classification, gate, measuring
 from tuneline.evaluation.intervals import Interval
 from tuneline.params import Params, editing
-from tuneline.registry import versions
+from tuneline.registry import cards, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 from tuneline.training import models, pretraining
@@ -58,7 +58,7 @@ def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
     decided = {"verdict": "passed", "rules": []}
     evaluation = {"rows": 3, "candidate": {"accuracy": 0.5}, "majority": {"accuracy": 0.4}}
     version = versions.register(tracker, p, lineage, run, decided, evaluation).version
-    mlflow.MlflowClient().set_registered_model_alias(p.registry.model, versions.CHAMPION, version)
+    mlflow.MlflowClient().set_registered_model_alias(p.registry.model, cards.CHAMPION, version)
 
 
 def rows() -> pa.Table:

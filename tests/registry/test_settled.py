@@ -25,7 +25,7 @@ def outcome(
 ) -> Outcome:
     """A candidate that was gated and registered, as is noted in the project."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
-    gate = {"verdict": "undecided", "rules": [{"reason": "Too few rows.", "verdict": "undecided"}]}
+    gate = {"verdict": "undecided", "rules": [{"metric": "chrf", "reason": "Too few rows.", "verdict": "undecided"}]}
     asked = {"model_sha256": lineage.model_sha256, "evaluation_sha256": lineage.evaluation_sha256, "champion": None}
     reports = Path(project.paths.reports)
     files.write_json(reports / "gate.json", gate | {"asked": asked})

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -11,14 +12,17 @@ from tuneline.registry import versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 
-GATE = {"verdict": "passed", "rules": [{"reason": "Bits per byte is better.", "verdict": "passed"}]}
+GATE = {
+    "verdict": "passed",
+    "rules": [{"metric": "bits_per_byte", "reason": "Bits per byte is better.", "verdict": "passed"}],
+}
 EVALUATION = {"rows": 3, "candidate": {"bits_per_byte": 1.5, "chrf": 20.0}, "base": {"bits_per_byte": 2.0, "chrf": 5.0}}
 
 
-def register(tracker: Tracker, p: Params, lineage: Lineage) -> versions.Registration:
+def register(tracker: Tracker, p: Params, lineage: Lineage, gate: dict[str, Any] = GATE) -> versions.Registration:
     git = {"git_commit": lineage.git_commit, "git_dirty": lineage.git_dirty}
     subject = versions.subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
-    return versions.register(tracker, p, lineage, tracker.ensure_run(subject, []), GATE, EVALUATION)
+    return versions.register(tracker, p, lineage, tracker.ensure_run(subject, []), gate, EVALUATION)
 
 
 def test_the_same_model_data_and_evaluation_is_one_version(tracker: Tracker, project: Params, lineage: Lineage) -> None:
@@ -26,6 +30,22 @@ def test_the_same_model_data_and_evaluation_is_one_version(tracker: Tracker, pro
     other = replace(lineage, model_sha256="9" * 64)
     assert register(tracker, project, other) == versions.Registration("2", created=True)
     assert register(tracker, project, lineage) == versions.Registration("1", created=False)
+
+
+def test_another_verdict_on_the_same_model_is_told_and_a_persons_words_else_stay(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    def describe() -> str | None:
+        return mlflow.MlflowClient().get_model_version(project.registry.model, version).description
+
+    version = register(tracker, project, lineage).version
+    mlflow.MlflowClient().update_model_version(project.registry.model, version, "Mine.")
+    register(tracker, project, lineage)
+    assert describe() == "Mine."
+    register(tracker, project, lineage, GATE | {"verdict": "undecided"})
+    assert str(describe()).startswith("Undecided: Bits per byte 1.500 (base: 2.000)")
+    tags = tracker.version_tags(project.registry.model, version)
+    assert (tags["1 verdict"], tags["tuneline.verdict"]) == ("undecided", "undecided")
 
 
 def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, project: Params, lineage: Lineage) -> None:

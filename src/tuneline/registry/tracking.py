@@ -57,10 +57,11 @@ class Tracker(Runs):
         return sorted((str(found.version) for found in self._client.search_model_versions(wanted)), key=int)
 
     @translated
-    def tag_version(self, model: str, version: str, tags: Mapping[str, str]) -> None:
-        """Set tags of one version."""
+    def update_version(self, model: str, version: str, tags: Mapping[str, str], description: str) -> None:
+        """Set tags of one version, and its description in Markdown."""
         for name, value in tags.items():
             self._client.set_model_version_tag(model, version, name, value)
+        self._client.update_model_version(model, version, description)
 
     @translated
     def version_tags(self, model: str, version: str) -> dict[str, str]:

@@ -12,15 +12,14 @@ import pyarrow as pa
 
 from tuneline import files, params
 from tuneline.errors import RegistryError
-from tuneline.evaluation.comparison import MODELS
 from tuneline.params.data import PRETRAINING
+from tuneline.registry import cards
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
 
-CHAMPION = "champion"
-
 _IDENTITY = ("tuneline.model_sha256", "tuneline.data_sha256", "tuneline.evaluation_sha256")
+_VERDICT = "tuneline.verdict"
 _FILES = "tuneline.files_sha256"
 _TRAIN_ROWS = "train-rows.parquet"
 _FETCHED = Path("work/models")
@@ -75,19 +74,23 @@ def register(
     """
     tags = lineage.tags()
     same = tracker.find_versions(p.registry.model, {name: tags[name] for name in _IDENTITY})
-    verdict = {"tuneline.verdict": gate["verdict"]}
+    verdict = cards.verdict_tag(gate["verdict"]) | {_VERDICT: gate["verdict"]}
+    description = cards.description(p.task, gate, evaluation)
     if same:
-        tracker.tag_version(p.registry.model, same[-1], verdict)
-        return Registration(same[-1], created=False)
+        version = same[-1]
+        # A person may have written another description; it goes where it would tell the wrong verdict.
+        if tracker.version_tags(p.registry.model, version).get(_VERDICT) != gate["verdict"]:
+            tracker.update_version(p.registry.model, version, verdict, description)
+        return Registration(version, created=False)
     with tempfile.TemporaryDirectory(prefix="tuneline-") as temporary:
         folder = Path(temporary) / p.registry.model
         shutil.copytree(p.paths.finetuned, folder)
-        files.write_text(folder / "README.md", _model_card(p, lineage, gate, evaluation))
+        files.write_text(folder / "README.md", cards.model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
         files.write_parquet(folder / _TRAIN_ROWS, _train_rows(p))
+        tags = cards.tags(p, gate["verdict"]) | tags
         tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id, **verdict}
-        description = _description(gate, evaluation)
         version = tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
     return Registration(version, created=True)
 
@@ -168,52 +171,3 @@ def unseen(folder: Path, ids: Sequence[str], clusters: Sequence[str]) -> list[in
     trained = {name: set(column) for name, column in files.read_parquet(folder / _TRAIN_ROWS).to_pydict().items()}
     rows = enumerate(zip(ids, clusters, strict=True))
     return [place for place, (row, cluster) in rows if row not in trained["id"] and cluster not in trained["cluster"]]
-
-
-def _description(gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    lines = [f"Gate: **{gate['verdict']}**.", "", *_table(evaluation), "", *(f"- {r['reason']}" for r in gate["rules"])]
-    return "\n".join(lines)
-
-
-def _table(evaluation: dict[str, Any]) -> list[str]:
-    metrics = list(evaluation["candidate"])
-    rows = [name for name in MODELS if evaluation.get(name)]
-    return [
-        f"| | {' | '.join(metrics)} |",
-        f"|---|{'---:|' * len(metrics)}",
-        *(f"| {name} | {' | '.join(_number(evaluation[name].get(metric)) for metric in metrics)} |" for name in rows),
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The card in Hugging Face's format: YAML front matter, then Markdown."""
-    lines = [
-        "---",
-        "library_name: transformers",
-        f"pipeline_tag: {'text-classification' if p.task in ('classification', 'regression') else 'text-generation'}",
-        "tags: [tuneline]",
-        "---",
-        "",
-        f"# {p.registry.model}",
-        "",
-        f"Fine-tuned for the task `{p.task}` on `{p.data.raw}`, from a base of source `{p.base.source}`.",
-        "",
-        f"## Measured on {evaluation['rows']} held-out rows",
-        "",
-        *_table(evaluation),
-        "",
-        f"## Gate: {gate['verdict']}",
-        "",
-        *(f"- {rule['reason']}" for rule in gate["rules"]),
-        "",
-        "## Lineage",
-        "",
-        *(f"- {name.removeprefix('tuneline.')}: `{value}`" for name, value in lineage.tags().items()),
-        "",
-        "`params.yaml` and `dvc.lock` beside this file are those that it was made with.",
-    ]
-    return "\n".join(lines) + "\n"

@@ -1,0 +1,40 @@
+"""Where the MLflow UI shows what: pages of a server, by its address."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+
+OF_TRAINING = "?workflowType=machine_learning"
+"""Without it the UI opens in its view of GenAI applications, which has no entry for models."""
+_PATIENCE = 20.0
+
+
+def pages(address: str, model: str | None) -> dict[str, str]:
+    """The pages that people look for.
+
+    Args:
+        address: of an MLflow server that answers.
+        model: the registered model's name, which is its experiment's too; None where it is not known.
+
+    Returns:
+        What a page shows -> its address; of the model and its runs only as far as they are there.
+    """
+    found = {}
+    if model and _get(address, "registered-models/get", name=model):
+        found[f"model {model}"] = f"{address}/#/models/{urllib.parse.quote(model)}{OF_TRAINING}"
+    found["all models"] = f"{address}/#/models{OF_TRAINING}"
+    if model and (answer := _get(address, "experiments/get-by-name", experiment_name=model)):
+        number = answer["experiment"]["experiment_id"]
+        found["training runs"] = f"{address}/#/experiments/{number}/runs{OF_TRAINING}"
+    return found
+
+
+def _get(address: str, method: str, **values: str) -> dict | None:
+    """What MLflow's REST API answers; None where there is no such thing."""
+    url = f"{address}/api/2.0/mlflow/{method}?{urllib.parse.urlencode(values)}"
+    try:
+        with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, TimeoutError):
+        return None

@@ -1,0 +1,139 @@
+"""What a version says of itself to people: tags that they read first, a description, and a model card."""
+
+from pathlib import Path
+from typing import Any
+
+from tuneline import params
+from tuneline.evaluation.comparison import MODELS
+from tuneline.params.gate import METRICS, METRICS_OF_TASK
+from tuneline.registry.lineage import Lineage
+
+CHAMPION = "champion"
+"""The alias of the version that is in use."""
+
+_REPORT = "Source Run → Artifacts → reports/index.html"
+_NEXT = {
+    "passed": f"read the report ({_REPORT}); where it convinces you, give this version the alias {CHAMPION} "
+    "(Aliases → Add).",
+    "undecided": "these test rows are too few to decide the rules; gather more of them, or read the report "
+    f"({_REPORT}) and give this version the alias {CHAMPION} (Aliases → Add) only where it convinces you.",
+}
+_NUMBERS = 3
+
+
+def tags(p: params.Params, verdict: str) -> dict[str, str]:
+    """What people read first: MLflow sorts tags by name on one page, and shows them as they were set on another.
+
+    Args:
+        p: the params.
+        verdict: of the gate.
+    """
+    data = ", ".join([p.data.raw, *(f"{name} (mixed in)" for name in sorted(p.data.mixture))])
+    return {**verdict_tag(verdict), "2 data": data, "3 base": _base(p), "4 task": p.task}
+
+
+def verdict_tag(verdict: str) -> dict[str, str]:
+    """The first of `tags`, which another decision changes."""
+    return {"1 verdict": verdict}
+
+
+def _base(p: params.Params) -> str:
+    if p.base.source != "hub":
+        return "builtin" if p.base.source == "builtin" else p.base.input
+    # Loads torch, which whoever only looks for a version need not wait for.
+    from tuneline.training import bases
+
+    name, revision = bases.read_reference(Path(p.base.input))
+    return f"{name} at {revision[:12]}"
+
+
+def description(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """The verdict with three numbers, the rules' reasons, and what to do next.
+
+    The first line is plain text, as the list of versions shows it so.
+
+    Args:
+        task: what was learnt.
+        gate: the value of gate.json.
+        evaluation: the value of evaluation.json.
+    """
+    lines = [
+        f"{gate['verdict'].capitalize()}: {'; '.join(_numbers(task, gate, evaluation))}.",
+        "",
+        *(f"- {rule['reason']}" for rule in gate["rules"]),
+        "",
+        f"Next: {_NEXT[gate['verdict']]}",
+    ]
+    return "\n".join(lines)
+
+
+def _numbers(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+    """Metrics in words, those of the rules first; each beside the champion's, the base's or the best baseline's."""
+    wanted = [*(rule["metric"] for rule in gate["rules"]), *METRICS_OF_TASK[task]]
+    measured = [name for name in dict.fromkeys(wanted) if name in METRICS and name in evaluation["candidate"]]
+    return [_number_in_words(name, gate.get("champion") or {}, evaluation) for name in measured[:_NUMBERS]]
+
+
+def _number_in_words(name: str, champion: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    said = f"{METRICS[name].name} {_number(evaluation['candidate'][name])}"
+    others = {model: evaluation[model][name] for model in MODELS if name in evaluation.get(model, {})}
+    others.pop("candidate")
+    if name in champion:
+        return f"{said} (champion, version {champion['version']}: {_number(champion[name])})"
+    if "base" in others:
+        return f"{said} (base: {_number(others['base'])})"
+    if others:
+        best = (min if METRICS[name].better == "lower" else max)(others, key=lambda model: others[model])
+        return f"{said} ({MODELS[best][0]}: {_number(others[best])})"
+    return said
+
+
+def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """The card in Hugging Face's format: YAML front matter, then Markdown.
+
+    Args:
+        p: the params.
+        lineage: of the model.
+        gate: the value of gate.json.
+        evaluation: the value of evaluation.json.
+    """
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"pipeline_tag: {'text-classification' if p.task in ('classification', 'regression') else 'text-generation'}",
+        "tags: [tuneline]",
+        "---",
+        "",
+        f"# {p.registry.model}",
+        "",
+        f"Fine-tuned for the task `{p.task}` on `{p.data.raw}`, from a base of source `{p.base.source}`.",
+        "",
+        f"## Measured on {evaluation['rows']} held-out rows",
+        "",
+        *_table(evaluation),
+        "",
+        f"## Gate: {gate['verdict']}",
+        "",
+        *(f"- {rule['reason']}" for rule in gate["rules"]),
+        "",
+        "## Lineage",
+        "",
+        *(f"- {name.removeprefix('tuneline.')}: `{value}`" for name, value in lineage.tags().items()),
+        "",
+        "`params.yaml` and `dvc.lock` beside this file are those that it was made with.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(evaluation: dict[str, Any]) -> list[str]:
+    metrics = list(evaluation["candidate"])
+    rows = [name for name in MODELS if evaluation.get(name)]
+    return [
+        f"| | {' | '.join(metrics)} |",
+        f"|---|{'---:|' * len(metrics)}",
+        *(f"| {name} | {' | '.join(_number(evaluation[name].get(metric)) for metric in metrics)} |" for name in rows),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
