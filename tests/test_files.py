@@ -1,3 +1,5 @@
+import errno
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,3 +60,33 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
         files.write_parquet(tmp_path / name, table)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert files.read_parquet(tmp_path / "one").equals(table)
+
+
+@pytest.mark.parametrize("size", [0, 5, 3_000_000])
+def test_a_copy_has_the_same_bytes_and_is_a_file_of_its_own(tmp_path: Path, size: int) -> None:
+    source, link, target = tmp_path / "a", tmp_path / "link", tmp_path / "b"
+    source.write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+    link.symlink_to(source)
+    target.write_bytes(b"what was there before, which may be longer")
+    files.copy(link, target)
+    assert target.read_bytes() == source.read_bytes()
+    assert not target.is_symlink()
+    assert target.stat().st_nlink == 1
+    target.write_bytes(b"changed")
+    assert source.stat().st_size == size
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="another file system that every Linux has")
+def test_a_copy_goes_from_one_file_system_to_another(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "folder" / "deep" / "a").write_text("text")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        files.copy_tree(tmp_path / "folder", Path(elsewhere))
+        assert files.sha256_path(Path(elsewhere)) == files.sha256_path(tmp_path / "folder")
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_made(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("text")
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.copy(tmp_path / "a", Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC

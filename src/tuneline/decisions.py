@@ -182,7 +182,8 @@ def _champion(tracker: tracking.Tracker, p: params.Params, rows: pa.Table, score
     if mismatch:
         reason = f"version {version} {mismatch}"
         return _Champion({"version": version, "rows": 0}, {rule.metric: reason for rule in p.rules})
-    measured = _scores(p, folder, rows, scores.get("base"))
+    sha256 = versions.registered_sha256(tracker, p.registry.model, version)
+    measured = _scores(p, folder, sha256, rows, scores.get("base"))
     kept = versions.unseen(folder, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     same, theirs = rows.take(kept), measured.take(kept)
     said = zip(rows["id"].to_pylist(), comparison.said(measured), strict=True)
@@ -193,7 +194,7 @@ def _champion(tracker: tracking.Tracker, p: params.Params, rows: pa.Table, score
     )
 
 
-def _scores(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None) -> pa.Table:
+def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.Table | None) -> pa.Table:
     """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
     package = Path(comparison.__file__).parents[1]
     sources = [*(package / "training").glob("*.py"), *(package / "evaluation" / name for name in _SCORING)]
@@ -203,7 +204,7 @@ def _scores(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | Non
     # What rewards are counted from.
     base = base if p.task == "preference" else None
     tables = [table.to_pydict() for table in (rows, base) if table is not None]
-    key = files.digest([folder.name, tables, p.task, settings, code])
+    key = files.digest([sha256, tables, p.task, settings, code])
     cached = _SCORES / f"{key}.parquet"
     if cached.exists():
         return files.read_parquet(cached)

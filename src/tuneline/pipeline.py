@@ -28,6 +28,7 @@ _NOISE = re.compile(
 _MISSING = re.compile(
     r"(?:missing data 'sources?': |No such file or directory: '|dependency ')(.+?)'?(?: does not exist)?$"
 )
+_NO_SOURCE = "put it back, or import the set from another place: `dvc import-url --force SOURCE SET`"
 
 
 @contextmanager
@@ -183,8 +184,20 @@ def update(imported: Path, emit: Callable[[str], None]) -> None:
     Args:
         imported: the .dvc file of a `dvc import` or `dvc import-url`.
         emit: is given each line of output while it runs.
+
+    Raises:
+        BusyError: another dvc holds the project.
+        PipelineError: the source cannot be read; the set is as it was.
     """
-    _run(["update", str(imported)], emit, what=str(imported))
+    try:
+        _run(["update", str(imported)], emit, what=str(imported), remedy=_NO_SOURCE)
+    except BusyError:
+        raise
+    except PipelineError as error:
+        # DVC removes the set before it looks for its source.
+        _run(["checkout", "--quiet", str(imported)], emit, what=str(imported))
+        kept = f"{imported.with_suffix('')} is as it was"
+        raise PipelineError(f"{imported}: the set could not be updated:", *error.problems, kept) from None
 
 
 def imported(p: params.Params) -> list[Path]:
@@ -208,7 +221,7 @@ def _command(arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
+def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: str | None = None) -> None:
     errors: list[str] = []
     last: list[str] = []
     with processes.process_group(_command(arguments)) as process:
@@ -225,6 +238,8 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str) -> None:
     _refuse_busy(of_dvc, what)
     if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
         place = missing[1].removeprefix(f"{Path.cwd()}/")
+        if remedy:
+            raise PipelineError(f"{place}: is not there; {remedy}")
         raise PipelineError(remedies.of_missing(place, _keeper(place), params.load()))
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))

@@ -5,7 +5,6 @@ from typing import Any
 import mlflow
 import pytest
 
-from tuneline import files
 from tuneline.errors import RegistryError
 from tuneline.params import Params
 from tuneline.registry import versions
@@ -85,12 +84,18 @@ def test_changed_files_in_the_store_are_refused(
     assert not list(Path("work/models").glob("*"))
 
 
-def test_a_fetched_copy_that_was_changed_is_fetched_again(tracker: Tracker, project: Params, lineage: Lineage) -> None:
+def test_a_store_on_this_machine_is_read_in_place_and_keeps_a_copy_of_its_own(
+    tracker: Tracker, project: Params, lineage: Lineage, store: Path
+) -> None:
     version = register(tracker, project, lineage).version
     folder = versions.fetch(tracker, project.registry.model, version)
-    expected = files.sha256_path(folder)
-    (folder / "config.json").write_text("{} ")
-    assert files.sha256_path(versions.fetch(tracker, project.registry.model, version)) == expected
+    assert folder.is_relative_to(store)
+    assert not Path("work/models").exists()
+    weights = folder / "model.safetensors"
+    assert not weights.is_symlink()
+    assert weights.stat().st_nlink == 1
+    (Path(project.paths.finetuned) / "model.safetensors").write_bytes(b"damaged")
+    assert weights.read_bytes() == b"weights"
 
 
 def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, lineage: Lineage) -> None:

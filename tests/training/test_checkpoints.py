@@ -25,6 +25,26 @@ def test_the_newest_stay(tmp_path: Path) -> None:
     assert names(tmp_path) == ["checkpoint-100"]
 
 
+def test_the_oldest_goes_before_another_is_written_and_what_a_newer_one_needs_stays(tmp_path: Path) -> None:
+    for step in (5, 10):
+        write(tmp_path, step)
+    with checkpoints.writing(tmp_path, 15, 2) as beside:
+        assert names(tmp_path) == [beside.name, "checkpoint-10"]
+        (beside / "weights").touch()
+    with checkpoints.writing(tmp_path, 20, 2, best=15):
+        pass
+    # The weights of step 25 are the best so far, but until they are written only those of 15 are of use.
+    with pytest.raises(KeyboardInterrupt), checkpoints.writing(tmp_path, 25, 2, best=25):
+        assert names(tmp_path)[1:] == ["checkpoint-15", "checkpoint-20"]
+        raise KeyboardInterrupt
+    assert checkpoints.newest_good(tmp_path) == tmp_path / "checkpoint-20"
+    with checkpoints.writing(tmp_path, 25, 2, best=25):
+        pass
+    assert names(tmp_path) == ["checkpoint-20", "checkpoint-25"]
+    with checkpoints.writing(tmp_path, 30, 1):
+        assert names(tmp_path)[1:] == ["checkpoint-25"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "added", "no manifest", "broken manifest"])
 def test_a_broken_one_is_passed_over_and_deleted(tmp_path: Path, damage: str) -> None:
     write(tmp_path, 5)

@@ -2,6 +2,8 @@
 
 import hashlib
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from tuneline import files
 
@@ -11,6 +13,12 @@ SQLITE = "sqlite:///"
 def path_of(address: str) -> Path | None:
     """The database file of a tracking address; None where a server keeps the store."""
     return Path(address.removeprefix(SQLITE)) if address.startswith(SQLITE) else None
+
+
+def local(location: str) -> Path | None:
+    """The folder that an artifact location names, if it is one of this machine."""
+    parts = urlparse(location)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
 def digest(address: str) -> str | None:

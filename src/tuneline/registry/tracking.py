@@ -11,16 +11,19 @@ from pathlib import Path
 import mlflow
 import mlflow.artifacts
 import requests
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuneline import processes
+from tuneline import files, processes
 from tuneline.errors import RegistryError, TrackingError
 from tuneline.registry import stores
 from tuneline.registry.runs import Runs, translated
+
+# What the source of a version begins with, before the id of the logged model.
+_LOGGED = "models:/"
 
 
 class Tracker(Runs):
@@ -44,7 +47,12 @@ class Tracker(Runs):
             The version's number.
         """
         logged = self._client.create_logged_model(self._experiment(experiment), name=model, source_run_id=run_id)
-        self._client.log_model_artifacts(logged.model_id, str(folder))
+        place = self._on_this_machine(logged)
+        if place:
+            # MLflow's own copy takes the space anew where the file system could share it.
+            files.copy_tree(folder, place)
+        else:
+            self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         version = mlflow.register_model(f"models:/{logged.model_id}", model, tags=dict(tags))
         self._client.update_model_version(model, str(version.version), description)
@@ -90,6 +98,18 @@ class Tracker(Runs):
         if source is None:
             raise RegistryError(f"{model} version {version}: has no source in {self.address}; register it again")
         mlflow.artifacts.download_artifacts(source, dst_path=str(folder))
+
+    @translated
+    def local_folder(self, model: str, version: str) -> Path | None:
+        """Where the files of a version lie on this machine, not to be changed; None where a server keeps them."""
+        source = self._version(model, version).source or ""
+        if not source.startswith(_LOGGED):
+            return None
+        return self._on_this_machine(self._client.get_logged_model(source.removeprefix(_LOGGED)))
+
+    def _on_this_machine(self, logged: LoggedModel) -> Path | None:
+        # A path that a server gives may be one of another machine.
+        return stores.local(logged.artifact_location) if stores.path_of(self.address) else None
 
     def _version(self, model: str, version: str) -> ModelVersion:
         try:

@@ -84,7 +84,7 @@ def register(
         return Registration(version, created=False)
     with tempfile.TemporaryDirectory(prefix="tuneline-") as temporary:
         folder = Path(temporary) / p.registry.model
-        shutil.copytree(p.paths.finetuned, folder)
+        _link(Path(p.paths.finetuned), folder)
         files.write_text(folder / "README.md", cards.model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
@@ -93,6 +93,15 @@ def register(
         tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id, **verdict}
         version = tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
     return Registration(version, created=True)
+
+
+def _link(model: Path, folder: Path) -> None:
+    """Make `folder` with links to the files of a model, which the store takes a copy of."""
+    for path in sorted(model.rglob("*")):
+        if path.is_file():
+            link = folder / path.relative_to(model)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
 
 
 def _train_rows(p: params.Params) -> pa.Table:
@@ -127,7 +136,7 @@ def resolve(tracker: Tracker, model: str, *, version: str | None, alias: str) ->
 
 
 def fetch(tracker: Tracker, model: str, version: str) -> Path:
-    """A local folder with the files of a version, each as it was registered.
+    """A local folder with the files of a version, each as it was registered; only to be read.
 
     Args:
         tracker: the registry.
@@ -135,29 +144,47 @@ def fetch(tracker: Tracker, model: str, version: str) -> Path:
         version: its number.
 
     Returns:
-        The folder; fetched once, then kept.
+        The folder in the store where that is on this machine; else one that is fetched once and then kept.
 
     Raises:
         RegistryError: there is no such version, or its files are not those that were registered.
     """
-    expected = tracker.version_tags(model, version).get(_FILES)
-    if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
-        raise RegistryError(
-            f"{model} version {version}: has no sha256 in its tag {_FILES}, so nobody can tell what it should hold"
-        )
-    folder = _FETCHED / expected
-    if folder.is_dir() and files.sha256_path(folder) == expected:
-        return folder
-    with files.atomic_folder(folder) as beside:
-        tracker.download(model, version, beside)
-        actual = files.sha256_path(beside)
+    expected = registered_sha256(tracker, model, version)
+
+    def check(found: Path) -> None:
+        actual = files.digest(files.sha256_tree(found))
         if actual != expected:
             raise RegistryError(
                 f"{model} version {version}: its files have the digest {actual[:12]}…, registered was "
                 f"{expected[:12]}…; they were changed or deleted in the store at {tracker.address}; "
                 "do not use this version, register the model again"
             )
+
+    in_store = tracker.local_folder(model, version)
+    if in_store:
+        check(in_store)
+        return in_store
+    folder = _FETCHED / expected
+    if folder.is_dir() and files.sha256_path(folder) == expected:
+        return folder
+    with files.atomic_folder(folder) as beside:
+        tracker.download(model, version, beside)
+        check(beside)
     return folder
+
+
+def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
+    """The digest of the files of a version, as it was registered.
+
+    Raises:
+        RegistryError: there is no such version, or it names none.
+    """
+    expected = tracker.version_tags(model, version).get(_FILES)
+    if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
+        raise RegistryError(
+            f"{model} version {version}: has no sha256 in its tag {_FILES}, so nobody can tell what it should hold"
+        )
+    return expected
 
 
 def unseen(folder: Path, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:

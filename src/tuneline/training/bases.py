@@ -1,7 +1,6 @@
 """Bases from elsewhere: a folder on this machine, or a revision on the Hugging Face hub; copied file by file."""
 
 import re
-import shutil
 from pathlib import Path
 
 import httpx
@@ -34,7 +33,7 @@ def copy(source: Path, folder: Path) -> None:
     stored_mode = models.mode(source)
     with files.atomic_folder(folder) as beside:
         for path in sorted({path for pattern in _COPIED for path in source.glob(pattern) if path.is_file()}):
-            shutil.copyfile(path, beside / path.name)
+            files.copy(path, beside / path.name)
         files.write_json(beside / models.MODE_FILE, {"mode": stored_mode})
 
 

@@ -29,25 +29,32 @@ _PREFIX = "checkpoint-"
 
 @contextmanager
 def writing(folder: Path, step: int, keep: int, best: int | None = None) -> Iterator[Path]:
-    """A folder to write the checkpoint of `step` into; on success it counts, and the oldest ones go.
+    """A folder to write the checkpoint of `step` into; on success it counts. The oldest ones go before, to make room.
 
     Args:
         folder: of all checkpoints of one training.
         step: optimizer steps taken.
-        keep: checkpoints that stay.
+        keep: checkpoints that there are in the end; one stays while another is written.
         best: the step whose weights are the best so far; its checkpoint stays too, as this one is of no use without it.
 
     Yields:
         An empty folder.
     """
+    # Each is several times the model: the oldest goes before, and what those that stay are of no use without does not.
+    staying = _checkpoints(folder)[-max(keep - 1, 1) :]
+    _delete_all_but(folder, {needed for checkpoint in staying for needed in _with_needed(checkpoint)})
     with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside, naming_a_full_disk(beside):
         yield beside
         needed = [] if best in (None, step) else [best]
         manifest = {"step": step, "needs": needed, "files": files.sha256_tree(beside)}
         files.write_json(beside / MANIFEST, manifest)
-    for old in _checkpoints(folder)[:-keep]:
-        if old != of_step(folder, best):
-            shutil.rmtree(old)
+    _delete_all_but(folder, {*_checkpoints(folder)[-keep:], of_step(folder, best)})
+
+
+def _delete_all_but(folder: Path, staying: set[Path]) -> None:
+    for checkpoint in _checkpoints(folder):
+        if checkpoint not in staying:
+            shutil.rmtree(checkpoint)
 
 
 def save_weights(model: Any, folder: Path) -> None:

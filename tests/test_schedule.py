@@ -1,0 +1,184 @@
+"""A schedule as people run it: servers, a deployment, a worker, and a folder that another program writes to."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import Project
+
+MODEL = "mine"
+_CHAMPION_RULE = {"metric": "bits_per_byte", "direction": "lower", "versus": "champion"}
+
+
+@contextmanager
+def background(project: Project, log: Path, *command: str) -> Iterator[None]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuneline", *command],
+            cwd=project.root,
+            env=project.environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for(what: Callable[[], Any], seconds: float, log: Path) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(1)
+    pytest.fail(f"not within {seconds} s; the log's end:\n{log.read_text()[-3000:]}")
+
+
+def post(address: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def rows(part: int, count: int) -> str:
+    pairs = ({"prompt": f"What is {n} and {n + part}?", "completion": f" It is {2 * n + part}."} for n in range(count))
+    return "".join(json.dumps(pair) + "\n" for pair in pairs)
+
+
+class Service:
+    """Prefect's and MLflow's servers, asked as their pages ask them."""
+
+    def __init__(self, prefect: str, mlflow: str) -> None:
+        self.prefect = prefect
+        self.mlflow = mlflow
+
+    def ended(self) -> list[dict[str, Any]]:
+        """The runs of the flow that have ended, the oldest first."""
+        asked = {"sort": "EXPECTED_START_TIME_ASC", "flow_runs": {"start_time": {"is_null_": False}}}
+        found = post(f"{self.prefect}/flow_runs/filter", asked)
+        return [run for run in found if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]
+
+    def artifacts(self, run: dict[str, Any], key: str) -> list[str]:
+        asked = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": [key]}}}
+        return [one["data"] for one in post(f"{self.prefect}/artifacts/filter", asked)]
+
+    def versions(self) -> list[str]:
+        address = f"{self.mlflow}/api/2.0/mlflow/model-versions/search?filter=name%3D%27{MODEL}%27"
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            return sorted(one["version"] for one in json.load(answer).get("model_versions", []))
+
+    def promote(self, version: str) -> None:
+        body = {"name": MODEL, "alias": "champion", "version": version}
+        post(f"{self.mlflow}/api/2.0/mlflow/registered-models/alias", body)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # Three trainings, and a schedule that starts a run every minute.
+def test_rows_arrive_and_the_schedule_trains_and_the_champion_is_beaten_or_stays(
+    project: Project, tmp_path: Path
+) -> None:
+    inbox = tmp_path / "in box"
+    inbox.mkdir()
+    (inbox / "january.jsonl").write_text(rows(1, 400))
+    project.set(gate__rules=[_CHAMPION_RULE | {"margin": -9.0}])
+    (project.root / "data" / "raw").mkdir(exist_ok=True)
+    imported = project.tuneline("exec", "--", "dvc", "import-url", str(inbox), f"data/raw/{MODEL}")
+    assert imported.returncode == 0, imported.stderr
+    used = project.tuneline("use", f"data/raw/{MODEL}")
+    assert used.returncode == 0, used.stderr
+    project.set(gate__rules=[_CHAMPION_RULE | {"margin": -9.0}])
+
+    mlflow_port, prefect_port = free_port(), free_port()
+    service = Service(f"http://127.0.0.1:{prefect_port}/api", f"http://127.0.0.1:{mlflow_port}")
+    settings = project.root / "mlflow" / "tuneline.env"
+    text = settings.read_text("utf-8").replace(
+        "MLFLOW_TRACKING_URI=sqlite:///${TUNELINE_ROOT}/mlflow/store/mlflow.db", f"MLFLOW_TRACKING_URI={service.mlflow}"
+    )
+    settings.write_text(f"{text}\nPREFECT_API_URL={service.prefect}\n", "utf-8")
+    deployment = project.root / "flows" / "prefect.yaml"
+    deployment.write_text(deployment.read_text("utf-8").replace('cron: "0 3 1 * *"', 'cron: "* * * * *"'), "utf-8")
+
+    pages, worker = tmp_path / "ui.log", tmp_path / "worker.log"
+    with ExitStack() as stack:
+        ports = ("--mlflow-port", str(mlflow_port), "--prefect-port", str(prefect_port))
+        stack.enter_context(background(project, pages, "ui", *ports))
+        wait_for(lambda: "Ctrl-C stops both" in pages.read_text(), 240, pages)
+        assert f"all models  {service.mlflow}/#/models?workflowType=machine_learning\n" in pages.read_text()
+        for command in (
+            ["prefect", "work-pool", "create", "tuneline", "--type", "process"],
+            ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"],
+        ):
+            done = project.tuneline("exec", "--", *command)
+            assert done.returncode == 0, done.stdout + done.stderr
+        stack.enter_context(
+            background(project, worker, "exec", "--", "prefect", "worker", "start", "--pool", "tuneline")
+        )
+
+        def next_run(name: str) -> dict[str, Any]:
+            return wait_for(lambda: next((run for run in service.ended() if run["name"] == name), None), 480, worker)
+
+        first = next_run(f"{MODEL}: first run")
+        assert first["state"]["name"] == "Completed", first["state"]["message"]
+        assert service.versions() == ["1"]
+        # Of a server a version is fetched, and fetched again where the copy was changed.
+        ask = ("generate", "What is 1 and 2?", "--version", "1", "--max-new-tokens", "2")
+        assert project.tuneline(*ask).returncode == 0
+        [config] = (project.root / "work" / "models").glob("*/config.json")
+        known = config.read_text()
+        config.write_text("{}")
+        assert project.tuneline(*ask).returncode == 0
+        assert config.read_text() == known
+        service.promote("1")
+        # A schedule that finds nothing new shows that it did: once the new champion was considered, too.
+        settled = next_run(f"{MODEL}: nothing stale")
+        assert settled["state"]["message"].startswith(f"{MODEL} version 1, ")
+
+        (inbox / ".february.jsonl.tmp").write_text(rows(2, 200))
+        (inbox / ".february.jsonl.tmp").rename(inbox / "february.jsonl")
+        better = next_run(f"{MODEL}: data changed")
+        assert better["state"]["message"].startswith(f"{MODEL} version 2, passed; rebuilt: "), better["state"]
+        assert service.versions() == ["1", "2"]
+        [link] = service.artifacts(better, "report")
+        assert f"]({service.mlflow}/#/experiments/" in link
+        assert "/artifacts/reports/index.html?workflowType=machine_learning" in link
+        # Somebody makes it the champion, and wants much of the next one.
+        service.promote("2")
+        project.set(gate__rules=[_CHAMPION_RULE | {"margin": 9.0}])
+        (inbox / "march.jsonl").write_text(rows(3, 200))
+        failed = wait_for(
+            lambda: next((run for run in service.ended() if run["state"]["name"] == "GateFailed"
+                          and "evaluate" in run["state"]["message"].splitlines()[-1]), None), 600, worker,
+        )  # fmt: skip
+        assert failed["state"]["type"] == "FAILED"
+        assert failed["run_count"] == 1
+        assert "data changed" in failed["name"]
+        reason, last = failed["state"]["message"].splitlines()
+        assert "none of it above the wanted gain of 9" in reason
+        assert last.startswith(f"{MODEL}: failed, no version is registered; rebuilt: ")
+        assert service.versions() == ["1", "2"]
+    assert "Traceback" not in worker.read_text()
+    names = [line for line in worker.read_text().splitlines() if "GateFailed" in line]
+    assert names
