@@ -17,6 +17,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -31,9 +32,12 @@ class _OneLineForKnownErrors(logging.Filter):
     """An error that is meant for a person is logged as its message, without a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], TunelineError):
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or isinstance(error, TunelineError):
+            # A state of type Failed that a task returns is logged as an exception, though there is none.
             record.exc_info = None
-        return True
+        # A worker's engine ends by this exception where the flow returns such a state, which has been logged before.
+        return not isinstance(error, FailedRun)
 
 
 def _is_busy(_task: object, _run: object, state: State) -> bool:
@@ -114,7 +118,7 @@ def train() -> State:
         Completed; or of type Failed, named `GateFailed`, when the candidate was not good enough to be registered. The
         message's last line names the model, the version, the verdict and what was rebuilt.
     """
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
         logging.getLogger(name).addFilter(_OneLineForKnownErrors())
     logger = get_run_logger()
     if os.environ.get("TUNELINE_ROOT") != str(Path.cwd()):

@@ -151,6 +151,7 @@ def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(tr
     for done in (asked, again):
         assert done.returncode == 1
         assert "Traceback" not in done.stdout + done.stderr
+        assert "NoneType" not in done.stderr
         *reasons, last = done.stderr.strip().splitlines()[-2:]
         assert last == f"{MODEL}: failed, no version is registered; rebuilt: nothing"
         assert "none of it above the wanted gain of 9" in reasons[0]
