@@ -30,7 +30,11 @@ def rule(metric: str, verdict: str = "passed") -> dict[str, Any]:
         ),
         (
             "classification",
-            {"verdict": "undecided", "rules": [rule("recall:spam"), rule("accuracy")]},
+            {
+                "verdict": "undecided",
+                "rules": [rule("recall:spam"), rule("accuracy")],
+                "next_steps": ["Bring more rows."],
+            },
             {
                 "candidate": {"accuracy": 0.9, "macro_f1": 0.8},
                 "majority": {"accuracy": 0.5, "macro_f1": 0.3},
@@ -50,12 +54,13 @@ def rule(metric: str, verdict: str = "passed") -> dict[str, Any]:
 def test_a_description_is_a_line_of_verdict_and_numbers_then_reasons_then_what_next(
     task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any], expected: str
 ) -> None:
-    first, _, *reasons, _, last = cards.description(task, gate, evaluation).split("\n")
+    first, reasons, title, steps = cards.description(task, gate, evaluation).split("\n\n")
     assert first == expected
-    assert reasons == [f"- {rule['reason']}" for rule in gate["rules"]]
-    assert last.startswith("Next: ")
+    assert reasons.split("\n") == [f"- {rule['reason']}" for rule in gate["rules"]]
+    assert title == "What to do next:"
+    *others, last = steps.split("\n")
+    assert others == [f"- {step}" for step in gate.get("next_steps", [])]
     assert "alias champion" in last
-    assert ("these test rows are too few" in last) == (gate["verdict"] == "undecided")
 
 
 def test_the_tags_that_people_read_sort_before_all_others(

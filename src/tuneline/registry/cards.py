@@ -11,13 +11,10 @@ from tuneline.registry.lineage import Lineage
 CHAMPION = "champion"
 """The alias of the version that is in use."""
 
-_REPORT = "Source Run → Artifacts → reports/index.html"
-_NEXT = {
-    "passed": f"read the report ({_REPORT}); where it convinces you, give this version the alias {CHAMPION} "
-    "(Aliases → Add).",
-    "undecided": "these test rows are too few to decide the rules; gather more of them, or read the report "
-    f"({_REPORT}) and give this version the alias {CHAMPION} (Aliases → Add) only where it convinces you.",
-}
+_PROMOTE = (
+    "Read the report (Source Run → Artifacts → reports/index.html); if it convinces you, give this version the alias "
+    f"{CHAMPION} (Aliases → Add)."
+)
 _NUMBERS = 3
 
 
@@ -62,7 +59,9 @@ def description(task: params.Task, gate: dict[str, Any], evaluation: dict[str, A
         "",
         *(f"- {rule['reason']}" for rule in gate["rules"]),
         "",
-        f"Next: {_NEXT[gate['verdict']]}",
+        "What to do next:",
+        "",
+        *(f"- {step}" for step in [*gate.get("next_steps", ()), _PROMOTE]),
     ]
     return "\n".join(lines)
 
