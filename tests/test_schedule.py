@@ -175,7 +175,7 @@ def test_rows_arrive_and_the_schedule_trains_and_the_champion_is_beaten_or_stays
         assert failed["state"]["type"] == "FAILED"
         assert failed["run_count"] == 1
         assert "data changed" in failed["name"]
-        reason, last = failed["state"]["message"].splitlines()
+        reason, *_, last = failed["state"]["message"].splitlines()
         assert "none of it above the wanted gain of 9" in reason
         assert last.startswith(f"{MODEL}: failed, no version is registered; rebuilt: ")
         assert service.versions() == ["1", "2"]
