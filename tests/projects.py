@@ -22,6 +22,7 @@ TINY = {
     "base.builtin.num_hidden_layers": 1,
     "base.builtin.num_attention_heads": 2,
     "base.builtin.max_steps": 30,
+    "base.builtin.eval_steps": 15,
     "base.builtin.save_steps": 10,
     "base.builtin.logging_steps": 10,
     "base.builtin.warmup_steps": 5,

@@ -17,7 +17,7 @@ def run(**values: object) -> None:
 
 
 def test_builtin_learns_the_text(workplace: Path) -> None:
-    run(base__builtin__max_steps=40, base__builtin__warmup_steps=2)
+    run(base__builtin__max_steps=40, base__builtin__num_train_epochs=9.0, base__builtin__warmup_steps=2)
     model, tokenizer = models.load(workplace / "models/base")
     metrics = files.read_json(workplace / "reports/base.json")
     assert metrics["heldout"]["rows"] == 20
@@ -29,10 +29,41 @@ def test_builtin_learns_the_text(workplace: Path) -> None:
     assert (workplace / "reports/base.csv").read_text().startswith("step,tokens,loss")
 
 
-def test_too_little_text_for_the_vocabulary(workplace: Path) -> None:
-    with pytest.raises(TrainingError, match=r"^base.builtin.vocab_size: the pretraining text gives only \d+ of 5000"):
-        run(base__builtin__vocab_size=5000)
-    assert not list((workplace / "work").glob("*/"))
+def test_the_vocabulary_is_what_the_text_gives(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(base__builtin__vocab_size=5000)
+    _, tokenizer = models.load(workplace / "models/base")
+    assert 258 < len(tokenizer) < 1000
+    told = f"the text gives {len(tokenizer):,} tokens of base.builtin.vocab_size 5,000 that it holds at least 8 times"
+    assert told in capsys.readouterr().out
+
+
+def test_it_stops_when_held_out_text_gets_worse_and_keeps_the_best(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Other words than those that are learnt: what is learnt by heart soon makes them less likely.
+    others = pa.table({"text": [" ".join(text.split()[::-1]) for text in TEXTS[:20]]})
+    files.write_parquet(workplace / "data/pretraining/validation/part-00000.parquet", others)
+    run(base__builtin__max_steps=None, base__builtin__num_train_epochs=40.0, base__builtin__warmup_steps=0)
+    metrics = files.read_json(workplace / "reports/base.json")
+    rows = [line.split(",") for line in (workplace / "reports/base.csv").read_text().splitlines()]
+    column = rows[0].index("eval_loss")
+    taken = {int(row[0]): float(row[column]) for row in rows[1:] if row[column]}
+    best = min(taken, key=lambda step: taken[step])
+    assert metrics["best_step"] == best < metrics["steps"]
+    assert metrics["stopped_early"]
+    # What is written is the best, and not the last.
+    assert metrics["heldout"]["token_loss"] == pytest.approx(taken[best], rel=1e-4)
+    told = capsys.readouterr().out
+    assert "each of them about 40.0 times at most" in told
+    assert "warning: more than about 4 times is seldom worth it" in told
+    assert f"stopped: eval_loss has not been better since step {best}" in told
+
+
+def test_steps_are_at_most_what_the_epochs_take(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(base__builtin__max_steps=1000, base__builtin__num_train_epochs=2.0)
+    metrics = files.read_json(workplace / "reports/base.json")
+    assert metrics["tokens"] == 2 * metrics["data"]["tokens"]
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_no_text_at_all(workplace: Path) -> None:

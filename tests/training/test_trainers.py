@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
 def test_a_family_that_mixes_packed_documents_is_trained_with_one_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = trainers.train(tiny("mamba"), documents(6), recipe(max_steps=1), pad=1, folder=tmp_path)
+    made = trainers.train(tiny("mamba"), documents(6), recipe(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path)
     assert not made.packed
     assert "mamba does not keep packed documents apart" in capsys.readouterr().out
 
@@ -110,9 +111,9 @@ def test_a_family_that_mixes_packed_documents_is_trained_with_one_a_row(
 def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainers.train(tiny("llama"), documents(), recipe(max_steps=3), pad=1, folder=tmp_path)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("step 3 of 3, loss ")
+    assert last.startswith("training: 3 of 3 steps, loss ")
     assert "tokens/s" in last
-    assert last.endswith("0 s left")
+    assert re.search(r", in \d+\.\d s$", last)
 
 
 def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
@@ -122,6 +123,27 @@ def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
         trainers.train(model, documents(), how, pad=1, folder=tmp_path)
 
 
+def test_a_warm_up_longer_than_the_training_is_refused(tmp_path: Path) -> None:
+    told = (
+        r"^finetune.warmup_steps: 4 steps of warm-up, but the whole training has only 3, so that the learning rate "
+        r"0.003 is never reached; set it to a share"
+    )
+    with pytest.raises(TrainingError, match=told):
+        trainers.train(tiny("llama"), documents(), recipe(max_steps=3, warmup_steps=4), pad=1, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_may_be_shares_of_a_training_of_any_length(tmp_path: Path) -> None:
+    shares = {"warmup_steps": 0.5, "eval_steps": 0.25, "logging_steps": 0.5, "save_steps": 0.5}
+    how = recipe(max_steps=8, lr_scheduler_type="constant_with_warmup", **shares)
+    made = trainers.train(tiny("llama"), documents(), how, pad=1, folder=tmp_path, validation=documents(4, seed=1))
+    lines = {line["step"]: line for line in made.history.lines}
+    assert [step for step, line in lines.items() if "eval_loss" in line] == [2, 4, 6, 8]
+    assert [step for step, line in lines.items() if "loss" in line] == [1, 4, 8]
+    assert [lines[step]["learning_rate"] for step in (1, 4, 8)] == pytest.approx([0.0, 0.75 * 0.003, 0.003])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-8"]
+
+
 def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no row has anything to learn"):
         trainers.train(tiny("llama"), [], recipe(), pad=1, folder=tmp_path)
@@ -129,7 +151,7 @@ def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
 
 def test_finished_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "work"
-    trainers.train(tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], recipe(), pad=1, folder=folder)
+    trainers.train(tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], recipe(warmup_steps=0), pad=1, folder=folder)
     assert folder.is_dir()
     trainers.finished(folder)
     assert not folder.exists()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tuneline.params.finetune import Positive, PositiveFloat, SchedulerType, Steps
+from tuneline.params.finetune import Positive, PositiveFloat, SchedulerType, StepsOrShare, WarmUp
 from tuneline.params.paths import ProjectPath
 from tuneline.params.section import Section
 
@@ -14,7 +14,10 @@ class Builtin(Section):
 
     seed: Annotated[int, Field(ge=0)]
     vocab_size: Annotated[int, Field(ge=300)]
-    """256 bytes, the special tokens, and merges."""
+    """256 bytes, the special tokens, and merges: so many at most, if the text gives them."""
+    min_frequency: Positive
+    """How often the text must hold two tokens side by side before they become one; a token that the model seldom sees
+    cannot be learnt."""
     hidden_size: Positive
     intermediate_size: Positive
     num_hidden_layers: Positive
@@ -26,16 +29,24 @@ class Builtin(Section):
     document_length: Annotated[int, Field(ge=8)]
     """Tokens of a text that are learnt, its beginning, and of a packed row."""
     per_device_train_batch_size: Positive
-    max_steps: Positive
+    num_train_epochs: PositiveFloat
+    """How often each text is seen at most."""
+    max_steps: Positive | None
+    """Optimizer steps at most; null: as many as num_train_epochs takes."""
     optim: Literal["muon", "adamw_torch"]
     learning_rate: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0.0)]
     adam_learning_rate: PositiveFloat
     """Of what is no matrix, beside muon."""
-    warmup_steps: Steps
+    warmup_steps: WarmUp
     lr_scheduler_type: SchedulerType  # pyright: ignore[reportInvalidTypeForm]
-    save_steps: Positive
-    logging_steps: Positive
+    eval_steps: StepsOrShare
+    """How often held-out text is measured."""
+    early_stopping_patience: Positive | None
+    """Evaluations without a lower loss of held-out text after which training stops; the best weights are kept. null:
+    the last weights are."""
+    save_steps: StepsOrShare
+    logging_steps: StepsOrShare
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Builtin":

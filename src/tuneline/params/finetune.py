@@ -6,7 +6,7 @@ added under its own name; so may those of peft's LoraConfig in `lora`, and of tr
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from tuneline.params import arguments
@@ -15,6 +15,20 @@ from tuneline.params.section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Steps = Annotated[int, Field(ge=0)]
+
+
+def _steps_or_share(value: float) -> float:
+    if 0 < value < 1:
+        return value
+    if value >= 1 and value == int(value):
+        return int(value)
+    raise ValueError("input should be a whole number of steps, or a share of all steps between 0 and 1 such as 0.1")
+
+
+StepsOrShare = Annotated[float, AfterValidator(_steps_or_share)]
+"""Steps from one time to the next, or a share of all steps of the training, as in transformers."""
+WarmUp = Annotated[float, AfterValidator(lambda value: value and _steps_or_share(value))]
+"""Steps, or a share of all steps, as in transformers; 0: none."""
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 SchedulerType = arguments.one_of(arguments.SCHEDULERS)
 
@@ -122,7 +136,7 @@ class Finetune(_Given, _TrainingArguments):
     """Optimizer steps at most."""
     learning_rate: PositiveFloat
     lr_scheduler_type: SchedulerType  # pyright: ignore[reportInvalidTypeForm]
-    warmup_steps: Steps
+    warmup_steps: WarmUp
     weight_decay: Annotated[float, Field(ge=0.0)]
     optim: arguments.one_of(arguments.OPTIMIZERS)  # pyright: ignore[reportInvalidTypeForm]
     """A name of transformers, or `muon`: Muon for the layers' matrices, AdamW for the rest."""
@@ -147,11 +161,11 @@ class Finetune(_Given, _TrainingArguments):
     max_truncated_fraction: Fraction
     """Of the training rows that `overlong: truncate` may cut, and of the tokens to be learnt that it may leave out;
     above it `finetune` stops."""
-    eval_steps: Positive
-    save_steps: Positive
+    eval_steps: StepsOrShare
+    save_steps: StepsOrShare
     save_total_limit: Annotated[int, Field(ge=2)]
     """Two at least: a kill while the newest is written must leave one."""
-    logging_steps: Positive
+    logging_steps: StepsOrShare
     early_stopping_patience: Positive | None = None
     """Evaluations without a better measure after which training stops; the best weights are those that are kept."""
     load_best_model_at_end: bool = False

@@ -43,7 +43,7 @@ def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
         compute=p.compute.model_dump(),
         data=files.sha256_path(Path(p.base.input)),
     )
-    made = pretraining.pretrain(train, p.base.builtin, p.compute, folder=checkpoints.WORK / identity)
+    made = pretraining.pretrain(train, heldout, p.base.builtin, p.compute, folder=checkpoints.WORK / identity)
     models.save(made.model, made.tokenizer, folder)
     measures = {
         "heldout": pretraining.heldout(made, heldout, p.base.builtin.document_length),

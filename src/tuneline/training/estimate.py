@@ -21,7 +21,7 @@ import torch
 
 from tuneline import params, processes
 from tuneline.errors import TrainingError, one_line
-from tuneline.progress import duration
+from tuneline.progress import Progress, duration
 from tuneline.training import adapters, mixing, models, tasks
 from tuneline.training.examples import Example, lengths
 from tuneline.training.objectives import Causal, Objective
@@ -123,7 +123,8 @@ def check(ready: tasks.Ready, p: params.Params) -> None:
         flush=True,
     )
     if needed > SHARE * free or made.operations > LONG:
-        tried = trial(free // recipe.processes)
+        with Progress("trying out the longest batches in a process of their own", unit="trials"):
+            tried = trial(free // recipe.processes)
         rate = tried["tokens"] * recipe.processes / max(tried["seconds"], 1e-9)
         print(
             f"the longest batches need {_size(tried['training'])} in training and {_size(tried['validation'])} in "

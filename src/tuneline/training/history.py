@@ -1,12 +1,10 @@
-"""The training log: a line per logged step, the same after a kill as without one, and progress for a person."""
+"""The training log: a line per logged step, the same after a kill as without one."""
 
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tuneline import files
-from tuneline.progress import duration
 
 _COLUMNS = ("step", "tokens", "loss", "learning_rate", "grad_norm", "eval_loss")
 
@@ -93,31 +91,3 @@ def _cell(value: float | None) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-class Progress:
-    """Lines that say how far a training is; what they say is observed and goes into no output.
-
-    Args:
-        steps: optimizer steps in all.
-    """
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._first: tuple[float, int, int] | None = None
-
-    def start(self, step: int, tokens: int) -> None:
-        """Begin to measure, where a resumed training goes on from too."""
-        self._first = (time.monotonic(), step, tokens)
-
-    def show(self, step: int, tokens: int, loss: float) -> None:
-        """Print one line."""
-        assert self._first is not None
-        began, first_step, first_tokens = self._first
-        seconds = max(time.monotonic() - began, 1e-9)
-        left = (self._steps - step) * seconds / max(step - first_step, 1)
-        rate = (tokens - first_tokens) / seconds
-        print(
-            f"step {step:,} of {self._steps:,}, loss {loss:.3f}, {rate:,.0f} tokens/s, {duration(left)} left",
-            flush=True,
-        )

@@ -3,6 +3,7 @@
 import itertools
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from tuneline.errors import TrainingError, one_line
+from tuneline.progress import Progress, rate
 from tuneline.training import checkpoints, distributed
-from tuneline.training.history import History, Progress
+from tuneline.training.history import History
 from tuneline.training.objectives import Objective, batches
 from tuneline.training.optimizers import MuonAdamW
 from tuneline.training.recipes import Recipe
@@ -65,6 +67,7 @@ class RepeatableTrainer(Trainer):
         """Say what this training is."""
         self._course = course
         self._batch = 0
+        self._of_step = (0.0, 0.0)
 
     def measure(self) -> dict[str, float]:
         """What validation says of the model as it is."""
@@ -91,6 +94,9 @@ class RepeatableTrainer(Trainer):
         if not math.isfinite(mean) or mean > self._course.ceiling:
             raise self._diverged(f"the loss is {mean:.6g}", slice(self._batch, self._batch + 1))
         self._batch += 1
+        self._of_step = (self._of_step[0] + values["loss"], self._of_step[1] + weight_of_all)
+        if self._batch < len(self._counts):
+            self._tell(self._batch / len(self._counts))
         self._course.history.saw(values, weight_of_all, learnt=int(learnt_by_all), tokens=int(tokens_of_all))
         # The mean of the processes' gradients is what is stepped along.
         return sums["loss"] * (counts * distributed.world()) / of_step
@@ -109,7 +115,7 @@ class RepeatableTrainer(Trainer):
         try:
             return super().create_optimizer(model)
         except (ImportError, ValueError, RuntimeError, TypeError) as error:
-            raise TrainingError(f"finetune.optim: {recipe.optim} cannot be used: {one_line(error)}") from None
+            raise TrainingError(f"{recipe.section}.optim: {recipe.optim} cannot be used: {one_line(error)}") from None
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """transformers' own; a wrong argument is named before anything is trained."""
@@ -145,12 +151,29 @@ class RepeatableTrainer(Trainer):
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
         """The batches of one optimizer step, and what the loss of each is divided by: the weight of all of them."""
         step = list(itertools.islice(epoch_iterator, num_batches))
-        self._batch = 0
+        self._batch, self._of_step = 0, (0.0, 0.0)
         first, shares = self.state.global_step * self.args.gradient_accumulation_steps, self._shares()
         self._counts = [shares.counts(first + batch) for batch in range(len(step))]
         counted = [self._course.weight(batch) for batch, counts in zip(step, self._counts, strict=True) if counts]
         weight = torch.stack(counted).sum() if counted else torch.tensor(0.0)
         return step, weight if distributed.world() == 1 else torch.tensor(distributed.total([float(weight)])[0])
+
+    def tell_step(self) -> None:
+        """Say that a step is taken."""
+        self._tell(0.0)
+
+    def tell_measuring(self, done: int, total: int) -> None:
+        """Say how many rows of validation are measured."""
+        self._tell(0.0, f"measuring validation: {done:,} of {total:,} rows")
+
+    def _tell(self, part_of_step: float, note: str = "") -> None:
+        summed, weight = self._of_step
+        began, tokens = self._began
+        seen = self._course.history.tokens - tokens
+        notes = [f"loss {summed / weight:.3f}"] if weight else []
+        notes += [rate(seen, time.monotonic() - began, "tokens")] if seen else []
+        steps = self.state.global_step + part_of_step
+        self._progress.update(steps, self.state.max_steps, ", ".join([*notes, *([note] if note else [])]))
 
     def _clip_grad_norm(self, model: nn.Module) -> float:
         norm = float(super()._clip_grad_norm(model))  # pyright: ignore[reportArgumentType]
@@ -168,7 +191,8 @@ class RepeatableTrainer(Trainer):
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         return TrainingError(
             f"step {step + 1}: {what} in the batch of {', '.join(named[:_NAMED])}{more}; {kept}; look at these rows, "
-            "or lower finetune.learning_rate or lengthen warmup_steps, and run the same command again"
+            f"or lower {self._course.recipe.section}.learning_rate or lengthen warmup_steps, and run the same command "
+            "again"
         )
 
     @torch.no_grad()
@@ -183,8 +207,8 @@ class RepeatableTrainer(Trainer):
         wrong = [name for name, value in measures.items() if not math.isfinite(value)]
         if wrong:
             raise TrainingError(
-                f"step {step}: {wrong[0]} of validation is {measures[wrong[0]]}; lower finetune.learning_rate and run "
-                "the same command again"
+                f"step {step}: {wrong[0]} of validation is {measures[wrong[0]]}; "
+                f"lower {course.recipe.section}.learning_rate and run the same command again"
             )
         if course.recipe.keeps_best and course.recipe.best_measure not in measures:
             known = ", ".join(name.removeprefix("eval_") for name in measures)
@@ -199,7 +223,7 @@ class RepeatableTrainer(Trainer):
         return measures
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Keep one line, tell the tracker, show progress; what was observed (rates, times) is not kept."""
+        """Keep one line, tell the tracker; what was observed (rates, times) is not kept."""
         course, step = self._course, self.state.global_step
         if any(name.startswith("eval_") for name in logs):
             kept = logs
@@ -211,7 +235,6 @@ class RepeatableTrainer(Trainer):
                 "grad_norm": float(logs["grad_norm"]),
                 **means,
             }
-            self._progress.show(step, course.history.tokens, kept["loss"])
         else:
             return
         recorded = course.history.record(step, kept)
@@ -219,9 +242,15 @@ class RepeatableTrainer(Trainer):
             course.tell(step, recorded)
 
     def _run_epoch(self, *arguments: Any, **more: Any) -> None:
-        self._progress = Progress(self.state.max_steps)
-        self._progress.start(self.state.global_step, self._course.history.tokens)
-        super()._run_epoch(*arguments, **more)
+        self._began = (time.monotonic(), self._course.history.tokens)
+        self._progress = Progress("training", unit="steps", always=True)
+        self._progress.begin(self.state.global_step)
+        ended = False
+        try:
+            super()._run_epoch(*arguments, **more)
+            ended = True
+        finally:
+            self._progress.end(last_line=ended)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # Trainer's own would count when half of it is written, and would be loaded without its optimizer.
@@ -286,13 +315,18 @@ class ObjectiveTrainer(RepeatableTrainer):
         assert self.model is not None
         size, rank, world = self.args.per_device_eval_batch_size, distributed.rank(), distributed.world()
 
+        rows = len(self._validation)
+        count = math.ceil(rows / size)
+
         def own(first: int, last: int | None) -> Iterator[dict[str, Tensor]]:
-            made = batches(self._objective, self._validation, size)
-            return map(self._prepare_inputs, itertools.islice(made, first, last, world))
+            made = enumerate(batches(self._objective, self._validation, size))
+            for number, batch in itertools.islice(made, first, last, world):
+                self.tell_measuring(number * size, rows)
+                yield self._prepare_inputs(batch)
 
         with self.compute_loss_context_manager():
             found = self._objective.measure(self.model, own(rank, None))
             # A sharded model is run by all processes or by none: one without a batch in the last round runs another.
-            if self._course.recipe.fsdp and 0 < math.ceil(len(self._validation) / size) % world <= rank:
+            if self._course.recipe.fsdp and 0 < count % world <= rank:
                 self._objective.measure(self.model, own(0, 1))
         return distributed.means(found)

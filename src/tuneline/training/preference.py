@@ -23,7 +23,7 @@ from tuneline.training import adapters, distributed, loop, models, recipes
 from tuneline.training.examples import Preferences, lengths
 from tuneline.training.packing import plan
 from tuneline.training.recipes import Recipe
-from tuneline.training.trainers import Training, require, resume, rows_at_most, run, sources
+from tuneline.training.trainers import Training, check_warmup, require, resume, rows_at_most, run, sources
 
 
 class PreferenceTrainer(loop.RepeatableTrainer, DPOTrainer):
@@ -50,6 +50,7 @@ class PreferenceTrainer(loop.RepeatableTrainer, DPOTrainer):
         rows, size = cast(Dataset, self.eval_dataset), self.args.per_device_eval_batch_size
         starts = range(0, len(rows), size)[distributed.rank() :: distributed.world()]
         for start in starts:
+            self.tell_measuring(start, len(rows))
             batch = self.data_collator([rows[place] for place in range(start, min(start + size, len(rows)))])
             with self.compute_loss_context_manager():
                 part = self._sums(self.model, self._prepare_inputs(batch))
@@ -111,6 +112,7 @@ def train(
         packed=False,
         limit=rows_at_most(recipe),
     )
+    check_warmup(recipe, recipe.steps(len(rows)))
     resumed, history = resume(folder, log)
     configs = model.config.get_text_config(), model.generation_config
     pads = [getattr(config, "pad_token_id", None) for config in configs]

@@ -13,14 +13,20 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from tuneline import files
 from tuneline.errors import TrainingError
 from tuneline.params import Builtin, Compute
+from tuneline.progress import Progress
 from tuneline.training import loop, losses, models, tokenization
-from tuneline.training.examples import Examples
+from tuneline.training.examples import Example, Examples
 from tuneline.training.recipes import Recipe
 from tuneline.training.trainers import Training, train
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
 _EVAL_BATCH_SIZE = 16
+MANY_EPOCHS = 4.0
+"""Up to here a text that is seen again teaches nearly as much as new text (Muennighoff et al., 2023, Scaling
+Data-Constrained Language Models, https://arxiv.org/abs/2305.16264)."""
+# Held-out pieces that are measured while the base trains: enough to see the loss turn, and a small part of the time.
+_MEASURED_PIECES = 256
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,19 @@ def texts_of(path: Path) -> list[str]:
 
 
 def pretrain(
-    texts: Sequence[str], builtin: Builtin, compute: Compute, *, folder: Path, log: loop.Log | None = None
+    texts: Sequence[str],
+    heldout: Sequence[str],
+    builtin: Builtin,
+    compute: Compute,
+    *,
+    folder: Path,
+    log: loop.Log | None = None,
 ) -> Pretrained:
-    """Train the tokenizer, then the model.
+    """Train the tokenizer, then the model, as long as held-out text gains from it.
 
     Args:
         texts: whole documents, none of them held out.
+        heldout: whole documents that say which weights are best.
         builtin: sizes and recipe.
         compute: on what.
         folder: of the checkpoints of exactly this training.
@@ -60,29 +73,75 @@ def pretrain(
     Raises:
         TrainingError: there is too little text.
     """
-    tokenizer = train_tokenizer(texts, builtin.vocab_size, builtin.max_length)
+    with Progress(f"training the tokenizer on {len(texts):,} texts", unit="tokenizers"):
+        tokenizer = train_tokenizer(texts, builtin.vocab_size, builtin.max_length, builtin.min_frequency)
+    if len(tokenizer) < builtin.vocab_size:
+        print(
+            f"the text gives {len(tokenizer):,} tokens of base.builtin.vocab_size {builtin.vocab_size:,} that it holds "
+            f"at least {builtin.min_frequency} times",
+            flush=True,
+        )
     examples, account = examples_of(tokenizer, texts, builtin)
     model = build_model(tokenizer, builtin)
-    print(
-        f"pretraining {models.count_parameters(model):,} parameters on {account.rows:,} texts of "
-        f"{account.tokens:,} tokens",
-        flush=True,
-    )
     recipe = Recipe.of(builtin, compute, packing=True, max_grad_norm=1.0, max_length=builtin.document_length)
-    training = train(model, examples, recipe, pad=models.pad(tokenizer), folder=folder, log=log)
+    _tell_plan(models.count_parameters(model), account, recipe)
+    training = train(
+        model,
+        examples,
+        recipe,
+        pad=models.pad(tokenizer),
+        folder=folder,
+        validation=_measured(tokenizer, heldout, builtin.document_length),
+        log=log,
+    )
     return Pretrained(training.model.cpu(), tokenizer, training, account)
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+def planned_epochs(tokens: int, recipe: Recipe) -> float:
+    """How often every text will be seen, about.
+
+    Args:
+        tokens: of all texts.
+        recipe: how to train, in packed rows.
+    """
+    if recipe.max_steps is None:
+        return recipe.num_train_epochs
+    of_step = recipe.rows_of_a_batch * recipe.gradient_accumulation_steps * recipe.max_length
+    return min(recipe.num_train_epochs, recipe.max_steps * of_step / max(tokens, 1))
+
+
+def _tell_plan(parameters: int, account: tokenization.Account, recipe: Recipe) -> None:
+    epochs = planned_epochs(account.tokens, recipe)
+    print(
+        f"pretraining {parameters:,} parameters on {account.rows:,} texts of {account.tokens:,} tokens, each of them "
+        f"about {epochs:.1f} times at most",
+        flush=True,
+    )
+    if epochs > MANY_EPOCHS + 0.05:
+        print(
+            f"warning: more than about {MANY_EPOCHS:.0f} times is seldom worth it: the base learns its text by heart "
+            "and gets worse at any other; lower base.builtin.num_train_epochs or max_steps, or bring more text",
+            flush=True,
+        )
+
+
+def _measured(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> list[Example]:
+    """Pieces of held-out texts that are measured while the base trains, from all of them."""
+    pieces, _ = tokenization.fit_texts(tokenizer, texts, length, "split")
+    count = min(len(pieces), _MEASURED_PIECES)
+    return [pieces[place * len(pieces) // count] for place in range(count)]
+
+
+def train_tokenizer(
+    texts: Sequence[str], vocab_size: int, max_length: int, min_frequency: int = 1
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer: any text can be written with it, and the same texts give the same one.
 
     Args:
         texts: what the merges are counted on.
-        vocab_size: tokens, of which 256 are bytes and two are special.
+        vocab_size: tokens at most, of which 256 are bytes and two are special.
         max_length: tokens that the model will see at once.
-
-    Raises:
-        TrainingError: the texts do not hold as many merges.
+        min_frequency: how often the texts must hold two tokens side by side before they become one.
     """
     bpe = Tokenizer(BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -91,17 +150,13 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, max_length: int) -> P
         texts,
         trainers.BpeTrainer(
             vocab_size=vocab_size,
+            min_frequency=min_frequency,
             special_tokens=[END_OF_TEXT, PAD],
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         ),
         length=len(texts),
     )
-    if bpe.get_vocab_size() < vocab_size:
-        raise TrainingError(
-            f"base.builtin.vocab_size: the pretraining text gives only {bpe.get_vocab_size()} of {vocab_size} tokens; "
-            "lower vocab_size, or bring more text"
-        )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token=END_OF_TEXT, pad_token=PAD, model_max_length=max_length
     )

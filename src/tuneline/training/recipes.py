@@ -36,15 +36,16 @@ class Recipe:
     """Beside muon: of what is no matrix."""
     weight_decay: float
     lr_scheduler_type: str
-    warmup_steps: int
+    warmup_steps: float
+    """Steps, or below 1 a share of all steps; so are logging_steps, eval_steps and save_steps."""
     max_grad_norm: float
     per_device_train_batch_size: int
     gradient_accumulation_steps: int = 1
     packing: bool
     max_length: int
-    logging_steps: int
-    eval_steps: int | None = None
-    save_steps: int
+    logging_steps: float
+    eval_steps: float | None = None
+    save_steps: float
     save_total_limit: int = 2
     early_stopping_patience: int | None = None
     """Evaluations without a better measure after which training stops."""
@@ -58,6 +59,8 @@ class Recipe:
     """How many share the rows of a step, `per_device_train_batch_size` each."""
     fsdp: str | None = None
     """full_shard: they share the weights too."""
+    section: str = "finetune"
+    """Where the params of this recipe stand, for a message."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of TrainingArguments, by its names."""
 
@@ -70,6 +73,8 @@ class Recipe:
         if isinstance(section, Finetune):
             recipe["processes"] = section.nproc_per_node
             recipe["more"] = {name: value for name, value in section.arguments().items() if name not in known}
+        else:
+            recipe["section"] = "base.builtin"
         if compute:
             recipe |= {name: getattr(compute, name) for name in ("device", "precision", "torch_compile")}
         return cls(**recipe)
@@ -83,6 +88,10 @@ class Recipe:
     def best_measure(self) -> str:
         """The measure of validation that decides which weights are best, as the log names it."""
         return "eval_" + self.metric_for_best_model.removeprefix("eval_")
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps that so many rows make."""
+        return math.ceil(math.ceil(rows / self.rows_of_a_batch) / self.gradient_accumulation_steps)
 
     @property
     def rows_of_a_batch(self) -> int:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from tuneline import files
 from tuneline.errors import ModelError, TrainingError
 from tuneline.params import Finetune
+from tuneline.progress import Progress
 from tuneline.training import texts, tokenized
 from tuneline.training.conversations import ChatTemplate
 from tuneline.training.dialogues import Conversation, is_said
@@ -253,20 +254,27 @@ def fit_texts(
     """Plain texts as they are trained, however many are dropped; arguments as in `lengths.fit`."""
     fitting = Fitting(max_length, overlong, max_dropped_fraction=1.0)
     kept = Examples()
-    for start in range(0, len(written), _BATCH):
-        batch = [{"text": text} for text in written[start : start + _BATCH]]
-        for examples in encode_all(tokenizer, batch, PLAIN):
-            kept.extend(fitting.take(examples))
+    with Progress("tokenizing", unit="texts") as progress:
+        for start in range(0, len(written), _BATCH):
+            progress.update(start, len(written))
+            batch = [{"text": text} for text in written[start : start + _BATCH]]
+            for examples in encode_all(tokenizer, batch, PLAIN):
+                kept.extend(fitting.take(examples))
     return kept, fitting.account()
 
 
 def _batches(path: Path, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     """The rows of a split in their order, so many at a time as are tokenised together."""
-    for part in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
-        with pq.ParquetFile(part) as file:
-            columns = [*fields, *({"source"} & set(file.schema_arrow.names))]
-            for batch in file.iter_batches(_BATCH, columns=columns):
-                yield batch.to_pylist()
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    done, total = 0, sum(pq.read_metadata(part).num_rows for part in parts)
+    with Progress(f"tokenizing {path}") as progress:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                columns = [*fields, *({"source"} & set(file.schema_arrow.names))]
+                for batch in file.iter_batches(_BATCH, columns=columns):
+                    progress.update(done, total)
+                    yield batch.to_pylist()
+                    done += batch.num_rows
 
 
 def _shortening(

@@ -99,6 +99,7 @@ def train(
         limit=rows_at_most(recipe),
         of_epoch=of_epoch,
     )
+    check_warmup(recipe, recipe.steps(len(rows)))
     resumed, history = resume(folder, log)
     kind = sharding.ShardedTrainer if recipe.fsdp else loop.ObjectiveTrainer
     trainer = kind(
@@ -136,7 +137,7 @@ def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | No
     """
     trainer.follow(course)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_LogLastStep())
+    trainer.add_callback(_EveryStep(trainer))
     if resumed:
         print(f"going on from {resumed}", flush=True)
     # A kill may have come after the last evaluation, which had already ended the training.
@@ -152,11 +153,15 @@ def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | No
     distributed.wait()
 
 
-class _LogLastStep(TrainerCallback):
-    """The last step is logged too, where it is no multiple of `logging_steps`."""
+class _EveryStep(TrainerCallback):
+    """Every step is told to whoever waits, and the last is logged too, where it is no multiple of `logging_steps`."""
+
+    def __init__(self, trainer: loop.RepeatableTrainer) -> None:
+        self._trainer = trainer
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Ask for a line."""
+        """Tell the step; ask for a line of the log at the last one."""
+        self._trainer.tell_step()
         if state.global_step >= state.max_steps:
             control.should_log = True
         return control
@@ -172,8 +177,26 @@ def require(examples: Sequence[Any], validation: Sequence[Any], recipe: Recipe) 
         raise TrainingError("no row has anything to learn; look at the training split and at max_length")
     if recipe.keeps_best and not validation:
         raise TrainingError(
-            "finetune.early_stopping_patience: no validation row says which weights are best; raise "
+            f"{recipe.section}.early_stopping_patience: no validation row says which weights are best; raise "
             "data.split.validation, or set it to null"
+        )
+
+
+def check_warmup(recipe: Recipe, steps: int) -> None:
+    """Refuse a training that ends before its learning rate is reached.
+
+    Args:
+        recipe: how to train.
+        steps: optimizer steps of the whole training.
+
+    Raises:
+        TrainingError: the warm-up is longer than the training.
+    """
+    if recipe.warmup_steps > steps:
+        raise TrainingError(
+            f"{recipe.section}.warmup_steps: {recipe.warmup_steps} steps of warm-up, but the whole training has only "
+            f"{steps}, so that the learning rate {recipe.learning_rate:g} is never reached; set it to a share of all "
+            "steps such as 0.05, or train for more epochs"
         )
 
 
