@@ -9,6 +9,7 @@ from tiny_models import VOCABULARY, tiny
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertModel,
@@ -134,6 +135,27 @@ def test_an_encoder_s_text_keeps_its_special_tokens_also_when_it_is_cut() -> Non
     assert second.input_ids.count(3) == 1
     [cut] = with_own_special(tokenizer, ["alpha beta"], 3)
     assert tokenizer.convert_ids_to_tokens(cut) == ["[CLS]", "alpha", "[SEP]"]
+
+
+@pytest.mark.parametrize("given", [{}, {"add_eos_token": False, "add_bos_token": False}])
+def test_a_causal_classifier_s_text_ends_with_end_of_text_wherever_it_is_loaded(
+    base: Path, tmp_path: Path, given: dict[str, bool]
+) -> None:
+    # Families of transformers say in their configuration that nothing is put around a text.
+    config = files.read_json(base / "tokenizer_config.json")
+    files.write_json(base / "tokenizer_config.json", config | given)
+    end = config["eos_token"]
+    models.save(
+        *models.new_classifier(base, LABELS, "single_label_classification", 0), tmp_path / "made", "classification"
+    )
+    for tokenizer in (models.load_tokenizer(tmp_path / "made"), AutoTokenizer.from_pretrained(tmp_path / "made")):
+        ids = tokenizer("alpha beta")["input_ids"]
+        assert tokenizer.decode(ids) == f"alpha beta{end}"
+        [cut] = with_own_special(tokenizer, ["alpha beta"], 3)
+        assert len(cut) == 3
+        assert cut[-1] == tokenizer.eos_token_id
+    # What the base itself writes stays as it was.
+    assert models.load_tokenizer(base)("alpha beta")["input_ids"] == ids[:-1]
 
 
 @pytest.mark.parametrize(("family", "positions"), [("bert", 64), ("roberta", 62)])

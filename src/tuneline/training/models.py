@@ -118,7 +118,7 @@ def new_classifier(
         seed: where the head's first weights come from.
 
     Returns:
-        The model in evaluation mode, and its tokenizer.
+        The model in evaluation mode, and its tokenizer; that of a causal model closes every text with end-of-text.
 
     Raises:
         ModelError: the base cannot be loaded, or lacks more than the head.
@@ -148,7 +148,27 @@ def new_classifier(
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     model.config.pad_token_id = pad(tokenizer)
+    if is_causal(base):
+        _close_texts(tokenizer)
     return model, tokenizer
+
+
+def _close_texts(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let end-of-text stand behind every text, where the tokenizer puts nothing around a text yet.
+
+    The head of a causal model sees the last token. Without end-of-text that is another word in every text, which the
+    model has learnt to go on from and not to sum the text up at.
+
+    Args:
+        tokenizer: changed in place; how it was changed is saved with it.
+    """
+    token = tokenizer.eos_token_id
+    puts_nothing = tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]
+    # The head takes the last token that is not padding.
+    if token is None or token == pad(tokenizer) or not puts_nothing or not hasattr(tokenizer, "add_eos_token"):
+        return
+    tokenizer.add_eos_token = True  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.init_kwargs["add_eos_token"] = True
 
 
 def _loaded(
