@@ -8,7 +8,7 @@ from tuneline import files, params
 from tuneline.errors import ModelError, TrainingError
 from tuneline.params import editing
 from tuneline.stages import base
-from tuneline.training import models
+from tuneline.training import models, pretraining
 
 
 def run(**values: object) -> None:
@@ -92,3 +92,22 @@ def test_a_hub_model_offline_is_one_message(workplace: Path) -> None:
         run(base__source="hub", base__input="hub.yaml")
     assert str(caught.value).startswith("hub.yaml: nobody/nothing at 000000000000 is not in the cache and the hub does")
     assert (workplace / "models/base").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows"), [(0, 1), (12_000, 1), (53_067, 4), (130_000, 10), (1_141_821, 16), (10**9, 16)]
+)
+def test_a_small_text_is_learnt_in_small_steps(tokens: int, rows: int) -> None:
+    assert pretraining.fitting_batch(tokens, 128) == rows
+
+
+def test_the_batch_of_null_fits_the_text(workplace: Path) -> None:
+    run(
+        base__builtin__per_device_train_batch_size=None,
+        base__builtin__max_steps=None,
+        base__builtin__num_train_epochs=1.0,
+    )
+    metrics = files.read_json(workplace / "reports/base.json")
+    assert metrics["tokens"] == metrics["data"]["tokens"]
+    # One row of 24 tokens in each step.
+    assert metrics["tokens"] / 24 <= metrics["steps"] <= metrics["tokens"] / 24 * 1.3

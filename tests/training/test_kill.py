@@ -91,6 +91,24 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(
     hold(workplace, killed_at, what, (3, 12, 30, 45))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("event", range(4, 90, 6))
+def test_a_pretraining_that_stops_early_is_the_same_after_a_kill_at_any_instant(
+    workplace: Path, killed_at: Callable[[str, Path, int], bool], event: int
+) -> None:
+    reversed_words = pa.table({"text": [" ".join(text.split()[::-1]) for text in TEXTS[:20]]})
+    files.write_parquet(workplace / "data/pretraining/validation/part-00000.parquet", reversed_words)
+    early = {"max_steps": None, "num_train_epochs": 20.0, "warmup_steps": 0.1, "eval_steps": 4, "save_steps": 3}
+    editing.set_values(workplace / "params.yaml", {f"base.builtin.{key}": value for key, value in early.items()})
+    assert not killed_at("base", workplace, 0)
+    expected, account = made_by("base", workplace), files.read_json(workplace / "reports/base.json")
+    assert account["stopped_early"]
+    assert killed_at("base", workplace, event), f"the base touches no checkpoint {event} times"
+    assert not killed_at("base", workplace, 0)
+    assert made_by("base", workplace) == expected
+    assert files.read_json(workplace / "reports/base.json") == account
+
+
 @pytest.mark.parametrize(
     "case", [case if case in CHEAP else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )

@@ -28,7 +28,9 @@ class Builtin(Section):
     """Tokens that the model can see at once."""
     document_length: Annotated[int, Field(ge=8)]
     """Tokens of a text that are learnt, its beginning, and of a packed row."""
-    per_device_train_batch_size: Positive
+    per_device_train_batch_size: Positive | None
+    """Packed rows of a step; null: as many as leave STEPS_OF_EPOCH steps to an epoch, and MOST_ROWS at most (both in
+    training/pretraining.py)."""
     num_train_epochs: PositiveFloat
     """How often each text is seen at most."""
     max_steps: Positive | None
