@@ -7,10 +7,13 @@ import pytest
 import torch
 from tiny_models import documents, recipe, tiny
 
+from tuneline import params
 from tuneline.errors import TrainingError
-from tuneline.training import trainers
+from tuneline.training import tasks, trainers
 from tuneline.training.examples import Example
 from tuneline.training.trainers import Training
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def train(folder: Path, *, lora: Any = None, **how: Any) -> Training:
@@ -81,3 +84,22 @@ def test_a_loss_that_is_no_number_names_its_rows_and_the_last_good_checkpoint(
     assert said.split(";")[0].count("a.jsonl:") == 2
     kept = f"the last good checkpoint is {tmp_path}/checkpoint-8" if at > 8 else "there is no checkpoint yet"
     assert kept in said
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "judge"),
+    [
+        ("sft", None, "eval_loss"),
+        ("regression", None, "eval_loss"),
+        ("preference", None, "eval_loss"),
+        ("classification", None, "eval_accuracy"),
+        ("classification", "loss", "eval_loss"),
+        ("preference", "eval_reward_accuracy", "eval_reward_accuracy"),
+    ],
+)
+def test_which_measure_says_what_is_best(task: str, given: str | None, judge: str) -> None:
+    finetune = params.load(ROOT / "params.yaml").finetune
+    if given:
+        finetune = finetune.model_copy(update={"metric_for_best_model": given})
+        finetune.model_fields_set.add("metric_for_best_model")
+    assert tasks.recipe_of(task, finetune).best_measure == judge

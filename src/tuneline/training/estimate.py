@@ -123,8 +123,9 @@ def check(ready: tasks.Ready, p: params.Params) -> None:
         flush=True,
     )
     if needed > SHARE * free or made.operations > LONG:
-        with Progress("trying out the longest batches in a process of their own", unit="trials"):
+        with Progress("trying out the longest batches", unit="trials") as progress:
             tried = trial(free // recipe.processes)
+            progress.update(1, 1)
         rate = tried["tokens"] * recipe.processes / max(tried["seconds"], 1e-9)
         print(
             f"the longest batches need {_size(tried['training'])} in training and {_size(tried['validation'])} in "

@@ -77,8 +77,9 @@ def pretrain(
     Raises:
         TrainingError: there is too little text.
     """
-    with Progress(f"training the tokenizer on {len(texts):,} texts", unit="tokenizers"):
+    with Progress("training the tokenizer", unit="texts") as progress:
         tokenizer = train_tokenizer(texts, builtin.vocab_size, builtin.max_length, builtin.min_frequency)
+        progress.update(len(texts), len(texts))
     if len(tokenizer) < builtin.vocab_size:
         print(
             f"the text gives {len(tokenizer):,} tokens of base.builtin.vocab_size {builtin.vocab_size:,} that it holds "

@@ -212,7 +212,7 @@ def train(
     Raises:
         TrainingError: what cannot be trained, or was not well trained.
     """
-    recipe, pad = Recipe.of(finetune, compute), models.pad(ready.tokenizer)
+    recipe, pad = recipe_of(ready.task, finetune, compute), models.pad(ready.tokenizer)
     lora = finetune.lora.model_dump() if finetune.lora else None
     if ready.task == "preference":
         assert finetune.dpo is not None
@@ -240,6 +240,16 @@ def train(
         of_epoch=ready.mixture.of_epoch if ready.mixture else None,
         log=log,
     )
+
+
+def recipe_of(task: str, finetune: Finetune, compute: Compute | None = None) -> Recipe:
+    """How a task is trained.
+
+    Of labels the accuracy says which weights are best, where the params do not: their loss rises again while still more
+    of them get right, as the model gets too certain of those that are wrong. Of all else the loss does.
+    """
+    judge = finetune.model_dump().get("metric_for_best_model") or {"classification": "accuracy"}.get(task, "loss")
+    return Recipe.of(finetune, compute, metric_for_best_model=judge)
 
 
 def objective(ready: Ready, finetune: Finetune, pad: int, compute: Compute | None = None) -> Objective:
