@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
     monkeypatch.setattr(loop.ObjectiveTrainer, "compute_loss", watch)
     model, tokenizer = models.load(project / "models/base")
     examples, _ = fit_split(tokenizer, project / "data/clean/train", "sft", "plain", p.finetune)
-    trainers.train(model, examples, Recipe.of(p.finetune), pad=models.pad(tokenizer), folder=project / "work/x")
+    how = replace(Recipe.of(p.finetune), early_stopping_patience=None)
+    trainers.train(model, examples, how, pad=models.pad(tokenizer), folder=project / "work/x")
     for row in shown:
         batch = seen[row.batch - 1]
         ids = [token.id for document in row.documents for token in document.tokens]
