@@ -70,3 +70,9 @@ def test_the_smoothed_curve_lags_behind_nowhere() -> None:
     curve = charts.curve(line)
     assert curve is not None
     assert curve.smooth == curve.raw
+
+
+def test_a_curve_of_few_steps_names_each_once() -> None:
+    drawn = charts.curve([(1.0, 3.0), (2.0, 2.9)])
+    assert drawn is not None
+    assert [tick.label for tick in drawn.x] == ["1", "2"]

@@ -68,7 +68,7 @@ class Rule(Section):
     direction: Direction
     """Which way is better."""
     versus: Versus
-    """base: what it was fine-tuned from; champion: the version in use; baseline: the best of those that cost nothing;
+    """base: what it was fine-tuned from; champion: the version in use; baseline: the best of the trivial baselines;
     value: a fixed number."""
     value: float | None = None
     """With `versus: value` the number, and left out with every other."""
