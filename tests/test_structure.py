@@ -62,7 +62,7 @@ OUTSIDE_TOOLS = {
 # What observes cannot change a result, so a stage is not stale when it changes: errors and their words, the checks of
 # params (their values are tracked one by one), how a process starts and ends, progress, tracking.
 OBSERVERS = ("__init__.py", "errors.py", "environment.py", "processes.py", "params/", "stages/__main__.py", "registry/")
-OBSERVING_MODULES = ("progress.py",)
+OBSERVING_MODULES = ("progress.py", "timing.py")
 
 
 def modules() -> list[Path]:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from tuneline import files, params
 from tuneline.environment import ENV_FILE
+from tuneline.progress import duration
 
 _SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _NEARLY_FULL = 2 * 10**9
@@ -117,6 +119,42 @@ def recommended(times: dict[int, float], sets: set[str], gpus: int) -> dict[str,
     }
 
 
+def answers() -> list[Finding]:
+    """How long the answers of an evaluation take here, and how many of them fit into a few minutes.
+
+    Timed on the model and the test rows that are there; nothing where the task has no answers that are counted.
+    """
+    if not (Path(params.PARAMS_FILE).is_file() and ENV_FILE.is_file()):
+        return []
+    p = params.load()
+    if p.task != "sft":
+        return []
+    clean, folders = Path(p.paths.clean), [Path(p.paths.finetuned), Path(p.paths.base)]
+    folder = next((one for one in folders if (one / "config.json").is_file()), None)
+    if folder is None or not (clean / "test").is_dir():
+        return [Finding("evaluate.generation_rows: can be recommended when `make run` has made data and a base")]
+    from tuneline.evaluation import comparison, measuring, timing
+    from tuneline.training import models
+
+    models.use_threads(p.compute.threads)
+    account = clean / "dataset.json"
+    dataset = files.read_json(account) if account.is_file() else {}
+    test = comparison.rows_of(files.read_parquet(clean / "test"), p.task, p.evaluate, dataset)
+    work, found = measuring.foresee(folder, test, p.task, p.evaluate, max_length=p.finetune.max_length, count=2)
+    rows = min(found.generation_rows, test.num_rows)
+    return [
+        Finding(
+            f"answers of base and candidate to {work.rows:,} rows (evaluate.generation_rows): at most "
+            f"{duration(found.answers)}"
+        ),
+        Finding(
+            f"recommended: evaluate.generation_rows: {rows} (the most whose answers take {duration(timing.FIT)} here)"
+            if rows < test.num_rows
+            else f"recommended: evaluate.generation_rows: {rows} (all test rows are answered in a few minutes)"
+        ),
+    ]
+
+
 def examine() -> list[Finding]:
     """Everything, in the order in which a person should read it."""
     from tuneline.training import hardware
@@ -125,4 +163,5 @@ def examine() -> list[Finding]:
     found = [*facts(), *settings()]
     found += [Finding(f"a training step on {count} threads: {1000 * time:.1f} ms") for count, time in times.items()]
     values = recommended(times, hardware.instruction_sets(), hardware.gpus())
-    return found + [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]
+    found += [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]
+    return found + answers()

@@ -1,11 +1,18 @@
 """Greedy answers: many prompts in batches for the evaluation, one prompt as a stream for a person."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TextIteratorStreamer,
+)
 
 from tuneline.errors import ModelError
 from tuneline.progress import Report, silent
@@ -64,11 +71,13 @@ def answers_to(
     mode: str,
     max_new_tokens: int,
     batch_size: int,
+    least: int = 0,
     progress: Report = silent,
 ) -> list[str]:
-    """As `generate`, of prompts that are ids already, as `encode` makes them."""
+    """As `generate`, of prompts that are ids already, as `encode` makes them; `least`: tokens of an answer at least."""
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     config = _greedy(model, tokenizer, mode, max_new_tokens)
+    config.min_new_tokens = least or None
     model.eval()
     answers = [""] * len(encoded)
     for start in range(0, len(order), batch_size):
@@ -77,7 +86,8 @@ def answers_to(
         rows = [encoded[index] for index in batch]
         ids = torch.tensor([[config.pad_token_id] * (width - len(row)) + row for row in rows])
         attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        output = _generate(model, ids, attention, config)
+        watch = _Watch(lambda share, start=start, batch=batch: progress(start + share * len(batch), len(order)), config)
+        output = _generate(model, ids, attention, config, stopping_criteria=StoppingCriteriaList([watch]))
         for index, tokens in zip(batch, output[:, width:].tolist(), strict=True):
             answers[index] = _text(tokenizer, tokens)
         progress(start + len(batch), len(order))
@@ -120,6 +130,25 @@ def stream(
     thread.join()
     if failure:
         raise failure[0]
+
+
+class _Watch(StoppingCriteria):
+    """Tells after each token which share of its batch's time has passed at least, and stops nothing.
+
+    Args:
+        tell: takes the share, below 1.
+        config: of the answers.
+    """
+
+    def __init__(self, tell: Callable[[float], None], config: GenerationConfig) -> None:
+        self._tell, self._tokens, self._most = tell, 0, config.max_new_tokens or 1
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Of no row that it is done."""
+        self._tokens += 1
+        if self._tokens < self._most:
+            self._tell(self._tokens / self._most)
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 def context_length(model: PreTrainedModel, otherwise: int) -> int:

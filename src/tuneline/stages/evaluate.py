@@ -36,6 +36,8 @@ def main(p: params.Params) -> None:
             name="base",
             like=finetuned,
             tokens_in=tokens_in[1],
+            # The base and the candidate, which is as large.
+            count=2,
         )
     candidate = measuring.measure(
         finetuned,
@@ -46,6 +48,7 @@ def main(p: params.Params) -> None:
         name="candidate",
         base=scores.get("base"),
         tokens_in=tokens_in[1],
+        count=0,
     )
     of_baselines = baselines.measure(finetuned, train, test, p.task, p.evaluate, tokens_in=tokens_in)
     scores = {"candidate": candidate, **scores, **of_baselines}

@@ -1,0 +1,95 @@
+"""How long an evaluation takes is said beforehand, and changes nothing of it."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tuneline.evaluation import causal, measuring, timing
+from tuneline.evaluation.timing import Foreseen, Speed, Work
+from tuneline.params import Evaluate
+from tuneline.training import models
+
+EVALUATE = Evaluate(seed=0, batch_size=3, generation_rows=8, max_new_tokens=6, samples=2, bootstrap_resamples=100)
+
+
+def test_answers_are_counted_by_batches_and_likelihood_by_tokens() -> None:
+    work = Work(read=10_000, prompts=4_000, rows=200, batch_size=32, max_new_tokens=50, models=2)
+    found = timing.foreseen(work, Speed(token=0.001, step=0.5))
+    assert work.batches == 7
+    assert found.likelihood == pytest.approx(20)
+    batch = 50 * 0.5 + 4_000 / 7 * 0.001
+    assert found.answers == pytest.approx(2 * 7 * batch)
+    # Two models with three batches each take 153 s, with four 205 s.
+    assert found.generation_rows == 3 * 32
+
+
+def test_one_batch_is_the_least() -> None:
+    work = Work(read=1, prompts=1, rows=200, batch_size=32, max_new_tokens=500)
+    assert timing.foreseen(work, Speed(token=1.0, step=10.0)).generation_rows == 32
+
+
+@pytest.mark.parametrize(
+    ("found", "can_choose", "wanted"),
+    [
+        (
+            Foreseen(60.0, 3_600.0, 64),
+            True,
+            [
+                "this evaluation of 2 models will take about 1 h 1 min: likelihood 1 min 0 s, answers to 200 rows at "
+                "most 1 h 0 min",
+                "evaluate.generation_rows: 64 would take 3 min 0 s or less for the answers",
+            ],
+        ),
+        (
+            Foreseen(60.0, 36_000.0, 32),
+            True,
+            [
+                "this evaluation of 2 models will take about 10 h 1 min: likelihood 1 min 0 s, answers to 200 rows at "
+                "most 10 h 0 min",
+                "evaluate.generation_rows: 32, one batch, is the least for the answers",
+            ],
+        ),
+        (
+            Foreseen(5.0, 20.0, 2_000),
+            True,
+            ["this evaluation of 2 models will take about 25 s: likelihood 5.0 s, answers to 200 rows at most 20 s"],
+        ),
+    ],
+)
+def test_what_is_said(found: Foreseen, can_choose: bool, wanted: list[str]) -> None:
+    work = Work(read=1, prompts=1, rows=200, batch_size=32, max_new_tokens=50, models=2)
+    assert timing.lines(work, found, can_choose=can_choose) == wanted
+
+
+def test_timing_changes_no_score_and_short_evaluations_are_not_timed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models.save(model, tokenizer, tmp_path)
+    pairs = [(f"def f{number}(x):", "Open a file. " * (number % 3 + 1)) for number in range(10)]
+    split = pa.table(
+        {
+            "id": [str(number) for number in range(10)],
+            "cluster": [str(number) for number in range(10)],
+            "source": ["a.jsonl:1"] * 10,
+            "prompt": [prompt for prompt, _ in pairs],
+            "completion": [completion for _, completion in pairs],
+        }
+    )
+    rows = causal.rows_of(split, EVALUATE)
+
+    def measured() -> tuple[pa.Table, str]:
+        found = measuring.measure(tmp_path, rows, "sft", EVALUATE, max_length=64, name="base", count=2)
+        return found, capsys.readouterr().out
+
+    plain, said = measured()
+    assert "this evaluation" not in said
+    monkeypatch.setattr(timing, "LONG", 0.0)
+    timed, said = measured()
+    assert timed.equals(plain)
+    assert said.startswith("this evaluation of 2 models will take about ")
