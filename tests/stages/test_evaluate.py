@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tuneline import files, params
+from tuneline import doctor, files, params
 from tuneline.errors import ModelError
 from tuneline.params import editing
 from tuneline.stages import evaluate
@@ -102,6 +102,15 @@ def test_a_candidate_is_measured_beside_its_base_and_what_costs_nothing(
     compared = files.read_json(project / "reports/metrics.json")
     assert compared["candidate"] == {name: found["candidate"][name] for name in ("token_loss", "bits_per_byte", "chrf")}
     assert compared["baseline"]["chrf"] == found["copy"]["chrf"]
+
+
+def test_doctor_recommends_how_many_rows_are_answered(project: Path) -> None:
+    assert doctor.answers() == []
+    (project / doctor.ENV_FILE).parent.mkdir()
+    (project / doctor.ENV_FILE).write_text("")
+    time, advice = doctor.answers()
+    assert time.text.startswith("answers of base and candidate to 20 rows (evaluate.generation_rows): at most ")
+    assert advice.text == "recommended: evaluate.generation_rows: 24 (all test rows are answered in a few minutes)"
 
 
 def test_every_test_row_keeps_its_scores(project: Path) -> None:
