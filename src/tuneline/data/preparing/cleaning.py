@@ -8,7 +8,6 @@ repaired (data/reading/damage.py). Keys, which no model sees, use that wider for
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import numpy as np
 
@@ -32,6 +31,19 @@ _SIGN_BYTES = np.frombuffer(_SIGNS.encode(), np.uint8)
 _DROPPED_BYTES = np.array(
     [0 < code < 128 and unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT for code in range(256)]
 )
+
+
+class _Marks(dict[int, int]):
+    """Code point -> itself, or zero for punctuation, blanks and characters that nobody sees; filled as they come."""
+
+    def __missing__(self, code: int) -> int:
+        is_dropped = unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT
+        self[code] = found = 0 if is_dropped else code
+        return found
+
+
+_MARKS = _Marks()
+_MARKED = re.compile("\0+")
 
 
 def clean(text: str) -> str:
@@ -60,7 +72,8 @@ def bare(text: str) -> str:
     Args:
         text: a key.
     """
-    return _runs_to_drop().sub(_dropped, text) or text
+    marked = text.translate(_MARKS)
+    return text if marked == text else _MARKED.sub(lambda run: _kept(run, text), marked) or text
 
 
 def bares(texts: Sequence[str]) -> list[str]:
@@ -68,27 +81,15 @@ def bares(texts: Sequence[str]) -> list[str]:
     return _ascii_at_once(texts, _ascii_bares, bare)
 
 
-def _dropped(run: re.Match[str]) -> str:
-    text, before, after = run[0], run.string[: run.start()][-1:], run.string[run.end() : run.end() + 1]
+def _kept(run: re.Match[str], text: str) -> str:
+    """What stays of a run of marks in a text."""
+    before, after = text[: run.start()][-1:], text[run.end() : run.end() + 1]
     if not after.isdecimal():
         return ""
     if before.isdecimal():
-        return text
-    return text[-1] if text[-1] in _SIGNS and (len(text) > 1 or not before) else ""
-
-
-@cache
-def _runs_to_drop() -> re.Pattern[str]:
-    """Runs of what makes no difference between short texts: punctuation, blanks, and characters that nobody sees."""
-    dropped = [
-        code
-        for code in range(0x20000)
-        if unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT and not 0xD800 <= code < 0xE000
-    ]
-    starts = [code for code, before in zip(dropped, [-2, *dropped], strict=False) if code != before + 1]
-    ends = [code for code, after in zip(dropped, [*dropped[1:], -2], strict=True) if code + 1 != after]
-    ranges = (f"{re.escape(chr(start))}-{re.escape(chr(end))}" for start, end in zip(starts, ends, strict=True))
-    return re.compile(f"[{''.join(ranges)}]+")
+        return text[run.start() : run.end()]
+    last = text[run.end() - 1]
+    return last if last in _SIGNS and (len(run[0]) > 1 or not before) else ""
 
 
 def _ascii_bares(texts: Sequence[str]) -> list[str]:

@@ -185,7 +185,12 @@ class _Maker:
         block = self._screened(block)
         block = self._ordered(block)
         columns = [cleaning.keys(column) for column in zip(*block.texts, strict=True)]
-        empty = {row for column in columns for row, text in enumerate(column) if not text or damage.is_blank(text)}
+        empty = {
+            row
+            for column in columns
+            for row, text in enumerate(column)
+            if not text or (not text.isascii() and damage.is_blank(text))
+        }
         if empty:
             why = "nothing that can be seen is left after control characters are taken out"
             block = self._drop(block, dict.fromkeys(empty, why), "empty")
