@@ -179,6 +179,18 @@ def test_a_name_that_is_no_set_is_refused_with_those_there_are(mixed_place: Path
     assert not Path("models/finetuned").exists()
 
 
+def test_only_plain_text_may_be_cut_to_any_extent(mixed_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut = {"finetune.max_length": 32, "finetune.max_truncated_fraction": 0.1, "finetune.max_dropped_fraction": 0.5}
+    editing.set_values(Path("params.yaml"), cut)
+    with pytest.raises(TrainingError, match=r"^data\.mixture\.chats: finetune\.max_length: \d+ of 60 rows"):
+        train(chats={"weight": 1.0}, notes={"weight": 1.0})
+    long = pa.table({"source": ["notes.jsonl:1"] * 9, "text": [" ".join(TEXTS[60:70])] * 9})
+    files.write_parquet(Path("data/clean/mixture/notes/part-00000.parquet"), long)
+    capsys.readouterr()
+    train(notes={"weight": 1.0})
+    assert "data.mixture.notes: 9 of 9 rows (100.0%) are longer than 32 tokens and are cut" in capsys.readouterr().out
+
+
 def test_a_set_of_which_nothing_would_come_is_refused(mixed_place: Path) -> None:
     with pytest.raises(TrainingError, match=r"^data\.mixture\.notes: weight 0\.01 of 30 examples is none in 1 epochs"):
         train(notes={"weight": 0.01}, chats={"weight": 1.0})

@@ -49,6 +49,8 @@ class Part:
     examples: Examples
     account: Account
     share: MixtureSet
+    is_text: bool = False
+    """Plain text beside the task, of which any part is as good as another."""
 
 
 def wanted(p: Params) -> list[Wanted]:

@@ -132,6 +132,8 @@ def describe_truncated(ready: Ready, finetune: Finetune) -> list[str]:
 def refusals(ready: Ready, p: Params) -> list[str]:
     """Why `finetune` refuses training rows of which too much is cut, and what to do; nothing where it does not.
 
+    Plain text that is mixed in may be cut.
+
     Args:
         ready: by `prepare`.
         p: the params.
@@ -146,7 +148,7 @@ def refusals(ready: Ready, p: Params) -> list[str]:
     allowed = finetune.max_truncated_fraction
     return [
         name + lengths.refusal(account, finetune.max_length, allowed, base, is_builtin=is_builtin)
-        for name, account in _accounts(ready)
+        for name, account in _accounts(ready, with_text=False)
         if account.truncated_fraction > allowed
     ]
 
@@ -168,8 +170,10 @@ def check_truncated(ready: Ready, p: Params) -> None:
             print(line, flush=True)
 
 
-def _accounts(ready: Ready) -> list[tuple[str, Account]]:
-    others = [(f"data.mixture.{part.name}: ", part.account) for part in ready.mixture.others] if ready.mixture else []
+def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, Account]]:
+    """The account of each set after its name; perhaps without the plain text that is mixed in."""
+    parts = ready.mixture.others if ready.mixture else []
+    others = [(f"data.mixture.{part.name}: ", part.account) for part in parts if with_text or not part.is_text]
     return [("", ready.account), *others]
 
 
@@ -181,7 +185,7 @@ def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Fine
         )
     except TrainingError as error:
         raise TrainingError(*(f"data.mixture.{one.name}: {problem}" for problem in error.problems)) from None
-    return mixing.Part(one.name, examples, account, one.share)
+    return mixing.Part(one.name, examples, account, one.share, is_text=one.record_type == "text")
 
 
 def _place(model: PreTrainedModel, compute: Compute) -> None:
