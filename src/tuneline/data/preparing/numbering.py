@@ -126,7 +126,8 @@ class Numbering:
         short = np.flatnonzero(numbers["characters"] <= SHORT).tolist()
         hashes = _hashes(wholes)
         numbers["whole"] = hashes
-        numbers["whole"][short] = _hashes(cleaning.bares([wholes[row] for row in short]))
+        bare_wholes = cleaning.bares([wholes[row] for row in short])
+        numbers["whole"][short] = _hashes(bare_wholes)
         identities = wholes if single else list(map("\0".join, zip(*columns, strict=True)))
         if self._type in ("messages", "regression"):
             # Tools, and a number to be learnt, make another row of the same text.
@@ -136,7 +137,7 @@ class Numbering:
         )
         numbers["key_high"], numbers["key_low"] = digests[:, 0], digests[:, 1]
         numbers["bare"] = numbers["key_low"]
-        bares = [cleaning.bares([column[row] for row in short]) for column in columns]
+        bares = [bare_wholes] if single else [cleaning.bares([column[row] for row in short]) for column in columns]
         more = ["\0".join(values[row][1:]) if self._type in _OF_MORE_THAN_TEXT else "" for row in short]
         numbers["bare"][short] = _hashes(list(map("\0".join, zip(*bares, more, strict=True))))
         has_label = self._type in ("classification", "regression")
