@@ -1,10 +1,13 @@
 """Why a run is needed, in the few words of its name."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tuneline import params, pipeline
+from tuneline.errors import PipelineError
 from tuneline.params import Params
 
 
@@ -43,3 +46,28 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Para
 )  # fmt: skip
 def test_the_cause_names_what_a_person_has_changed(p: Params, stale: dict[str, list[str]], expected: str) -> None:
     assert pipeline.cause(stale, p) == expected
+
+
+@pytest.mark.slow
+def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_read(p: Params, tmp_path: Path) -> None:
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(command, check=True)
+    source, pointer = tmp_path / "in box", Path("data/raw/mine.dvc")
+    source.mkdir()
+    (source / "january.jsonl").write_text("{}\n")
+    pointer.parent.mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "dvc", "import-url", "--quiet", source, pointer.with_suffix("")], check=True)
+    assert pipeline.imported(p) == [pointer]
+    (source / "february.jsonl").write_text("{}\n")
+    pipeline.update(pointer, print)
+    found = sorted(path.name for path in Path("data/raw/mine").iterdir())
+    assert found == ["february.jsonl", "january.jsonl"]
+    source.rename(tmp_path / "elsewhere")
+    with pytest.raises(PipelineError) as caught:
+        pipeline.update(pointer, print)
+    assert caught.value.problems == (
+        "data/raw/mine.dvc: the set could not be updated:",
+        "in box: is not there; put it back, or import the set from another place: `dvc import-url --force SOURCE SET`",
+        "data/raw/mine is as it was",
+    )
+    assert sorted(path.name for path in Path("data/raw/mine").iterdir()) == found
