@@ -32,6 +32,8 @@ SHIPPED: dict[str, Any] = {
     "finetune.num_train_epochs": 1.0,
     "finetune.learning_rate": 0.005,
     "finetune.per_device_train_batch_size": 8,
+    "finetune.early_stopping_patience": 3,
+    "base.builtin.num_train_epochs": 4.0,
     "base.builtin.hidden_size": 96,
     "base.builtin.intermediate_size": 256,
     "base.builtin.num_hidden_layers": 4,
@@ -51,6 +53,7 @@ _SIZES_OF_LANGUAGE: dict[str, _Columns] = {
     "base.builtin.num_hidden_layers": (4, 4, 4),
     "base.builtin.num_attention_heads": (3, 3, 3),
     "base.builtin.document_length": (256, 256, 256),
+    "base.builtin.num_train_epochs": (4.0, 4.0, 4.0),
     "finetune.per_device_train_batch_size": (8, 8, 8),
 }
 # Which words stand in a text says most of its label: wide and flat is better than narrow and deep.
@@ -60,34 +63,43 @@ _SIZES_OF_LABELS: dict[str, _Columns] = {
     "base.builtin.num_hidden_layers": (1, 1, 1),
     "base.builtin.num_attention_heads": (4, 4, 4),
     "base.builtin.document_length": (128, 128, 128),
+    # What a base learns from a few hundred texts gives nothing to labels.
+    "base.builtin.num_train_epochs": (1.0, 2.0, 4.0),
     "finetune.per_device_train_batch_size": (16, 16, 16),
 }
 _LANGUAGE_BUILTIN: dict[str, _Columns] = {
     "finetune.num_train_epochs": (4.0, 2.0, 1.0),
     "finetune.learning_rate": (0.002, 0.002, 0.005),
+    "finetune.early_stopping_patience": (3, 3, 3),
     **_SIZES_OF_LANGUAGE,
 }
 _LANGUAGE_MODEL: dict[str, _Columns] = {
     "finetune.num_train_epochs": (3.0, 2.0, 1.0),
     "finetune.learning_rate": (2e-5, 2e-5, 2e-5),
+    "finetune.early_stopping_patience": (3, 3, 3),
 }
 _LABELS_BUILTIN: dict[str, _Columns] = {
     "finetune.num_train_epochs": (5.0, 5.0, 2.0),
     "finetune.learning_rate": (5e-4, 5e-4, 5e-4),
+    # A hundred validation rows say too little of which weights are best.
+    "finetune.early_stopping_patience": (None, 3, 3),
     **_SIZES_OF_LABELS,
 }
 _LABELS_MODEL: dict[str, _Columns] = {
     "finetune.num_train_epochs": (10.0, 4.0, 2.0),
     "finetune.learning_rate": (3e-5, 3e-5, 2e-5),
+    "finetune.early_stopping_patience": (3, 3, 3),
 }
 _PREFERENCE_BUILTIN: dict[str, _Columns] = {
     "finetune.num_train_epochs": (3.0, 2.0, 1.0),
     "finetune.learning_rate": (5e-4, 5e-4, 2e-4),
+    "finetune.early_stopping_patience": (3, 3, 3),
     **_SIZES_OF_LANGUAGE,
 }
 _PREFERENCE_MODEL: dict[str, _Columns] = {
     "finetune.num_train_epochs": (2.0, 1.0, 1.0),
     "finetune.learning_rate": (5e-6, 5e-6, 5e-6),
+    "finetune.early_stopping_patience": (3, 3, 3),
 }
 
 _LANGUAGE_ADAPTERS = _LANGUAGE_MODEL | {"finetune.learning_rate": (2e-4, 2e-4, 2e-4)}
@@ -179,6 +191,10 @@ def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
             also where the number of rows has changed.
     """
     own = _FINETUNE[case.task][case.base]
+    rate = "finetune.learning_rate"
+    if not is_new and (present.get(rate) in own[rate] or present.get(rate) not in _written(rate)):
+        # The learning rate tells for which task and base the values were; those of this one stay.
+        return Choice({}, {})
     suggested = {key: value for key, value in values_for(case).items() if key in present}
     return _chosen(present, suggested, {} if is_new else own)
 
