@@ -113,7 +113,7 @@ def test_generate_answers_from_the_registry(trained: tuple[Project, str]) -> Non
     assert "no version is champion yet (registered: 1)" in asked.stderr
     assert "--version 1" in asked.stderr
     answered = project.tuneline("generate", "def add(a, b):\\n    ", "--version", "1", "--max-new-tokens", "4")
-    assert (answered.returncode, answered.stderr) == (0, "")
+    assert (answered.returncode, answered.stderr) == (0, f"{MODEL} version 1 answers\n")
     client(project).set_registered_model_alias(MODEL, "champion", "1")
     by_alias = project.tuneline("generate", "def add(a, b):\\n    ", "--max-new-tokens", "4")
     client(project).delete_registered_model_alias(MODEL, "champion")
