@@ -70,6 +70,13 @@ def test_a_value_that_no_table_holds_was_set_by_hand() -> None:
     assert "finetune.learning_rate" not in found.values
 
 
+def test_a_size_that_was_set_by_hand_keeps_the_others_which_fit_it() -> None:
+    present = suggested.SHIPPED | {"base.builtin.hidden_size": 100, "base.builtin.num_attention_heads": 3}
+    found = suggested.choose(present, Case("classification", "builtin", 500), is_new=True)
+    assert [key for key in found.values if key.startswith("base.")] == []
+    assert found.values["finetune.learning_rate"] == 5e-4
+
+
 def test_rules_of_a_person_wait_until_their_task_comes_back() -> None:
     own = [{"metric": "chrf", "direction": "higher", "versus": "base", "margin": 2.0}]
     there, waiting = suggested.rules_for(own, Case("regression", "model", 500), "sft")

@@ -45,6 +45,7 @@ SHIPPED: dict[str, Any] = {
 """What params.yaml says as it is shipped, for the built-in corpus."""
 
 _Columns = tuple[Any, Any, Any]
+_SIZES = "base.builtin."
 
 # Texts are learnt whole, and the answer stands at their end; the sizes are those that params.yaml is shipped with.
 _SIZES_OF_LANGUAGE: dict[str, _Columns] = {
@@ -196,7 +197,12 @@ def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
         # The learning rate tells for which task and base the values were; those of this one stay.
         return Choice({}, {})
     suggested = {key: value for key, value in values_for(case).items() if key in present}
-    return _chosen(present, suggested, {} if is_new else own)
+    choice = _chosen(present, suggested, {} if is_new else own)
+    if any(key.startswith(_SIZES) for key in choice.kept):
+        # The sizes of a model fit each other: one that was set by hand keeps them all.
+        values = {key: value for key, value in choice.values.items() if not key.startswith(_SIZES)}
+        return choice._replace(values=values)
+    return choice
 
 
 def choose_shares(present: Mapping[str, Any], rows: int) -> Choice:
