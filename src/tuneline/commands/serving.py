@@ -7,7 +7,7 @@ from pathlib import Path
 from tuneline import params
 from tuneline.errors import ModelError, ParamsError
 from tuneline.evaluation import kinds
-from tuneline.registry import tracking, versions
+from tuneline.registry import cards, tracking, versions
 
 PREDICTS = ("classification", "regression")
 """Modes of models that give labels or numbers; all others write text."""
@@ -49,7 +49,7 @@ class Served:
         """How a command names it."""
         if self.alias is None:
             return f" --version {self.version}"
-        return f" --alias {self.alias}" if self.alias != versions.CHAMPION else ""
+        return f" --alias {self.alias}" if self.alias != cards.CHAMPION else ""
 
 
 def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
