@@ -10,6 +10,8 @@ from tuneline.params import editing
 from tuneline.stages import base
 from tuneline.training import models, pretraining
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def run(**values: object) -> None:
     editing.set_values(Path("params.yaml"), {key.replace("__", "."): value for key, value in values.items()})
@@ -95,10 +97,17 @@ def test_a_hub_model_offline_is_one_message(workplace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "rows"), [(0, 1), (12_000, 1), (53_067, 4), (130_000, 10), (1_141_821, 16), (10**9, 16)]
+    ("tokens", "rows", "rate"),
+    [(0, 1, 0.005), (12_000, 1, 0.005), (53_067, 4, 0.01), (1_141_821, 16, 0.02), (10**9, 16, 0.02)],
 )
-def test_a_small_text_is_learnt_in_small_steps(tokens: int, rows: int) -> None:
-    assert pretraining.fitting_batch(tokens, 128) == rows
+def test_a_small_text_is_learnt_in_small_steps(tokens: int, rows: int, rate: float) -> None:
+    builtin = params.load(ROOT / "params.yaml").base.builtin
+    fitting = pretraining.fitting_steps(tokens, builtin.model_copy(update={"document_length": 128}))
+    assert fitting == {
+        "per_device_train_batch_size": rows,
+        "learning_rate": pytest.approx(rate),
+        "adam_learning_rate": pytest.approx(4 * rate),
+    }
 
 
 def test_the_batch_of_null_fits_the_text(workplace: Path) -> None:

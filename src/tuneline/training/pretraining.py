@@ -88,15 +88,8 @@ def pretrain(
         )
     examples, account = examples_of(tokenizer, texts, builtin)
     model = build_model(tokenizer, builtin)
-    recipe = Recipe.of(
-        builtin,
-        compute,
-        packing=True,
-        max_grad_norm=1.0,
-        max_length=builtin.document_length,
-        per_device_train_batch_size=builtin.per_device_train_batch_size
-        or fitting_batch(account.tokens, builtin.document_length),
-    )
+    fitting = {} if builtin.per_device_train_batch_size else fitting_steps(account.tokens, builtin)
+    recipe = Recipe.of(builtin, compute, packing=True, max_grad_norm=1.0, max_length=builtin.document_length, **fitting)
     _tell_plan(models.count_parameters(model), account, recipe)
     training = train(
         model,
@@ -110,17 +103,27 @@ def pretrain(
     return Pretrained(training.model.cpu(), tokenizer, training, account)
 
 
-def fitting_batch(tokens: int, length: int) -> int:
-    """The rows of a step that suit an amount of text: a small text is learnt in more and smaller steps.
+def fitting_steps(tokens: int, builtin: Builtin) -> dict[str, float]:
+    """The rows of a step that suit an amount of text, and the learning rates that suit these rows.
+
+    A small text is learnt in more and smaller steps: as many rows as leave STEPS_OF_EPOCH steps to an epoch, from 1 to
+    MOST_ROWS. The learning rates of the params are those of MOST_ROWS; they fall with the root of the rows (Malladi et
+    al., 2022, On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, https://arxiv.org/abs/2205.10287).
 
     Args:
         tokens: of all texts, once.
-        length: tokens in a row.
+        builtin: the params.
 
     Returns:
-        As many rows as leave STEPS_OF_EPOCH steps to an epoch, from 1 to MOST_ROWS.
+        The keys of the recipe, and their values.
     """
-    return min(max(tokens // (STEPS_OF_EPOCH * length), 1), MOST_ROWS)
+    rows = min(max(tokens // (STEPS_OF_EPOCH * builtin.document_length), 1), MOST_ROWS)
+    part = math.sqrt(rows / MOST_ROWS)
+    return {
+        "per_device_train_batch_size": rows,
+        "learning_rate": part * builtin.learning_rate,
+        "adam_learning_rate": part * builtin.adam_learning_rate,
+    }
 
 
 def planned_epochs(tokens: int, recipe: Recipe) -> float:
