@@ -3,6 +3,7 @@
 import codecs
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -123,6 +124,7 @@ def use(
     suited = _suited(p, learnt, train, test, is_new=is_new)
     values |= base.values | suited.values
     values |= _reading(p, target, values)
+    _refuse_unfit(values)
     _copy(path, target, options.exclude)
     text = target.with_name(target.name + basetext.SUFFIX)
     pipeline.add(target, *([text] if text.exists() else []))
@@ -361,6 +363,15 @@ def _of_another_set(p: params.Params) -> Iterator[str]:
             f"  registry.model stays {p.registry.model}: its champion is whom the gate compares with; name another in "
             f"{params.PARAMS_FILE} where this is another model"
         )
+
+
+def _refuse_unfit(values: Mapping[str, Any]) -> None:
+    """Stop where new values do not fit those that stay, before anything is changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / params.PARAMS_FILE
+        shutil.copyfile(params.PARAMS_FILE, trial)
+        editing.set_values(trial, values)
+        params.load(trial)
 
 
 def _lines(values: Mapping[str, Any]) -> list[str]:
