@@ -93,7 +93,7 @@ _LABELS_MODEL: dict[str, _Columns] = {
 }
 _PREFERENCE_BUILTIN: dict[str, _Columns] = {
     "finetune.num_train_epochs": (3.0, 2.0, 1.0),
-    "finetune.learning_rate": (5e-4, 5e-4, 2e-4),
+    "finetune.learning_rate": (1e-4, 1e-4, 5e-5),
     "finetune.early_stopping_patience": (3, 3, 3),
     **_SIZES_OF_LANGUAGE,
 }
