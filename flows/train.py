@@ -28,15 +28,19 @@ ROOT = Path(__file__).resolve().parent.parent
 _GATE_FAILED = "GateFailed"
 
 
-class _OneLineForKnownErrors(logging.Filter):
-    """An error that is meant for a person is logged as its message, without a traceback."""
+class _SaidOnce(logging.Filter):
+    """An error that is meant for a person is logged without a traceback, and the reasons of the gate only by the gate."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message.startswith(f"Task run failed with state: {_GATE_FAILED}"):
+            return False
+        if message.startswith(f"Finished in state {_GATE_FAILED}"):
+            record.msg, record.args = f"Finished in state {_GATE_FAILED}", ()
         error = record.exc_info[1] if record.exc_info else None
-        if error is None or isinstance(error, TunelineError):
-            # A state of type Failed that a task returns is logged as an exception, though there is none.
+        if isinstance(error, TunelineError):
             record.exc_info = None
-        # A worker's engine ends by this exception where the flow returns such a state, which has been logged before.
+        # A worker's engine ends by this exception where the flow returns a state of type Failed, logged before.
         return not isinstance(error, FailedRun)
 
 
@@ -119,7 +123,7 @@ def train() -> State:
         message's last line names the model, the version, the verdict and what was rebuilt.
     """
     for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
-        logging.getLogger(name).addFilter(_OneLineForKnownErrors())
+        logging.getLogger(name).addFilter(_SaidOnce())
     logger = get_run_logger()
     if os.environ.get("TUNELINE_ROOT") != str(Path.cwd()):
         raise SetupError(

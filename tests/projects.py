@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tuneline.params import editing
@@ -75,8 +76,8 @@ class Project:
         return self.tuneline("exec", "--", "python", "flows/run.py")
 
 
-def copy_project(target: Path) -> Project:
-    """A copy of what is in the repository, in a git repository of its own, with tiny params."""
+def copy_project(target: Path, values: Mapping[str, object] = TINY) -> Project:
+    """A copy of what is in the repository, in a git repository of its own, with `values` in its params."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -89,7 +90,7 @@ def copy_project(target: Path) -> Project:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)
     project = Project(target)
-    editing.set_values(target / "params.yaml", TINY)
+    editing.set_values(target / "params.yaml", values)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
         subprocess.run([*git, *arguments], cwd=target, check=True)
