@@ -29,7 +29,7 @@ _GATE_FAILED = "GateFailed"
 
 
 class _SaidOnce(logging.Filter):
-    """An error that is meant for a person is logged without a traceback, and the reasons of the gate only by the gate."""
+    """An error that is meant for a person is logged without a traceback, and the gate's reasons only by the gate."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()

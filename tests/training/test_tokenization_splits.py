@@ -80,7 +80,7 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
     rows = [json.dumps(one) for one in (turns[:2], turns, long_answer, long_system)]
     path = split(tmp_path, messages=rows, tools=[""] * 4)
     examples, account = tokenization.fit_split(own, path, "sft", "chat", finetune(max_length=64))
-    texts = [own.decode(example.input_ids) for example in examples]
+    texts = [str(own.decode(example.input_ids)) for example in examples]
     assert all("alpha beta" in text.split("Assistant:")[0] for text in texts)
     assert (account.rows_truncated, account.rows_without_end, account.rows_without_prompt) == (2, 1, 1)
     assert account.answers_left_out == 6 - texts[1].count("Assistant:")
