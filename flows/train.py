@@ -142,8 +142,9 @@ def train() -> State:
             return _end(stands, [])
         _name_run(f"{p.registry.model}: {stands or pipeline.cause(stale, p)}")
         rebuilt = _rebuild(stale, logger)
+        asked = settled.asked()
         outcome = _decide(p)
-        settled.keep(p, outcome)
+        settled.keep(p, asked, outcome)
         return _end(outcome, rebuilt)
 
 

@@ -35,7 +35,7 @@ def outcome(
     run_id = tracker.ensure_run(subject, [])
     version = versions.register(tracker, project, lineage, run_id, gate, EVALUATION).version
     made = Outcome(project.registry.model, "undecided", version, run_id, ("Too few rows.",))
-    settled.keep(project, made)
+    settled.keep(project, settled.asked(), made)
     return made
 
 
@@ -110,10 +110,20 @@ def test_another_store_or_a_note_that_cannot_be_read_wants_a_new_decision(
 
 def test_a_failed_gate_stands_as_well(project: Params, outcome: Outcome) -> None:
     failed = Outcome(outcome.model, "failed", None, outcome.run_id, ("Worse.", "Better."))
-    settled.keep(project, failed)
+    settled.keep(project, settled.asked(), failed)
     assert settled.look(project) == failed
     assert failed.message(["evaluate"]).splitlines() == [
         "Worse.",
         "Better.",
         f"{outcome.model}: failed, no version is registered; rebuilt: evaluate",
     ]
+
+
+def test_what_people_do_while_the_gate_decides_is_noticed_by_the_next_run(project: Params, outcome: Outcome) -> None:
+    before = settled.asked()
+    Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
+    settled.keep(project, before, outcome)
+    assert settled.look(project) == "params changed"
+    mlflow.MlflowClient().set_registered_model_alias(outcome.model, "champion", outcome.version)
+    settled.keep(project, settled.asked(), outcome)
+    assert settled.look(project) == "champion changed"
