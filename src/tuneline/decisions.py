@@ -197,8 +197,9 @@ def _champion(tracker: tracking.Tracker, p: params.Params, rows: pa.Table, score
 def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.Table | None) -> pa.Table:
     """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
     package = Path(comparison.__file__).parents[1]
-    sources = [*(package / "training").glob("*.py"), *(package / "evaluation" / name for name in _SCORING)]
-    code = {path.name: files.sha256_file(path) for path in sources}
+    sources = [*(package / "training").rglob("*.py"), *(package / "training").rglob("*.jinja")]
+    sources += [package / "data/preparing/labels.py", *(package / "evaluation" / name for name in _SCORING)]
+    code = {path.relative_to(package).as_posix(): files.sha256_file(path) for path in sources}
     code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
     settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
     # What rewards are counted from.
