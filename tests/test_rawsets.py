@@ -13,7 +13,7 @@ from recipe_samples import conversation, lines, poem, words
 from tuneline import files, params, rawsets
 from tuneline.data.preparing import cleaning
 from tuneline.data.preparing.splitting import split_of
-from tuneline.errors import DataError
+from tuneline.errors import DataError, ParamsError
 from tuneline.params import editing
 from tuneline.stages import prepare
 
@@ -414,6 +414,28 @@ def test_the_base_reads_the_set_s_own_training_text_once(tmp_path: Path) -> None
     assert len(later) > len(held_out)
     assert given_away["question"] not in {row["prompt"] for row in later}
     assert files.read_json(Path("reports/prepare.json"))["raw"]["dropped"]["pretraining"] == 1
+
+
+def test_a_use_in_vain_leaves_nothing_and_the_next_one_is_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text(
+        lines([{"prompt": words(n), "chosen": f" {words(f'+{n}')}", "rejected": words(f"-{n}")} for n in range(60)])
+    )
+    usual = Path("params.yaml").read_text()
+    smoothed = usual.replace("\n  max_grad_norm:", "\n  label_smoothing_factor: 0.1\n  max_grad_norm:")
+    Path("params.yaml").write_text(smoothed)
+    with pytest.raises(ParamsError) as refused:
+        use(path)
+    assert refused.value.problems[0].startswith("params.yaml: finetune.label_smoothing_factor: ")
+    assert Path("params.yaml").read_text() == smoothed
+    assert list(Path("data/raw").glob("*answers*")) == []
+    # As a killed process leaves it.
+    text = Path("data/raw/answers-pretraining/train.jsonl")
+    files.write_text(text, "")
+    Path("params.yaml").write_text(usual)
+    said = use(path)
+    assert any("pretrained here on the set's own training text" in line for line in said)
+    assert text.read_text()
 
 
 def next_held_out(p: params.Params) -> str:

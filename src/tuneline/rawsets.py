@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
 from tuneline.data.reading import places, readers
 from tuneline.data.reading import plans as file_plans
 from tuneline.data.reading.rows import FilePlan, Options
-from tuneline.errors import DataError
+from tuneline.errors import DataError, ParamsError
 from tuneline.params import editing
 from tuneline.suggested import BaseKind, Case
 
@@ -92,6 +93,7 @@ def use(
 
     Raises:
         DataError: the text cannot be used; nothing was changed.
+        ParamsError: what suits the set does not fit what params.yaml says besides; nothing was changed.
     """
     p = params.load()
     name = name or _name_of(path)
@@ -120,14 +122,15 @@ def use(
     shares = _shares(p, usable, is_new=is_new)
     values |= shares.values
     split = {key.removeprefix("data.split."): value for key, value in values.items() if key.startswith("data.split.")}
-    base, train, test = _base(p, found, target, learnt, p.data.split.model_copy(update=split), usable)
-    suited = _suited(p, learnt, train, test, is_new=is_new)
-    values |= base.values | suited.values
-    values |= _reading(p, target, values)
-    _refuse_unfit(values)
-    _copy(path, target, options.exclude)
     text = target.with_name(target.name + basetext.SUFFIX)
-    pipeline.add(target, *([text] if text.exists() else []))
+    with _undoing(text):
+        base, train, test = _base(p, found, text, learnt, p.data.split.model_copy(update=split), usable)
+        suited = _suited(p, learnt, train, test, is_new=is_new)
+        values |= base.values | suited.values
+        values |= _reading(p, target, values)
+        _refuse_unfit(values)
+        _copy(path, target, options.exclude)
+        pipeline.add(target, *([text] if text.exists() else []))
     said.append(f"{target}: copied, and under DVC ({target}.dvc)")
     if is_new:
         said += _of_another_set(p)
@@ -371,7 +374,17 @@ def _refuse_unfit(values: Mapping[str, Any]) -> None:
         trial = Path(folder) / params.PARAMS_FILE
         shutil.copyfile(params.PARAMS_FILE, trial)
         editing.set_values(trial, values)
-        params.load(trial)
+        try:
+            params.load(trial)
+        except ParamsError as error:
+            # A line of the trial is none of the file that a person looks into.
+            place = re.compile(rf"^{re.escape(str(trial))}(:\d+)?")
+            problems = (place.sub(params.PARAMS_FILE, problem) for problem in error.problems)
+            raise ParamsError(
+                *problems,
+                f"these would not fit the set; change them in {params.PARAMS_FILE}, then run `tuneline use` again "
+                "(nothing was changed)",
+            ) from None
 
 
 def _lines(values: Mapping[str, Any]) -> list[str]:
@@ -446,14 +459,13 @@ def _shares(p: params.Params, rows: int, *, is_new: bool) -> _Changes:
 
 
 def _base(
-    p: params.Params, found: RawSet, target: Path, task: params.Task, split: params.Split, usable: int
+    p: params.Params, found: RawSet, text: Path, task: params.Task, split: params.Split, usable: int
 ) -> tuple[_Changes, int, int]:
     """The base that the model starts from, and how many rows will be trained and tested.
 
     A builtin base reads the set's own training text, which is written at the first use of the set and never again.
     """
     kind = _kind(p)
-    text = target.with_name(target.name + basetext.SUFFIX)
     own = {"data.pretraining": text.as_posix(), "data.frozen_pretraining": True}
     is_ours = p.data.pretraining in (p.paths.sample_text, text.as_posix()) or p.data.frozen_pretraining
     test = round(usable * split.test)
@@ -465,7 +477,7 @@ def _base(
     elif not is_ours:
         own = {}
         what = f"builtin, pretrained here on {p.data.pretraining}, which data.pretraining names and which stays"
-    elif text.exists() or text.with_name(f"{text.name}.dvc").exists():
+    elif _pointer(text).exists():
         what = f"builtin, pretrained here on {text}, the training text of the first use of this set"
     else:
         written = basetext.write(found, p.data.model_copy(update={"split": split}), text)
@@ -482,6 +494,22 @@ def _base(
         "language",
     ]
     return _Changes(own, said), train, test
+
+
+def _pointer(folder: Path) -> Path:
+    """The .dvc file of a folder; a text without one was left by a `use` that did not come to its end."""
+    return folder.with_name(f"{folder.name}.dvc")
+
+
+@contextmanager
+def _undoing(text: Path) -> Iterator[None]:
+    """Remove a base's text that was written in vain, so that the next `use` is the first one."""
+    try:
+        yield
+    except BaseException:
+        if not _pointer(text).exists():
+            shutil.rmtree(text, ignore_errors=True)
+        raise
 
 
 def _kind(p: params.Params) -> BaseKind:
