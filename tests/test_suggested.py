@@ -73,8 +73,15 @@ def test_a_value_that_no_table_holds_was_set_by_hand() -> None:
 def test_a_size_that_was_set_by_hand_keeps_the_others_which_fit_it() -> None:
     present = suggested.SHIPPED | {"base.builtin.hidden_size": 100, "base.builtin.num_attention_heads": 3}
     found = suggested.choose(present, Case("classification", "builtin", 500), is_new=True)
-    assert [key for key in found.values if key.startswith("base.")] == []
+    assert [key for key in found.values if key.startswith("base.")] == ["base.builtin.num_train_epochs"]
     assert found.values["finetune.learning_rate"] == 5e-4
+
+
+def test_epochs_of_a_base_that_were_set_by_hand_are_no_size() -> None:
+    present = suggested.SHIPPED | {"base.builtin.num_train_epochs": 2.5}
+    found = suggested.choose(present, Case("classification", "builtin", 500), is_new=True)
+    assert list(found.kept) == ["base.builtin.num_train_epochs"]
+    assert found.values["base.builtin.hidden_size"] == 256
 
 
 def test_rules_of_a_person_wait_until_their_task_comes_back() -> None:

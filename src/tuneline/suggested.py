@@ -45,7 +45,6 @@ SHIPPED: dict[str, Any] = {
 """What params.yaml says as it is shipped, for the built-in corpus."""
 
 _Columns = tuple[Any, Any, Any]
-_SIZES = "base.builtin."
 
 # Texts are learnt whole, and the answer stands at their end; the sizes are those that params.yaml is shipped with.
 _SIZES_OF_LANGUAGE: dict[str, _Columns] = {
@@ -198,11 +197,15 @@ def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
         return Choice({}, {})
     suggested = {key: value for key, value in values_for(case).items() if key in present}
     choice = _chosen(present, suggested, {} if is_new else own)
-    if any(key.startswith(_SIZES) for key in choice.kept):
+    if any(map(_is_size, choice.kept)):
         # The sizes of a model fit each other: one that was set by hand keeps them all.
-        values = {key: value for key, value in choice.values.items() if not key.startswith(_SIZES)}
+        values = {key: value for key, value in choice.values.items() if not _is_size(key)}
         return choice._replace(values=values)
     return choice
+
+
+def _is_size(key: str) -> bool:
+    return key.startswith("base.builtin.") and key != "base.builtin.num_train_epochs"
 
 
 def choose_shares(present: Mapping[str, Any], rows: int) -> Choice:
