@@ -55,6 +55,11 @@ def test_data_that_neither_git_nor_dvc_holds_goes_under_dvc_and_not_into_git() -
     )
 
 
+def test_a_name_that_looks_like_an_option_is_none() -> None:
+    (keep,) = keeping.describe(changed("-f.dvc", "data/a;b.dvc"), NAMED, DATA, has_remote=True)
+    assert keep.startswith("to keep what was made: git add ./-f.dvc 'data/a;b.dvc' && git commit")
+
+
 def test_what_is_staged_already_is_only_committed_and_nothing_is_said_where_git_holds_it_all() -> None:
     staged = [Change("data/raw/old.dvc", is_new=False, is_staged=True)]
     (keep,) = keeping.describe(staged, NAMED, DATA, has_remote=True)

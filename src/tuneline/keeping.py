@@ -80,4 +80,7 @@ def _below(path: str, patterns: Sequence[str]) -> str | None:
 
 
 def _command(*words: str) -> str:
-    return shlex.join(words)
+    # A name that begins with a dash would be read as an option.
+    return shlex.join(
+        word if place == 0 or not word.startswith("-") else f"./{word}" for place, word in enumerate(words)
+    )

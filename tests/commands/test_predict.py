@@ -169,12 +169,14 @@ def test_nothing_that_can_be_used_is_an_error(shell: Shell) -> None:
     [
         (["predict"], "", "standard input is empty; give a TEXT, a PATH, or standard input"),
         (["predict", "  "], None, "the text is empty"),
+        (["predict", ""], None, "the text is empty"),
         (["predict", "nowhere.csv"], None, "nowhere.csv: no such file; to have these letters themselves read"),
         (["predict", "--input", "nowhere"], None, "nowhere: no such file or folder"),
         (["predict"], b"\xff\xfe\x00\x01binary\x00", "standard input"),
         (["predict", "--output", "no/such/out.csv", "a"], None, "there is no folder no/such"),
         (["predict", "--output", "out.xlsx", "a"], None, "its ending is none of .csv, .jsonl, .ndjson, .parquet"),
         (["predict", "--output", "mlflow", "a"], None, "--output mlflow: is a folder"),
+        (["predict", "--output", "/dev/null", "--format", "csv", "a"], None, "/dev/null: is not a regular file"),
         (["predict", "--version", "99", "a"], None, "version 99: not in the registry"),
         (["predict", "--alias", "nobody", "a"], None, "no version is nobody yet"),
         (

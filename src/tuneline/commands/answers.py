@@ -172,6 +172,8 @@ def format_of(output: Path | None, chosen: str | None) -> Format:
 def _check(output: Path) -> None:
     if output.is_dir():
         raise SetupError(f"--output {output}: is a folder; name a file in it")
+    if output.exists() and not output.is_file():
+        raise SetupError(f"--output {output}: is not a regular file; without --output all goes to standard output")
     if not output.absolute().parent.is_dir():
         raise SetupError(f"--output {output}: there is no folder {output.parent}; make it first")
 

@@ -81,7 +81,8 @@ def path_or_text(word: str) -> tuple[str | None, Path | None]:
     Raises:
         DataError: it looks like the name of a file that is not there.
     """
-    if word == STDIN or _exists(Path(word)):
+    # The path of an empty word would be the working directory.
+    if word == STDIN or (word and _exists(Path(word))):
         return None, Path(word)
     if not any(map(str.isspace, word)) and PurePath(word).suffix.lower() in _SUFFIXES:
         raise DataError(f"{word}: no such file; to have these letters themselves read, give --text {shlex.quote(word)}")
