@@ -111,6 +111,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                     "near_examples": [],
                 },
                 "lengths": {
+                    "bytes_per_token": 4,
                     "unit": "tokens",
                     "tokenizer": None,
                     "rows": 3,
@@ -193,6 +194,10 @@ def test_a_terminal_is_not_told_what_to_do_by_a_name(folder: Path) -> None:
     done = CliRunner().invoke(cli, ["inspect", "\x1b[31mred.txt"])
     assert "\x1b" not in done.stdout
     assert "rename it" in done.stdout
+    (folder / "labels.csv").write_text("text,label\na b,\x1b[31mred\nc d,blue\n")
+    done = CliRunner().invoke(cli, ["inspect", "labels.csv"])
+    assert "\\x1b[31mred 1" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 def test_in_a_project_the_files_are_read_as_params_yaml_says(folder: Path, params_text: str) -> None:

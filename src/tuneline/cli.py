@@ -45,7 +45,11 @@ def cli() -> None:
 @click.option("--group-by", help="Column whose value keeps rows together when they are split.")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
 @click.option("--encoding", help="Of the files, where it is not UTF-8.")
-@click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text: a row a line, or a file.")
+@click.option(
+    "--layout",
+    type=click.Choice(["rows", "documents"]),
+    help="Of plain text: one row per line, or one document per file.",
+)
 @click.option("--task", help="What is learnt from it, as in params.yaml; by default what the rows show.")
 @click.option(
     "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, as in '*.md' or LICENSE; repeatable."
@@ -84,6 +88,7 @@ def use(
         )
     _enter()
     from tuneline import pipeline, rawsets
+    from tuneline.terminal import visible
 
     mapping = _mapping(columns)
     with pipeline.alone():
@@ -111,7 +116,7 @@ def use(
                 max_rejected=max_rejected,
             )
     for line in said:
-        click.echo(line)
+        click.echo(visible(line))
 
 
 @cli.command()
@@ -135,13 +140,14 @@ def inspect(
     import orjson
 
     from tuneline import inspection
+    from tuneline.terminal import visible
 
     report = inspection.inspect(paths, inspection.as_in_project(encoding, layout, _mapping(columns), exclude))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:
         for line in inspection.lines(report):
-            click.echo(line)
+            click.echo(visible(line))
     if not inspection.is_usable(report):
         sys.exit(1)
 

@@ -12,7 +12,7 @@ from tuneline.data.mapping import fieldtexts, records
 from tuneline.data.mapping.labelnames import label_names
 from tuneline.data.mapping.records import Reading, Record, Shape
 from tuneline.data.mapping.shapecounts import ShapeCounts, in_words
-from tuneline.data.preparing import labels
+from tuneline.data.preparing import labels, longrows
 from tuneline.data.profiling.profile import Profile, Settings
 from tuneline.data.reading import damage, readers
 from tuneline.data.reading.grouping import NAMED, excluded_in_words, gist, named, together
@@ -84,7 +84,12 @@ def as_in_project(
         ).items()
     }
     tokenizer = Path(p.paths.base, "tokenizer.json")
-    settings = Settings(p.data.near_duplicates, p.finetune.max_length, tokenizer if tokenizer.is_file() else None)
+    settings = Settings(
+        p.data.near_duplicates,
+        p.finetune.max_length,
+        tokenizer if tokenizer.is_file() else None,
+        longrows.bytes_per_token(p),
+    )
     return How(usual, columns, sets, settings)
 
 
@@ -416,7 +421,8 @@ def _profile(one: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lengths(lengths: Mapping[str, Any], rows: int) -> Iterator[str]:
-    how = f"by the tokenizer of {lengths['tokenizer']}" if lengths["tokenizer"] else "estimated, 4 bytes of UTF-8 each"
+    estimated = f"estimated, {lengths['bytes_per_token']} bytes of UTF-8 each"
+    how = f"by the tokenizer of {lengths['tokenizer']}" if lengths["tokenizer"] else estimated
     among = "" if lengths["rows"] == rows else f", of the first {lengths['rows']:,} rows"
     yield (
         f"  tokens of a row ({how}; without those of a chat template{among}): median {lengths['median']:,}, 90 % up to "

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from tuneline.data.preparing.longrows import BYTES_PER_TOKEN
-
 TOKENIZED_CHARACTERS = 10_000_000
 """Characters of the first rows that are made tokens of."""
 
@@ -23,9 +21,7 @@ class Lengths:
         bytes_per_token: by which they are estimated.
     """
 
-    def __init__(
-        self, tokenizer: Path | None, max_length: int | None, bytes_per_token: float = BYTES_PER_TOKEN
-    ) -> None:
+    def __init__(self, tokenizer: Path | None, max_length: int | None, bytes_per_token: float) -> None:
         self._file, self._max_length, self._bytes_per_token = tokenizer, max_length, bytes_per_token
         self._tokenizer: Any = None
         self._lengths: list[np.ndarray] = []
@@ -75,6 +71,7 @@ class Lengths:
         return {
             "unit": "tokens",
             "tokenizer": None if self._file is None else self._file.parent.as_posix(),
+            "bytes_per_token": None if self._file is not None else self._bytes_per_token,
             "rows": len(lengths),
             "median": median,
             "quantile_90": ninety,

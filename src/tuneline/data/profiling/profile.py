@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tuneline.data.mapping import fieldtexts
 from tuneline.data.mapping.shapes import Record, RecordType
 from tuneline.data.preparing import cleaning, labels, secrets
+from tuneline.data.preparing.longrows import BYTES_PER_TOKEN
 from tuneline.data.preparing.numbering import plain_texts
 from tuneline.data.profiling.lengths import Lengths
 from tuneline.data.profiling.repeated import Repeated
@@ -33,6 +34,8 @@ class Settings(NamedTuple):
     """Tokens that a model sees of a row; None where that is not known."""
     tokenizer: Path | None = None
     """The tokenizer.json of a base; None: tokens are estimated."""
+    bytes_per_token: float = BYTES_PER_TOKEN
+    """By which they are."""
 
 
 class Profile:
@@ -49,7 +52,7 @@ class Profile:
         self._conversational = conversational
         self._rows = self._looked_at = self._characters = 0
         self._repeated = Repeated(record_type, settings.near_duplicates)
-        self._lengths = Lengths(settings.tokenizer, settings.max_length)
+        self._lengths = Lengths(settings.tokenizer, settings.max_length, settings.bytes_per_token)
         self._scripts = ScriptCounts()
         self._labels: Counter[str] = Counter()
         self._mentions: Counter[str] = Counter()
