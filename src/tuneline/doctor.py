@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from tuneline import files, params
 from tuneline.environment import ENV_FILE
 from tuneline.progress import duration
+from tuneline.registry import stores
 
 _SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _NEARLY_FULL = 2 * 10**9
@@ -75,7 +76,7 @@ def settings() -> list[Finding]:
         else:
             found.append(Finding(f"{name}={inside}, in force"))
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    store = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:") else None
+    store = stores.path_of(address)
     if store and root not in store.parents:
         found.append(Finding(f"MLFLOW_TRACKING_URI: {address} lies outside this project; was it moved?", True))
     else:

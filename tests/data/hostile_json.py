@@ -149,8 +149,8 @@ WHOLE_JSON = [
         "pretty-cut.jsonl",
         b'{\n "text": "a"\n}\n{\n "text": "b"\n',
         "refused",
-        message="pretty-cut.jsonl:4: ends in the middle of a value that begins here; mend it, or make it a row a line "
-        "with `jq -c .`",
+        message="pretty-cut.jsonl:4: ends in the middle of a value that begins here; mend it, or write one row per "
+        "line with `jq -c .`",
     ),
     Case("cut-first.jsonl", b'{"text": \n{"text": "b"}\n{"text": "c"}\n', "some", ((1, 0, "json"),), rows=2),
     Case("array-in.jsonl", b'[\n{"text": "a"},\n{"text": "b"}\n]', "accepted", rows=2),

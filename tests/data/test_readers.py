@@ -168,7 +168,10 @@ def test_an_object_that_is_a_row_is_no_table(tmp_path: Path, content: bytes) -> 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b'{"a": {"0": "x", "1": "y"}, "b": {"0": "x"}}', "of which not all have the same rows; make it a row a line"),
+        (
+            b'{"a": {"0": "x", "1": "y"}, "b": {"0": "x"}}',
+            "of which not all have the same rows; write one row per line",
+        ),
         (b'{"columns": ["a"], "data": [["x", "y"]]}', "of which not all have the same rows"),
         (b'{"columns": ["a"], "data": [["x"]], "data": [["y"]]}', "'data' stands twice in one object; mend it"),
         (b'{"a": {"x": 1}, "b": {"x": 2}} [', "'[' stands where an object should"),

@@ -12,7 +12,7 @@ from tuneline.data.reading.rows import Portion, Rejected, Row, excerpt
 from tuneline.data.reading.streams import MAX_ROW_BYTES, RefusedError
 
 REMEDY = (
-    "; make it a row a line with `python -c \"import pandas; pandas.read_json('FILE').to_json('FILE.jsonl', "
+    "; write one row per line with `python -c \"import pandas; pandas.read_json('FILE').to_json('FILE.jsonl', "
     "orient='records', lines=True, force_ascii=False)\"`"
 )
 

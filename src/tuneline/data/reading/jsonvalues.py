@@ -23,8 +23,8 @@ PORTION_BYTES = 32_000_000
 _MAX_VALUE_BYTES = 32_000_000
 _NEXT = re.compile(rb"[^ \t\r\n]")
 _SCALAR_END = re.compile(rb"[,\]}\s]")
-_REMEDY = "; mend it, or make it a row a line with `jq -c '.[]'`"
-_REMEDY_OF_OBJECTS = "; mend it, or make it a row a line with `jq -c .`"
+_REMEDY = "; mend it, or write one row per line with `jq -c '.[]'`"
+_REMEDY_OF_OBJECTS = "; mend it, or write one row per line with `jq -c .`"
 
 
 class Section(NamedTuple):

@@ -123,7 +123,7 @@ def _json_form(head: bytes, suffix: str, is_whole: bool) -> str:
         lines.pop()
     parsed = [_parse(line) for line in lines[:20]]
     objects = sum(isinstance(value, dict) for value in parsed)
-    # In an array with a row a line the last one parses by itself, too.
+    # In an array with one row per line the last one parses by itself, too.
     if objects and 2 * objects >= len(parsed) + head.lstrip(_SPACE).startswith(b"["):
         is_table = len(lines) == 1 and is_whole and (is_splits(head) or orientation(head, is_whole))
         return "json" if is_table else "jsonl"

@@ -1,4 +1,4 @@
-"""Plain text: a row a line, or a document a file."""
+"""Plain text: one row per line, or one document per file."""
 
 from collections.abc import Iterator
 
