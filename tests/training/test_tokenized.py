@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from tuneline import files, params
 from tuneline.errors import TrainingError
 from tuneline.params import Finetune, editing
-from tuneline.training import checkpoints, models, tasks, tokenization, tokenized, trainers
+from tuneline.training import checkpoints, fingerprint, models, tasks, tokenization, tokenized, trainers
 from tuneline.training.examples import FlatRows
 
 
@@ -245,3 +245,13 @@ def test_the_same_weights_from_the_disk_and_no_tokens_made_for_another_learning_
     assert entries(workplace / "work/tokens") == kept
     shutil.rmtree(workplace / "work")
     assert trained(0.01, "anew") == once
+
+
+def test_another_template_makes_other_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = tmp_path / "templates" / "plain.jinja"
+    template.parent.mkdir()
+    template.write_text("{{ messages }}")
+    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "fingerprint.py"))
+    before = fingerprint.code()
+    template.write_text("{{ messages }} ")
+    assert fingerprint.code() != before

@@ -35,5 +35,5 @@ def of(processor: Sequence[str], **parts: Any) -> str:
 def code() -> str:
     """The digest of the source that trains."""
     room = Path(__file__).parent
-    sources = {path.name: files.sha256_file(path) for path in sorted(room.glob("*.py"))}
+    sources = {path.name: files.sha256_file(path) for path in [*sorted(room.glob("*.py")), *room.glob("templates/*")]}
     return files.digest(sources | {"files.py": files.sha256_file(Path(files.__file__))})
