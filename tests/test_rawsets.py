@@ -204,6 +204,16 @@ def test_the_present_task_is_kept_where_the_rows_fit_it(tmp_path: Path) -> None:
     assert params.load().task == "language-modeling"
 
 
+def test_an_empty_file_is_a_warning_and_no_way_to_read(tmp_path: Path) -> None:
+    folder = tmp_path / "poems"
+    folder.mkdir()
+    (folder / "poems.jsonl").write_text(lines([poem(n) for n in range(60)]))
+    (folder / "void.csv").touch()
+    said = use(folder)
+    assert [line for line in said if "read as" in line] == ["  1 file read as poem, from title, author, paragraphs"]
+    assert f"  warning: {folder}/void.csv: is empty" in said
+
+
 def test_documents_are_kept_whole(tmp_path: Path) -> None:
     folder = tmp_path / "essays"
     folder.mkdir()

@@ -322,6 +322,8 @@ def _ways(found: RawSet) -> Iterator[str]:
     """How the files are read, a line for each way; with the columns that are left alone."""
     ways: dict[str, int] = {}
     for plan, shape in zip(found.files, found.shapes, strict=True):
+        if not plan.first_rows:
+            continue  # an empty file: a warning names it
         used = {*shape.columns, shape.group_by, shape.order_by}
         unused = [column for column in plan.columns if column not in used]
         way = f"{shape.kind}, from {', '.join(shape.columns)}" if shape.columns else shape.kind

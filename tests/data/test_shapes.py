@@ -267,3 +267,49 @@ def test_what_is_not_understood_says_what_to_write(
     with pytest.raises(DataError) as caught:
         shape_of(plan([row]), columns=columns, record_types=types)
     assert str(caught.value).startswith(message)
+
+
+TICKETS = [
+    {
+        "nº": f"R-{n}",
+        "provincia": f"provincia {n % 3}",
+        "descripción": f"me cobran {n} euros de más",
+        "tipo": "ab"[n % 2],
+    }
+    for n in range(60)
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "types", "message"),
+    [
+        (
+            TICKETS,
+            None,
+            "text and label (or prompt and completion), as in data.columns: {text: descripción, label: tipo}, or to "
+            "`tuneline use`: --column 'text=descripción' --column label=tipo; values that repeat as labels do are in: "
+            "provincia, tipo",
+        ),
+        (
+            [{"nº": row["nº"], "tipo": row["tipo"], "descripción": row["descripción"]} for row in TICKETS],
+            ["classification"],
+            "text and label, as in data.columns: {text: descripción, label: tipo}, or to `tuneline use`: "
+            "--column 'text=descripción' --column label=tipo",
+        ),
+        (
+            [
+                {"nº": row["nº"], "frage": row["descripción"], "antwort": f"{row['nº']} wird erstattet"}
+                for row in TICKETS
+            ],
+            None,
+            "prompt and completion, as in data.columns: {prompt: frage, completion: antwort}, or to `tuneline use`: "
+            "--column prompt=frage --column completion=antwort",
+        ),
+    ],
+)
+def test_the_mapping_to_write_is_guessed_from_what_the_columns_hold(
+    rows: list[dict[str, Any]], types: list[RecordType] | None, message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        shape_of(plan(rows), record_types=types)
+    assert str(caught.value).endswith(message)

@@ -165,15 +165,37 @@ def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None)
             f"{place}: its rows stand deeper in it, at {', '.join(nested)}; make a file of them with "
             f"`jq -c '{nested[0]}[]' FILE > rows.jsonl`"
         )
-    fields = FIELDS[wanted[0] if wanted else "prompt-completion"]
-    pairs = list(zip(fields, [*view.columns, "…", "…"], strict=False))
-    example = ", ".join(f"{field}: {column}" for field, column in pairs)
-    options = " ".join(f"--column {shlex.quote(f'{field}={column}')}" for field, column in pairs)
     return (
         f"{place}: columns found: {recognition.describe_types(view)}; they are of no known shape; say in params.yaml "
-        f"which of them are {' and '.join(fields)}, as in data.columns: {{{example}}}, or to "
-        f"`tuneline use`: {options}"
+        f"which of them are {_example(view, wanted)}"
     )
+
+
+def _example(view: View, wanted: Sequence[RecordType] | None) -> str:
+    """What to write for the columns of a file of no known shape, from what they hold.
+
+    Args:
+        view: the file.
+        wanted: types that the rows may be; None: what they are.
+
+    Returns:
+        The fields, and the mapping of the likeliest columns: of labelled text where a column repeats its values.
+    """
+    labels = view.repeating()
+    others = [column for column in view.columns if column not in labels]
+    record_type: RecordType = wanted[0] if wanted else "classification" if labels and others else "prompt-completion"
+    fields = FIELDS[record_type]
+    said, remark = " and ".join(fields), ""
+    if record_type == "classification" and labels and others:
+        columns = [*view.longest(others, 1), labels[-1]]
+        said += "" if wanted else " (or prompt and completion)"
+        remark = f"; values that repeat as labels do are in: {', '.join(labels)}" if len(labels) > 1 else ""
+    else:
+        columns = [*view.longest(view.columns, len(fields)), "…", "…"]
+    pairs = list(zip(fields, columns, strict=False))
+    example = ", ".join(f"{field}: {column}" for field, column in pairs)
+    options = " ".join(f"--column {shlex.quote(f'{field}={column}')}" for field, column in pairs)
+    return f"{said}, as in data.columns: {{{example}}}, or to `tuneline use`: {options}{remark}"
 
 
 def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequence[RecordType]) -> str:

@@ -81,6 +81,7 @@ _SURE_LINES = ("paragraphs", "para", "verses", "poem", "poem_text", "stanzas")
 _SEPARATORS = ("|", " / ")
 _LONGEST_LINE = 100
 _FEW = 12
+_ROWS_OF_A_LABEL = 10
 _DEEPEST = 4
 _CODES = (
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy is it ja ka kk km kn ko ky "
@@ -143,6 +144,21 @@ class View:
         """Whether most of the values of a column pass."""
         values = [row[column] for row in self.rows if row.get(column) is not None]
         return 2 * sum(map(test, values)) > len(values)
+
+    def repeating(self) -> list[str]:
+        """The columns of several values, each in ten rows or more on average, as labels are."""
+        found: list[str] = []
+        for column in self.columns:
+            values = [str(row[column]) for row in self.rows if row.get(column) not in (None, "")]
+            if 2 <= len(set(values)) <= len(values) / _ROWS_OF_A_LABEL:
+                found.append(column)
+        return found
+
+    def longest(self, columns: Sequence[str], count: int) -> list[str]:
+        """Those of the columns whose values are the longest on average, in the order of the file."""
+        lengths = {column: sum(len(str(row.get(column) or "")) for row in self.rows) for column in columns}
+        chosen = sorted(columns, key=lambda column: -lengths[column])[:count]
+        return [column for column in columns if column in chosen]
 
     def media(self) -> tuple[str, ...]:
         """The columns that hold pictures, sound or films, or paths to several of them."""

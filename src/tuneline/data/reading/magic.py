@@ -96,12 +96,12 @@ _DOCUMENT_SUFFIXES = {
     ".po": ("a gettext catalogue (.po)", "make CSV of it with `po2csv`"),
     ".xml": ("XML", "export its rows as JSON lines"),
     ".eml": ("a mail", "export the bodies as JSON lines"),
-    ".md": ("Markdown, of which a line is no row", "put its parts into JSON lines"),
-    ".rst": ("reStructuredText, of which a line is no row", "put its parts into JSON lines"),
-    ".tex": ("TeX, of which a line is no row", "put its parts into JSON lines"),
+    ".md": ("Markdown, whose lines are not rows", "put its parts into JSON lines"),
+    ".rst": ("reStructuredText, whose lines are not rows", "put its parts into JSON lines"),
+    ".tex": ("TeX, whose lines are not rows", "put its parts into JSON lines"),
 } | dict.fromkeys(
     (".py", ".js", ".ts", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".rb", ".sh", ".css", ".sql", ".ipynb"),
-    ("source code, of which a line is no row", "put its parts into JSON lines"),
+    ("source code, whose lines are not rows", "put its parts into JSON lines"),
 )
 
 
