@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,31 @@ def test_next_month_s_files_are_split_as_the_last_ones_were(tmp_path: Path) -> N
     p = params.load()
     assert p.data.split.group_by == "customer"
     assert p.data.columns == {"prompt": "question", "completion": "answer"}
+
+
+def test_what_cleaning_will_leave_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    path = pairs(tmp_path, 200)
+    rows = [json.dumps(asked(n % 4) | {"id": n}) for n in range(400)]
+    path.write_text(path.read_text() + "\n".join(rows) + "\n")
+    said = use(path)
+    [left] = [line for line in said if line.startswith("rows: ")]
+    counts = {name: int(count) for name, count in re.findall(r"(train|validation|test) (\d+)", left)}
+    assert f"rows: {sum(counts.values())} will be left (" in left
+    assert left.endswith("; dropped: duplicate 400")
+    assert sum(counts.values()) == 200
+    [warning] = [line for line in said if "are left to train on" in line]
+    assert warning.startswith(f"  warning: only {counts['train']} rows are left to train on, of about ")
+
+
+def test_the_test_rows_of_next_month_are_told_by_what_the_last_month_s_came_to(tmp_path: Path) -> None:
+    use(pairs(tmp_path, 100))
+    Path("reports").mkdir()
+    last = {"set": "data/raw/faq", "rows_in": 100, "rows": {"train": 60, "validation": 5, "test": 10}}
+    Path("reports/prepare.json").write_text(json.dumps({"raw": last}))
+    assert any(line.startswith("gate: with 20 test rows") for line in use(pairs(tmp_path, 200)))
+    # Another set tells nothing of this one.
+    Path("reports/prepare.json").write_text(json.dumps({"raw": last | {"set": "data/raw/other"}}))
+    assert any(line.startswith("gate: with 40 test rows") for line in use(pairs(tmp_path, 200)))
 
 
 def test_what_only_tells_of_the_data_is_left_out_now_and_next_month(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ It holds no held-out text: it is what `prepare` would train on. Later rows chang
 pretrained anew each month; `data.frozen_pretraining` makes `prepare` drop the held-out rows that it gives away.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ class Written(NamedTuple):
     """Of the training split."""
     bytes: int
     rows: dict[SplitName, int]
+    dropped: dict[str, int]
+    """Reason -> the rows of the set that are in no split, the most first."""
 
 
 def write(one: RawSet, data: Data, folder: Path) -> Written:
@@ -51,6 +54,8 @@ def write(one: RawSet, data: Data, folder: Path) -> Written:
         for place in (places.work, places.clean, places.pretraining):
             place.mkdir()
         rows = preparation.prepare_alone(one, data, places)
+        with places.quarantine.open("rb") as lines:
+            dropped = Counter(orjson.loads(line)["reason"] for line in lines)
         count = size = 0
         with files.atomic_folder(folder) as beside:
             for split, most in _SPLITS:
@@ -64,7 +69,7 @@ def write(one: RawSet, data: Data, folder: Path) -> Written:
                         count += split == "train"
                 if split == "train":
                     size = (beside / f"{split}.jsonl").stat().st_size
-    return Written(count, size, rows)
+    return Written(count, size, rows, dict(dropped.most_common()))
 
 
 def _texts(split: Path, one: RawSet) -> Iterator[str]:

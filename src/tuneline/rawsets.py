@@ -1,6 +1,7 @@
 """Your own text: read as the pipeline would, copied to data/raw, put under DVC, and named in params.yaml."""
 
 import codecs
+import json
 import re
 import shutil
 import tempfile
@@ -469,9 +470,10 @@ def _base(
     """
     kind = _kind(p)
     own = {"data.pretraining": text.as_posix(), "data.frozen_pretraining": True}
+    left: list[str] = []
     is_ours = p.data.pretraining in (p.paths.sample_text, text.as_posix()) or p.data.frozen_pretraining
-    test = round(usable * split.test)
-    train = usable - test - round(usable * split.validation)
+    train = usable - round(usable * split.test) - round(usable * split.validation)
+    test = round(usable * _tested(p, text.with_name(text.name.removesuffix(basetext.SUFFIX)), split))
     if kind != "builtin":
         own = {}
         where = f"in {p.base.input}" if p.base.source == "path" else f"that {p.base.input} names"
@@ -483,6 +485,7 @@ def _base(
         what = f"builtin, pretrained here on {text}, the training text of the first use of this set"
     else:
         written = basetext.write(found, p.data.model_copy(update={"split": split}), text)
+        left = _left(written, train)
         train, test = written.rows["train"], written.rows["test"]
         what = (
             f"builtin, pretrained here on the set's own training text ({written.texts:,} texts, {written.bytes:,} "
@@ -491,6 +494,7 @@ def _base(
     if p.base.source == "builtin" and (p.data.pretraining, p.data.frozen_pretraining) == tuple(own.values()):
         own = {}
     said = [
+        *left,
         f"base: {what}",
         f"  expect {_EXPECT[task]['builtin' if kind == 'builtin' else 'model']}; docs/bases.md lists bases by task and "
         "language",
@@ -512,6 +516,37 @@ def _undoing(text: Path) -> Iterator[None]:
         if not _pointer(text).exists():
             shutil.rmtree(text, ignore_errors=True)
         raise
+
+
+def _left(written: basetext.Written, wanted: int) -> list[str]:
+    """What cleaning leaves of a set.
+
+    Args:
+        written: the training text of the set, with its accounts.
+        wanted: training rows, if nothing were dropped.
+    """
+    if not written.dropped:
+        return []
+    splits = ", ".join(f"{split} {count:,}" for split, count in written.rows.items())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.dropped.items())
+    said = [f"rows: {sum(written.rows.values()):,} will be left ({splits}); dropped: {reasons}"]
+    if 2 * written.rows["train"] < wanted:
+        said.append(
+            f"  warning: only {written.rows['train']:,} rows are left to train on, of about {wanted:,}: rows that are "
+            "variants of one another teach little and measure nothing; data.near_duplicates and data.max_overlap say "
+            "what counts as a variant, and `make run` writes every dropped row with its reason to "
+            "reports/quarantine.jsonl"
+        )
+    return said
+
+
+def _tested(p: params.Params, target: Path, split: params.Split) -> float:
+    """The share of the rows that is tested: what it came to when the set was last prepared, else what is held out."""
+    report = Path(p.paths.reports, "prepare.json")
+    last = json.loads(report.read_bytes())["raw"] if report.exists() else {}
+    if last.get("set") != target.as_posix() or not last["rows_in"]:
+        return split.test
+    return last["rows"].get("test", 0) / last["rows_in"]
 
 
 def _kind(p: params.Params) -> BaseKind:

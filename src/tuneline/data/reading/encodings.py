@@ -158,7 +158,7 @@ def check_head(head: bytes, encoding: str, param: str) -> None:
     Args:
         head: its first bytes.
         encoding: that it should be in, by Python's name.
-        param: the param that says so.
+        param: the param that says so; empty where only an option does.
 
     Raises:
         RefusedError: most of what is not ASCII is not in it.
@@ -174,8 +174,22 @@ def check_head(head: bytes, encoding: str, param: str) -> None:
 
 def _looks(other: str, param: str) -> str:
     if not other:
-        return f"no encoding was recognised: find out which it is in, and set `{param}` to it, or mend the lines"
-    return f"it looks like {other}: if that is right, set `{param}: {other}` (`--encoding {other}`)"
+        setting = f"set `{param}` to it" if param else "give it as `--encoding`"
+        return f"no encoding was recognised: find out which it is in, and {setting}, or mend the lines"
+    return f"it looks like {other}: if that is right, {setting_of(other, param)}"
+
+
+def setting_of(encoding: str, param: str) -> str:
+    """How a person says the encoding of files.
+
+    Args:
+        encoding: by Python's name.
+        param: the param that says it; empty where only an option does.
+
+    Returns:
+        What to do.
+    """
+    return f"set `{param}: {encoding}` (`--encoding {encoding}`)" if param else f"give `--encoding {encoding}`"
 
 
 class Watch:
@@ -183,7 +197,7 @@ class Watch:
 
     Args:
         encoding: that it should be in.
-        param: the param that says so.
+        param: the param that says so; empty where only an option does.
     """
 
     def __init__(self, encoding: str, param: str) -> None:

@@ -148,9 +148,7 @@ def _text(file: _File, head: bytes, is_whole: bool, options: Options) -> Iterato
     if not encoding:
         encoding = options.encoding
         if encoding == "utf-8" and (wide := encodings.wide_without_mark(head)):
-            raise RefusedError(
-                f"is {wide} without a byte order mark: set `{options.param}: {wide}` (`--encoding {wide}`)"
-            )
+            raise RefusedError(f"is {wide} without a byte order mark: {encodings.setting_of(wide, options.param)}")
     if encodings.is_wide(encoding):
         file = file._replace(source=file.source._replace(encoding=encoding))
         head = _head(file.source)

@@ -54,7 +54,7 @@ class Options:
     layout: Literal["rows", "documents"] = "rows"
     """Plain text: one row per line, or one document per file."""
     param: str = "data.encoding"
-    """The param that says the encoding, for remedies."""
+    """The param that says the encoding, for remedies; empty where only an option does."""
     exclude: tuple[str, ...] = ()
     """Files that are left out: a name or a pattern as in `*.md`, or a path from the folder of the set."""
 
