@@ -20,6 +20,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
     assert [left.name for left in tmp_path.iterdir()] == ["report.json"]
 
 
+def test_what_others_have_put_beside_it_is_left_alone(tmp_path: Path) -> None:
+    theirs = tmp_path / ".made.txt.mine.partial"
+    theirs.write_text("kept")
+    files.write_text(tmp_path / "made.txt", "made")
+    assert theirs.read_text() == "kept"
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     with files.atomic_folder(folder) as beside:

@@ -159,6 +159,8 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
         use(pairs(tmp_path), task="classification")
     with pytest.raises(DataError, match="is no name for a folder"):
         use(pairs(tmp_path), name="../escape")
+    with pytest.raises(DataError, match=r"no file is left to read: 1 file\(s\) left out by \*: faq\.jsonl"):
+        use(pairs(tmp_path), exclude=["*"])
     assert Path("params.yaml").read_text("utf-8") == before
     assert not Path("data").exists()
 

@@ -10,6 +10,7 @@ import click
 
 from tuneline import __version__, processes
 from tuneline.errors import SetupError, TunelineError, of_full_disk
+from tuneline.terminal import visible
 
 if TYPE_CHECKING:
     from tuneline.commands.asking import Given
@@ -26,7 +27,7 @@ class _Group(click.Group):
             problem = of_full_disk(error) if isinstance(error, OSError) else error
             if problem is None:
                 raise
-            click.echo(str(problem), err=True)
+            _say(str(problem))
             ctx.exit(1)
 
 
@@ -400,8 +401,6 @@ def _progress(what: str, given: "Given") -> "Progress":
 
 def _say(*lines: str) -> None:
     """Tell a person beside the output: what is asked for stands on standard output, and nothing else."""
-    from tuneline.terminal import visible
-
     for line in lines:
         click.echo(visible(line), err=True)
 

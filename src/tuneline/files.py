@@ -85,8 +85,8 @@ def _beside(path: Path) -> Path:
     """Where this process writes what is to become `path`; what killed processes have left there goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        owner = int(left.name.split(".")[-2])
-        if owner == os.getpid() or not psutil.pid_exists(owner):
+        owner = left.name.split(".")[-2]
+        if owner.isdecimal() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner))):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +12,8 @@ import torch
 from registered import LABELS, MAX_LENGTH, VERSIONS, Shell
 
 from tuneline import params
+from tuneline.commands import answers
+from tuneline.commands.asking import Given
 from tuneline.registry import tracking, versions
 from tuneline.training import models
 
@@ -177,6 +180,7 @@ def test_nothing_that_can_be_used_is_an_error(shell: Shell) -> None:
         (["predict", "--output", "out.xlsx", "a"], None, "its ending is none of .csv, .jsonl, .ndjson, .parquet"),
         (["predict", "--output", "mlflow", "a"], None, "--output mlflow: is a folder"),
         (["predict", "--output", "/dev/null", "--format", "csv", "a"], None, "/dev/null: is not a regular file"),
+        (["predict", "--output", "/proc/out.csv", "a"], None, "--output /proc/out.csv: cannot be written: "),
         (["predict", "--version", "99", "a"], None, "version 99: not in the registry"),
         (["predict", "--alias", "nobody", "a"], None, "no version is nobody yet"),
         (
@@ -195,6 +199,41 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
     assert ran.stdout == ""
+
+
+def test_a_pipe_or_a_device_is_never_replaced_by_a_file(shell: Shell) -> None:
+    os.mkfifo(shell.root / "pipe.csv")
+    ran = shell.run("predict", "--output", "pipe.csv", "a")
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert "--output pipe.csv: is not a regular file" in ran.stderr
+    assert (shell.root / "pipe.csv").is_fifo()
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(shell: Shell) -> None:
+    (shell.root / "latest.csv").symlink_to(shell.write("of may.csv", "before\n"))
+    ran = shell.run("predict", "--output", "latest.csv", "a")
+    assert ran.exit_code == 0, ran.stderr
+    assert (shell.root / "latest.csv").is_symlink()
+    assert (shell.root / "of may.csv").read_text().startswith("text,label")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_named_by_the_file_that_is_written(shell: Shell) -> None:
+    with (
+        pytest.raises(OSError, match="No space left") as raised,
+        answers.writing(shell.root / "full.csv", "jsonl", answers.Table(Given((), False, lambda: iter(())), {})),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert raised.value.filename == str(shell.root / "full.csv")
+    assert not (shell.root / "full.csv").exists()
+
+
+def test_the_name_of_a_column_does_not_steer_the_terminal(shell: Shell) -> None:
+    shell.write("steering.csv", "first\x1b]0;title\x07,second\x1b[2J\n1,2\n")
+    ran = shell.run("predict", "steering.csv")
+    assert ran.exit_code == 1
+    assert "first\\x1b]0;title\\x07, second\\x1b[2J" in ran.stderr
 
 
 def test_a_missing_column_names_those_that_are_there(shell: Shell) -> None:

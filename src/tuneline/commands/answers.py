@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -170,12 +171,26 @@ def format_of(output: Path | None, chosen: str | None) -> Format:
 
 
 def _check(output: Path) -> None:
+    place = _place(output)
     if output.is_dir():
         raise SetupError(f"--output {output}: is a folder; name a file in it")
     if output.exists() and not output.is_file():
         raise SetupError(f"--output {output}: is not a regular file; without --output all goes to standard output")
-    if not output.absolute().parent.is_dir():
-        raise SetupError(f"--output {output}: there is no folder {output.parent}; make it first")
+    if not place.parent.is_dir():
+        folder = place.parent if output.is_symlink() else output.parent
+        raise SetupError(f"--output {output}: there is no folder {folder}; make it first")
+    try:
+        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", suffix=".writable"):
+            pass
+    except OSError as error:
+        raise SetupError(
+            f"--output {output}: cannot be written: {error.strerror}; name a file in a folder that you may write to"
+        ) from None
+
+
+def _place(output: Path) -> Path:
+    """Where the file is: of a link what it leads to, so that the link stays."""
+    return Path(os.path.realpath(output))
 
 
 @contextmanager
@@ -183,7 +198,7 @@ def writing(output: Path | None, form: Format, table: Table) -> Iterator[Writer]
     """A writer to a file, which appears when all is written; or to standard output, row by row.
 
     Args:
-        output: the file; None: standard output.
+        output: the file, or a link to it; None: standard output.
         form: what is written.
         table: its columns.
     """
@@ -191,12 +206,17 @@ def writing(output: Path | None, form: Format, table: Table) -> Iterator[Writer]
         with _writer(_Screen(), form, table) as writer:
             yield writer
         return
-    with (
-        files.atomic_file(output.absolute()) as beside,
-        beside.open("wb") as file,
-        _writer(file, form, table) as writer,
-    ):
-        yield writer
+    try:
+        with (
+            files.atomic_file(_place(output)) as beside,
+            beside.open("wb") as file,
+            _writer(file, form, table) as writer,
+        ):
+            yield writer
+    except OSError as error:
+        # Of a write the system does not say to which file.
+        error.filename = error.filename or str(output)
+        raise
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from tuneline import environment, params, processes, stages
 from tuneline.errors import PipelineError, TunelineError, of_full_disk
+from tuneline.terminal import visible
 
 
 def main(arguments: list[str]) -> None:
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
 def _stop(*problems: str) -> NoReturn:
     for problem in problems:
         for line in problem.splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {visible(line)}", file=sys.stderr)
     sys.exit(1)
 
 

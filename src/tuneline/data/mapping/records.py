@@ -103,7 +103,9 @@ def set_of(
     problems: list[str] = []
     left_out = [plan for plan in plans if plan.excluded]
     plans = [plan for plan in plans if not plan.excluded]
-    if not any(plan.refusal or plan.portions for plan in plans):
+    if left_out and not plans:
+        problems.append(f"{path}: no file is left to read: {excluded_in_words(left_out)}; leave fewer out")
+    elif not any(plan.refusal or plan.portions for plan in plans):
         named = ", ".join(plan.name for plan in plans[:_NAMED_ROWS])
         problems.append(f"{path}: holds no rows, in {len(plans)} file(s): {named}; put your text there")
     shapes: dict[str, Shape] = {}

@@ -1,6 +1,7 @@
 """CSV and TSV with a header; cells stay text: "NA", "null" and "00123" are what they say."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ def delimiter_of(head: bytes, encoding: str) -> str:
 
 def _header(cells: list[str], line: int) -> tuple[str, ...]:
     """The names of the columns."""
-    doubled = sorted({cell for cell in cells if cells.count(cell) > 1})
+    doubled = sorted(cell for cell, count in Counter(cells).items() if count > 1)
     if doubled:
         raise RefusedError(f"the column {', '.join(map(repr, doubled))} stands twice; rename one of them", line)
     return tuple(cells)

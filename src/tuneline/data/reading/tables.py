@@ -1,6 +1,7 @@
 """Parquet and Arrow: rows out of columns, a batch at a time."""
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
@@ -160,7 +161,7 @@ def _arrow_batches(file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]
 def _columns(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the columns that are read, and a warning for those that are not."""
     names = list(schema.names)
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise RefusedError(f"the column {', '.join(map(repr, doubled))} stands twice; rename one of them")
     read = tuple(field.name for field in schema if not _holds_bytes(field.type))
