@@ -73,7 +73,8 @@ def test_a_value_that_no_table_holds_was_set_by_hand() -> None:
 def test_a_size_that_was_set_by_hand_keeps_the_others_which_fit_it() -> None:
     present = suggested.SHIPPED | {"base.builtin.hidden_size": 100, "base.builtin.num_attention_heads": 3}
     found = suggested.choose(present, Case("classification", "builtin", 500), is_new=True)
-    assert [key for key in found.values if key.startswith("base.")] == ["base.builtin.num_train_epochs"]
+    of_base = [key for key in found.values if key.startswith("base.")]
+    assert of_base == [f"base.builtin.{key}" for key in ("num_train_epochs", "learning_rate", "adam_learning_rate")]
     assert found.values["finetune.learning_rate"] == 5e-4
 
 
@@ -81,6 +82,18 @@ def test_epochs_of_a_base_that_were_set_by_hand_are_no_size() -> None:
     present = suggested.SHIPPED | {"base.builtin.num_train_epochs": 2.5}
     found = suggested.choose(present, Case("classification", "builtin", 500), is_new=True)
     assert list(found.kept) == ["base.builtin.num_train_epochs"]
+    assert found.values["base.builtin.hidden_size"] == 256
+
+
+def test_embeddings_are_pretrained_gently_for_few_labelled_rows_and_only_for_these() -> None:
+    rate = "base.builtin.adam_learning_rate"
+    present = dict(suggested.SHIPPED)
+    present |= suggested.choose(present, Case("classification", "builtin", 700), is_new=True).values
+    assert present[rate] == 0.01
+    present |= suggested.choose(present, Case("sft", "builtin", 700), is_new=True).values
+    assert present[rate] == suggested.SHIPPED[rate]
+    found = suggested.choose(suggested.SHIPPED | {rate: 0.03}, Case("classification", "builtin", 700), is_new=True)
+    assert found.kept == {rate: (0.03, 0.01)}
     assert found.values["base.builtin.hidden_size"] == 256
 
 

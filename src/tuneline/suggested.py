@@ -34,6 +34,8 @@ SHIPPED: dict[str, Any] = {
     "finetune.per_device_train_batch_size": 8,
     "finetune.early_stopping_patience": 3,
     "base.builtin.num_train_epochs": 4.0,
+    "base.builtin.learning_rate": 0.02,
+    "base.builtin.adam_learning_rate": 0.08,
     "base.builtin.hidden_size": 96,
     "base.builtin.intermediate_size": 256,
     "base.builtin.num_hidden_layers": 4,
@@ -54,6 +56,8 @@ _SIZES_OF_LANGUAGE: dict[str, _Columns] = {
     "base.builtin.num_attention_heads": (3, 3, 3),
     "base.builtin.document_length": (256, 256, 256),
     "base.builtin.num_train_epochs": (4.0, 4.0, 4.0),
+    "base.builtin.learning_rate": (0.02, 0.02, 0.02),
+    "base.builtin.adam_learning_rate": (0.08, 0.08, 0.08),
     "finetune.per_device_train_batch_size": (8, 8, 8),
 }
 # Which words stand in a text says most of its label: wide and flat is better than narrow and deep.
@@ -65,6 +69,8 @@ _SIZES_OF_LABELS: dict[str, _Columns] = {
     "base.builtin.document_length": (128, 128, 128),
     # What a base learns from a few hundred texts gives nothing to labels.
     "base.builtin.num_train_epochs": (1.0, 2.0, 4.0),
+    "base.builtin.learning_rate": (0.02, 0.02, 0.02),
+    "base.builtin.adam_learning_rate": (0.08, 0.08, 0.08),
     "finetune.per_device_train_batch_size": (16, 16, 16),
 }
 _LANGUAGE_BUILTIN: dict[str, _Columns] = {
@@ -84,6 +90,12 @@ _LABELS_BUILTIN: dict[str, _Columns] = {
     # A hundred validation rows say too little of which weights are best.
     "finetune.early_stopping_patience": (None, 3, 3),
     **_SIZES_OF_LABELS,
+}
+# At high rates the embeddings of a base grow, and then the few steps of a fine-tuning hardly turn them.
+_CLASSES_BUILTIN = _LABELS_BUILTIN | {
+    "base.builtin.learning_rate": (0.01, 0.02, 0.02),
+    "base.builtin.adam_learning_rate": (0.01, 0.08, 0.08),
+    "finetune.num_train_epochs": (3.0, 5.0, 2.0),
 }
 _LABELS_MODEL: dict[str, _Columns] = {
     "finetune.num_train_epochs": (10.0, 4.0, 2.0),
@@ -109,7 +121,7 @@ _PREFERENCE_ADAPTERS = _PREFERENCE_MODEL | {"finetune.learning_rate": (1e-5, 1e-
 _FINETUNE: dict[Task, dict[BaseKind, dict[str, _Columns]]] = {
     "sft": {"builtin": _LANGUAGE_BUILTIN, "model": _LANGUAGE_MODEL, "adapters": _LANGUAGE_ADAPTERS},
     "language-modeling": {"builtin": _LANGUAGE_BUILTIN, "model": _LANGUAGE_MODEL, "adapters": _LANGUAGE_ADAPTERS},
-    "classification": {"builtin": _LABELS_BUILTIN, "model": _LABELS_MODEL, "adapters": _LABELS_ADAPTERS},
+    "classification": {"builtin": _CLASSES_BUILTIN, "model": _LABELS_MODEL, "adapters": _LABELS_ADAPTERS},
     "regression": {"builtin": _LABELS_BUILTIN, "model": _LABELS_MODEL, "adapters": _LABELS_ADAPTERS},
     "preference": {"builtin": _PREFERENCE_BUILTIN, "model": _PREFERENCE_MODEL, "adapters": _PREFERENCE_ADAPTERS},
 }
@@ -205,7 +217,11 @@ def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
 
 
 def _is_size(key: str) -> bool:
-    return key.startswith("base.builtin.") and key != "base.builtin.num_train_epochs"
+    return key.startswith("base.builtin.") and key not in (
+        "base.builtin.num_train_epochs",
+        "base.builtin.learning_rate",
+        "base.builtin.adam_learning_rate",
+    )
 
 
 def choose_shares(present: Mapping[str, Any], rows: int) -> Choice:
