@@ -54,8 +54,8 @@ def describe(changes: Iterable[Change], named: set[str], data: Sequence[str], *,
         return ["to keep what was made: " + " && ".join([*steps, ".venv/bin/dvc push"])]
     return [
         "to keep what was made: " + " && ".join(steps),
-        "the data and the models are in this folder only; before that, name a place from which other clones can fetch "
-        "them: .venv/bin/dvc remote add --default storage URL",
+        "the data and the models are in this folder only; to let other clones fetch them, first name a place: "
+        ".venv/bin/dvc remote add --default storage URL",
     ]
 
 

@@ -109,7 +109,7 @@ def look(p: params.Params) -> Outcome | str:
         then, store = dict(note["asked"]), note["store"]
     except FileNotFoundError:
         return "no decision yet"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "no decision that can be read"
     now = {**asked(), "report": _report(p)}
     changed = [name for name in now if then.get(name) != now[name]]

@@ -124,6 +124,7 @@ def test_what_people_do_while_the_gate_decides_is_noticed_by_the_next_run(projec
     Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
     settled.keep(project, before, outcome)
     assert settled.look(project) == "params changed"
+    assert outcome.version is not None
     mlflow.MlflowClient().set_registered_model_alias(outcome.model, "champion", outcome.version)
     settled.keep(project, settled.asked(), outcome)
     assert settled.look(project) == "champion changed"
