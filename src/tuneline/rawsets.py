@@ -40,11 +40,11 @@ _EXPECT: dict[params.Task, dict[BaseKind, str]] = {
         "model": "text in the manner of yours, with what the base knows",
     },
     "classification": {
-        "builtin": "about what a linear model of words (TF-IDF) reaches; a real base reaches more",
+        "builtin": "a few points less than a linear model of words (TF-IDF) reaches; a real base reaches more",
         "model": "more than a linear model of words (TF-IDF) where single words do not decide",
     },
     "regression": {
-        "builtin": "about what a linear model of words (TF-IDF) reaches; a real base reaches more",
+        "builtin": "a few points less than a linear model of words (TF-IDF) reaches; a real base reaches more",
         "model": "more than a linear model of words (TF-IDF) where single words do not decide",
     },
     "preference": {
