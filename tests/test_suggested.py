@@ -63,6 +63,41 @@ def test_next_month_s_rows_change_no_value_that_suits_the_task() -> None:
     assert found.values["finetune.learning_rate"] == 2e-5
 
 
+@pytest.mark.parametrize(
+    ("case", "epochs", "rate", "patience", "written"),
+    [
+        # A rate that another base's table holds, too: the values beside it are still those of this base.
+        (Case("sft", "builtin", 500), 4.0, 2e-4, 3, {}),
+        (Case("regression", "builtin", 500), 5.0, 3e-5, None, {}),
+        # Values by hand that stand in some table or other, with a rate that stands in none, or with this base's.
+        (Case("sft", "builtin", 500), 10.0, 0.0007, 3, {}),
+        (Case("regression", "builtin", 500), 3.0, 5e-4, None, {}),
+        # The base was another, and the epochs were set by hand: the rate changes, the epochs stay.
+        (Case("sft", "model", 500), 7.0, 0.002, 3, {"finetune.learning_rate": 2e-5}),
+        (Case("sft", "adapters", 500), 3.0, 2e-5, 3, {"finetune.learning_rate": 2e-4}),
+        (Case("sft", "model", 500), 3.0, 2e-4, 3, {"finetune.learning_rate": 2e-5}),
+        # The task was named by hand in params.yaml as it is shipped.
+        (
+            Case("classification", "model", 500),
+            1.0,
+            0.005,
+            3,
+            {"finetune.learning_rate": 3e-5, "finetune.num_train_epochs": 10.0},
+        ),
+    ],
+)
+def test_of_the_same_set_and_task_only_values_that_were_written_for_another_base_change(
+    case: Case, epochs: float, rate: float, patience: int | None, written: dict[str, float]
+) -> None:
+    present = suggested.SHIPPED | {
+        "finetune.num_train_epochs": epochs,
+        "finetune.learning_rate": rate,
+        "finetune.early_stopping_patience": patience,
+    }
+    found = suggested.choose(present, case, is_new=False)
+    assert found.values == written
+
+
 def test_a_value_that_no_table_holds_was_set_by_hand() -> None:
     present = suggested.SHIPPED | {"finetune.learning_rate": 0.00123}
     found = suggested.choose(present, Case("sft", "model", 500), is_new=True)

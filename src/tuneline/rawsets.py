@@ -564,12 +564,13 @@ def _suited(p: params.Params, task: params.Task, train: int, test: int, *, is_ne
         section, _, name = key.rpartition(".")
         if name in sections[section].model_fields_set:
             present[key] = getattr(sections[section], name)
-    chosen = suggested.choose(present, case, is_new=is_new)
+    is_another = is_new or task != p.task
+    chosen = suggested.choose(present, case, is_new=is_another)
     rules = [rule.model_dump(exclude_none=True) for rule in p.gate.rules]
     wanted, waiting = suggested.rules_for(rules, case, p.task)
     values = chosen.values | ({"gate.rules": wanted} if wanted != rules else {})
     said = [f"gate: {suggested.resolution(task, test)}"]
-    if is_new or task != p.task:
+    if is_another:
         said += _kept(chosen)
     if waiting:
         tasks = ", ".join(dict.fromkeys(rule["task"] for rule in waiting))

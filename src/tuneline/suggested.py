@@ -73,57 +73,45 @@ _SIZES_OF_LABELS: dict[str, _Columns] = {
     "base.builtin.adam_learning_rate": (0.08, 0.08, 0.08),
     "finetune.per_device_train_batch_size": (16, 16, 16),
 }
-_LANGUAGE_BUILTIN: dict[str, _Columns] = {
-    "finetune.num_train_epochs": (4.0, 2.0, 1.0),
-    "finetune.learning_rate": (0.002, 0.002, 0.005),
-    "finetune.early_stopping_patience": (3, 3, 3),
-    **_SIZES_OF_LANGUAGE,
+
+_RATE = "finetune.learning_rate"
+_TUNED = ("finetune.num_train_epochs", _RATE, "finetune.early_stopping_patience")
+"""Of every table; the others are only of those for a builtin base."""
+
+
+def _tuned(epochs: _Columns, rates: _Columns, patience: _Columns = (3, 3, 3)) -> dict[str, _Columns]:
+    return dict(zip(_TUNED, (epochs, rates, patience), strict=True))
+
+
+_LANGUAGE: dict[BaseKind, dict[str, _Columns]] = {
+    "builtin": _tuned((4.0, 2.0, 1.0), (0.002, 0.002, 0.005)) | _SIZES_OF_LANGUAGE,
+    "model": _tuned((3.0, 2.0, 1.0), (2e-5, 2e-5, 2e-5)),
+    "adapters": _tuned((3.0, 2.0, 1.0), (2e-4, 2e-4, 2e-4)),
 }
-_LANGUAGE_MODEL: dict[str, _Columns] = {
-    "finetune.num_train_epochs": (3.0, 2.0, 1.0),
-    "finetune.learning_rate": (2e-5, 2e-5, 2e-5),
-    "finetune.early_stopping_patience": (3, 3, 3),
-}
-_LABELS_BUILTIN: dict[str, _Columns] = {
-    "finetune.num_train_epochs": (5.0, 5.0, 2.0),
-    "finetune.learning_rate": (5e-4, 5e-4, 5e-4),
-    # A hundred validation rows say too little of which weights are best.
-    "finetune.early_stopping_patience": (None, 3, 3),
-    **_SIZES_OF_LABELS,
-}
+# A hundred validation rows say too little of which weights are best.
+_NUMBERS_BUILTIN = _tuned((5.0, 5.0, 2.0), (5e-4, 5e-4, 5e-4), (None, 3, 3)) | _SIZES_OF_LABELS
 # At high rates the embeddings of a base grow, and then the few steps of a fine-tuning hardly turn them.
-_CLASSES_BUILTIN = _LABELS_BUILTIN | {
-    "base.builtin.learning_rate": (0.01, 0.02, 0.02),
-    "base.builtin.adam_learning_rate": (0.01, 0.08, 0.08),
-    "finetune.num_train_epochs": (3.0, 5.0, 2.0),
-}
-_LABELS_MODEL: dict[str, _Columns] = {
-    "finetune.num_train_epochs": (10.0, 4.0, 2.0),
-    "finetune.learning_rate": (3e-5, 3e-5, 2e-5),
-    "finetune.early_stopping_patience": (3, 3, 3),
-}
-_PREFERENCE_BUILTIN: dict[str, _Columns] = {
-    "finetune.num_train_epochs": (3.0, 2.0, 1.0),
-    "finetune.learning_rate": (1e-4, 1e-4, 5e-5),
-    "finetune.early_stopping_patience": (3, 3, 3),
-    **_SIZES_OF_LANGUAGE,
-}
-_PREFERENCE_MODEL: dict[str, _Columns] = {
-    "finetune.num_train_epochs": (2.0, 1.0, 1.0),
-    "finetune.learning_rate": (5e-6, 5e-6, 5e-6),
-    "finetune.early_stopping_patience": (3, 3, 3),
-}
+_CLASSES_BUILTIN = (
+    _tuned((3.0, 5.0, 2.0), (5e-4, 5e-4, 5e-4), (None, 3, 3))
+    | _SIZES_OF_LABELS
+    | {
+        "base.builtin.learning_rate": (0.01, 0.02, 0.02),
+        "base.builtin.adam_learning_rate": (0.01, 0.08, 0.08),
+    }
+)
+_LABELS_MODEL = _tuned((10.0, 4.0, 2.0), (3e-5, 3e-5, 2e-5))
+_LABELS_ADAPTERS = _tuned((10.0, 4.0, 2.0), (2e-4, 2e-4, 2e-4))
 
-_LANGUAGE_ADAPTERS = _LANGUAGE_MODEL | {"finetune.learning_rate": (2e-4, 2e-4, 2e-4)}
-_LABELS_ADAPTERS = _LABELS_MODEL | {"finetune.learning_rate": (2e-4, 2e-4, 2e-4)}
-_PREFERENCE_ADAPTERS = _PREFERENCE_MODEL | {"finetune.learning_rate": (1e-5, 1e-5, 1e-5)}
-
-_FINETUNE: dict[Task, dict[BaseKind, dict[str, _Columns]]] = {
-    "sft": {"builtin": _LANGUAGE_BUILTIN, "model": _LANGUAGE_MODEL, "adapters": _LANGUAGE_ADAPTERS},
-    "language-modeling": {"builtin": _LANGUAGE_BUILTIN, "model": _LANGUAGE_MODEL, "adapters": _LANGUAGE_ADAPTERS},
+_TABLES: dict[Task, dict[BaseKind, dict[str, _Columns]]] = {
+    "sft": _LANGUAGE,
+    "language-modeling": _LANGUAGE,
     "classification": {"builtin": _CLASSES_BUILTIN, "model": _LABELS_MODEL, "adapters": _LABELS_ADAPTERS},
-    "regression": {"builtin": _LABELS_BUILTIN, "model": _LABELS_MODEL, "adapters": _LABELS_ADAPTERS},
-    "preference": {"builtin": _PREFERENCE_BUILTIN, "model": _PREFERENCE_MODEL, "adapters": _PREFERENCE_ADAPTERS},
+    "regression": {"builtin": _NUMBERS_BUILTIN, "model": _LABELS_MODEL, "adapters": _LABELS_ADAPTERS},
+    "preference": {
+        "builtin": _tuned((3.0, 2.0, 1.0), (1e-4, 1e-4, 5e-5)) | _SIZES_OF_LANGUAGE,
+        "model": _tuned((2.0, 1.0, 1.0), (5e-6, 5e-6, 5e-6)),
+        "adapters": _tuned((2.0, 1.0, 1.0), (1e-5, 1e-5, 1e-5)),
+    },
 }
 
 _SPLIT: dict[str, _Columns] = {
@@ -185,7 +173,7 @@ class Choice(NamedTuple):
 
 def values_for(case: Case) -> dict[str, Any]:
     """The values of `finetune`, and of a builtin base, that suit a case."""
-    return {key: columns[_column(case.rows)] for key, columns in _FINETUNE[case.task][case.base].items()}
+    return {key: columns[_column(case.rows)] for key, columns in _TABLES[case.task][case.base].items()}
 
 
 def shares_for(rows: int) -> dict[str, Any]:
@@ -199,13 +187,11 @@ def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
     Args:
         present: dotted key -> the value of params.yaml; a key that it leaves out is not written.
         case: what the values are for.
-        is_new: whether the set is another than before; of the same set a value that suits the task and the base stays,
-            also where the number of rows has changed.
+        is_new: whether the set or the task is another than before; else the values stay, also where the number of rows
+            has changed, unless they were written for another base or task.
     """
-    own = _FINETUNE[case.task][case.base]
-    rate = "finetune.learning_rate"
-    if not is_new and (present.get(rate) in own[rate] or present.get(rate) not in _written(rate)):
-        # The learning rate tells for which task and base the values were; those of this one stay.
+    own = _TABLES[case.task][case.base]
+    if not is_new and not _are_for_another(present, case):
         return Choice({}, {})
     suggested = {key: value for key, value in values_for(case).items() if key in present}
     choice = _chosen(present, suggested, {} if is_new else own)
@@ -305,8 +291,36 @@ def _chosen(present: Mapping[str, Any], suggested: Mapping[str, Any], own: Mappi
 
 def _written(key: str) -> list[Any]:
     """Every value that a person has not set by hand."""
-    tables = [table for kinds in _FINETUNE.values() for table in kinds.values()]
+    tables = [table for kinds in _TABLES.values() for table in kinds.values()]
     return [SHIPPED[key], *(value for table in [*tables, _SPLIT] for value in table.get(key, ()))]
+
+
+def _are_for_another(present: Mapping[str, Any], case: Case) -> bool:
+    """Whether the values of `finetune` were written for another base, or for a task that was named before.
+
+    They were where they have the learning rate of another table and are closer to one of its columns than to any of the
+    case's own table. A rate that was set by hand may be another table's, too: then the values beside it are still the
+    own ones.
+    """
+    now, own = present.get(_RATE), _TABLES[case.task][case.base]
+    if now in own[_RATE]:
+        return False
+
+    def closeness(task: Task, column: Mapping[str, Any]) -> int:
+        return (task == case.task) + sum(key in present and column[key] == present[key] for key in _TUNED)
+
+    others = [
+        closeness(task, column)
+        for task, kinds in _TABLES.items()
+        for table in kinds.values()
+        for column in _columns(table)
+        if column[_RATE] == now
+    ]
+    return max(others, default=0) > max(closeness(case.task, column) for column in _columns(own))
+
+
+def _columns(table: Mapping[str, _Columns]) -> list[dict[str, Any]]:
+    return [{key: columns[number] for key, columns in table.items()} for number in range(3)]
 
 
 def _are_suggested(rules: Sequence[Mapping[str, Any]]) -> bool:
