@@ -130,7 +130,7 @@ def train() -> State:
             f"this process is not set up for the project in {Path.cwd()}: "
             "start the worker in the project's root with `tuneline exec -- prefect worker start --pool tuneline`"
         )
-    with pipeline.alone():
+    with pipeline.alone(logger.warning):
         p = params.load()
         for imported in pipeline.imported(p):
             update(imported.as_posix())

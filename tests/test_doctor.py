@@ -1,5 +1,8 @@
 """What is recommended follows from what was measured, and what is broken is said with exit 1."""
 
+from pathlib import Path
+
+import pytest
 from projects import Project
 
 from tuneline import doctor
@@ -14,6 +17,16 @@ def test_more_threads_are_recommended_only_where_they_gain() -> None:
     assert threads({1: 1.0, 2: 0.95, 4: 0.5}) == "4"
     assert doctor.recommended({1: 1.0}, {"amx_bf16"}, 0)["compute.precision"][0] == "bfloat16"
     assert doctor.recommended({1: 1.0}, {"avx2"}, 0)["compute.precision"][0] == "float32"
+
+
+def test_what_a_kill_has_left_of_dvcs_files_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (".dvc/tmp/rwlock", ".dvc/config", "mlflow/tuneline.env"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    said = ".dvc/tmp/rwlock: a write of it was interrupted; it is removed, as no dvc is at work"
+    assert doctor.mended() == [doctor.Finding(f"mended: {said}")]
+    assert doctor.mended() == []
 
 
 def test_a_sound_project_is_told_its_values_and_a_broken_one_what_is_broken(project: Project) -> None:

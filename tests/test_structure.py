@@ -20,7 +20,7 @@ ROOMS = [
     {"training"},
     {"evaluation"},
     {"registry"},
-    {"pipeline", "remedies"},
+    {"dvcfiles", "pipeline", "remedies"},
     {
         "basetext",
         "commands",
@@ -44,7 +44,7 @@ ROOMS = [
 OUTSIDE_TOOLS = {
     "great_expectations": ("src/tuneline/data/judging/datadocs.py", "src/tuneline/data/judging/expectations.py"),
     "mlflow": ("src/tuneline/registry/runs.py", "src/tuneline/registry/tracking.py"),
-    "dvc": ("src/tuneline/pipeline.py",),
+    "dvc": ("src/tuneline/dvcfiles.py", "src/tuneline/pipeline.py"),
     "prefect": ("flows",),
     "jinja2": ("src/tuneline/evaluation/report.py", "src/tuneline/training/rendering.py"),
     "click": ("src/tuneline/cli.py",),

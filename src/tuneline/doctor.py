@@ -1,5 +1,7 @@
 """What this machine has, how fast it computes, and which values of `compute` it recommends; and what is broken.
 
+DVC's own files, which a kill in the middle of a write leaves broken, are mended.
+
 Measured here and written down by a person: a pipeline that measured by itself would give other models on other days.
 """
 
@@ -13,8 +15,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from tuneline import files, params
+from tuneline import files, params, pipeline
 from tuneline.environment import ENV_FILE
+from tuneline.errors import BusyError, PipelineError
 from tuneline.progress import duration
 from tuneline.registry import stores
 
@@ -82,6 +85,20 @@ def settings() -> list[Finding]:
     else:
         found.append(Finding(f"MLflow: {address}"))
     return found
+
+
+def mended() -> list[Finding]:
+    """What a killed dvc had left of its own files, and has been mended; looked at where no run holds the project."""
+    if not ENV_FILE.is_file():
+        return []
+    told: list[str] = []
+    try:
+        with pipeline.alone(told.append):
+            return [Finding(f"mended: {line}") for line in told]
+    except BusyError:
+        return []
+    except PipelineError as error:
+        return [Finding(problem, True) for problem in error.problems]
 
 
 def seconds_by_threads(most: int) -> dict[int, float]:
@@ -161,7 +178,7 @@ def examine() -> list[Finding]:
     from tuneline.training import hardware
 
     times = seconds_by_threads(hardware.cores())
-    found = [*facts(), *settings()]
+    found = [*facts(), *settings(), *mended()]
     found += [Finding(f"a training step on {count} threads: {1000 * time:.1f} ms") for count, time in times.items()]
     values = recommended(times, hardware.instruction_sets(), hardware.gpus())
     found += [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]

@@ -4,15 +4,16 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from tuneline import params, processes, remedies, worktree
-from tuneline.errors import BusyError, PipelineError
+from tuneline import dvcfiles, params, processes, remedies, worktree
+from tuneline.errors import BusyError, PipelineError, one_line
 
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
@@ -23,22 +24,36 @@ _NAMED_KEYS = 2
 # What dvc says to those who call it by hand.
 _NOISE = re.compile(
     r"To track the changes|To enable auto staging|Use `dvc push`|(Updat|Generat)ing lock file|\s+(git add|dvc config) "
-    r"|Stage '.*' didn't change|'.*' didn't change"
+    r"|Having any troubles\?|Stage '.*' didn't change|'.*' didn't change"
 )
 _MISSING = re.compile(
     r"(?:missing data 'sources?': |No such file or directory: '|dependency ')(.+?)'?(?: does not exist)?$"
 )
+_DAMAGED = ("database disk image is malformed", "file is not a database")
 _NO_SOURCE = "put it back, or import the set from another place: `dvc import-url --force SOURCE SET`"
 
 
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(tell: Callable[[str], None] = _tell) -> Iterator[None]:
     """Hold this project's pipeline: one run, one decision, one change of the raw set at a time.
+
+    What a killed dvc has left of its own files is mended first.
+
+    Args:
+        tell: is given a line for each file that was mended.
 
     Raises:
         BusyError: another process holds it.
+        PipelineError: a file of DVC's can be mended only by a person.
     """
     with processes.exclusive(Path("work/run.lock"), "this project's pipeline"):
+        for line in dvcfiles.mend():
+            tell(line)
+        dvcfiles.keep()
         yield
 
 
@@ -48,7 +63,12 @@ def stages(file: Path = _GRAPH) -> list[str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return YAML(typ="safe").load(file.read_text("utf-8")) or {}
+    try:
+        return YAML(typ="safe").load(file.read_text("utf-8")) or {}
+    except FileNotFoundError:
+        raise PipelineError(f"{file}: no such file; restore it with: git checkout -- {file}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{file}: cannot be read as YAML: {one_line(error)}; see: git diff -- {file}") from None
 
 
 def stale(stage: str | None = None) -> dict[str, list[str]]:
@@ -222,6 +242,26 @@ def _command(arguments: list[str]) -> list[str]:
 
 
 def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: str | None = None) -> None:
+    code, errors, last = _streamed(arguments, emit)
+    of_dvc = [line for line in errors if line.startswith("ERROR: ")]
+    if code != 0 and _mended(of_dvc, emit):
+        code, errors, last = _streamed(arguments, emit)
+        of_dvc = [line for line in errors if line.startswith("ERROR: ")]
+    if code == 0:
+        dvcfiles.keep()
+        return
+    _refuse_busy(of_dvc, what)
+    if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
+        place = missing[1].removeprefix(f"{Path.cwd()}/")
+        if remedy:
+            raise PipelineError(f"{place}: is not there; {remedy}")
+        raise PipelineError(remedies.of_missing(place, _keeper(place), params.load()))
+    own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
+    raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
+
+
+def _streamed(arguments: list[str], emit: Callable[[str], None]) -> tuple[int, list[str], list[str]]:
+    """Run dvc, and hand out what it prints: its exit code, its lines of errors, and its last other lines."""
     errors: list[str] = []
     last: list[str] = []
     with processes.process_group(_command(arguments)) as process:
@@ -232,17 +272,15 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
             elif line and not _NOISE.match(line):
                 last = [*last[-19:], line]
                 emit(line)
-    if process.returncode == 0:
-        return
-    of_dvc = [line for line in errors if line.startswith("ERROR: ")]
-    _refuse_busy(of_dvc, what)
-    if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
-        place = missing[1].removeprefix(f"{Path.cwd()}/")
-        if remedy:
-            raise PipelineError(f"{place}: is not there; {remedy}")
-        raise PipelineError(remedies.of_missing(place, _keeper(place), params.load()))
-    own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
-    raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
+    return process.returncode, errors, last
+
+
+def _mended(lines: Iterable[str], tell: Callable[[str], None]) -> bool:
+    """Whether DVC has failed on a database of its own that could be removed, so that it is worth another try."""
+    removed = dvcfiles.mend_databases() if any(damage in line for line in lines for damage in _DAMAGED) else []
+    for line in removed:
+        tell(line)
+    return bool(removed)
 
 
 def _keeper(place: str) -> remedies.Keeper:
@@ -263,9 +301,15 @@ def _refuse_busy(lines: list[str], what: str) -> None:
 
 
 def _json(arguments: list[str]) -> dict[str, Any]:
-    done = subprocess.run(_command(arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = _captured(arguments)
+    if done.returncode != 0 and _mended(done.stderr.splitlines(), _tell):
+        done = _captured(arguments)
     if done.returncode != 0:
         lines = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip()]
         _refuse_busy(lines, f"dvc {arguments[0]}")
         raise PipelineError(*(lines or [f"dvc {' '.join(arguments)}: exit code {done.returncode}"]))
     return json.loads(done.stdout)
+
+
+def _captured(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
