@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tuneline import environment, keeping, params, pipeline, processes, settled
+from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled
 from tuneline.errors import TunelineError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,10 +53,10 @@ def _settled() -> settled.Outcome | None:
 
 def _has_prefect_server() -> bool:
     """Whether a Prefect server is to show runs, by the environment or one of the files that Prefect reads."""
-    if os.environ.get("PREFECT_API_URL") or os.environ.get("PREFECT_PROFILE"):
-        return True
-    own = Path(os.environ["PREFECT_HOME"]) / "profiles.toml"
-    return (own.is_file() and "PREFECT_API_URL" in own.read_text("utf-8")) or Path("prefect.toml").is_file()
+    address = prefect_login.address(ROOT, os.environ)
+    if address:
+        prefect_login.check(address, os.environ)
+    return bool(address or os.environ.get("PREFECT_PROFILE"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 from projects import Project
+
+from tuneline import prefect_login
 
 MODEL = "mine"
 _CHAMPION_RULE = {"metric": "bits_per_byte", "direction": "lower", "versus": "champion"}
@@ -51,8 +54,9 @@ def wait_for(what: Callable[[], Any], seconds: float, log: Path) -> Any:
     pytest.fail(f"not within {seconds} s; the log's end:\n{log.read_text()[-3000:]}")
 
 
-def post(address: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+def post(address: str, body: dict[str, Any], login: str = "") -> Any:
+    headers = {"Content-Type": "application/json", "Authorization": f"Basic {b64encode(login.encode()).decode()}"}
+    request = urllib.request.Request(address, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
@@ -71,19 +75,23 @@ def rows(part: int, count: int) -> str:
 class Service:
     """Prefect's and MLflow's servers, asked as their pages ask them."""
 
-    def __init__(self, prefect: str, mlflow: str) -> None:
+    def __init__(self, prefect: str, mlflow: str, login: Path) -> None:
         self.prefect = prefect
         self.mlflow = mlflow
+        self._login = login
+
+    def _ask(self, path: str, body: dict[str, Any]) -> Any:
+        return post(f"{self.prefect}{path}", body, self._login.read_text().strip())
 
     def ended(self) -> list[dict[str, Any]]:
         """The runs of the flow that have ended, the oldest first."""
         asked = {"sort": "EXPECTED_START_TIME_ASC", "flow_runs": {"start_time": {"is_null_": False}}}
-        found = post(f"{self.prefect}/flow_runs/filter", asked)
+        found = self._ask("/flow_runs/filter", asked)
         return [run for run in found if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]
 
     def artifacts(self, run: dict[str, Any], key: str) -> list[str]:
         asked = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": [key]}}}
-        return [one["data"] for one in post(f"{self.prefect}/artifacts/filter", asked)]
+        return [one["data"] for one in self._ask("/artifacts/filter", asked)]
 
     def versions(self) -> list[str]:
         address = f"{self.mlflow}/api/2.0/mlflow/model-versions/search?filter=name%3D%27{MODEL}%27"
@@ -112,7 +120,8 @@ def test_rows_arrive_and_the_schedule_trains_and_the_champion_is_beaten_or_stays
     project.set(gate__rules=[_CHAMPION_RULE | {"margin": -9.0}])
 
     mlflow_port, prefect_port = free_port(), free_port()
-    service = Service(f"http://127.0.0.1:{prefect_port}/api", f"http://127.0.0.1:{mlflow_port}")
+    login = project.root / prefect_login.FILE
+    service = Service(f"http://127.0.0.1:{prefect_port}/api", f"http://127.0.0.1:{mlflow_port}", login)
     settings = project.root / "mlflow" / "tuneline.env"
     text = settings.read_text("utf-8").replace(
         "MLFLOW_TRACKING_URI=sqlite:///${TUNELINE_ROOT}/mlflow/store/mlflow.db", f"MLFLOW_TRACKING_URI={service.mlflow}"

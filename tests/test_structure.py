@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "tuneline"
 # Each may import from those above it, and from its own room.
 ROOMS = [
     {"errors", "__init__"},
-    {"files", "environment", "processes", "progress", "terminal", "worktree"},
+    {"files", "environment", "prefect_login", "processes", "progress", "terminal", "worktree"},
     {"params"},
     {"data"},
     {"training"},

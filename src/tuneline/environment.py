@@ -1,4 +1,4 @@
-"""The one env file of the project: addresses and telemetry switches, in force before any tool is imported."""
+"""The one env file of the project, and Prefect's login: in force before any tool is imported."""
 
 import os
 import sys
@@ -6,13 +6,14 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from tuneline import prefect_login
 from tuneline.errors import SetupError
 
 ENV_FILE = Path("mlflow/tuneline.env")
 
 
 def enter() -> None:
-    """Put the env file's values into the environment of this process; what is set already stays.
+    """Put the env file's values, and Prefect's login, into the environment of this process; what is set already stays.
 
     Where anything was missing the process starts itself again: libgomp reads its settings before any Python code runs,
     so they hold only in a new image of the process. Called first by whatever a person or another tool starts.
@@ -28,14 +29,15 @@ def enter() -> None:
             f"this shell is set up for the project in {os.environ['TUNELINE_ROOT']}, not for {root}: "
             "open another shell, or unset TUNELINE_ROOT and what mlflow/tuneline.env sets"
         )
-    # Prefect makes its own folder, but not the one above it.
-    (root / "work").mkdir(exist_ok=True)
+    # Prefect makes its own folder, but not the one above it. DVC lets everybody write into some of what it keeps there.
+    (root / "work").mkdir(mode=0o700, exist_ok=True)
     # `python` and the tools' commands are those of this Python, whether or not its environment is activated.
     here = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != here:
         os.environ["PATH"] = os.pathsep.join([here, path])
     missing = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
+    missing |= prefect_login.settings(root, os.environ | missing)
     if missing:
         os.environ.update(missing)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

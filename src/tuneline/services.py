@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tuneline import processes
+from tuneline import prefect_login, processes
 from tuneline.errors import SetupError
 from tuneline.registry import addresses
 
@@ -59,6 +59,8 @@ def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable
                 width = max(map(len, named))
                 for what, page in named.items():
                     emit(f"  {what:{width}}  {page}")
+            if name == "Prefect":
+                emit(f"  its page asks for a login: paste what {prefect_login.FILE} holds")
         emit("Ctrl-C stops both")
         try:
             signal.pause()

@@ -1,0 +1,146 @@
+"""The string that Prefect's server of this project asks everybody for: made once, kept where only its owner reads it.
+
+Without it Prefect answers whoever reaches its port, a page in a browser too, and its API runs commands.
+"""
+
+import os
+import secrets
+import tomllib
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from tuneline import processes
+from tuneline.errors import SetupError
+
+FILE = Path("work/prefect.login")
+"""`user:password`, relative to the project's root; `make ui` names it."""
+_SERVER = "PREFECT_SERVER_API_AUTH_STRING"
+_CLIENT = "PREFECT_API_AUTH_STRING"
+_URL = "PREFECT_API_URL"
+_PATIENCE = 10.0
+
+
+def settings(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """What a server started here asks for, and what clients started here tell it.
+
+    Args:
+        root: of the project.
+        environment: with the env file's values.
+
+    Returns:
+        The variables that are not set yet. A server elsewhere is told what its own people have set: this project's
+        string is for servers on this machine alone.
+    """
+    if _SERVER in environment and _CLIENT in environment:
+        return {}
+    own = environment.get(_SERVER) or _string(root / FILE)
+    found = {_SERVER: own}
+    if is_here(address(root, environment)):
+        found[_CLIENT] = own
+    return {name: value for name, value in found.items() if name not in environment}
+
+
+def is_here(address: str | None) -> bool:
+    """Whether a server's address is of this machine alone; without any, a temporary server is started here."""
+    host = (urlsplit(address).hostname or "") if address else "localhost"
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def address(root: Path, environment: Mapping[str, str]) -> str | None:
+    """The address of the Prefect server that is to show runs, wherever Prefect would read it; None without one.
+
+    Args:
+        root: of the project.
+        environment: with the env file's values.
+    """
+    for source in (environment, dotenv_values(root / ".env")):
+        if url := source.get(_URL):
+            return url
+    for name, keys in (("prefect.toml", ()), ("pyproject.toml", ("tool", "prefect"))):
+        if url := _under(_toml(root / name), *keys, "api", "url"):
+            return str(url)
+    profiles = _toml(
+        Path(environment.get("PREFECT_PROFILES_PATH") or f"{environment.get('PREFECT_HOME')}/profiles.toml")
+    )
+    name = str(environment.get("PREFECT_PROFILE") or profiles.get("active"))
+    url = _under(profiles, "profiles", name, _URL)
+    return str(url) if url else None
+
+
+def check(address: str, environment: Mapping[str, str]) -> None:
+    """Ask a server for one thing that it answers only to those who log in.
+
+    Args:
+        address: of its API.
+        environment: with the login, if there is any.
+
+    Raises:
+        SetupError: it refuses the login; that it does not answer is for others to say.
+    """
+    if environment.get("PREFECT_API_KEY"):
+        return
+    request = urllib.request.Request(f"{address.rstrip('/')}/admin/version")
+    if login := environment.get(_CLIENT):
+        request.add_header("Authorization", f"Basic {b64encode(login.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code != 401:
+            return
+    except (OSError, ValueError):
+        return
+    if is_here(address):
+        remedy = (
+            f"another project may have started it, or {FILE} is newer than it; stop it, and start it with: tuneline ui"
+        )
+    else:
+        remedy = f"set its own: tuneline exec -- prefect config set {_CLIENT}=user:password"
+    raise SetupError(f"Prefect at {address} refuses the login of this project: {remedy}")
+
+
+def _string(file: Path) -> str:
+    """What the file holds; it is made where it is missing, and two processes that make it at once have one string."""
+    if not file.is_file():
+        with processes.exclusive(file.with_suffix(".lock"), "the making of Prefect's login", wait=True):
+            if not file.is_file():
+                _make(file)
+    if file.stat().st_mode & 0o077:
+        # A copy of a project that did not keep modes.
+        file.chmod(0o600)
+    return file.read_text("ascii").strip()
+
+
+def _make(file: Path) -> None:
+    beside = file.with_name(f".{file.name}.partial")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as opened:
+        opened.write(f"tuneline:{secrets.token_urlsafe(24)}\n")
+        opened.flush()
+        os.fsync(opened.fileno())
+    beside.replace(file)
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        # Prefect itself says what is wrong with it.
+        return {}
+
+
+def _under(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
