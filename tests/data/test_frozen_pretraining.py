@@ -1,7 +1,10 @@
 """A pretraining text that was frozen wins: it stays as it is, and held-out rows that it gives away leave."""
 
 import preparing
+import pytest
 from preparing import data, in_split, pair, sentence, text
+
+from tuneline.errors import DataError
 
 FROZEN = data(frozen_pretraining=True)
 LEAKED = sentence("leaked", 30)
@@ -56,6 +59,19 @@ def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
     assert set(before.sources("test")) < set(after.sources("test"))
     [detail] = {row["detail"] for row in after.quarantine if row["source"] == "a.jsonl:13"}
     assert detail == "is held out, and text/train.jsonl:7, which the base learns, holds 100% of it"
+
+
+def test_a_split_that_it_gives_away_whole_is_told_with_its_reason_and_the_remedy() -> None:
+    """As after another seed, or other shares, than those with which the text was written."""
+    rows = first_month()
+    learnt = frozen_texts(*(f"{row['prompt']}{row['completion']}" for row in rows if "validation" in row["prompt"]))
+    with pytest.raises(DataError) as caught:
+        preparing.prepare(rows, learnt, FROZEN)
+    said = str(caught.value)
+    assert "no rows for validation: 8 rows in " in said
+    assert "dropped: pretraining 4" in said
+    assert f"dvc remove {FROZEN.pretraining}.dvc, delete the folder, and run `tuneline use` again" in said
+    assert "more groups" not in said
 
 
 def test_without_it_the_text_is_what_loses() -> None:

@@ -286,11 +286,18 @@ def _check_splits(one: Prepared, data: Data) -> None:
             f"{_reasons(one) or 'none'})"
         )
     by = f"the column {data.split.group_by!r}" if data.split.group_by else "their prompt"
-    raise DataError(
+    left = (
         f"{one.catalogue.path}: no rows for {' and '.join(empty)}: {len(stays)} rows in "
         f"{len(distinct(one.rows['cluster'][stays]))} groups by {by} (data.split: test {data.split.test:g}, "
-        f"validation {data.split.validation:g}); bring more groups, raise the shares, or group by another column"
+        f"validation {data.split.validation:g}; dropped: {_reasons(one) or 'none'})"
     )
+    if "pretraining" in one.account()["dropped"]:
+        raise DataError(
+            f"{left}; the base learns what would be held out: the split is another than when {data.pretraining} was "
+            "written, which data.frozen_pretraining keeps; set data.split back, or have that text written anew: "
+            f"dvc remove {data.pretraining}.dvc, delete the folder, and run `tuneline use` again"
+        )
+    raise DataError(f"{left}; bring more groups, raise the shares, or group by another column")
 
 
 def _labels(one: Prepared) -> dict[str, dict[SplitName, int]] | None:
