@@ -63,10 +63,9 @@ def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
 
 def test_a_split_that_it_gives_away_whole_is_told_with_its_reason_and_the_remedy() -> None:
     """As after another seed, or other shares, than those with which the text was written."""
-    rows = first_month()
-    learnt = frozen_texts(*(f"{row['prompt']}{row['completion']}" for row in rows if "validation" in row["prompt"]))
+    validation = [sentence(("validation", n)) for n in range(4)]
     with pytest.raises(DataError) as caught:
-        preparing.prepare(rows, learnt, FROZEN)
+        preparing.prepare(first_month(), frozen_texts(*validation), FROZEN)
     said = str(caught.value)
     assert "no rows for validation: 8 rows in " in said
     assert "dropped: pretraining 4" in said

@@ -34,7 +34,7 @@ CHEAP = ("lora", "early", "preference-lora-early")
 def rows_of(task: str, part: slice) -> dict[str, list[str]]:
     first, rest = zip(*(text.split(" ", 1) for text in TEXTS[part]), strict=True)
     if task == "classification":
-        return {"text": list(TEXTS[part]), "label": [word[0] for word in first]}
+        return {"text": list(TEXTS[part]), "label": [text.split()[1][0] for text in TEXTS[part]]}
     if task == "regression":
         return {"text": list(TEXTS[part]), "label": [str(len(text) / 50) for text in TEXTS[part]]}
     if task == "preference":
