@@ -132,7 +132,7 @@ def test_what_a_person_has_changed_stays() -> None:
 
 def test_a_conflict_of_a_merge_is_left_to_the_person() -> None:
     Path("dvc.lock").write_text(f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n")
-    with pytest.raises(PipelineError, match=r"^dvc\.lock: holds a conflict of a merge; take one side with `git checkout"):
+    with pytest.raises(PipelineError, match=r"^dvc\.lock: holds a conflict of a merge; take one side with"):
         held()
 
 
