@@ -36,6 +36,7 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "--quiet"], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     Path("bad.py").write_text(
         "open('tries', 'a').write('x'); print('error: x.jsonl:3: is broken'); raise SystemExit(1)"
     )
@@ -79,7 +80,6 @@ def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleTy
 
 
 def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType, graph: Path) -> None:
-    shutil.copyfile(ROOT / "params.yaml", graph / "params.yaml")
     editing.set_values(graph / "params.yaml", {"data.raw": "data/raw/no where"})
     error = run(train, "lacking")
     assert isinstance(error, PipelineError)
@@ -89,7 +89,6 @@ def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType,
 
 @pytest.mark.slow
 def test_a_raw_set_that_dvc_knows_comes_back_from_where_it_is(graph: Path) -> None:
-    shutil.copyfile(ROOT / "params.yaml", graph / "params.yaml")
     raw = graph / "data/raw/no where"
     raw.mkdir(parents=True)
     (raw / "rows.txt").write_text("a")
@@ -117,6 +116,7 @@ def test_params_that_are_not_there_fail_the_flow_in_words(
     train: ModuleType, graph: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNELINE_ROOT", str(graph))
+    (graph / "params.yaml").unlink()
     state = train.train(return_state=True)
     assert isinstance(state.result(raise_on_failure=False), ParamsError)
     assert "no such file; run this in the project's root" in str(state.message)

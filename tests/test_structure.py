@@ -20,7 +20,7 @@ ROOMS = [
     {"training"},
     {"evaluation"},
     {"registry"},
-    {"dvcfiles", "pipeline", "remedies"},
+    {"dvcfiles", "outputs", "pipeline", "remedies"},
     {
         "basetext",
         "commands",

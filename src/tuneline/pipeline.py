@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuneline import dvcfiles, params, processes, remedies, worktree
+from tuneline import dvcfiles, outputs, params, processes, remedies, worktree
 from tuneline.errors import BusyError, PipelineError, one_line
 
 _GRAPH = Path("dvc.yaml")
@@ -193,8 +193,10 @@ def reproduce(stage: str, emit: Callable[[str], None]) -> None:
 
     Raises:
         BusyError: another dvc holds the project.
+        ParamsError: DVC would delete what no stage has made.
         PipelineError: the stage stopped; carries its own message.
     """
+    outputs.check(_GRAPH, params.load())
     _run(["repro", stage], emit, what=stage)
 
 

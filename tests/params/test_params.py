@@ -101,6 +101,52 @@ def test_a_base_s_source_and_input_must_fit(file: Path, source: str, input: str,
     assert problems(file)[0].endswith(f"does not fit base.source {source}: {wanted}")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "mlflow/store", "src", "work/x", "Models/base", ".git", "data/../mlflow/store", "/etc", "~/x", "", ".",
+        "./models/base", "models//base", "models/base/", "models/\x1b[2Jbase", "models/a\nb",
+    ],
+)  # fmt: skip
+def test_dvc_is_given_nothing_to_delete_outside_the_folders_for_outputs(file: Path, path: str) -> None:
+    for key in ("sample", "sample_text", "clean", "pretraining", "base", "finetuned", "reports"):
+        editing.set_values(file, {f"paths.{key}": path})
+    found = problems(file)
+    assert len(found) == 7
+    reasons = ("must lie under data/, models/ or reports/: DVC deletes", "must be a pl", "must be a path inside the pr")
+    assert all(any(reason in problem for reason in reasons) and problem.isprintable() for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "other"),
+    [
+        ("paths.finetuned", "models/base", "paths.base 'models/base'"),
+        ("paths.finetuned", "models", "paths.base 'models/base'"),
+        ("paths.finetuned", "models/base/tuned", "paths.base 'models/base'"),
+        ("paths.finetuned", "models/BASE", "paths.base 'models/base'"),
+        ("paths.reports", "data", "paths.sample 'data/raw/python-docstrings'"),
+        ("paths.clean", "data/expectations", "paths.expectations 'data/expectations'"),
+        ("paths.clean", "data/Expectations", "paths.expectations 'data/expectations'"),
+        ("paths.clean", "data/mixture/mine", "paths.mixture 'data/mixture'"),
+        ("paths.sample", "data/raw/mine/part", "data.raw 'data/raw/mine'"),
+        ("paths.base", "models/mine", "base.input 'models/mine'"),
+        ("paths.base", "models/mine/base", "base.input 'models/mine'"),
+    ],
+)
+def test_outputs_overlap_neither_each_other_nor_what_a_person_has_brought(
+    file: Path, key: str, path: str, other: str
+) -> None:
+    brought = {"data.raw": "data/raw/mine", "base.source": "path", "base.input": "models/mine"}
+    editing.set_values(file, brought | {key: path})
+    [found] = problems(file)
+    assert f"{key}: '{path}' overlaps {other}, and DVC deletes" in found
+
+
+def test_outputs_may_lie_elsewhere_in_their_folders(file: Path) -> None:
+    editing.set_values(file, {"paths.finetuned": "models/a b/项目", "paths.reports": "reports/monthly"})
+    assert params.load(file).paths.reports == "reports/monthly"
+
+
 def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
     found = problems(tmp_path / "params.yaml")
     assert "no such file; run this in the project's root" in found[0]

@@ -17,7 +17,7 @@ from tuneline.params.data import PRETRAINING, Data, Layout, MixtureSet, Secrets,
 from tuneline.params.evaluate import Evaluate
 from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
 from tuneline.params.gate import Gate, Rule, problem_of_task
-from tuneline.params.paths import Paths
+from tuneline.params.paths import OUTPUTS, Paths, overlaps
 from tuneline.params.registry import Registry
 from tuneline.params.sample import Sample
 from tuneline.params.section import Section
@@ -84,6 +84,30 @@ class Params(Section):
                 "source_and_input",
                 "'{value}' does not fit base.source {source}: set it to {wanted}",
                 {"at": ("base", "input"), "value": self.base.input, "source": self.base.source, "wanted": wanted},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _outputs_lie_apart(self) -> "Params":
+        outputs = {f"paths.{key}": getattr(self.paths, key) for key in OUTPUTS}
+        inputs = {
+            "paths.expectations": self.paths.expectations,
+            "paths.mixture": self.paths.mixture,
+            "data.raw": self.data.raw,
+            "data.pretraining": self.data.pretraining,
+            "base.input": self.base.input,
+        }
+        for key, other in overlaps(outputs, inputs):
+            raise PydanticCustomError(
+                "overlap",
+                "'{value}' overlaps {other} '{there}', and DVC deletes an output before a stage writes it anew; give "
+                "each a place of its own",
+                {
+                    "at": tuple(key.split(".")),
+                    "value": outputs[key],
+                    "other": other,
+                    "there": (outputs | inputs)[other],
+                },
             )
         return self
 

@@ -1,0 +1,62 @@
+"""What DVC deletes before a stage writes it anew, and what therefore may not lie there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tuneline import params, worktree
+from tuneline.errors import ParamsError
+
+_PARAM = re.compile(r"\$\{([\w.]+)\}")
+
+
+def check(graph: Path, p: params.Params) -> None:
+    """Refuse outputs that git holds, or that lie behind a link.
+
+    Args:
+        graph: dvc.yaml.
+        p: the params, whose own bounds keep outputs apart from each other and inside their folders.
+
+    Raises:
+        ParamsError: all of them at once.
+    """
+    places = list(_outputs(graph, p))
+    problems = [
+        f"{link}: is a link to {link.readlink()}, and DVC deletes an output ({place}) before a stage writes it anew; "
+        f"make {link} a folder of the project, or name another place in {params.PARAMS_FILE} (paths)"
+        for link, place in {_link(place): place for place in places}.items()
+        if link
+    ]
+    if places:
+        # Whatever the capital letters: some file systems do not tell them apart.
+        held = worktree.ask("ls-files", "-z", "--", *(f":(literal,icase){place}" for place in places))
+        problems += [
+            f"{name}: git holds it, and DVC deletes an output before a stage writes it anew; name another place in "
+            f"{params.PARAMS_FILE} (paths), or take it out of git with: git rm --cached '{name}'"
+            for name in filter(None, held.split("\0"))
+        ]
+    if problems:
+        raise ParamsError(*problems)
+
+
+def _outputs(graph: Path, p: params.Params) -> Iterator[str]:
+    """The paths of all outputs; those of metrics, which git is to hold, are left out."""
+
+    def value(found: re.Match[str]) -> str:
+        node: Any = p
+        for key in found[1].split("."):
+            node = getattr(node, key)
+        return str(node)
+
+    for stage in YAML(typ="safe").load(graph.read_text("utf-8"))["stages"].values():
+        for out in stage.get("outs", []):
+            yield _PARAM.sub(value, out if isinstance(out, str) else next(iter(out)))
+
+
+def _link(place: str) -> Path | None:
+    """The link through which a place is reached; a file that is one itself is a file of DVC's cache."""
+    path = Path(place)
+    return next((one for one in (*reversed(path.parents), path) if one.is_symlink() and one.is_dir()), None)

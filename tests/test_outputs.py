@@ -1,0 +1,81 @@
+"""DVC deletes an output before its stage runs: nothing else may lie there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from projects import ROOT
+
+from tuneline import outputs, params
+from tuneline.errors import ParamsError
+from tuneline.params import editing
+
+GRAPH = ROOT / "dvc.yaml"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(params_text, "utf-8")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    for name in ("reports/metrics.json", "reports/notes.md", "data/expectations/raw.yaml", "models/.gitignore"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("")
+    subprocess.run(["git", "add", "--all"], check=True)
+    return tmp_path
+
+
+def problems() -> list[str]:
+    with pytest.raises(ParamsError) as caught:
+        outputs.check(GRAPH, params.load())
+    return list(caught.value.problems)
+
+
+def test_what_stages_have_made_and_what_git_is_to_hold_may_be_deleted(root: Path) -> None:
+    Path("models/finetuned").mkdir()
+    Path("models/finetuned/model.safetensors").symlink_to(GRAPH)
+    outputs.check(GRAPH, params.load())
+
+
+def test_what_git_holds_is_not_deleted(root: Path) -> None:
+    for name in ("models/[kept]/config.json", "models/Base/notes.md", "reports/prepare.json"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("")
+        subprocess.run(["git", "add", "--force", name], check=True)
+    editing.set_values(Path("params.yaml"), {"paths.finetuned": "models/[kept]"})
+    found = problems()
+    assert [problem.split(": git holds it")[0] for problem in sorted(found)] == [
+        "models/Base/notes.md",
+        "models/[kept]/config.json",
+        "reports/prepare.json",
+    ]
+    assert found[0].endswith(f"take it out of git with: git rm --cached '{found[0].split(':')[0]}'")
+
+
+@pytest.mark.parametrize("name", ["models", "models/finetuned"])
+def test_nothing_is_deleted_through_a_link(root: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    if name == "models":
+        Path("models/.gitignore").unlink()
+        Path("models").rmdir()
+    Path(name).symlink_to(tmp_path_factory.mktemp("elsewhere"))
+    [found] = problems()
+    assert found.startswith(f"{name}: is a link to ")
+
+
+def test_dvc_by_hand_deletes_nothing_beside_the_folders_of_outputs(root: Path) -> None:
+    """`dvc repro` does not ask us."""
+    places = ["mlflow/store", "work", "docs", "tests/data", "flows"]
+    Path(".dvcignore").write_text((ROOT / ".dvcignore").read_text())
+    for place in places:
+        Path(place).mkdir(parents=True)
+        Path(place, "kept").write_text("")
+    code = (
+        "import sys; from pathlib import Path; from dvc.cli import main; main(['init', '-q'])\n"
+        "for place in sys.argv[1:]:\n"
+        "    Path('dvc.yaml').write_text(f'stages: {{one: {{cmd: exec false, outs: [{place}]}}}}')\n"
+        "    main(['repro', 'one'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True, check=True)
+    assert done.stderr.count("is ignored by .dvcignore") == len(places)
+    assert all(Path(place, "kept").is_file() for place in places)
