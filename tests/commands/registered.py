@@ -1,5 +1,7 @@
 """A project with a version of each kind in a real registry, and the command line in this process."""
 
+import csv
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +112,11 @@ def _register(tracker: tracking.Tracker, number: int) -> str:
     gate = {"verdict": "passed", "rules": []}
     evaluation = {"rows": 1, "candidate": {"accuracy": 1.0}}
     return versions.register(tracker, p, lineage, tracker.ensure_run(subject, []), gate, evaluation).version
+
+
+def table(text: str) -> list[dict[str, str]]:
+    """The rows of what a command has written as CSV."""
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 @dataclass(frozen=True)

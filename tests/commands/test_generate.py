@@ -1,12 +1,11 @@
 """`tuneline generate`: answers to one prompt or to many, in their order."""
 
-import csv
 import io
 import json
 import sys
 
 import pytest
-from registered import VERSIONS, Shell
+from registered import VERSIONS, Shell, table
 
 from tuneline import params
 from tuneline.commands import answers
@@ -27,10 +26,6 @@ def answered(mode: str, *prompts: generation.Prompt) -> list[str]:
         generation.generate(model, tokenizer, [prompt], mode=mode, max_new_tokens=6, batch_size=1)[0]
         for prompt in prompts
     ]
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def test_one_prompt_is_answered_and_the_version_is_named_beside_it(shell: Shell) -> None:

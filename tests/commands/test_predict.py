@@ -1,7 +1,5 @@
 """`tuneline predict`: labels and numbers for texts of every origin, in their order."""
 
-import csv
-import io
 import json
 import os
 from pathlib import Path
@@ -9,17 +7,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from registered import LABELS, MAX_LENGTH, VERSIONS, Shell
+from registered import LABELS, MAX_LENGTH, VERSIONS, Shell, table
 
 from tuneline import params
 from tuneline.commands import answers
 from tuneline.commands.asking import Given
 from tuneline.registry import tracking, versions
 from tuneline.training import models
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def chances(text: str) -> dict[str, float]:
