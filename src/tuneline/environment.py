@@ -36,8 +36,16 @@ def enter() -> None:
     path = os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != here:
         os.environ["PATH"] = os.pathsep.join([here, path])
-    missing = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
-    missing |= prefect_login.settings(root, os.environ | missing)
-    if missing:
-        os.environ.update(missing)
+    if found := missing(root):
+        os.environ.update(found)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def missing(root: Path) -> dict[str, str]:
+    """What the environment of this process lacks, of the env file's values and of Prefect's login.
+
+    Args:
+        root: of the project; the login is made in its folder work/ where it is missing.
+    """
+    found = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
+    return found | prefect_login.settings(root, os.environ | found)

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from dotenv import dotenv_values
 from projects import ROOT
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tuneline import files, params
+from tuneline import environment, files, params
 from tuneline.cli import cli
 from tuneline.params import editing
 from tuneline.registry import tracking, versions
@@ -54,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, store: Path, tokenizer: PreTr
     os.chdir(root)
     try:
         (root / "mlflow").mkdir()
-        (root / "mlflow/tuneline.env").write_bytes((ROOT / "mlflow/tuneline.env").read_bytes())
+        (root / environment.ENV_FILE).write_bytes((ROOT / environment.ENV_FILE).read_bytes())
         (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
         (root / "dvc.lock").write_text("schema: '2.0'\n")
         editing.set_values(
@@ -142,8 +141,10 @@ def shell(root: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.chdir(root)
     monkeypatch.setenv("PATH", os.environ["PATH"])
     monkeypatch.setenv("TUNELINE_ROOT", str(root))
-    for name, value in dotenv_values(root / "mlflow/tuneline.env").items():
-        monkeypatch.setenv(name, os.environ.get(name) or value or "")
+    (root / "work").mkdir(exist_ok=True)
+    # Or a command would start this process, which is pytest's, again.
+    for name, value in environment.missing(root).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
     return Shell(root)
