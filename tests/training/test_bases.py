@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,69 @@ def test_a_failed_copy_leaves_what_was_there(tmp_path: Path, base: Path) -> None
     with pytest.raises(ModelError):
         bases.copy(tmp_path / "broken", base)
     assert files.sha256_tree(base) == before
+
+
+def test_links_that_lead_out_of_a_base_are_refused_before_anything_is_read(tmp_path: Path, base: Path) -> None:
+    outside = tmp_path / "secret.txt"
+    outside.write_text("root:x:0:0")
+    (base / "LICENSE.txt").symlink_to(outside)
+    (base / "templates").mkdir()
+    (base / "templates" / "passwd.json").symlink_to("/etc/passwd")
+    (base / "loop.json").symlink_to("loop.json")
+    (base / "vocab.txt").symlink_to("tokenizer.json")
+    os.mkfifo(base / "pipe.json")
+    with pytest.raises(ModelError) as caught:
+        bases.copy(base, tmp_path / "copy")
+    assert [problem.split(", ")[0] for problem in caught.value.problems] == [
+        f"{base}/LICENSE.txt: is a link to {outside}",
+        f"{base}/pipe.json: is neither a file nor a folder; take it away",
+        f"{base}/templates/passwd.json: is a link to /etc/passwd",
+    ]
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_snapshot_of_the_hub_s_cache_is_copied_through_its_links(tmp_path: Path, base: Path) -> None:
+    snapshot = tmp_path / "hub/models--owner--name/snapshots" / ("a1" * 20)
+    blobs = snapshot.parent.parent / "blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for path in base.iterdir():
+        path.rename(blobs / files.digest(path.name))
+        (snapshot / path.name).symlink_to(f"../../blobs/{files.digest(path.name)}")
+    bases.copy(snapshot, tmp_path / "copy")
+    assert files.sha256_file(tmp_path / "copy/model.safetensors") == files.sha256_file(snapshot / "model.safetensors")
+    assert not any(path.is_symlink() for path in (tmp_path / "copy").iterdir())
+    (tmp_path / "hub/models--other--name").mkdir()
+    (tmp_path / "hub/models--other--name/blob").write_text("of another")
+    (snapshot / "NOTICE").symlink_to("../../../models--other--name/blob")
+    with pytest.raises(ModelError, match="NOTICE: is a link to "):
+        bases.copy(snapshot, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("change", ["other", "gone", "new", "link"])
+def test_a_base_that_changes_while_it_is_copied_is_refused(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    load = models.load_base
+
+    def loaded(folder: Path) -> object:
+        found = load(folder)
+        weights = folder / "model.safetensors"
+        if change == "new":
+            (folder / "added_tokens.json").write_text("{}")
+        elif change == "gone":
+            weights.unlink()
+        elif change == "other":
+            weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+        else:
+            weights.unlink()
+            weights.symlink_to("/etc/passwd")
+        return found
+
+    monkeypatch.setattr(models, "load_base", loaded)
+    with pytest.raises(ModelError, match=r"/(model.safetensors|added_tokens.json): changed while it was copied"):
+        bases.copy(base, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from tuneline import files
 from tuneline.errors import ModelError, of_full_disk, one_line
-from tuneline.training import models
+from tuneline.training import folders, models
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
 """What a model folder may bring: no code and no pickle."""
@@ -27,14 +27,35 @@ def copy(source: Path, folder: Path) -> None:
         folder: the folder to be made or replaced.
 
     Raises:
-        ModelError: it is no model with a tokenizer that transformers knows; all problems at once.
+        ModelError: it is no model with a tokenizer that transformers knows, it holds what is not its own, or somebody
+            changed it meanwhile; all problems at once.
     """
+    if source.is_dir() and (strangers := folders.strangers(source)):
+        raise ModelError(*strangers)
+    before = {path: files.sha256_file(path) for path in _copied(source)}
     models.load_base(source)
     stored_mode = models.mode(source)
     with files.atomic_folder(folder) as beside:
-        for path in sorted({path for pattern in _COPIED for path in source.glob(pattern) if path.is_file()}):
-            files.copy(path, beside / path.name)
+        # What is copied is what was loaded.
+        for path, digest in before.items():
+            try:
+                files.copy(path, beside / path.name)
+            except FileNotFoundError:
+                raise _changed(path) from None
+            if files.sha256_file(beside / path.name) != digest:
+                raise _changed(path)
+        if new := set(_copied(source)) ^ before.keys():
+            raise _changed(*new)
         files.write_json(beside / models.MODE_FILE, {"mode": stored_mode})
+
+
+def _copied(source: Path) -> list[Path]:
+    return sorted({path for pattern in _COPIED for path in source.glob(pattern) if path.is_file()})
+
+
+def _changed(*paths: Path) -> ModelError:
+    remedy = "changed while it was copied; let nobody write there, and run the same command again"
+    return ModelError(*(f"{path}: {remedy}" for path in sorted(paths)))
 
 
 def fetch(reference: Path, cache: Path) -> Path:

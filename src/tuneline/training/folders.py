@@ -1,5 +1,6 @@
 """What a model folder must hold before anything of it is loaded."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,25 @@ def problems(folder: Path) -> list[str]:
     found += _weight_problems(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         found.append(f"{folder}: no tokenizer ({' or '.join(TOKENIZER_FILES[:3])}); save the model's tokenizer there")
+    return found
+
+
+def strangers(folder: Path) -> list[str]:
+    """What is no file of the folder's own, a line each: links that lead out of it, devices, pipes.
+
+    A snapshot of the hub's cache consists of links to the files of its repository, and those are its own.
+    """
+    is_snapshot = folder.parent.name == "snapshots"
+    home = os.path.realpath(folder.parent.parent if is_snapshot else folder)
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
+            found.append(
+                f"{path}: is a link to {path.readlink()}, which may show any file of this machine; put the file itself "
+                "there"
+            )
+        elif path.exists() and not (path.is_file() or path.is_dir()):
+            found.append(f"{path}: is neither a file nor a folder; take it away")
     return found
 
 
