@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -97,3 +99,47 @@ def test_a_full_disk_is_named_by_the_file_that_was_to_be_made(tmp_path: Path) ->
     with pytest.raises(OSError, match="No space left") as caught:
         files.copy(tmp_path / "a", Path("/dev/full"))
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_copy_onto_itself_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("text")
+    (tmp_path / "link").symlink_to("a")
+    for target in ("a", "link"):
+        files.copy(tmp_path / "a", tmp_path / target)
+        assert (tmp_path / "a").read_text() == "text"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="a file whose size is told as 0")
+def test_a_file_that_tells_no_size_is_copied_all_the_same(tmp_path: Path) -> None:
+    files.copy(Path("/proc/self/stat"), tmp_path / "stat")
+    assert (tmp_path / "stat").stat().st_size > 0
+
+
+_KILLED_IN_THE_MIDDLE = """
+import os, sys
+from pathlib import Path
+from tuneline import files
+rename, left = Path.replace, [int(sys.argv[2])]
+def killed(self, target):
+    left[0] -= 1
+    if left[0] < 0:
+        os._exit(9)
+    return rename(self, target)
+Path.replace = killed
+with files.atomic_folder(Path(sys.argv[1])) as beside:
+    (beside / "new").write_text("2")
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, renames: int) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").write_text("1")
+    command = [sys.executable, "-c", _KILLED_IN_THE_MIDDLE, str(folder), str(renames)]
+    assert subprocess.run(command, check=False).returncode == 9
+    with pytest.raises(RuntimeError), files.atomic_folder(folder):
+        assert [path.name for path in folder.iterdir()] == ["old"]
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in folder.iterdir()] == ["old"]

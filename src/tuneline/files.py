@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 # Bytes that the kernel is asked to copy at once: a multiple of every file system's blocks.
 _AT_ONCE = 1 << 30
+# Behind the name of a folder that makes room for the one which replaces it.
+_ASIDE = ".replaced.partial"
 
 
 @contextmanager
@@ -44,23 +46,46 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` to fill; on success every file is synced and the folder takes `path`'s place.
 
     Args:
-        path: the folder to be made or replaced.
+        path: the folder to be made or replaced. What a kill in the middle of the replacement has left beside it is put
+            back first.
 
     Yields:
         An empty folder, on the same file system.
     """
-    beside = _beside(path)
+    beside, aside = _beside(path), path.with_name(f".{path.name}.{os.getpid()}{_ASIDE}")
+    _put_back(path)
     beside.mkdir()
     try:
         yield beside
         for file in beside.rglob("*"):
             _sync(file)
         _sync(beside)
-        shutil.rmtree(path, ignore_errors=True)
+        # A folder cannot be renamed over one that holds files, so the old one makes room, and goes last.
+        with suppress(FileNotFoundError):
+            path.replace(aside)
         beside.replace(path)
         _sync(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        _put_back(path)
+
+
+def _put_back(path: Path) -> None:
+    """The old folder goes where the new one stands; where only the first rename of `atomic_folder` was done, it comes
+    back."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_ASIDE}"):
+        if _is_left(left.name.removesuffix(_ASIDE).rpartition(".")[2]):
+            if path.exists():
+                _remove(left)
+            else:
+                left.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -85,10 +110,14 @@ def _beside(path: Path) -> Path:
     """Where this process writes what is to become `path`; what killed processes have left there goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        owner = left.name.split(".")[-2]
-        if owner.isdecimal() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner))):
+        if _is_left(left.name.split(".")[-2]):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _is_left(owner: str) -> bool:
+    """Whether a name's part is the id of a process that does not write any more."""
+    return owner.isdecimal() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner)))
 
 
 def _sync(path: Path) -> None:
@@ -104,8 +133,10 @@ def copy(source: Path, target: Path) -> None:
 
     Args:
         source: the file; of a link what it leads to.
-        target: the file to be made or replaced, with the permissions of a new file.
+        target: the file to be made or replaced, with the permissions of a new file; the source itself stays as it is.
     """
+    if target.exists() and source.samefile(target):
+        return
     if hasattr(os, "copy_file_range") and _cloned(source, target):
         return
     shutil.copyfile(source, target)
@@ -122,7 +153,9 @@ def _cloned(source: Path, target: Path) -> bool:
                 raise OSError(error.errno, error.strerror, str(target)) from None
             # Across file systems, or where the file system has no such copy.
             return False
-        return os.fstat(write.fileno()).st_size == os.fstat(read.fileno()).st_size
+        # A file of the kernel's own tells no size, and some kernels copy nothing of it here.
+        size = os.fstat(read.fileno()).st_size
+        return size > 0 and os.fstat(write.fileno()).st_size == size
 
 
 def copy_tree(source: Path, target: Path) -> None:
