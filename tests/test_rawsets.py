@@ -219,7 +219,11 @@ def test_the_task_decides_what_is_read(tmp_path: Path) -> None:
     assert said[0].endswith("reviews: 60 rows of classification, 0 set aside")
     p = params.load()
     assert p.task == "classification"
-    assert [(rule.metric, rule.versus) for rule in p.gate.rules] == [("accuracy", "baseline"), ("accuracy", "champion")]
+    assert [(rule.metric, rule.versus) for rule in p.gate.rules] == [
+        ("accuracy", "baseline"),
+        ("matthews_corrcoef", "value"),
+        ("accuracy", "champion"),
+    ]
 
 
 def test_the_present_task_is_kept_where_the_rows_fit_it(tmp_path: Path) -> None:
@@ -404,7 +408,11 @@ def test_no_rule_of_the_gate_is_lost_when_the_task_changes(tmp_path: Path) -> No
     said = use(reviews(tmp_path), task="classification")
     assert "  gate.rules: 1 of another task (sft) are kept, and wait until it is chosen again" in said
     p = params.load()
-    assert [(rule.metric, rule.versus) for rule in p.rules] == [("accuracy", "baseline"), ("accuracy", "champion")]
+    assert [(rule.metric, rule.versus) for rule in p.rules] == [
+        ("accuracy", "baseline"),
+        ("matthews_corrcoef", "value"),
+        ("accuracy", "champion"),
+    ]
     use(pairs(tmp_path))
     p = params.load()
     assert [rule.model_dump(exclude_none=True) for rule in p.gate.rules] == [own]

@@ -6,13 +6,16 @@ from typing import Any, get_args
 import pytest
 from ruamel.yaml import YAML
 
-from tuneline import suggested
+from tuneline import params, suggested
+from tuneline.evaluation import gate
+from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.params import Task
-from tuneline.params.gate import Rule, problem_of_task
+from tuneline.params.gate import METRICS_OF_TASK, Rule, problem_of_task
 from tuneline.suggested import BaseKind, Case
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "docs" / "recipes").glob("*.yaml"))]
 CASES = [
     Case(task, base, rows) for task in get_args(Task) for base in get_args(BaseKind) for rows in (100, 5_000, 100_000)
 ]
@@ -41,6 +44,32 @@ def test_every_task_has_a_champion_rule_and_a_rule_versus_what_costs_nothing(cas
     else:
         assert against["baseline"] < 0
     assert suggested.SHIPPED.keys() >= suggested.values_for(case).keys()
+
+
+def _nothing_learnt(task: Task) -> dict[str, Measures | None]:
+    """What is measured of a candidate that does what its base, and the best baseline, do anyway."""
+    noise = {name: Interval(0.0, -0.001, 0.001, 100) for name in METRICS_OF_TASK[task]}
+    better = noise | {name: Interval(-0.3, -0.4, -0.2, 100) for name in ("bits_per_byte", "token_loss")}
+    # Word frequencies are beaten by the base already.
+    return {"base": noise, "baseline": better, "champion": None, "value": noise}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_candidate_that_learnt_nothing_does_not_pass(case: Case) -> None:
+    rules, _ = suggested.rules_for(suggested.SHIPPED_RULES, case, "sft")
+    assert gate.decide([Rule(**rule) for rule in rules], _nothing_learnt(case.task)).verdict != "passed"
+
+
+def test_a_candidate_as_good_as_a_base_that_has_read_its_text_is_no_failure() -> None:
+    for task in ("sft", "language-modeling"):
+        rules, _ = suggested.rules_for(suggested.SHIPPED_RULES, Case(task, "builtin", 100), "sft")
+        assert gate.decide([Rule(**rule) for rule in rules], _nothing_learnt(task)).verdict == "undecided"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_nor_by_the_rules_of_a_recipe(path: Path) -> None:
+    p = params.load(path)
+    assert gate.decide(p.rules, _nothing_learnt(p.task)).verdict != "passed"
 
 
 def test_a_task_there_and_back_gives_the_same() -> None:

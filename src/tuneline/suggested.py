@@ -123,31 +123,40 @@ SHARES = tuple(_SPLIT)
 """The keys of the shares that are held out."""
 
 
-def _rule(metric: str, versus: str, margin: float) -> dict[str, Any]:
-    return {"metric": metric, "direction": METRICS[metric].better, "versus": versus, "margin": margin}
+def _rule(metric: str, versus: str, margin: float, **more: float) -> dict[str, Any]:
+    return {"metric": metric, "direction": METRICS[metric].better, "versus": versus, **more, "margin": margin}
 
 
-def _rules_of_language(versus_base: float) -> list[dict[str, Any]]:
+def _rules_of_language(**of_base: float) -> list[dict[str, Any]]:
     return [
         _rule("bits_per_byte", "baseline", 0.0),
-        _rule("bits_per_byte", "base", versus_base),
+        _rule("bits_per_byte", "base", 0.0) | of_base,
         _rule("bits_per_byte", "champion", -0.02),
     ]
 
 
-_LABELS = [_rule("accuracy", "baseline", -0.05), _rule("accuracy", "champion", -0.02)]
-_NUMBERS = [_rule("spearman", "baseline", -0.05), _rule("spearman", "champion", -0.02)]
+# Each task has a rule that a candidate which has learnt nothing does not pass: better than its base, or than chance.
+_LABELS = [
+    _rule("accuracy", "baseline", -0.05),
+    _rule("matthews_corrcoef", "value", 0.0, value=0.0),
+    _rule("accuracy", "champion", -0.02),
+]
+_NUMBERS = [
+    _rule("spearman", "baseline", -0.05),
+    _rule("spearman", "value", 0.0, value=0.0),
+    _rule("spearman", "champion", -0.02),
+]
 _PREFERENCES = [
     _rule("reward_accuracy", "base", 0.0),
     _rule("reward_accuracy", "baseline", -0.05),
     _rule("bits_per_byte", "base", -0.1),
     _rule("reward_accuracy", "champion", -0.02),
 ]
-# A builtin base has read the same answers, so that fine-tuning on them need not make it better.
-_LANGUAGE_OF_BUILTIN = _rules_of_language(-0.05)
+# A builtin base has read the same answers: that fine-tuning on them has not made it better is no failure.
+_LANGUAGE_OF_BUILTIN = _rules_of_language(fails_below=-0.05)
 _RULES: dict[Task, list[dict[str, Any]]] = {
-    "sft": _rules_of_language(0.0),
-    "language-modeling": _rules_of_language(0.0),
+    "sft": _rules_of_language(),
+    "language-modeling": _rules_of_language(),
     "classification": _LABELS,
     "regression": _NUMBERS,
     "preference": _PREFERENCES,

@@ -34,6 +34,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
             "accuracy": pytest.approx(metrics.accuracy_score(true, said)),
             "macro_f1": pytest.approx(metrics.f1_score(true, said, average="macro")),
             "weighted_f1": pytest.approx(metrics.f1_score(true, said, average="weighted")),
+            "matthews_corrcoef": pytest.approx(metrics.matthews_corrcoef(true, said)),
         }
         expected: Any = metrics.precision_recall_fscore_support(true, said, labels=LABELS)
     by_label = {one.label: one for one in classification.by_label(rows(true), given(said))}
@@ -62,8 +63,23 @@ def test_several_labels_are_judged_one_by_one_and_all_together() -> None:
         "accuracy": pytest.approx(metrics.accuracy_score(true, said)),
         "macro_f1": pytest.approx(metrics.f1_score(true, said, average="macro")),
         "weighted_f1": pytest.approx(metrics.f1_score(true, said, average="weighted")),
+        # As the R_K of one label: the covariance of marks, over those of each with itself.
+        "matthews_corrcoef": pytest.approx(
+            _covariance(true, said) / (_covariance(true, true) * _covariance(said, said)) ** 0.5
+        ),
     }
     assert classification.confusion(rows(texts[0]), given(texts[1])) is None
+
+
+def _covariance(one: np.ndarray, other: np.ndarray) -> float:
+    centred = (part - part.mean(axis=0) for part in (one, other))
+    return float(np.multiply(*centred).sum())
+
+
+@pytest.mark.parametrize("said", [["a"] * 40, ["a", "a", "b", "b"] * 10], ids=["always the same", "by chance"])
+def test_who_has_learnt_nothing_has_no_correlation(said: list[str]) -> None:
+    found = comparison.summarise(rows(["a", "b"] * 20), "classification", given(said))
+    assert found["matthews_corrcoef"] == 0.0
 
 
 def test_an_interval_is_that_of_counting_again_what_was_drawn() -> None:

@@ -90,6 +90,7 @@ def test_of_every_metric_the_best_baseline_is_the_one_to_beat() -> None:
         "accuracy": "majority",
         "macro_f1": "tfidf",
         "weighted_f1": "tfidf",
+        "matthews_corrcoef": "tfidf",
         "recall:a": "majority",
         "recall:b": "tfidf",
     }

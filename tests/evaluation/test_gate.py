@@ -12,6 +12,10 @@ def rule(metric: str = "bits_per_byte", versus: str = "base", margin: float = 0.
     return Rule.model_validate({"metric": metric, "direction": direction, "versus": versus, "margin": margin})
 
 
+def tolerant(margin: float = 0.0, fails_below: float = -0.05) -> Rule:
+    return rule(margin=margin).model_copy(update={"fails_below": fails_below})
+
+
 def interval(low: float, difference: float, high: float) -> Interval:
     return Interval(difference, low, high, 100)
 
@@ -43,6 +47,35 @@ def test_a_rule_is_decided_on_the_interval_s_bounds(
     found = decide([rule(metric, margin=margin)], {"base": {metric: interval(*measured)}, "champion": None})
     assert found.rules[0].verdict == verdict
     assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        ((-0.03, -0.02, -0.01), "passed"),
+        # What is as good as its base has learnt nothing that can be measured.
+        ((0.0, 0.0, 0.0), "undecided"),
+        ((-0.01, 0.0, 0.01), "undecided"),
+        ((0.01, 0.02, 0.03), "undecided"),
+        ((0.01, 0.04, 0.07), "undecided"),
+        ((0.05, 0.06, 0.07), "failed"),
+    ],
+)
+def test_between_better_and_too_much_worse_a_rule_is_undecided(
+    measured: tuple[float, float, float], verdict: str
+) -> None:
+    found = decide([tolerant()], {"base": {"bits_per_byte": interval(*measured)}})
+    assert found.verdict == verdict
+
+
+def test_what_is_shown_to_be_no_better_needs_no_more_rows() -> None:
+    [found] = decide([tolerant()], {"base": {"bits_per_byte": interval(0.01, 0.02, 0.03)}}).rules
+    assert found.reason == (
+        "Bits per byte is worse than the base's by 0.0200 (95 % interval of the improvement −0.0300 to −0.0100): "
+        "none of it above zero, but not all of it below the tolerated loss (−0.05)."
+    )
+    [failed] = decide([tolerant()], {"base": {"bits_per_byte": interval(0.05, 0.06, 0.07)}}).rules
+    assert failed.reason.endswith("none of it above the tolerated loss (−0.05).")
 
 
 def test_improvement_points_up_whatever_the_metric() -> None:

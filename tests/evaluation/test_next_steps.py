@@ -10,8 +10,11 @@ from tuneline.params import Rule
 AT = Situation("sft", "builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})
 
 
-def steps(versus: str, low: float, high: float, at: Situation = AT, margin: float = 0.0) -> list[str]:
-    rule = Rule.model_validate({"metric": "bits_per_byte", "direction": "lower", "versus": versus, "margin": margin})
+def steps(
+    versus: str, low: float, high: float, at: Situation = AT, margin: float = 0.0, fails_below: float | None = None
+) -> list[str]:
+    values = {"metric": "bits_per_byte", "direction": "lower", "versus": versus, "margin": margin}
+    rule = Rule.model_validate(values | {"fails_below": fails_below})
     measured = Interval((low + high) / 2, low, high, 100)
     return next_steps(decide([rule], {versus: {"bits_per_byte": measured}}), at)
 
@@ -45,3 +48,18 @@ def test_an_undecided_gate_asks_for_rows_and_a_passed_one_for_nothing() -> None:
     assert told[0].startswith("150 test rows are too few to decide")
     assert told[1].startswith("Or tolerate a larger loss")
     assert steps("baseline", -0.3, -0.1) == []
+
+
+def test_fine_tuning_that_has_changed_nothing_is_told_so() -> None:
+    nothing = "Nothing shows that fine-tuning has made the model better than its base, which has read the same text."
+    told = steps("base", -0.01, 0.02, fails_below=-0.05)
+    assert told[0] == nothing
+    assert told[1].startswith("Train longer")
+    assert told[2].startswith("Start from a real base")
+    assert told[3].startswith("150 test rows are too few to decide")
+    # More rows do not help who is known to be no better.
+    told = steps("base", 0.01, 0.02, fails_below=-0.05)
+    assert told[0] == nothing
+    assert not any("too few" in one for one in told)
+    told = steps("base", -0.01, 0.02, replace(AT, base_source="hub"))
+    assert told[0] == "Nothing shows that fine-tuning has made the model better than its base."

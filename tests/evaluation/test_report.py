@@ -288,6 +288,16 @@ def test_labels_are_not_taken_for_copied_answers(folder: Path, values: params.Pa
     assert len(accounts.of_overlap({"overlap": overlap}, "sft")) == 2
 
 
+def test_a_candidate_like_its_base_is_not_said_to_lack_rows(folder: Path, page: Callable[..., str]) -> None:
+    like = RULE | {"verdict": "undecided", "improvement": -0.01, "low": -0.02, "high": -0.001}
+    files.write_json(folder / "gate.json", {"verdict": "undecided", "rules": [like, RULE], "champion": None})
+    assert "is not shown to be better than its base, but not so much worse that it fails." in page()
+    files.write_json(
+        folder / "gate.json", {"verdict": "undecided", "rules": [like | {"high": 0.001}], "champion": None}
+    )
+    assert "there are too few test rows to be sure" in page()
+
+
 def test_steps_after_a_failure_stand_before_the_numbers(folder: Path, page: Callable[..., str]) -> None:
     assert "What to do next" not in page()
     failed = [RULE | {"verdict": "failed", "versus": "baseline"}, RULE]

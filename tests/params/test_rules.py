@@ -21,6 +21,7 @@ def rule(**more: Any) -> Rule:
         ({"direction": "lower"}, "accuracy is better when higher, so direction lower would let only worse pass"),
         ({"metric": "rmse"}, "rmse is better when lower"),
         ({"versus": "value"}, "versus value needs the key `value`"),
+        ({"fails_below": 0.1}, "fails_below 0.1 is above the margin 0: give it or less"),
         ({"value": 0.9}, "value 0.9 is only held against where versus is value, not baseline"),
     ],
 )

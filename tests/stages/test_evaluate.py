@@ -202,11 +202,11 @@ def test_a_classifier_is_measured_beside_what_costs_nothing(project: Path, label
     save(model, tokenizer, Path("models/finetuned"), "classification")
     evaluate.main(params.load())
     found = files.read_json(project / "reports/evaluation.json")
-    assert set(found["candidate"]) == {"accuracy", "macro_f1", "weighted_f1"}
+    assert set(found["candidate"]) == {"accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"}
     assert found["tfidf"]["accuracy"] == 1.0
     assert found["majority"]["accuracy"] == 0.5
     assert "base" not in found
-    assert set(found["versus_baseline"]) == {"accuracy", "macro_f1", "weighted_f1"}
+    assert set(found["versus_baseline"]) == {"accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"}
     assert set(found["recall"]) == set(names)
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table.column_names[5:] == [

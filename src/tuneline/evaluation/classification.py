@@ -44,9 +44,10 @@ def written(labels: Sequence[str]) -> str:
 
 
 def statistics(test: pa.Table, model: pa.Table) -> list[Statistic]:
-    """Accuracy (of several labels: all of them right), macro and weighted F1, and the recall of each label.
+    """Accuracy (of several labels: all of them right), both F1, Matthews' correlation, and the recall of each label.
 
-    A label counts in macro F1 where it stands in the rows or is given by the model, as in scikit-learn.
+    A label counts in macro F1 where it stands in the rows or is given by the model, as in scikit-learn. Matthews'
+    correlation is Gorodkin's R_K of the marks that a row has a label: 0 for whoever always says the same, or guesses.
     """
     true = [each(label) for label in test["label"].to_pylist()]
     given = [each(label) for label in model["label"].to_pylist()]
@@ -64,11 +65,15 @@ def statistics(test: pa.Table, model: pa.Table) -> list[Statistic]:
         f1 = np.where(present, 2 * right / np.where(present, held + said, 1), 0.0)
         macro = f1.sum(axis=0) / present.sum(axis=0)
         weighted = (f1 * held).sum(axis=0) / held.sum(axis=0)
+        rows = sums[-1]
+        both = rows * right.sum(axis=0) - (held * said).sum(axis=0)
+        spread = [rows * part.sum(axis=0) - (part**2).sum(axis=0) for part in (held, said)]
+        correlation = both / np.sqrt(np.where(spread[0] * spread[1] > 0, spread[0] * spread[1], np.inf))
         with np.errstate(invalid="ignore", divide="ignore"):
             recalls = right[:own] / held[:own]
-        return np.concatenate([[sums[-2] / sums[-1], macro, weighted], recalls])
+        return np.concatenate([[sums[-2] / rows, macro, weighted, correlation], recalls])
 
-    metrics = ("accuracy", "macro_f1", "weighted_f1", *(RECALL + label for label in names))
+    metrics = ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef", *(RECALL + label for label in names))
     return [Statistic(metrics, sparse.csr_array(counts), of_sums)]
 
 

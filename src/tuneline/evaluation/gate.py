@@ -90,8 +90,12 @@ def _decide(rule: Rule, measures: Measures | None) -> Decision:
     )
     if low > rule.margin:
         return decision("passed", f"{what}: all of it above {_wanted(rule.margin)}.", improvement, low, high)
+    floor = rule.margin if rule.fails_below is None else rule.fails_below
+    if high <= floor:
+        return decision("failed", f"{what}: none of it above {_wanted(floor)}.", improvement, low, high)
     if high <= rule.margin:
-        return decision("failed", f"{what}: none of it above {_wanted(rule.margin)}.", improvement, low, high)
+        between = f"none of it above {_wanted(rule.margin)}, but not all of it below {_wanted(floor)}"
+        return decision("undecided", f"{what}: {between}.", improvement, low, high)
     reason = f"{what}: on both sides of {_wanted(rule.margin)}, so more test rows are needed to decide."
     return decision("undecided", reason, improvement, low, high)
 

@@ -92,10 +92,17 @@ def _on_base(at: Situation) -> list[str]:
 
 
 def _while_undecided(rules: Sequence[Decision], at: Situation) -> list[str]:
-    steps = [
-        f"{at.test_rows:,} test rows are too few to decide: bring more rows, of which data.split.test are tested; the "
-        "rules that stay undecided name how wide their intervals are."
-    ]
-    if any(rule.verdict == "undecided" and rule.margin < 0 for rule in rules):
+    steps: list[str] = []
+    undecided = [rule for rule in rules if rule.verdict == "undecided"]
+    if any(rule.versus == "base" and rule.margin >= 0 for rule in undecided):
+        which = ", which has read the same text" if at.base_source == "builtin" else ""
+        steps.append(f"Nothing shows that fine-tuning has made the model better than its base{which}.")
+        steps += [*_on_training(at), *_on_base(at)]
+    if not undecided or any(rule.high is None or rule.high > rule.margin for rule in undecided):
+        steps.append(
+            f"{at.test_rows:,} test rows are too few to decide: bring more rows, of which data.split.test are tested; "
+            "the rules that stay undecided name how wide their intervals are."
+        )
+    if any(rule.margin < 0 for rule in undecided):
         steps.append("Or tolerate a larger loss: lower the margin of that rule in gate.rules, if you can live with it.")
     return steps

@@ -43,6 +43,12 @@ _TERMS = (
         "label the same, however rare; weighted F1 counts each label by its rows.",
     ),
     (
+        ("matthews_corrcoef",),
+        "Matthews correlation, higher is better",
+        "Whether labels go with the texts that have them: 1 is all right, 0 is what always giving the same label, or "
+        "giving labels by chance, comes to.",
+    ),
+    (
         ("mae", "rmse"),
         "Mean absolute and root mean squared error, lower is better",
         "How far the model's numbers are from the true ones, in the same unit; large errors weigh more in the second.",

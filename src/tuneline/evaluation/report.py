@@ -154,6 +154,8 @@ def headline(report: Report) -> str:
         return f"The new {model} is good enough: on text it has never seen, it meets every rule against {against}."
     if verdict == "failed":
         return f"The new {model} is not good enough: on text it has never seen, it fails a rule against {against}."
+    if verdict == "undecided" and _is_no_better(report):
+        return f"The new {model} is not shown to be better than its base, but not so much worse that it fails."
     if verdict == "undecided":
         return f"It cannot be told yet whether the new {model} is good enough: there are too few test rows to be sure."
     versus, other = (
@@ -165,6 +167,14 @@ def headline(report: Report) -> str:
     better = sign * ((measures[metric].get("difference") if metric else None) or 0.0) > 0
     does = "predicts unseen text" if "bits_per_byte" in report.evaluation["candidate"] else "judges unseen text"
     return f"The new {model} {does} {'better' if better else 'no better'} than {other}; its rules are not decided yet."
+
+
+def _is_no_better(report: Report) -> bool:
+    """Whether what is undecided is that alone: no number of test rows would decide it."""
+    rules = [rule for rule in (report.gate or {}).get("rules", []) if rule["verdict"] == "undecided"]
+    return bool(rules) and all(
+        rule["versus"] == "base" and rule["high"] is not None and rule["high"] <= rule["margin"] for rule in rules
+    )
 
 
 def _held_against(report: Report, verdict: str | None) -> str:

@@ -28,6 +28,7 @@ METRICS = {
     "accuracy": Metric("Accuracy", "higher", 4),
     "macro_f1": Metric("Macro F1", "higher", 4),
     "weighted_f1": Metric("Weighted F1", "higher", 4),
+    "matthews_corrcoef": Metric("Matthews correlation", "higher", 4),
     "mae": Metric("Mean absolute error", "lower", 4),
     "rmse": Metric("Root mean squared error", "lower", 4),
     "spearman": Metric("Spearman correlation", "higher", 4),
@@ -39,7 +40,7 @@ METRICS = {
 METRICS_OF_TASK = {
     "sft": ("token_loss", "bits_per_byte", "chrf"),
     "language-modeling": ("token_loss", "bits_per_byte"),
-    "classification": ("accuracy", "macro_f1", "weighted_f1"),
+    "classification": ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"),
     "regression": ("mae", "rmse", "spearman"),
     "preference": ("reward_accuracy", "reward_margin", "token_loss", "bits_per_byte"),
 }
@@ -74,6 +75,9 @@ class Rule(Section):
     """With `versus: value` the number, and left out with every other."""
     margin: float
     """Improvement, in the metric's unit, that the interval's lower bound must exceed; negative: a tolerated loss."""
+    fails_below: float | None = None
+    """Improvement that the interval's upper bound must exceed, or the rule fails; None: the margin. Between the two a
+    candidate is undecided: not shown to be better, and not so much worse that it fails."""
     task: str | None = None
     """The only task for which the rule holds; None: it holds for the task of params.yaml. `tuneline use` sets it where
     another task is chosen, so that the rules of the task before are kept."""
@@ -101,6 +105,8 @@ class Rule(Section):
             raise ValueError(
                 f"{self.metric} is better when {better}, so direction {self.direction} would let only worse pass"
             )
+        if self.fails_below is not None and self.fails_below > self.margin:
+            raise ValueError(f"fails_below {self.fails_below:g} is above the margin {self.margin:g}: give it or less")
         if (self.value is None) == (self.versus == "value"):
             raise ValueError(
                 "versus value needs the key `value`, the number that the metric is held against"
