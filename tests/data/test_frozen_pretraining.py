@@ -78,3 +78,21 @@ def test_without_it_the_text_is_what_loses() -> None:
     found = preparing.both([row], [text(LEAKED, in_split("train"))])
     assert "a.jsonl:1" in found.sources("test")
     assert ("text", "a.jsonl:1", "overlap") in found.reasons() or ("text", "a.jsonl:1", "held-out") in found.reasons()
+
+
+def test_wording_that_the_sets_own_rows_have_in_common_gives_nothing_away() -> None:
+    disclaimer = sentence("calls may be recorded", 30)
+
+    def with_disclaimer(split: str, n: int) -> preparing.Row:
+        return pair(f"asked {split} {n}", f"{sentence((split, n, 'own'), 12)} {disclaimer}", in_split(split, n))
+
+    rows = [with_disclaimer("train", n) for n in range(8)] + [with_disclaimer("test", 9)]
+    # What was left of the training rows when the text was made: too few for the wording to be common among them.
+    kept = [f"{row['prompt']}{row['completion']}" for row in rows[:3] if isinstance(row, dict)]
+    found = preparing.prepare([*first_month(), *rows], frozen_texts(*kept), FROZEN)
+    assert found.accounts["overlap"]["given_away_by_frozen_pretraining"] == 0
+    assert "a.jsonl:21" in found.sources("test")
+    # Each row's own words still do.
+    given = frozen_texts(*kept, str(rows[-1]["completion"]) if isinstance(rows[-1], dict) else "")
+    found = preparing.prepare([*first_month(), *rows], given, FROZEN)
+    assert found.accounts["overlap"]["given_away_by_frozen_pretraining"] == 1

@@ -154,6 +154,9 @@ def drop_given_away(
 ) -> dict[str, Any]:
     """Take out of the held-out rows of a set what a frozen text gives away, by the same measures as the other way.
 
+    Wording that the set's own training rows have in common gives nothing away, as when these were looked at: the text
+    holds what was left of them, in which the wording may be rarer.
+
     Args:
         one: the set whose validation and test rows are looked at.
         text: the frozen text, of which the training rows are learnt.
@@ -176,7 +179,7 @@ def drop_given_away(
         folder = work / f"turn-{turn}"
         folder.mkdir()
         index = gramindex.build(folder / "held-out", list(run(_grams, _jobs([one], held, fields, folder))), run)
-        ((rows, shares, texts, _, pieces),), telling = _overlaps([text], index, max_overlap, folder, run)
+        ((rows, shares, texts, _, pieces),), telling = _overlaps([text], index, max_overlap, folder, run, beside=one)
         over = shares > max_overlap
         rows, shares, given = rows[over], shares[over], row_of[texts[over]]
         parts = contamination.together(index.arrays(), telling, pieces)
@@ -198,30 +201,35 @@ def drop_given_away(
 
 
 def _overlaps(
-    learning: Sequence[Prepared], index: gramindex.Index, max_overlap: float, work: Path, run: Run
+    learning: Sequence[Prepared],
+    index: gramindex.Index,
+    max_overlap: float,
+    work: Path,
+    run: Run,
+    *,
+    beside: Prepared | None = None,
 ) -> tuple[list[Overlaps], np.ndarray]:
     """What the training rows of some sets give away of the held-out texts of an index.
+
+    Args:
+        learning: the sets.
+        index: of the held-out texts.
+        max_overlap: share of a held-out row that a training row may hold.
+        work: folder for what other processes must see.
+        run: runs a function over items.
+        beside: a set whose training rows only say which wording is common.
 
     Returns:
         Of each set; and the running count of the held-out tokens that count.
     """
     arrays = index.arrays()
-    of_sets: list[list[Path]] = []
-    in_rows = np.zeros(len(arrays.hashes), np.uint32)
-    learnt = 0
-    for number, one in enumerate(learning):
-        mask = np.zeros(len(one.rows), bool)
-        mask[one.of("train")] = True
-        learnt += int(mask.sum())
-        np.save(work / f"learnt-{number}.npy", mask)
-        jobs = [
-            Search(one.catalogue, portions, work / f"learnt-{number}.npy", index, work / f"found-{number}-{group}.npy")
-            for group, portions in enumerate(one.catalogue.groups(_PORTIONS))
-        ]
-        of_sets.append(list(run(search, jobs)))
-        for file in of_sets[-1]:
-            in_rows += contamination.rows_of(arrays, contamination.Shared(*mapped(file)))
-    common = contamination.boilerplate(in_rows, learnt)
+    of_sets = [_searched(one, f"{number}", index, work, run) for number, one in enumerate(learning)]
+    common = _common(learning, of_sets, arrays)
+    if beside is not None:
+        files = _searched(beside, "beside", index, work, run)
+        common = np.union1d(common, _common([beside], [files], arrays))
+        for file in files:
+            file.unlink()
     telling = gramindex.outside(arrays, common)
     np.save(work / "common.npy", common)
     np.save(work / "telling.npy", telling)
@@ -236,6 +244,26 @@ def _overlaps(
         together = contamination.Pieces(*map(np.concatenate, zip(*(one.pieces for one in pieces), strict=True)))
         found.append(Overlaps(rows, shares, texts, sum(one.spared for one in measured), together))
     return found, telling
+
+
+def _searched(one: Prepared, name: str, index: gramindex.Index, work: Path, run: Run) -> list[Path]:
+    """The files that `search` makes of the training rows of a set."""
+    mask = np.zeros(len(one.rows), bool)
+    mask[one.of("train")] = True
+    np.save(work / f"learnt-{name}.npy", mask)
+    jobs = [
+        Search(one.catalogue, portions, work / f"learnt-{name}.npy", index, work / f"found-{name}-{group}.npy")
+        for group, portions in enumerate(one.catalogue.groups(_PORTIONS))
+    ]
+    return list(run(search, jobs))
+
+
+def _common(sets: Sequence[Prepared], of_sets: Sequence[Sequence[Path]], arrays: gramindex.Arrays) -> np.ndarray:
+    """The grams that the training rows of some sets have in common, from what was found in them."""
+    in_rows = np.zeros(len(arrays.hashes), np.uint32)
+    for file in itertools.chain.from_iterable(of_sets):
+        in_rows += contamination.rows_of(arrays, contamination.Shared(*mapped(file)))
+    return contamination.boilerplate(in_rows, sum(len(one.of("train")) for one in sets))
 
 
 _NONE = np.zeros(0, np.int64)
