@@ -32,6 +32,8 @@ class Written(NamedTuple):
 
     texts: int
     """Of the training split."""
+    left_out: int
+    """Texts of the training split that did not fit any more."""
     bytes: int
     rows: dict[SplitName, int]
     dropped: dict[str, int]
@@ -56,20 +58,22 @@ def write(one: RawSet, data: Data, folder: Path) -> Written:
         rows = preparation.prepare_alone(one, data, places)
         with places.quarantine.open("rb") as lines:
             dropped = Counter(orjson.loads(line)["reason"] for line in lines)
-        count = size = 0
+        count = size = left_out = 0
         with files.atomic_folder(folder) as beside:
             for split, most in _SPLITS:
                 with (beside / f"{split}.jsonl").open("wb") as file:
                     left = most
                     for text in _texts(places.clean / split, one):
-                        left -= len(text.encode())
-                        if left < 0:
-                            break
-                        file.write(orjson.dumps({"text": text}) + b"\n")
-                        count += split == "train"
+                        # One that does not fit makes room for others: a book must not keep out all that comes after it.
+                        fits = len(text.encode()) <= left
+                        if fits:
+                            left -= len(text.encode())
+                            file.write(orjson.dumps({"text": text}) + b"\n")
+                        count += fits and split == "train"
+                        left_out += not fits and split == "train"
                 if split == "train":
                     size = (beside / f"{split}.jsonl").stat().st_size
-    return Written(count, size, rows, dict(dropped.most_common()))
+    return Written(count, left_out, size, rows, dict(dropped.most_common()))
 
 
 def _texts(split: Path, one: RawSet) -> Iterator[str]:

@@ -485,7 +485,7 @@ def _base(
         what = f"builtin, pretrained here on {text}, the training text of the first use of this set"
     else:
         written = basetext.write(found, p.data.model_copy(update={"split": split}), text)
-        left = _left(written, train)
+        left = [*_left(written, train), *_unread(written)]
         train, test = written.rows["train"], written.rows["test"]
         what = (
             f"builtin, pretrained here on the set's own training text ({written.texts:,} texts, {written.bytes:,} "
@@ -538,6 +538,16 @@ def _left(written: basetext.Written, wanted: int) -> list[str]:
             "reports/quarantine.jsonl"
         )
     return said
+
+
+def _unread(written: basetext.Written) -> list[str]:
+    """What the base does not read, as it would teach it little more."""
+    if not written.left_out:
+        return []
+    return [
+        f"base: {written.left_out:,} of {written.texts + written.left_out:,} training texts are not in its text, which "
+        f"holds {basetext.MOST_BYTES / 1e6:,.0f} MB at most; fine-tuning reads them all"
+    ]
 
 
 def _tested(p: params.Params, target: Path, split: params.Split) -> float:
