@@ -18,7 +18,8 @@ def test_a_text_that_does_not_fit_leaves_room_for_the_others(
     files.write_text(tmp_path / "set/a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
     (tmp_path / "params.yaml").write_text(params_text, "utf-8")
     data = params.load(tmp_path / "params.yaml").data
-    data = data.model_copy(update={"split": data.split.model_copy(update={"group_by": None, "validation": 0.2, "test": 0.2})})
+    split = data.split.model_copy(update={"group_by": None, "validation": 0.2, "test": 0.2})
+    data = data.model_copy(update={"split": split})
     one = records.set_of(
         tmp_path / "set", readers.plan(tmp_path / "set", Options()),
         columns={}, record_types=("text",), group_by=None, order_by=None,
