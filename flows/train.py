@@ -22,7 +22,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from tuneline import decisions, environment, keeping, params, pipeline, processes, settled
-from tuneline.errors import BusyError, SetupError, TunelineError, of_full_disk
+from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 _GATE_FAILED = "GateFailed"
@@ -213,7 +213,7 @@ def main() -> None:
         return
     error = None if state.name == _GATE_FAILED else state.result(raise_on_failure=False)
     if isinstance(error, OSError):
-        error = of_full_disk(error) or error
+        error = of_machine(error) or error
     if isinstance(error, BaseException) and not isinstance(error, TunelineError):
         raise error
     print(f"\n{error or state.message}", file=sys.stderr)

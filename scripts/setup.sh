@@ -15,6 +15,14 @@ fail() {
     exit 1
 }
 
+# As in src/tuneline/environment.py, before anything is downloaded.
+case $(pwd) in
+*[?%\'\${}:[:cntrl:]]*)
+    fail "$(pwd): the path of a project may not hold ? % ' \$ { } : or characters that cannot be printed, which MLflow," \
+        "Prefect or DVC read as something else; rename the folder"
+    ;;
+esac
+
 case "${TORCH:-}" in
 '' | cpu | cuda) ;;
 *) fail "TORCH=$TORCH: must be cpu or cuda" ;;

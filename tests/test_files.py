@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tuneline import files
+from tuneline import errors, files
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -143,3 +143,16 @@ def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, renames
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "a/b: no space left on the disk; free some and run the same command again"),
+        (errno.EROFS, "a/b: lies on a file system that is read-only; mount it writable, and run the "),
+        (errno.EACCES, "a/b: may not be read or written by this user; change its permissions or its owner, and run "),
+        (errno.ENOENT, "None"),
+    ],
+)
+def test_what_the_machine_refuses_is_said_in_words(number: int, said: str) -> None:
+    assert str(errors.of_machine(OSError(number, "text of the system", "a/b"))).startswith(said)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from tuneline import __version__, processes
-from tuneline.errors import SetupError, TunelineError, of_full_disk
+from tuneline.errors import SetupError, TunelineError, of_machine
 from tuneline.terminal import visible
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (TunelineError, OSError) as error:
-            problem = of_full_disk(error) if isinstance(error, OSError) else error
+            problem = of_machine(error) if isinstance(error, OSError) else error
             if problem is None:
                 raise
             _say(str(problem))

@@ -207,8 +207,9 @@ def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: p
     tables = [table.to_pydict() for table in (rows, base) if table is not None]
     key = files.digest([sha256, tables, p.task, settings, code])
     cached = _SCORES / f"{key}.parquet"
-    if cached.exists():
-        return files.read_parquet(cached)
+    kept = _kept(cached)
+    if kept is not None:
+        return kept
     # Loads torch and transformers, seconds that most calls need not spend.
     from tuneline.evaluation import measuring
     from tuneline.training import models
@@ -219,6 +220,14 @@ def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: p
     )
     files.write_parquet(cached, found)
     return found
+
+
+def _kept(cached: Path) -> pa.Table | None:
+    """Scores that were measured before; None where there are none, or only what is left of the file."""
+    try:
+        return files.read_parquet(cached)
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> str:

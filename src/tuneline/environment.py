@@ -8,8 +8,21 @@ from dotenv import dotenv_values
 
 from tuneline import prefect_login
 from tuneline.errors import SetupError
+from tuneline.terminal import visible
 
 ENV_FILE = Path("mlflow/tuneline.env")
+
+# What tools read as something else in the path of a project: ? and % in addresses of databases, ' in what MLflow tells
+# its database, $ in Prefect's settings, braces in what DVC prints, : in the PATH. scripts/setup.sh says the same.
+_UNFIT = "?%'${}:"
+
+
+def unfit(path: str) -> str:
+    """What of a path keeps a project from lying there, in words; empty where nothing does."""
+    found = [character for character in _UNFIT if character in path]
+    if not path.isprintable():
+        found.append("characters that cannot be printed")
+    return " and ".join(found)
 
 
 def enter() -> None:
@@ -19,11 +32,18 @@ def enter() -> None:
     so they hold only in a new image of the process. Called first by whatever a person or another tool starts.
 
     Raises:
-        SetupError: the working directory is no project, or the environment is another project's.
+        SetupError: the working directory is no project or has a path that tools misread, or the environment is another
+            project's.
     """
     root = Path.cwd()
     if not (root / ENV_FILE).is_file():
         raise SetupError(f"{root}: holds no {ENV_FILE}; run this in the project's root")
+    if found := unfit(str(root)):
+        shown = visible(str(root)).replace("\n", "\\n")
+        raise SetupError(
+            f"{shown}: the path of a project may not hold {found}, which MLflow, Prefect or DVC read as "
+            "something else; rename the folder"
+        )
     if os.environ.setdefault("TUNELINE_ROOT", str(root)) != str(root):
         raise SetupError(
             f"this shell is set up for the project in {os.environ['TUNELINE_ROOT']}, not for {root}: "

@@ -80,3 +80,20 @@ def of_full_disk(error: OSError) -> SetupError | None:
         return None
     place = error.filename or Path.cwd()
     return SetupError(f"{place}: no space left on the disk; free some and run the same command again")
+
+
+_REFUSED = {
+    errno.EACCES: "may not be read or written by this user; change its permissions or its owner",
+    errno.EPERM: "may not be changed by this user; change its permissions or its owner",
+    errno.EROFS: "lies on a file system that is read-only; mount it writable",
+    errno.EIO: "cannot be read or written: the disk reports an error; copy what you can to another disk",
+    errno.ENAMETOOLONG: "has a name that is too long for the file system; shorten it",
+    errno.EMFILE: "cannot be opened: this process has too many files open; raise the limit, as with `ulimit -n 4096`",
+}
+
+
+def of_machine(error: OSError) -> SetupError | None:
+    """The error in words where the disk is full, or the machine refuses a file, else None."""
+    if error.errno in _REFUSED and error.filename:
+        return SetupError(f"{error.filename}: {_REFUSED[error.errno]}, and run the same command again")
+    return of_full_disk(error)

@@ -87,6 +87,9 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     wrong = ["spam", "ham"] * 12
     files.write_parquet(cached, classification.scores(wrong, np.ones(24)))
     assert decisions._champion(tracker, classifier, test, {"candidate": candidate}).summary["accuracy"] == 0.0  # pyright: ignore[reportOptionalSubscript]
+    # What is left of a file is measured again.
+    cached.write_bytes(cached.read_bytes()[:-9])
+    assert decisions._champion(tracker, classifier, test, {"candidate": candidate}).summary == found.summary
 
 
 def test_a_champion_of_other_labels_fails_the_rules_that_ask_for_it(

@@ -149,6 +149,14 @@ def test_a_snapshot_of_the_hub_s_cache_is_copied_through_its_links(tmp_path: Pat
     (snapshot / "NOTICE").symlink_to("../../../models--other--name/blob")
     with pytest.raises(ModelError, match="NOTICE: is a link to "):
         bases.copy(snapshot, tmp_path / "copy")
+    (snapshot / "NOTICE").unlink()
+    weights = (snapshot / "model.safetensors").resolve()
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(ModelError) as caught:
+        bases.copy(snapshot, tmp_path / "copy")
+    assert caught.value.problems[-1] == (
+        f"what was fetched may be cut off: delete {tmp_path}/hub/models--owner--name, and run the same command again"
+    )
 
 
 @pytest.mark.parametrize("change", ["other", "gone", "new", "link"])

@@ -17,8 +17,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuneline import files, processes
-from tuneline.errors import RegistryError, TrackingError
+from tuneline import files
+from tuneline.errors import RegistryError, TrackingError, one_line
 from tuneline.registry import stores
 from tuneline.registry.runs import Runs, translated
 
@@ -141,9 +141,7 @@ def connect() -> Tracker:
             raise TrackingError(f"MLflow at {address} does not answer ({type(error).__name__}): {remedy}") from None
         return _checked(address, remedy)
     if store := stores.path_of(address):
-        store.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes on a fresh store race in its migration.
-        with processes.exclusive(store.with_suffix(".lock"), "the making of MLflow's store", wait=True):
+        with stores.checked(address, store):
             return _checked(address, remedy)
     return _checked(address, remedy)
 
@@ -152,7 +150,13 @@ def _checked(address: str, remedy: str) -> Tracker:
     try:
         client = mlflow.MlflowClient(address)
         client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrackingError(f"MLflow at {address} cannot be used: {reason}: {remedy}") from None
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"MLflow at {address} cannot be used: the package {error.name}, by which Python reaches such a database, "
+            "is not installed; add it to the dependencies in pyproject.toml (CONTRIBUTING.md says how), or set "
+            "MLFLOW_TRACKING_URI in mlflow/tuneline.env to another address"
+        ) from None
+    except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
+        reason = one_line(error).strip(" :.")
+        raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {remedy}") from None
     return Tracker(client, address)

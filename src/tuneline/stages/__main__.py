@@ -11,7 +11,7 @@ import sys
 from typing import NoReturn
 
 from tuneline import environment, params, processes, stages
-from tuneline.errors import PipelineError, TunelineError, of_full_disk
+from tuneline.errors import PipelineError, TunelineError, of_machine
 from tuneline.terminal import visible
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         _stop("interrupted; run the same command again to go on")
     except OSError as error:
-        full = of_full_disk(error)
+        full = of_machine(error)
         if full is None:
             raise
         _stop(*full.problems)

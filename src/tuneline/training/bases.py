@@ -17,6 +17,8 @@ _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*",
 """What a model folder may bring: no code and no pickle."""
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _SECONDS_TO_CONNECT = 10
+_SNAPSHOTS = "snapshots"
+"""The folder of revisions in what the hub's library keeps of a model."""
 
 
 def copy(source: Path, folder: Path) -> None:
@@ -33,8 +35,14 @@ def copy(source: Path, folder: Path) -> None:
     if source.is_dir() and (strangers := folders.strangers(source)):
         raise ModelError(*strangers)
     before = {path: files.sha256_file(path) for path in _copied(source)}
-    models.load_base(source)
-    stored_mode = models.mode(source)
+    try:
+        models.load_base(source)
+        stored_mode = models.mode(source)
+    except ModelError as error:
+        if source.parent.name != _SNAPSHOTS:
+            raise
+        remedy = f"what was fetched may be cut off: delete {source.parents[1]}, and run the same command again"
+        raise ModelError(*error.problems, remedy) from None
     with files.atomic_folder(folder) as beside:
         # What is copied is what was loaded.
         for path, digest in before.items():

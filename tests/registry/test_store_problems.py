@@ -1,0 +1,108 @@
+"""A store that cannot be used is named with the remedy, at once and without a traceback."""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tuneline.errors import TrackingError
+from tuneline.registry import stores, tracking
+
+
+def problem(address: str) -> str:
+    mlflow.set_tracking_uri(address)
+    with pytest.raises(TrackingError) as caught:
+        tracking.connect()
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """As an ordinary user, whom permissions bind, also where the tests are root's."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+        path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file/mlflow.db", "nothing can be written to "),
+        ("folder", "folder is a folder and not a database; set MLFLOW_TRACKING_URI in mlflow/tuneline.env"),
+        ("garbage.db", "garbage.db is damaged (file is not a database); put a copy of it back, or move it away"),
+        ("what?.db", "a path with ? leads to another file; set MLFLOW_TRACKING_URI in mlflow/tuneline.env"),
+        ("100%20.db", "a path with % leads to another file"),
+    ],
+)
+def test_a_place_that_holds_no_store(tmp_path: Path, place: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "garbage.db").write_text("garbage" * 100)
+    before = sorted(tmp_path.iterdir())
+    line = problem(f"sqlite:///{tmp_path}/{place}")
+    assert line.startswith(f"MLflow's store sqlite:///{tmp_path}/{place}: ")
+    assert said in line
+    assert [path for path in sorted(tmp_path.iterdir()) if path.suffix != ".lock"] == before
+
+
+def test_a_look_at_a_sound_store_changes_nothing(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("create table a (b text)")
+    address = f"sqlite:///{database}"
+    before = stores.digest(address)
+    with stores.checked(address, database):
+        assert stores.digest(address) == before
+    assert stores.digest(address) == before
+
+
+def test_a_store_that_may_not_be_written_to(open_folder: Path) -> None:
+    database = open_folder / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("create table a (b text)")
+    database.chmod(0o444)
+    open_folder.chmod(0o777)
+    with without_rights():
+        line = problem(f"sqlite:///{database}")
+    assert "mlflow.db cannot be written to (attempt to write a readonly database); make it writable, or set " in line
+    open_folder.chmod(0o555)
+    with without_rights():
+        line = problem(f"sqlite:///{open_folder}/other.db")
+    assert f"nothing can be written to {open_folder} (Permission denied); make it writable, or set MLFLOW_" in line
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("mysql+pymysql://host", "the package pymysql, by which Python reaches such a database, is not installed"),
+        ("mssql://host", "the package pyodbc, by which"),
+        ("postgresql+none://host", "Can't load plugin: sqlalchemy.dialects:postgresql.none; start it, or set MLFLOW_"),
+        ("postgresql://host:port/base", "invalid literal for int() with base 10: 'port'; start it, or set MLFLOW_"),
+        ("sqlite:///:memory:", "it is in memory, where nothing lasts; set MLFLOW_TRACKING_URI in mlflow/tuneline.env"),
+        ("sqlite:///", "it is in memory, where nothing lasts"),
+        ("nonsense://host", "got unsupported URI 'nonsense://host'"),
+    ],
+)
+def test_an_address_that_leads_nowhere(address: str, said: str) -> None:
+    assert said in problem(address)

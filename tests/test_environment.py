@@ -1,0 +1,44 @@
+"""A project whose path a tool would misread is refused before anything else happens; others are used."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from projects import ROOT
+
+from tuneline import environment
+from tuneline.errors import SetupError
+
+UNFIT = ["a?b", "a%20b", "it's", "a$b", "a{b}", "a:b", "a\nb"]
+FIT = ["a b", "a#b", "项目", "[a]", "a;b", 'a"b', "a&b", "a(b)", "a,b=c@d", "a*b", "~a"]
+
+
+def refusal_of_setup(folder: Path) -> str:
+    """What `scripts/setup.sh` says in a folder; it stops in either case, as the value of TORCH is wrong too."""
+    script = folder / "scripts/setup.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copyfile(ROOT / "scripts/setup.sh", script)
+    done = subprocess.run(["sh", script], env={"TORCH": "x"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_path_that_tools_misread_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / name
+    assert "the path of a project may not hold" in refusal_of_setup(folder)
+    (folder / environment.ENV_FILE).parent.mkdir()
+    (folder / environment.ENV_FILE).touch()
+    monkeypatch.chdir(folder)
+    with pytest.raises(SetupError) as caught:
+        environment.enter()
+    (line,) = str(caught.value).splitlines()
+    assert "the path of a project may not hold " in line
+    assert not (folder / "work").exists()
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_other_paths_are_fit(name: str, tmp_path: Path) -> None:
+    assert environment.unfit(f"/home/{name}") == ""
+    assert "setup: TORCH=x: must be cpu or cuda" in refusal_of_setup(tmp_path / name)
