@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled
+from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled, terminal
 from tuneline.errors import TunelineError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,7 @@ _FLOW = ROOT / "flows" / "train.py"
 def main() -> None:
     """End as the flow would: with code 0, or 1 and the reasons on stderr."""
     os.chdir(ROOT)
+    terminal.guard(colours=True)
     try:
         environment.enter()
         outcome = None if _has_prefect_server() else _settled()

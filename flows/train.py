@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from prefect import State, flow, get_run_logger, task
@@ -21,7 +22,7 @@ from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tuneline import decisions, environment, keeping, params, pipeline, processes, settled
+from tuneline import decisions, environment, keeping, params, pipeline, processes, settled, terminal
 from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,10 +30,13 @@ _GATE_FAILED = "GateFailed"
 
 
 class _SaidOnce(logging.Filter):
-    """An error that is meant for a person is logged without a traceback, and the gate's reasons only by the gate."""
+    """What is logged is harmless for who reads it; an error that is meant for a person comes without a traceback, and
+    the gate's reasons come only from the gate.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
+        message = terminal.harmless(record.getMessage())
+        record.msg, record.args = message, ()
         if message.startswith(f"Task run failed with state: {_GATE_FAILED}"):
             return False
         if message.startswith(f"Finished in state {_GATE_FAILED}"):
@@ -40,6 +44,9 @@ class _SaidOnce(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, TunelineError):
             record.exc_info = None
+        elif record.exc_info:
+            # What a formatter finds here it does not make anew.
+            record.exc_text = terminal.harmless("".join(traceback.format_exception(*record.exc_info)))
         # A worker's engine ends by this exception where the flow returns a state of type Failed, logged before.
         return not isinstance(error, FailedRun)
 
@@ -201,6 +208,7 @@ def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.Logge
 def main() -> None:
     """Run the flow here and now, and exit: with code 0, or 1 and the reason on stderr."""
     os.chdir(ROOT)
+    terminal.guard(colours=True)
     try:
         environment.enter()
     except SetupError as error:

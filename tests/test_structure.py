@@ -13,8 +13,8 @@ PACKAGE = ROOT / "src" / "tuneline"
 
 # Each may import from those above it, and from its own room.
 ROOMS = [
-    {"errors", "__init__"},
-    {"files", "environment", "prefect_login", "processes", "progress", "terminal", "worktree"},
+    {"errors", "terminal", "__init__"},
+    {"files", "environment", "prefect_login", "processes", "progress", "worktree"},
     {"params"},
     {"data"},
     {"training"},
@@ -61,7 +61,16 @@ OUTSIDE_TOOLS = {
 
 # What observes cannot change a result, so a stage is not stale when it changes: errors and their words, the checks of
 # params (their values are tracked one by one), how a process starts and ends, progress, tracking.
-OBSERVERS = ("__init__.py", "errors.py", "environment.py", "processes.py", "params/", "stages/__main__.py", "registry/")
+OBSERVERS = (
+    "__init__.py",
+    "errors.py",
+    "terminal.py",
+    "environment.py",
+    "processes.py",
+    "params/",
+    "stages/__main__.py",
+    "registry/",
+)
 OBSERVING_MODULES = ("progress.py", "timing.py")
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from tuneline import __version__, processes
+from tuneline import __version__, processes, terminal
 from tuneline.errors import SetupError, TunelineError, of_machine
-from tuneline.terminal import visible
 
 if TYPE_CHECKING:
     from tuneline.commands.asking import Given
@@ -27,7 +26,7 @@ class _Group(click.Group):
             problem = of_machine(error) if isinstance(error, OSError) else error
             if problem is None:
                 raise
-            _say(str(problem))
+            _say(*(problem.problems if isinstance(problem, TunelineError) else [str(problem)]))
             ctx.exit(1)
 
 
@@ -89,7 +88,6 @@ def use(
         )
     _enter()
     from tuneline import pipeline, rawsets
-    from tuneline.terminal import visible
 
     mapping = _mapping(columns)
     with pipeline.alone():
@@ -116,8 +114,7 @@ def use(
                 exclude=exclude,
                 max_rejected=max_rejected,
             )
-    for line in said:
-        click.echo(visible(line))
+    _tell(*said)
 
 
 @cli.command()
@@ -141,14 +138,12 @@ def inspect(
     import orjson
 
     from tuneline import inspection
-    from tuneline.terminal import visible
 
     report = inspection.inspect(paths, inspection.as_in_project(encoding, layout, _mapping(columns), exclude))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:
-        for line in inspection.lines(report):
-            click.echo(visible(line))
+        _tell(*inspection.lines(report))
     if not inspection.is_usable(report):
         sys.exit(1)
 
@@ -172,11 +167,8 @@ def gate() -> None:
 
     with pipeline.alone():
         decision = decisions.gate(params.load())
-    for reason in decision.reasons:
-        click.echo(reason)
-    for step in decision.next_steps:
-        click.echo(f"next: {step}")
-    click.echo(f"gate: {decision.verdict}; report: {decision.page}")
+    _tell(*decision.reasons, *(f"next: {step}" for step in decision.next_steps))
+    _tell(f"gate: {decision.verdict}; report: {decision.page}")
     if decision.verdict == "failed":
         sys.exit(1)
 
@@ -192,7 +184,7 @@ def register() -> None:
     with pipeline.alone():
         registration = decisions.register(p)
     what = "registered" if registration.created else "is registered already"
-    click.echo(f"{p.registry.model} version {registration.version} {what}")
+    _tell(f"{p.registry.model} version {registration.version} {what}")
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -399,10 +391,16 @@ def _progress(what: str, given: "Given") -> "Progress":
     return Progress(what, always=given.has_sources, to=sys.stderr)
 
 
+def _tell(*lines: str) -> None:
+    """Print lines."""
+    for line in lines:
+        click.echo(terminal.line(line))
+
+
 def _say(*lines: str) -> None:
     """Tell a person beside the output: what is asked for stands on standard output, and nothing else."""
     for line in lines:
-        click.echo(visible(line), err=True)
+        click.echo(terminal.line(line), err=True)
 
 
 @cli.command()
@@ -428,7 +426,8 @@ def preview(rows: int, html: Path | None) -> None:
     for line in previews.lines(
         made, coloured=bool(sys.stdout and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
     ):
-        click.echo(line)
+        # What the model sees is shown as it is; what would steer the terminal is spelt out.
+        click.echo(line, file=terminal.unguarded(sys.stdout))
     if html:
         previews.write_page(made, html)
         click.echo(f"\n{html}: every token with its id and whether it is learnt")
@@ -443,7 +442,7 @@ def doctor() -> None:
         _enter()
     found = doctors.examine()
     for finding in found:
-        click.echo(f"{'broken: ' if finding.is_broken else ''}{finding.text}")
+        _tell(f"{'broken: ' if finding.is_broken else ''}{finding.text}")
     if any(finding.is_broken for finding in found):
         sys.exit(1)
 
@@ -461,7 +460,7 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
     except TunelineError:
         # What is in the registry can be looked at whatever params.yaml says.
         model = None
-    services.serve(mlflow_port, prefect_port, model, click.echo)
+    services.serve(mlflow_port, prefect_port, model, _tell)
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})
@@ -483,4 +482,5 @@ def _enter() -> None:
 
 def main() -> None:
     """The entry point."""
+    terminal.guard()
     processes.run(lambda: cli(prog_name="tuneline"))

@@ -16,17 +16,23 @@ TunelineError
 import errno
 from pathlib import Path
 
+from tuneline import terminal
+
 
 class TunelineError(Exception):
     """One or more problems, each a line: the fact, the value, where it is, the remedy.
 
     Args:
-        problems: the lines, in the order in which a person should read them.
+        problems: the lines, in the order in which a person should read them. What of them comes from data steers no
+            terminal and begins no line, and passwords are masked, wherever the error is shown, logged or kept.
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(map(terminal.line, problems))
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        return type(self), self.problems
 
 
 class ParamsError(TunelineError):

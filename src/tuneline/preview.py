@@ -215,7 +215,7 @@ def lines(preview: Preview, *, coloured: bool) -> Iterator[str]:
     Yields:
         Lines without anything that a terminal would obey, but for our own colours.
     """
-    yield preview.title
+    yield visible(preview.title)
     yield from map(visible, preview.cut)
     marks = f"{_LEARNT}learnt{_PLAIN} {_FAINT}not learnt{_PLAIN}" if coloured else "⟦learnt⟧ not learnt"
     yield f"{marks}; {', '.join(f'{name} {value}' for name, value in preview.account.items() if value)}"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneline import files, params
+from tuneline import files, params, terminal
 from tuneline.errors import TrackingError
 from tuneline.registry import stores
 
@@ -64,7 +64,7 @@ def asked() -> dict[str, str | None]:
         "params": _digest(Path(params.PARAMS_FILE)),
         "outputs": _digest(_LOCK),
         "code": files.digest(code),
-        "MLflow's address": _address(),
+        "MLflow's address": terminal.masked(_address()),
     }
 
 

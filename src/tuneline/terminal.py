@@ -1,9 +1,34 @@
-"""Text from data and from models, made harmless for a terminal."""
+"""What is shown to a person, made harmless: text from data and models steers no terminal, and passwords are masked.
 
+`guard` does both for all that a process prints; an error (errors.py) is one line a problem and masked from the start.
+"""
+
+import os
+import re
+import sys
 import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, TextIO
+from urllib.parse import unquote
 
 _JOINERS = "\u200c\u200d"
 """They join or separate letters and emoji, and steer nothing."""
+MASK = "***"
+# scheme://user:password@host, and a token before the host of a web address.
+_LOGIN = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)([^\s/?#:@'\"<>]*):[^\s/?#@'\"<>]*@")
+_TOKEN = re.compile(r"(?i)\b(https?://)[^\s/?#:@'\"<>]+@")
+_IN_QUERY = re.compile(
+    r"(?i)([?&](?:password|passwd|pwd|token|access_token|api_?key|secret|sig|signature|x-amz-signature|"
+    r"x-amz-credential|x-amz-security-token|sslpassword)=)[^\s&#'\"<>]+"
+)
+# As in an environment; PREFECT_HOME or TOKENIZERS_PARALLELISM are no secrets.
+_SECRET = re.compile(r"(^|_)(PASSWORD|PASSWD|TOKEN|AUTH_STRING|API_KEY|SECRET|SECRET_ACCESS_KEY)$")
+_URL_OF = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^:/@]*:(.+)@")
+_SHORTEST = 6
+"""A shorter secret would be found in words that are none."""
+_NO_SECRETS = ("false", "default")
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def visible(text: str) -> str:
@@ -14,3 +39,76 @@ def visible(text: str) -> str:
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def masked(text: str) -> str:
+    """The text with passwords and tokens masked: of addresses, whosever they are, and of this process's environment."""
+    for secret, mask in _secrets(frozenset(os.environ.items())):
+        text = text.replace(secret, mask)
+    if "://" in text:
+        text = _LOGIN.sub(rf"\1\2:{MASK}@", text)
+        text = _TOKEN.sub(rf"\1{MASK}@", text)
+        text = _IN_QUERY.sub(rf"\1{MASK}", text)
+    return text
+
+
+@lru_cache(maxsize=4)
+def _secrets(environment: frozenset[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The passwords that an environment holds, as they are written there and as they are meant, the longest first."""
+    found = {}
+    for name, value in environment:
+        given = [value, value.rpartition(":")[2]] if _SECRET.search(name) else []
+        if url := _URL_OF.match(value):
+            given += [url[1], unquote(url[1])]
+            # A password in a database's address may hold an @ or a / as it is.
+            found[f":{url[1]}@"] = f":{MASK}@"
+        found |= {secret: MASK for secret in given if len(secret) >= _SHORTEST and secret.lower() not in _NO_SECRETS}
+    return tuple(sorted(found.items(), key=lambda pair: (-len(pair[0]), pair[0])))
+
+
+def harmless(text: str) -> str:
+    """Lines as a person may see them: masked, and without what steers a terminal."""
+    return visible(masked(text))
+
+
+def line(text: str) -> str:
+    """One line as a person may see it: as `harmless`, and a name from data cannot begin another line."""
+    return harmless(text.strip("\n")).replace("\n", "\\n")
+
+
+class _Guarded:
+    """A stream of text that writes what is harmless; its other ways are those of the stream."""
+
+    def __init__(self, stream: TextIO, *, colours: bool) -> None:
+        self.stream = stream
+        self._colours = colours and stream.isatty()
+
+    def write(self, text: str) -> int:
+        parts = _COLOUR.split(text) if self._colours else [text]
+        self.stream.write("".join(part if number % 2 else harmless(part) for number, part in enumerate(parts)))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for one in lines:
+            self.write(one)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def guard(*, colours: bool = False) -> None:
+    """Let this process print nothing that steers a terminal, and no password: tracebacks and warnings included.
+
+    Args:
+        colours: whether a terminal may be told colours, as by a log.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        # None where it was closed before the process began.
+        if stream is not None and not isinstance(stream, _Guarded):
+            setattr(sys, name, _Guarded(stream, colours=colours))
+
+
+def unguarded(stream: TextIO) -> TextIO:
+    """The stream as it was, for what is asked for and not told: a row, an answer."""
+    return stream.stream if isinstance(stream, _Guarded) else stream

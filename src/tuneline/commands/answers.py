@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from tuneline import files
 from tuneline.commands.asking import Asked, Given, as_json
 from tuneline.errors import SetupError
-from tuneline.terminal import visible
+from tuneline.terminal import unguarded, visible
 
 Format = Literal["csv", "jsonl", "parquet"]
 
@@ -140,8 +140,9 @@ class _Screen:
 
 def show(text: str) -> None:
     """Write text to standard output at once, harmless where that is a terminal."""
-    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    screen = unguarded(sys.stdout)
+    screen.write(visible(text) if screen.isatty() else text)
+    screen.flush()
 
 
 def format_of(output: Path | None, chosen: str | None) -> Format:

@@ -30,6 +30,12 @@ def pages(address: str, model: str | None) -> dict[str, str]:
     return found
 
 
+def without_login(address: str) -> str:
+    """The address as others may see it: a link in a report names no user and no password."""
+    parts = urllib.parse.urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _get(address: str, method: str, place: tuple[str, str], **values: str) -> str | None:
     """A value of what MLflow's REST API answers; None where there is no such thing, or something else answers."""
     url = f"{address}/api/2.0/mlflow/{method}?{urllib.parse.urlencode(values)}"

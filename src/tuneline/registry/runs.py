@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline.errors import TrackingError
 from tuneline.registry import stores
-from tuneline.registry.addresses import OF_TRAINING
+from tuneline.registry.addresses import OF_TRAINING, without_login
 
 FINGERPRINT = "tuneline.fingerprint"
 
@@ -188,7 +188,8 @@ class Runs:
         if not self.address.startswith(("http://", "https://")):
             return None
         experiment = self._client.get_run(run_id).info.experiment_id
-        return f"{self.address.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}{OF_TRAINING}"
+        server = without_login(self.address).rstrip("/")
+        return f"{server}/#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}{OF_TRAINING}"
 
     def _experiment(self, name: str) -> str:
         location = None

@@ -10,9 +10,8 @@ import pkgutil
 import sys
 from typing import NoReturn
 
-from tuneline import environment, params, processes, stages
+from tuneline import environment, params, processes, stages, terminal
 from tuneline.errors import PipelineError, TunelineError, of_machine
-from tuneline.terminal import visible
 
 
 def main(arguments: list[str]) -> None:
@@ -40,10 +39,10 @@ def main(arguments: list[str]) -> None:
 
 def _stop(*problems: str) -> NoReturn:
     for problem in problems:
-        for line in problem.splitlines():
-            print(f"error: {visible(line)}", file=sys.stderr)
+        print(f"error: {problem}", file=sys.stderr)
     sys.exit(1)
 
 
 if __name__ == "__main__":
+    terminal.guard()
     processes.run(lambda: main(sys.argv[1:]))
