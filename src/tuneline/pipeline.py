@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuneline import dvcfiles, outputs, params, processes, remedies, worktree
+from tuneline import boundedyaml, dvcfiles, outputs, params, processes, remedies, worktree
 from tuneline.errors import BusyError, PipelineError, one_line
 
 _GRAPH = Path("dvc.yaml")
@@ -64,7 +63,7 @@ def stages(file: Path = _GRAPH) -> list[str]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return YAML(typ="safe").load(file.read_text("utf-8")) or {}
+        return boundedyaml.load(file.read_text("utf-8"), "safe") or {}
     except FileNotFoundError:
         raise PipelineError(f"{file}: no such file; restore it with: git checkout -- {file}") from None
     except (YAMLError, UnicodeDecodeError) as error:

@@ -192,7 +192,7 @@ def test_a_base_that_changes_while_it_is_copied_is_refused(
         ("id: a/b\n", ["revision: missing; write the commit's 40 hex digits"]),
         ("idd: a/b\nrevision: 7\n", ["idd: unknown key", "id: None is no id", "revision: '7' can point"]),
         ("- a\n", ["id: None is no id", "revision: missing"]),
-        ("id: [\n", ["is no YAML"]),
+        ("id: [\n", ["cannot be read as YAML"]),
     ],
 )
 def test_a_hub_reference_that_is_refused(tmp_path: Path, text: str, lines: list[str]) -> None:

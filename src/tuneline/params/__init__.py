@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tuneline import boundedyaml
 from tuneline.errors import ParamsError, one_line
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 PARAMS_FILE = "params.yaml"
+# Problems that are named, and characters of a line.
+_NAMED = 50
+_LINE = 500
 
 Task = Literal["sft", "language-modeling", "classification", "regression", "preference"]
 
@@ -187,19 +190,25 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
         ParamsError: all problems at once, one a line, each with file, line and key.
     """
     # DVC reads YAML 1.2 through ruamel.yaml; PyYAML would take `3e-4` for text.
-    yaml = YAML(typ="rt")
     try:
-        document = yaml.load(path.read_text("utf-8"))
+        document = boundedyaml.load(path.read_text("utf-8"), "rt")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run this in the project's root, where {path.name} lies") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: is no YAML: {one_line(error)}") from None
+        raise ParamsError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: must be a mapping of the sections {', '.join(Params.model_fields)}")
     try:
         return Params.model_validate(_plain(document))
     except ValidationError as error:
-        raise ParamsError(*(_describe(path, document, problem) for problem in error.errors())) from None
+        found = error.errors()
+        more = [f"and {len(found) - _NAMED} more problems"] if len(found) > _NAMED else []
+        named = (_describe(path, document, problem) for problem in found[:_NAMED])
+        raise ParamsError(*map(_cut, named), *more) from None
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE else f"{line[:_LINE]}…"
 
 
 def _plain(node: Any) -> Any:

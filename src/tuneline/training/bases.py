@@ -6,10 +6,9 @@ from pathlib import Path
 import httpx
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuneline import files
+from tuneline import boundedyaml, files
 from tuneline.errors import ModelError, of_full_disk, one_line
 from tuneline.training import folders, models
 
@@ -104,11 +103,11 @@ def read_reference(reference: Path) -> tuple[str, str]:
     """
     try:
         # Only text: a revision of digits, or of digits around an e, would become a number.
-        value = YAML(typ="base").load(reference.read_text("utf-8"))
+        value = boundedyaml.load(reference.read_text("utf-8"), "base")
     except FileNotFoundError:
         raise ModelError(f"{reference}: no such file; write `id: OWNER/NAME` and `revision: COMMIT` into it") from None
     except (YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ModelError(f"{reference}: is no YAML: {one_line(error)}") from None
+        raise ModelError(f"{reference}: cannot be read as YAML: {one_line(error)}") from None
     value = value if isinstance(value, dict) else {}
     name, revision = value.get("id"), value.get("revision")
     problems = [

@@ -30,10 +30,10 @@ from great_expectations.expectations.expectation import (
 )
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl, list_registered_expectation_implementations
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
+from tuneline import boundedyaml
 from tuneline.data.judging.expected import KEPT_ROWS, Expectation, Outcome
 from tuneline.data.judging.frames import Compact
 from tuneline.data.mapping.records import FIELDS, RecordType
@@ -91,9 +91,9 @@ def load(path: Path, record_type: RecordType) -> list[Expectation]:
     if not path.exists():
         return []
     try:
-        document = YAML(typ="rt").load(path.read_text("utf-8")) or CommentedMap()
+        document = boundedyaml.load(path.read_text("utf-8"), "rt") or CommentedMap()
     except (YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no YAML: {one_line(error)}") from None
+        raise DataError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
     if not isinstance(document, CommentedMap) or not all(
         isinstance(entries, list | None) for entries in document.values()
     ):
