@@ -16,15 +16,13 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_LINE = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) \| \w+ +\| (?:Flow|Task) run '([^']+)' - (.*)")
+_LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} \| \w+ +\| (?:Flow|Task) run '([^']+)' - (.*)")
 _STARTED = re.compile(r"\[\d+/\d+\] (\w+)$")
-_STEP = re.compile(r"step [\d,]+ of")
-_SCORED = re.compile(r"in ([\d.]+) (s|min)(?: ([\d.]+) s)?$")
+_TOOK = re.compile(r"in ([\d.]+) (s|min)(?: ([\d.]+) s)?$")
 
 
 @dataclass
@@ -68,24 +66,18 @@ def timed(command: list[str], folder: Path) -> tuple[float, list[str]]:
 def read_log(lines: list[str], run: Run) -> None:
     """Fill in the stages from the flow's own log."""
     stage = ""
-    steps: dict[str, list[float]] = {}
     for line in lines:
         if not (found := _LINE.match(line)):
             continue
-        at = datetime.strptime(found[1], "%H:%M:%S.%f").timestamp()
-        text = found[3]
+        text = found[2]
         if started := _STARTED.match(text):
             stage = started[1]
         elif text.startswith("done in "):
             run.stages[stage] = float(text.split()[2])
-        elif _STEP.match(text):
-            steps.setdefault(stage, []).append(at)
-        elif stage == "evaluate" and (scored := _SCORED.search(text)):
-            minutes = scored[2] == "min"
-            seconds = float(scored[1]) * 60 + float(scored[3] or 0) if minutes else float(scored[1])
+        elif (stage == "evaluate" or text.startswith("training: ")) and (took := _TOOK.search(text)):
+            minutes = took[2] == "min"
+            seconds = float(took[1]) * 60 + float(took[3] or 0) if minutes else float(took[1])
             run.working[stage] = run.working.get(stage, 0.0) + seconds
-    for name, times in steps.items():
-        run.working[name] = times[-1] - times[0]
 
 
 def main() -> None:

@@ -1,10 +1,14 @@
 """Every test runs with the tools' telemetry off and away from what a developer's shell has set."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 from projects import ROOT, Project, copy_project
+
+# Half of the time of importing all tests and tools went into looking for garbage, of which they leave none.
+gc.disable()
 
 # Before any tool is imported: several read their switches at import.
 for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "TUNELINE_ROOT"):
@@ -42,3 +46,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest module first: other processes do the rest beside it."""
     items.sort(key=lambda item: item.path.name != "test_line.py")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and need not be looked at again."""
+    gc.freeze()
+    gc.enable()
