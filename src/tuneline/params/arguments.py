@@ -13,12 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, create_model
 
 from tuneline.params.section import Section
 
+# An integer that no library of the training counts with is refused here, with its line.
+_INTEGER = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 _PLAIN: dict[str, Any] = {
-    "bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict, "tuple": list, "Any": Any,
+    "bool": bool, "int": _INTEGER, "float": float, "str": str, "list": list, "dict": dict, "tuple": list, "Any": Any,
 }  # fmt: skip
 
 

@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tuneline.params.finetune import Positive, PositiveFloat, SchedulerType, StepsOrShare, WarmUp
+from tuneline.params.finetune import (
+    Epochs,
+    Length,
+    Positive,
+    PositiveFloat,
+    SchedulerType,
+    Seed,
+    StepsOrShare,
+    WarmUp,
+)
 from tuneline.params.paths import ProjectPath
 from tuneline.params.section import Section
 
@@ -12,26 +21,26 @@ from tuneline.params.section import Section
 class Builtin(Section):
     """A byte-level BPE tokenizer and a Llama, trained from nothing on the pretraining text."""
 
-    seed: Annotated[int, Field(ge=0)]
-    vocab_size: Annotated[int, Field(ge=300)]
+    seed: Seed
+    vocab_size: Annotated[int, Field(ge=300, le=2**24)]
     """256 bytes, the special tokens, and merges: so many at most, if the text gives them."""
     min_frequency: Positive
     """How often the text must hold two tokens side by side before they become one; a token that the model seldom sees
     cannot be learnt."""
-    hidden_size: Positive
-    intermediate_size: Positive
-    num_hidden_layers: Positive
-    num_attention_heads: Positive
+    hidden_size: Annotated[int, Field(ge=1, le=2**17)]
+    intermediate_size: Annotated[int, Field(ge=1, le=2**20)]
+    num_hidden_layers: Annotated[int, Field(ge=1, le=1_000)]
+    num_attention_heads: Annotated[int, Field(ge=1, le=2**16)]
     tie_word_embeddings: bool
     """Whether one matrix turns tokens into vectors and back."""
-    max_length: Annotated[int, Field(ge=8)]
+    max_length: Length
     """Tokens that the model can see at once."""
-    document_length: Annotated[int, Field(ge=8)]
+    document_length: Length
     """Tokens of a text that are learnt, its beginning, and of a packed row."""
     per_device_train_batch_size: Positive | None
     """Packed rows of a step; null: as many as leave STEPS_OF_EPOCH steps to an epoch, and MOST_ROWS at most (both in
     training/pretraining.py)."""
-    num_train_epochs: PositiveFloat
+    num_train_epochs: Epochs
     """How often each text is seen at most."""
     max_steps: Positive | None
     """Optimizer steps at most; null: as many as num_train_epochs takes."""

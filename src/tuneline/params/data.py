@@ -34,7 +34,7 @@ class Split(Section):
     """Share of the groups; of no meaning where rows are split by order."""
     folds: Annotated[int, Field(ge=2, le=100)] | None
     """Number of folds for cross-validation: a column `fold` of train and validation, by the hash of the group."""
-    seed: int
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
     @model_validator(mode="after")
     def _order_has_bounds(self) -> "Split":
@@ -89,7 +89,7 @@ class MixtureSet(Section):
 
     weight: Annotated[float, Field(gt=0.0, le=1000.0)]
     """How often each of its examples comes in an epoch; 0.1: a tenth of them, and in the next epoch another tenth."""
-    max_examples: Annotated[int, Field(ge=1)] | None = None
+    max_examples: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     """Of the set at most, drawn by `finetune.seed`; None: all."""
 
 
@@ -140,7 +140,7 @@ class Data(Section):
     max_overlap: Fraction
     """Share of a held-out row's 8-grams that a training row may hold before it is removed from training."""
     split: Split
-    workers: Annotated[int, Field(ge=1)]
+    workers: Annotated[int, Field(ge=1, le=1024)]
     """Processes that prepare large sets; changes no result."""
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss)://")] | None
     """Address of a Dask cluster that prepares large sets; None: processes on this machine."""

@@ -4,16 +4,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tuneline.params.finetune import Positive, Steps
+from tuneline.params.finetune import Positive, Seed
 from tuneline.params.section import Section
 
 
 class Evaluate(Section):
-    seed: Steps
+    seed: Seed
     batch_size: Positive
     generation_rows: Positive
     """Test rows that are also answered and scored by chrF."""
     max_new_tokens: Positive
-    samples: Steps
+    samples: Annotated[int, Field(ge=0, le=1_000)]
     """Answers shown side by side in the report."""
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
+    bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]

@@ -13,14 +13,21 @@ from tuneline.params import arguments
 from tuneline.params.data import Fraction
 from tuneline.params.section import Section
 
-Positive = Annotated[int, Field(ge=1)]
-Steps = Annotated[int, Field(ge=0)]
+# Libraries count in 32 bits here and there, and seeds of NumPy have as many.
+_MOST = 2**31 - 1
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
+Steps = Annotated[int, Field(ge=0, le=_MOST)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Processes = Annotated[int, Field(ge=1, le=1024)]
+Length = Annotated[int, Field(ge=8, le=2**24)]
+"""Tokens."""
+Epochs = Annotated[float, Field(gt=0.0, le=1_000_000.0)]
 
 
 def _steps_or_share(value: float) -> float:
     if 0 < value < 1:
         return value
-    if value >= 1 and value == int(value):
+    if 1 <= value <= _MOST and value == int(value):
         return int(value)
     raise ValueError("input should be a whole number of steps, or a share of all steps between 0 and 1 such as 0.1")
 
@@ -115,7 +122,7 @@ class _Given(Section):
 class Lora(_Given, _LoraConfig):
     """Low-rank adapters; without `target_modules` peft's own choice for the model's family."""
 
-    r: Positive
+    r: Annotated[int, Field(ge=1, le=65_536)]
     """Rank."""
     lora_alpha: Positive
     """The adapter counts lora_alpha / r times."""
@@ -130,8 +137,8 @@ class Dpo(_Given, _DPOConfig):
 
 
 class Finetune(_Given, _TrainingArguments):
-    seed: Steps
-    num_train_epochs: PositiveFloat
+    seed: Seed
+    num_train_epochs: Epochs
     max_steps: Positive | None = None
     """Optimizer steps at most."""
     learning_rate: PositiveFloat
@@ -146,13 +153,13 @@ class Finetune(_Given, _TrainingArguments):
     per_device_train_batch_size: Positive
     """Packed rows in a step, or documents where `packing` is false."""
     gradient_accumulation_steps: Positive
-    nproc_per_node: Positive
+    nproc_per_node: Processes
     """Processes that share the rows of a step, `per_device_train_batch_size` each; part of a model's identity."""
     fsdp: Literal["full_shard"] | None = None
     """full_shard: these processes share the weights, gradients and optimizer's state too; null: each has all (DDP)."""
     packing: bool
     """Whole documents side by side in one row, none seeing another; where a token is foretold."""
-    max_length: Annotated[int, Field(ge=8)]
+    max_length: Length
     """Tokens in a row."""
     overlong: Literal["error", "drop", "truncate", "split"]
     """What happens to a document over `max_length`; truncate cuts prompts first, split (of texts) loses nothing."""
@@ -163,9 +170,10 @@ class Finetune(_Given, _TrainingArguments):
     above it `finetune` stops."""
     eval_steps: StepsOrShare
     save_steps: StepsOrShare
-    save_total_limit: Annotated[int, Field(ge=2)]
+    save_total_limit: Annotated[int, Field(ge=2, le=_MOST)]
     """Two at least: a kill while the newest is written must leave one."""
     logging_steps: StepsOrShare
+    dataloader_num_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     early_stopping_patience: Positive | None = None
     """Evaluations without a better measure after which training stops; the best weights are those that are kept."""
     load_best_model_at_end: bool = False
