@@ -1,6 +1,7 @@
 """Conversations become what the tokenizer's own template makes of them, and only the assistant's part is learnt."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from chats import CHATML, fresh, learnt, record, text_of
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.errors import ModelError, TrainingError
+from tuneline.training import conversations
 from tuneline.training.conversations import PLAIN_TEMPLATE, ChatTemplate
 from tuneline.training.dialogues import Conversation, shortened
 from tuneline.training.examples import IGNORED
@@ -135,7 +137,7 @@ def test_the_day_does_not_change_the_tokens(chatty: PreTrainedTokenizerFast) -> 
         ("{{ raise_exception('no system\nturns') }}", "the chat template fails: TemplateError: no system"),
         ("{{ messages[99].content.x }}", "the chat template fails: UndefinedError: "),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "the chat template fails: SecurityError: "),
-        ("{% for n in range(10 ** 9) %}{% endfor %}", "the chat template fails: OverflowError: "),
+        ("{% for n in range(1000000000) %}{% endfor %}", "the chat template fails: OverflowError: "),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "the chat template fails: RecursionError: "),
         ("{{ messages.append(1) }}", "the chat template fails: SecurityError: "),
         ("{{ messages | length }}" + CHATML, "the chat template writes what stands before turn 3 in another way"),
@@ -155,6 +157,38 @@ CALL = [
     {"role": "user", "content": "1 + 1?"},
     {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]},
 ]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "has not written this conversation after 0.2 s: it may never end",
+        ),
+        (
+            "{% set n = namespace(x='xxxxxxxx') %}{% for a in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+            "needs more than 1 GB of memory for this conversation",
+        ),
+        ("{{ 'x' * 9999999999 }}", "needs more than 1 GB of memory for this conversation"),
+        ("{{ '%9999999999d' | format(1) }}", "needs more than 1 GB of memory for this conversation"),
+        ("{{ 9 ** 9 ** 9 }}", "uses the operator **, whose numbers can keep a processor busy for days"),
+    ],
+)
+def test_a_template_without_end_is_refused_at_the_first_conversation(
+    chatty: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, template: str, said: str
+) -> None:
+    if "0.2 s" in said:
+        monkeypatch.setattr(conversations, "_SECONDS", 0.2)
+    chatty.chat_template = template + CHATML
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(ModelError) as caught:
+        ChatTemplate(chatty).encode([Conversation.of(record(TURNS, source=f"rows.jsonl:{row}")) for row in (1, 2)])
+    (problem,) = caught.value.problems
+    assert problem.startswith("the chat template " if "**" in said else "rows.jsonl:1: the chat template ")
+    assert said in problem
+    # What follows has its memory again.
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,26 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from tuneline import limits
 from tuneline.errors import ModelError, TrainingError
 from tuneline.training import texts
 from tuneline.training.dialogues import Conversation, answered_at, is_asked, last_exchange, shortened
 from tuneline.training.examples import IGNORED, Example
 from tuneline.training.pieces import Piece, ids_of
-from tuneline.training.rendering import Draft, Renderer
+from tuneline.training.rendering import Draft, Renderer, raises_to_powers
 
 PLAIN_TEMPLATE = (Path(__file__).parent / "templates/plain.jinja").read_text("utf-8")
 """The template of a base that has none."""
 
 _NAMED = 5
+# For one conversation; with ordinary templates it is milliseconds and megabytes.
+_SECONDS = 20
+_MEMORY = 1 << 30
+_OTHER_TEMPLATE = "use another base, or put another chat template into its folder"
 _Made = TypeVar("_Made")
 
 
@@ -26,11 +31,20 @@ class ChatTemplate:
 
     Args:
         tokenizer: the model's tokenizer.
+
+    Raises:
+        ModelError: the template computes what may take any time.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.chat_template:
             tokenizer.chat_template = PLAIN_TEMPLATE
+        own: Any = tokenizer.chat_template
+        if any(map(raises_to_powers, own.values() if isinstance(own, dict) else [own])):
+            raise ModelError(
+                "the chat template uses the operator **, whose numbers can keep a processor busy for days; "
+                f"{_OTHER_TEMPLATE}"
+            )
         self._tokenizer = tokenizer
         self._special_tokens = texts.special_tokens(tokenizer)
         self._puts_blank_before = texts.puts_blank_before(tokenizer)
@@ -145,10 +159,23 @@ class ChatTemplate:
         """Every conversation rendered, or all that the template refuses named together."""
         made, problems = [], []
         for one in conversations:
+            where = f"{one.source}: " if one.source else ""
             try:
-                made.append(self._made(one, make))
+                with limits.within(_SECONDS, _MEMORY):
+                    made.append(self._made(one, make))
+            except TimeoutError:
+                # No other conversation is tried: each would take as long.
+                raise ModelError(
+                    f"{where}the chat template has not written this conversation after {_SECONDS} s: it may never end; "
+                    f"{_OTHER_TEMPLATE}"
+                ) from None
+            except MemoryError:
+                raise ModelError(
+                    f"{where}the chat template needs more than {_MEMORY >> 30} GB of memory for this conversation; "
+                    f"{_OTHER_TEMPLATE}"
+                ) from None
             except ModelError as error:
-                problems.append(f"{one.source}: {error}" if one.source else str(error))
+                problems.append(f"{where}{error}")
         if problems:
             more = [f"and {len(problems) - _NAMED} more conversations"] if len(problems) > _NAMED else []
             raise ModelError(*problems[:_NAMED], *more)

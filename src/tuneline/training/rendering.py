@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -26,7 +26,6 @@ _FAILURES = (
     AssertionError,
     AttributeError,
     LookupError,
-    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -219,6 +218,15 @@ class Renderer:
             return start, start + len(said)
         behind = self._end_of_turn.match(text, end)
         return (start, behind.end()) if behind else (start, end)
+
+
+def raises_to_powers(template: str) -> bool:
+    """Whether a single step of a template could take any time, during which Python hears no clock."""
+    try:
+        return any(kind == "operator" and value == "**" for _, kind, value in Environment().lex(template))
+    except TemplateError:
+        # Said where it is rendered.
+        return False
 
 
 def _is_kept(text: str, said: Sequence[_Answer]) -> bool:
