@@ -29,8 +29,7 @@ def within(seconds: float, memory: int) -> Iterator[None]:
     """
     before = resource.getrlimit(resource.RLIMIT_AS)
     is_main = threading.current_thread() is threading.main_thread()
-    if is_main:
-        handler = signal.signal(signal.SIGALRM, _stop)
+    handler = signal.signal(signal.SIGALRM, _stop) if is_main else None
     try:
         if _STATM.exists():
             pages = int(_STATM.read_text().split()[0])
