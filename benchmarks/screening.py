@@ -4,8 +4,9 @@
 
 Valid numbers of people and accounts are made from the examples of python-stdnum's modules, by drawing digits and
 letters until its own check holds; keys by the patterns that detect-secrets looks for. Each number stands in four
-sentences: two that name it as its module does, and two that say nothing of it. Clean text is the docstrings of the
-installed libraries, and the files of `--clean`. Prints a table by kind, totals, and false positives per megabyte.
+sentences: two that name it as its module does, and two that say nothing of it. Phone numbers of eight countries are
+drawn by their plans, in the ways that people write them. Clean text is the docstrings of the installed libraries, and
+the files of `--clean`. Prints a table by kind, totals, and false positives per megabyte.
 """
 
 import argparse
@@ -148,6 +149,97 @@ def docstrings() -> Iterator[str]:
                     yield ast.get_docstring(node) or ""
 
 
+PHONES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Spain": (
+        (
+            "6########",
+            "6## ### ###",
+            "6## ## ## ##",
+            "7## ### ###",
+            "+34 6## ### ###",
+            "+346########",
+            "0034 6## ## ## ##",
+        ),
+        ("Mi móvil es {}.", "Teléfono: {}", "Llámame al {} mañana", "tlf {}"),
+    ),
+    "France": (
+        ("06########", "06 ## ## ## ##", "07.##.##.##.##", "01 ## ## ## ##", "+33 6 ## ## ## ##", "0033 6 ## ## ## ##"),
+        ("Mon portable est le {}.", "Tél. : {}", "Appelez le {}", "téléphone {}"),
+    ),
+    "Germany": (
+        (
+            "0151########",
+            "0170/#######",
+            "0176 ########",
+            "030 #######",
+            "089/########",
+            "+49 151 ########",
+            "0049 170 #######",
+        ),
+        ("Meine Handynummer ist {}.", "Tel.: {}", "Telefon {}", "Rufnummer: {}"),
+    ),
+    "Italy": (
+        (
+            "34########",
+            "34# #######",
+            "33# ### ####",
+            "06 ########",
+            "02-########",
+            "+39 34# #######",
+            "0039 33########",
+        ),
+        ("Il mio cellulare è {}.", "Tel. {}", "Chiamami al {}", "telefono: {}"),
+    ),
+    "United Kingdom": (
+        (
+            "07#########",
+            "07### ######",
+            "07### ### ###",
+            "020 7### ####",
+            "01### ######",
+            "+44 7### ######",
+            "0044 7### ######",
+        ),
+        ("My mobile is {}.", "Tel: {}", "Call me on {}", "phone number {}"),
+    ),
+    "United States": (
+        ("213#######", "(4##) 2##-####", "6##-3##-####", "7##.4##.####", "+1 4## 5##-####", "1-5##-6##-####"),
+        ("My cell is {}.", "Phone: {}", "Call {} now", "fax {}"),
+    ),
+    "China": (
+        ("138########", "159 #### ####", "186-####-####", "010-6#######", "+86 137 #### ####", "0086 13########"),
+        ("我的手机号是{}。", "电话：{}", "请致电{}", "联系电话 {}"),
+    ),
+    "India": (
+        ("98########", "78### #####", "099### #####", "+91 98### #####", "+9197########", "0091 98########"),
+        ("My mobile number is {}.", "फ़ोन: {}", "WhatsApp {}", "call me at {}"),
+    ),
+}
+"""Country -> how its numbers are written, with # for a digit, and sentences that name one."""
+
+
+def phones(each: int, misses: bool) -> None:
+    """How many of the phone numbers are found, named and without a word about them."""
+    draw = random.Random(1)
+    print(f"{'phones':28} {'made':>5} {'named':>7} {'bare':>7}")
+    found: Counter[str] = Counter()
+    for country, (forms, sentences) in PHONES.items():
+        made = ["".join(draw.choice("0123456789") if char == "#" else char for char in form) for form in forms * each]
+        shares = []
+        for at, templates in enumerate((sentences, BARE)):
+            texts = [form.replace("{number}", "{}").format(one) for one in made for form in templates]
+            hits = found_in(texts, ("phone",))
+            shares.append(sum(hits) / len(hits))
+            found.update({f"{('named', 'bare')[at]} hits": sum(hits), f"{('named', 'bare')[at]} made": len(hits)})
+            if misses and not all(hits):
+                missed = {re.sub(r"\d", "9", text) for text, hit in zip(texts, hits, strict=True) if not hit}
+                print("    missed:", *sorted(missed), sep="\n      ")
+        print(f"{country:28} {len(made):5} {shares[0]:7.1%} {shares[1]:7.1%}")
+    for how in ("named", "bare"):
+        hits, made = found[f"{how} hits"], found[f"{how} made"]
+        print(f"phones, {how}: {hits:,} of {made:,} found ({hits / made:.1%})")
+
+
 def found_in(texts: list[str], kinds: tuple[str, ...]) -> list[bool]:
     rows = {found.row for found in secrets.screen(texts) if found.kind in kinds}
     return [row in rows for row in range(len(texts))]
@@ -206,6 +298,7 @@ def main() -> None:
     parser.add_argument("--hits", action="store_true", help="print what is found in clean text")
     given = parser.parse_args()
     recall(given.each, given.misses)
+    phones(given.each, given.misses)
     false_positives("docstrings", list(docstrings()), given.hits)
     for file in given.clean:
         false_positives(file.name, file.read_text("utf-8").splitlines(), given.hits)

@@ -131,6 +131,21 @@ def shown(task: str, **finetune: Any) -> str:
     return "\n".join(preview.lines(preview.of(p, 1), coloured=False))
 
 
+def test_secrets_are_shown_nowhere(project: Path) -> None:
+    prompts = ["alpha beta", "alpha jane.doe@firm.org beta", "my phone is 415-867-"]
+    write(project, "prompt-completion", prompt=prompts, completion=["gamma", "gamma 13912345678.", "5309 delta"])
+    made = preview.of(params.load(), 2)
+    preview.write_page(made, project / "page.html")
+    for text in ("\n".join(preview.lines(made, coloured=False)), (project / "page.html").read_text("utf-8")):
+        assert all(secret not in text for secret in ("jane", "firm", "139123", "415-867", "5309"))
+        assert "EMAIL" in text
+        assert text.count("PHONE") == 2
+        assert "delta" in text
+    tokens = [token for row in made.rows for document in row.documents for token in document.tokens]
+    assert {token.text for token in tokens if token.id == preview.HIDDEN} == {"▒"}
+    assert "j" not in "".join(token.text for token in tokens)
+
+
 def test_every_task_is_shown(project: Path) -> None:
     write(project, "classification", text=WORDS, label=["sad", "glad"] * 6)
     assert re.search(r"train.csv:\d+ · label (sad|glad) · \d+ tokens, 0 learnt", shown("classification"))

@@ -12,7 +12,7 @@ from tuneline.data.mapping import fieldtexts, records
 from tuneline.data.mapping.labelnames import label_names
 from tuneline.data.mapping.records import Reading, Record, Shape
 from tuneline.data.mapping.shapecounts import ShapeCounts, in_words
-from tuneline.data.preparing import labels, longrows
+from tuneline.data.preparing import labels, longrows, secrets
 from tuneline.data.profiling.profile import Profile, Settings
 from tuneline.data.reading import damage, readers
 from tuneline.data.reading.grouping import NAMED, excluded_in_words, gist, named, together
@@ -241,8 +241,9 @@ class _Set:
             profile.add(good, entry["path"])
         entry["reasons"] = dict(reasons.most_common())
         entry["damaged"] = {kind: damaged[kind] for kind in damage.KINDS if damaged[kind]}
+        shown_examples = {kind: secrets.hidden(example) for kind, example in examples.items()}
         entry["warnings"] += [
-            f"{number:,} row(s) show damage ({kind}), as {examples[kind]}; data.damaged says what becomes of them"
+            f"{number:,} row(s) show damage ({kind}), as {shown_examples[kind]}; data.damaged says what becomes of them"
             for kind, number in entry["damaged"].items()
         ]
         entry["shapes"] = shapes.found() if entry["rows"] else {}

@@ -1,6 +1,7 @@
 """The first batches of a training as the model will see them: every token, and whether it is learnt.
 
-What is shown is read from the very batches that the trainer makes: the same examples, plan and collation.
+What is shown is read from the very batches that the trainer makes: the same examples, plan and collation. Secrets are
+masked here, whatever `data.secrets` says becomes of them in the data.
 """
 
 import itertools
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from tuneline import files
+from tuneline.data.preparing import secrets
 from tuneline.errors import DataError
 from tuneline.params import Params
 from tuneline.terminal import visible
@@ -24,10 +26,15 @@ _STYLE = (Path(__file__).parent / "preview.css").read_text("utf-8")
 _LEARNT, _FAINT, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
 
+HIDDEN = -1
+"""In the place of a token's number, where the token is part of a secret."""
+
+
 class Token(NamedTuple):
     """One token of a document."""
 
     id: int
+    """HIDDEN where it is part of a secret."""
     text: str
     """By itself; of a token that holds a part of a character a replacement character."""
     is_learnt: bool
@@ -187,7 +194,8 @@ def _document(
     tokenizer: PreTrainedTokenizerBase, source: str, note: str, ids: Sequence[int], learnt: Sequence[bool]
 ) -> Document:
     tokens = [Token(one, _text(tokenizer, [one]), is_learnt) for one, is_learnt in zip(ids, learnt, strict=True)]
-    runs, done, before = [], 0, ""
+    runs: list[Run] = []
+    done, before = 0, ""
     for is_learnt, group in itertools.groupby(learnt):
         start, done = done, done + len(list(group))
         # A run alone would lose a blank at its beginning with some tokenizers.
@@ -198,7 +206,34 @@ def _document(
             )
         )
         before = together
+    found = secrets.places("".join(run.text for run in runs))
+    if found:
+        tokens, runs = _without(found, tokenizer, tokens), list(_masked(found, runs))
     return Document(source, note, tokens, runs)
+
+
+def _masked(found: Sequence[secrets.Span], runs: Sequence[Run]) -> Iterator[Run]:
+    """The runs without secrets, each of which is marked where it begins."""
+    start = 0
+    for run in runs:
+        parts, done, stop = [], start, start + len(run.text)
+        for span in found:
+            if span.start < stop and span.stop > start:
+                parts.append(run.text[done - start : max(span.start - start, 0)])
+                parts.append(secrets.mark(span.kind) if span.start >= start else "")
+                done = min(span.stop, stop)
+        yield Run("".join([*parts, run.text[done - start :]]), run.is_learnt)
+        start = stop
+
+
+def _without(found: Sequence[secrets.Span], tokenizer: PreTrainedTokenizerBase, tokens: Sequence[Token]) -> list[Token]:
+    """The tokens, those of secrets without their text and number."""
+    ids = [token.id for token in tokens]
+    ends = [len(_text(tokenizer, ids[:count])) for count in range(len(ids) + 1)]
+    return [
+        Token(HIDDEN, "▒", token.is_learnt) if any(span.start < stop and span.stop > start for span in found) else token
+        for token, (start, stop) in zip(tokens, itertools.pairwise(ends), strict=True)
+    ]
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
@@ -272,7 +307,8 @@ def _page_document(document: Document) -> str:
     )
     named = " · ".join(part for part in (document.source, document.note) if part)
     table = "".join(
-        f"<tr{' class=learnt' if token.is_learnt else ''}><td>{place}</td><td>{token.id}</td>"
+        f"<tr{' class=learnt' if token.is_learnt else ''}><td>{place}</td>"
+        f"<td>{'' if token.id == HIDDEN else token.id}</td>"
         f"<td><code>{escape(visible(token.text).replace(chr(10), chr(0x23CE)))}</code></td>"
         f"<td>{'learnt' if token.is_learnt else ''}</td></tr>"
         for place, token in enumerate(document.tokens)

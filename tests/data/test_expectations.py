@@ -143,6 +143,14 @@ def test_a_bad_row_of_every_type_is_named(record_type: RecordType, row: tuple[st
     assert place.startswith("  a.jsonl:3: ")
 
 
+def test_a_row_that_fails_is_shown_without_its_secrets() -> None:
+    same = "write to jane.doe@firm.org"
+    ((_, place, *_),) = failures("preference", [*GOOD["preference"], ("q", same, same)])
+    assert place.startswith("  a.jsonl:3: ")
+    assert "write to <EMAIL>" in place
+    assert "firm" not in place
+
+
 def test_a_single_label_is_no_classification() -> None:
     ((line,),) = failures("classification", [("one", "x"), ("two", "x")])
     assert line.endswith("(column 'label', min_value 2): found 1")

@@ -79,6 +79,22 @@ def test_labels_have_their_table_their_confusion_and_the_surest_mistakes(tmp_pat
         assert words in html
 
 
+def test_secrets_of_test_rows_are_not_on_the_page(tmp_path: Path, values: params.Params) -> None:
+    secret = "jane.doe@firm.org"
+    texts = [f"{secret} wrote {row}" for row in range(COUNT)]
+    labels = ["neg", "pos"] * (COUNT // 2)
+    test = classification.rows_of(split(text=texts, label=labels), values.evaluate)
+    scores = {
+        "candidate": classification.scores(["neg"] * COUNT, np.full(COUNT, 0.8)),
+        "majority": baselines.majority(test, test),
+        "tfidf": classification.scores(labels, np.full(COUNT, 0.6)),
+    }
+    html = page(tmp_path, values, test, "classification", scores)
+    assert secret not in html
+    assert "&lt;EMAIL&gt; wrote" in html
+    assert "What looks like a secret is masked on this page." in html
+
+
 def test_the_confusion_names_each_label_once_and_numbers_its_column(tmp_path: Path, values: params.Params) -> None:
     name = "transfer_not_received_by_the_recipient_" + "x" * 90
     html = classified([name, *(f"label {place}" for place in range(9))], values, tmp_path)

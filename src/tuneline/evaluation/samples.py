@@ -1,12 +1,13 @@
 """Test rows that people read: what was asked, what is right, and what each model says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from tuneline.data.preparing import secrets
 from tuneline.evaluation import classification, preference
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.rows import take_apart
@@ -60,7 +61,22 @@ def sections(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str
         made = _preferences(table, wanted)
     else:
         made = _answers(table, task, wanted, champion)
-    return [section for section in made if section.samples]
+    return [_hidden(section) for section in made if section.samples]
+
+
+def _hidden(section: Section) -> Section:
+    """Without secrets: the page is sent to people who need not see what `data.secrets` keeps in the rows."""
+    samples = tuple(
+        replace(
+            sample,
+            prompt=secrets.hidden(sample.prompt),
+            lines=tuple(replace(line, text=secrets.hidden(line.text)) for line in sample.lines),
+        )
+        for sample in section.samples
+    )
+    if samples == section.samples:
+        return section
+    return replace(section, samples=samples, lead=f"{section.lead} What looks like a secret is masked on this page.")
 
 
 def _answers(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str]) -> list[Section]:

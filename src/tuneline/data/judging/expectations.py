@@ -37,6 +37,7 @@ from tuneline import boundedyaml
 from tuneline.data.judging.expected import KEPT_ROWS, Expectation, Outcome
 from tuneline.data.judging.frames import Compact
 from tuneline.data.mapping.records import FIELDS, RecordType
+from tuneline.data.preparing import secrets
 from tuneline.errors import DataError, one_line
 
 Frames = Callable[[], Iterable[pd.DataFrame]]
@@ -226,8 +227,17 @@ def _named(row: dict[str, Any], one: Expectation) -> dict[str, Any]:
     """Place and value of a row that fails."""
     column = one.kwargs.get("column")
     value = row.get(column) if column else {name: row[name] for name in row if name in _columns(one, pd.DataFrame())}
-    value = _plain(value)
+    value = _hidden(_plain(value))
     return {"source": row["source"], "value": value[:_LONGEST_VALUE] if isinstance(value, str) else value}
+
+
+def _hidden(value: Any) -> Any:
+    """A value for people to read: without secrets."""
+    if isinstance(value, dict):
+        return {name: _hidden(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(inner) for inner in value]
+    return secrets.hidden(value) if isinstance(value, str) else value
 
 
 @cache
@@ -262,7 +272,7 @@ def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -
         one, outcome = wanted[found.expectation_config.meta["number"]]
         result = _plain(found.to_json_dict()["result"])
         outcome.success = outcome.success and bool(found.success)
-        outcome.observed = result.get("observed_value", outcome.observed)
+        outcome.observed = _hidden(result.get("observed_value", outcome.observed))
         outcome.rows += result.get("element_count", 0) - result.get("missing_count", 0)
         outcome.unexpected += result.get("unexpected_count", 0)
         for row in (result.get("partial_unexpected_index_list") or [])[: KEPT_ROWS - len(outcome.first)]:

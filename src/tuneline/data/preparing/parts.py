@@ -26,7 +26,6 @@ _BLOCK = 400_000
 _BLOCK_ROWS = 4096
 _FIRST = 5
 _EXAMPLES = 3
-_HIDE = secrets.Policy(*["mask"] * len(secrets.KINDS))
 
 
 @dataclass(frozen=True)
@@ -136,11 +135,6 @@ def rejected(folder: Path) -> Iterator[Rejected]:
             yield Rejected(*orjson.loads(line))
 
 
-def hide(text: str) -> str:
-    """A text without the secrets in it, for reports."""
-    return secrets.mask(text, _HIDE)
-
-
 class _Maker:
     def __init__(self, job: Job, write: Callable[[bytes], object]) -> None:
         self.made = Made()
@@ -237,7 +231,7 @@ class _Maker:
             self.made.damaged.update(found)
             for kind in found - self.made.damage_examples.keys():
                 example = next(damage.example(text, kind) for text in (*texts, *labels) if kind in damage.kinds(text))
-                self.made.damage_examples[kind] = f"{block.records[row].source}: {hide(example)}"
+                self.made.damage_examples[kind] = f"{block.records[row].source}: {secrets.hidden(example)}"
             dropped = [kind for kind in damage.KINDS if kind in found and self._job.damaged.get(kind) == "drop"]
             if dropped:
                 out[row] = f"shows {', '.join(dropped)}, as data.damaged says"

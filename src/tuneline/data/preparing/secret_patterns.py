@@ -20,7 +20,7 @@ from stdnum.se import personnummer
 from stdnum.us import itin, ssn
 from stdnum.util import get_cc_module
 
-from tuneline.data.preparing import named_numbers
+from tuneline.data.preparing import named_numbers, national_phones
 
 Place = tuple[Literal["email", "phone", "id_number", "card", "key"], int, int]
 """Kind, first byte, byte after the last."""
@@ -182,8 +182,11 @@ def address(data: bytes, place: int) -> Place | None:
 DIGIT_RUN = re.compile(rb"0(?:[ ()-]{0,2}0){7,}+")
 """Eight digits or more, each 0 here, with at most two signs between any two."""
 
-DOTTED = re.compile(rb"000\.000[.-]000|000\.0000\.0000\.00|00\.00\.00-000|0\.000\.000-|000000/000|0000\.00\.000")
-"""The beginning of what is written with dots."""
+DOTTED = re.compile(
+    rb"000\.000[.-]000|000\.0000\.0000\.00|00\.00\.00-000|0\.000\.000-|000000/000|0000\.00\.000"
+    rb"|00(?:\.00){4}|000(?:\.00){3}|000\.0{7,}+|0{3,5}/0{5,}+"
+)
+"""The beginning of what is written with dots and slashes."""
 
 _NO_BEGINNING = frozenset(b"._ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 # A number behind a name and a bracket is the argument of a call, as the seed in `default_rng(348932549825235)`.
@@ -269,6 +272,8 @@ def numbers(data: bytes, start: int, stop: int) -> Iterator[Place]:
         yield "card", *found
     for found in named_numbers.named(data, start, stop):
         yield "id_number", *found
+    for found in national_phones.national(data, start, stop):
+        yield "phone", *found
     if start and data[start - 1] in _NO_BEGINNING and data[start:stop].isdigit():
         return  # decimals, and numbers within names
     first, last = max(start - 3, 0), min(stop + 8, len(data))

@@ -1,8 +1,8 @@
 """Secrets and personal data in texts: found without being shown, and masked where the params say so.
 
 Precise rather than greedy: a number counts only where its check digit, its prefix, its separators or the words before
-it say what it is. Not looked for: phone numbers without a country code outside China and North America, names, postal
-addresses, passwords in prose, and public numbers of companies.
+it say what it is. Not looked for: phone numbers that neither a country's code nor their groups nor a word before them
+tell, outside China and North America; names, postal addresses, passwords in prose, and public numbers of companies.
 """
 
 import re
@@ -105,19 +105,41 @@ def mask(text: str, policy: Policy) -> str:
     Returns:
         The text without them.
     """
-    plain = _without_zero_width(text)
-    data = _bytes(plain)
-    spans = [span for span in _spans(data) if span.kind in policy.masked]
-    if not spans:
-        return text
-    kept = range(len(text)) if plain == text else [i for i, char in enumerate(text) if char not in ZERO_WIDTH]
     parts: list[str] = []
     done = 0
+    for span in places(text):
+        if span.kind in policy.masked:
+            parts += [text[done : span.start], mark(span.kind)]
+            done = span.stop
+    return "".join([*parts, text[done:]])
+
+
+def mark(kind: Kind) -> str:
+    """What stands in the place of a secret."""
+    return f"<{kind.upper()}>"
+
+
+def hidden(text: str) -> str:
+    """A text as it is shown to people: without its secrets, whatever the params say becomes of them in the data."""
+    return mask(text, _ALL_MASKED)
+
+
+_ALL_MASKED = Policy(**dict.fromkeys(KINDS, "mask"))
+
+
+def places(text: str) -> list[Span]:
+    """Where the secrets of a text stand, in characters, in their order."""
+    plain = _without_zero_width(text)
+    data = _bytes(plain)
+    spans = _spans(data)
+    if not spans:
+        return []
+    kept = range(len(text)) if plain == text else [i for i, char in enumerate(text) if char not in ZERO_WIDTH]
+    found: list[Span] = []
     for span in spans:
         start, stop = (len(data[:end].decode("utf-8", "surrogatepass")) for end in (span.start, span.stop))
-        parts += [text[done : kept[start]], f"<{span.kind.upper()}>"]
-        done = kept[stop - 1] + 1
-    return "".join([*parts, text[done:]])
+        found.append(Span(span.kind, kept[start], kept[stop - 1] + 1))
+    return found
 
 
 def shown(text: str, kind: Kind) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tuneline.data.mapping.shapes import FIELDS
-from tuneline.data.preparing import parts
+from tuneline.data.preparing import parts, secrets
 from tuneline.data.preparing.catalogue import Catalogue, Part, beginning, mapped, values_of
 from tuneline.data.preparing.splitting import SPLITS
 from tuneline.data.reading.rows import Rejected
@@ -66,7 +66,9 @@ def write(job: Output) -> dict[str, int]:
         writers: dict[str, pq.ParquetWriter] = {}
         quarantine = stack.enter_context(job.quarantine.open("wb"))
         for portion in job.portions:
-            dropped = [Rejected(*row[:5], parts.hide(row.row)) for row in parts.rejected(catalogue.folder_of(portion))]
+            dropped = [
+                Rejected(*row[:5], secrets.hidden(row.row)) for row in parts.rejected(catalogue.folder_of(portion))
+            ]
             for part in catalogue.of_portion(portion):
                 decided, batch = decisions[part.start : part.stop], part.batch()
                 rows = part.array("rows")
@@ -145,7 +147,7 @@ def _dropped(
         catalogue = job.catalogues[other_set]
         place = catalogue.source(other, int(lines[other_set][other])) if other >= 0 else ""
         detail = _detail(REASONS[reason], place, f"{catalogue.path}/{place}", share)
-        text = parts.hide(beginning(values))
+        text = secrets.hidden(beginning(values))
         yield Rejected(file, int(rows["line"][row]), int(offsets[row]), REASONS[reason], detail, text)
 
 
