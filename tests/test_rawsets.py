@@ -151,6 +151,8 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
         use(pairs(tmp_path), group_by="nobody")
     with pytest.raises(DataError, match="is no encoding that Python knows"):
         use(pairs(tmp_path), encoding="utf9")
+    with pytest.raises(DataError, match="is no encoding that Python knows"):
+        rawsets.mix(pairs(tmp_path), name="more", weight=0.5, encoding="rot13")
     with pytest.raises(DataError, match="belongs to the built-in corpus"):
         use(pairs(tmp_path), name="python-docstrings")
     with pytest.raises(DataError, match="--task poetry: is no task; give one of sft, language-modeling"):

@@ -1,6 +1,5 @@
 """Your own text: read as the pipeline would, copied to data/raw, put under DVC, and named in params.yaml."""
 
-import codecs
 import json
 import re
 import shutil
@@ -18,7 +17,7 @@ from tuneline import basetext, files, overlong, params, pipeline, suggested
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
-from tuneline.data.reading import places, readers
+from tuneline.data.reading import encodings, places, readers
 from tuneline.data.reading import plans as file_plans
 from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError, ParamsError
@@ -107,13 +106,13 @@ def use(
     order_by = None
     changed = _rejected(p, max_rejected)
     p = _with_rejected(p, max_rejected)
-    options = Options(_known(encoding or Options().encoding), layout or Options().layout, exclude=tuple(exclude))
+    options = Options(encoding or Options().encoding, layout or Options().layout, exclude=tuple(exclude))
     if not is_new:
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
         kept = tuple(exclude) or tuple(p.data.exclude)
-        options = Options(_known(encoding or p.data.encoding), layout or p.data.layout, exclude=kept)
+        options = Options(encoding or p.data.encoding, layout or p.data.layout, exclude=kept)
     plans = readers.plan(path, options)
     learnt, found = _open(path, plans, columns, group_by, order_by, _task(task), p.task, is_new=is_new)
     tally = _read(found, p.data.max_rejected_fraction)
@@ -187,8 +186,10 @@ def mix(
         raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
     changed = _rejected(p, max_rejected)
     p = _with_rejected(p, max_rejected)
+    if encoding:
+        encodings.check(encoding)
     asked = {
-        "encoding": encoding and _known(encoding),
+        "encoding": encoding,
         "layout": layout,
         "columns": dict(columns or {}),
         "exclude": list(exclude),
@@ -221,14 +222,6 @@ def _name_of(path: Path) -> str:
         name = name.with_suffix("")
     is_format = name == path or name.suffix[1:].isalpha()
     return name.stem if is_format else name.name
-
-
-def _known(encoding: str) -> str:
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise DataError(f"--encoding {encoding}: is no encoding that Python knows; utf-8 and gb18030 are two") from None
-    return encoding
 
 
 def _task(name: str | None) -> params.Task | None:

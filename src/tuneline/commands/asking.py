@@ -24,7 +24,7 @@ from tuneline.data.mapping.mappings import Columns, Convert, Paths, Poem, Questi
 from tuneline.data.mapping.recognition import PAIRS, View
 from tuneline.data.mapping.shapes import RecordType, Shape
 from tuneline.data.preparing import cleaning
-from tuneline.data.reading import readers
+from tuneline.data.reading import encodings, readers
 from tuneline.data.reading.rows import FilePlan, Options, Rejected, Row
 from tuneline.errors import DataError
 
@@ -212,6 +212,7 @@ def text_of_stdin(encoding: str, remedy: str) -> str:
     Raises:
         DataError: it is closed, empty or in another encoding.
     """
+    encodings.check(encoding)
     data = _stdin(remedy).read()
     if not data.strip():
         raise DataError(f"standard input is empty; {remedy}")
@@ -222,8 +223,6 @@ def text_of_stdin(encoding: str, remedy: str) -> str:
             f"standard input is not {encoding}: byte {error.start:,} is 0x{data[error.start]:02x}; name its encoding "
             "with --encoding"
         ) from None
-    except LookupError:
-        raise DataError(f"--encoding {encoding}: is no encoding that Python knows; utf-8 and gb18030 are two") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 
