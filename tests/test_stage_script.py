@@ -39,6 +39,26 @@ def test_dvc_finds_the_projects_python_in_any_shell(shell: dict[str, str], tmp_p
     assert "error: unknown: is no stage; there are base, evaluate, finetune, " in done.stderr
 
 
+def test_an_experiment_in_a_temporary_copy_runs_its_own_code_under_the_projects_python(
+    shell: dict[str, str], tmp_path: Path
+) -> None:
+    project = tmp_path / "my project"
+    copy = project / ".dvc/tmp/exps/standalone/tmp1234"
+    (copy / "src/tuneline").mkdir(parents=True)
+    (copy / "src/tuneline/__init__.py").touch()
+    (copy / "src/tuneline/stages.py").write_text("import sys\nprint('code of the copy', *sys.argv[1:])\n")
+    (project / ".venv").symlink_to(sys.prefix)
+    done = subprocess.run(
+        ["sh", str(ROOT / "scripts/stage.sh"), "sample"],
+        cwd=copy,
+        env=shell,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("code of the copy sample\n", "")
+
+
 def test_where_no_python_has_the_packages_the_remedy_is_said(shell: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", str(ROOT / "scripts/stage.sh"), "sample"],

@@ -295,7 +295,7 @@ def predict(
 
         models.use_threads(p.compute.threads)
         predictor = predicting.Predictor(served, top_k=0 if all_labels else top_k, threshold=threshold)
-        _say(f"{served.describe()}: {predictor.describe()}", *given.notes)
+        _say(f"{served.describe()}: {predictor.describe()}", *given.notes, *_of_form(given, chosen))
         table = answers.Table(given, predictor.columns())
         with answers.writing(output, chosen, table) as writer, _progress("predict", given) as progress:
             account = predicting.run(
@@ -360,7 +360,7 @@ def generate(
 
         models.use_threads(p.compute.threads)
         generator = generating.Generator(served, max_new_tokens or p.evaluate.max_new_tokens)
-        _say(served.describe(), *given.notes)
+        _say(served.describe(), *given.notes, *_of_form(given, chosen))
         if not is_batch:
             for piece in generator.stream(given):
                 answers.show(piece)
@@ -383,6 +383,10 @@ def _serve(version: int | None, alias: str) -> "tuple[Params, Served]":
     served = serving.serve(p, version=version, alias=alias)
     _say(*served.notes)
     return p, served
+
+
+def _of_form(given: "Given", form: str) -> list[str]:
+    return [given.other_form] if given.other_form and form == "csv" else []
 
 
 def _progress(what: str, given: "Given") -> "Progress":

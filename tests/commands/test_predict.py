@@ -253,6 +253,17 @@ def test_another_encoding_is_named_and_can_be_given(shell: Shell) -> None:
     assert "data.encoding" not in ran.stderr
     good = shell.run("predict", "latin.csv", "--encoding", "cp1252")
     assert table(good.stdout)[0]["text"] == "Grüße aus Köln und schöne Tage"
+    assert "the CSV that is written has commas and is UTF-8 (the input: cp1252)" in good.stderr
+
+
+def test_csv_is_written_with_commas_and_a_line_says_so_where_the_input_has_none(shell: Shell) -> None:
+    shell.write("excel.csv", "id;text\n1;a good day\n2;a bad one\n")
+    ran = shell.run("predict", "excel.csv", "--output", "out.csv")
+    assert "the CSV that is written has commas and is UTF-8 (the input: ';' between columns)" in ran.stderr
+    assert Path("out.csv").read_text("utf-8").startswith("source,id,text,label")
+    assert "CSV that is written" not in shell.run("predict", "excel.csv", "--output", "out.jsonl").stderr
+    shell.write("usual.csv", "id,text\n1,a good day\n2,a bad one\n")
+    assert "CSV that is written" not in shell.run("predict", "usual.csv").stderr
 
 
 def test_a_failure_leaves_the_file_before_as_it_was(shell: Shell) -> None:

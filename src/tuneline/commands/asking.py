@@ -67,6 +67,8 @@ class Given:
     files: int = 0
     bytes: int = 0
     notes: tuple[str, ...] = ()
+    other_form: str = ""
+    """How CSV that is written differs from the files, in words; empty where it does not."""
 
 
 def path_or_text(word: str) -> tuple[str | None, Path | None]:
@@ -175,7 +177,16 @@ def of_path(path: Path, options: Options, choose: Callable[[FilePlan, Path], Ask
         files=len(plans),
         bytes=sum(plan.bytes for plan in plans),
         notes=tuple(f"{choosing.place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings),
+        other_form=_other_form(plans),
     )
+
+
+def _other_form(plans: Sequence[FilePlan]) -> str:
+    portions = [portion for plan in plans for portion in plan.portions if portion.delimiter]
+    encodings_of_files = dict.fromkeys(portion.encoding for portion in portions if portion.encoding != "utf-8")
+    signs = dict.fromkeys(portion.delimiter for portion in portions if portion.delimiter != ",")
+    said = [f"{sign!r} between columns" for sign in signs] + list(encodings_of_files)
+    return f"the CSV that is written has commas and is UTF-8 (the input: {', '.join(said)})" if said else ""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ class Compute(Section):
     threads: Annotated[int, Field(ge=1, le=1024)]
     """Threads of one operation; sums in another order give other bits, so this is no matter of taste."""
     device: Literal["cpu", "cuda"]
-    """Where training computes."""
+    """Where training computes; evaluation and answers are computed on the processor, in float32."""
     precision: Literal["float32", "bfloat16"]
     """Of multiplications in training; weights and sums stay in float32. Needs hardware that has bfloat16."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None
