@@ -22,7 +22,7 @@ from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tuneline import decisions, environment, keeping, params, pipeline, processes, settled, terminal
+from tuneline import decisions, dvclock, environment, intact, keeping, params, pipeline, processes, settled, terminal
 from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,6 +198,9 @@ def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.Logge
             logger.info("[%d/%d] %s: up to date", number, len(names), stage)
             continue
         logger.info("[%d/%d] %s", number, len(names), stage)
+        # Hours of training on damaged bytes would end in a refusal; what DVC sees as changed it hashes itself.
+        unseen = (read for read in dvclock.needed(stage) if read.keeper not in stale or read.keeper in rebuilt)
+        intact.refuse_damage(unseen, cache=False)
         reproduce(stage, reasons)
         rebuilt[stage] = reasons
     report = "\n".join(f"- **{stage}**: {'; '.join(reasons)}" for stage, reasons in rebuilt.items())

@@ -1,6 +1,7 @@
 """The whole line, as a person runs it: from the built-in corpus to a registered version, by the real tools."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,66 @@ def test_a_tracking_address_that_does_not_answer_stops_before_training(trained: 
     assert done.returncode == 1
     assert done.stderr.startswith("MLflow at http://127.0.0.1:9 does not answer")
     assert len(done.stderr.splitlines()) == 1
+
+
+def destroy(path: Path) -> None:
+    """Overwrite the second half with zeros, and leave the time of change as it was."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes()[: before.st_size // 2].ljust(before.st_size, b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_destroyed_model_is_not_registered_and_comes_back_by_what_is_printed(project: Project) -> None:
+    (project.root / ".venv").symlink_to(sys.prefix)
+    assert project.flow().returncode == 0
+    expected = weights(project)
+    destroy(project.root / "models/finetuned/model.safetensors")
+    (project.root / "mlflow/store/mlflow.db").unlink()
+    for done in (project.flow(), project.tuneline("gate"), project.tuneline("register")):
+        assert done.returncode == 1
+        assert "Traceback" not in done.stdout + done.stderr
+        [problem] = [line for line in done.stderr.splitlines() if line.startswith("models/finetuned/model.safetensors")]
+        assert "DVC's cache has it whole: " in problem
+    subprocess.run(["sh", "-ec", problem.split("has it whole: ")[1]], cwd=project.root, check=True)
+    done = project.flow()
+    assert f"{MODEL} version 1, passed; rebuilt: nothing" in done.stdout, done.stdout + done.stderr
+    assert weights(project) == expected
+    # What the evaluation has measured is not what lies here, although DVC knows these bytes.
+    measured = project.root / "reports/measured.json"
+    files.write_json(measured, files.read_json(measured) | {"model_sha256": "0" * 64})
+    assert project.tuneline("exec", "--", "dvc", "commit", "--force", "evaluate").returncode == 0
+    done = project.flow()
+    assert done.returncode == 1
+    assert "models/finetuned: has the sha256" in done.stderr
+    again = re.search(r"measure what is there now with: (.+?);", done.stderr)
+    assert again is not None
+    subprocess.run(["sh", "-ec", again[1]], cwd=project.root, check=True)
+    assert f"{MODEL} version 1, passed; rebuilt: nothing" in project.flow().stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_trained_on_data_that_a_damaged_cache_has_brought_back(project: Project) -> None:
+    (project.root / ".venv").symlink_to(sys.prefix)
+    assert project.flow().returncode == 0
+    [train] = (project.root / "data/clean/train").iterdir()
+    objects = (path for path in (project.root / ".dvc/cache/files/md5").rglob("*") if path.is_file())
+    [copy] = [path for path in objects if path.read_bytes() == train.read_bytes()]
+    mode = copy.stat().st_mode
+    copy.chmod(0o644)
+    destroy(copy)
+    copy.chmod(mode)
+    shutil.rmtree(project.root / "data/clean")
+    project.set(finetune__learning_rate=0.002)
+    done = project.flow()
+    assert done.returncode == 1
+    assert "data/clean/train/" in done.stderr
+    assert "- step " not in done.stdout + done.stderr
+    command = done.stderr.split("make it again with: ")[1].splitlines()[0]
+    subprocess.run(["sh", "-ec", command], cwd=project.root, check=True)
+    assert f"{MODEL} version 2, passed; rebuilt: finetune, evaluate" in project.flow().stdout
 
 
 @pytest.mark.slow

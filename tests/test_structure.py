@@ -20,7 +20,7 @@ ROOMS = [
     {"training"},
     {"evaluation"},
     {"registry"},
-    {"dvcfiles", "outputs", "pipeline", "remedies"},
+    {"dvcfiles", "dvclock", "intact", "outputs", "pipeline", "remedies"},
     {
         "basetext",
         "commands",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tuneline import files, params, pipeline
+from tuneline import dvclock, files, intact, params, pipeline
 from tuneline.errors import RegistryError
 from tuneline.evaluation import comparison, curves, kinds, nextsteps, report
 from tuneline.evaluation import gate as rules
@@ -51,10 +51,14 @@ def gate(p: params.Params) -> Gate:
         The verdict with its reasons.
 
     Raises:
-        RegistryError: what is to be judged is not up to date.
+        DataError: what is to be judged is damaged, although DVC takes it for unchanged.
+        RegistryError: it is not up to date, or not what was measured.
         TrackingError: MLflow does not answer.
     """
     _refuse_stale()
+    intact.refuse_damage(dvclock.needed(), cache=False)
+    origin = lineage.of_workspace(p)
+    _refuse_unmeasured(p, origin)
     tracker = tracking.connect()
     reports = Path(p.paths.reports)
     evaluation = files.read_json(reports / "evaluation.json")
@@ -62,7 +66,6 @@ def gate(p: params.Params) -> Gate:
     champion = _champion(tracker, p, rows, scores)
     verdict = rules.decide(p.rules, _measures(p, rows, scores) | {"champion": champion.measures})
     steps = nextsteps.next_steps(verdict, _situation(p, rows.num_rows))
-    origin = lineage.of_workspace(p)
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(tracker, p, origin)}
     value["next_steps"] = steps
     files.write_json(reports / "gate.json", value)
@@ -88,18 +91,15 @@ def register(p: params.Params) -> versions.Registration:
         The version; made now, or the one that stood for the same model, data and evaluation already.
 
     Raises:
-        RegistryError: the gate failed or was not asked about this evaluation, or the model could not be rebuilt from
-            what is in DVC's cache.
+        DataError: the model could not be made again from what is in the workspace and in DVC's cache, every byte of
+            which is hashed.
+        RegistryError: the gate failed or was not asked about this evaluation.
     """
     _refuse_stale()
-    missing = pipeline.missing_from_cache()
-    if missing:
-        raise RegistryError(
-            *(f"{name}: dvc.lock names it, but its bytes are not in DVC's cache" for name in missing),
-            "a version must be rebuildable: run `dvc commit`, or `dvc fetch` from a remote that has them",
-        )
+    intact.refuse_damage(dvclock.needed(), cache=True)
     reports = Path(p.paths.reports)
     origin = lineage.of_workspace(p)
+    _refuse_unmeasured(p, origin)
     decided = reports / "gate.json"
     value = files.read_json(decided) if decided.exists() else {}
     tracker = tracking.connect()
@@ -114,6 +114,23 @@ def register(p: params.Params) -> versions.Registration:
         )
     evaluation = files.read_json(reports / "evaluation.json")
     return versions.register(tracker, p, origin, _run(tracker, p, origin), value, evaluation)
+
+
+def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
+    """Raise where the numbers of the evaluation are of other bytes than those that lie here."""
+    account = Path(p.paths.reports) / "measured.json"
+    measured, now = files.read_json(account), origin.tags()
+    places = {"model_sha256": p.paths.finetuned, "base_sha256": p.paths.base, "data_sha256": p.paths.clean}
+    others = [name for name in places if measured.get(name) != now[f"tuneline.{name}"]]
+    if others:
+        raise RegistryError(
+            *(
+                f"{places[name]}: has the sha256 {now[f'tuneline.{name}'][:12]}…, and what was measured had "
+                f"{str(measured.get(name))[:12]}… ({account})"
+                for name in others
+            ),
+            "measure what is there now with: .venv/bin/dvc repro -f -s evaluate; then run the same command again",
+        )
 
 
 def _asked(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> dict[str, Any]:

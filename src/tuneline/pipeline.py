@@ -170,17 +170,17 @@ def has_remote() -> bool:
     return bool(Config(dvc_dir=".dvc")["core"].get("remote"))
 
 
+def cache_folder() -> Path:
+    """Where DVC keeps its objects on this machine, each in a file named by its md5."""
+    from dvc.config import Config
+
+    place = Config(dvc_dir=".dvc")["cache"].get("dir", ".dvc/cache")
+    return Path(place) / "files" / "md5"
+
+
 def _not_in_cache() -> list[str]:
     # DVC writes a folder with a slash at its end.
     return [path.rstrip("/") for path in _json(["data", "status", "--json"]).get("not_in_cache", [])]
-
-
-def missing_from_cache() -> list[str]:
-    """What dvc.lock names and DVC tracks, and whose bytes are not in the cache."""
-    locked = named()
-    missing = _not_in_cache()
-    # A stage may depend on a folder of sets, each of which DVC tracks by itself.
-    return [path for path in missing if not locked.isdisjoint(map(str, [Path(path), *Path(path).parents]))]
 
 
 def reproduce(stage: str, emit: Callable[[str], None]) -> None:

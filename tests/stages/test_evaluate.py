@@ -163,6 +163,18 @@ def test_text_is_measured_by_likelihood_and_continued_in_samples(project: Path) 
     assert table["candidate_text"].null_count == 21
 
 
+def test_what_was_measured_is_named_by_its_hashes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate.main(params.load())
+    assert files.read_json(project / "reports/measured.json") == {
+        "model_sha256": files.sha256_path(project / "models/finetuned"),
+        "base_sha256": files.sha256_path(project / "models/base"),
+        "data_sha256": files.sha256_path(project / "data/clean"),
+    }
+    monkeypatch.setattr(evaluate.baselines, "measure", lambda finetuned, *_, **__: (finetuned / "x").touch() or {})
+    with pytest.raises(ModelError, match=r"^models/finetuned: changed while it was measured"):
+        evaluate.main(params.load())
+
+
 def test_a_model_that_is_missing_is_named(project: Path) -> None:
     (project / "models/finetuned/model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"models/finetuned/model\.safetensors: missing"):

@@ -3,13 +3,14 @@
     python -m tuneline.stages evaluate
 
 Reads paths.clean, paths.base and paths.finetuned; writes evaluation.json (every number), metrics.json (the few that
-people compare), rows.parquet (scores row by row) and intervals.csv (a plot) into paths.reports. Nothing here depends on
-the registry: the comparison with the champion belongs to the gate.
+people compare), rows.parquet (scores row by row), intervals.csv (a plot) and measured.json (the sha256 of what was
+measured) into paths.reports. Nothing depends on the registry: the comparison with the champion belongs to the gate.
 """
 
 from pathlib import Path
 
 from tuneline import files, params
+from tuneline.errors import ModelError
 from tuneline.evaluation import baselines, comparison, measuring, results, rows
 from tuneline.training import models, tokenized
 
@@ -18,6 +19,8 @@ def main(p: params.Params) -> None:
     """Run the stage."""
     models.use_threads(p.compute.threads)
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
+    judged = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
+    measured = {name: files.sha256_path(place) for name, place in judged.items()}
     account = clean / "dataset.json"
     dataset = files.read_json(account) if account.is_file() else {}
     test, train = (
@@ -55,6 +58,9 @@ def main(p: params.Params) -> None:
     if "base" in scores:
         versus["base"] = comparison.compare(test, p.task, candidate, scores["base"], p.evaluate)
     versus["baseline"] = comparison.versus_baselines(test, p.task, scores, p.evaluate)
+    if changed := [str(place) for name, place in judged.items() if files.sha256_path(place) != measured[name]]:
+        raise ModelError(f"{' and '.join(changed)}: changed while it was measured; run the same command again")
+    files.write_json(reports / "measured.json", measured)
     files.write_parquet(reports / "rows.parquet", rows.join(test, scores))
     files.write_text(reports / "intervals.csv", results.interval_lines(next(iter(versus.values()))))
     evaluation = results.evaluation(test, p.task, scores, versus)

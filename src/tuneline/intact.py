@@ -1,0 +1,148 @@
+"""Whether the bytes that dvc.lock and the .dvc files name are still there, in the workspace and in DVC's cache.
+
+DVC trusts a file in the workspace whose size and time of change are as they were, and an object of its cache that is
+read-only. What a failing disk or another program has done to their bytes is seen only by hashing them again.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuneline import files, pipeline
+from tuneline.errors import DataError
+from tuneline.dvclock import Output
+
+_THREADS = 4
+_FOLDER = ".dir"
+# Files in one command; with more, the whole output is fetched anew.
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Damage:
+    """An output whose bytes are not those that DVC has noted."""
+
+    output: Output
+    in_workspace: tuple[str, ...] = ()
+    """The files that differ; the output itself where it cannot be told which."""
+    in_cache: tuple[Path, ...] = ()
+    """The objects that differ or are missing."""
+
+    def problem(self) -> str:
+        """What is damaged and where, and the command that mends it, in a line."""
+        places = [*self.in_workspace, *map(str, self.in_cache)]
+        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        verb = "differs" if len(places) == 1 else "differ"
+        source = "its .dvc file" if self.output.keeper.endswith(".dvc") else f"dvc.lock (stage {self.output.keeper})"
+        return (
+            f"{', '.join(places[:_NAMED])}{more}: {verb} from what {source} names, although DVC takes "
+            f"{'it' if len(places) == 1 else 'them'} for unchanged; {self._remedy()}"
+        )
+
+    def _remedy(self) -> str:
+        dvc = ".venv/bin/dvc"
+        path, keeper = self.output.path, self.output.keeper
+        is_set = keeper.endswith(".dvc")
+        objects = [str(place) for place in self.in_cache]
+        if self.in_workspace and (self.in_cache or not self.output.is_cached):
+            gone = f"rm -rf {shlex.join([path, *objects])}"
+            if not is_set:
+                return f"make it again with: {gone} && {dvc} repro -f -s {shlex.quote(keeper)}"
+            if pipeline.has_remote():
+                return f"fetch it from the remote with: {gone} && {dvc} pull {shlex.quote(keeper)}"
+            return (
+                "neither this folder nor DVC's cache has it whole, and there is no remote: put its files back from "
+                f"where they came from, then run: rm -f {shlex.join(objects)} && {dvc} add {shlex.quote(path)}"
+            )
+        if self.in_workspace:
+            some = self.in_workspace if len(self.in_workspace) <= _NAMED else (path,)
+            target = keeper if is_set else path
+            return f"DVC's cache has it whole: rm -rf {shlex.join(some)} && {dvc} checkout {shlex.quote(target)}"
+        return f"the workspace has it whole: rm -f {shlex.join(objects)} && {dvc} commit -f {shlex.quote(keeper)}"
+
+
+def refuse_damage(outputs: Iterable[Output], *, cache: bool) -> None:
+    """Hash outputs again.
+
+    Args:
+        outputs: those to look at; what is not in the workspace is passed over, as DVC itself says so.
+        cache: whether to hash their objects in DVC's cache, too, and to miss those that are not there.
+
+    Raises:
+        DataError: names every output that differs, with the command that mends it.
+    """
+    objects = pipeline.cache_folder()
+    found = []
+    for output in outputs:
+        damage = _look(output, objects, cache=cache)
+        if damage and damage.in_workspace and not cache:
+            # What mends the workspace depends on what the cache holds.
+            damage = _look(output, objects, cache=True)
+        found += [damage] if damage else []
+    if found:
+        raise DataError(*(damage.problem() for damage in found), "then run the same command again")
+
+
+def _look(output: Output, objects: Path, *, cache: bool) -> Damage | None:
+    if output.md5.endswith(_FOLDER):
+        return _look_at_folder(output, objects, cache=cache)
+    path, place = Path(output.path), _place(objects, output.md5)
+    wrong = _differing({path: output.md5}) if path.is_file() else set()
+    bad = _differing({place: output.md5}) if cache and output.is_cached else set()
+    return _damage(output, [output.path] if wrong else [], sorted(bad))
+
+
+def _look_at_folder(output: Output, objects: Path, *, cache: bool) -> Damage | None:
+    folder, listing = Path(output.path), _place(objects, output.md5)
+    if not _differing({listing: output.md5.removesuffix(_FOLDER)}):
+        listed = {one["relpath"]: one["md5"] for one in files.read_json(listing)}
+        there = {folder / name: md5 for name, md5 in listed.items() if (folder / name).is_file()}
+        wrong, bad = _differing(there), []
+    else:
+        listed = _listing(folder)
+        if _name(listed) != output.md5:
+            # Which of its files differ, only its listing could tell.
+            return _damage(output, [output.path] if folder.exists() else [], [listing])
+        wrong, bad = set(), [listing]
+    bad = [*bad, *sorted(_differing({_place(objects, md5): md5 for md5 in listed.values()}))] if cache else []
+    return _damage(output, sorted(path.as_posix() for path in wrong), bad)
+
+
+def _damage(output: Output, in_workspace: Sequence[str], in_cache: Sequence[Path]) -> Damage | None:
+    return Damage(output, tuple(in_workspace), tuple(in_cache)) if in_workspace or in_cache else None
+
+
+def _place(objects: Path, md5: str) -> Path:
+    return objects / md5[:2] / md5[2:]
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """Relative path -> md5 of every file below a folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): md5 for path, md5 in _hashed(paths).items()}
+
+
+def _name(listed: dict[str, str]) -> str:
+    """What DVC calls a folder of these files."""
+    text = json.dumps([{"md5": listed[name], "relpath": name} for name in sorted(listed)], sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + _FOLDER
+
+
+def _differing(wanted: dict[Path, str]) -> set[Path]:
+    """The files that are missing or not what they should be."""
+    hashed = _hashed([path for path in wanted if path.is_file()])
+    return {path for path, md5 in wanted.items() if hashed.get(path) != md5}
+
+
+def _hashed(paths: Sequence[Path]) -> dict[Path, str]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip(paths, pool.map(_md5, paths), strict=True))
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,171 @@
+"""Damage that DVC does not see is found by hashing, and the printed command mends it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from tuneline import dvclock, intact
+from tuneline.errors import DataError
+
+GRAPH = """
+stages:
+  learn:
+    cmd: mkdir -p models/finetuned && cat data/raw/mine/* > models/finetuned/weights && echo 1 > models/finetuned/one
+    deps: [data/raw/mine]
+    outs: ["${paths.finetuned}"]
+  measure:
+    cmd: wc -c < ${paths.finetuned}/weights > reports/rows && echo 2 > reports/metrics.json
+    deps: ["${paths.finetuned}"]
+    outs: [reports/rows]
+    metrics:
+      - reports/metrics.json:
+          cache: false
+"""
+WEIGHTS, ROWS, RAW = "models/finetuned/weights", "reports/rows", "data/raw/mine/rows.txt"
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("intact 完好") / "my project"
+    (root / "data/raw/mine").mkdir(parents=True)
+    (root / "reports").mkdir()
+    (root / RAW).write_text("a row\n" * 100)
+    (root / "data/raw/mine/more.txt").write_text("another row\n")
+    (root / "params.yaml").write_text("paths: {finetuned: models/finetuned}\n")
+    (root / "dvc.yaml").write_text(GRAPH)
+    (root / ".venv").symlink_to(sys.prefix)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.chdir(root)
+    # In this process, as each of its commands takes a second to start.
+    with Repo.init(no_scm=True) as repo:
+        repo.add("data/raw/mine")
+        repo.reproduce()
+    monkeypatch.undo()
+    return root
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "my project"
+    shutil.copytree(made, root, symlinks=True)
+    monkeypatch.chdir(root)
+    return root
+
+
+def damage(path: Path) -> None:
+    """Overwrite the second half, and leave size, mode and time of change as they were."""
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[: before.st_size // 2].ljust(before.st_size, b"\0"))
+    path.chmod(before.st_mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def objects(path: str) -> list[Path]:
+    """The object in the cache that is the whole of a file, or of a folder its listing."""
+    [output] = [one for one in dvclock.needed() if Path(path).is_relative_to(one.path)]
+    cache = Path(".dvc/cache/files/md5")
+    if output.path != path:
+        return [one for one in cache.rglob("*") if one.is_file() and one.read_bytes() == Path(path).read_bytes()]
+    return [cache / output.md5[:2] / output.md5[2:]]
+
+
+def problems(*, cache: bool = True) -> list[str]:
+    try:
+        intact.refuse_damage(dvclock.needed(), cache=cache)
+    except DataError as error:
+        return list(error.problems)
+    return []
+
+
+def test_what_a_model_is_made_from_is_all_that_dvc_names(project: Path) -> None:
+    assert [(one.path, one.keeper, one.is_cached) for one in dvclock.needed()] == [
+        ("data/raw/mine", "data/raw/mine.dvc", True),
+        ("models/finetuned", "learn", True),
+        ("reports/metrics.json", "measure", False),
+        ("reports/rows", "measure", True),
+    ]
+    assert [one.path for one in dvclock.needed("measure")] == ["models/finetuned"]
+    assert [one.path for one in dvclock.needed("learn")] == ["data/raw/mine"]
+    assert problems() == []
+
+
+@pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW])
+def test_a_damaged_file_is_named_with_the_command_that_brings_it_back(project: Path, path: str) -> None:
+    damage(project / path)
+    target = {WEIGHTS: "models/finetuned", RAW: "data/raw/mine.dvc"}.get(path, path)
+    for cache in (True, False):
+        [problem, last] = problems(cache=cache)
+        assert problem.startswith(f"{path}: differs from what ")
+        assert problem.endswith(f"DVC's cache has it whole: rm -rf {path} && .venv/bin/dvc checkout {target}")
+        assert last == "then run the same command again"
+
+
+@pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW, "models/finetuned"])
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_a_damaged_object_is_named_with_the_command_that_puts_it_there_again(
+    project: Path, path: str, how: str
+) -> None:
+    [place] = objects(path)
+    damage(place) if how == "damaged" else place.unlink()
+    [problem, _] = problems()
+    keeper = {RAW: "data/raw/mine.dvc", ROWS: "measure"}.get(path, "learn")
+    assert f"the workspace has it whole: rm -f {place} && .venv/bin/dvc commit -f {keeper}" in problem
+    assert problems(cache=False) == []
+
+
+def test_what_is_damaged_in_both_places_is_made_again(project: Path) -> None:
+    [place] = objects(WEIGHTS)
+    for one in (place, project / WEIGHTS, project / "reports/metrics.json"):
+        damage(one)
+    of_model, of_metrics, _ = problems(cache=False)
+    assert of_model.startswith(f"{WEIGHTS}, {place}: differ from what dvc.lock (stage learn) names")
+    assert of_model.endswith(f"rm -rf models/finetuned {place} && .venv/bin/dvc repro -f -s learn")
+    assert of_metrics.endswith("rm -rf reports/metrics.json && .venv/bin/dvc repro -f -s measure")
+
+
+def test_a_set_that_is_whole_nowhere_is_asked_of_a_person(project: Path) -> None:
+    [place] = objects(RAW)
+    damage(place)
+    damage(project / RAW)
+    assert "put its files back from where they came from" in problems()[0]
+    (project / ".dvc/config").write_text("[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = /tmp/shelf\n")
+    assert problems()[0].endswith(f"rm -rf data/raw/mine {place} && .venv/bin/dvc pull data/raw/mine.dvc")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW, "models/finetuned"])
+@pytest.mark.parametrize("where", ["workspace", "cache", "both"])
+def test_the_command_that_is_printed_mends_what_dvc_does_not_see(project: Path, path: str, where: str) -> None:
+    if where == "both" and path == RAW:
+        remote = project.parent / "shelf"
+        dvc(project, "remote", "add", "--default", "shelf", str(remote))
+        dvc(project, "push", "--quiet")
+    # DVC notes what it has seen of these files.
+    dvc(project, "status")
+    before = {name: Path(name).read_bytes() for name in (WEIGHTS, ROWS, RAW)}
+    damaged = objects(path) if where != "workspace" else []
+    damaged += [project / (WEIGHTS if path == "models/finetuned" else path)] if where != "cache" else []
+    for one in damaged:
+        damage(one)
+    assert "up to date" in dvc(project, "status") or path == "models/finetuned"
+    found = problems()
+    commands = [match[1] for line in found if (match := re.search(r"(rm -r?f .+)$", line))]
+    assert len(commands) == 1
+    subprocess.run(["sh", "-ec", commands[0]], check=True, capture_output=True)
+    assert problems() == []
+    assert {name: Path(name).read_bytes() for name in before} == before
+    assert "up to date" in dvc(project, "status")
