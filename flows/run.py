@@ -24,19 +24,20 @@ def main() -> None:
     terminal.guard(colours=True)
     try:
         environment.enter()
-        outcome = None if _has_prefect_server() else _settled()
+        found = None if _has_prefect_server() else _settled()
     except TunelineError as error:
         sys.exit(f"\n{error}")
-    if outcome is None:
+    if found is None:
         os.execv(sys.executable, [sys.executable, str(_FLOW)])
+    outcome, added = found
     print("nothing is stale, and the gate has decided about this model, these rules and this champion already")
     if outcome.is_failed:
         sys.exit(f"\n{outcome.message([])}")
-    print("", *keeping.commands(params.load()), outcome.message([]), sep="\n")
+    print("", *keeping.commands(params.load()), *filter(None, [added]), outcome.message([]), sep="\n")
 
 
-def _settled() -> settled.Outcome | None:
-    """What was decided before, where nothing is stale and it still stands."""
+def _settled() -> tuple[settled.Outcome, str | None] | None:
+    """What was decided before, where nothing is stale and it still stands; and what the version tells besides now."""
     with pipeline.alone(), ThreadPoolExecutor(1) as beside:
         p = params.load()
         for raw in pipeline.imported(p):
@@ -49,7 +50,9 @@ def _settled() -> settled.Outcome | None:
             if stale.result():
                 return None
             raise
-        return found if isinstance(found, settled.Outcome) and not stale.result() else None
+        if not isinstance(found, settled.Outcome) or stale.result():
+            return None
+        return found, settled.add_commit(p, found)
 
 
 def _has_prefect_server() -> bool:

@@ -84,6 +84,8 @@ def gate() -> decisions.Gate | State:
     logger = get_run_logger()
     for reason in decision.reasons:
         logger.info(reason)
+    for remark in decision.remarks:
+        logger.info("note: %s", remark)
     for step in decision.next_steps:
         logger.info("next: %s", step)
     logger.info("gate: %s; report: %s", decision.verdict, decision.page)
@@ -106,6 +108,8 @@ def register() -> str:
     p = params.load()
     registration = decisions.register(p)
     what = "registered" if registration.created else "is registered already"
+    for note in registration.notes:
+        get_run_logger().warning(note)
     line = f"{p.registry.model} version {registration.version} {what}"
     get_run_logger().info(line)
     create_markdown_artifact(line, key="version", description="The registered version")
@@ -146,6 +150,8 @@ def train() -> State:
         if isinstance(stands, settled.Outcome):
             _name_run(f"{p.registry.model}: nothing stale")
             logger.info("every stage is up to date, and what the gate decided stands")
+            if added := settled.add_commit(p, stands):
+                logger.info(added)
             return _end(stands, [])
         _name_run(f"{p.registry.model}: {stands or pipeline.cause(stale, p)}")
         rebuilt = _rebuild(stale, logger)

@@ -167,7 +167,8 @@ def gate() -> None:
 
     with pipeline.alone():
         decision = decisions.gate(params.load())
-    _tell(*decision.reasons, *(f"next: {step}" for step in decision.next_steps))
+    _tell(*decision.reasons, *(f"note: {remark}" for remark in decision.remarks))
+    _tell(*(f"next: {step}" for step in decision.next_steps))
     _tell(f"gate: {decision.verdict}; report: {decision.page}")
     if decision.verdict == "failed":
         sys.exit(1)
@@ -184,6 +185,7 @@ def register() -> None:
     with pipeline.alone():
         registration = decisions.register(p)
     what = "registered" if registration.created else "is registered already"
+    _tell(*(f"note: {note}" for note in registration.notes))
     _tell(f"{p.registry.model} version {registration.version} {what}")
 
 

@@ -3,20 +3,21 @@
 Called by the flow and by hand (`tuneline gate`, `tuneline register`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tuneline import dvclock, files, intact, params, pipeline
-from tuneline.errors import RegistryError
+from tuneline import dvclock, files, intact, keeping, params, pipeline
+from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.evaluation import comparison, curves, kinds, nextsteps, report
 from tuneline.evaluation import gate as rules
 from tuneline.evaluation import rows as test_rows
 from tuneline.evaluation.intervals import Measures
-from tuneline.registry import cards, lineage, tracking, versions
+from tuneline.registry import champions, lineage, tracking, versions
+from tuneline.registry.champions import Champion
 
 _SCORES = Path("work/scores")
 _SCORING = (
@@ -37,6 +38,8 @@ class Gate:
     """Where the page opens in a browser, where MLflow is a server's."""
     next_steps: list[str]
     """What to do where it did not pass, in sentences."""
+    remarks: tuple[str, ...] = ()
+    """What is unusual about the champion, in sentences."""
 
 
 def gate(p: params.Params) -> Gate:
@@ -63,22 +66,26 @@ def gate(p: params.Params) -> Gate:
     reports = Path(p.paths.reports)
     evaluation = files.read_json(reports / "evaluation.json")
     rows, scores = test_rows.take_apart(files.read_parquet(reports / "rows.parquet"))
-    champion = _champion(tracker, p, rows, scores)
-    verdict = rules.decide(p.rules, _measures(p, rows, scores) | {"champion": champion.measures})
+    today = champions.look(tracker, p.registry.model)
+    champions.remember(tracker, p.registry.model, today.version)
+    champion = _champion(tracker, p, today, origin, rows, scores)
+    measures = _measures(p, rows, scores) | {"champion": champion.measures}
+    verdict = rules.decide(p.rules, measures, absent={"champion": today.absent})
     steps = nextsteps.next_steps(verdict, _situation(p, rows.num_rows))
-    value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(tracker, p, origin)}
-    value["next_steps"] = steps
-    files.write_json(reports / "gate.json", value)
+    remarks = [*today.remarks, *champion.remarks]
+    value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
+    value |= {"next_steps": steps, "remarks": remarks}
     page = reports / "index.html"
-    files.write_text(
-        page, report.render(report.assemble(reports, p, lineage=origin.tags(), champion_texts=champion.texts))
-    )
+    assembled = report.assemble(reports, p, lineage=origin.tags(), champion_texts=champion.texts)
+    files.write_text(page, report.render(replace(assembled, gate=value)))
+    # Last, with the hash of the page: what was killed between the two is asked again.
+    files.write_json(reports / "gate.json", value | {"page_sha256": files.sha256_file(page)})
     run_id = _run(tracker, p, origin)
     tracker.describe_run(run_id, _flat(evaluation), {"tuneline.verdict": verdict.verdict})
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
     link = tracker.page_of(run_id, f"reports/{page.name}")
-    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page, link, steps)
+    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page, link, steps, tuple(remarks))
 
 
 def register(p: params.Params) -> versions.Registration:
@@ -103,17 +110,23 @@ def register(p: params.Params) -> versions.Registration:
     decided = reports / "gate.json"
     value = files.read_json(decided) if decided.exists() else {}
     tracker = tracking.connect()
-    if value.get("asked") != _asked(tracker, p, origin):
+    page = reports / "index.html"
+    is_of_page = page.is_file() and value.get("page_sha256") == files.sha256_file(page)
+    if not is_of_page or value.get("asked") != _asked(p, origin, champions.look(tracker, p.registry.model)):
         raise RegistryError(
-            f"{decided}: does not speak of this model, these rules and today's champion; run `tuneline gate` first"
+            f"{decided}: does not speak of this model, these rules, today's champion and the page beside it; "
+            "run `tuneline gate` first"
         )
     if value["verdict"] == "failed":
         raise RegistryError(
             *(rule["reason"] for rule in value["rules"] if rule["verdict"] == "failed"),
-            f"the gate failed, so nothing is registered; see {reports / 'index.html'}",
+            f"the gate failed, so nothing is registered; see {page}",
         )
     evaluation = files.read_json(reports / "evaluation.json")
-    return versions.register(tracker, p, origin, _run(tracker, p, origin), value, evaluation)
+    made = versions.register(tracker, p, origin, _run(tracker, p, origin), value, evaluation)
+    if commit := keeping.commit(p):
+        versions.add_commit(tracker, p.registry.model, made.version, commit, origin.dvc_lock_sha256)
+    return made
 
 
 def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
@@ -133,13 +146,13 @@ def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
         )
 
 
-def _asked(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> dict[str, Any]:
+def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dict[str, Any]:
     """What the gate was asked: another model, rule or champion wants another answer."""
     return {
         "model_sha256": origin.model_sha256,
         "evaluation_sha256": origin.evaluation_sha256,
         "rules": [rule.model_dump() for rule in p.rules],
-        "champion": tracker.version_by_alias(p.registry.model, cards.CHAMPION),
+        "champion": champion.version,
     }
 
 
@@ -167,12 +180,13 @@ def _refuse_stale() -> None:
 
 
 @dataclass(frozen=True)
-class _Champion:
+class _Compared:
     """What is known of today's champion on the candidate's rows; nothing where there is none."""
 
     summary: dict[str, Any] | None = None
     measures: Measures | None = None
     texts: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def _measures(p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> dict[str, Measures | None]:
@@ -190,25 +204,49 @@ def _measures(p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> 
     return found
 
 
-def _champion(tracker: tracking.Tracker, p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> _Champion:
-    version = tracker.version_by_alias(p.registry.model, cards.CHAMPION)
+def _champion(
+    tracker: tracking.Tracker,
+    p: params.Params,
+    today: Champion,
+    origin: lineage.Lineage,
+    rows: pa.Table,
+    scores: dict[str, pa.Table],
+) -> _Compared:
+    version, model = today.version, p.registry.model
     if version is None:
-        return _Champion()
-    folder = versions.fetch(tracker, p.registry.model, version)
-    mismatch = kinds.mismatch(Path(p.paths.finetuned), folder)
-    if mismatch:
-        reason = f"version {version} {mismatch}"
-        return _Champion({"version": version, "rows": 0}, {rule.metric: reason for rule in p.rules})
-    sha256 = versions.registered_sha256(tracker, p.registry.model, version)
-    measured = _scores(p, folder, sha256, rows, scores.get("base"))
-    kept = versions.unseen(folder, rows["id"].to_pylist(), rows["cluster"].to_pylist())
+        return _Compared()
+    tags, own = tracker.version_tags(model, version), origin.tags()
+    if all(tags.get(name) == own[name] for name in versions.MADE):
+        # The candidate is the champion: its files need not be read, and may be what takes the place of broken ones.
+        trained, measured = versions.train_rows(p), scores["candidate"]
+    else:
+        try:
+            folder = versions.fetch(tracker, model, version)
+        except BrokenVersionError as error:
+            versions.tag_broken(tracker, model, version, error.reason)
+            return _not_compared(p, version, f"is broken: {error.reason}")
+        mismatch = kinds.mismatch(Path(p.paths.finetuned), folder)
+        if mismatch:
+            return _not_compared(p, version, mismatch)
+        trained = versions.trained_rows(folder)
+        sha256 = versions.registered_sha256(tracker, model, version)
+        measured = _scores(p, folder, sha256, rows, scores.get("base"))
+    kept = versions.unseen(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     same, theirs = rows.take(kept), measured.take(kept)
     said = zip(rows["id"].to_pylist(), comparison.said(measured), strict=True)
-    return _Champion(
+    return _Compared(
         summary={"version": version, "rows": len(kept), **comparison.summarise(same, p.task, theirs)},
         measures=comparison.compare(same, p.task, scores["candidate"].take(kept), theirs, p.evaluate),
         texts={row: text for row, text in said if text is not None},
     )
+
+
+def _not_compared(p: params.Params, version: str, why: str) -> _Compared:
+    """A champion that cannot be measured: every rule that asks for it fails, and where none does it is told."""
+    is_asked = any(rule.versus == "champion" for rule in p.rules)
+    remarks = () if is_asked else (f"The champion, version {version}, {why}.",)
+    reason = f"version {version} {why}"
+    return _Compared({"version": version, "rows": 0}, {rule.metric: reason for rule in p.rules}, remarks=remarks)
 
 
 def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.Table | None) -> pa.Table:

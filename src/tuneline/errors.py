@@ -8,6 +8,7 @@ TunelineError
 ├── TrainingError        training cannot start or go on
 ├── TrackingError        the MLflow server or store does not answer
 ├── RegistryError        a version cannot be registered, found or trusted
+│   └── BrokenVersionError the files of a version are not those that were registered
 ├── PipelineError        DVC or a stage failed
 │   └── BusyError        another run holds the project
 └── SetupError           the machine lacks something: a tool, a core, disk space
@@ -61,6 +62,19 @@ class TrackingError(TunelineError):
 
 class RegistryError(TunelineError):
     """A version cannot be registered, found or trusted."""
+
+
+class BrokenVersionError(RegistryError):
+    """The files of a version are not those that were registered.
+
+    Args:
+        name: of the model, and the version's number.
+        reason: what is wrong with its files.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}; do not use this version")
+        self.reason = reason
 
 
 class PipelineError(TunelineError):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from tuneline import params, pipeline, worktree
+from tuneline.registry import lineage
 from tuneline.worktree import Change
 
 # What git holds of DVC, of the params and of the folders that DVC keeps out of git.
@@ -22,6 +23,21 @@ def commands(p: params.Params) -> list[str]:
     if p.base.source == "path":
         loose_places.append(p.base.input)
     return describe(worktree.changes(), pipeline.named(), loose_places, has_remote=pipeline.has_remote())
+
+
+def commit(p: params.Params) -> str | None:
+    """The commit that holds all from which the model here was made: code, params, graph, locks and the .dvc files.
+
+    Args:
+        p: the params.
+
+    Returns:
+        Its sha; None where git does not hold it all as it is.
+    """
+    state = lineage.git_state()
+    if state["git_commit"] == "none" or state["git_dirty"] == "true" or commands(p):
+        return None
+    return state["git_commit"]
 
 
 def describe(changes: Iterable[Change], named: set[str], data: Sequence[str], *, has_remote: bool) -> list[str]:

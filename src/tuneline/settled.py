@@ -8,14 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tuneline import files, params, terminal
+from tuneline import files, keeping, params, terminal
 from tuneline.errors import TrackingError
 from tuneline.registry import stores
-
-if TYPE_CHECKING:
-    from tuneline.registry.tracking import Tracker
 
 _NOTE = Path("work/settled.json")
 _LOCK = Path("dvc.lock")
@@ -77,15 +74,29 @@ def keep(p: params.Params, before: Mapping[str, str | None], outcome: Outcome) -
         outcome: of the gate, which has just written gate.json, and of the registration.
     """
     try:
-        store = _look_into_registry(p, outcome)[1]
+        seen = _look_into_registry(p, outcome, None)[1]
     except TrackingError:
         # What was registered is registered; the next run asks again.
-        store = None
-    _note(p, before, outcome, store)
+        seen = None
+    _note(p, before, outcome, seen)
 
 
-def _note(p: params.Params, about: Mapping[str, str | None], outcome: Outcome, store: str | None) -> None:
-    value = {"asked": {**about, "report": _report(p)}, "store": store, "outcome": asdict(outcome)}
+@dataclass(frozen=True)
+class _Seen:
+    """What the registry held when the decision was made, or was last seen to stand."""
+
+    store: str | None
+    """The digest of MLflow's store; None where it is a server's."""
+    version: str | None = None
+    """The digest of the tags by which a version tells its verdicts."""
+    folder: str | None = None
+    """Where the files of the version lie on this machine."""
+    files: str | None = None
+    """The digest of their names, sizes and times: what a cheap look can tell."""
+
+
+def _note(p: params.Params, about: Mapping[str, str | None], outcome: Outcome, seen: _Seen | None) -> None:
+    value = {"asked": {**about, "report": _report(p)}, "seen": seen and asdict(seen), "outcome": asdict(outcome)}
     files.write_json(_NOTE, value)
 
 
@@ -106,7 +117,7 @@ def look(p: params.Params) -> Outcome | str:
     try:
         note = files.read_json(_NOTE)
         outcome = Outcome(**(note["outcome"] | {"reasons": tuple(note["outcome"]["reasons"])}))
-        then, store = dict(note["asked"]), note["store"]
+        then, before = dict(note["asked"]), _Seen(**note["seen"]) if note["seen"] else None
     except FileNotFoundError:
         return "no decision yet"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -115,14 +126,41 @@ def look(p: params.Params) -> Outcome | str:
     changed = [name for name in now if then.get(name) != now[name]]
     if changed:
         return f"{' and '.join(changed)} changed"
-    store_now = stores.digest(_address())
-    if store_now is not None and store == store_now:
+    if before and before.folder and _state(Path(before.folder)) != before.files:
+        return "version's files changed"
+    store = stores.digest(_address())
+    if before and store is not None and store == before.store:
         return outcome
-    reason, seen = _look_into_registry(p, outcome)
+    reason, seen = _look_into_registry(p, outcome, before)
     if reason:
         return reason
     _note(p, now, outcome, seen)
     return outcome
+
+
+def add_commit(p: params.Params, outcome: Outcome) -> str | None:
+    """Add to the version the commit that holds all that it was made from, once git has it.
+
+    Args:
+        p: the params.
+        outcome: what stands, where DVC has said that nothing is stale.
+
+    Returns:
+        A line that tells it; None where there is nothing to add.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    note = files.read_json(_NOTE)
+    if outcome.version is None or note.get("commit") or not (commit := keeping.commit(p)):
+        return None
+    from tuneline.registry import tracking, versions
+
+    tracker = tracking.connect()
+    added = versions.add_commit(tracker, outcome.model, outcome.version, commit, files.sha256_file(_LOCK))
+    seen = _look_into_registry(p, outcome, None)[1]
+    files.write_json(_NOTE, {**note, "seen": seen and asdict(seen), "commit": commit})
+    return f"{outcome.model} version {outcome.version}: its lineage names commit {commit[:12]} now" if added else None
 
 
 def _address() -> str:
@@ -142,29 +180,41 @@ def _digest(path: Path) -> str | None:
     return files.sha256_file(path) if path.is_file() else None
 
 
-def _look_into_registry(p: params.Params, outcome: Outcome) -> tuple[str | None, str | None]:
-    """Why what the registry holds now wants another decision, or None; and the digest of the store that says so.
+def _look_into_registry(p: params.Params, outcome: Outcome, before: _Seen | None) -> tuple[str | None, _Seen | None]:
+    """Why what the registry holds now wants another decision, or None; and what was seen where none is wanted.
 
-    The digest is None where the outcome does not stand, and it is of a state before the look: what a person changes
-    meanwhile, as the champion while a version is copied to the registry, is noticed by the next run.
+    The store's digest is of a state before the look: what a person changes meanwhile, as the champion while a version
+    is copied to the registry, is noticed by the next run.
+
+    Args:
+        p: the params.
+        outcome: what was decided.
+        before: what the registry held then; None: it was decided just now, or nobody could look.
     """
     # Loads MLflow, seconds that are not needed where the store is as it was.
-    from tuneline.registry import cards, tracking
+    from tuneline.registry import champions, tracking, verdicts, versions
 
     tracker = tracking.connect()
     store = stores.digest(_address())
-    reason = _missed(p, outcome, tracker, cards.CHAMPION)
-    return reason, None if reason else store
-
-
-def _missed(p: params.Params, outcome: Outcome, tracker: "Tracker", alias: str) -> str | None:
     of_gate: dict[str, Any] = files.read_json(Path(p.paths.reports) / "gate.json")["asked"]
-    if tracker.version_by_alias(outcome.model, alias) != of_gate["champion"]:
-        return "champion changed"
+    if champions.look(tracker, outcome.model).version != of_gate["champion"]:
+        return "champion changed", None
     if not tracker.has_run(outcome.run_id):
-        return "run deleted"
+        return "run deleted", None
     if outcome.version is None:
-        return None
+        return None, _Seen(store)
     wanted = {f"tuneline.{name}": of_gate[name] for name in ("model_sha256", "evaluation_sha256")}
-    wanted |= {"tuneline.verdict": outcome.verdict}
-    return None if outcome.version in tracker.find_versions(outcome.model, wanted) else "version changed"
+    if outcome.version not in tracker.find_versions(outcome.model, wanted):
+        return "version changed", None
+    tags = tracker.version_tags(outcome.model, outcome.version)
+    told = files.digest(verdicts.told(tags))
+    if versions.BROKEN in tags or (before and before.version != told):
+        return "version changed", None
+    folder = tracker.local_folder(outcome.model, outcome.version)
+    return None, _Seen(store, told, str(folder) if folder else None, _state(folder) if folder else None)
+
+
+def _state(folder: Path) -> str:
+    """The digest of the names, sizes and times of the files below a folder."""
+    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return files.digest([[str(path), state.st_size, state.st_mtime_ns] for path, state in found])

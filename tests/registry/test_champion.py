@@ -1,5 +1,6 @@
 """Today's champion on the candidate's rows, as the gate sees it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tuneline import decisions, files, params
-from tuneline.evaluation import classification, gate, measuring
+from tuneline.errors import RegistryError
+from tuneline.evaluation import classification, gate, measuring, nextsteps
 from tuneline.evaluation.intervals import Interval
 from tuneline.params import Params, editing
-from tuneline.registry import cards, versions
+from tuneline.registry import cards, champions, versions
+from tuneline.registry.champions import Champion
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 from tuneline.training import models, pretraining
@@ -61,6 +64,14 @@ def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
     mlflow.MlflowClient().set_registered_model_alias(p.registry.model, cards.CHAMPION, version)
 
 
+def compare(
+    tracker: Tracker, p: Params, lineage: Lineage, test: pa.Table, scores: dict[str, pa.Table]
+) -> decisions._Compared:
+    """Today's champion beside a candidate of this lineage."""
+    today = champions.look(tracker, p.registry.model)
+    return decisions._champion(tracker, p, today, lineage, test, scores)
+
+
 def rows() -> pa.Table:
     keys = {"id": [f"test {row}" for row in range(24)], "source": TEXTS, "cluster": [f"c{row}" for row in range(24)]}
     # The first row's cluster is one that the champion was trained on.
@@ -76,7 +87,8 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     candidate = measuring.measure(
         Path("models/finetuned"), test, "classification", classifier.evaluate, max_length=64, name="candidate"
     )
-    found = decisions._champion(tracker, classifier, test, {"candidate": candidate})
+    other = replace(lineage, model_sha256="9" * 64)
+    found = compare(tracker, classifier, other, test, {"candidate": candidate})
     assert found.summary is not None
     assert found.summary["rows"] == 23
     assert found.measures is not None
@@ -86,10 +98,12 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     [cached] = Path("work/scores").iterdir()
     wrong = ["spam", "ham"] * 12
     files.write_parquet(cached, classification.scores(wrong, np.ones(24)))
-    assert decisions._champion(tracker, classifier, test, {"candidate": candidate}).summary["accuracy"] == 0.0  # pyright: ignore[reportOptionalSubscript]
+    summary = compare(tracker, classifier, other, test, {"candidate": candidate}).summary
+    assert summary is not None
+    assert summary["accuracy"] == 0.0
     # What is left of a file is measured again.
     cached.write_bytes(cached.read_bytes()[:-9])
-    assert decisions._champion(tracker, classifier, test, {"candidate": candidate}).summary == found.summary
+    assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
 
 
 def test_a_champion_of_other_labels_fails_the_rules_that_ask_for_it(
@@ -99,10 +113,77 @@ def test_a_champion_of_other_labels_fails_the_rules_that_ask_for_it(
     config = files.read_json(Path("models/finetuned/config.json"))
     files.write_json(Path("models/finetuned/config.json"), config | {"id2label": {"0": "ham", "1": "phishing"}})
     candidate = classification.scores(["ham"] * 24, np.ones(24))
-    found = decisions._champion(tracker, classifier, rows(), {"candidate": candidate})
+    other = replace(lineage, model_sha256="9" * 64)
+    found = compare(tracker, classifier, other, rows(), {"candidate": candidate})
     [rule] = gate.decide(classifier.gate.rules, {"champion": found.measures}).rules
     assert rule.verdict == "failed"
     assert rule.reason == (
         "Accuracy could not be compared with the champion: version 1 has other labels than the candidate: "
         "it does not know 'phishing' and knows besides 'spam'."
     )
+
+
+def test_a_broken_champion_fails_what_asks_for_it_and_is_tagged(
+    tracker: Tracker, classifier: Params, lineage: Lineage, store: Path
+) -> None:
+    champion(tracker, classifier, lineage)
+    folder = versions.fetch(tracker, classifier.registry.model, "1")
+    (folder / "model.safetensors").write_bytes(b"")
+    candidate = classification.scores(["ham"] * 24, np.ones(24))
+    found = compare(tracker, classifier, replace(lineage, model_sha256="9" * 64), rows(), {"candidate": candidate})
+    verdict = gate.decide(classifier.gate.rules, {"champion": found.measures})
+    assert verdict.verdict == "failed"
+    assert "version 1 is broken: its files have the digest" in verdict.rules[0].reason
+    [step] = nextsteps.next_steps(verdict, nextsteps.Situation("classification", "path", 1.0, 1e-3, 10, 10, {}))
+    assert step.startswith("The candidate cannot be held against the champion")
+    tags = tracker.version_tags(classifier.registry.model, "1")
+    assert tags["0 broken"] == tags["tuneline.broken"]
+    assert tracker.version_description(classifier.registry.model, "1").startswith("Broken: its files have the digest")
+    # A candidate that is the champion's own model is compared with itself, so that it can take its place.
+    found = compare(tracker, classifier, lineage, rows(), {"candidate": candidate})
+    assert found.measures is not None
+    assert found.measures["accuracy"] == Interval(0.0, 0.0, 0.0, 23)
+
+
+@pytest.fixture
+def registered(tracker: Tracker, project: Params, lineage: Lineage) -> Params:
+    champion(tracker, project, lineage)
+    return project
+
+
+def test_there_is_no_champion_yet_or_no_more_or_it_is_misspelt(
+    tracker: Tracker, registered: Params, lineage: Lineage
+) -> None:
+    client, model = mlflow.MlflowClient(), registered.registry.model
+    client.delete_registered_model_alias(model, "champion")
+    assert champions.look(tracker, model) == Champion(None, "there is no champion yet")
+    assert champions.look(tracker, "nobody") == Champion(None, "there is no champion yet")
+    client.set_registered_model_alias(model, "Champion", "1")
+    with pytest.raises(RegistryError, match=r"version 1 has the alias Champion.*add champion and remove Champion"):
+        champions.look(tracker, model)
+    with pytest.raises(RegistryError, match=r"version 1 has the alias Champion"):
+        versions.resolve(tracker, model, version=None, alias="champion")
+    client.delete_registered_model_alias(model, "Champion")
+    client.set_registered_model_alias(model, "champion", "1")
+    champions.remember(tracker, model, champions.look(tracker, model).version)
+    client.delete_registered_model_alias(model, "champion")
+    gone = "there is no champion any more: version 1, the last one, "
+    assert champions.look(tracker, model).absent == f"{gone}has lost the alias"
+    client.delete_model_version(model, "1")
+    assert champions.look(tracker, model).absent == f"{gone}was deleted"
+    absent = {"champion": champions.look(tracker, model).absent}
+    [rule] = [rule for rule in registered.gate.rules if rule.versus == "champion"]
+    [decided] = gate.decide([rule], {"champion": None}, absent).rules
+    assert decided.reason.endswith(f"is not compared: {gone}was deleted.")
+
+
+@pytest.mark.parametrize(("verdict", "remark"), [("undecided", "its verdict is undecided"), ("failed", "is failed")])
+def test_a_champion_that_has_not_passed_is_told_as_such(
+    tracker: Tracker, registered: Params, verdict: str, remark: str
+) -> None:
+    client, model = mlflow.MlflowClient(), registered.registry.model
+    assert champions.look(tracker, model) == Champion("1")
+    client.set_model_version_tag(model, "1", "tuneline.verdict.2", verdict)
+    [told] = champions.look(tracker, model).remarks
+    assert told.startswith("The champion, version 1, has not passed the gate itself")
+    assert remark in told

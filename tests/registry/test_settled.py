@@ -11,7 +11,7 @@ import pytest
 
 from tuneline import files, settled
 from tuneline.params import Params
-from tuneline.registry import versions
+from tuneline.registry import tracking, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 from tuneline.settled import Outcome
@@ -39,6 +39,11 @@ def outcome(
     return made
 
 
+def folder_of(one: Outcome) -> Path:
+    assert one.version is not None
+    return versions.fetch(tracking.connect(), one.model, one.version)
+
+
 def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outcome) -> None:
     code = (
         "import sys\nfrom tuneline import params, settled\n"
@@ -53,7 +58,7 @@ def test_another_models_changes_are_looked_at_once_and_leave_it_as_it_is(project
     mlflow.MlflowClient().create_registered_model(f"other-{project.registry.model}")
     noted = files.read_json(Path("work/settled.json"))
     assert settled.look(project) == outcome
-    assert files.read_json(Path("work/settled.json"))["store"] != noted["store"]
+    assert files.read_json(Path("work/settled.json"))["seen"]["store"] != noted["seen"]["store"]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,8 @@ def test_another_models_changes_are_looked_at_once_and_leave_it_as_it_is(project
             "version changed",
         ),
         (lambda client, one: client.delete_run(one.run_id), "run deleted"),
+        (lambda client, one: (folder_of(one) / "model.safetensors").unlink(), "version's files changed"),
+        (lambda client, one: (folder_of(one) / "model.safetensors").write_bytes(b""), "version's files changed"),
     ],
 )
 def test_what_people_do_in_the_registry_is_noticed(
@@ -128,3 +135,34 @@ def test_what_people_do_while_the_gate_decides_is_noticed_by_the_next_run(projec
     mlflow.MlflowClient().set_registered_model_alias(outcome.model, "champion", outcome.version)
     settled.keep(project, settled.asked(), outcome)
     assert settled.look(project) == "champion changed"
+
+
+def test_the_commit_of_what_was_made_is_added_to_the_version_once_git_has_it(
+    project: Params, outcome: Outcome, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit() -> str:
+        git("add", "params.yaml", "dvc.lock", "dvc.yaml", ".dvc/config")
+        git("commit", "--quiet", "--message", "Train")
+        return git("rev-parse", "HEAD")
+
+    Path(".dvc").mkdir()
+    for name in (".dvc/config", "dvc.yaml"):
+        Path(name).write_text("")
+    assert settled.add_commit(project, outcome) is None, "there is no git yet"
+    git("init", "--quiet")
+    assert settled.add_commit(project, outcome) is None, "nothing is committed yet"
+    number = outcome.version or ""
+    tracker.update_version(outcome.model, number, {"tuneline.dvc_lock_sha256": files.sha256_file(Path("dvc.lock"))})
+    sha = commit()
+    assert settled.add_commit(project, outcome) == f"{outcome.model} version 1: its lineage names commit {sha[:12]} now"
+    assert settled.look(project) == outcome
+    tags = tracker.version_tags(outcome.model, number)
+    assert (tags["tuneline.git_commit"], tags["tuneline.kept_in_commit"]) == ("2" * 40, sha)
+    Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
+    commit()
+    assert settled.add_commit(project, outcome) is None
+    assert tracker.version_tags(outcome.model, number) == tags

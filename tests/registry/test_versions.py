@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -5,9 +6,10 @@ from typing import Any
 import mlflow
 import pytest
 
-from tuneline.errors import RegistryError
+from tuneline import files
+from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params import Params
-from tuneline.registry import versions
+from tuneline.registry import verdicts, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 
@@ -31,20 +33,101 @@ def test_the_same_model_data_and_evaluation_is_one_version(tracker: Tracker, pro
     assert register(tracker, project, lineage) == versions.Registration("1", created=False)
 
 
-def test_another_verdict_on_the_same_model_is_told_and_a_persons_words_else_stay(
+def test_a_later_verdict_is_added_and_the_first_stays_in_tags_description_and_report(
+    tracker: Tracker, project: Params, lineage: Lineage, store: Path
+) -> None:
+    model, page = project.registry.model, Path(project.paths.reports) / "index.html"
+
+    def decide(verdict: str, champion: str | None = None) -> dict[str, str]:
+        files.write_text(page, f"<p>{verdict}")
+        version = register(tracker, project, lineage, GATE | {"verdict": verdict, "asked": {"champion": champion}})
+        assert version.version == "1"
+        return tracker.version_tags(model, "1")
+
+    first = decide("passed")
+    written = tracker.version_description(model, "1")
+    folder = versions.fetch(tracker, model, "1")
+    assert (folder / "report.html").read_text() == "<p>passed"
+    assert (first["1 verdict"], first["tuneline.verdict"]) == ("passed", "passed")
+    assert written.startswith("Passed: ")
+    assert decide("passed") == first
+    mlflow.MlflowClient().update_model_version(model, "1", f"{written} Mine.")
+
+    second = decide("undecided", champion="7")
+    assert first.items() <= second.items()
+    assert (second["1 verdict no. 2"], second["tuneline.verdict.2"]) == ("undecided", "undecided")
+    assert decide("undecided", champion="7") == second
+    assert decide("failed", champion="1") == second, "a comparison with itself says nothing"
+    third = decide("undecided", champion="8")
+    assert third["tuneline.verdict.3"] == "undecided"
+    told = tracker.version_description(model, "1")
+    assert told.startswith(f"{written} Mine.\n\nLater verdicts:\n\n- Verdict 2 (")
+    assert told.count("Later verdicts:") == 1
+    assert "beside champion version 7): undecided. Report: version-1/verdict-2/index.html of run " in told
+    assert "beside champion version 8): undecided. Report: version-1/verdict-3/index.html" in told
+    run = tracker.version_tags(model, "1")["tuneline.run_id"]
+    assert (store / "artifacts" / run / "artifacts/version-1/verdict-2/index.html").read_text() == "<p>undecided"
+    assert (folder / "report.html").read_text() == "<p>passed"
+    assert verdicts.last(third) == "undecided"
+
+
+def destroy(folder: Path, how: str) -> None:
+    weights = folder / "model.safetensors"
+    if how == "changed":
+        weights.write_bytes(b"x" * weights.stat().st_size)
+    elif how == "emptied":
+        weights.write_bytes(b"")
+    elif how == "one file deleted":
+        weights.unlink()
+    else:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("how", ["changed", "emptied", "one file deleted", "deleted"])
+def test_a_broken_version_is_tagged_so_and_another_takes_its_place(
+    tracker: Tracker, project: Params, lineage: Lineage, how: str
+) -> None:
+    model, client = project.registry.model, mlflow.MlflowClient()
+    register(tracker, project, lineage)
+    client.set_registered_model_alias(model, "champion", "1")
+    destroy(versions.fetch(tracker, model, "1"), how)
+    with pytest.raises(BrokenVersionError, match="its files "):
+        versions.fetch(tracker, model, "1")
+    again = register(tracker, project, lineage)
+    assert (again.version, again.created) == ("2", True)
+    assert again.notes[0].startswith("version 1 is broken: its files ")
+    assert again.notes[0].endswith(
+        "version 2 is of the same model; give it the alias champion, which version 1 still has"
+    )
+    tags = tracker.version_tags(model, "1")
+    assert tags["0 broken"] == tags["tuneline.broken"]
+    assert tracker.version_description(model, "1").startswith(f"Broken: {tags['tuneline.broken']}.\n\nPassed: ")
+    versions.fetch(tracker, model, "2")
+    assert "version 2 is of the same model: ask it with --version 2" in versions.instead(tracker, project, "1")
+    client.set_registered_model_alias(model, "champion", "2")
+    assert register(tracker, project, lineage) == versions.Registration("2", created=False)
+
+
+def test_a_version_whose_logged_model_was_deleted_is_broken(
     tracker: Tracker, project: Params, lineage: Lineage
 ) -> None:
-    def describe() -> str | None:
-        return mlflow.MlflowClient().get_model_version(project.registry.model, version).description
-
-    version = register(tracker, project, lineage).version
-    mlflow.MlflowClient().update_model_version(project.registry.model, version, "Mine.")
     register(tracker, project, lineage)
-    assert describe() == "Mine."
-    register(tracker, project, lineage, GATE | {"verdict": "undecided"})
-    assert str(describe()).startswith("Undecided: Bits per byte 1.500 (base: 2.000)")
-    tags = tracker.version_tags(project.registry.model, version)
-    assert (tags["1 verdict"], tags["tuneline.verdict"]) == ("undecided", "undecided")
+    client = mlflow.MlflowClient()
+    client.delete_logged_model(str(client.get_model_version(project.registry.model, "1").source).split("/")[-1])
+    assert register(tracker, project, lineage).version == "2"
+    assert "was deleted" in tracker.version_tags(project.registry.model, "1")["tuneline.broken"]
+
+
+def test_the_commit_that_holds_it_is_added_once_and_replaces_nothing(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    model = project.registry.model
+    register(tracker, project, lineage)
+    assert not versions.add_commit(tracker, model, "1", "3" * 40, "7" * 64)
+    assert versions.add_commit(tracker, model, "1", "3" * 40, lineage.dvc_lock_sha256)
+    assert not versions.add_commit(tracker, model, "1", "4" * 40, lineage.dvc_lock_sha256)
+    tags = tracker.version_tags(model, "1")
+    assert (tags["tuneline.git_commit"], tags["tuneline.kept_in_commit"]) == ("2" * 40, "3" * 40)
 
 
 def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, project: Params, lineage: Lineage) -> None:
@@ -62,7 +145,7 @@ def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, proje
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert "| candidate | 1.500 | 20.000 |" in card
     assert "b" * 64 in card
-    assert versions.unseen(folder, ["1", "7", "8", "9"], ["z", "a", "z", "y"]) == [2, 3]
+    assert versions.unseen(versions.trained_rows(folder), ["1", "7", "8", "9"], ["z", "a", "z", "y"]) == [2, 3]
 
 
 def test_a_version_carries_its_lineage_and_verdict_as_tags(tracker: Tracker, project: Params, lineage: Lineage) -> None:
@@ -103,7 +186,7 @@ def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, l
     with pytest.raises(RegistryError, match=r"no version is registered .*make run"):
         versions.resolve(tracker, model, version=None, alias="champion")
     version = register(tracker, project, lineage).version
-    with pytest.raises(RegistryError, match=r"no version is champion yet \(registered: 1\).*Aliases.*--version 1"):
+    with pytest.raises(RegistryError, match=r"there is no champion yet \(registered: 1\).*Aliases.*--version 1"):
         versions.resolve(tracker, model, version=None, alias="champion")
     mlflow.MlflowClient().set_registered_model_alias(model, "champion", version)
     assert versions.resolve(tracker, model, version=None, alias="champion") == version

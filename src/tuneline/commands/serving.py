@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline import params
-from tuneline.errors import ModelError, ParamsError
+from tuneline.errors import BrokenVersionError, ModelError, ParamsError, RegistryError
 from tuneline.evaluation import kinds
 from tuneline.registry import cards, tracking, versions
 
@@ -67,7 +67,10 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
     """
     tracker = tracking.connect()
     number = versions.resolve(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
-    folder = versions.fetch(tracker, p.registry.model, number)
+    try:
+        folder = versions.fetch(tracker, p.registry.model, number)
+    except BrokenVersionError as error:
+        raise RegistryError(f"{error}; {versions.instead(tracker, p, number)}") from None
     notes: tuple[str, ...] = ()
     try:
         own = params.load(folder / params.PARAMS_FILE)

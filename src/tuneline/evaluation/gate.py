@@ -42,18 +42,21 @@ class Verdict:
         return {"verdict": self.verdict, "rules": [asdict(decision) for decision in self.rules]}
 
 
-def decide(rules: Sequence[Rule], measures: Mapping[str, Measures | None]) -> Verdict:
+def decide(
+    rules: Sequence[Rule], measures: Mapping[str, Measures | None], absent: Mapping[str, str] | None = None
+) -> Verdict:
     """Decide every rule.
 
     Args:
         rules: what the candidate must do.
         measures: of `base`, `champion` and `baseline`, how the candidate differs; None where there is none to compare
             with. Of `value` the candidate's own metrics.
+        absent: why there is none, in words; by default that there is none yet.
 
     Returns:
         The verdict with a reason for each rule.
     """
-    decisions = tuple(_decide(rule, measures.get(rule.versus)) for rule in rules)
+    decisions = tuple(_decide(rule, measures.get(rule.versus), (absent or {}).get(rule.versus, "")) for rule in rules)
     verdicts = {decision.verdict for decision in decisions}
     if "failed" in verdicts:
         return Verdict("failed", decisions)
@@ -61,7 +64,7 @@ def decide(rules: Sequence[Rule], measures: Mapping[str, Measures | None]) -> Ve
     return Verdict("undecided" if "undecided" in verdicts or "passed" not in verdicts else "passed", decisions)
 
 
-def _decide(rule: Rule, measures: Measures | None) -> Decision:
+def _decide(rule: Rule, measures: Measures | None, absent: str) -> Decision:
     def decision(verdict: RuleVerdict, reason: str, *numbers: float | None) -> Decision:
         improvement, low, high = numbers or (None, None, None)
         numbers_of_rule = (rule.metric, rule.direction, rule.versus, rule.margin)
@@ -69,7 +72,7 @@ def _decide(rule: Rule, measures: Measures | None) -> Decision:
 
     measure = metric(rule.metric)
     if measures is None:
-        return decision("not applicable", f"is not compared: there is no {rule.versus} yet.")
+        return decision("not applicable", f"is not compared: {absent or f'there is no {rule.versus} yet'}.")
     measured = measures.get(rule.metric, "it was not measured")
     if isinstance(measured, str):
         return decision("failed", f"could not be compared with {_other(rule)}: {measured}.")

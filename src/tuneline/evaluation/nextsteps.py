@@ -64,7 +64,13 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
             f"Lower finetune.learning_rate (now {at.learning_rate:g}): fine-tuning has made the model worse than its "
             "base."
         )
-    if "champion" in against:
+    of_champion = [decision for decision in failed if decision.versus == "champion"]
+    if any(decision.improvement is None for decision in of_champion):
+        steps.append(
+            "The candidate cannot be held against the champion, for the reason above. Give the alias champion to a "
+            "version that can be measured, or take it away, and run again."
+        )
+    if any(decision.improvement is not None for decision in of_champion):
         steps.append(
             "The version in use is better on the same rows, so it stays. Look at the rows that the candidate answers "
             "worse in the report, and at what has changed in data and params since (git diff, dvc params diff)."

@@ -12,9 +12,10 @@ CHAMPION = "champion"
 """The alias of the version that is in use."""
 
 _PROMOTE = (
-    "Read the report (Source Run → Artifacts → reports/index.html); if it convinces you, give this version the alias "
+    "Read the report (Source Model → Artifacts → report.html); if it convinces you, give this version the alias "
     f"{CHAMPION} (Aliases → Add)."
 )
+_LATER = "Later verdicts:"
 _NUMBERS = 3
 
 
@@ -26,12 +27,47 @@ def tags(p: params.Params, verdict: str) -> dict[str, str]:
         verdict: of the gate.
     """
     data = ", ".join([p.data.raw, *(f"{name} (mixed in)" for name in sorted(p.data.mixture))])
-    return {**verdict_tag(verdict), "2 data": data, "3 base": _base(p), "4 task": p.task}
+    return {"1 verdict": verdict, "2 data": data, "3 base": _base(p), "4 task": p.task}
 
 
-def verdict_tag(verdict: str) -> dict[str, str]:
-    """The first of `tags`, which another decision changes."""
-    return {"1 verdict": verdict}
+def later_tag(number: int, verdict: str) -> dict[str, str]:
+    """What people read of a later verdict, after the first.
+
+    Args:
+        number: of the verdict, from 2 on.
+        verdict: of the gate.
+    """
+    return {f"1 verdict no. {number}": verdict}
+
+
+def broken_tag(reason: str) -> dict[str, str]:
+    """What people read of a broken version, before all else."""
+    return {"0 broken": reason}
+
+
+def of_broken(reason: str, description: str) -> str:
+    """The description of a version that is broken: that it is, and then what it has been."""
+    return f"Broken: {reason}.\n\n{description}"
+
+
+def later_verdict(number: int, gate: dict[str, Any], day: str, report: str) -> str:
+    """A later verdict in Markdown, with the rules' reasons.
+
+    Args:
+        number: of the verdict, from 2 on.
+        gate: the value of gate.json.
+        day: on which it was decided.
+        report: where its report is.
+    """
+    champion = (gate.get("asked") or {}).get("champion")
+    beside = f"beside {CHAMPION} version {champion}" if champion else f"without a {CHAMPION}"
+    lines = [f"- Verdict {number} ({day}, {beside}): {gate['verdict']}. Report: {report}"]
+    return "\n".join([*lines, *(f"  - {rule['reason']}" for rule in gate["rules"])])
+
+
+def with_later(description: str, added: str) -> str:
+    """A description with a later verdict at its end."""
+    return f"{description}\n{added}" if f"\n{_LATER}\n" in description else f"{description}\n\n{_LATER}\n\n{added}"
 
 
 def _base(p: params.Params) -> str:

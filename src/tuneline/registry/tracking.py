@@ -3,8 +3,10 @@
 Only this file and runs.py import MLflow.
 """
 
+import json
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,13 +14,19 @@ import mlflow
 import mlflow.artifacts
 import requests
 from mlflow.entities import LoggedModel, LoggedModelStatus
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline import files
-from tuneline.errors import RegistryError, TrackingError, one_line
+from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
 from tuneline.registry import stores
 from tuneline.registry.runs import Runs, translated
 
@@ -54,9 +62,37 @@ class Tracker(Runs):
         else:
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-        version = mlflow.register_model(f"models:/{logged.model_id}", model, tags=dict(tags))
-        self._client.update_model_version(model, str(version.version), description)
-        return str(version.version)
+        try:
+            self._client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        # With tags and description in one step: nobody ever sees a version that lacks them.
+        made = self._client.create_model_version(
+            model,
+            f"{_LOGGED}{logged.model_id}",
+            run_id,
+            tags=dict(tags),
+            description=description,
+            model_id=logged.model_id,
+        )
+        version = str(made.version)
+        # As mlflow.register_model does: the UI shows it on the page of the logged model.
+        of_version = json.dumps([{"name": model, "version": version}])
+        self._client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: of_version})
+        return version
+
+    @translated
+    def delete_version(self, model: str, version: str) -> None:
+        """Delete a version with its files; those that a server keeps are freed by `mlflow gc`."""
+        source = self._version(model, version).source or ""
+        self._client.delete_model_version(model, version)
+        if source.startswith(_LOGGED):
+            number = source.removeprefix(_LOGGED)
+            place = self._on_this_machine(self._client.get_logged_model(number))
+            self._client.delete_logged_model(number)
+            if place:
+                shutil.rmtree(place, ignore_errors=True)
 
     @translated
     def find_versions(self, model: str, tags: Mapping[str, str]) -> list[str]:
@@ -65,11 +101,12 @@ class Tracker(Runs):
         return sorted((str(found.version) for found in self._client.search_model_versions(wanted)), key=int)
 
     @translated
-    def update_version(self, model: str, version: str, tags: Mapping[str, str], description: str) -> None:
-        """Set tags of one version, and its description in Markdown."""
+    def update_version(self, model: str, version: str, tags: Mapping[str, str], description: str | None = None) -> None:
+        """Set tags of one version, and its description in Markdown if one is given."""
+        if description is not None:
+            self._client.update_model_version(model, version, description)
         for name, value in tags.items():
             self._client.set_model_version_tag(model, version, name, value)
-        self._client.update_model_version(model, version, description)
 
     @translated
     def version_tags(self, model: str, version: str) -> dict[str, str]:
@@ -81,8 +118,17 @@ class Tracker(Runs):
         return dict(self._version(model, version).tags)
 
     @translated
+    def version_description(self, model: str, version: str) -> str:
+        """The description of one version; empty where it has none.
+
+        Raises:
+            RegistryError: there is no such version; names those there are.
+        """
+        return self._version(model, version).description or ""
+
+    @translated
     def version_by_alias(self, model: str, alias: str) -> str | None:
-        """The version that `alias` names, or None."""
+        """The version that `alias` names, or None; `latest` names the last one."""
         try:
             return str(self._client.get_model_version_by_alias(model, alias).version)
         except MlflowException as error:
@@ -92,24 +138,69 @@ class Tracker(Runs):
             raise
 
     @translated
+    def aliases(self, model: str) -> dict[str, str]:
+        """Alias -> version of a model; empty where there is no such model."""
+        found = self._model(model)
+        return {name: str(version) for name, version in found.aliases.items()} if found else {}
+
+    @translated
+    def model_tags(self, model: str) -> dict[str, str]:
+        """The tags of a registered model itself; empty where there is no such model."""
+        found = self._model(model)
+        return dict(found.tags) if found else {}
+
+    @translated
+    def tag_model(self, model: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a registered model itself."""
+        for name, value in tags.items():
+            self._client.set_registered_model_tag(model, name, value)
+
+    @translated
     def download(self, model: str, version: str, folder: Path) -> None:
-        """Copy the files of a version into `folder`, which is made."""
+        """Copy the files of a version into `folder`, which is made.
+
+        Raises:
+            BrokenVersionError: the registry does not say where they are, or they were deleted as a whole.
+        """
         source = self._version(model, version).source
-        if source is None:
-            raise RegistryError(f"{model} version {version}: has no source in {self.address}; register it again")
+        if not source:
+            raise BrokenVersionError(f"{model} version {version}", f"it has no source in {self.address}")
+        if source.startswith(_LOGGED):
+            self._logged(model, version, source)
         mlflow.artifacts.download_artifacts(source, dst_path=str(folder))
 
     @translated
     def local_folder(self, model: str, version: str) -> Path | None:
-        """Where the files of a version lie on this machine, not to be changed; None where a server keeps them."""
+        """Where the files of a version lie on this machine, not to be changed; None where a server keeps them.
+
+        Raises:
+            BrokenVersionError: the logged model that holds them was deleted.
+        """
         source = self._version(model, version).source or ""
         if not source.startswith(_LOGGED):
             return None
-        return self._on_this_machine(self._client.get_logged_model(source.removeprefix(_LOGGED)))
+        return self._on_this_machine(self._logged(model, version, source))
+
+    def _logged(self, model: str, version: str, source: str) -> LoggedModel:
+        try:
+            return self._client.get_logged_model(source.removeprefix(_LOGGED))
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+        reason = f"the logged model that holds its files ({source.removeprefix(_LOGGED)}) was deleted in {self.address}"
+        raise BrokenVersionError(f"{model} version {version}", reason)
 
     def _on_this_machine(self, logged: LoggedModel) -> Path | None:
         # A path that a server gives may be one of another machine.
         return stores.local(logged.artifact_location) if stores.path_of(self.address) else None
+
+    def _model(self, model: str) -> RegisteredModel | None:
+        try:
+            return self._client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            return None
 
     def _version(self, model: str, version: str) -> ModelVersion:
         try:

@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,24 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline import files, params
-from tuneline.errors import RegistryError
+from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params.data import PRETRAINING
-from tuneline.registry import cards
+from tuneline.registry import cards, champions, verdicts
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
 
-_IDENTITY = ("tuneline.model_sha256", "tuneline.data_sha256", "tuneline.evaluation_sha256")
-_VERDICT = "tuneline.verdict"
+MADE = ("tuneline.model_sha256", "tuneline.data_sha256")
+"""The tags by which a version is of the same model, trained on the same data."""
+IDENTITY = (*MADE, "tuneline.evaluation_sha256")
+"""The tags by which a version is of the same model, data and evaluation."""
+BROKEN = "tuneline.broken"
+"""The tag that says why the files of a version cannot be used."""
 _FILES = "tuneline.files_sha256"
+_DVC_LOCK = "tuneline.dvc_lock_sha256"
+_COMMIT = "tuneline.kept_in_commit"
 _TRAIN_ROWS = "train-rows.parquet"
+_REPORT = "report.html"
 _FETCHED = Path("work/models")
 
 
@@ -31,6 +38,8 @@ class Registration:
 
     version: str
     created: bool
+    notes: tuple[str, ...] = ()
+    """What a person should know besides, in sentences."""
 
 
 def subject(p: params.Params, *, fingerprint: str, data_sha256: str, base_sha256: str, git: dict[str, str]) -> Subject:
@@ -61,6 +70,10 @@ def register(
 ) -> Registration:
     """Register the fine-tuned model, unless a version of the same model, data and evaluation is there already.
 
+    Every byte of a version that is there is hashed; one that is broken is tagged so, and another takes its place. What
+    the gate has decided later about the same version is added to it. Where another process registers the same model
+    at the same time, the version with the lowest number stays.
+
     Args:
         tracker: the registry.
         p: the params.
@@ -72,27 +85,108 @@ def register(
     Returns:
         The version that now stands for this model.
     """
-    tags = lineage.tags()
-    same = tracker.find_versions(p.registry.model, {name: tags[name] for name in _IDENTITY})
-    verdict = cards.verdict_tag(gate["verdict"]) | {_VERDICT: gate["verdict"]}
-    description = cards.description(p.task, gate, evaluation)
-    if same:
-        version = same[-1]
-        # A person may have written another description; it goes where it would tell the wrong verdict.
-        if tracker.version_tags(p.registry.model, version).get(_VERDICT) != gate["verdict"]:
-            tracker.update_version(p.registry.model, version, verdict, description)
-        return Registration(version, created=False)
+    model = p.registry.model
+    broken = _broken(tracker, model, lineage)
+    stands = _standing(tracker, model, lineage)
+    made = None
+    if stands is None:
+        made = _create(tracker, p, lineage, run_id, gate, evaluation)
+        # There is no compare-and-set: whoever has a lower number was there before, and sees none lower.
+        stands = _standing(tracker, model, lineage) or made
+        if stands != made:
+            tracker.delete_version(model, made)
+    verdicts.add(tracker, model, stands, gate, run_id, Path(p.paths.reports) / "index.html")
+    return Registration(stands, created=stands == made, notes=tuple(_notes(tracker, model, stands, broken)))
+
+
+def _notes(tracker: Tracker, model: str, stands: str, broken: Mapping[str, str]) -> Iterator[str]:
+    """Of the versions that are broken: what takes their place, and which aliases a person should move to it."""
+    aliases = tracker.aliases(model)
+    for version, reason in broken.items():
+        names = [name for name, one in aliases.items() if one == version]
+        move = f"; give it the alias {' and '.join(names)}, which version {version} still has" if names else ""
+        yield f"version {version} is broken: {reason}; version {stands} is of the same model{move}"
+
+
+def _same(tracker: Tracker, model: str, identity: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Number -> tags of the versions of the same model, data and evaluation, lowest first."""
+    if not identity.keys() >= set(IDENTITY):
+        return {}
+    found = tracker.find_versions(model, {name: identity[name] for name in IDENTITY})
+    return {version: tracker.version_tags(model, version) for version in found}
+
+
+def _standing(tracker: Tracker, model: str, lineage: Lineage) -> str | None:
+    """The lowest version of the same model that is not known to be broken."""
+    same = _same(tracker, model, lineage.tags())
+    return next((version for version, tags in same.items() if BROKEN not in tags), None)
+
+
+def _broken(tracker: Tracker, model: str, lineage: Lineage) -> dict[str, str]:
+    """Hash the files of the version that stands, and of the next one where they are not whole.
+
+    Returns:
+        Number -> reason of those that are broken, as they are tagged from now on; one that is known to be broken and
+        that nobody uses is left out.
+    """
+    found, aliases = {}, tracker.aliases(model).values()
+    for version, tags in _same(tracker, model, lineage.tags()).items():
+        if BROKEN in tags:
+            found |= {version: tags[BROKEN]} if version in aliases else {}
+            continue
+        reason = damage(tracker, model, version)
+        if reason is None:
+            break
+        found[version] = reason
+        tag_broken(tracker, model, version, reason)
+    return found
+
+
+def tag_broken(tracker: Tracker, model: str, version: str, reason: str) -> None:
+    """Let a version say, in tags and description, that its files cannot be used."""
+    if BROKEN in tracker.version_tags(model, version):
+        return
+    description = cards.of_broken(reason, tracker.version_description(model, version))
+    tracker.update_version(model, version, {**cards.broken_tag(reason), BROKEN: reason}, description)
+
+
+def _create(
+    tracker: Tracker, p: params.Params, lineage: Lineage, run_id: str, gate: dict[str, Any], evaluation: dict[str, Any]
+) -> str:
+    page = Path(p.paths.reports) / "index.html"
     with tempfile.TemporaryDirectory(prefix="tuneline-") as temporary:
         folder = Path(temporary) / p.registry.model
         _link(Path(p.paths.finetuned), folder)
         files.write_text(folder / "README.md", cards.model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
-        files.write_parquet(folder / _TRAIN_ROWS, _train_rows(p))
-        tags = cards.tags(p, gate["verdict"]) | tags
-        tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id, **verdict}
-        version = tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
-    return Registration(version, created=True)
+        if page.is_file():
+            shutil.copyfile(page, folder / _REPORT)
+        files.write_parquet(folder / _TRAIN_ROWS, train_rows(p))
+        tags = cards.tags(p, gate["verdict"]) | lineage.tags() | verdicts.first(gate)
+        tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id}
+        description = cards.description(p.task, gate, evaluation)
+        return tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
+
+
+def add_commit(tracker: Tracker, model: str, version: str, commit: str, dvc_lock_sha256: str) -> bool:
+    """Add to a version's lineage the first commit that holds what it was made with; what it names already stays.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: its number.
+        commit: one that holds the working tree as it is.
+        dvc_lock_sha256: of the working tree's dvc.lock.
+
+    Returns:
+        Whether the commit was added: the version names none yet, and was made with this dvc.lock.
+    """
+    tags = tracker.version_tags(model, version)
+    if _COMMIT in tags or tags.get(_DVC_LOCK) != dvc_lock_sha256:
+        return False
+    tracker.update_version(model, version, {_COMMIT: commit})
+    return True
 
 
 def _link(model: Path, folder: Path) -> None:
@@ -104,7 +198,7 @@ def _link(model: Path, folder: Path) -> None:
             link.symlink_to(path.resolve())
 
 
-def _train_rows(p: params.Params) -> pa.Table:
+def train_rows(p: params.Params) -> pa.Table:
     """Which rows the model has seen in fine-tuning, so that a later test leaves them out."""
     clean = Path(p.paths.clean)
     sets = files.read_json(clean / "dataset.json")["mixture"] if p.data.mixture else {}
@@ -128,8 +222,10 @@ def resolve(tracker: Tracker, model: str, *, version: str | None, alias: str) ->
     versions = tracker.find_versions(model, {})
     if not versions:
         raise RegistryError(f"{model}: no version is registered at {tracker.address}; make one with: make run")
+    champions.refuse_misspelt(tracker, model, alias)
+    why = champions.look(tracker, model).absent if alias == cards.CHAMPION else f"no version is {alias} yet"
     raise RegistryError(
-        f"{model}: no version is {alias} yet (registered: {', '.join(versions)}); "
+        f"{model}: {why} (registered: {', '.join(versions)}); "
         f"name one in the MLflow UI (make ui → Model registry → {model} → a version → Aliases → {alias}), "
         f"or ask a version by its number: --version {versions[-1]}"
     )
@@ -147,54 +243,121 @@ def fetch(tracker: Tracker, model: str, version: str) -> Path:
         The folder in the store where that is on this machine; else one that is fetched once and then kept.
 
     Raises:
-        RegistryError: there is no such version, or its files are not those that were registered.
+        RegistryError: there is no such version.
+        BrokenVersionError: its files are not those that were registered.
     """
     expected = registered_sha256(tracker, model, version)
-
-    def check(found: Path) -> None:
-        actual = files.digest(files.sha256_tree(found))
-        if actual != expected:
-            raise RegistryError(
-                f"{model} version {version}: its files have the digest {actual[:12]}…, registered was "
-                f"{expected[:12]}…; they were changed or deleted in the store at {tracker.address}; "
-                "do not use this version, register the model again"
-            )
-
     in_store = tracker.local_folder(model, version)
     if in_store:
-        check(in_store)
+        _check(in_store, expected, tracker, model, version)
         return in_store
     folder = _FETCHED / expected
     if folder.is_dir() and files.sha256_path(folder) == expected:
         return folder
-    with files.atomic_folder(folder) as beside:
-        tracker.download(model, version, beside)
-        check(beside)
+    _download(tracker, model, version, expected, folder)
     return folder
+
+
+def damage(tracker: Tracker, model: str, version: str) -> str | None:
+    """Why the files of a version cannot be used, or None; what a server keeps is fetched, and every byte is hashed.
+
+    Raises:
+        RegistryError: there is no such version.
+    """
+    try:
+        expected = registered_sha256(tracker, model, version)
+        in_store = tracker.local_folder(model, version)
+        if in_store:
+            _check(in_store, expected, tracker, model, version)
+            return None
+        # A copy that was fetched before says nothing of what the server has now.
+        with files.work_folder(_FETCHED / expected) as beside:
+            _download(tracker, model, version, expected, beside / "version")
+    except BrokenVersionError as error:
+        return error.reason
+    return None
+
+
+def _download(tracker: Tracker, model: str, version: str, expected: str, folder: Path) -> None:
+    try:
+        with files.atomic_folder(folder) as beside:
+            tracker.download(model, version, beside)
+            _check(beside, expected, tracker, model, version)
+    except BrokenVersionError:
+        # What a network has cut off must not be told of the version.
+        with files.atomic_folder(folder) as beside:
+            tracker.download(model, version, beside)
+            _check(beside, expected, tracker, model, version)
+
+
+def _check(found: Path, expected: str, tracker: Tracker, model: str, version: str) -> None:
+    tree = files.sha256_tree(found)
+    actual = files.digest(tree)
+    if actual == expected:
+        return
+    reason = (
+        f"its files have the digest {actual[:12]}…, registered was {expected[:12]}…; they were changed or deleted in "
+        f"the store at {tracker.address}"
+        if tree
+        else f"its files were deleted in the store at {tracker.address}"
+    )
+    raise BrokenVersionError(f"{model} version {version}", reason)
+
+
+def instead(tracker: Tracker, p: params.Params, version: str) -> str:
+    """What to do about a version that is broken, in a sentence.
+
+    Args:
+        tracker: the registry.
+        p: the params.
+        version: its number.
+    """
+    model = p.registry.model
+    tags = tracker.version_tags(model, version)
+    others = {one: of for one, of in _same(tracker, model, tags).items() if one != version and BROKEN not in of}
+    whole = next(iter(others), None)
+    alias = next((name for name, one in tracker.aliases(model).items() if one == version), None)
+    move = f", and give it the alias {alias} (make ui → Model registry → {model})" if alias else ""
+    if whole:
+        return f"version {whole} is of the same model: ask it with --version {whole}{move}"
+    finetuned = Path(p.paths.finetuned)
+    if finetuned.is_dir() and files.sha256_path(finetuned) == tags.get(IDENTITY[0]):
+        return (
+            f"{finetuned} is the same model: register it again with `.venv/bin/tuneline register`, then ask the "
+            f"version that this names with --version{move}"
+        )
+    rest = [one for one in tracker.find_versions(model, {}) if one != version]
+    ask = f"ask another version ({', '.join(rest)}) with --version, or " if rest else ""
+    return f"{ask}put its files back from a backup of the store"
 
 
 def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
     """The digest of the files of a version, as it was registered.
 
     Raises:
-        RegistryError: there is no such version, or it names none.
+        RegistryError: there is no such version.
+        BrokenVersionError: it names no digest.
     """
     expected = tracker.version_tags(model, version).get(_FILES)
     if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
-        raise RegistryError(
-            f"{model} version {version}: has no sha256 in its tag {_FILES}, so nobody can tell what it should hold"
-        )
+        reason = f"it has no sha256 in its tag {_FILES}, so nobody can tell what it should hold"
+        raise BrokenVersionError(f"{model} version {version}", reason)
     return expected
 
 
-def unseen(folder: Path, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
-    """Places of the rows that a fetched version was not trained on, neither on them nor on others of their clusters.
+def trained_rows(folder: Path) -> pa.Table:
+    """Which rows a fetched version has seen in fine-tuning: their ids and clusters."""
+    return files.read_parquet(folder / _TRAIN_ROWS)
+
+
+def unseen(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
+    """Places of the rows that a model was not trained on, neither on them nor on others of their clusters.
 
     Args:
-        folder: the version's.
+        trained: what it was trained on, as `trained_rows` or `train_rows` gives it.
         ids: of the rows.
         clusters: of the rows.
     """
-    trained = {name: set(column) for name, column in files.read_parquet(folder / _TRAIN_ROWS).to_pydict().items()}
+    seen = {name: set(column) for name, column in trained.to_pydict().items()}
     rows = enumerate(zip(ids, clusters, strict=True))
-    return [place for place, (row, cluster) in rows if row not in trained["id"] and cluster not in trained["cluster"]]
+    return [place for place, (row, cluster) in rows if row not in seen["id"] and cluster not in seen["cluster"]]
