@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline import files, pipeline
-from tuneline.errors import DataError
 from tuneline.dvclock import Output
+from tuneline.errors import DataError
 
 _THREADS = 4
 _FOLDER = ".dir"
