@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import files, keeping, params, terminal
-from tuneline.errors import TrackingError
+from tuneline.errors import BrokenVersionError, TrackingError
 from tuneline.registry import stores
 
 _NOTE = Path("work/settled.json")
@@ -210,7 +210,10 @@ def _look_into_registry(p: params.Params, outcome: Outcome, before: _Seen | None
     told = files.digest(verdicts.told(tags))
     if versions.BROKEN in tags or (before and before.version != told):
         return "version changed", None
-    folder = tracker.local_folder(outcome.model, outcome.version)
+    try:
+        folder = tracker.local_folder(outcome.model, outcome.version)
+    except BrokenVersionError:
+        return "version's files changed", None
     return None, _Seen(store, told, str(folder) if folder else None, _state(folder) if folder else None)
 
 

@@ -73,6 +73,7 @@ def test_another_models_changes_are_looked_at_once_and_leave_it_as_it_is(project
         ),
         (lambda client, one: client.delete_run(one.run_id), "run deleted"),
         (lambda client, one: (folder_of(one) / "model.safetensors").unlink(), "version's files changed"),
+        (lambda client, one: client.delete_logged_model(folder_of(one).parent.name), "version's files changed"),
         (lambda client, one: (folder_of(one) / "model.safetensors").write_bytes(b""), "version's files changed"),
     ],
 )
