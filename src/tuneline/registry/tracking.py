@@ -164,7 +164,7 @@ class Tracker(Runs):
         """
         source = self._version(model, version).source
         if not source:
-            raise BrokenVersionError(f"{model} version {version}", f"it has no source in {self.address}")
+            raise BrokenVersionError(f"{model} version {version}", "it has no source in MLflow")
         if source.startswith(_LOGGED):
             self._logged(model, version, source)
         mlflow.artifacts.download_artifacts(source, dst_path=str(folder))
@@ -187,7 +187,7 @@ class Tracker(Runs):
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise
-        reason = f"the logged model that holds its files ({source.removeprefix(_LOGGED)}) was deleted in {self.address}"
+        reason = f"the logged model that holds its files ({source.removeprefix(_LOGGED)}) was deleted in MLflow"
         raise BrokenVersionError(f"{model} version {version}", reason)
 
     def _on_this_machine(self, logged: LoggedModel) -> Path | None:

@@ -249,7 +249,7 @@ def fetch(tracker: Tracker, model: str, version: str) -> Path:
     expected = registered_sha256(tracker, model, version)
     in_store = tracker.local_folder(model, version)
     if in_store:
-        _check(in_store, expected, tracker, model, version)
+        _check(in_store, expected, model, version)
         return in_store
     folder = _FETCHED / expected
     if folder.is_dir() and files.sha256_path(folder) == expected:
@@ -268,7 +268,7 @@ def damage(tracker: Tracker, model: str, version: str) -> str | None:
         expected = registered_sha256(tracker, model, version)
         in_store = tracker.local_folder(model, version)
         if in_store:
-            _check(in_store, expected, tracker, model, version)
+            _check(in_store, expected, model, version)
             return None
         # A copy that was fetched before says nothing of what the server has now.
         with files.work_folder(_FETCHED / expected) as beside:
@@ -282,24 +282,25 @@ def _download(tracker: Tracker, model: str, version: str, expected: str, folder:
     try:
         with files.atomic_folder(folder) as beside:
             tracker.download(model, version, beside)
-            _check(beside, expected, tracker, model, version)
+            _check(beside, expected, model, version)
     except BrokenVersionError:
         # What a network has cut off must not be told of the version.
         with files.atomic_folder(folder) as beside:
             tracker.download(model, version, beside)
-            _check(beside, expected, tracker, model, version)
+            _check(beside, expected, model, version)
 
 
-def _check(found: Path, expected: str, tracker: Tracker, model: str, version: str) -> None:
+def _check(found: Path, expected: str, model: str, version: str) -> None:
     tree = files.sha256_tree(found)
     actual = files.digest(tree)
     if actual == expected:
         return
+    # Without the address, which may hold a password: the reason is kept as a tag.
     reason = (
         f"its files have the digest {actual[:12]}…, registered was {expected[:12]}…; they were changed or deleted in "
-        f"the store at {tracker.address}"
+        "the store of MLflow"
         if tree
-        else f"its files were deleted in the store at {tracker.address}"
+        else "its files were deleted in the store of MLflow"
     )
     raise BrokenVersionError(f"{model} version {version}", reason)
 
