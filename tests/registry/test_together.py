@@ -1,6 +1,7 @@
 """Two clones that register the same model at the same time, on one server."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_of_two_clones_that_register_at_once_one_version_remains(
     for one in running:
         out, err = one.communicate(timeout=300)
         assert one.returncode == 0, err.decode()
-        printed.append([line.split("version='")[1].split("'")[0] for line in out.decode().splitlines()])
+        printed.append(re.findall(r"^Registration\(version='(\d+)'", out.decode(), re.MULTILINE))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     mlflow.set_tracking_uri(server)
     tracker = tracking.connect()
