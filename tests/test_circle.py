@@ -135,9 +135,9 @@ def _versions(project: Project) -> list[str]:
     return sorted(version.version for version in _client(project).search_model_versions(f"name = '{_NAME}'"))
 
 
-def _ask(project: Project, circle: Circle, *which: str) -> str:
+def _ask(project: Project, circle: Circle, *which: str, here: bool = False) -> str:
     _, question = _asked(10_001)
-    answered = _ok(project.tuneline(circle.command, question, *which))
+    answered = _ok((project.here if here else project.tuneline)(circle.command, question, *which))
     assert f"{_NAME} version" in answered.stderr, "the answer does not say which version gave it"
     assert answered.stdout.strip()
     return answered.stdout
@@ -155,7 +155,7 @@ def _walk(tmp_path: Path, name: str) -> None:
     _ok(project.tuneline("exec", "--", "dvc", "remote", "add", "--default", "shelf", str(remote)))
     rows = _write(tmp_path / "months" / _NAME, circle.row, _FIRST_MONTH)
 
-    seen = _ok(project.tuneline("inspect", str(rows))).stdout
+    seen = _ok(project.here("inspect", str(rows))).stdout
     assert f"{_FIRST_MONTH} rows" in seen
     _ok(project.tuneline("use", str(rows)))
     p = params.load(project.root / "params.yaml")
@@ -173,7 +173,7 @@ def _walk(tmp_path: Path, name: str) -> None:
 
     # The next month's export holds the rows of the last one, too.
     _write(rows, circle.row, _SECOND_MONTH)
-    _ok(project.tuneline("use", str(rows)))
+    _ok(project.here("use", str(rows)))
     second = _ok(project.flow())
     assert f"{_NAME} version 2" in second.stdout
     assert files.sha256_path(project.root / "models/base") == base, "new rows must not pretrain the base again"
@@ -185,7 +185,7 @@ def _walk(tmp_path: Path, name: str) -> None:
     assert versus_champion
     assert all(rule["verdict"] != "not applicable" for rule in versus_champion)
     _keep(project, second.stdout)
-    answer = _ask(project, circle, "--version", "2")
+    answer = _ask(project, circle, "--version", "2", here=True)
 
     _second_clone(project, tmp_path / "second clone", circle, answer)
 
@@ -203,7 +203,7 @@ def _second_clone(project: Project, target: Path, circle: Circle, answer: str) -
     assert _ask(clone, circle, "--version", "1") == answer
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)  # A minute or two, alone.
 def test_two_months_with_labelled_rows(tmp_path: Path) -> None:
     _walk(tmp_path, "labels")
 

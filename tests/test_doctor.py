@@ -30,10 +30,10 @@ def test_what_a_kill_has_left_of_dvcs_files_is_mended(tmp_path: Path, monkeypatc
 
 
 def test_a_sound_project_is_told_its_values_and_a_broken_one_what_is_broken(project: Project) -> None:
-    sound = project.tuneline("doctor")
+    sound = project.here("doctor")
     assert sound.returncode == 0, sound.stdout + sound.stderr
     assert "recommended: compute.threads: " in sound.stdout
     assert "OMP_WAIT_POLICY=PASSIVE, in force" in sound.stdout
-    broken = project.tuneline("doctor", OMP_WAIT_POLICY="ACTIVE")
+    broken = project.here("doctor", OMP_WAIT_POLICY="ACTIVE")
     assert broken.returncode == 1
     assert "broken: OMP_WAIT_POLICY is ACTIVE and mlflow/tuneline.env says PASSIVE" in broken.stdout

@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tuneline import files
 
 MODEL = "docstring-writer"
+# The first test that is run makes the first run: a minute, and many of them where other work keeps the machine busy.
+pytestmark = pytest.mark.timeout(900)
 STAGES = ["sample", "validate_raw", "prepare", "validate_clean", "base", "finetune", "evaluate"]
 
 
@@ -110,11 +112,11 @@ def test_a_second_run_rebuilds_nothing_and_registers_nothing(trained: tuple[Proj
 
 def test_generate_answers_from_the_registry(trained: tuple[Project, str]) -> None:
     project, _ = trained
-    asked = project.tuneline("generate", "def add(a, b):\\n    ")
+    asked = project.here("generate", "def add(a, b):\\n    ")
     assert asked.returncode == 1
     assert "there is no champion yet (registered: 1)" in asked.stderr
     assert "--version 1" in asked.stderr
-    answered = project.tuneline("generate", "def add(a, b):\\n    ", "--version", "1", "--max-new-tokens", "4")
+    answered = project.here("generate", "def add(a, b):\\n    ", "--version", "1", "--max-new-tokens", "4")
     assert (answered.returncode, answered.stderr) == (0, f"{MODEL} version 1 answers\n")
     client(project).set_registered_model_alias(MODEL, "champion", "1")
     by_alias = project.tuneline("generate", "def add(a, b):\\n    ", "--max-new-tokens", "4")
@@ -129,10 +131,10 @@ def test_the_gate_stops_what_is_not_better_and_what_is_worse_than_the_champion(t
     client(project).set_registered_model_alias(MODEL, "champion", "1")
     try:
         project.set(gate__rules=[{**rule, "margin": -0.01}])
-        same = project.tuneline("gate")
+        same = project.here("gate")
         project.set(gate__rules=[{**rule, "margin": 0.5}])
-        worse = project.tuneline("gate")
-        refused = project.tuneline("register")
+        worse = project.here("gate")
+        refused = project.here("register")
     finally:
         client(project).delete_registered_model_alias(MODEL, "champion")
         project.set(gate__rules=[{name: rules[0][name] for name in ("metric", "direction", "versus", "margin")}])
@@ -217,7 +219,7 @@ def test_bad_params_are_one_message_and_exit_1(project: Project) -> None:
 
 def test_a_tracking_address_that_does_not_answer_stops_before_training(trained: tuple[Project, str]) -> None:
     project, _ = trained
-    done = project.tuneline("gate", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    done = project.here("gate", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith("MLflow at http://127.0.0.1:9 does not answer")
     assert len(done.stderr.splitlines()) == 1

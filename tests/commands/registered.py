@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from projects import ROOT
+from projects import ROOT, entered
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -137,14 +138,6 @@ class Shell:
 
 
 @pytest.fixture
-def shell(root: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("PATH", os.environ["PATH"])
-    monkeypatch.setenv("TUNELINE_ROOT", str(root))
-    (root / "work").mkdir(exist_ok=True)
-    # Or a command would start this process, which is pytest's, again.
-    for name, value in environment.missing(root).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
-    mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
-    return Shell(root)
+def shell(root: Path, store: Path) -> Iterator[Shell]:
+    with entered(root, MLFLOW_TRACKING_URI=f"sqlite:///{store}/mlflow.db"):
+        yield Shell(root)
