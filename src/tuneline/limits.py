@@ -13,7 +13,7 @@ _STATM = Path("/proc/self/statm")
 
 
 @contextmanager
-def within(seconds: float, memory: int) -> Iterator[None]:
+def within(seconds: float, memory: int | None = None) -> Iterator[None]:
     """Let the block take so much time, and so much memory beside what this process has, at most.
 
     What runs in Python is stopped; a single call into C ends first. Time is bounded in the main thread alone, where
@@ -21,7 +21,7 @@ def within(seconds: float, memory: int) -> Iterator[None]:
 
     Args:
         seconds: of the clock.
-        memory: bytes.
+        memory: bytes of addresses; None: not bounded.
 
     Raises:
         TimeoutError: the time is over.
@@ -31,7 +31,7 @@ def within(seconds: float, memory: int) -> Iterator[None]:
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGALRM, _stop) if is_main else None
     try:
-        if _STATM.exists():
+        if memory is not None and _STATM.exists():
             pages = int(_STATM.read_text().split()[0])
             most = pages * resource.getpagesize() + memory
             known = [limit for limit in (most, *before) if limit != resource.RLIM_INFINITY]
@@ -39,6 +39,8 @@ def within(seconds: float, memory: int) -> Iterator[None]:
         if is_main:
             signal.setitimer(signal.ITIMER_REAL, seconds)
         yield
+    except _TimeIsOver:
+        raise TimeoutError from None
     finally:
         if is_main:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -47,4 +49,8 @@ def within(seconds: float, memory: int) -> Iterator[None]:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise TimeoutError
+    raise _TimeIsOver
+
+
+class _TimeIsOver(BaseException):
+    """Nothing that a library catches and goes on after."""

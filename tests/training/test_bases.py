@@ -1,7 +1,10 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, tiny
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -49,6 +52,62 @@ def test_code_of_its_own_is_refused(base: Path) -> None:
     config = files.read_json(base / "config.json")
     files.write_json(base / "config.json", config | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}})
     assert "auto_map asks for Python code" in refusal(base)
+
+
+@pytest.mark.parametrize("load", [models.load_base, lambda folder: models.new_classifier(folder, ["a", "b"], "", 0)])
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "config.json",
+            {"num_hidden_layers": 10_000},
+            "num_hidden_layers is 10000, and the weights do not hold ",
+        ),
+        ("config.json", {"num_hidden_layers": -1}, "num_hidden_layers is -1, and the weights do not hold so many"),
+        ("config.json", {"num_labels": 10**8}, "num_labels is 100000000, more than 1,000,000; use another base"),
+        ("config.json", {"vocab_size": 2**33}, "numbers, and the weights hold "),
+        ("config.json", {"intermediate_size": 2**34}, "numbers, and the weights hold "),
+        ("config.json", {"hidden_size": "many"}, "Validation error for field 'hidden_size'"),
+        ("config.json", {"num_attention_heads": 0}, "cannot be loaded: integer modulo by zero"),
+        ("config.json", {"pad_token_id": 10**9}, "Padding_idx must be within num_embeddings"),
+        ("tokenizer_config.json", {"tokenizer_class": "BertModel"}, "names BertModel, which is not a tokenizer; copy"),
+        ("tokenizer_config.json", {"tokenizer_class": "Trainer"}, "the tokenizer cannot be loaded: "),
+        ("tokenizer_config.json", {"tokenizer_class": ["a"]}, "the tokenizer cannot be loaded: "),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "the tokenizer cannot be loaded: "),
+        (
+            "tokenizer_config.json",
+            {"chat_template": 5},
+            "the chat template is not text; put another one into ",
+        ),
+        (
+            "tokenizer.json",
+            {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}},
+            "the tokenizer cannot be loaded: Oniguruma error",
+        ),
+    ],
+)
+def test_a_folder_of_a_stranger_ends_in_a_line(
+    base: Path, load: Callable[[Path], object], file: str, change: dict[str, Any], message: str
+) -> None:
+    files.write_json(base / file, files.read_json(base / file) | change)
+    with pytest.raises(ModelError) as caught:
+        load(base)
+    (problem,) = caught.value.problems
+    assert message in problem
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(base: Path, number: float) -> None:
+    weights = load_file(base / "model.safetensors")
+    name = sorted(weights)[3]
+    weights[name].view(-1)[0] = number
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    assert f"1 tensors of the weights hold NaN or infinite numbers, {name} first" in refusal(base)
+
+
+def test_nesting_without_end_is_no_config(base: Path) -> None:
+    (base / "config.json").write_text("[" * 100_000)
+    assert "config.json: missing or no JSON" in refusal(base)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
 """What a model folder must hold before anything of it is loaded."""
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from tuneline import files
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+_LAYERS = ("layers", "n_layer", "depth")
+_MOST_LAYERS = 1_000
+_MOST_LABELS = 1_000_000
 _PICKLED_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -23,6 +30,8 @@ def problems(folder: Path) -> list[str]:
             f"{folder}/config.json: auto_map asks for Python code of its own, which is never run; "
             "use a model whose architecture transformers knows"
         )
+    else:
+        found += _count_problems(folder, config)
     found += _weight_problems(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         found.append(f"{folder}: no tokenizer ({' or '.join(TOKENIZER_FILES[:3])}); save the model's tokenizer there")
@@ -63,9 +72,45 @@ def is_causal(folder: Path) -> bool:
 def _config(folder: Path) -> dict[str, Any] | None:
     try:
         config = files.read_json(folder / "config.json")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) else None
+
+
+def numbers_held(folder: Path) -> list[int]:
+    """How many numbers each tensor of the weights holds, as the heads of their files say; empty where one is broken."""
+    found = []
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="np") as file:
+                found += [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return []
+    return found
+
+
+def _count_problems(folder: Path, config: dict[str, Any]) -> list[str]:
+    """Layers or labels beyond all reason: making them would take minutes before it shows that the weights lack them."""
+    found = []
+    for name, value in _integers(config):
+        if name == "num_labels" and value > _MOST_LABELS:
+            found.append(f"{folder}/config.json: num_labels is {value}, more than {_MOST_LABELS:,}; use another base")
+        if not name.endswith(_LAYERS):
+            continue
+        if value < 0 or (value > _MOST_LAYERS and value > len(numbers_held(folder))):
+            found.append(
+                f"{folder}/config.json: {name} is {value}, and the weights do not hold so many layers; copy the folder "
+                "again, or use another base"
+            )
+    return found
+
+
+def _integers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _integers(value)
+        elif isinstance(value, int):
+            yield name, value
 
 
 def _weight_problems(folder: Path) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -19,11 +19,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from tuneline import files
+from tuneline import files, limits
 from tuneline.errors import ModelError
 from tuneline.training.checkpoints import naming_a_full_disk
 from tuneline.training.conversations import ChatTemplate
-from tuneline.training.folders import TOKENIZER_FILES, architectures, is_causal, problems
+from tuneline.training.folders import TOKENIZER_FILES, architectures, is_causal, numbers_held, problems
 
 MODE_FILE = "tuneline.json"
 PLAIN = "plain"
@@ -32,6 +32,12 @@ CHAT = "chat"
 """The mode in which conversations go through the tokenizer's chat template, and what the assistant says is learnt."""
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
+# To lay a model out without its weights, or to load a tokenizer; seconds and some hundred megabytes for large ones.
+_SECONDS = 60
+_MEMORY = 8 << 30
+# Numbers of a model for each that is held: quantized weights hold several in one, and tied ones are held once.
+_QUANTIZED = 16
+_OF_A_HEAD = 50_000_000
 _MODES = (PLAIN, CHAT, CLASSIFICATION, REGRESSION)
 
 
@@ -179,6 +185,7 @@ def _loaded(
         raise ModelError(*found)
     tokenizer = load_tokenizer(folder)
     try:
+        _refuse_more_than_is_held(auto, folder, {k: v for k, v in more.items() if k != "ignore_mismatched_sizes"})
         model, report = cast(
             "tuple[PreTrainedModel, dict[str, Any]]",
             auto.from_pretrained(
@@ -191,8 +198,12 @@ def _loaded(
                 **more,
             ),
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+    except ModelError:
+        raise
+    except Exception as error:
+        # Whatever a stranger's config can make a library raise.
         raise ModelError(f"{folder}: cannot be loaded as {what}: {_first_line(error)}") from None
+    _refuse_not_finite(model, folder)
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -200,6 +211,43 @@ def _loaded(
             "use the tokenizer that the model was trained with"
         )
     return model.eval(), tokenizer, report
+
+
+def _refuse_more_than_is_held(auto: Any, folder: Path, more: dict[str, Any]) -> None:
+    """Refuse a config that describes a much larger model than the weights hold, before any memory is taken for it."""
+    config_file = folder / "config.json"
+    try:
+        # What is drawn for weights that are never made may not change those that are.
+        with limits.within(_SECONDS, _MEMORY), torch.device("meta"), torch.random.fork_rng(devices=[]):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **more)
+            empty = auto.from_config(config, trust_remote_code=False)
+            needed = sum(tensor.numel() for tensor in (*empty.parameters(), *empty.buffers()))
+    except (TimeoutError, MemoryError):
+        raise ModelError(
+            f"{config_file}: describes a model that takes more than {_SECONDS} s or {_MEMORY >> 30} GB to lay out; "
+            "copy the folder again, or use another base"
+        ) from None
+    held = sum(numbers_held(folder))
+    if needed > _QUANTIZED * held + _OF_A_HEAD:
+        raise ModelError(
+            f"{config_file}: describes a model of {needed:,} numbers, and the weights hold {held:,}; copy the folder "
+            "again, or use another base"
+        )
+
+
+def _refuse_not_finite(model: PreTrainedModel, folder: Path) -> None:
+    broken = []
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel():
+            # Either of the two is NaN where any number is.
+            low, high = (tensor.float() if tensor.itemsize == 1 else tensor).aminmax()
+            if not (low.isfinite() and high.isfinite()):
+                broken.append(name)
+    if broken:
+        raise ModelError(
+            f"{folder}: {len(broken)} tensors of the weights hold NaN or infinite numbers, {broken[0]} first; copy the "
+            "folder again, or use another base"
+        )
 
 
 def _refuse_missing(folder: Path, missing: Iterable[str], needed: str) -> None:
@@ -221,9 +269,27 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(*problems(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError) as error:
+        # Its library reserves memory for each of its threads, so that only time can be bounded.
+        with limits.within(_SECONDS):
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            if isinstance(tokenizer, PreTrainedTokenizerBase):
+                tokenizer("a")
+    except TimeoutError:
+        raise ModelError(
+            f"{folder}: the tokenizer takes more than {_SECONDS} s to load; copy the folder again, or use another base"
+        ) from None
+    except Exception as error:
+        # Whatever a stranger's files can make a library raise.
         raise ModelError(f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(
+            f"{folder}/tokenizer_config.json: tokenizer_class names {type(tokenizer).__name__}, which is not a "
+            "tokenizer; copy the folder again, or use another base"
+        )
+    template: Any = tokenizer.chat_template
+    texts = template.values() if isinstance(template, dict) else [template or ""]
+    if not all(isinstance(text, str) for text in texts):
+        raise ModelError(f"{folder}: the chat template is not text; put another one into the folder")
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"{folder}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     return tokenizer
