@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled, terminal
-from tuneline.errors import TunelineError
+from tuneline.errors import TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 _FLOW = ROOT / "flows" / "train.py"
@@ -27,6 +27,10 @@ def main() -> None:
         found = None if _has_prefect_server() else _settled()
     except TunelineError as error:
         sys.exit(f"\n{error}")
+    except OSError as error:
+        if (problem := of_machine(error)) is None:
+            raise
+        sys.exit(f"\n{problem}")
     if found is None:
         os.execv(sys.executable, [sys.executable, str(_FLOW)])
     outcome, added = found

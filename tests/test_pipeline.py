@@ -48,6 +48,22 @@ def test_the_cause_names_what_a_person_has_changed(p: Params, stale: dict[str, l
     assert pipeline.cause(stale, p) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "dvc.yaml: no such file; restore it with: git checkout -- dvc.yaml"),
+        ("stages: [", "dvc.yaml: cannot be read as YAML: "),
+    ],
+)
+def test_a_graph_that_cannot_be_read_is_said_in_a_line(p: Params, text: str | None, said: str) -> None:
+    if text:
+        Path("dvc.yaml").write_text(text)
+    with pytest.raises(PipelineError) as caught:
+        pipeline.stages()
+    assert str(caught.value).startswith(said)
+    assert len(caught.value.problems) == 1
+
+
 @pytest.mark.slow
 def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_read(p: Params, tmp_path: Path) -> None:
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
