@@ -11,33 +11,54 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled, terminal
+import temporary_server
+
+from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled, stopping, terminal
 from tuneline.errors import TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
-_FLOW = ROOT / "flows" / "train.py"
+_STOPPED = "stopped; what is made stays, and `make run` goes on from there"
 
 
 def main() -> None:
-    """End as the flow would: with code 0, or 1 and the reasons on stderr."""
+    """End with code 0; or 1 and the reasons on stderr; or 130 by Ctrl-C and 143 by SIGTERM, and a line."""
     os.chdir(ROOT)
     terminal.guard(colours=True)
     try:
         environment.enter()
-        found = None if _has_prefect_server() else _settled()
+        with stopping.stoppable(_STOPPED):
+            _run()
     except TunelineError as error:
         sys.exit(f"\n{error}")
     except OSError as error:
         if (problem := of_machine(error)) is None:
             raise
         sys.exit(f"\n{problem}")
+    except stopping.Stopped as stopped:
+        sys.exit(stopped.code)
+
+
+def _run() -> None:
+    has_server = _has_prefect_server()
+    found = None if has_server else _settled()
     if found is None:
-        os.execv(sys.executable, [sys.executable, str(_FLOW)])
+        _flow(has_server)
+        return
     outcome, added = found
     print("nothing is stale, and the gate has decided about this model, these rules and this champion already")
     if outcome.is_failed:
         sys.exit(f"\n{outcome.message([])}")
     print("", *keeping.commands(params.load()), *filter(None, [added]), outcome.message([]), sep="\n")
+
+
+def _flow(has_server: bool) -> None:
+    server = None if has_server else temporary_server.start()
+    # Takes seconds, as the start of the server does.
+    import train
+
+    if server:
+        server.wait()
+    train.by_hand()
 
 
 def _settled() -> tuple[settled.Outcome, str | None] | None:

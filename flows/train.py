@@ -1,6 +1,6 @@
 """The training flow: rebuild what is stale, stage by stage, then gate, then register.
 
-    python flows/run.py                                            by hand (`make run`)
+    python flows/run.py                                                  by hand (`make run`)
     prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml   on a schedule, for a worker
 
 The flow has no graph of its own: dvc.yaml is the only one. It decides when, one run at a time, and says what happens.
@@ -13,19 +13,23 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from uuid import UUID
 
+import losing
+import temporary_server
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from tuneline import decisions, dvclock, environment, intact, keeping, params, pipeline, processes, settled, terminal
+from tuneline import decisions, dvclock, intact, keeping, params, pipeline, settled, stopping, terminal
 from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
 
-ROOT = Path(__file__).resolve().parent.parent
 _GATE_FAILED = "GateFailed"
 
 
@@ -135,13 +139,26 @@ def train() -> State:
     """
     for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
         logging.getLogger(name).addFilter(_SaidOnce())
-    logger = get_run_logger()
+    # Prefect has taken SIGTERM for itself, and would call the run crashed.
+    stopping.take_over()
+    try:
+        return _train(get_run_logger())
+    except stopping.Stopped as stopped:
+        return Cancelled(message=str(stopped), data=stopped)
+    except losing.ERRORS as error:
+        losing.end_if_caused(error)
+        raise
+
+
+def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
     if os.environ.get("TUNELINE_ROOT") != str(Path.cwd()):
         raise SetupError(
             f"this process is not set up for the project in {Path.cwd()}: "
             "start the worker in the project's root with `tuneline exec -- prefect worker start --pool tuneline`"
         )
     with pipeline.alone(logger.warning):
+        if temporary_server.is_used():
+            _end_dead_runs()
         p = params.load()
         for imported in pipeline.imported(p):
             update(imported.as_posix())
@@ -183,6 +200,15 @@ def _end(outcome: settled.Outcome, rebuilt: list[str]) -> State:
     return Failed(name=_GATE_FAILED, message=message) if outcome.is_failed else Completed(message=message)
 
 
+def _end_dead_runs() -> None:
+    """Have runs that were killed no longer shown as running; while this one has the project, none of them can be."""
+    asked = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=asked):
+            if run.id != UUID(flow_run.id):
+                client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
+
+
 def _name_run(name: str) -> None:
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, name=name)
@@ -208,23 +234,29 @@ def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.Logge
         unseen = (read for read in dvclock.needed(stage) if read.keeper not in stale or read.keeper in rebuilt)
         intact.refuse_damage(unseen, cache=False)
         reproduce(stage, reasons)
+        losing.end_if_lost()
         rebuilt[stage] = reasons
     report = "\n".join(f"- **{stage}**: {'; '.join(reasons)}" for stage, reasons in rebuilt.items())
     create_markdown_artifact(report, key="stale", description="What was stale, and why")
     return list(rebuilt)
 
 
-def main() -> None:
-    """Run the flow here and now, and exit: with code 0, or 1 and the reason on stderr."""
-    os.chdir(ROOT)
-    terminal.guard(colours=True)
+def by_hand() -> None:
+    """Run the flow here and now, and exit: with code 0, or 1 and the reason on stderr.
+
+    Raises:
+        stopping.Stopped: a person stopped it; the run is Cancelled.
+    """
+    if temporary_server.is_used():
+        logging.getLogger("prefect.flow_runs").addFilter(_without_address)
+    _say_nothing_of_a_lost_server()
     try:
-        environment.enter()
-    except SetupError as error:
-        sys.exit(str(error))
-    state = train(return_state=True)
-    # Its temporary server says that it stops, after what a person should read last.
-    logging.getLogger("prefect").setLevel(logging.WARNING)
+        state = train(return_state=True)
+    except losing.ERRORS as error:
+        losing.end_if_caused(error)
+        raise
+    if isinstance(state.data, stopping.Stopped):
+        raise state.data
     if state.is_completed():
         print("", *keeping.commands(params.load()), state.message, sep="\n")
         return
@@ -237,5 +269,15 @@ def main() -> None:
     sys.exit(1)
 
 
-if __name__ == "__main__":
-    processes.run(main)
+def _without_address(record: logging.LogRecord) -> bool:
+    """A temporary server has no pages to look at."""
+    return not record.getMessage().startswith("View at ")
+
+
+def _say_nothing_of_a_lost_server() -> None:
+    """The threads that send logs and events would say so for every line of a stage; the run itself says it once."""
+    for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency", "prefect.events.clients"):
+        # A filter, as Prefect sets the levels anew when the flow begins.
+        logging.getLogger(name).addFilter(lambda _: False)
+    # Prefect's handler asks it before it writes to stderr.
+    logging.raiseExceptions = False

@@ -2,6 +2,8 @@
 # Becomes a stage of dvc.yaml: `sh scripts/stage.sh NAME`, in the project's root, under the project's own Python. DVC
 # gives its stages the PATH of whoever called it, where `python` may be missing, or be another environment's.
 # Without .venv it is the `python` on the PATH, if it has the project's packages.
+# The stage dies with the dvc that started it: the flow has named that one, before it could be gone.
+export TUNELINE_PARENT="${TUNELINE_PARENT:-$PPID}"
 if [ -x .venv/bin/python ]; then
     exec .venv/bin/python -m tuneline.stages "$@"
 fi

@@ -25,7 +25,10 @@ def train() -> Iterator[ModuleType]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        # As Python does for the script, and Prefect for the entrypoint of a deployment.
+        patch.syspath_prepend(ROOT / "flows")
+        spec.loader.exec_module(module)
     with prefect_test_harness(server_startup_timeout=180):
         yield module
 

@@ -314,7 +314,7 @@ def test_only_what_a_change_touches_is_rebuilt(project: Project) -> None:
 def test_a_killed_run_ends_in_the_same_weights(trained: tuple[Project, str], tmp_path: Path, stage: str) -> None:
     expected = weights(trained[0])
     project = copy_project(tmp_path / "project")
-    command = [sys.executable, "-m", "tuneline", "exec", "--", "python", "flows/train.py"]
+    command = [sys.executable, "-m", "tuneline", "exec", "--", "python", "flows/run.py"]
     with subprocess.Popen(
         command,
         cwd=project.root,

@@ -93,3 +93,35 @@ def test_a_stage_dies_with_a_killed_dvc(tmp_path: Path) -> None:
         dvc.kill()
     _, alive = psutil.wait_procs([stage], timeout=10)
     assert alive == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's guarantee is Linux's")
+def test_a_stage_whose_dvc_died_before_it_began_does_not_begin(tmp_path: Path) -> None:
+    """Where a dvc is killed while its stage still starts, the stage has another parent than the one it was told."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    environment = os.environ | {"TUNELINE_PARENT": gone.stdout.decode().strip(), "PYTHONPATH": str(ROOT / "src")}
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    done = subprocess.run(
+        ["sh", str(ROOT / "scripts/stage.sh"), "sample"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-9, b"", b"")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's guarantee is Linux's")
+def test_the_processes_of_sample_die_with_it(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    command = [sys.executable, "-m", "tuneline.stages", "sample"]
+    with subprocess.Popen(command, cwd=project.root, env=project.environment(), stdout=subprocess.DEVNULL) as stage:
+        while not (workers := psutil.Process(stage.pid).children()):
+            assert stage.poll() is None
+            time.sleep(0.05)
+        # Each has bound itself by the time it takes its first modules.
+        time.sleep(0.5)
+        stage.kill()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "tuneline"
 # Each may import from those above it, and from its own room.
 ROOMS = [
     {"errors", "terminal", "__init__"},
-    {"boundedyaml", "files", "environment", "limits", "prefect_login", "processes", "progress", "worktree"},
+    {"boundedyaml", "files", "environment", "limits", "prefect_login", "processes", "progress", "stopping", "worktree"},
     {"params"},
     {"data"},
     {"training"},

@@ -313,4 +313,5 @@ def _json(arguments: list[str]) -> dict[str, Any]:
 
 
 def _captured(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(_command(arguments), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    command = processes.bound(_command(arguments))
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)

@@ -1,6 +1,6 @@
 """How a process starts and ends: no child outlives its parent, no two do the same work, none takes long to end.
 
-`python -m tuneline.processes COMMAND…` becomes COMMAND, and dies with the process that started it.
+`python -m tuneline.processes PID COMMAND…` becomes COMMAND, and dies with the process PID that started it.
 """
 
 import atexit
@@ -12,27 +12,42 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from tuneline.errors import BusyError
 
+PARENT = "TUNELINE_PARENT"
+"""The environment variable that tells a process the id of the one that must outlive it."""
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """Ask the kernel to kill this process when its parent dies, however it dies; holds across `exec`; Linux only.
 
     A killed dvc would otherwise leave its trainer alive, and the next repro would start a second one beside it.
+
+    Args:
+        parent: the id that its parent had when it started this process; None: that of now. Where the parent is
+            another one by now it has died already, and this process ends too.
     """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = parent or os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with_named_parent() -> None:
+    """`die_with_parent` of the process that PARENT names, if it does; it is not passed on to what this one starts.
+
+    What begins with it may take seconds to start: its parent may be gone before that.
+    """
+    named = os.environ.pop(PARENT, "")
+    die_with_parent(int(named) if named.isdecimal() else None)
 
 
 @contextmanager
@@ -104,7 +119,7 @@ def exclusive(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
 def bound(command: list[str]) -> list[str]:
     """The command that runs `command` so that it dies with the process that starts it."""
-    return [sys.executable, "-m", "tuneline.processes", *command]
+    return [sys.executable, "-m", "tuneline.processes", str(os.getpid()), *command]
 
 
 @contextmanager
@@ -139,29 +154,45 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def background(command: list[str], log: Path) -> Iterator[None]:
+def background(
+    command: list[str], log: Path, *, inherited: Sequence[int] = (), patience: float = 20.0
+) -> Iterator[subprocess.Popen[bytes]]:
     """Keep `command` running in a group of its own while the block runs; its output goes to `log`.
 
     Args:
         command: program and arguments; no shell is involved.
         log: the file, written anew.
+        inherited: file descriptors that it gets.
+        patience: seconds that it has for its end.
+
+    Yields:
+        The process.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(
-            bound(command), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            bound(command),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=inherited,
         )
     try:
-        yield
+        yield process
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        # It may have ended by itself, and so may all that it started.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 if __name__ == "__main__":
-    die_with_parent()
-    os.execvp(sys.argv[1], sys.argv[1:])
+    die_with_parent(int(sys.argv[1]))
+    # It keeps its id, and may be gone before what it starts can ask for its parent.
+    os.environ[PARENT] = str(os.getpid())
+    os.execvp(sys.argv[2], sys.argv[2:])

@@ -6,19 +6,27 @@ The params are checked before the stage's own imports, which take seconds where 
 """
 
 import importlib
+import os
 import pkgutil
 import sys
 from typing import NoReturn
 
-from tuneline import environment, params, processes, stages, terminal
+from tuneline import processes
+
+if __name__ == "__main__":
+    # Before what takes its time to import: a dvc that is killed meanwhile takes the stage with it.
+    processes.die_with_named_parent()
+
+from tuneline import environment, params, stages, terminal
 from tuneline.errors import PipelineError, TunelineError, of_machine
 
 
 def main(arguments: list[str]) -> None:
     """Run the stage that the only argument names."""
-    processes.die_with_parent()
     try:
         environment.enter()
+        # Of several processes that train together.
+        os.environ[processes.PARENT] = str(os.getpid())
         names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
         if len(arguments) != 1 or arguments[0] not in names:
             raise PipelineError(f"{' '.join(arguments) or 'no name'}: is no stage; there are {', '.join(names)}")

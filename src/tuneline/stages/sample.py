@@ -3,12 +3,13 @@
 python -m tuneline.stages sample
 """
 
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tuneline import files, params
+from tuneline import files, params, processes
 from tuneline.data import sample
 
 _MODULES_AT_ONCE = 16
@@ -21,7 +22,7 @@ def main(p: params.Params) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     sources = {f"Python {version}": sample.standard_library()}
     sources |= {name: sample.library(name) for name in p.sample.libraries}
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(initializer=processes.die_with_parent, initargs=(os.getpid(),)) as pool:
         each = partial(pool.map, chunksize=_MODULES_AT_ONCE)
         for name, modules in sources.items():
             new_pairs, new_texts = sample.corpus(modules, each)

@@ -1,0 +1,125 @@
+"""The Prefect server of a run that has no other: it lives exactly as long as the run, and keeps the history of runs.
+
+python flows/temporary_server.py DESCRIPTOR      serves on a listening socket that it inherits
+"""
+
+import atexit
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from tuneline import processes
+from tuneline.errors import SetupError
+
+_HOST = "127.0.0.1"
+_LOG = Path("work/prefect-server.log")
+# Seconds that it has for its end; SQLite loses nothing by a kill.
+_END = 3.0
+# Names the process whose server PREFECT_API_URL is.
+_OWNER = "TUNELINE_TEMPORARY_SERVER_OF"
+
+
+class TemporaryServer:
+    """A Prefect server that is a child of this process, in a session of its own: Ctrl-C does not reach it.
+
+    Args:
+        process: the server's.
+        url: of its API.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
+        self._process = process
+        self._url = url
+
+    def wait(self) -> None:
+        """Until it answers.
+
+        Raises:
+            SetupError: it does not; says why, and what to do.
+        """
+        patience = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
+        deadline = time.monotonic() + patience
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self._url}/health", timeout=5):
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.1)
+        raise SetupError(why_it_failed())
+
+
+def start() -> TemporaryServer:
+    """Start the server, and stop it when this process ends: what Prefect still has to tell it then arrives before.
+
+    Prefect takes its address from PREFECT_API_URL, so it is imported afterwards.
+    """
+    # Bound here, so that no other program can take the port before the server does.
+    with socket.socket() as listener:
+        listener.bind((_HOST, 0))
+        listener.listen()
+        url = f"http://{_HOST}:{listener.getsockname()[1]}/api"
+        command = [sys.executable, __file__, str(listener.fileno())]
+        stack = ExitStack()
+        # Comes after the end of the threads that send logs and events.
+        atexit.register(stack.close)
+        process = stack.enter_context(processes.background(command, _LOG, inherited=[listener.fileno()], patience=_END))
+    os.environ |= {"PREFECT_API_URL": url, _OWNER: str(os.getpid())}
+    return TemporaryServer(process, url)
+
+
+def is_used() -> bool:
+    """Whether this process has a server of its own."""
+    return os.environ.get(_OWNER) == str(os.getpid())
+
+
+def why_it_failed() -> str:
+    """What keeps the server from answering, and the remedy, in a sentence without its full stop."""
+    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    place = os.path.relpath(database)
+    if damage := _damage(database):
+        return (
+            f"{place}: is damaged ({damage}); it holds nothing but the history of runs: delete it with `rm {place}*`, "
+            "and run the same command again"
+        )
+    log = _LOG.read_text("utf-8", "replace") if _LOG.is_file() else ""
+    if "database or disk is full" in log or not shutil.disk_usage(database.parent).free:
+        return f"{place}: cannot grow, as the disk is full; free some space and run the same command again"
+    if "readonly database" in log or "unable to open database" in log:
+        return f"{place}: cannot be written; give yourself the right to write it and its folder"
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), None)
+    return f"Prefect's temporary server has ended ({_LOG}: {last})" if last else "Prefect's temporary server is gone"
+
+
+def _damage(database: Path) -> str | None:
+    if not database.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError:
+        # Locked, or not to be read by this person: nothing is known of what it holds.
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if found == "ok" else " ".join(found.split())
+
+
+def _serve(descriptor: int) -> None:
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    app = create_app(ephemeral=True, final=True)
+    config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
