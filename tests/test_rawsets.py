@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from recipe_samples import conversation, lines, poem, words
 
-from tuneline import files, params, rawsets
+from tuneline import files, params, rawreading, rawsets
 from tuneline.data.preparing import cleaning
 from tuneline.data.preparing.splitting import split_of
 from tuneline.errors import DataError, ParamsError
@@ -377,7 +377,7 @@ def test_the_task_is_what_the_rows_show(tmp_path: Path) -> None:
     for present in ("sft", "preference", "language-modeling"):
         for name, rows in sets.items():
             plans = rawsets.readers.plan(written(f"{name}.jsonl", rows), rawsets.Options())
-            task, _ = rawsets._open(Path(name), plans, {}, None, None, None, present, is_new=True)
+            task, _ = rawreading.open_for_task(Path(name), plans, {}, None, None, None, present, is_new=True)
             assert task == name.removesuffix("-2").removesuffix("-3"), (present, name)
     # Stars may be classes or numbers, and a poem may be written or read on: then the present task decides.
     stars = written("stars.jsonl", [{"text": words(n), "stars": n % 5} for n in range(60)])
@@ -392,7 +392,7 @@ def test_the_task_is_what_the_rows_show(tmp_path: Path) -> None:
         (poems, "classification", "sft"),
     ):
         plans = rawsets.readers.plan(path, rawsets.Options())
-        assert rawsets._open(path, plans, {}, None, None, None, present, is_new=True)[0] == wanted  # pyright: ignore[reportArgumentType]
+        assert rawreading.open_for_task(path, plans, {}, None, None, None, present, is_new=True)[0] == wanted  # pyright: ignore[reportArgumentType]
 
 
 def test_next_month_s_rows_keep_the_task_that_was_asked_for(tmp_path: Path) -> None:

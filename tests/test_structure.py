@@ -30,6 +30,8 @@ ROOMS = [
         "keeping",
         "overlong",
         "preview",
+        "rawparams",
+        "rawreading",
         "rawsets",
         "services",
         "settled",

@@ -1,0 +1,128 @@
+"""A raw set as it is taken in: opened for the task that its rows show, read once, and described."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from tuneline import params
+from tuneline.data.judging.tallies import Tally
+from tuneline.data.mapping import choosing, labelnames, records
+from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
+from tuneline.data.reading.rows import FilePlan
+from tuneline.errors import DataError
+
+_NAMED_ROWS = 5
+_FEW_LABELS = 20
+
+
+def task_named(name: str | None) -> params.Task | None:
+    """The task of this name; None for None.
+
+    Raises:
+        DataError: there is none.
+    """
+    tasks = get_args(params.Task)
+    if name is not None and name not in tasks:
+        raise DataError(f"--task {name}: is no task; give one of {', '.join(tasks)}")
+    return next((task for task in tasks if task == name), None)
+
+
+def open_for_task(
+    path: Path,
+    plans: Sequence[FilePlan],
+    columns: Mapping[str, str],
+    group_by: str | None,
+    order_by: str | None,
+    task: params.Task | None,
+    present: params.Task,
+    *,
+    is_new: bool,
+) -> tuple[params.Task, RawSet]:
+    """The task that the rows are for, and the set as it is read for it."""
+
+    def opened(types: Sequence[records.RecordType] | None) -> RawSet:
+        return records.set_of(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
+
+    if task is not None:
+        return task, opened(TYPES_OF_TASK[task])
+    try:
+        as_present = opened(TYPES_OF_TASK[present])
+    except DataError:
+        # What is wrong with the set is said by its own reading, not by that for a task which nobody named.
+        found = opened(None)
+        return task_named(choosing.task_of(found.record_type)) or present, found
+    if not is_new:
+        return present, as_present
+    try:
+        found = opened(None)
+    except DataError:
+        # Its files are of several kinds, and only the present task reads them alike.
+        return present, as_present
+    shown = task_named(choosing.task_of(found.record_type)) or present
+    # Rows fit both tasks where the present one leaves no column unread: a poem, or stars as classes and as numbers.
+    pairs = zip(as_present.shapes, found.shapes, strict=True)
+    fits_both = all({*mine.columns} >= {*other.columns} for mine, other in pairs)
+    return (present, as_present) if fits_both else (shown, found)
+
+
+def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]) -> RawSet:
+    """The set as it is read to be trained beside the raw set.
+
+    Raises:
+        DataError: its rows are of no type that may be mixed in, or cannot be read.
+    """
+
+    def opened(types: Sequence[records.RecordType] | None) -> RawSet:
+        return records.set_of(path, plans, columns=columns, record_types=types, group_by=None, is_mixed=True)
+
+    try:
+        return opened(records.MIXED)
+    except DataError as error:
+        try:
+            found = opened(None)
+        except DataError:
+            raise error from None
+        if found.record_type in records.MIXED:
+            raise
+        raise DataError(
+            f"{path}: holds {found.record_type} rows, and only pairs, conversations and plain text may be mixed in; "
+            f"make it the raw set instead (`tuneline use {path}`), or bring what is to be learnt as a column `text`, "
+            "or as `prompt` and `completion`"
+        ) from None
+
+
+def read(found: RawSet, max_fraction: float) -> Tally:
+    """Read every row once."""
+    tally = Tally(found, _NAMED_ROWS)
+    for portion, shape in found.portions:
+        for row in records.read(portion, shape):
+            tally.add(row)
+    tally.check(max_fraction)
+    return tally
+
+
+def describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
+    """What was read."""
+    aside = tally.reasons.total()
+    said = [f"{path}: {tally.rows - aside:,} rows of {found.record_type}, {aside:,} set aside", *_ways(found)]
+    labels = sorted(set(labelnames.label_names(found.files).values()))
+    if found.record_type == "text" and len(labels) <= _FEW_LABELS and not all(label.isdecimal() for label in labels):
+        said.append(
+            f"  the names of its files could be labels ({', '.join(labels)}): if they are, give --task classification"
+        )
+    said += [f"  {row.describe()}" for row in tally.first]
+    return said + [f"  warning: {warning}" for warning in found.warnings]
+
+
+def _ways(found: RawSet) -> Iterator[str]:
+    """How the files are read, a line for each way; with the columns that are left alone."""
+    ways: dict[str, int] = {}
+    for plan, shape in zip(found.files, found.shapes, strict=True):
+        if not plan.first_rows:
+            continue  # an empty file: a warning names it
+        used = {*shape.columns, shape.group_by, shape.order_by}
+        unused = [column for column in plan.columns if column not in used]
+        way = f"{shape.kind}, from {', '.join(shape.columns)}" if shape.columns else shape.kind
+        way += f"; not used: {', '.join(unused)}" if unused else ""
+        ways[way] = ways.get(way, 0) + 1
+    yield from (f"  {count} file{'s' if count > 1 else ''} read as {way}" for way, count in ways.items())
