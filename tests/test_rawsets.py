@@ -16,6 +16,7 @@ from tuneline.data.preparing import cleaning
 from tuneline.data.preparing.splitting import split_of
 from tuneline.errors import DataError, ParamsError
 from tuneline.params import editing
+from tuneline.rawreading import Asked
 from tuneline.stages import prepare
 
 
@@ -47,9 +48,19 @@ def pairs(tmp_path: Path, count: int = 60, *more: str) -> Path:
     return path
 
 
-def use(path: Path, **more: object) -> list[str]:
-    arguments = {"name": None, "group_by": None, "columns": {}, "encoding": None} | more
-    return rawsets.use(path, **arguments)  # pyright: ignore[reportArgumentType]
+_READ = ("columns", "encoding", "layout", "exclude")
+
+
+def _asked(more: dict[str, Any]) -> Asked:
+    return Asked(**{key: more.pop(key) for key in _READ if key in more})
+
+
+def use(path: Path, **more: Any) -> list[str]:
+    return rawsets.use(path, _asked(more), **more)
+
+
+def mix(path: Path, **more: Any) -> list[str]:
+    return rawsets.mix(path, _asked(more), **more)
 
 
 def test_a_file_becomes_the_raw_set_under_dvc(tmp_path: Path) -> None:
@@ -152,7 +163,7 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no encoding that Python knows"):
         use(pairs(tmp_path), encoding="utf9")
     with pytest.raises(DataError, match="is no encoding that Python knows"):
-        rawsets.mix(pairs(tmp_path), name="more", weight=0.5, encoding="rot13")
+        mix(pairs(tmp_path), name="more", weight=0.5, encoding="rot13")
     with pytest.raises(DataError, match="belongs to the built-in corpus"):
         use(pairs(tmp_path), name="python-docstrings")
     with pytest.raises(DataError, match="--task poetry: is no task; give one of sft, language-modeling"):
@@ -269,14 +280,14 @@ def test_another_set_is_not_ordered_by_the_column_of_the_last_one(tmp_path: Path
 
 def test_a_set_is_mixed_in_and_another_beside_it(tmp_path: Path) -> None:
     before = params.load()
-    said = rawsets.mix(pairs(tmp_path), name=None, weight=0.5)
+    said = mix(pairs(tmp_path), name=None, weight=0.5)
     assert said[0].endswith("faq.jsonl: 60 rows of prompt-completion, 0 set aside")
     assert said[-2:] == ["params.yaml: data.mixture: {faq: {weight: 0.5}}", "next: make run"]
     assert "md5" in Path("data/mixture/faq.dvc").read_text()
     notes = tmp_path / "notes.txt"
     notes.write_text("a line\nanother one\n")
-    rawsets.mix(notes, name="general", weight=0.1)
-    rawsets.mix(pairs(tmp_path, 40), name=None, weight=2.0)
+    mix(notes, name="general", weight=0.1)
+    mix(pairs(tmp_path, 40), name=None, weight=2.0)
     p = params.load()
     assert {name: one.weight for name, one in p.data.mixture.items()} == {"faq": 2.0, "general": 0.1}
     assert (p.data.raw, p.task, p.registry) == (before.data.raw, before.task, before.registry)
@@ -285,37 +296,37 @@ def test_a_set_is_mixed_in_and_another_beside_it(tmp_path: Path) -> None:
 def test_what_cannot_be_mixed_in_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
     with pytest.raises(DataError, match=r"^data/mixture/pretraining: is no name for a set of a mixture"):
-        rawsets.mix(pairs(tmp_path), name="pretraining", weight=1.0)
+        mix(pairs(tmp_path), name="pretraining", weight=1.0)
     with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):
-        rawsets.mix(pairs(tmp_path, 60, '{"question": "broken'), name=None, weight=1.0)
+        mix(pairs(tmp_path, 60, '{"question": "broken'), name=None, weight=1.0)
     with pytest.raises(DataError, match=r"^data/mixture/faq\.dvc: is no name for a set of a mixture"):
-        rawsets.mix(pairs(tmp_path), name="faq.dvc", weight=1.0)
+        mix(pairs(tmp_path), name="faq.dvc", weight=1.0)
     with pytest.raises(DataError, match=r"^--mix: 5000: input should be less than or equal to 1000"):
-        rawsets.mix(pairs(tmp_path), name=None, weight=5000.0)
+        mix(pairs(tmp_path), name=None, weight=5000.0)
     assert Path("params.yaml").read_text("utf-8") == before
     assert not Path("data/mixture").exists()
     use(reviews(tmp_path), task="classification")
     with pytest.raises(DataError, match=r"^--mix: has no meaning for task classification"):
-        rawsets.mix(pairs(tmp_path), name=None, weight=1.0)
+        mix(pairs(tmp_path), name=None, weight=1.0)
 
 
 def test_a_set_of_a_mixture_has_its_own_encoding_and_columns(tmp_path: Path) -> None:
     path = tmp_path / "alt.jsonl"
     path.write_text("".join(f'{{"frage": "caf\u00e9 {n}?", "antwort": "oui {n}"}}\n' for n in range(20)), "cp1252")
     with pytest.raises(DataError, match=r"it looks like cp1252: .*`data.reading.alt.encoding: cp1252` \(`--encoding"):
-        list(rawsets.mix(path, name=None, weight=1.0))
+        list(mix(path, name=None, weight=1.0))
     columns = {"prompt": "frage", "completion": "antwort"}
-    list(rawsets.mix(path, name=None, weight=1.0, columns=columns, encoding="cp1252"))
+    list(mix(path, name=None, weight=1.0, columns=columns, encoding="cp1252"))
     p = params.load()
     assert p.data.reading["alt"].model_dump(exclude_defaults=True) == {"encoding": "cp1252", "columns": columns}
     assert (p.data.encoding, p.data.columns) == ("utf-8", {})
     # The next month's files are read as the last month's were.
-    list(rawsets.mix(path, name=None, weight=0.5))
+    list(mix(path, name=None, weight=0.5))
     assert params.load().data.mixture["alt"].weight == 0.5
 
 
 def test_another_task_leaves_behind_what_does_not_go_with_it(tmp_path: Path) -> None:
-    rawsets.mix(pairs(tmp_path), name=None, weight=1.0)
+    mix(pairs(tmp_path), name=None, weight=1.0)
     use(reviews(tmp_path), task="classification")
     assert params.load().data.mixture == {}
 
@@ -532,7 +543,7 @@ def test_what_cannot_be_mixed_in_says_what_can(tmp_path: Path) -> None:
     path = tmp_path / "better.jsonl"
     path.write_text(lines([{"prompt": words(n), "chosen": "a", "rejected": "b"} for n in range(9)]))
     with pytest.raises(DataError) as caught:
-        rawsets.mix(path, name=None, weight=1.0)
+        mix(path, name=None, weight=1.0)
     assert str(caught.value) == (
         f"{path}: holds preference rows, and only pairs, conversations and plain text may be mixed in; make it the raw "
         f"set instead (`tuneline use {path}`), or bring what is to be learnt as a column `text`, or as `prompt` and "

@@ -87,33 +87,14 @@ def use(
             "--mix goes with neither --group-by nor --task: a mixture's sets are not split or measured"
         )
     _enter()
-    from tuneline import pipeline, rawsets
+    from tuneline import pipeline, rawreading, rawsets
 
-    mapping = _mapping(columns)
+    asked = rawreading.Asked(_mapping(columns), encoding, layout, exclude)
     with pipeline.alone():
         if mix is not None:
-            said = rawsets.mix(
-                path,
-                name=name,
-                weight=mix,
-                columns=mapping,
-                encoding=encoding,
-                layout=layout,
-                exclude=exclude,
-                max_rejected=max_rejected,
-            )
+            said = rawsets.mix(path, asked, name=name, weight=mix, max_rejected=max_rejected)
         else:
-            said = rawsets.use(
-                path,
-                name=name,
-                group_by=group_by,
-                columns=mapping,
-                encoding=encoding,
-                layout=layout,
-                task=task,
-                exclude=exclude,
-                max_rejected=max_rejected,
-            )
+            said = rawsets.use(path, asked, name=name, group_by=group_by, task=task, max_rejected=max_rejected)
     _tell(*said)
 
 
@@ -137,9 +118,10 @@ def inspect(
     """Say what files or folders hold, read as the pipeline would; nothing is changed. Exit 1 when one is refused."""
     import orjson
 
-    from tuneline import inspection
+    from tuneline import inspection, rawreading
 
-    report = inspection.inspect(paths, inspection.as_in_project(encoding, layout, _mapping(columns), exclude))
+    asked = rawreading.Asked(_mapping(columns), encoding, layout, exclude)
+    report = inspection.inspect(paths, inspection.as_in_project(asked))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:

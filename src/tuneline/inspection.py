@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tuneline import environment, params
 from tuneline.data.mapping import fieldtexts, records
@@ -19,6 +19,7 @@ from tuneline.data.reading.grouping import NAMED, excluded_in_words, gist, named
 from tuneline.data.reading.places import shown
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
 from tuneline.errors import DataError
+from tuneline.rawreading import Asked
 
 ACCEPTED, PARTLY, EMPTY, REFUSED = "accepted", "accepted with rows set aside", "empty", "refused"
 """The verdicts on a file."""
@@ -47,38 +48,22 @@ class How:
     settings: Settings = field(default_factory=Settings)
 
 
-def as_in_project(
-    encoding: str | None,
-    layout: Literal["rows", "documents"] | None,
-    columns: Mapping[str, str],
-    exclude: Sequence[str] = (),
-) -> How:
+def as_in_project(asked: Asked) -> How:
     """How files are read where the command line does not say it: in a project, a set as its params.yaml says.
 
     Args:
-        encoding: by Python's name; None: not said.
-        layout: of plain text; None: not said.
-        columns: field of the record -> column of the files; empty: not said.
-        exclude: patterns of files that are left out; empty: not said.
+        asked: what the command line says.
 
     Raises:
         ParamsError: params.yaml is wrong.
         DataError: data.reading is.
     """
-    usual = Options(encoding or Options().encoding, layout or Options().layout, exclude=tuple(exclude))
+    usual, columns = asked.over(Options()), asked.columns
     if not (environment.ENV_FILE.is_file() and Path(params.PARAMS_FILE).is_file()):
         return How(usual, columns)
     p = params.load()
     sets = {
-        Path(path).resolve(): Reading(
-            replace(
-                options,
-                encoding=encoding or options.encoding,
-                layout=layout or options.layout,
-                exclude=tuple(exclude) or options.exclude,
-            ),
-            columns_of_set,
-        )
+        Path(path).resolve(): Reading(asked.over(options), columns_of_set)
         for path, (options, columns_of_set) in records.readings(
             p, [name for name in p.data.reading if name != params.PRETRAINING]
         ).items()

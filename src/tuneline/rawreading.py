@@ -1,6 +1,7 @@
 """A raw set as it is taken in: opened for the task that its rows show, read once, and described."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -8,11 +9,33 @@ from tuneline import params
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
-from tuneline.data.reading.rows import FilePlan
+from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError
 
 _NAMED_ROWS = 5
 _FEW_LABELS = 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the command line says that files are read; what it does not say is None or empty."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Field of the record -> column of the files."""
+    encoding: str | None = None
+    layout: params.Layout | None = None
+    """Of plain text."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files that are left out."""
+
+    def over(self, options: Options) -> Options:
+        """The options, with what is asked in the place of what they say."""
+        return replace(
+            options,
+            encoding=self.encoding or options.encoding,
+            layout=self.layout or options.layout,
+            exclude=self.exclude or options.exclude,
+        )
 
 
 def task_named(name: str | None) -> params.Task | None:

@@ -1,10 +1,10 @@
 """Your own text: read as the pipeline would, copied to data/raw, put under DVC, and named in params.yaml."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from tuneline.data.reading import plans as file_plans
 from tuneline.data.reading.rows import Options
 from tuneline.errors import DataError
 from tuneline.params import editing
+from tuneline.rawreading import Asked
 
 RAW = Path("data/raw")
 
@@ -23,28 +24,22 @@ _ARCHIVES = (*file_plans.UNPACKED_SUFFIXES, ".zip", ".tar", ".tgz")
 
 def use(
     path: Path,
+    asked: Asked,
     *,
-    name: str | None,
-    group_by: str | None,
-    columns: Mapping[str, str],
-    encoding: str | None,
-    layout: Literal["rows", "documents"] | None = None,
+    name: str | None = None,
+    group_by: str | None = None,
     task: str | None = None,
-    exclude: Sequence[str] = (),
     max_rejected: float | None = None,
 ) -> list[str]:
     """Make the text at `path` the raw set, from now on; a set of the same name is replaced.
 
     Args:
         path: a file or a folder.
+        asked: how it is read; what it does not say is as the set was read before, or usual.
         name: of the set, a folder under data/raw; by default that of `path`.
         group_by: column whose value keeps rows together when they are split; None: as the set was split before, or
             rows with the same prompt.
-        columns: field of the record -> column of the files; empty: as the set was read before, or by known names.
-        encoding: of the files; None: as the set was read before, or UTF-8.
-        layout: of plain text; None: as the set was read before, or rows.
         task: what is learnt from it; None: what the rows show, where they show several what params.yaml says.
-        exclude: patterns of files that are left out; empty: as the set was read before, or none.
         max_rejected: share of the rows that may be set aside; None: what params.yaml says.
 
     Returns:
@@ -65,13 +60,12 @@ def use(
     order_by = None
     changed = rawparams.rejected(p, max_rejected)
     p = rawparams.with_rejected(p, max_rejected)
-    options = Options(encoding or Options().encoding, layout or Options().layout, exclude=tuple(exclude))
+    options, columns = asked.over(Options()), asked.columns
     if not is_new:
         # The next month's files are split and read as the last month's were, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
-        kept = tuple(exclude) or tuple(p.data.exclude)
-        options = Options(encoding or p.data.encoding, layout or p.data.layout, exclude=kept)
+        options = asked.over(Options(p.data.encoding, p.data.layout, exclude=tuple(p.data.exclude)))
     plans = readers.plan(path, options)
     learnt, found = rawreading.open_for_task(
         path, plans, columns, group_by, order_by, rawreading.task_named(task), p.task, is_new=is_new
@@ -104,25 +98,19 @@ def use(
 
 def mix(
     path: Path,
+    asked: Asked,
     *,
-    name: str | None,
+    name: str | None = None,
     weight: float,
-    columns: Mapping[str, str] | None = None,
-    encoding: str | None = None,
-    layout: params.Layout | None = None,
-    exclude: Sequence[str] = (),
     max_rejected: float | None = None,
 ) -> list[str]:
     """Train the text at `path` beside the raw set, from now on; a set of the same name is replaced.
 
     Args:
         path: a file or a folder.
+        asked: how it is read; what it does not say is as data.reading says, or usual.
         name: of the set, a folder under paths.mixture; by default that of `path`.
         weight: how often each of its examples comes in an epoch.
-        columns: field of the record -> column of the files; empty: as data.reading says, or by known names.
-        encoding: of the files; None: as data.reading says, or UTF-8.
-        layout: of plain text; None: as data.reading says, or rows.
-        exclude: patterns of files that are left out; empty: as data.reading says, or none.
         max_rejected: share of the rows that may be set aside; None: what params.yaml says.
 
     Returns:
@@ -147,16 +135,16 @@ def mix(
         raise DataError(f"{target}: {records.BAD_NAME}; give another with --name")
     changed = rawparams.rejected(p, max_rejected)
     p = rawparams.with_rejected(p, max_rejected)
-    if encoding:
-        encodings.check(encoding)
-    asked = {
-        "encoding": encoding,
-        "layout": layout,
-        "columns": dict(columns or {}),
-        "exclude": list(exclude),
+    if asked.encoding:
+        encodings.check(asked.encoding)
+    said_now = {
+        "encoding": asked.encoding,
+        "layout": asked.layout,
+        "columns": dict(asked.columns),
+        "exclude": list(asked.exclude),
     }
     before = p.data.reading.get(name, params.SetReading()).model_dump(exclude_defaults=True)
-    reading = before | {key: value for key, value in asked.items() if value}
+    reading = before | {key: value for key, value in said_now.items() if value}
     way = records.reading_of(name, params.SetReading(**reading))
     found = rawreading.open_mixed(path, readers.plan(path, way.options), way.columns)
     tally = rawreading.read(found, p.data.max_rejected_fraction)
