@@ -31,7 +31,7 @@ def in_processes(place: Path, count: int) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"TUNELINE_FAILURE": str(place / "failure")},
+        env=os.environ | distributed.OWN_STORE | {"TUNELINE_FAILURE": str(place / "failure")},
     )
     failure = place / "failure"
     assert ran.returncode == 0, failure.read_text("utf-8") if failure.exists() else ran.stderr
@@ -106,6 +106,13 @@ def trainers_of(agent: subprocess.Popen[str]) -> list[psutil.Process]:
     return [child for child in psutil.Process(agent.pid).children() if "tuneline.stages" in child.cmdline()]
 
 
+def listening(pid: int) -> set[str]:
+    """The addresses of this machine at which a process and those that it has started can be reached."""
+    of_stage = psutil.Process(pid)
+    found = [one for process in (of_stage, *of_stage.children(recursive=True)) for one in process.net_connections()]
+    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+
+
 def hold_after_kills(workplace: Path) -> None:
     """A killed trainer, and a killed stage, end in the bytes of one that was not; by the params of the workplace."""
     shutil.copytree(ROOT / "mlflow", workplace / "mlflow", ignore=shutil.ignore_patterns("store"))
@@ -124,6 +131,7 @@ def hold_after_kills(workplace: Path) -> None:
             time.sleep(0.01)
         others = trainers_of(running)
         assert len(others) == 2
+        assert listening(running.pid) == {"127.0.0.1"}
         (psutil.Process(running.pid) if kill_stage else others[1]).kill()
         said = running.communicate()[0]
         assert running.returncode == (-9 if kill_stage else 0), said

@@ -9,7 +9,9 @@ part of a model's identity. What is logged is summed over all, and the first pro
 import json
 import os
 import signal
+import socket
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,8 +22,7 @@ from typing import NoReturn, TypeVar
 
 import torch
 from torch import distributed
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.utils.data import Sampler
 
 from tuneline.errors import SetupError, TrainingError, TunelineError, of_full_disk
@@ -32,6 +33,10 @@ _FAILURE = "TUNELINE_FAILURE"
 # A peer that is gone is noticed by its closed connection; this is for one that hangs.
 _PATIENCE = timedelta(minutes=30)
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
+
+_HERE = "127.0.0.1"
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""Of torchrun's environment: the processes make their store themselves."""
 
 T = TypeVar("T")
 
@@ -73,13 +78,18 @@ def launch(stage: str, processes: int, *, threads: int, failure: Path) -> None:
     os.environ |= {"OMP_NUM_THREADS": str(threads), _FAILURE: str(failure), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    # What torchrun takes --standalone for.
-    options = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "--rdzv_id", str(uuid.uuid4())]
-    options += ["--local_addr", "localhost", "--nproc_per_node", str(processes)]
+    # A store of torch's listens to every network, and has its state unpickled: the agent's is a file of this user, and
+    # the processes have one of their own.
+    os.environ |= OWN_STORE
+    place = tempfile.TemporaryDirectory(prefix="tuneline-")
+    options = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file"]
+    options += ["--rdzv_endpoint", f"{place.name}/rendezvous", "--rdzv_id", str(uuid.uuid4())]
+    options += ["--local_addr", _HERE, "--nproc_per_node", str(processes)]
     options += ["--max_restarts", str(RESTARTS), "--monitor_interval", "0.1"]
     config, command, arguments = run.config_from_args(run.parse_args([*options, "-m", "tuneline.stages", stage]))
     try:
-        elastic_launch(config, command)(*arguments)
+        with place:
+            elastic_launch(config, command)(*arguments)
     except SignalException as stopped:
         # By a process that cannot go on, or by a person.
         if failure.is_file():
@@ -124,10 +134,8 @@ def together(processes: int, device: str) -> Iterator[None]:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
         restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        # The agent's store outlives the processes: after a restart it still has the addresses of those before.
-        found, own, count = next(rendezvous("env://", timeout=_PATIENCE))
-        store = PrefixStore(f"restart-{restarts}", found)
-        distributed.init_process_group(backend, store=store, rank=own, world_size=count, timeout=_PATIENCE)
+        own = int(os.environ["RANK"])
+        distributed.init_process_group(backend, store=_store(own), rank=own, world_size=started, timeout=_PATIENCE)
         assert world() == processes
         if rank():
             with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
@@ -150,6 +158,15 @@ def together(processes: int, device: str) -> Iterator[None]:
         # The agent ends this one too, and starts all of them again.
         sys.stderr.write(f"process {rank()}: another process of this training is gone\n")
         sys.exit(1)
+
+
+def _store(number: int) -> TCPStore:
+    """Where the processes find each other's addresses: kept by the first, and open to this machine alone."""
+    port = int(os.environ["MASTER_PORT"])
+    if number:
+        return TCPStore(_HERE, port, is_master=False, wait_for_workers=False, timeout=_PATIENCE)
+    listener = socket.create_server((_HERE, port)).detach()
+    return TCPStore(_HERE, port, is_master=True, wait_for_workers=False, timeout=_PATIENCE, master_listen_fd=listener)
 
 
 def _give_up(problems: Sequence[str]) -> NoReturn:
