@@ -1,5 +1,6 @@
 """A password that a person has put into an address is in no output and no file but those where it was put."""
 
+import secrets
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from projects import Project
 from test_schedule import background, free_port, wait_for
 
-PASSWORD = "zQ7vTn2mKx4w"
+PASSWORD = secrets.token_hex(8)
 
 
 def holders(root: Path) -> list[str]:
