@@ -190,13 +190,14 @@ def test_a_database_of_hashes_is_removed_where_it_is_damaged(monkeypatch: pytest
 
 
 @pytest.fixture
-def pipeline_of_one_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+def pipeline_of_one_stage(monkeypatch: pytest.MonkeyPatch, params_text: str) -> None:
     """In place of the files above a real project, whose stage writes a line into `log` each time it runs."""
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(Path.cwd() / "work/dvc"))
     for name in TEXTS:
         Path(name).unlink()
     Path("dvc.yaml").write_text("stages:\n  copy:\n    cmd: cp a b && echo ran >> log\n    deps: [a]\n    outs: [b]\n")
     Path("a").write_text("a")
+    Path("params.yaml").write_text(params_text, "utf-8")
     subprocess.run(["git", "init", "--quiet"], check=True)
 
 
