@@ -28,6 +28,7 @@ ROOMS = [
         "doctor",
         "inspection",
         "keeping",
+        "leftovers",
         "overlong",
         "preview",
         "rawparams",

@@ -451,6 +451,20 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
     services.serve(mlflow_port, prefect_port, model, _tell)
 
 
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+def gc(dry_run: bool) -> None:
+    """Free what kills and changed params left behind: checkpoints of other trainings, half writes.
+
+    Versions, DVC's cache and what the stages have made stay. Nothing is done while a run or a training is at work.
+    """
+    _enter()
+    from tuneline import leftovers
+
+    for line in leftovers.collect(dry_run=dry_run):
+        click.echo(line)
+
+
 @cli.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(command: tuple[str, ...]) -> None:
