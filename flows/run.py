@@ -13,7 +13,19 @@ from pathlib import Path
 
 import temporary_server
 
-from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled, stopping, terminal
+from tuneline import (
+    dvclock,
+    environment,
+    intact,
+    keeping,
+    params,
+    pipeline,
+    prefect_login,
+    processes,
+    settled,
+    stopping,
+    terminal,
+)
 from tuneline.errors import TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,14 +74,12 @@ def _flow(has_server: bool) -> None:
 
 
 def _settled() -> tuple[settled.Outcome, str | None] | None:
-    """What was decided before, where nothing is stale or lost and it still stands; and what the version tells now."""
-    with pipeline.alone(), ThreadPoolExecutor(2) as beside:
+    """What was decided before, where nothing is stale and it still stands; and what the version tells now."""
+    with pipeline.alone(), ThreadPoolExecutor(1) as beside:
         p = params.load()
         for raw in pipeline.imported(p):
             pipeline.update(raw, print)
         stale = beside.submit(pipeline.stale)
-        # A workspace whose bytes are in no cache could not be rebuilt: the flow says so, with the remedy.
-        lost = beside.submit(pipeline.missing_from_cache)
         try:
             found = settled.look(p)
         except TunelineError:
@@ -77,8 +87,10 @@ def _settled() -> tuple[settled.Outcome, str | None] | None:
             if stale.result():
                 return None
             raise
-        if not isinstance(found, settled.Outcome) or stale.result() or lost.result():
+        if not isinstance(found, settled.Outcome) or stale.result():
             return None
+        # A workspace whose bytes are in no cache could not be brought back.
+        intact.refuse_lost(dvclock.needed())
         return found, settled.add_commit(p, found)
 
 

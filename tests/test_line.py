@@ -106,7 +106,7 @@ def test_what_the_cache_has_lost_is_noticed_although_nothing_is_stale(trained: t
         shutil.rmtree(cache, ignore_errors=True)
         cache.with_name("aside").rename(cache)
     assert done.returncode == 1
-    assert "models/finetuned: dvc.lock names it, but its bytes are not in DVC's cache" in done.stderr
+    assert "models/finetuned: dvc.lock (stage finetune) names it, but its bytes are not in DVC's cache" in done.stderr
     assert "Traceback" not in done.stderr
 
 

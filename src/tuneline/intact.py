@@ -18,6 +18,7 @@ from tuneline.errors import DataError
 
 _THREADS = 4
 _FOLDER = ".dir"
+_DVC = ".venv/bin/dvc"
 # Files in one command; with more, the whole output is fetched anew.
 _NAMED = 20
 
@@ -37,32 +38,30 @@ class Damage:
         places = [*self.in_workspace, *map(str, self.in_cache)]
         more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
         verb = "differs" if len(places) == 1 else "differ"
-        source = "its .dvc file" if self.output.keeper.endswith(".dvc") else f"dvc.lock (stage {self.output.keeper})"
         return (
-            f"{', '.join(places[:_NAMED])}{more}: {verb} from what {source} names, although DVC takes "
+            f"{', '.join(places[:_NAMED])}{more}: {verb} from what {_source(self.output)} names, although DVC takes "
             f"{'it' if len(places) == 1 else 'them'} for unchanged; {self._remedy()}"
         )
 
     def _remedy(self) -> str:
-        dvc = ".venv/bin/dvc"
         path, keeper = self.output.path, self.output.keeper
         is_set = keeper.endswith(".dvc")
         objects = [str(place) for place in self.in_cache]
         if self.in_workspace and (self.in_cache or not self.output.is_cached):
             gone = f"rm -rf {shlex.join([path, *objects])}"
             if not is_set:
-                return f"make it again with: {gone} && {dvc} repro -f -s {shlex.quote(keeper)}"
+                return f"make it again with: {gone} && {_DVC} repro -f -s {shlex.quote(keeper)}"
             if pipeline.has_remote():
-                return f"fetch it from the remote with: {gone} && {dvc} pull {shlex.quote(keeper)}"
+                return f"fetch it from the remote with: {gone} && {_DVC} pull {shlex.quote(keeper)}"
             return (
                 "neither this folder nor DVC's cache has it whole, and there is no remote: put its files back from "
-                f"where they came from, then run: rm -f {shlex.join(objects)} && {dvc} add {shlex.quote(path)}"
+                f"where they came from, then run: rm -f {shlex.join(objects)} && {_DVC} add {shlex.quote(path)}"
             )
         if self.in_workspace:
             some = self.in_workspace if len(self.in_workspace) <= _NAMED else (path,)
             target = keeper if is_set else path
-            return f"DVC's cache has it whole: rm -rf {shlex.join(some)} && {dvc} checkout {shlex.quote(target)}"
-        return f"the workspace has it whole: rm -f {shlex.join(objects)} && {dvc} commit -f {shlex.quote(keeper)}"
+            return f"DVC's cache has it whole: rm -rf {shlex.join(some)} && {_DVC} checkout {shlex.quote(target)}"
+        return f"the workspace has it whole: rm -f {shlex.join(objects)} && {_commit(self.output)}"
 
 
 def refuse_damage(outputs: Iterable[Output], *, cache: bool) -> None:
@@ -85,6 +84,47 @@ def refuse_damage(outputs: Iterable[Output], *, cache: bool) -> None:
         found += [damage] if damage else []
     if found:
         raise DataError(*(damage.problem() for damage in found), "then run the same command again")
+
+
+def refuse_lost(outputs: Iterable[Output]) -> None:
+    """Miss objects in DVC's cache, without hashing anything; for where DVC says that the workspace is as it should be.
+
+    Args:
+        outputs: those to look for.
+
+    Raises:
+        DataError: names every output that could not be brought back, with the command that mends it.
+    """
+    objects = pipeline.cache_folder()
+    lost = [output for output in outputs if output.is_cached and _is_lost(output, objects)]
+    if lost:
+        raise DataError(
+            *(
+                f"{one.path}: {_source(one)} names it, but its bytes are not in DVC's cache, so that it could not be "
+                f"brought back; the workspace has it whole: {_commit(one)}"
+                for one in lost
+            ),
+            "then run the same command again",
+        )
+
+
+def _is_lost(output: Output, objects: Path) -> bool:
+    place = _place(objects, output.md5)
+    if not place.is_file() or not output.md5.endswith(_FOLDER):
+        return not place.is_file()
+    try:
+        return not all(_place(objects, one["md5"]).is_file() for one in files.read_json(place))
+    except (ValueError, LookupError, TypeError):
+        # What is left of a listing.
+        return True
+
+
+def _source(output: Output) -> str:
+    return "its .dvc file" if output.keeper.endswith(".dvc") else f"dvc.lock (stage {output.keeper})"
+
+
+def _commit(output: Output) -> str:
+    return f"{_DVC} commit -f {shlex.quote(output.keeper)}"
 
 
 def _look(output: Output, objects: Path, *, cache: bool) -> Damage | None:
