@@ -189,6 +189,17 @@ def test_a_database_of_hashes_is_removed_where_it_is_damaged(monkeypatch: pytest
     assert dvcfiles.mend_databases() == []
 
 
+def test_a_database_of_hashes_in_which_another_dvc_writes_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(Path.cwd() / "work/dvc"))
+    path = Path("work/dvc/repo/1/links/cache.db")
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("create table a (b text)")
+        connection.execute("begin exclusive")
+        assert dvcfiles.mend_databases() == []
+    assert path.exists()
+
+
 @pytest.fixture
 def pipeline_of_one_stage(monkeypatch: pytest.MonkeyPatch, params_text: str) -> None:
     """In place of the files above a real project, whose stage writes a line into `log` each time it runs."""

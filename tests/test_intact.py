@@ -103,6 +103,16 @@ def test_what_a_model_is_made_from_is_all_that_dvc_names(project: Path) -> None:
     assert problems() == []
 
 
+def test_what_a_stage_does_not_read_any_more_is_a_persons_own(project: Path) -> None:
+    graph = GRAPH.replace("deps: [data/raw/mine]", "deps: ['${raw}']")
+    (project / "dvc.yaml").write_text(graph)
+    values = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(f"{values}raw: data/raw/mine\n")
+    assert [one.path for one in dvclock.needed("learn")] == ["data/raw/mine"]
+    (project / "params.yaml").write_text(f"{values}raw: data/raw/other\n")
+    assert dvclock.needed("learn") == []
+
+
 @pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW])
 def test_a_damaged_file_is_named_with_the_command_that_brings_it_back(project: Path, path: str) -> None:
     damage(project / path)

@@ -51,6 +51,13 @@ def test_a_signal_ends_it_with_one_line(number: signal.Signals, code: int) -> No
     assert stopped("print(flush=True); time.sleep(60)", number)[:2] == (code, "\nstopped\n")
 
 
+def test_what_ends_a_run_at_once_names_no_password() -> None:
+    code = "from tuneline import stopping; stopping.end_now('at http://me:hunter2pass@prefect.example/api\\x1b[2J', 3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "\nat http://me:***@prefect.example/api\\x1b[2J\n"
+
+
 def test_a_second_signal_does_not_disturb_the_order() -> None:
     code = """
     try:

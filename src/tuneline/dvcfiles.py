@@ -93,6 +93,9 @@ def _is_sound(database: Path) -> bool:
             return connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
         finally:
             connection.close()
+    except sqlite3.OperationalError:
+        # Another dvc writes to it, or it may not be read: nothing is known of what it holds.
+        return True
     except sqlite3.DatabaseError:
         return False
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from tuneline import params
+from tuneline import boundedyaml, params
 
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
@@ -33,36 +31,37 @@ def needed(stage: str | None = None) -> list[Output]:
     """All that the last stage was made from, and what it has made.
 
     Args:
-        stage: only what this stage reads.
+        stage: only what this stage would read now, whatever it has read when it was made: that may be a person's own
+            again.
 
     Returns:
-        Outputs in the order in which they are made, .dvc files first; of a stage that was never made nothing.
+        Outputs in the order in which they are made, .dvc files first; of what was never made nothing.
     """
     made = _read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
-    order = list(_read(_GRAPH)["stages"])
-    uncached = _uncached()
+    graph, values = _read(_GRAPH)["stages"], _read(Path(params.PARAMS_FILE))
+    order = list(graph)
+    uncached = _uncached(graph, values)
     of_stages = [
         Output(entry["path"], entry["md5"], name, entry["path"] not in uncached)
         for name in order
         for entry in made.get(name, {}).get("outs", [])
         if entry.get("hash") == _ALGORITHM
     ]
+    if stage is not None:
+        read = [_filled(path, values) for path in graph[stage].get("deps", [])]
+        of_stages = [out for out in of_stages if any(_overlap(out.path, path) for path in read)]
+        return [*_of_pointers(read), *of_stages]
     wanted: dict[str, None] = {}
-    waiting = [stage or order[-1]]
-    read: list[str] = []
+    waiting = [order[-1]]
+    read = []
     while waiting:
         name = waiting.pop()
         paths = [entry["path"] for entry in made.get(name, {}).get("deps", [])]
         read += paths
         wanted[name] = None
-        if stage is None:
-            makers = {out.keeper for out in of_stages if any(_overlap(out.path, path) for path in paths)}
-            waiting += makers - wanted.keys()
-    if stage is not None:
-        of_stages = [out for out in of_stages if any(_overlap(out.path, path) for path in read)]
-    else:
-        of_stages = [out for out in of_stages if out.keeper in wanted]
-    return [*_of_pointers(read), *of_stages]
+        makers = {out.keeper for out in of_stages if any(_overlap(out.path, path) for path in paths)}
+        waiting += makers - wanted.keys()
+    return [*_of_pointers(read), *(out for out in of_stages if out.keeper in wanted)]
 
 
 def _of_pointers(read: list[str]) -> Iterator[Output]:
@@ -84,11 +83,10 @@ def _overlap(one: str, other: str) -> bool:
     return a == b or a in b.parents or b in a.parents
 
 
-def _uncached() -> set[str]:
+def _uncached(graph: dict[str, Any], values: Any) -> set[str]:
     """The outputs that dvc.yaml keeps out of the cache."""
-    values = _read(Path(params.PARAMS_FILE))
     found = set()
-    for stage in _read(_GRAPH)["stages"].values():
+    for stage in graph.values():
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             if isinstance(out, dict):
                 found |= {_filled(path, values) for path, how in out.items() if how.get("cache") is False}
@@ -106,4 +104,4 @@ def _filled(template: str, values: Any) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return YAML(typ="safe").load(file.read_text("utf-8")) or {}
+    return boundedyaml.load(file.read_text("utf-8"), "safe") or {}

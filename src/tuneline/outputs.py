@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from tuneline import params, worktree
+from tuneline import boundedyaml, params, worktree
 from tuneline.errors import ParamsError
 
 _PARAM = re.compile(r"\$\{([\w.]+)\}")
@@ -51,7 +49,7 @@ def _outputs(graph: Path, p: params.Params) -> Iterator[str]:
             node = getattr(node, key)
         return str(node)
 
-    for stage in YAML(typ="safe").load(graph.read_text("utf-8"))["stages"].values():
+    for stage in boundedyaml.load(graph.read_text("utf-8"), "safe")["stages"].values():
         for out in stage.get("outs", []):
             yield _PARAM.sub(value, out if isinstance(out, str) else next(iter(out)))
 

@@ -50,8 +50,8 @@ def settings(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
 
 def is_here(address: str | None) -> bool:
     """Whether a server's address is of this machine alone; without any, a temporary server is started here."""
-    host = (urlsplit(address).hostname or "") if address else "localhost"
     try:
+        host = (urlsplit(address).hostname or "") if address else "localhost"
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

@@ -148,7 +148,9 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         yield process
         process.wait()
     except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
+        # It may have ended just now.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
 

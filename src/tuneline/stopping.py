@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from tuneline import terminal
+
 PATIENCE = 4.0
 """Seconds that the order may take; then the process ends as it stands. Its children die with it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -91,8 +93,9 @@ def _end_late(code: int) -> None:
 def end_now(line: str, code: int = 1) -> NoReturn:
     """Say `line` on stderr and end this process and its children without a further word.
 
-    For where nothing that is left to do can be done, as with a server that is gone.
+    For where nothing that is left to do can be done, as with a server that is gone. What comes from addresses and logs
+    is made harmless here, as this line goes past the guarded streams.
     """
     sys.stdout.flush()
-    _say_last(line)
+    _say_last(terminal.line(line))
     os._exit(code)

@@ -139,6 +139,36 @@ def test_a_version_whose_logged_model_was_deleted_is_broken(
     assert "was deleted" in tracker.version_tags(project.registry.model, "1")["tuneline.broken"]
 
 
+def test_a_version_that_has_become_the_champion_is_not_deleted(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    model, client = project.registry.model, mlflow.MlflowClient()
+    register(tracker, project, lineage)
+    folder = versions.fetch(tracker, model, "1")
+    client.set_registered_model_alias(model, "champion", "1")
+    assert not tracker.delete_version(model, "1")
+    assert versions.damage(tracker, model, "1") is None
+    client.delete_registered_model_alias(model, "champion")
+    assert tracker.delete_version(model, "1")
+    assert tracker.find_versions(model, {}) == []
+    assert not folder.exists()
+
+
+def test_a_later_verdict_of_which_a_kill_has_left_a_part_is_not_told_twice(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    model, client = project.registry.model, mlflow.MlflowClient()
+    register(tracker, project, lineage)
+    later = GATE | {"verdict": "undecided", "asked": {"champion": "7"}}
+    register(tracker, project, lineage, later)
+    whole = tracker.version_tags(model, "1")
+    # Tags are set one after the other: this is the last.
+    client.delete_model_version_tag(model, "1", "tuneline.verdict.2")
+    register(tracker, project, lineage, later)
+    assert tracker.version_tags(model, "1") == whole
+    assert tracker.version_description(model, "1").count("- Verdict ") == 1
+
+
 def test_the_commit_that_holds_it_is_added_once_and_replaces_nothing(
     tracker: Tracker, project: Params, lineage: Lineage
 ) -> None:

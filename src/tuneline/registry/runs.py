@@ -67,9 +67,9 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
     def call(*arguments: P.args, **more: P.kwargs) -> R:
         try:
             return method(*arguments, **more)
-        except (MlflowException, SQLAlchemyError) as error:
+        except _AWAY as error:
             address = mlflow.get_tracking_uri()
-            raise TrackingError(f"MLflow at {address} failed: {str(error).splitlines()[0]}; run it again") from error
+            raise TrackingError(f"MLflow at {address} failed: {_line(error)}; run it again") from error
 
     return call
 

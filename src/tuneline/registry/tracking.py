@@ -83,8 +83,14 @@ class Tracker(Runs):
         return version
 
     @translated
-    def delete_version(self, model: str, version: str) -> None:
-        """Delete a version with its files; those that a server keeps are freed by `mlflow gc`."""
+    def delete_version(self, model: str, version: str) -> bool:
+        """Delete a version with its files; those that a server keeps are freed by `mlflow gc`.
+
+        Returns:
+            Whether it was deleted; one that bears an alias is in somebody's use, and stays.
+        """
+        if version in self.aliases(model).values():
+            return False
         source = self._version(model, version).source or ""
         self._client.delete_model_version(model, version)
         if source.startswith(_LOGGED):
@@ -93,6 +99,7 @@ class Tracker(Runs):
             self._client.delete_logged_model(number)
             if place:
                 shutil.rmtree(place, ignore_errors=True)
+        return True
 
     @translated
     def find_versions(self, model: str, tags: Mapping[str, str]) -> list[str]:

@@ -62,8 +62,9 @@ def add(tracker: Tracker, model: str, version: str, gate: dict[str, Any], run_id
         version,
         {
             **cards.later_tag(number, gate["verdict"]),
-            _name(_VERDICT, number): gate["verdict"],
+            # Last the one that is counted: a process that was killed between the two is made up for.
             _name(_DECISION, number): _decision(gate),
+            _name(_VERDICT, number): gate["verdict"],
         },
     )
 
