@@ -13,19 +13,7 @@ from pathlib import Path
 
 import temporary_server
 
-from tuneline import (
-    dvclock,
-    environment,
-    intact,
-    keeping,
-    params,
-    pipeline,
-    prefect_login,
-    processes,
-    settled,
-    stopping,
-    terminal,
-)
+from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled, stopping, terminal
 from tuneline.errors import TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,8 +77,6 @@ def _settled() -> tuple[settled.Outcome, str | None] | None:
             raise
         if not isinstance(found, settled.Outcome) or stale.result():
             return None
-        # A workspace whose bytes are in no cache could not be brought back.
-        intact.refuse_lost(dvclock.needed())
         return found, settled.add_commit(p, found)
 
 

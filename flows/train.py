@@ -166,8 +166,6 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
         stands = settled.look(p) if not stale else None
         if isinstance(stands, settled.Outcome):
             _name_run(f"{p.registry.model}: nothing stale")
-            # A workspace whose bytes are in no cache could not be brought back.
-            intact.refuse_lost(dvclock.needed())
             logger.info("every stage is up to date, and what the gate decided stands")
             if added := settled.add_commit(p, stands):
                 logger.info(added)

@@ -137,22 +137,6 @@ def test_a_damaged_object_is_named_with_the_command_that_puts_it_there_again(
     assert problems(cache=False) == []
 
 
-@pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW, "models/finetuned"])
-def test_what_the_cache_has_lost_is_missed_without_hashing(
-    project: Path, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(intact, "_md5", None)
-    intact.refuse_lost(dvclock.needed())
-    [place] = objects(path)
-    place.unlink()
-    keeper = {RAW: "data/raw/mine.dvc", ROWS: "measure"}.get(path, "learn")
-    with pytest.raises(DataError) as caught:
-        intact.refuse_lost(dvclock.needed())
-    [problem, _] = caught.value.problems
-    assert problem.startswith({RAW: "data/raw/mine: ", ROWS: f"{ROWS}: "}.get(path, "models/finetuned: "))
-    assert problem.endswith(f"the workspace has it whole: .venv/bin/dvc commit -f {keeper}")
-
-
 def test_what_is_damaged_in_both_places_is_made_again(project: Path) -> None:
     [place] = objects(WEIGHTS)
     for one in (place, project / WEIGHTS, project / "reports/metrics.json"):

@@ -95,21 +95,6 @@ def test_no_held_out_module_is_in_any_training_text(trained: tuple[Project, str]
     assert set(pretrained["cluster"].to_pylist()).isdisjoint(held_out)
 
 
-@pytest.mark.slow
-def test_what_the_cache_has_lost_is_noticed_although_nothing_is_stale(trained: tuple[Project, str]) -> None:
-    project, _ = trained
-    cache = project.root / ".dvc/cache/files/md5"
-    cache.rename(cache.with_name("aside"))
-    try:
-        done = project.flow()
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
-        cache.with_name("aside").rename(cache)
-    assert done.returncode == 1
-    assert "models/finetuned: dvc.lock (stage finetune) names it, but its bytes are not in DVC's cache" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_second_run_rebuilds_nothing_and_registers_nothing(trained: tuple[Project, str]) -> None:
     project, _ = trained
     before = weights(project)

@@ -86,39 +86,6 @@ def refuse_damage(outputs: Iterable[Output], *, cache: bool) -> None:
         raise DataError(*(damage.problem() for damage in found), "then run the same command again")
 
 
-def refuse_lost(outputs: Iterable[Output]) -> None:
-    """Miss objects in DVC's cache, without hashing anything; for where DVC says that the workspace is as it should be.
-
-    Args:
-        outputs: those to look for.
-
-    Raises:
-        DataError: names every output that could not be brought back, with the command that mends it.
-    """
-    objects = pipeline.cache_folder()
-    lost = [output for output in outputs if output.is_cached and _is_lost(output, objects)]
-    if lost:
-        raise DataError(
-            *(
-                f"{one.path}: {_source(one)} names it, but its bytes are not in DVC's cache, so that it could not be "
-                f"brought back; the workspace has it whole: {_commit(one)}"
-                for one in lost
-            ),
-            "then run the same command again",
-        )
-
-
-def _is_lost(output: Output, objects: Path) -> bool:
-    place = _place(objects, output.md5)
-    if not place.is_file() or not output.md5.endswith(_FOLDER):
-        return not place.is_file()
-    try:
-        return not all(_place(objects, one["md5"]).is_file() for one in files.read_json(place))
-    except (ValueError, LookupError, TypeError):
-        # What is left of a listing.
-        return True
-
-
 def _source(output: Output) -> str:
     return "its .dvc file" if output.keeper.endswith(".dvc") else f"dvc.lock (stage {output.keeper})"
 
