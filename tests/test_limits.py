@@ -9,13 +9,15 @@ from tuneline import limits
 
 
 def test_time_that_is_over_ends_a_block_that_catches_every_error() -> None:
+    alarm = signal.getitimer(signal.ITIMER_REAL)[0]
     with pytest.raises(TimeoutError), limits.within(0.1):
         while True:
             try:
                 sum(range(1000))
             except Exception:
                 continue
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    # pytest may have set one for the test itself.
+    assert alarm - 1 < signal.getitimer(signal.ITIMER_REAL)[0] <= alarm
 
 
 def test_memory_that_is_used_up_ends_a_block_and_is_not_bounded_behind_it() -> None:

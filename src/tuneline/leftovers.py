@@ -48,7 +48,8 @@ def collect(*, dry_run: bool) -> list[str]:
         p = params.load()
         # A training of which nothing is stale has ended: what lies in work/ is then of other params.
         stale = pipeline.stale()
-        found = [*partials((p.paths.clean, p.paths.base, p.paths.finetuned, p.paths.reports, str(checkpoints.WORK)))]
+        made = (p.paths.clean, p.paths.base, p.paths.finetuned, p.paths.reports)
+        found = [*partials((p.data.raw, p.paths.mixture, *made, str(checkpoints.WORK)))]
         unfinished = list(trainings())
         lines = [
             f"{one.path}: kept, as a training may go on from it ({', '.join(stale)} is stale)"

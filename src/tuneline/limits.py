@@ -30,6 +30,8 @@ def within(seconds: float, memory: int | None = None) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_AS)
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGALRM, _stop) if is_main else None
+    # An alarm of the caller's rings later by what the block takes.
+    alarm = signal.getitimer(signal.ITIMER_REAL) if is_main else (0.0, 0.0)
     try:
         if memory is not None and _STATM.exists():
             pages = int(_STATM.read_text().split()[0])
@@ -45,6 +47,7 @@ def within(seconds: float, memory: int | None = None) -> Iterator[None]:
         if is_main:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, *alarm)
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 

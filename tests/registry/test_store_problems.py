@@ -9,9 +9,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import requests
 
 from tuneline.errors import TrackingError
-from tuneline.registry import stores, tracking
+from tuneline.registry import runs, stores, tracking
 
 
 def problem(address: str) -> str:
@@ -20,6 +21,17 @@ def problem(address: str) -> str:
         tracking.connect()
     (line,) = str(caught.value).splitlines()
     return line
+
+
+def test_what_a_server_answers_to_a_file_is_a_sentence_without_its_password() -> None:
+    @runs.translated
+    def attach() -> None:
+        raise requests.HTTPError("413 Client Error: too large for url: http://me:hunter2pass@mlflow.example/artifacts")
+
+    with pytest.raises(
+        TrackingError, match=r" failed: 413 Client Error: .* http://me:\*\*\*@mlflow\.example/artifacts; "
+    ):
+        attach()
 
 
 @contextmanager
