@@ -13,7 +13,18 @@ from pathlib import Path
 
 import temporary_server
 
-from tuneline import environment, keeping, params, pipeline, prefect_login, processes, settled, stopping, terminal
+from tuneline import (
+    environment,
+    keeping,
+    leftovers,
+    params,
+    pipeline,
+    prefect_login,
+    processes,
+    settled,
+    stopping,
+    terminal,
+)
 from tuneline.errors import TunelineError, of_machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +59,8 @@ def _run() -> None:
     print("nothing is stale, and the gate has decided about this model, these rules and this champion already")
     if outcome.is_failed:
         sys.exit(f"\n{outcome.message([])}")
-    print("", *keeping.commands(params.load()), *filter(None, [added]), outcome.message([]), sep="\n")
+    said = filter(None, [leftovers.warning(), added])
+    print("", *keeping.commands(params.load()), *said, outcome.message([]), sep="\n")
 
 
 def _flow(has_server: bool) -> None:

@@ -27,7 +27,7 @@ from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from tuneline import decisions, dvclock, intact, keeping, params, pipeline, settled, stopping, terminal
+from tuneline import decisions, dvclock, intact, keeping, leftovers, params, pipeline, settled, stopping, terminal
 from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
 
 _GATE_FAILED = "GateFailed"
@@ -160,6 +160,8 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
         if temporary_server.is_used():
             _end_dead_runs()
         p = params.load()
+        if grown := leftovers.warning():
+            logger.warning(grown)
         for imported in pipeline.imported(p):
             update(imported.as_posix())
         stale = pipeline.stale()

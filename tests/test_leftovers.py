@@ -30,6 +30,22 @@ def test_only_folders_named_by_a_fingerprint_are_checkpoints(tmp_path: Path, mon
     assert [str(one.path) for one in leftovers.trainings()] == [f"work/{'a' * 64}"]
 
 
+def test_a_work_folder_that_has_grown_is_named_with_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert leftovers.warning(0) is None
+    for name, size in (("hub/a", 3), ("b" * 64, 2), ("settled.json", 1), ("small", 0)):
+        (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).write_bytes(b"1" * size)
+    (tmp_path / "work/link").symlink_to("/")
+    assert leftovers.warning(100) is None
+    said = leftovers.warning(5)
+    assert said is not None
+    assert said.startswith("work/ holds 0.0 GB (work/hub 0.0 GB, work/")
+    assert said.endswith("; what no run needs any more is named by: .venv/bin/tuneline gc --dry-run")
+
+
 @pytest.mark.slow
 def test_checkpoints_stay_while_a_training_may_go_on_from_them(project: Project) -> None:
     folder = project.root / "work" / ("b" * 64)

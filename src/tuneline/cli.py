@@ -461,8 +461,7 @@ def gc(dry_run: bool) -> None:
     _enter()
     from tuneline import leftovers
 
-    for line in leftovers.collect(dry_run=dry_run):
-        click.echo(line)
+    _tell(*leftovers.collect(dry_run=dry_run))
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})

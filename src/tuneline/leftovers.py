@@ -6,6 +6,7 @@ It touches neither DVC's cache nor the registry nor what a stage has made: only 
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from tuneline import params, pipeline, processes
 from tuneline.training import checkpoints
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+MOST = 10 * 10**9
+"""Bytes that work/ may hold before a run says so."""
+_NAMED = 3
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 
 
@@ -28,8 +32,7 @@ class Leftover:
     @property
     def size(self) -> int:
         """Bytes."""
-        inside = self.path.rglob("*") if self.path.is_dir() else [self.path]
-        return sum(one.lstat().st_size for one in inside if one.is_symlink() or one.is_file())
+        return _size(self.path)
 
 
 def collect(*, dry_run: bool) -> list[str]:
@@ -65,6 +68,33 @@ def collect(*, dry_run: bool) -> list[str]:
             if not dry_run:
                 shutil.rmtree(one.path) if one.path.is_dir() else one.path.unlink()
         return [*lines, f"{'to free' if dry_run else 'freed'}: {freed / 1e6:,.1f} MB"]
+
+
+def warning(most: int = MOST) -> str | None:
+    """A line that says what work/ holds, where it has grown too large; None where it has not.
+
+    Args:
+        most: bytes that it may hold.
+    """
+    sizes = {path: _size(path) for path in checkpoints.WORK.glob("*")}
+    if (whole := sum(sizes.values())) <= most:
+        return None
+    largest = sorted(sizes, key=lambda path: sizes[path], reverse=True)[:_NAMED]
+    named = ", ".join(f"{path} {sizes[path] / 1e9:,.1f} GB" for path in largest)
+    return (
+        f"{checkpoints.WORK}/ holds {whole / 1e9:,.1f} GB ({named}); what no run needs any more is named by: "
+        ".venv/bin/tuneline gc --dry-run"
+    )
+
+
+def _size(path: Path) -> int:
+    found = 0
+    for one in [path] if path.is_symlink() or not path.is_dir() else path.rglob("*"):
+        # Others may be at work there.
+        with suppress(FileNotFoundError):
+            if one.is_symlink() or one.is_file():
+                found += one.lstat().st_size
+    return found
 
 
 def trainings() -> Iterator[Leftover]:
