@@ -100,7 +100,7 @@ def register(p: params.Params) -> versions.Registration:
     Raises:
         DataError: the model could not be made again from what is in the workspace and in DVC's cache, every byte of
             which is hashed.
-        RegistryError: the gate failed or was not asked about this evaluation.
+        RegistryError: the gate failed or was not asked about this evaluation, or the model was changed meanwhile.
     """
     _refuse_stale()
     intact.refuse_damage(dvclock.needed(), cache=True)
@@ -124,6 +124,8 @@ def register(p: params.Params) -> versions.Registration:
         )
     evaluation = files.read_json(reports / "evaluation.json")
     made = versions.register(tracker, p, origin, _run(tracker, p, origin), value, evaluation)
+    if made.created:
+        _refuse_changed(tracker, p, origin, made.version)
     if commit := keeping.commit(p):
         versions.add_commit(tracker, p.registry.model, made.version, commit, origin.dvc_lock_sha256)
     return made
@@ -144,6 +146,17 @@ def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
             ),
             "measure what is there now with: .venv/bin/dvc repro -f -s evaluate; then run the same command again",
         )
+
+
+def _refuse_changed(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage, version: str) -> None:
+    """Take a version back whose files were changed while they were copied, as by a dvc that a person has started."""
+    if files.sha256_path(Path(p.paths.finetuned)) == origin.model_sha256:
+        return
+    tracker.delete_version(p.registry.model, version)
+    raise RegistryError(
+        f"{p.paths.finetuned}: was changed while it was registered, so version {version} is deleted again; wait for "
+        "whatever writes there, then run `make run`"
+    )
 
 
 def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dict[str, Any]:

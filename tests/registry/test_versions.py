@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from tuneline import files
+from tuneline import decisions, files
 from tuneline.commands import serving
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params import Params
@@ -152,6 +152,19 @@ def test_a_version_that_has_become_the_champion_is_not_deleted(
     assert tracker.delete_version(model, "1")
     assert tracker.find_versions(model, {}) == []
     assert not folder.exists()
+
+
+def test_a_model_that_is_changed_while_it_is_registered_is_no_version(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    own = replace(lineage, model_sha256=files.sha256_path(Path(project.paths.finetuned)))
+    register(tracker, project, own)
+    decisions._refuse_changed(tracker, project, own, "1")
+    assert tracker.find_versions(project.registry.model, {}) == ["1"]
+    (Path(project.paths.finetuned) / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(RegistryError, match="models/finetuned: was changed while it was registered, so version 1 is"):
+        decisions._refuse_changed(tracker, project, own, "1")
+    assert tracker.find_versions(project.registry.model, {}) == []
 
 
 def test_a_later_verdict_of_which_a_kill_has_left_a_part_is_not_told_twice(
