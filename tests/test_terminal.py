@@ -1,6 +1,7 @@
 """What people see: no password, and nothing from data that steers their terminal or forges a line."""
 
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -68,3 +69,19 @@ def test_all_that_a_process_prints_is_guarded(monkeypatch: pytest.MonkeyPatch) -
     terminal.guard(colours=True)
     print("\x1b[31mred\x1b[0m\x1b[2J", file=sys.stderr)
     assert screen.getvalue() == "\x1b[31mred\x1b[0m\\x1b[2J\n"
+
+
+def test_each_state_of_a_librarys_bar_has_a_line() -> None:
+    code = (
+        "import time; from tuneline import terminal; terminal.guard(); from tqdm import tqdm\n"
+        "for _ in tqdm(range(40), desc='Fetching'): time.sleep(0.01)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TQDM_MININTERVAL": "10"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    nothing, first, last = done.stderr.splitlines()
+    assert (nothing, first[:14], last[:14]) == ("", "Fetching:   0%", "Fetching: 100%")

@@ -84,6 +84,9 @@ class _Guarded:
         self._colours = colours and stream.isatty()
 
     def write(self, text: str) -> int:
+        # A library's progress bar goes back to the beginning of its line so; here each state of it has a line.
+        if text.startswith("\r"):
+            text = f"\n{text[1:]}"
         parts = _COLOUR.split(text) if self._colours else [text]
         self.stream.write("".join(part if number % 2 else harmless(part) for number, part in enumerate(parts)))
         return len(text)
