@@ -51,8 +51,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     monkeypatch.chdir(root)
     # In this process, as each of its commands takes a second to start.
     with Repo.init(no_scm=True) as repo:
-        repo.add("data/raw/mine")
-        repo.reproduce()
+        repo.add("data/raw/mine")  # pyright: ignore[reportArgumentType]
+        repo.reproduce()  # pyright: ignore[reportCallIssue]
     monkeypatch.undo()
     return root
 
