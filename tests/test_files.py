@@ -156,3 +156,27 @@ def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, renames
 )
 def test_what_the_machine_refuses_is_said_in_words(number: int, said: str) -> None:
     assert str(errors.of_machine(OSError(number, "text of the system", "a/b"))).startswith(said)
+
+
+def test_what_a_killed_process_has_left_in_the_temporary_folder_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    wait = (
+        "from tuneline import files\nwith files.temporary_folder() as folder:\n  print(folder, flush=True)\n  input()"
+    )
+    command = ["env", f"TMPDIR={tmp_path}", sys.executable, "-c", wait]
+    killed = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    left = Path(killed.stdout.readline().strip())
+    (left / "rows").write_text("a row")
+    other = tmp_path / "tuneline-notes"
+    other.mkdir()
+    with files.temporary_folder() as first, files.temporary_folder() as second:
+        assert left.is_dir()
+        assert first.is_dir()
+        killed.kill()
+        killed.communicate()
+        with files.temporary_folder() as third:
+            assert set(tmp_path.iterdir()) == {first, second, third, other}
+    assert list(tmp_path.iterdir()) == [other]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -15,6 +16,7 @@ from projects import TINY, Project, copy_project
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tuneline import files
+from tuneline.registry import versions
 
 MODEL = "docstring-writer"
 # The first test that is run makes the first run: a minute, and many of them where other work keeps the machine busy.
@@ -93,6 +95,45 @@ def test_no_held_out_module_is_in_any_training_text(trained: tuple[Project, str]
     assert groups["validation"].isdisjoint(groups["test"])
     pretrained = files.read_parquet(pretraining / "train")
     assert set(pretrained["cluster"].to_pylist()).isdisjoint(held_out)
+
+
+@pytest.mark.slow
+def test_only_what_the_gate_has_decided_is_registered(
+    trained: tuple[Project, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, _ = trained
+    decided, store = project.root / "reports/gate.json", client(project)
+    before = (project.root / "params.yaml").read_text()
+    rule = {"metric": "bits_per_byte", "direction": "lower", "versus": "base"}
+    try:
+        project.set(registry__model="edited", gate__rules=[rule | {"margin": 9.0}])
+        assert project.here("gate").returncode == 1
+        for content in ("", "[]", "\0" * 9, decided.read_text().replace('"verdict": "failed"', '"verdict": "passed"')):
+            decided.write_text(content)
+            done = project.here("register")
+            assert done.returncode == 1
+            assert done.stderr.endswith("run `tuneline gate` first\n")
+        project.set(gate__rules=[rule | {"margin": 0.0}])
+        assert project.here("gate").returncode == 0
+        register = versions.register
+        weights, page = project.root / "models/finetuned/model.safetensors", project.root / "reports/index.html"
+        for changed in (weights, page, project.root / "params.yaml"):
+            content = changed.read_bytes()
+
+            def change_first(*arguments: Any, changed: Path = changed, content: bytes = content) -> object:
+                changed.write_bytes(content[:-20] + b"# not as it was late")
+                return register(*arguments)
+
+            monkeypatch.setattr(versions, "register", change_first)
+            done = project.here("register")
+            assert done.returncode == 1
+            assert "has changed while the model was registered, so nothing is" in done.stderr
+            changed.write_bytes(content)
+        assert store.search_model_versions("name = 'edited'") == []
+        monkeypatch.setattr(versions, "register", register)
+        assert project.here("register").stdout == "edited version 1 registered\n"
+    finally:
+        (project.root / "params.yaml").write_text(before)
 
 
 def test_a_second_run_rebuilds_nothing_and_registers_nothing(trained: tuple[Project, str]) -> None:

@@ -71,6 +71,8 @@ def gate(p: params.Params) -> Gate:
     champion = _champion(tracker, p, today, origin, rows, scores)
     measures = _measures(p, rows, scores) | {"champion": champion.measures}
     verdict = rules.decide(p.rules, measures, absent={"champion": today.absent})
+    # Measuring a champion may take minutes: what was read meanwhile must be what the evaluation has written.
+    intact.refuse_damage(_reported(reports), cache=False)
     steps = nextsteps.next_steps(verdict, _situation(p, rows.num_rows))
     remarks = [*today.remarks, *champion.remarks]
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
@@ -81,7 +83,8 @@ def gate(p: params.Params) -> Gate:
     # Last, with the hash of the page: what was killed between the two is asked again.
     files.write_json(reports / "gate.json", value | {"page_sha256": files.sha256_file(page)})
     run_id = _run(tracker, p, origin)
-    tracker.describe_run(run_id, _flat(evaluation), {"tuneline.verdict": verdict.verdict})
+    decided = {"tuneline.verdict": verdict.verdict, _decided(reports): verdict.verdict}
+    tracker.describe_run(run_id, _flat(evaluation), decided)
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
     link = tracker.page_of(run_id, f"reports/{page.name}")
@@ -100,7 +103,8 @@ def register(p: params.Params) -> versions.Registration:
     Raises:
         DataError: the model could not be made again from what is in the workspace and in DVC's cache, every byte of
             which is hashed.
-        RegistryError: the gate failed or was not asked about this evaluation, or the model was changed meanwhile.
+        RegistryError: the gate failed or was not asked about this evaluation, or what is registered has changed while
+            it was.
     """
     _refuse_stale()
     intact.refuse_damage(dvclock.needed(), cache=True)
@@ -108,14 +112,17 @@ def register(p: params.Params) -> versions.Registration:
     origin = lineage.of_workspace(p)
     _refuse_unmeasured(p, origin)
     decided = reports / "gate.json"
-    value = files.read_json(decided) if decided.exists() else {}
     tracker = tracking.connect()
     page = reports / "index.html"
+    run_id = _run(tracker, p, origin)
+    # Whoever edits the file does not change what the gate has told MLflow.
+    is_of_gate = decided.is_file() and _decided(reports) in tracker.run_tags(run_id)
+    value = files.read_json(decided) if is_of_gate else {}
     is_of_page = page.is_file() and value.get("page_sha256") == files.sha256_file(page)
-    if not is_of_page or value.get("asked") != _asked(p, origin, champions.look(tracker, p.registry.model)):
+    if not is_of_page or value["asked"] != _asked(p, origin, champions.look(tracker, p.registry.model)):
         raise RegistryError(
-            f"{decided}: does not speak of this model, these rules, today's champion and the page beside it; "
-            "run `tuneline gate` first"
+            f"{decided}: is not what the gate has decided about this model, these rules, today's champion and the page "
+            "beside it; run `tuneline gate` first"
         )
     if value["verdict"] == "failed":
         raise RegistryError(
@@ -123,12 +130,29 @@ def register(p: params.Params) -> versions.Registration:
             f"the gate failed, so nothing is registered; see {page}",
         )
     evaluation = files.read_json(reports / "evaluation.json")
-    made = versions.register(tracker, p, origin, _run(tracker, p, origin), value, evaluation)
-    if made.created:
-        _refuse_changed(tracker, p, origin, made.version)
+
+    def check(folder: Path) -> None:
+        copied = [files.sha256_file(folder / name) for name in (params.PARAMS_FILE, "dvc.lock", versions.REPORT)]
+        is_same = copied == [origin.params_sha256, origin.dvc_lock_sha256, value["page_sha256"]]
+        if not is_same or params.load() != p or lineage.of_workspace(p) != origin:
+            raise RegistryError(
+                "params.yaml, dvc.lock, the data, a model or a report has changed while the model was registered, so "
+                "nothing is; run `make run`"
+            )
+
+    made = versions.register(tracker, p, origin, run_id, value, evaluation, check)
     if commit := keeping.commit(p):
         versions.add_commit(tracker, p.registry.model, made.version, commit, origin.dvc_lock_sha256)
     return made
+
+
+def _decided(reports: Path) -> str:
+    """The tag of a run that says that the gate has written gate.json as it is."""
+    return f"tuneline.gate.{files.sha256_file(reports / 'gate.json')[:16]}"
+
+
+def _reported(reports: Path) -> list[dvclock.Output]:
+    return [output for output in dvclock.needed() if Path(output.path).parent == reports]
 
 
 def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
@@ -146,17 +170,6 @@ def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
             ),
             "measure what is there now with: .venv/bin/dvc repro -f -s evaluate; then run the same command again",
         )
-
-
-def _refuse_changed(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage, version: str) -> None:
-    """Take a version back whose files were changed while they were copied, as by a dvc that a person has started."""
-    if files.sha256_path(Path(p.paths.finetuned)) == origin.model_sha256:
-        return
-    tracker.delete_version(p.registry.model, version)
-    raise RegistryError(
-        f"{p.paths.finetuned}: was changed while it was registered, so version {version} is deleted again; wait for "
-        "whatever writes there, then run `make run`"
-    )
 
 
 def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dict[str, Any]:
@@ -287,15 +300,22 @@ def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: p
         folder, rows, p.task, p.evaluate, max_length=p.finetune.max_length, name="champion", base=base
     )
     files.write_parquet(cached, found)
+    files.write_json(_account(cached), {"sha256": files.sha256_file(cached)})
     return found
 
 
 def _kept(cached: Path) -> pa.Table | None:
-    """Scores that were measured before; None where there are none, or only what is left of the file."""
+    """Scores that were measured before; None where there are none, or the file is not the one that was written."""
     try:
-        return files.read_parquet(cached)
-    except (OSError, pa.ArrowException):
-        return None
+        if files.read_json(_account(cached)) == {"sha256": files.sha256_file(cached)}:
+            return files.read_parquet(cached)
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _account(cached: Path) -> Path:
+    return cached.with_suffix(".json")
 
 
 def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 _AT_ONCE = 1 << 30
 # Behind the name of a folder that makes room for the one which replaces it.
 _ASIDE = ".replaced.partial"
+_TEMPORARY = "tuneline-"
 
 
 @contextmanager
@@ -106,6 +108,29 @@ def work_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder for what is gone afterwards, in the machine's own place for such.
+
+    Yields:
+        The folder; those that killed processes of this user have left there are removed first.
+    """
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{_TEMPORARY}*-*"):
+        if _is_left(left.name.removeprefix(_TEMPORARY).partition("-")[0], own=False) and _is_own(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_TEMPORARY}{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except FileNotFoundError:
+        # Another process has removed it.
+        return False
+
+
 def _beside(path: Path) -> Path:
     """Where this process writes what is to become `path`; what killed processes have left there goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,9 +140,14 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
-def _is_left(owner: str) -> bool:
-    """Whether a name's part is the id of a process that does not write any more."""
-    return owner.isdecimal() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner)))
+def _is_left(owner: str, *, own: bool = True) -> bool:
+    """Whether a name's part is the id of a process that does not write any more.
+
+    Args:
+        owner: the part.
+        own: whether what has this process's own id is an earlier one's.
+    """
+    return owner.isdecimal() and ((int(owner) == os.getpid() and own) or not psutil.pid_exists(int(owner)))
 
 
 def _sync(path: Path) -> None:

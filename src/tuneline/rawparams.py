@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneline import basetext, params, suggested
+from tuneline import basetext, files, params, suggested
 from tuneline.data.mapping.records import RawSet
 from tuneline.data.reading.rows import Options
 from tuneline.errors import ParamsError
@@ -73,8 +72,8 @@ def of_another_set(p: params.Params) -> Iterator[str]:
 
 def refuse_unfit(values: Mapping[str, Any]) -> None:
     """Stop where new values do not fit those that stay, before anything is changed."""
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / params.PARAMS_FILE
+    with files.temporary_folder() as folder:
+        trial = folder / params.PARAMS_FILE
         shutil.copyfile(params.PARAMS_FILE, trial)
         editing.set_values(trial, values)
         try:

@@ -60,7 +60,7 @@ def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
     run = tracker.ensure_run(subject, [])
     decided = {"verdict": "passed", "rules": []}
     evaluation = {"rows": 3, "candidate": {"accuracy": 0.5}, "majority": {"accuracy": 0.4}}
-    version = versions.register(tracker, p, lineage, run, decided, evaluation).version
+    version = versions.register(tracker, p, lineage, run, decided, evaluation, lambda _: None).version
     mlflow.MlflowClient().set_registered_model_alias(p.registry.model, cards.CHAMPION, version)
 
 
@@ -95,15 +95,22 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     assert found.measures["accuracy"] == Interval(0.0, 0.0, 0.0, 23)
     assert found.texts["test 3"] == candidate["label"][3].as_py()
     # What was scored once is read again.
-    [cached] = Path("work/scores").iterdir()
-    wrong = ["spam", "ham"] * 12
-    files.write_parquet(cached, classification.scores(wrong, np.ones(24)))
-    summary = compare(tracker, classifier, other, test, {"candidate": candidate}).summary
-    assert summary is not None
-    assert summary["accuracy"] == 0.0
-    # What is left of a file is measured again.
-    cached.write_bytes(cached.read_bytes()[:-9])
+    [cached] = Path("work/scores").glob("*.parquet")
+    written = cached.stat().st_mtime_ns
     assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
+    assert cached.stat().st_mtime_ns == written
+    # What is left of a file is measured again, and so is what somebody else has put there.
+    for content in (cached.read_bytes()[:-9], written_scores(["spam", "ham"] * 12)):
+        cached.write_bytes(content)
+        assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
+        cached.with_suffix(".json").write_text("[")
+        assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
+
+
+def written_scores(labels: list[str]) -> bytes:
+    path = Path("other.parquet")
+    files.write_parquet(path, classification.scores(labels, np.ones(24)))
+    return path.read_bytes()
 
 
 def test_a_champion_of_other_labels_fails_the_rules_that_ask_for_it(

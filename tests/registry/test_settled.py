@@ -33,7 +33,7 @@ def outcome(
     subject = versions.subject(project, fingerprint=project.registry.model, data_sha256="b", base_sha256="c",
                                git={"git_commit": "2", "git_dirty": "false"})  # fmt: skip
     run_id = tracker.ensure_run(subject, [])
-    version = versions.register(tracker, project, lineage, run_id, gate, EVALUATION).version
+    version = versions.register(tracker, project, lineage, run_id, gate, EVALUATION, lambda _: None).version
     made = Outcome(project.registry.model, "undecided", version, run_id, ("Too few rows.",))
     settled.keep(project, settled.asked(), made)
     return made

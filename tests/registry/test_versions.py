@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from tuneline import decisions, files
+from tuneline import files
 from tuneline.commands import serving
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params import Params
@@ -24,7 +24,7 @@ EVALUATION = {"rows": 3, "candidate": {"bits_per_byte": 1.5, "chrf": 20.0}, "bas
 def register(tracker: Tracker, p: Params, lineage: Lineage, gate: dict[str, Any] = GATE) -> versions.Registration:
     git = {"git_commit": lineage.git_commit, "git_dirty": lineage.git_dirty}
     subject = versions.subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
-    return versions.register(tracker, p, lineage, tracker.ensure_run(subject, []), gate, EVALUATION)
+    return versions.register(tracker, p, lineage, tracker.ensure_run(subject, []), gate, EVALUATION, lambda _: None)
 
 
 def test_the_same_model_data_and_evaluation_is_one_version(tracker: Tracker, project: Params, lineage: Lineage) -> None:
@@ -32,6 +32,35 @@ def test_the_same_model_data_and_evaluation_is_one_version(tracker: Tracker, pro
     other = replace(lineage, model_sha256="9" * 64)
     assert register(tracker, project, other) == versions.Registration("2", created=True)
     assert register(tracker, project, lineage) == versions.Registration("1", created=False)
+
+
+def test_files_that_change_while_they_are_registered_make_no_version(
+    tracker: Tracker, project: Params, lineage: Lineage, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, copy_tree = Path(project.paths.finetuned) / "model.safetensors", files.copy_tree
+    run_id = tracker.ensure_run(
+        versions.subject(
+            project, fingerprint="f", data_sha256="b", base_sha256="c", git={"git_commit": "2", "git_dirty": ""}
+        ),
+        [],
+    )
+
+    def refuse(folder: Path) -> None:
+        assert (folder / weights.name).read_bytes() == weights.read_bytes()
+        raise RegistryError("changed")
+
+    def change(source: Path, target: Path) -> None:
+        weights.write_bytes(b"zeros")
+        copy_tree(source, target)
+
+    kept = set((store / "artifacts").rglob("model.safetensors"))
+    with pytest.raises(RegistryError, match="changed"):
+        versions.register(tracker, project, lineage, run_id, GATE, EVALUATION, refuse)
+    monkeypatch.setattr(files, "copy_tree", change)
+    with pytest.raises(RegistryError, match="the files have changed while they were copied"):
+        register(tracker, project, lineage)
+    assert tracker.find_versions(project.registry.model, {}) == []
+    assert set((store / "artifacts").rglob("model.safetensors")) == kept
 
 
 def test_a_later_verdict_is_added_and_the_first_stays_in_tags_description_and_report(
@@ -152,19 +181,6 @@ def test_a_version_that_has_become_the_champion_is_not_deleted(
     assert tracker.delete_version(model, "1")
     assert tracker.find_versions(model, {}) == []
     assert not folder.exists()
-
-
-def test_a_model_that_is_changed_while_it_is_registered_is_no_version(
-    tracker: Tracker, project: Params, lineage: Lineage
-) -> None:
-    own = replace(lineage, model_sha256=files.sha256_path(Path(project.paths.finetuned)))
-    register(tracker, project, own)
-    decisions._refuse_changed(tracker, project, own, "1")
-    assert tracker.find_versions(project.registry.model, {}) == ["1"]
-    (Path(project.paths.finetuned) / "model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(RegistryError, match="models/finetuned: was changed while it was registered, so version 1 is"):
-        decisions._refuse_changed(tracker, project, own, "1")
-    assert tracker.find_versions(project.registry.model, {}) == []
 
 
 def test_a_later_verdict_of_which_a_kill_has_left_a_part_is_not_told_twice(

@@ -8,7 +8,6 @@ import difflib
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from tuneline import files
 from tuneline.data.mapping import choosing, dialogue_recognition, fieldtexts, recognition
 from tuneline.data.mapping.conversations import messages_of
 from tuneline.data.mapping.dialogues import Alpaca, Calls, Messages
@@ -204,8 +204,8 @@ def of_stdin(
     Raises:
         DataError: it is closed, empty or cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="tuneline-") as folder:
-        path = Path(folder) / ("stdin.txt" if is_plain else "stdin")
+    with files.temporary_folder() as folder:
+        path = folder / ("stdin.txt" if is_plain else "stdin")
         with path.open("wb") as file:
             shutil.copyfileobj(_stdin(remedy), file, _SPOOL)
         if not path.stat().st_size:

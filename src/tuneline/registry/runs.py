@@ -177,6 +177,11 @@ class Runs:
         )
 
     @translated
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """The tags of a run."""
+        return dict(self._client.get_run(run_id).data.tags)
+
+    @translated
     def attach(self, run_id: str, files: Mapping[Path, str]) -> None:
         """Keep files with a run: local path -> folder among the run's artifacts ("" for the top)."""
         for path, folder in files.items():

@@ -39,7 +39,14 @@ class Tracker(Runs):
 
     @translated
     def create_version(
-        self, model: str, experiment: str, run_id: str, folder: Path, tags: Mapping[str, str], description: str
+        self,
+        model: str,
+        experiment: str,
+        run_id: str,
+        folder: Path,
+        sha256: str,
+        tags: Mapping[str, str],
+        description: str,
     ) -> str:
         """Register a folder as the next version of `model`.
 
@@ -48,11 +55,15 @@ class Tracker(Runs):
             experiment: where its logged model is kept.
             run_id: the run that made it.
             folder: a plain folder that `from_pretrained` loads.
+            sha256: of the folder, as `files.sha256_path` gives it.
             tags: of the version.
             description: of the version, in Markdown.
 
         Returns:
             The version's number.
+
+        Raises:
+            RegistryError: the folder has changed meanwhile, or its copy is another one, so there is no version.
         """
         logged = self._client.create_logged_model(self._experiment(experiment), name=model, source_run_id=run_id)
         place = self._on_this_machine(logged)
@@ -61,6 +72,15 @@ class Tracker(Runs):
             files.copy_tree(folder, place)
         else:
             self._client.log_model_artifacts(logged.model_id, str(folder))
+        # What a server has taken is as little known, but what it was given is.
+        if files.sha256_path(place or folder) != sha256:
+            self._client.delete_logged_model(logged.model_id)
+            if place:
+                shutil.rmtree(place, ignore_errors=True)
+            raise RegistryError(
+                f"{model}: the files have changed while they were copied to MLflow, so nothing is registered; run the "
+                "same command again"
+            )
         self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         try:
             self._client.create_registered_model(model)

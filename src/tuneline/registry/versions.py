@@ -2,8 +2,7 @@
 
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ IDENTITY = (*MADE, "tuneline.evaluation_sha256")
 """The tags by which a version is of the same model, data and evaluation."""
 BROKEN = "tuneline.broken"
 """The tag that says why the files of a version cannot be used."""
+REPORT = "report.html"
+"""The report of the gate, in the folder of a version."""
 _FILES = "tuneline.files_sha256"
 _DVC_LOCK = "tuneline.dvc_lock_sha256"
 _COMMIT = "tuneline.kept_in_commit"
 _TRAIN_ROWS = "train-rows.parquet"
-_REPORT = "report.html"
 _FETCHED = Path("work/models")
 
 
@@ -66,7 +66,13 @@ def subject(p: params.Params, *, fingerprint: str, data_sha256: str, base_sha256
 
 
 def register(
-    tracker: Tracker, p: params.Params, lineage: Lineage, run_id: str, gate: dict[str, Any], evaluation: dict[str, Any]
+    tracker: Tracker,
+    p: params.Params,
+    lineage: Lineage,
+    run_id: str,
+    gate: dict[str, Any],
+    evaluation: dict[str, Any],
+    check: Callable[[Path], None],
 ) -> Registration:
     """Register the fine-tuned model, unless a version of the same model, data and evaluation is there already.
 
@@ -81,6 +87,7 @@ def register(
         run_id: the training run.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
+        check: is given the folder of a new version after it was hashed; raises what keeps it from being one.
 
     Returns:
         The version that now stands for this model.
@@ -90,7 +97,7 @@ def register(
     stands = _standing(tracker, model, lineage)
     made = None
     if stands is None:
-        made = _create(tracker, p, lineage, run_id, gate, evaluation)
+        made = _create(tracker, p, lineage, run_id, gate, evaluation, check)
         # There is no compare-and-set: whoever has a lower number was there before, and sees none lower.
         stands = _standing(tracker, model, lineage) or made
         if stands != made:
@@ -151,22 +158,31 @@ def tag_broken(tracker: Tracker, model: str, version: str, reason: str) -> None:
 
 
 def _create(
-    tracker: Tracker, p: params.Params, lineage: Lineage, run_id: str, gate: dict[str, Any], evaluation: dict[str, Any]
+    tracker: Tracker,
+    p: params.Params,
+    lineage: Lineage,
+    run_id: str,
+    gate: dict[str, Any],
+    evaluation: dict[str, Any],
+    check: Callable[[Path], None],
 ) -> str:
     page = Path(p.paths.reports) / "index.html"
-    with tempfile.TemporaryDirectory(prefix="tuneline-") as temporary:
-        folder = Path(temporary) / p.registry.model
+    with files.temporary_folder() as temporary:
+        folder = temporary / p.registry.model
         _link(Path(p.paths.finetuned), folder)
         files.write_text(folder / "README.md", cards.model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
         if page.is_file():
-            shutil.copyfile(page, folder / _REPORT)
+            shutil.copyfile(page, folder / REPORT)
         files.write_parquet(folder / _TRAIN_ROWS, train_rows(p))
         tags = cards.tags(p, gate["verdict"]) | lineage.tags() | verdicts.first(gate)
-        tags |= {_FILES: files.sha256_path(folder), "tuneline.run_id": run_id}
+        sha256 = files.sha256_path(folder)
+        tags |= {_FILES: sha256, "tuneline.run_id": run_id}
         description = cards.description(p.task, gate, evaluation)
-        return tracker.create_version(p.registry.model, p.registry.model, run_id, folder, tags, description)
+        # What it links to may have changed since it was judged.
+        check(folder)
+        return tracker.create_version(p.registry.model, p.registry.model, run_id, folder, sha256, tags, description)
 
 
 def add_commit(tracker: Tracker, model: str, version: str, commit: str, dvc_lock_sha256: str) -> bool:

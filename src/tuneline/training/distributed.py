@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from torch import distributed
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.utils.data import Sampler
 
+from tuneline import files
 from tuneline.errors import SetupError, TrainingError, TunelineError, of_full_disk
 
 RESTARTS = 3
@@ -81,14 +81,13 @@ def launch(stage: str, processes: int, *, threads: int, failure: Path) -> None:
     # A store of torch's listens to every network, and has its state unpickled: the agent's is a file of this user, and
     # the processes have one of their own.
     os.environ |= OWN_STORE
-    place = tempfile.TemporaryDirectory(prefix="tuneline-")
-    options = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file"]
-    options += ["--rdzv_endpoint", f"{place.name}/rendezvous", "--rdzv_id", str(uuid.uuid4())]
+    options = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file", "--rdzv_id", str(uuid.uuid4())]
     options += ["--local_addr", _HERE, "--nproc_per_node", str(processes)]
     options += ["--max_restarts", str(RESTARTS), "--monitor_interval", "0.1"]
-    config, command, arguments = run.config_from_args(run.parse_args([*options, "-m", "tuneline.stages", stage]))
     try:
-        with place:
+        with files.temporary_folder() as place:
+            options += ["--rdzv_endpoint", f"{place}/rendezvous", "-m", "tuneline.stages", stage]
+            config, command, arguments = run.config_from_args(run.parse_args(options))
             elastic_launch(config, command)(*arguments)
     except SignalException as stopped:
         # By a process that cannot go on, or by a person.

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
+from tuneline import files
 from tuneline.errors import TrainingError, one_line
 from tuneline.progress import Progress, rate
 from tuneline.training import checkpoints, distributed
@@ -274,9 +274,9 @@ class RepeatableTrainer(Trainer):
 
     def _chances(self) -> dict[str, bytes]:
         """The state of the random numbers of every process, as transformers reads them: file name -> content."""
-        with tempfile.TemporaryDirectory() as folder:
-            self._save_rng_state(folder)
-            (own,) = Path(folder).iterdir()
+        with files.temporary_folder() as folder:
+            self._save_rng_state(str(folder))
+            (own,) = folder.iterdir()
             return distributed.gathered(own.name, own.read_bytes())
 
     def save_weights(self, checkpoint: Path) -> None:

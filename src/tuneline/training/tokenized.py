@@ -7,7 +7,6 @@ the sha256 of every file; it is written beside its place, synced and renamed. Of
 """
 
 import shutil
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -38,9 +37,9 @@ def identity(tokenizer: PreTrainedTokenizerBase, **parts: Any) -> str:
     """
     # A call without limits: one that cut its texts would leave that in the tokenizer's files.
     tokenizer("")
-    with tempfile.TemporaryDirectory() as folder:
+    with files.temporary_folder() as folder:
         tokenizer.save_pretrained(folder)
-        its_files = files.sha256_tree(Path(folder))
+        its_files = files.sha256_tree(folder)
     return fingerprint.of((), tokenizer=its_files, **parts)
 
 

@@ -6,13 +6,12 @@ a held-out row must be a gram's worth, or no row gives it away.
 """
 
 import itertools
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from tuneline import files
 from tuneline.data.preparing import gramindex, grams
 
 MOST_ROWS = 10
@@ -79,10 +78,10 @@ def compared(rows: Sequence[str], held_out: Sequence[str]) -> tuple[Overlap, np.
     Returns:
         As `overlap`; and for each held-out row the share of it that stands in pieces of any rows.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with files.temporary_folder() as folder:
         held, learnt = grams.tokens(held_out), grams.tokens(rows)
-        batch = gramindex.write_grams(Path(folder) / "grams.npy", held.hashes, held.starts)
-        index = gramindex.build(Path(folder), [batch])
+        batch = gramindex.write_grams(folder / "grams.npy", held.hashes, held.starts)
+        index = gramindex.build(folder, [batch])
         arrays = index.arrays()
         shared = search(arrays, index.bits, learnt.hashes, learnt.starts)
         common = boilerplate(rows_of(arrays, shared), len(rows))
