@@ -291,6 +291,12 @@ TICKETS = [
             "provincia, tipo",
         ),
         (
+            [row | {"nota (1-5)": ["1", "5", ""][number % 3]} for number, row in enumerate(TICKETS)],
+            None,
+            "--column 'text=descripción' --column label=tipo; values that repeat as labels do are in: provincia, tipo, "
+            "nota (1-5)",
+        ),
+        (
             [{"nº": row["nº"], "tipo": row["tipo"], "descripción": row["descripción"]} for row in TICKETS],
             ["classification"],
             "text and label, as in data.columns: {text: descripción, label: tipo}, or to `tuneline use`: "

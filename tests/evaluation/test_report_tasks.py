@@ -79,6 +79,13 @@ def test_labels_have_their_table_their_confusion_and_the_surest_mistakes(tmp_pat
         assert words in html
 
 
+def test_labels_that_differ_only_in_blanks_differ_on_the_page(tmp_path: Path, values: params.Params) -> None:
+    html = classified(["pos", "pos "], values, tmp_path)
+    assert ">pos</th>" in html
+    assert ">&#39;pos\N{NO-BREAK SPACE}&#39;</th>" in html
+    assert "<bdi>&#39;pos\N{NO-BREAK SPACE}&#39;</bdi> taken for <bdi>pos</bdi>" in html
+
+
 def test_secrets_of_test_rows_are_not_on_the_page(tmp_path: Path, values: params.Params) -> None:
     secret = "jane.doe@firm.org"
     texts = [f"{secret} wrote {row}" for row in range(COUNT)]

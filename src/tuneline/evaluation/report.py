@@ -18,6 +18,8 @@ from tuneline.params.gate import METRICS, METRICS_OF_TASK
 
 _LONGEST_TEXT = 700
 _LONGEST_NAME = 80
+# What HTML shows as nothing, or as one blank.
+_UNSEEN_BLANKS = re.compile(r"^[ \t\n\r\f]|[ \t\n\r\f]{2}|[ \t\n\r\f]$")
 # Not behind the semicolon or the ampersand of an escaped character.
 _WORD_END = re.compile(r"([_/.:|\-]+)(?=\w)")
 _CODE = re.compile(r"`([^`]+)`")
@@ -274,8 +276,14 @@ def _cut(text: str, keep_end: bool = False) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A label's name, at most as long as a table can show it, that may be broken where its words end."""
+    """A label's name, at most as long as a table can show it, that may be broken where its words end.
+
+    A browser shows no blanks at the edge of a text and one for several inside: a name with such blanks, which else
+    looks like another label, stands in quotes with each of them.
+    """
     short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + " …"
+    if _UNSEEN_BLANKS.search(name):
+        short = repr(short).replace(" ", "\N{NO-BREAK SPACE}")
     return Markup(_WORD_END.sub(r"\1<wbr>", str(escape(short))))
 
 

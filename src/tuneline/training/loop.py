@@ -204,6 +204,7 @@ class RepeatableTrainer(Trainer):
         self.control.should_evaluate = False
         course, step = self._course, self.state.global_step
         measures = {f"eval_{name}": value for name, value in self.measure().items()}
+        self.tell_step()  # What is told from now on, the last line included, is no longer the measurement.
         wrong = [name for name, value in measures.items() if not math.isfinite(value)]
         if wrong:
             raise TrainingError(

@@ -187,7 +187,7 @@ def _example(view: View, wanted: Sequence[RecordType] | None) -> str:
     fields = FIELDS[record_type]
     said, remark = " and ".join(fields), ""
     if record_type == "classification" and labels and others:
-        columns = [*view.longest(others, 1), labels[-1]]
+        columns = [*view.longest(others, 1), view.likeliest_label(labels)]
         said += "" if wanted else " (or prompt and completion)"
         remark = f"; values that repeat as labels do are in: {', '.join(labels)}" if len(labels) > 1 else ""
     else:

@@ -154,6 +154,11 @@ class View:
                 found.append(column)
         return found
 
+    def likeliest_label(self, columns: Sequence[str]) -> str:
+        """The last of these columns that holds names, as a category does; where all hold numbers, the last."""
+        names = [column for column in columns if not self.mostly(column, _is_numeral)]
+        return (names or list(columns))[-1]
+
     def longest(self, columns: Sequence[str], count: int) -> list[str]:
         """Those of the columns whose values are the longest on average, in the order of the file."""
         lengths = {column: sum(len(str(row.get(column) or "")) for row in self.rows) for column in columns}
@@ -168,6 +173,15 @@ class View:
             for column in columns
             if any(isinstance(values.get(column), list | dict | bytes) and values[column] for values in self.rows)
         )
+
+
+def _is_numeral(value: Any) -> bool:
+    """Whether a cell holds a number, or nothing; cells of CSV are text."""
+    try:
+        float(str(value).strip().replace(",", ".") or 0)
+    except ValueError:
+        return False
+    return True
 
 
 def _folded(column: str) -> str:
