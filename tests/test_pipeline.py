@@ -65,6 +65,19 @@ def test_a_graph_that_cannot_be_read_is_said_in_a_line(p: Params, text: str | No
 
 
 @pytest.mark.slow
+def test_a_dvc_that_is_killed_is_told_as_killed(p: Params) -> None:
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(command, check=True)
+    Path("dvc.yaml").write_text("stages:\n  prepare:\n    cmd: exec sh -c 'kill -9 $PPID'\n")
+    with pytest.raises(PipelineError) as caught:
+        pipeline.reproduce("prepare", print)
+    assert caught.value.problems == (
+        "prepare: dvc was ended from outside by signal 9 (Killed), as a system does that has no memory left; what is "
+        "made stays, and the same command goes on from there",
+    )
+
+
+@pytest.mark.slow
 def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_read(p: Params, tmp_path: Path) -> None:
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(command, check=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -257,6 +258,11 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
         if remedy:
             raise PipelineError(f"{place}: is not there; {remedy}")
         raise PipelineError(remedies.of_missing(place, _keeper(place), params.load()))
+    if code < 0:
+        raise PipelineError(
+            f"{what}: dvc was ended from outside by signal {-code} ({signal.strsignal(-code)}), as a system does that "
+            "has no memory left; what is made stays, and the same command goes on from there"
+        )
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
