@@ -85,6 +85,21 @@ def test_next_month_s_files_are_split_as_the_last_ones_were(tmp_path: Path) -> N
     assert p.data.columns == {"prompt": "question", "completion": "answer"}
 
 
+def test_a_file_of_next_month_that_is_read_before_the_last_one_is_told(tmp_path: Path) -> None:
+    def month(name: str, number: int) -> None:
+        rows = [{"text": words(f"{name} {n}"), "label": ("pos", "neg")[n % 2]} for n in range(60)]
+        (folder / f"{number}-{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    folder = tmp_path / "tickets"
+    folder.mkdir()
+    month("setembro", 9)
+    assert not any("read before" in line for line in use(folder, task="classification"))
+    month("outubro", 10)
+    month("novembro", 91)
+    [warning] = [line for line in use(folder) if "read before" in line]
+    assert warning.startswith("  warning: 10-outubro.jsonl: read before 9-setembro.jsonl, so rows of a label ")
+
+
 def test_what_cleaning_will_leave_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     path = pairs(tmp_path, 200)
     rows = [json.dumps(asked(n % 4) | {"id": n}) for n in range(400)]

@@ -72,6 +72,8 @@ def use(
     )
     tally = rawreading.read(found, p.data.max_rejected_fraction)
     said = rawreading.describe(path, found, tally)
+    if learnt == "classification" and not (is_new or order_by or any(plan.split for plan in plans)):
+        said += _in_front(target, [plan.name for plan in plans if not plan.excluded])
     values = rawparams.of_the_set(p, learnt, target, group_by, columns, options) | changed
     usable = tally.rows - tally.reasons.total()
     shares = rawparams.shares(p, usable, is_new=is_new)
@@ -171,6 +173,19 @@ def _name_of(path: Path) -> str:
         name = name.with_suffix("")
     is_format = name == path or name.suffix[1:].isalpha()
     return name.stem if is_format else name.name
+
+
+def _in_front(target: Path, names: Sequence[str]) -> list[str]:
+    """A warning of new files that are read before the old ones: the first rows of a label decide what is held out."""
+    kept = [place for place, name in enumerate(names) if (target / name).is_file()]
+    early = [name for name in names[: kept[-1]] if not (target / name).is_file()] if kept else []
+    if not early:
+        return []
+    return [
+        f"  warning: {', '.join(early[:3])}{f' and {len(early) - 3} more' if early[3:] else ''}: read before "
+        f"{names[kept[-1]]}, so rows of a label that were in the test split may be trained now; name new files so that "
+        "they sort behind the old ones, as 2026-10.csv does behind 2026-09.csv"
+    ]
 
 
 def _copy(path: Path, target: Path, exclude: Sequence[str]) -> None:
