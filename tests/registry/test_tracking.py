@@ -75,7 +75,7 @@ def test_an_address_that_does_not_answer_is_one_message(monkeypatch: pytest.Monk
 def test_a_store_that_is_no_database_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database" * 100)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    with pytest.raises(TrackingError, match="cannot be used"):
+    with pytest.raises(TrackingError, match=r"mlflow\.db is damaged \(file is not a database\); put a copy of it back"):
         tracking.connect()
 
 
