@@ -1,13 +1,15 @@
 """Why a run is needed, in the few words of its name."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tuneline import params, pipeline
-from tuneline.errors import PipelineError
+from tuneline.errors import PipelineError, SetupError
 from tuneline.params import Params
 
 
@@ -100,3 +102,25 @@ def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_re
         "data/raw/mine is as it was",
     )
     assert sorted(path.name for path in Path("data/raw/mine").iterdir()) == found
+
+
+@pytest.mark.parametrize(
+    ("ending", "free", "said"),
+    [
+        ("kill -9 $$", 1 << 30, "dvc was ended from outside by signal 9"),
+        ("echo 'ERROR: failed to reproduce: disk I/O error' >&2; exit 255", 0, "no space left on the disk; free some"),
+        ("echo 'ERROR: unexpected error - disk I/O error' >&2; exit 255", 1 << 30, "whether the disk is sound"),
+        ("echo 'ERROR: [Errno 28] No space left on device: x' >&2; exit 1", 1 << 30, "no space left on the disk; free"),
+    ],
+)
+def test_a_dvc_that_is_killed_or_has_no_disk_is_said_in_a_line(
+    p: Params, ending: str, free: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_command", lambda _: ["sh", "-c", f"{ending}"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    Path("dvc.yaml").write_text("stages: {sample: {cmd: x}}\n")
+    for ask in (pipeline.stale, lambda: pipeline.add(Path("data"))):
+        with pytest.raises((PipelineError, SetupError)) as caught:
+            ask()
+        [problem] = caught.value.problems
+        assert said in problem

@@ -1,15 +1,20 @@
 """A stage finds the project's own Python, whatever the PATH of whoever calls dvc has, and dies with dvc."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
-from projects import ROOT, copy_project
+from projects import ROOT, copy_project, entered
+
+from tuneline.stages.__main__ import main
 
 
 @pytest.fixture
@@ -125,3 +130,21 @@ def test_the_processes_of_sample_die_with_it(tmp_path: Path) -> None:
         stage.kill()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
+
+
+def test_a_process_of_a_stage_that_is_killed_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stage(_: object) -> None:
+        with ProcessPoolExecutor(1) as pool:
+            pool.submit(os._exit, 1).result()
+
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "mlflow").mkdir()
+    shutil.copyfile(ROOT / "mlflow/tuneline.env", tmp_path / "mlflow/tuneline.env")
+    monkeypatch.setattr(importlib, "import_module", lambda _: SimpleNamespace(main=stage))
+    with entered(tmp_path), pytest.raises(SystemExit) as ended:
+        main(["sample"])
+    assert ended.value.code == 1
+    told = "a process that this stage had started was killed, as where memory is short; run the same command again"
+    assert capsys.readouterr().err == f"error: {told}\n"

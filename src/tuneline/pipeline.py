@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from ruamel.yaml.error import YAMLError
 
 from tuneline import boundedyaml, dvcfiles, outputs, params, processes, remedies, worktree
-from tuneline.errors import BusyError, PipelineError, one_line
+from tuneline.errors import BusyError, PipelineError, SetupError, one_line
 
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
@@ -30,6 +31,11 @@ _MISSING = re.compile(
     r"(?:missing data 'sources?': |No such file or directory: '|dependency ')(.+?)'?(?: does not exist)?$"
 )
 _DAMAGED = ("database disk image is malformed", "file is not a database")
+_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+# What SQLite says where it cannot write, most often because the disk is full.
+_REFUSED = "disk I/O error"
+# Bytes; with fewer free the disk counts as full.
+_LEAST = 1 << 20
 _NO_SOURCE = "put it back, or import the set from another place: `dvc import-url --force SOURCE SET`"
 
 
@@ -258,12 +264,10 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
         if remedy:
             raise PipelineError(f"{place}: is not there; {remedy}")
         raise PipelineError(remedies.of_missing(place, _keeper(place), params.load()))
-    if code < 0:
-        raise PipelineError(
-            f"{what}: dvc was ended from outside by signal {-code} ({signal.strsignal(-code)}), as a system does that "
-            "has no memory left; what is made stays, and the same command goes on from there"
-        )
+    _refuse_killed(code, what)
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
+    if not own:
+        _refuse_full(of_dvc, what)
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
 
@@ -307,13 +311,38 @@ def _refuse_busy(lines: list[str], what: str) -> None:
         raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
 
 
+def _refuse_killed(code: int, what: str) -> None:
+    if code < 0:
+        raise PipelineError(
+            f"{what}: dvc was ended from outside by signal {-code} ({signal.strsignal(-code)}), as a system does that "
+            "has no memory left; what is made stays, and the same command goes on from there"
+        )
+
+
+def _refuse_full(lines: list[str], what: str) -> None:
+    """Raise where dvc's own lines say that the disk is full, or broken."""
+    is_refused = any(_REFUSED in line for line in lines)
+    if any(sign in line for sign in _FULL for line in lines) or (
+        is_refused and shutil.disk_usage(Path.cwd()).free < _LEAST
+    ):
+        raise SetupError(f"{Path.cwd()}: no space left on the disk; free some and run the same command again")
+    if is_refused:
+        raise SetupError(
+            f"{what}: a database of DVC's could not be read or written ({_REFUSED}); look whether the disk is sound "
+            "and has space, then run the same command again"
+        )
+
+
 def _json(arguments: list[str]) -> dict[str, Any]:
     done = _captured(arguments)
     if done.returncode != 0 and _mended(done.stderr.splitlines(), _tell):
         done = _captured(arguments)
     if done.returncode != 0:
-        lines = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip()]
+        said = (line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line))
+        lines = [line.removeprefix("ERROR: ") for line in said]
         _refuse_busy(lines, f"dvc {arguments[0]}")
+        _refuse_killed(done.returncode, f"dvc {arguments[0]}")
+        _refuse_full(lines, f"dvc {arguments[0]}")
         raise PipelineError(*(lines or [f"dvc {' '.join(arguments)}: exit code {done.returncode}"]))
     return json.loads(done.stdout)
 

@@ -275,6 +275,7 @@ def _checked(address: str, remedy: str) -> Tracker:
             "MLFLOW_TRACKING_URI in mlflow/tuneline.env to another address"
         ) from None
     except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
-        reason = one_line(error).strip(" :.")
+        # SQLAlchemy adds the whole statement.
+        reason = one_line(error).split(" [SQL: ")[0].strip(" :.")
         raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {remedy}") from None
     return Tracker(client, address)

@@ -9,6 +9,7 @@ import importlib
 import os
 import pkgutil
 import sys
+from concurrent.futures import BrokenExecutor
 from typing import NoReturn
 
 from tuneline import processes
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> None:
         stage.main(p)
     except TunelineError as error:
         _stop(*error.problems)
+    except BrokenExecutor:
+        _stop("a process that this stage had started was killed, as where memory is short; run the same command again")
     except KeyboardInterrupt:
         _stop("interrupted; run the same command again to go on")
     except OSError as error:
