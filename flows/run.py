@@ -64,6 +64,8 @@ def _run() -> None:
 
 
 def _flow(has_server: bool) -> None:
+    # Nothing else is said for ten seconds and more.
+    print("starting Prefect" if has_server else "starting Prefect and its temporary server", flush=True)
     server = None if has_server else temporary_server.start()
     # Takes seconds, as the start of the server does.
     import train

@@ -3,9 +3,12 @@
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.request import proxy_bypass
 
 import pytest
+from dotenv import dotenv_values
 from projects import ROOT
+from requests.utils import should_bypass_proxies
 
 from tuneline import environment
 from tuneline.errors import SetupError
@@ -22,6 +25,19 @@ def refusal_of_setup(folder: Path) -> str:
     done = subprocess.run(["sh", script], env={"TORCH": "x"}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     return done.stderr
+
+
+@pytest.mark.parametrize("proxy", ["http_proxy", "ALL_PROXY"])
+def test_a_proxy_is_not_asked_for_a_server_of_this_machine(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(proxy, "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", dotenv_values(ROOT / environment.ENV_FILE)["NO_PROXY"] or "")
+    for host in ("127.0.0.1:4200", "localhost:5000"):
+        assert proxy_bypass(host)
+        assert should_bypass_proxies(f"http://{host}/api", None)
+    assert not proxy_bypass("mlflow.example:5000")
 
 
 @pytest.mark.parametrize("name", UNFIT)
