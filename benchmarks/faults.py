@@ -33,7 +33,7 @@ from tuneline import files
 _HOOK = Path(__file__).resolve().parent / "faulting"
 _STAGES = ("validate_raw", "prepare", "validate_clean", "base", "finetune", "evaluate")
 _PATIENCE = 600.0
-_DVC = "dvc/__main__.py repro"
+_DVC = "-m dvc repro"
 _RUN = "flows/run.py"
 _CLIENT = "mlflow.tracking.client:MlflowClient."
 
