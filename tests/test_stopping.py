@@ -192,7 +192,7 @@ def test_a_run_that_loses_prefect_keeps_its_stage(project: Project) -> None:
 @pytest.mark.timeout(600)
 def test_a_prefect_that_cannot_be_used_is_said_in_a_line(project: Project) -> None:
     away = project.tuneline("exec", "--", "python", "flows/run.py", PREFECT_API_URL="http://127.0.0.1:9/api")
-    assert (away.returncode, away.stdout) == (1, "")
+    assert (away.returncode, away.stdout) == (1, "starting Prefect\n")
     assert away.stderr == (
         "\nPrefect's server at http://127.0.0.1:9/api does not answer; what is made stays, and the same command goes "
         "on from there, once it is started again (`tuneline ui` starts one here)\n"
