@@ -87,10 +87,11 @@ def faults() -> list[Fault]:
     for count in (1, 3):
         hook = {"call": commit, "when": "before", "count": count, "of": _RUN}
         found.append(Fault(f"run, before commit {count} to MLflow's database", "gate", hook))
-    for method in ("create_logged_model", "finalize_logged_model", "create_model_version", "set_model_version_tag"):
-        found.append(Fault(f"run, after MLflow's {method}", "register", _after(method, _RUN)))
     copied = _write(r"mlflow/store/artifacts/.*model\.safetensors", _RUN)
     found.append(Fault("run, copying the model into the store", "register", copied))
+    # The last of them makes the version: nothing is left to register after it.
+    for method in ("create_logged_model", "finalize_logged_model", "create_model_version"):
+        found.append(Fault(f"run, after MLflow's {method}", "register", _after(method, _RUN)))
     return found
 
 
@@ -112,9 +113,11 @@ def main() -> None:
         done = broken.flow()
         same = {name: one == state(broken)[name] for name, one in state(twin).items()}
         print(table(chosen))
-        print(f"\n{len(chosen)} kills; the last run: exit {done.returncode}; the same as undisturbed: {same}")
+        # A run that ended well was not killed: what its hook waits for does not happen any more.
+        missed = [fault for fault in chosen if not fault.code]
+        print(f"\n{len(chosen) - len(missed)} of {len(chosen)} kills hit; the last run: exit {done.returncode}; the same as undisturbed: {same}")
         orphans = sum(fault.alive for fault in chosen)
-    sys.exit(bool(done.returncode or orphans or not all(same.values())))
+    sys.exit(bool(done.returncode or orphans or missed or not all(same.values())))
 
 
 def project(place: Path) -> Project:
