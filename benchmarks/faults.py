@@ -115,7 +115,8 @@ def main() -> None:
         print(table(chosen))
         # A run that ended well was not killed: what its hook waits for does not happen any more.
         missed = [fault for fault in chosen if not fault.code]
-        print(f"\n{len(chosen) - len(missed)} of {len(chosen)} kills hit; the last run: exit {done.returncode}; the same as undisturbed: {same}")
+        hits = f"{len(chosen) - len(missed)} of {len(chosen)} kills hit"
+        print(f"\n{hits}; the last run: exit {done.returncode}; the same as undisturbed: {same}")
         orphans = sum(fault.alive for fault in chosen)
     sys.exit(bool(done.returncode or orphans or missed or not all(same.values())))
 
