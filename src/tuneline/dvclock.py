@@ -48,7 +48,7 @@ def needed(stage: str | None = None) -> list[Output]:
         if entry.get("hash") == _ALGORITHM
     ]
     if stage is not None:
-        read = [_filled(path, values) for path in graph[stage].get("deps", [])]
+        read = [filled(path, values) for path in graph[stage].get("deps", [])]
         of_stages = [out for out in of_stages if any(_overlap(out.path, path) for path in read)]
         return [*_of_pointers(read), *of_stages]
     wanted: dict[str, None] = {}
@@ -89,11 +89,18 @@ def _uncached(graph: dict[str, Any], values: Any) -> set[str]:
     for stage in graph.values():
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             if isinstance(out, dict):
-                found |= {_filled(path, values) for path, how in out.items() if how.get("cache") is False}
+                found |= {filled(path, values) for path, how in out.items() if how.get("cache") is False}
     return found
 
 
-def _filled(template: str, values: Any) -> str:
+def filled(template: str, values: Any) -> str:
+    """A text of dvc.yaml with each `${section.key}` replaced by its value.
+
+    Args:
+        template: the text.
+        values: params, as nested dicts.
+    """
+
     def value(match: re.Match[str]) -> str:
         found = values
         for key in match[1].split("."):

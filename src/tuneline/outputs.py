@@ -1,14 +1,10 @@
 """What DVC deletes before a stage writes it anew, and what therefore may not lie there."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from tuneline import boundedyaml, params, worktree
+from tuneline import boundedyaml, dvclock, params, worktree
 from tuneline.errors import ParamsError
-
-_PARAM = re.compile(r"\$\{([\w.]+)\}")
 
 
 def check(graph: Path, p: params.Params) -> None:
@@ -42,16 +38,10 @@ def check(graph: Path, p: params.Params) -> None:
 
 def _outputs(graph: Path, p: params.Params) -> Iterator[str]:
     """The paths of all outputs; those of metrics, which git is to hold, are left out."""
-
-    def value(found: re.Match[str]) -> str:
-        node: Any = p
-        for key in found[1].split("."):
-            node = getattr(node, key)
-        return str(node)
-
+    values = p.model_dump()
     for stage in boundedyaml.load(graph.read_text("utf-8"), "safe")["stages"].values():
         for out in stage.get("outs", []):
-            yield _PARAM.sub(value, out if isinstance(out, str) else next(iter(out)))
+            yield dvclock.filled(out if isinstance(out, str) else next(iter(out)), values)
 
 
 def _link(place: str) -> Path | None:

@@ -295,15 +295,16 @@ def damage(tracker: Tracker, model: str, version: str) -> str | None:
 
 
 def _download(tracker: Tracker, model: str, version: str, expected: str, folder: Path) -> None:
-    try:
+    def once() -> None:
         with files.atomic_folder(folder) as beside:
             tracker.download(model, version, beside)
             _check(beside, expected, model, version)
+
+    try:
+        once()
     except BrokenVersionError:
         # What a network has cut off must not be told of the version.
-        with files.atomic_folder(folder) as beside:
-            tracker.download(model, version, beside)
-            _check(beside, expected, model, version)
+        once()
 
 
 def _check(found: Path, expected: str, model: str, version: str) -> None:
