@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from projects import ROOT
 
-from tuneline import keeping, params, remedies, worktree
+from tuneline import keeping, params, pipeline, remedies, worktree
 from tuneline.worktree import Change
 
 NAMED = {
@@ -65,6 +65,36 @@ def test_what_is_staged_already_is_only_committed_and_nothing_is_said_where_git_
     (keep,) = keeping.describe(staged, NAMED, DATA, has_remote=True)
     assert keep == "to keep what was made: git commit -m 'Train' && .venv/bin/dvc push"
     assert keeping.describe([*changed("README.md"), *new("notes.txt")], NAMED, DATA, has_remote=True) == []
+
+
+def test_a_password_of_a_remote_is_not_committed() -> None:
+    secret, keep = keeping.describe(
+        changed("params.yaml", ".dvc/config"), NAMED, DATA, has_remote=True, secrets=[("storage", "url")]
+    )
+    assert secret == (
+        ".dvc/config: remote 'storage' gives a password away (url), so it is not to be committed; keep the password on "
+        "this machine with: .venv/bin/dvc remote modify --local storage url VALUE; and write the url without it in "
+        ".dvc/config"
+    )
+    assert "git add params.yaml && git commit" in keep
+    staged = [Change(".dvc/config", is_new=False, is_staged=True)]
+    [secret] = keeping.describe(staged, NAMED, DATA, has_remote=True, secrets=[("storage", "password")])
+    assert "take it back with: git restore --staged .dvc/config" in secret
+    assert keeping.describe(changed("params.yaml"), NAMED, DATA, has_remote=True, secrets=[("a", "b")]) == [keep]
+
+
+def test_what_gives_a_password_away_is_told_from_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pipeline.shared_secrets() == []
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text(
+        "[core]\n    remote = a\n"
+        "['remote \"a\"']\n    url = webdavs://me:hunter22@example.org/store\n    user = me\n"
+        "['remote \"b\"']\n    url = s3://store\n    access_key_id = AKIA\n    secret_access_key = abc\n"
+        "['remote \"c\"']\n    url = ssh://me@example.org/store\n    ask_password = true\n    keyfile = /k\n"
+        "['remote \"d\"']\n    url = azure://store\n    sas_token = abc\n"
+    )
+    assert pipeline.shared_secrets() == [("a", "url"), ("b", "secret_access_key"), ("d", "sas_token")]
 
 
 def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ def mend() -> list[str]:
         What was mended, one line each; nothing where all is sound, or where another dvc is at work.
 
     Raises:
+        GitError: the last commit would be needed, and git refuses.
         PipelineError: a file that only a person can mend.
     """
     broken = _broken()
@@ -167,7 +168,7 @@ def _last_good(path: Path) -> tuple[bytes | None, str]:
     kept = _kept(path)
     if kept is not None:
         return kept, "the last good copy"
-    committed = worktree.ask("show", f"HEAD:./{path.as_posix()}")
+    committed = worktree.committed(path)
     return (f"{committed}\n".encode() if committed else None), "the last commit"
 
 

@@ -11,6 +11,7 @@ TunelineError
 │   └── BrokenVersionError the files of a version are not those that were registered
 ├── PipelineError        DVC or a stage failed
 │   └── BusyError        another run holds the project
+├── GitError             there is a repository, and git does not say what it holds
 └── SetupError           the machine lacks something: a tool, a core, disk space
 """
 
@@ -83,6 +84,10 @@ class PipelineError(TunelineError):
 
 class BusyError(PipelineError):
     """Another run holds the project."""
+
+
+class GitError(TunelineError):
+    """There is a repository, and git does not say what it holds."""
 
 
 class SetupError(TunelineError):

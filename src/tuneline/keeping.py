@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from tuneline import params, pipeline, worktree
+from tuneline.errors import GitError
 from tuneline.registry import lineage
 from tuneline.worktree import Change
 
 # What git holds of DVC, of the params and of the folders that DVC keeps out of git.
-_FILES = frozenset({"dvc.yaml", "dvc.lock", ".dvc/config", params.PARAMS_FILE})
+_CONFIG = ".dvc/config"
+_FILES = frozenset({"dvc.yaml", "dvc.lock", _CONFIG, params.PARAMS_FILE})
 _NAMES = frozenset({".gitignore", ".dvcignore"})
 
 
@@ -19,10 +21,15 @@ def commands(p: params.Params) -> list[str]:
     Args:
         p: the params.
     """
+    try:
+        changes = worktree.changes()
+    except GitError as error:
+        return [f"what was made cannot be kept in git: {problem}" for problem in error.problems]
     loose_places = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
     if p.base.source == "path":
         loose_places.append(p.base.input)
-    return describe(worktree.changes(), pipeline.named(), loose_places, has_remote=pipeline.has_remote())
+    has_remote = pipeline.has_remote()
+    return describe(changes, pipeline.named(), loose_places, has_remote=has_remote, secrets=pipeline.shared_secrets())
 
 
 def commit(p: params.Params) -> str | None:
@@ -35,12 +42,19 @@ def commit(p: params.Params) -> str | None:
         Its sha; None where git does not hold it all as it is.
     """
     state = lineage.git_state()
-    if state["git_commit"] == "none" or state["git_dirty"] == "true" or commands(p):
+    if state["git_dirty"] != "false" or commands(p):
         return None
     return state["git_commit"]
 
 
-def describe(changes: Iterable[Change], named: set[str], data: Sequence[str], *, has_remote: bool) -> list[str]:
+def describe(
+    changes: Iterable[Change],
+    named: set[str],
+    data: Sequence[str],
+    *,
+    has_remote: bool,
+    secrets: Sequence[tuple[str, str]] = (),
+) -> list[str]:
     """The lines of `commands`, from plain values.
 
     Args:
@@ -48,7 +62,27 @@ def describe(changes: Iterable[Change], named: set[str], data: Sequence[str], *,
         named: the files and folders that dvc.lock names; what is below a folder belongs to it.
         data: patterns of folders that belong under DVC and not into git.
         has_remote: whether DVC has somewhere to push to.
+        secrets: the name of a remote, and the option that gives a password away, of each that .dvc/config holds.
     """
+    held_back = []
+    if secrets:
+        changes = list(changes)
+        held_back = [_secret(*secrets[0], change) for change in changes if change.path == _CONFIG]
+        changes = [change for change in changes if change.path != _CONFIG]
+    return [*held_back, *_steps(changes, named, data, has_remote=has_remote)]
+
+
+def _secret(remote: str, option: str, change: Change) -> str:
+    modify = f".venv/bin/dvc remote modify --local {shlex.quote(remote)} {option}"
+    plain = f"write the {option} without it" if option == "url" else f"delete the {option}"
+    unstage = f", and take it back with: git restore --staged {_CONFIG}" if change.is_staged else ""
+    return (
+        f"{_CONFIG}: remote '{remote}' gives a password away ({option}), so it is not to be committed{unstage}; keep "
+        f"the password on this machine with: {modify} VALUE; and {plain} in {_CONFIG}"
+    )
+
+
+def _steps(changes: Iterable[Change], named: set[str], data: Sequence[str], *, has_remote: bool) -> list[str]:
     add: list[str] = []
     loose: list[str] = []
     is_staged = False

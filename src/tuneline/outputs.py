@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tuneline import boundedyaml, dvclock, params, worktree
-from tuneline.errors import ParamsError
+from tuneline.errors import GitError, ParamsError
 
 
 def check(graph: Path, p: params.Params) -> None:
@@ -15,6 +15,7 @@ def check(graph: Path, p: params.Params) -> None:
         p: the params, whose own bounds keep outputs apart from each other and inside their folders.
 
     Raises:
+        GitError: git does not say what it holds.
         ParamsError: all of them at once.
     """
     places = list(_outputs(graph, p))
@@ -26,7 +27,15 @@ def check(graph: Path, p: params.Params) -> None:
     ]
     if places:
         # Whatever the capital letters: some file systems do not tell them apart.
-        held = worktree.ask("ls-files", "-z", "--", *(f":(literal,icase){place}" for place in places))
+        try:
+            held = worktree.ask("ls-files", "-z", "--", *(f":(literal,icase){place}" for place in places))
+        except GitError as error:
+            raise GitError(
+                *problems,
+                *error.problems,
+                "DVC deletes an output before a stage writes it anew, and whether git holds files there cannot be "
+                "told: nothing is deleted, and nothing made",
+            ) from None
         problems += [
             f"{name}: git holds it, and DVC deletes an output before a stage writes it anew; name another place in "
             f"{params.PARAMS_FILE} (paths), or take it out of git with: git rm --cached '{name}'"

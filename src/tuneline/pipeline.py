@@ -13,8 +13,8 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
-from tuneline import boundedyaml, dvcfiles, outputs, params, processes, remedies, worktree
-from tuneline.errors import BusyError, PipelineError, SetupError, one_line
+from tuneline import boundedyaml, dvcfiles, outputs, params, processes, remedies, terminal, worktree
+from tuneline.errors import BusyError, GitError, PipelineError, SetupError, one_line
 
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
@@ -36,6 +36,23 @@ _FULL = ("No space left on device", "Disk quota exceeded", "database or disk is 
 _REFUSED = "disk I/O error"
 # Bytes; with fewer free the disk counts as full.
 _LEAST = 1 << 20
+# Options of a DVC remote that are passwords, whatever its kind.
+_SECRETS = frozenset(
+    {
+        "account_key",
+        "client_secret",
+        "connection_string",
+        "gdrive_client_secret",
+        "oss_key_secret",
+        "passphrase",
+        "password",
+        "sas_token",
+        "secret_access_key",
+        "session_token",
+        "sse_customer_key",
+        "token",
+    }
+)
 _NO_SOURCE = "put it back, or import the set from another place: `dvc import-url --force SOURCE SET`"
 
 
@@ -177,6 +194,20 @@ def has_remote() -> bool:
     return bool(Config(dvc_dir=".dvc")["core"].get("remote"))
 
 
+def shared_secrets() -> list[tuple[str, str]]:
+    """What gives a password away in .dvc/config, which git is to hold: the remote's name, and the option."""
+    from dvc.config import Config
+
+    file = Path(".dvc/config")
+    remotes = Config.load_file(file).get("remote", {}) if file.is_file() else {}
+    return [
+        (name, option)
+        for name, options in remotes.items()
+        for option, value in options.items()
+        if option in _SECRETS or terminal.masked(str(value)) != str(value)
+    ]
+
+
 def cache_folder() -> Path:
     """Where DVC keeps its objects on this machine, each in a file named by its md5."""
     from dvc.config import Config
@@ -263,7 +294,7 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
         place = missing[1].removeprefix(f"{Path.cwd()}/")
         if remedy:
             raise PipelineError(f"{place}: is not there; {remedy}")
-        raise PipelineError(remedies.of_missing(place, _keeper(place), params.load()))
+        raise PipelineError(*_missing(place))
     _refuse_killed(code, what)
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
     if not own:
@@ -292,6 +323,14 @@ def _mended(lines: Iterable[str], tell: Callable[[str], None]) -> bool:
     for line in removed:
         tell(line)
     return bool(removed)
+
+
+def _missing(place: str) -> list[str]:
+    """What to say of a file or folder that is not there."""
+    try:
+        return [remedies.of_missing(place, _keeper(place), params.load())]
+    except GitError as error:
+        return [f"{place}: is not there, and git does not say whether it holds it", *error.problems]
 
 
 def _keeper(place: str) -> remedies.Keeper:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tuneline import files, params, worktree
+from tuneline.errors import GitError
 
 _LOCKS = ("requirements.lock", "requirements-torch.lock")
 
@@ -24,7 +25,8 @@ class Lineage:
     """Of requirements.lock and requirements-torch.lock."""
     git_commit: str
     git_dirty: str
-    """"true" when what makes a model differs from the commit: code, params, graph or locks."""
+    """"true" when what makes a model differs from the commit (code, params, graph or locks), "false" when it does not;
+    "unknown" with the reason where git refuses to say."""
 
     def tags(self) -> dict[str, str]:
         """The lineage as MLflow tags, `tuneline.` before each name."""
@@ -52,7 +54,11 @@ def of_workspace(p: params.Params) -> Lineage:
 
 
 def git_state() -> dict[str, str]:
-    """`git_commit` ("none" before the first) and `git_dirty`, of the working directory."""
-    commit = worktree.ask("rev-parse", "--verify", "--quiet", "HEAD")
-    dirty = worktree.ask("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
-    return {"git_commit": commit or "none", "git_dirty": "true" if dirty else "false"}
+    """`git_commit` ("none" before the first) and `git_dirty`, of the working directory; unknown where git refuses."""
+    try:
+        commit = worktree.ask("rev-parse", "--verify", "--quiet", "HEAD")
+        dirty = worktree.ask("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
+    except GitError as error:
+        # What a model is made from is known by its hashes all the same.
+        return {"git_commit": "unknown", "git_dirty": f"unknown: {error}"}
+    return {"git_commit": commit or "none", "git_dirty": "true" if dirty or not commit else "false"}

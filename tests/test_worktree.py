@@ -1,0 +1,104 @@
+"""No repository, and a git that refuses, are two things: the second is said, with the remedy."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from projects import ROOT
+
+from tuneline import dvcfiles, keeping, outputs, params, pipeline, worktree
+from tuneline.errors import GitError
+from tuneline.registry import lineage
+
+GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
+    """A project whose base would lie over a file of git's."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(params_text, "utf-8")
+    Path("models/base").mkdir(parents=True)
+    Path("models/base/kept").write_text("a person's own")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    analytics = false\n")
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
+        subprocess.run([*GIT, *arguments], check=True)
+    return tmp_path
+
+
+@pytest.fixture(params=["ownership", "index", "no git", "head", "config"])
+def said(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """git refuses, for one reason or another: a piece of what it says, and the end of the remedy."""
+    match request.param:
+        case "ownership":
+            monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+            return "detected dubious ownership", f"git config --global --add safe.directory {root}"
+        case "index":
+            Path(".git/index").write_bytes(b"\0" * 40)
+            return "index file corrupt", "rm .git/index && git reset"
+        case "no git":
+            monkeypatch.setenv("PATH", str(root / "models"))
+            return "git cannot be run (No such file or directory)", "install git, or put it on the PATH"
+        case "head":
+            Path(".git/HEAD").unlink()
+            return f"although {root}/.git is there", "put it back as it was, or move it away"
+        case _:
+            Path(".git/config").write_text("[core")
+            return "bad config line", "look with: git status"
+
+
+def test_where_git_refuses_nothing_is_deleted(root: Path, said: tuple[str, str]) -> None:
+    with pytest.raises(GitError) as caught:
+        outputs.check(ROOT / "dvc.yaml", params.load())
+    problem, consequence = caught.value.problems
+    assert said[0] in problem
+    assert problem.endswith(said[1])
+    assert consequence.endswith("nothing is deleted, and nothing made")
+
+
+def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, said: tuple[str, str]) -> None:
+    [line] = keeping.commands(params.load())
+    assert line.startswith("what was made cannot be kept in git: ")
+    assert said[0] in line
+    state = lineage.git_state()
+    assert state["git_commit"] == "unknown"
+    assert said[0] in state["git_dirty"]
+    assert keeping.commit(params.load()) is None
+    first, second = pipeline._missing("models/mine")
+    assert first == "models/mine: is not there, and git does not say whether it holds it"
+    assert said[0] in second
+
+
+def test_what_the_last_commit_may_hold_is_not_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    Path("dvc.lock").write_text("schema: '2.0'\nsta")
+    with pytest.raises(GitError):
+        dvcfiles.mend()
+    assert Path("dvc.lock").exists()
+
+
+def test_the_remedy_for_a_damaged_index_leaves_files_as_they_are(root: Path) -> None:
+    Path("models/base/kept").write_text("edited")
+    Path(".git/index").write_bytes(b"\0" * 40)
+    with pytest.raises(GitError) as caught:
+        worktree.changes()
+    subprocess.run(["sh", "-c", str(caught.value).rpartition(": ")[2]], check=True, capture_output=True)
+    assert [change.path for change in worktree.changes()] == ["models/base/kept"]
+    assert Path("models/base/kept").read_text() == "edited"
+
+
+def test_without_a_repository_and_while_another_git_writes_there_is_an_answer(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".git/index.lock").touch()
+    assert worktree.changes() == []
+    assert worktree.committed(Path("models/base/kept")) == "a person's own"
+    assert worktree.committed(Path("models/base/other")) == ""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert lineage.git_state() == {"git_commit": "none", "git_dirty": "true"}
+    Path(".git").mkdir()
+    assert worktree.changes() == []
+    monkeypatch.setenv("PATH", str(root / "models"))
+    assert worktree.ask("ls-files") == ""
+    assert worktree.committed(Path("dvc.lock")) == ""
