@@ -110,9 +110,10 @@ def answer(who: str, folder: Path, arguments: argparse.Namespace) -> dict[str, A
 
     from tuneline.evaluation import generation
     from tuneline.training import models
+    from tuneline.training.mode import mode_of
 
     asked = prompts(arguments.rows)
-    mode = models.mode(folder)
+    mode = mode_of(folder)
     models.use_threads(arguments.threads)
     if who == OURS:
         model, tokenizer = models.load(folder)

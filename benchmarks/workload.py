@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from tuneline import files, params
 from tuneline.data import sample
 from tuneline.params import editing
-from tuneline.training import losses, models, packing, pretraining, tokenization
+from tuneline.training import losses, mode, models, packing, pretraining, tokenization
 from tuneline.training.examples import IGNORED, Example
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +112,7 @@ def make(case: Case, folder: Path) -> Made:
     shutil.copytree(folder / "base", folder / "project" / "models" / "base")
     p = params.load(folder / "project" / "params.yaml")
     clean = folder / "project" / "data" / "clean"
-    examples, account = tokenization.fit_split(tokenizer, clean / "train", "sft", models.PLAIN, p.finetune)
+    examples, account = tokenization.fit_split(tokenizer, clean / "train", "sft", mode.PLAIN, p.finetune)
     batches = _batches(case, list(examples), models.pad(tokenizer))
     torch.save(batches, folder / "batches.pt")
     count = sum(weights.numel() for weights in AutoModelForCausalLM.from_pretrained(folder / "base").parameters())

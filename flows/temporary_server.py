@@ -18,9 +18,10 @@ from pathlib import Path
 
 from tuneline import processes
 from tuneline.errors import SetupError
+from tuneline.work import WORK
 
 _HOST = "127.0.0.1"
-_LOG = Path("work/prefect-server.log")
+_LOG = WORK / "prefect-server.log"
 # Seconds that it has for its end; SQLite loses nothing by a kill.
 _END = 3.0
 # Names the process whose server PREFECT_API_URL is.

@@ -11,7 +11,7 @@ from recipe_samples import FAMILIES, LEARNABLE, ROWS, SAMPLES, make_base
 from ruamel.yaml import YAML
 
 from tuneline import files, params
-from tuneline.data.mapping import records
+from tuneline.data.mapping import record_types, records
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import Options
 
@@ -73,10 +73,10 @@ def test_a_page_says_how_its_recipe_is_run(name: str) -> None:
     assert "\nmake run\n" in text
 
 
-def drawn(found: records.RawSet, record: records.Record) -> str:
+def drawn(found: records.RawSet, record: record_types.Record) -> str:
     """A record as its page shows it: where it stands, and each field or message by its name."""
     parts: list[tuple[str, str]] = []
-    for field, value in zip(records.FIELDS[found.record_type], record.values, strict=True):
+    for field, value in zip(record_types.FIELDS[found.record_type], record.values, strict=True):
         if field == "tools" and value:
             parts.append(("tools", ", ".join(tool["function"]["name"] for tool in json.loads(value))))
         elif field == "messages":
@@ -105,15 +105,15 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
         tmp_path / "set",
         readers.plan(tmp_path / "set", Options(p.data.encoding, p.data.layout)),
         columns=p.data.columns,
-        record_types=records.TYPES_OF_TASK[p.task],
+        record_types=record_types.TYPES_OF_TASK[p.task],
         group_by=p.data.split.group_by,
         order_by=p.data.split.order_by,
     )
     assert found.record_type == RECORD_TYPES[name]
     rows = [row for portion, shape in found.portions for row in records.read(portion, shape)]
     assert len(rows) >= 2
-    assert [row for row in rows if not isinstance(row, records.Record)] == []
-    pictures = "\n\n".join(drawn(found, row) for row in rows if isinstance(row, records.Record))
+    assert [row for row in rows if not isinstance(row, record_types.Record)] == []
+    pictures = "\n\n".join(drawn(found, row) for row in rows if isinstance(row, record_types.Record))
     assert f"```text\n{pictures}\n```" in page(name), f"the page must show:\n\n{pictures}"
 
 

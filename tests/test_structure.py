@@ -13,8 +13,20 @@ PACKAGE = ROOT / "src" / "tuneline"
 
 # Each may import from those above it, and from its own room.
 ROOMS = [
-    {"errors", "terminal", "__init__"},
-    {"boundedyaml", "files", "environment", "limits", "prefect_login", "processes", "progress", "stopping", "worktree"},
+    {"errors", "terminal", "work", "__init__"},
+    {
+        "boundedyaml",
+        "files",
+        "full_disk",
+        "manifests",
+        "environment",
+        "limits",
+        "prefect_login",
+        "processes",
+        "progress",
+        "stopping",
+        "worktree",
+    },
     {"params"},
     {"data"},
     {"training"},
@@ -70,6 +82,7 @@ OBSERVERS = (
     "terminal.py",
     "environment.py",
     "processes.py",
+    "work.py",
     "params/",
     "stages/__main__.py",
     "registry/",
@@ -156,12 +169,6 @@ def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:
     }
     lines = (ROOT / "scripts/stage.sh").read_text("utf-8").splitlines()
     assert [line.split(maxsplit=1)[0] for line in lines if "tuneline.stages" in line] == ["exec"] * 3
-
-
-@pytest.mark.parametrize("stage", sorted(path.stem for path in (PACKAGE / "stages").glob("[!_]*.py")))
-def test_a_stage_reads_calls_and_writes_and_no_more(stage: str) -> None:
-    lines = (PACKAGE / "stages" / f"{stage}.py").read_text("utf-8").splitlines()
-    assert len(lines) <= 90
 
 
 def room(file: Path) -> int:

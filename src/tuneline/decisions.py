@@ -18,8 +18,9 @@ from tuneline.evaluation import rows as test_rows
 from tuneline.evaluation.intervals import Measures
 from tuneline.registry import champions, lineage, tracking, versions
 from tuneline.registry.champions import Champion
+from tuneline.work import WORK
 
-_SCORES = Path("work/scores")
+_SCORES = WORK / "scores"
 _SCORING = (
     *("causal.py", "classification.py", "generation.py", "likelihood.py", "measuring.py"),
     *("metrics.py", "predictions.py", "preference.py", "regression.py", "tokens.py"),

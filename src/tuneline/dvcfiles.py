@@ -18,8 +18,9 @@ import psutil
 
 from tuneline import files, worktree
 from tuneline.errors import PipelineError
+from tuneline.work import WORK
 
-KEPT = Path("work/kept")
+KEPT = WORK / "kept"
 """The last good copies, each under its own path."""
 
 _LOCK = Path("dvc.lock")

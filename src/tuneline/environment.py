@@ -9,6 +9,7 @@ from dotenv import dotenv_values
 from tuneline import prefect_login
 from tuneline.errors import SetupError
 from tuneline.terminal import visible
+from tuneline.work import WORK
 
 ENV_FILE = Path("mlflow/tuneline.env")
 
@@ -50,7 +51,7 @@ def enter() -> None:
             "open another shell, or unset TUNELINE_ROOT and what mlflow/tuneline.env sets"
         )
     # Prefect makes its own folder, but not the one above it. DVC lets everybody write into some of what it keeps there.
-    (root / "work").mkdir(mode=0o700, exist_ok=True)
+    (root / WORK).mkdir(mode=0o700, exist_ok=True)
     # `python` and the tools' commands are those of this Python, whether or not its environment is activated.
     here = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)

@@ -10,7 +10,8 @@ from typing import Any
 from tuneline import environment, params
 from tuneline.data.mapping import fieldtexts, records
 from tuneline.data.mapping.labelnames import label_names
-from tuneline.data.mapping.records import Reading, Record, Shape
+from tuneline.data.mapping.record_types import Record
+from tuneline.data.mapping.records import Reading, Shape
 from tuneline.data.mapping.shapecounts import ShapeCounts, in_words
 from tuneline.data.preparing import labels, longrows, secrets
 from tuneline.data.profiling.profile import Profile, Settings

@@ -14,6 +14,7 @@ import psutil
 
 from tuneline import params, pipeline, processes
 from tuneline.training import checkpoints
+from tuneline.work import WORK
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 MOST = 10 * 10**9
@@ -52,7 +53,7 @@ def collect(*, dry_run: bool) -> list[str]:
         # A training of which nothing is stale has ended: what lies in work/ is then of other params.
         stale = pipeline.stale()
         made = (p.paths.clean, p.paths.base, p.paths.finetuned, p.paths.reports)
-        found = [*partials((p.data.raw, p.paths.mixture, *made, str(checkpoints.WORK)))]
+        found = [*partials((p.data.raw, p.paths.mixture, *made, str(WORK)))]
         unfinished = list(trainings())
         lines = [
             f"{one.path}: kept, as a training may go on from it ({', '.join(stale)} is stale)"
@@ -76,13 +77,13 @@ def warning(most: int = MOST) -> str | None:
     Args:
         most: bytes that it may hold.
     """
-    sizes = {path: _size(path) for path in checkpoints.WORK.glob("*")}
+    sizes = {path: _size(path) for path in WORK.glob("*")}
     if (whole := sum(sizes.values())) <= most:
         return None
     largest = sorted(sizes, key=lambda path: sizes[path], reverse=True)[:_NAMED]
     named = ", ".join(f"{path} {sizes[path] / 1e9:,.1f} GB" for path in largest)
     return (
-        f"{checkpoints.WORK}/ holds {whole / 1e9:,.1f} GB ({named}); what no run needs any more is named by: "
+        f"{WORK}/ holds {whole / 1e9:,.1f} GB ({named}); what no run needs any more is named by: "
         ".venv/bin/tuneline gc --dry-run"
     )
 
@@ -99,7 +100,7 @@ def _size(path: Path) -> int:
 
 def trainings() -> Iterator[Leftover]:
     """The checkpoints of trainings that have not ended."""
-    for path in sorted(checkpoints.WORK.glob("*")):
+    for path in sorted(WORK.glob("*")):
         if path.is_dir() and not path.is_symlink() and _FINGERPRINT.fullmatch(path.name):
             yield Leftover(path, "checkpoints of a training that the params do not name")
 

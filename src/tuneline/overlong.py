@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tuneline.data.mapping import records
-from tuneline.data.mapping.records import RawSet, Record
+from tuneline.data.mapping.record_types import Record
+from tuneline.data.mapping.records import RawSet
 from tuneline.data.preparing import longrows
 from tuneline.data.profiling.lengths import Lengths
 from tuneline.params import Params

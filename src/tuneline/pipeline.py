@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from tuneline import boundedyaml, dvcfiles, outputs, params, processes, remedies, terminal, worktree
 from tuneline.errors import BusyError, GitError, PipelineError, SetupError, one_line
+from tuneline.work import WORK
 
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
@@ -73,7 +74,7 @@ def alone(tell: Callable[[str], None] = _tell) -> Iterator[None]:
         BusyError: another process holds it.
         PipelineError: a file of DVC's can be mended only by a person.
     """
-    with processes.exclusive(Path("work/run.lock"), "this project's pipeline"):
+    with processes.exclusive(WORK / "run.lock", "this project's pipeline"):
         for line in dvcfiles.mend():
             tell(line)
         dvcfiles.keep()

@@ -19,8 +19,9 @@ from dotenv import dotenv_values
 
 from tuneline import processes
 from tuneline.errors import SetupError
+from tuneline.work import WORK
 
-FILE = Path("work/prefect.login")
+FILE = WORK / "prefect.login"
 """`user:password`, relative to the project's root; `make ui` names it."""
 _SERVER = "PREFECT_SERVER_API_AUTH_STRING"
 _CLIENT = "PREFECT_API_AUTH_STRING"

@@ -8,7 +8,8 @@ from typing import get_args
 from tuneline import params
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
-from tuneline.data.mapping.records import TYPES_OF_TASK, RawSet
+from tuneline.data.mapping.record_types import TYPES_OF_TASK, RecordType
+from tuneline.data.mapping.records import RawSet
 from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError
 
@@ -63,7 +64,7 @@ def open_for_task(
 ) -> tuple[params.Task, RawSet]:
     """The task that the rows are for, and the set as it is read for it."""
 
-    def opened(types: Sequence[records.RecordType] | None) -> RawSet:
+    def opened(types: Sequence[RecordType] | None) -> RawSet:
         return records.set_of(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
 
     if task is not None:
@@ -95,7 +96,7 @@ def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]
         DataError: its rows are of no type that may be mixed in, or cannot be read.
     """
 
-    def opened(types: Sequence[records.RecordType] | None) -> RawSet:
+    def opened(types: Sequence[RecordType] | None) -> RawSet:
         return records.set_of(path, plans, columns=columns, record_types=types, group_by=None, is_mixed=True)
 
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tuneline import prefect_login, processes
 from tuneline.errors import SetupError
 from tuneline.registry import addresses
+from tuneline.work import WORK
 
 _HOST = "127.0.0.1"
 _PATIENCE = 120.0
@@ -50,7 +51,7 @@ def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable
     ]
     with ExitStack() as stack:
         for name, command, address, health in servers:
-            log = Path("work") / f"{name.lower()}.log"
+            log = WORK / f"{name.lower()}.log"
             stack.enter_context(processes.background(command, log))
             _wait_for(name, address + health, log)
             emit(f"{name:8} {address}")

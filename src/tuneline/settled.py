@@ -13,8 +13,9 @@ from typing import Any
 from tuneline import files, keeping, params, terminal
 from tuneline.errors import BrokenVersionError, TrackingError
 from tuneline.registry import stores
+from tuneline.work import WORK
 
-_NOTE = Path("work/settled.json")
+_NOTE = WORK / "settled.json"
 _LOCK = Path("dvc.lock")
 _PACKAGE = Path(__file__).parent
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from tuneline.data.mapping.records import Record, RecordType, shape_of
+from tuneline.data.mapping.record_types import Record, RecordType
+from tuneline.data.mapping.records import shape_of
 from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading.rows import FilePlan, Rejected, Row
 

@@ -9,7 +9,7 @@ import pytest
 from tuneline.data.judging import expectations
 from tuneline.data.judging.expected import Expectation, Outcome, always
 from tuneline.data.judging.frames import with_counts
-from tuneline.data.mapping.records import FIELDS, RecordType
+from tuneline.data.mapping.record_types import FIELDS, RecordType
 from tuneline.errors import DataError
 
 GOOD: dict[RecordType, list[tuple[str, ...]]] = {

@@ -11,7 +11,8 @@ import pytest
 
 from tuneline import params
 from tuneline.data.mapping import records
-from tuneline.data.mapping.records import RawSet, Record
+from tuneline.data.mapping.record_types import Record
+from tuneline.data.mapping.records import RawSet
 from tuneline.data.reading import readers
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected, Row
 from tuneline.errors import DataError

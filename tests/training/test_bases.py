@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from tuneline import files
 from tuneline.errors import ModelError
-from tuneline.training import bases, models
+from tuneline.training import bases, mode, models
 
 
 def refusal(folder: Path) -> str:
@@ -151,7 +151,7 @@ def test_a_tokenizer_of_another_model(tmp_path: Path, tokenizer: PreTrainedToken
 def test_an_unknown_mode(base: Path) -> None:
     files.write_json(base / "tuneline.json", {"mode": "riddle"})
     with pytest.raises(ModelError, match="mode 'riddle' is unknown here; known: plain, chat, "):
-        models.mode(base)
+        mode.mode_of(base)
 
 
 def test_an_encoder_is_a_base_for_labels_but_not_for_text(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -10,7 +10,7 @@ from tuneline import files, params, processes
 from tuneline.errors import BusyError, ModelError, TrainingError
 from tuneline.params import editing
 from tuneline.stages import finetune
-from tuneline.training import checkpoints, models
+from tuneline.training import checkpoints, mode, models
 
 
 def run(**values: object) -> None:
@@ -21,7 +21,7 @@ def run(**values: object) -> None:
 def test_it_writes_a_model_its_curve_and_its_accounts(workplace: Path) -> None:
     run()
     model, tokenizer = models.load(workplace / "models/finetuned")
-    assert models.mode(workplace / "models/finetuned") == "plain"
+    assert mode.mode_of(workplace / "models/finetuned") == "plain"
     assert model.config.use_cache
     assert tokenizer.eos_token == "<|endoftext|>"
     lines = list(csv.DictReader((workplace / "reports/training.csv").open()))

@@ -17,7 +17,7 @@ from tuneline import files, params, preview
 from tuneline.errors import ParamsError, TrainingError
 from tuneline.params import MixtureSet, editing
 from tuneline.stages import finetune
-from tuneline.training import mixing, models, packing
+from tuneline.training import mixing, mode, packing
 from tuneline.training.examples import IGNORED, Example, Examples
 from tuneline.training.lengths import Fitting
 
@@ -144,7 +144,7 @@ def test_one_model_learns_from_pairs_conversations_and_pretraining_text(
     assert told["fingerprint"] != alone["fingerprint"]
     assert "not trained, as data.mixture does not name them: notes" in capsys.readouterr().out
     # How rows of the set to fine-tune on become tokens is what the model is stored with.
-    assert models.mode(Path("models/finetuned")) == "plain"
+    assert mode.mode_of(Path("models/finetuned")) == "plain"
 
 
 def test_the_same_mixture_gives_the_same_bytes_and_another_weight_others(mixed_place: Path) -> None:

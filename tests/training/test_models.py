@@ -22,7 +22,7 @@ from transformers import (
 
 from tuneline import files
 from tuneline.errors import ModelError
-from tuneline.training import models, tokenization
+from tuneline.training import mode, models, tokenization
 from tuneline.training.conversations import ChatTemplate
 from tuneline.training.labelling import with_own_special
 
@@ -74,9 +74,9 @@ def logits(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
 def test_any_base_becomes_a_classifier_that_is_saved_with_its_labels(any_base: Path, tmp_path: Path) -> None:
     model, tokenizer = models.new_classifier(any_base, LABELS, "single_label_classification", 3)
     assert logits(model, [5, 6, 7]).shape == (1, 3)
-    models.save(model, tokenizer, tmp_path / "made", models.CLASSIFICATION)
+    models.save(model, tokenizer, tmp_path / "made", mode.CLASSIFICATION)
     again, tokenizer = models.load_classifier(tmp_path / "made")
-    assert models.mode(tmp_path / "made") == "classification"
+    assert mode.mode_of(tmp_path / "made") == "classification"
     assert again.config.id2label == dict(enumerate(LABELS))
     assert again.config.label2id == {"calm": 0, "glad": 1, "sad": 2}
     assert again.config.problem_type == "single_label_classification"
@@ -173,9 +173,9 @@ def test_a_chat_model_is_saved_with_its_template_and_with_what_ends_its_turns(
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
     assert ChatTemplate(own).origin == "shipped"
-    models.save(tiny("llama"), own, tmp_path / "chat", models.CHAT)
+    models.save(tiny("llama"), own, tmp_path / "chat", mode.CHAT)
     model, own = models.load(tmp_path / "chat")
-    assert models.mode(tmp_path / "chat") == "chat"
+    assert mode.mode_of(tmp_path / "chat") == "chat"
     assert ChatTemplate(own).origin == "shipped"
     assert model.generation_config is not None
     assert model.generation_config.eos_token_id == [own.eos_token_id]

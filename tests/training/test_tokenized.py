@@ -18,10 +18,10 @@ from test_earlier_turns import CALLING, QWEN3, THINKING
 from tiny_models import TEXTS
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tuneline import files, params
+from tuneline import files, manifests, params
 from tuneline.errors import TrainingError
 from tuneline.params import Finetune, editing
-from tuneline.training import checkpoints, fingerprint, models, tasks, tokenization, tokenized, trainers
+from tuneline.training import fingerprint, models, tasks, tokenization, tokenized, trainers
 from tuneline.training.examples import FlatRows
 
 
@@ -161,7 +161,7 @@ def test_what_is_not_whole_is_made_again(tokenizer: PreTrainedTokenizerFast, tmp
         (ids.parent / "more.npy").write_bytes(b"")
     assert list(made(path, tokenizer, folder)[0]) == rows
     assert ids.read_bytes() == whole
-    assert checkpoints.is_whole(ids.parent)
+    assert manifests.is_whole(ids.parent)
 
 
 def test_nothing_is_kept_of_rows_that_are_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_killed_at_any_touch_or_many_at_once_all_read_the_same(
     expected = [rows.lengths.tolist(), [row.input_ids for row in rows], len(TEXTS) * 7]
     assert [files.read_json(tmp_path / f"process-{number}.json") for number in range(3)] == [expected] * 3
     [entry] = (tmp_path / "tokens/").glob("*/*")
-    assert checkpoints.is_whole(entry)
+    assert manifests.is_whole(entry)
     assert not list((tmp_path / "tokens").rglob("*.partial"))
 
 

@@ -22,7 +22,8 @@ from tuneline.data.mapping.conversations import messages_of
 from tuneline.data.mapping.dialogues import Alpaca, Calls, Messages
 from tuneline.data.mapping.mappings import Columns, Convert, Paths, Poem, Question, RowError
 from tuneline.data.mapping.recognition import PAIRS, View
-from tuneline.data.mapping.shapes import RecordType, Shape
+from tuneline.data.mapping.record_types import RecordType
+from tuneline.data.mapping.shapes import Shape
 from tuneline.data.preparing import cleaning
 from tuneline.data.reading import encodings, readers
 from tuneline.data.reading.rows import FilePlan, Options, Rejected, Row

@@ -14,6 +14,7 @@ from tuneline.evaluation import generation, predictions
 from tuneline.evaluation.predictions import EVEN
 from tuneline.progress import Progress
 from tuneline.training import models
+from tuneline.training.mode import REGRESSION
 
 ROWS_AT_ONCE = 1_024
 """Rows that are sorted by their length before they are cut into batches."""
@@ -36,7 +37,7 @@ class Predictor:
 
     def __init__(self, served: Served, *, top_k: int | None = None, threshold: float | None = None) -> None:
         self._model, self._tokenizer = models.load_classifier(served.folder)
-        self._is_number = served.mode == models.REGRESSION
+        self._is_number = served.mode == REGRESSION
         self._names, self.several = ([], False) if self._is_number else predictions.names_of(self._model.config)
         self._top_k = len(self._names) if top_k == 0 else top_k
         self._threshold = EVEN if threshold is None else threshold

@@ -13,6 +13,7 @@ from tuneline.evaluation.metrics import chrf
 from tuneline.evaluation.tokens import of_rows
 from tuneline.params import Evaluate, Task
 from tuneline.training import models
+from tuneline.training.mode import mode_of
 from tuneline.training.tokenization import IGNORED
 
 
@@ -44,7 +45,7 @@ def measure(
         return {"mean": mean(train, test), "tfidf": textbaselines.estimate(train, test, evaluate.seed)}
     if task == "preference":
         return {"longer": preference.longer(test)}
-    tokenizer, mode = models.load_tokenizer(folder), models.mode(folder)
+    tokenizer, mode = models.load_tokenizer(folder), mode_of(folder)
     found = {"unigram": unigram(tokenizer, train, test, task, mode=mode, tokens_in=tokens_in)}
     return found | ({"copy": copy(test)} if task == "sft" else {})
 

@@ -18,7 +18,7 @@ from tuneline.errors import ModelError
 from tuneline.progress import Report, silent
 from tuneline.training.conversations import ChatTemplate
 from tuneline.training.dialogues import Conversation
-from tuneline.training.models import CHAT
+from tuneline.training.mode import CHAT
 from tuneline.training.tokenization import IGNORED, encode_all
 
 Prompt = str | dict[str, Any]

@@ -22,6 +22,7 @@ from tuneline.evaluation.tokens import of_rows
 from tuneline.params import Evaluate, Task
 from tuneline.progress import Progress
 from tuneline.training import models
+from tuneline.training.mode import mode_of
 from tuneline.training.tokenization import IGNORED, Example, encode_preferences
 
 
@@ -64,7 +65,7 @@ def measure(
     model, tokenizer = models.load(folder)
     if like is not None:
         tokenizer = models.load_tokenizer(like)
-    mode = models.mode(folder if like is None else like)
+    mode = mode_of(folder if like is None else like)
 
     length = min(max_length, generation.context_length(model, max_length))
 
@@ -146,7 +147,7 @@ def foresee(
         ModelError: the folder holds no model that can be loaded.
     """
     model, tokenizer = models.load(folder)
-    mode = models.mode(folder)
+    mode = mode_of(folder)
     examples, _ = of_rows(tokenizer, rows, task, mode)
     prompts = prompts_of(rows.take(np.flatnonzero(rows["answered"].to_numpy())))
     return timing.of(

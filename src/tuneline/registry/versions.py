@@ -16,6 +16,7 @@ from tuneline.registry import cards, champions, verdicts
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
+from tuneline.work import WORK
 
 MADE = ("tuneline.model_sha256", "tuneline.data_sha256")
 """The tags by which a version is of the same model, trained on the same data."""
@@ -29,7 +30,7 @@ _FILES = "tuneline.files_sha256"
 _DVC_LOCK = "tuneline.dvc_lock_sha256"
 _COMMIT = "tuneline.kept_in_commit"
 _TRAIN_ROWS = "train-rows.parquet"
-_FETCHED = Path("work/models")
+_FETCHED = WORK / "models"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from tuneline import files, params, processes
 from tuneline.training import bases, checkpoints, fingerprint, hardware, models, pretraining, trainers
 from tuneline.training.history import History
+from tuneline.work import WORK
 
 
 def main(p: params.Params) -> None:
@@ -24,7 +25,7 @@ def main(p: params.Params) -> None:
             measures, history = _pretrain(p, folder)
         else:
             source = Path(p.base.input)
-            bases.copy(bases.fetch(source, checkpoints.WORK / "hub") if p.base.source == "hub" else source, folder)
+            bases.copy(bases.fetch(source, WORK / "hub") if p.base.source == "hub" else source, folder)
             measures, history = {}, History()
         model, _ = models.load_base(folder)
         reports = Path(p.paths.reports)
@@ -43,7 +44,7 @@ def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
         compute=p.compute.model_dump(),
         data=files.sha256_path(Path(p.base.input)),
     )
-    made = pretraining.pretrain(train, heldout, p.base.builtin, p.compute, folder=checkpoints.WORK / identity)
+    made = pretraining.pretrain(train, heldout, p.base.builtin, p.compute, folder=WORK / identity)
     models.save(made.model, made.tokenizer, folder)
     measures = {
         "heldout": pretraining.heldout(made, heldout, p.base.builtin.document_length),
@@ -51,5 +52,5 @@ def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
         **made.training.counts(),
         "data": made.account.as_dict(),
     }
-    trainers.finished(checkpoints.WORK / identity)
+    trainers.finished(WORK / identity)
     return measures, made.training.history

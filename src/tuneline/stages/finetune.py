@@ -13,6 +13,7 @@ from pathlib import Path
 from tuneline import files, params, processes
 from tuneline.registry import lineage, tracking, versions
 from tuneline.training import checkpoints, distributed, estimate, fingerprint, hardware, mixing, models, tasks, trainers
+from tuneline.work import WORK
 
 
 def main(p: params.Params) -> None:
@@ -27,7 +28,7 @@ def main(p: params.Params) -> None:
         if count == 1:
             _train(p)
         else:
-            failure = checkpoints.WORK / "training.failure"
+            failure = WORK / "training.failure"
             distributed.launch("finetune", count, threads=p.compute.threads, failure=failure)
 
 
@@ -47,7 +48,7 @@ def _train(p: params.Params) -> None:
         data={name: files.sha256_path(path) for name, path in sets.items()},
         mixture={one.name: one.share.model_dump() for one in others},
     )
-    folder = checkpoints.WORK / identity
+    folder = WORK / identity
     # A training that goes on has shown that it fits.
     if not distributed.rank() and not checkpoints.newest(folder):
         estimate.check(ready, p)

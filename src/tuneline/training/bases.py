@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 from tuneline import boundedyaml, files
 from tuneline.errors import ModelError, of_full_disk, one_line
 from tuneline.training import folders, models
+from tuneline.training.mode import MODE_FILE, mode_of
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
 """What a model folder may bring: no code and no pickle."""
@@ -36,7 +37,7 @@ def copy(source: Path, folder: Path) -> None:
     before = {path: files.sha256_file(path) for path in _copied(source)}
     try:
         models.load_base(source)
-        stored_mode = models.mode(source)
+        stored_mode = mode_of(source)
     except ModelError as error:
         if source.parent.name != _SNAPSHOTS:
             raise
@@ -53,7 +54,7 @@ def copy(source: Path, folder: Path) -> None:
                 raise _changed(path)
         if new := set(_copied(source)) ^ before.keys():
             raise _changed(*new)
-        files.write_json(beside / models.MODE_FILE, {"mode": stored_mode})
+        files.write_json(beside / MODE_FILE, {"mode": stored_mode})
 
 
 def _copied(source: Path) -> list[Path]:

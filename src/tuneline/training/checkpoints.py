@@ -6,24 +6,20 @@ A checkpoint is written beside its place, synced to disk and renamed, so that a 
 leaves either all of it or something that is seen to be broken.
 """
 
-import errno
 import inspect
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from tuneline import files
+from tuneline.full_disk import naming_a_full_disk
+from tuneline.manifests import MANIFEST, is_whole
+from tuneline.work import WORK
 
-WORK = Path("work")
-"""What may be deleted at any time, relative to the project's root."""
 LOCK = WORK / "training.lock"
 """Held by the one trainer of a project."""
-MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
 
 
@@ -101,18 +97,6 @@ def _with_needed(checkpoint: Path) -> list[Path]:
         return [checkpoint]
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Whether every file is as the manifest says, and none is missing or added."""
-    try:
-        manifest = files.read_json(checkpoint / MANIFEST)
-        expected = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    found = files.sha256_tree(checkpoint)
-    del found[MANIFEST]
-    return found == expected
-
-
 def _checkpoints(folder: Path) -> list[Path]:
     """Oldest first."""
     if not folder.is_dir():
@@ -120,22 +104,6 @@ def _checkpoints(folder: Path) -> list[Path]:
     named = [path for path in folder.iterdir() if path.is_dir() and path.name.startswith(_PREFIX)]
     numbered = [path for path in named if path.name.removeprefix(_PREFIX).isdigit()]
     return sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))
-
-
-@contextmanager
-def naming_a_full_disk(folder: Path) -> Iterator[None]:
-    """Turn what torch and safetensors raise on a full disk into the OSError that it is.
-
-    Args:
-        folder: what is written to.
-    """
-    try:
-        yield
-    except (RuntimeError, SafetensorError) as error:
-        # torch says only that a position in its archive is unexpected.
-        if "No space left" in str(error) or not shutil.disk_usage(folder).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
-        raise
 
 
 def _parameters(method: Callable[..., Any]) -> set[str]:

@@ -21,24 +21,17 @@ from transformers.utils import logging as transformers_logging
 
 from tuneline import files, limits
 from tuneline.errors import ModelError
-from tuneline.training.checkpoints import naming_a_full_disk
+from tuneline.full_disk import naming_a_full_disk
 from tuneline.training.conversations import ChatTemplate
 from tuneline.training.folders import TOKENIZER_FILES, architectures, is_causal, numbers_held, problems
+from tuneline.training.mode import CHAT, MODE_FILE, PLAIN
 
-MODE_FILE = "tuneline.json"
-PLAIN = "plain"
-"""The mode in which a text, or a pair's prompt and completion, is trained as written plus end-of-text."""
-CHAT = "chat"
-"""The mode in which conversations go through the tokenizer's chat template, and what the assistant says is learnt."""
-CLASSIFICATION = "classification"
-REGRESSION = "regression"
 # To lay a model out without its weights, or to load a tokenizer; seconds and some hundred megabytes for large ones.
 _SECONDS = 60
 _MEMORY = 8 << 30
 # Numbers of a model for each that is held: quantized weights hold several in one, and tied ones are held once.
 _QUANTIZED = 16
 _OF_A_HEAD = 50_000_000
-_MODES = (PLAIN, CHAT, CLASSIFICATION, REGRESSION)
 
 
 def use_threads(count: int) -> None:
@@ -293,20 +286,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"{folder}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     return tokenizer
-
-
-def mode(folder: Path) -> str:
-    """How records become tokens for the model in `folder`, as stored with it."""
-    path = folder / MODE_FILE
-    try:
-        stored = files.read_json(path)["mode"]
-    except FileNotFoundError:
-        return PLAIN
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ModelError(f'{path}: is not as it was written; it must be {{"mode": "{PLAIN}"}}') from None
-    if stored not in _MODES:
-        raise ModelError(f"{path}: mode {stored!r} is unknown here; known: {', '.join(_MODES)}")
-    return stored
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, mode: str = PLAIN) -> None:

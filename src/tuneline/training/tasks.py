@@ -26,6 +26,7 @@ from tuneline.training import (
 from tuneline.training.examples import Preferences
 from tuneline.training.lengths import Account
 from tuneline.training.mixing import Mixture
+from tuneline.training.mode import CHAT, CLASSIFICATION, PLAIN, REGRESSION
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
 from tuneline.training.recipes import Recipe
 
@@ -178,7 +179,7 @@ def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, Accoun
 
 
 def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:
-    mode = models.CHAT if one.record_type == "messages" else models.PLAIN
+    mode = CHAT if one.record_type == "messages" else PLAIN
     try:
         examples, account = tokenization.fit_split(
             tokenizer, one.path, one.task, mode, finetune, folder=tokenized.FOLDER
@@ -277,9 +278,9 @@ def objective(ready: Ready, finetune: Finetune, pad: int, compute: Compute | Non
 
 def _mode(task: str, about: Mapping[str, Any]) -> str:
     if task in ("classification", "regression"):
-        return models.CLASSIFICATION if task == "classification" else models.REGRESSION
+        return CLASSIFICATION if task == "classification" else REGRESSION
     is_chat = about["record_type"] == "messages" or (task == "preference" and about.get("conversational"))
-    return models.CHAT if is_chat else models.PLAIN
+    return CHAT if is_chat else PLAIN
 
 
 def _labels(task: str, train: Path) -> tuple[list[str], bool]:

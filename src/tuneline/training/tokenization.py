@@ -25,7 +25,7 @@ from tuneline.training.examples import (
 )
 from tuneline.training.labelling import encode_labelled, labels_of, with_own_special
 from tuneline.training.lengths import Account, Fitting, Overlong, fit, length, truncate
-from tuneline.training.models import CHAT, PLAIN
+from tuneline.training.mode import CHAT, PLAIN
 
 __all__ = [
     "FIELDS",

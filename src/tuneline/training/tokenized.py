@@ -17,12 +17,13 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tuneline import files, processes
-from tuneline.training import checkpoints, fingerprint
+from tuneline import files, manifests, processes
+from tuneline.training import fingerprint
 from tuneline.training.examples import Flat, FlatRows
 from tuneline.training.lengths import Account
+from tuneline.work import WORK
 
-FOLDER = checkpoints.WORK / "tokens"
+FOLDER = WORK / "tokens"
 """Where the entries of all splits are kept."""
 
 Rows = TypeVar("Rows", bound=FlatRows[Any])
@@ -72,7 +73,7 @@ def kept(
                 with files.atomic_folder(entry) as beside:
                     _write(beside, kind, portions)
                     manifest = {"account": account().__dict__, "files": files.sha256_tree(beside)}
-                    files.write_json(beside / checkpoints.MANIFEST, manifest)
+                    files.write_json(beside / manifests.MANIFEST, manifest)
                 for other in place.iterdir():
                     if other != entry:
                         shutil.rmtree(other)
@@ -84,10 +85,10 @@ def kept(
 def _read(entry: Path, kind: type[Rows]) -> tuple[Rows, Account] | None:
     """The entry, or None where it is not whole; another process may take it away meanwhile."""
     try:
-        if not checkpoints.is_whole(entry):
+        if not manifests.is_whole(entry):
             return None
         parts = {name: Flat(*(_mapped(path) for path in _paths(entry, name))) for name in kind.PARTS}
-        stored = files.read_json(entry / checkpoints.MANIFEST)["account"]
+        stored = files.read_json(entry / manifests.MANIFEST)["account"]
     except FileNotFoundError:
         return None
     return kind.of(parts), Account.of(stored)

@@ -36,7 +36,7 @@ from ruamel.yaml.error import YAMLError
 from tuneline import boundedyaml
 from tuneline.data.judging.expected import KEPT_ROWS, Expectation, Outcome
 from tuneline.data.judging.frames import Compact
-from tuneline.data.mapping.records import FIELDS, RecordType
+from tuneline.data.mapping.record_types import FIELDS, RecordType
 from tuneline.data.preparing import secrets
 from tuneline.errors import DataError, one_line
 

@@ -16,7 +16,8 @@ from pandas.api.types import is_numeric_dtype
 
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import records
-from tuneline.data.mapping.records import FIELDS, RawSet, Record, RecordType
+from tuneline.data.mapping.record_types import FIELDS, Record, RecordType
+from tuneline.data.mapping.records import RawSet
 from tuneline.data.preparing.membership import distinct
 from tuneline.data.reading import damage
 from tuneline.data.reading.rows import Rejected

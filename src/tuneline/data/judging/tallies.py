@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from tuneline.data.mapping.choosing import place_of
-from tuneline.data.mapping.records import RawSet, Record, check_rejected
+from tuneline.data.mapping.record_types import Record
+from tuneline.data.mapping.records import RawSet, check_rejected
 from tuneline.data.reading.rows import Rejected
 from tuneline.errors import DataError
 

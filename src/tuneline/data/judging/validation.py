@@ -8,7 +8,7 @@ from tuneline import files
 from tuneline.data.judging import datadocs, expectations
 from tuneline.data.judging.expected import always
 from tuneline.data.judging.frames import RawFrames
-from tuneline.data.mapping.records import RecordType
+from tuneline.data.mapping.record_types import RecordType
 from tuneline.errors import DataError, ExpectationError
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from tuneline.data.mapping import dialogue_recognition, recognition, shapecounts
 from tuneline.data.mapping.mappings import NamedAfter
 from tuneline.data.mapping.recognition import Reading, View
-from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, RecordType, Shape
+from tuneline.data.mapping.record_types import FIELDS, TYPES_OF_TASK, RecordType
+from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading.rows import FilePlan
 from tuneline.errors import DataError
 

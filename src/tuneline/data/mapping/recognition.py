@@ -20,7 +20,7 @@ from tuneline.data.mapping.mappings import (
     Poem,
     Question,
 )
-from tuneline.data.mapping.shapes import FIELDS, RecordType
+from tuneline.data.mapping.record_types import FIELDS, RecordType
 from tuneline.data.reading.rows import FilePlan
 from tuneline.data.reading.strictjson import kind_of
 

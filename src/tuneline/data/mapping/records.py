@@ -10,8 +10,9 @@ from tuneline.data.mapping.choosing import place_of, shape_of
 from tuneline.data.mapping.fieldtexts import map_texts, placeholders, texts
 from tuneline.data.mapping.labelnames import label_names
 from tuneline.data.mapping.mappings import Unknown
+from tuneline.data.mapping.record_types import FIELDS, TYPES_OF_TASK, Record, RecordType
 from tuneline.data.mapping.shapecounts import counted, in_words
-from tuneline.data.mapping.shapes import FIELDS, TYPES_OF_TASK, Record, RecordType, Shape
+from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading import readers
 from tuneline.data.reading.grouping import excluded_in_words, together
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected

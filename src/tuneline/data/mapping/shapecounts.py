@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from tuneline.data.mapping import dialogue_recognition, recognition
 from tuneline.data.mapping.recognition import Reading, View
-from tuneline.data.mapping.shapes import Record, RecordType, Shape
+from tuneline.data.mapping.record_types import Record, RecordType
+from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading.rows import FilePlan, Row
 
 _SAMPLES = 20

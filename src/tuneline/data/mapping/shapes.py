@@ -1,61 +1,18 @@
-"""Types of records, one record, and a shape: how the rows of one file become records."""
+"""A shape: how the rows of one file become records."""
 
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from tuneline.data.mapping.mappings import Convert, RowError
+from tuneline.data.mapping.record_types import Record, RecordType
 from tuneline.data.reading.rows import Rejected, Row, excerpt
 
 _SHOWN = 200
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHOWN
 _SHORT.maxlevel = 4
-
-RecordType = Literal["text", "prompt-completion", "messages", "preference", "classification", "regression"]
-
-FIELDS: dict[RecordType, tuple[str, ...]] = {
-    "text": ("text",),
-    "prompt-completion": ("prompt", "completion"),
-    "messages": ("messages", "tools"),
-    "preference": ("prompt", "chosen", "rejected"),
-    "classification": ("text", "label"),
-    "regression": ("text", "label"),
-}
-"""Record type -> its fields, all stored as text. `messages` and `tools` are JSON lists; `tools` may be empty. In a
-conversational set the fields of a preference are JSON lists of messages. Several labels are a JSON list."""
-
-TYPES_OF_TASK: dict[str, tuple[RecordType, ...]] = {
-    "sft": ("prompt-completion", "messages"),
-    "language-modeling": ("text",),
-    "classification": ("classification",),
-    "regression": ("regression",),
-    "preference": ("preference",),
-}
-"""Task of params.yaml -> the record types that it learns from."""
-
-
-class Record(NamedTuple):
-    """One canonical record."""
-
-    file: str
-    """Relative to the set."""
-    line: int
-    offset: int
-    values: tuple[str, ...]
-    """In the order of FIELDS."""
-    group: str | None = None
-    """The value of the column that keeps rows together; None where there is no such column."""
-    order: str | None = None
-    """The value of the column by which the newest rows are held out; None where there is no such column."""
-    split: str | None = None
-    """train, validation or test where the user's own files say so."""
-
-    @property
-    def source(self) -> str:
-        """Where the record stands, for a person."""
-        return f"{self.file}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tuneline.data.mapping.shapes import RecordType
+from tuneline.data.mapping.record_types import RecordType
 from tuneline.data.reading.rows import excerpt
 
 

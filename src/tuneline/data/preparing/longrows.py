@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tuneline.data.mapping.shapes import FIELDS, RecordType
+from tuneline.data.mapping.record_types import FIELDS, RecordType
 from tuneline.params import Params
 
 BYTES_PER_TOKEN = 4

@@ -19,3 +19,13 @@ def among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
         return np.zeros(len(values), bool)
     ordered = np.sort(others)
     return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
+
+
+def mix(hashes: np.ndarray) -> np.ndarray:
+    """Spread numbers over 64 bits, in place (splitmix64)."""
+    hashes ^= hashes >> np.uint64(30)
+    hashes *= np.uint64(0xBF58476D1CE4E5B9)
+    hashes ^= hashes >> np.uint64(27)
+    hashes *= np.uint64(0x94D049BB133111EB)
+    hashes ^= hashes >> np.uint64(31)
+    return hashes

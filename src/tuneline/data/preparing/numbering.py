@@ -8,7 +8,7 @@ import orjson
 import xxhash
 
 from tuneline.data.mapping import fieldtexts
-from tuneline.data.mapping.shapes import Record, RecordType
+from tuneline.data.mapping.record_types import Record, RecordType
 from tuneline.data.preparing import cleaning, grams, splitting
 from tuneline.data.preparing.splitting import SPLITS
 

@@ -13,7 +13,8 @@ import orjson
 import pyarrow as pa
 
 from tuneline.data.mapping import fieldtexts, records
-from tuneline.data.mapping.shapes import FIELDS, Record, RecordType, Shape
+from tuneline.data.mapping.record_types import FIELDS, Record, RecordType
+from tuneline.data.mapping.shapes import Shape
 from tuneline.data.preparing import cleaning, columnar, labels, secrets, splitting
 from tuneline.data.preparing.numbering import Numbered, Numbering, plain_texts
 from tuneline.data.reading import damage

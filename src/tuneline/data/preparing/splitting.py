@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import xxhash
 
-from tuneline.data.preparing.tokenizing import mix
+from tuneline.data.preparing.membership import mix
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

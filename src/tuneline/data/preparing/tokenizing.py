@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tuneline.data.preparing import joining
+from tuneline.data.preparing.membership import mix
 
 _WORD_BYTES, _LONGEST_WORD = 8, 64
 _M64 = np.uint64(0x9E3779B97F4A7C15)
@@ -24,16 +25,6 @@ class Tokens(NamedTuple):
     """Of each text, its first token; one more than there are texts."""
     codes: np.ndarray
     """Where each token begins among the code points of its own text."""
-
-
-def mix(hashes: np.ndarray) -> np.ndarray:
-    """Spread numbers over 64 bits, in place (splitmix64)."""
-    hashes ^= hashes >> np.uint64(30)
-    hashes *= np.uint64(0xBF58476D1CE4E5B9)
-    hashes ^= hashes >> np.uint64(27)
-    hashes *= np.uint64(0x94D049BB133111EB)
-    hashes ^= hashes >> np.uint64(31)
-    return hashes
 
 
 @cache

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tuneline.data.mapping.shapes import FIELDS
+from tuneline.data.mapping.record_types import FIELDS
 from tuneline.data.preparing import parts, secrets
 from tuneline.data.preparing.catalogue import Catalogue, Part, beginning, mapped, values_of
 from tuneline.data.preparing.splitting import SPLITS

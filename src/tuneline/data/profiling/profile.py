@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tuneline.data.mapping import fieldtexts
-from tuneline.data.mapping.shapes import Record, RecordType
+from tuneline.data.mapping.record_types import Record, RecordType
 from tuneline.data.preparing import cleaning, labels, secrets
 from tuneline.data.preparing.longrows import BYTES_PER_TOKEN
 from tuneline.data.preparing.numbering import plain_texts

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneline.data.mapping.shapes import Record, RecordType
+from tuneline.data.mapping.record_types import Record, RecordType
 from tuneline.data.preparing import cleaning, duplicates, grams, similarity
 from tuneline.data.preparing.numbering import Numbering, same_by
 from tuneline.data.reading import damage
