@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -134,6 +135,57 @@ def test_a_conflict_of_a_merge_is_left_to_the_person() -> None:
     Path("dvc.lock").write_text(f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n")
     with pytest.raises(PipelineError, match=r"^dvc\.lock: holds a conflict of a merge; take one side with"):
         held()
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "said"),
+    [
+        (".dvc/config", "[core]", "[core", "line 1: Invalid line ('[core') (matched as neither section nor keyword)"),
+        (
+            ".dvc/config",
+            "[core]\n",
+            "[core]\na\nb\n",
+            "line 2: Invalid line ('a') (matched as neither section nor keyw",
+        ),
+        ("dvc.lock", "  sample:", "  sample", "line 4: mapping values are not allowed"),
+        ("data/raw/mine.dvc", "path: mine", "pth: mine", "extra keys not allowed @ data['outs'][0]['pth']"),
+        ("data/raw/mine.dvc", "  size: 2\n", "\tsize: 2\n", "line 3: "),
+        ("data/raw/mine.dvc", "mine", "caf\xe9", "line 6: is not UTF-8"),
+    ],
+)
+def test_a_persons_mistake_is_named_by_its_line_and_stays(name: str, before: str, after: str, said: str) -> None:
+    for kept in (False, True):
+        if kept:
+            Path(name).write_text(TEXTS[name])
+            assert held() == []
+        text = TEXTS[name].replace(before, after).encode("latin-1")
+        Path(name).write_bytes(text)
+        with pytest.raises(PipelineError) as caught:
+            held()
+        problem, _ = caught.value.problems
+        assert problem.startswith(f"{name}: {said}")
+        good = f"cp work/kept/{name} {name}" if kept else f"git checkout -- {name}"
+        assert problem.endswith(f"; correct it, or take back what it was with: {good}")
+        assert Path(name).read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("config", "[core]\n    remot = a\n", "line 2: extra keys not allowed @ data['core']['remot']"),
+        ("config.local", "[core]\n    analytics = maybe\n", "line 2: expected true or false for dictionary value"),
+        ("config.local", "[core]\n    remote\n", "line 2: Invalid line"),
+    ],
+)
+def test_an_option_that_dvc_does_not_know_is_named_by_its_file_and_line(name: str, text: str, said: str) -> None:
+    Path(".dvc", name).write_text(text)
+    with pytest.raises(PipelineError, match="^" + re.escape(f".dvc/{name}: {said}") + ".*; correct it$"):
+        pipeline.has_remote()
+    if "\n    remote\n" not in text:
+        return
+    Path("dvc.yaml").write_text("stages: {copy: {cmd: exec false}}\n")
+    with pytest.raises(PipelineError, match="^" + re.escape(f".dvc/{name}: {said}")):
+        pipeline.stale()
 
 
 @pytest.mark.parametrize("left", ["", '{"write": {"/a": {"pid"', '{"write": {"/a": {"pid": 1}}}', "[]"])

@@ -35,6 +35,7 @@ _DAMAGED = ("database disk image is malformed", "file is not a database")
 _FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 # What SQLite says where it cannot write, most often because the disk is full.
 _REFUSED = "disk I/O error"
+_CONFIGURATION = "configuration error"
 # Bytes; with fewer free the disk counts as full.
 _LEAST = 1 << 20
 # Options of a DVC remote that are passwords, whatever its kind.
@@ -190,9 +191,7 @@ def named() -> set[str]:
 
 def has_remote() -> bool:
     """Whether DVC knows somewhere to push to and to pull from, without being told its name."""
-    from dvc.config import Config
-
-    return bool(Config(dvc_dir=".dvc")["core"].get("remote"))
+    return bool(dvcfiles.config()["core"].get("remote"))
 
 
 def shared_secrets() -> list[tuple[str, str]]:
@@ -211,9 +210,7 @@ def shared_secrets() -> list[tuple[str, str]]:
 
 def cache_folder() -> Path:
     """Where DVC keeps its objects on this machine, each in a file named by its md5."""
-    from dvc.config import Config
-
-    place = Config(dvc_dir=".dvc")["cache"].get("dir", ".dvc/cache")
+    place = dvcfiles.config()["cache"].get("dir", ".dvc/cache")
     return Path(place) / "files" / "md5"
 
 
@@ -290,6 +287,7 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
     if code == 0:
         dvcfiles.keep()
         return
+    _refuse_configuration(of_dvc)
     _refuse_busy(of_dvc, what)
     if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
         place = missing[1].removeprefix(f"{Path.cwd()}/")
@@ -345,6 +343,12 @@ def _keeper(place: str) -> remedies.Keeper:
     return "remote" if has_remote() else "elsewhere"
 
 
+def _refuse_configuration(lines: list[str]) -> None:
+    """Raise where DVC's own lines say that its configuration is wrong: with the file and the line."""
+    if any(_CONFIGURATION in line for line in lines):
+        dvcfiles.config()
+
+
 def _refuse_busy(lines: list[str], what: str) -> None:
     """Raise where DVC's own lines say that another dvc is at work."""
     if any("is busy" in line or "Unable to acquire lock" in line for line in lines):
@@ -380,6 +384,7 @@ def _json(arguments: list[str]) -> dict[str, Any]:
     if done.returncode != 0:
         said = (line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line))
         lines = [line.removeprefix("ERROR: ") for line in said]
+        _refuse_configuration(lines)
         _refuse_busy(lines, f"dvc {arguments[0]}")
         _refuse_killed(done.returncode, f"dvc {arguments[0]}")
         _refuse_full(lines, f"dvc {arguments[0]}")
