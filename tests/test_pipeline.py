@@ -79,6 +79,21 @@ def test_a_dvc_that_is_killed_is_told_as_killed(p: Params) -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "name"), [(9, "Killed"), (15, "Terminated")])
+def test_a_stage_that_is_killed_is_told_as_killed(
+    p: Params, number: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"ERROR: failed to reproduce 'base': failed to run: exec sh scripts/stage.sh base, exited with -{number}"
+    monkeypatch.setattr(pipeline, "_command", lambda _: ["sh", "-c", f'echo "{said}" >&2; exit 255'])
+    Path("dvc.yaml").write_text("stages: {base: {cmd: x}}\n")
+    with pytest.raises(PipelineError) as caught:
+        pipeline.reproduce("base", print)
+    assert caught.value.problems == (
+        f"base: the stage was ended from outside by signal {number} ({name}), as a system does that has no memory "
+        "left; what is made stays, and the same command goes on from there",
+    )
+
+
 @pytest.mark.slow
 def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_read(p: Params, tmp_path: Path) -> None:
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):

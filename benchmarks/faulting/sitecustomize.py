@@ -2,12 +2,15 @@
 
 Python imports this by its name in every process that has this folder in PYTHONPATH. It does nothing without
 
-    FAULT={"of": "dvc repro", "event": "open", "path": "dvc\\.lock$", "mode": "w", "count": 1, "later": 1}
+    FAULT={"of": "dvc repro", "event": "open", "path": "dvc\\.lock$", "mode": "w", "count": 1, "later": 1,
+           "mark": "hit"}
         in a process with these words in its command line, at the count-th such audit event, `later` events after it:
         a file that was opened for writing is empty then, and what was written lies in a buffer
     FAULT={"of": "flows/run.py", "call": "mlflow.tracking.client:MlflowClient.finalize_logged_model", "count": 1,
-           "when": "before"}
+           "when": "before", "mark": "hit"}
         before or after the count-th call of a method
+
+The file `mark` is made just before the kill: whoever waits for it knows that it hit.
 """
 
 import json
@@ -16,35 +19,36 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _die(fault: dict[str, Any]) -> None:
+    Path(fault["mark"]).touch()
+    # os.kill would be an event of its own, for which the hook is called again.
+    signal.raise_signal(signal.SIGKILL)
 
 
 def _at_event(fault: dict[str, Any]) -> None:
     path, mode = re.compile(fault["path"]), fault.get("mode", "")
-    left = {"events": fault.get("count", 1), "later": None}
+    left = {"events": fault.get("count", 1), "later": fault.get("later", 0)}
 
     def look(name: str, arguments: tuple[Any, ...]) -> None:
-        if left["later"] is not None:
+        if left["events"]:
+            left["events"] -= is_meant(name, arguments)
+        else:
             left["later"] -= 1
-            if left["later"] <= 0:
-                _die()
-            return
-        if name != fault["event"] or not any(isinstance(one, str | os.PathLike) for one in arguments[:2]):
-            return
-        named = " ".join(os.fspath(one) for one in arguments[:2] if isinstance(one, str | os.PathLike))
-        if name == "open" and mode not in str(arguments[1]):
-            return
-        if not path.search(os.fspath(arguments[0]) if name == "open" and not isinstance(arguments[0], int) else named):
-            return
-        left["events"] -= 1
-        if not left["events"]:
-            if not fault.get("later"):
-                _die()
-            left["later"] = fault["later"]
+        # Making the mark is an event too.
+        if not left["events"] and left["later"] == 0:
+            left["later"] = -1
+            _die(fault)
+
+    def is_meant(name: str, arguments: tuple[Any, ...]) -> bool:
+        if name != fault["event"] or (name == "open" and mode not in str(arguments[1])):
+            return False
+        places = arguments[:1] if name == "open" else arguments[:2]
+        named = [os.fsdecode(one) for one in places if isinstance(one, str | bytes | os.PathLike)]
+        return path.search(" ".join(named)) is not None
 
     sys.addaudithook(look)
 
@@ -58,10 +62,10 @@ def _at_call(fault: dict[str, Any]) -> None:
         def call(*arguments: Any, **named: Any) -> Any:
             state["calls"] -= 1
             if not state["calls"] and fault["when"] == "before":
-                _die()
+                _die(fault)
             found = original(*arguments, **named)
             if not state["calls"]:
-                _die()
+                _die(fault)
             return found
 
         return call

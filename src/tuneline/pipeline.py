@@ -31,6 +31,7 @@ _NOISE = re.compile(
 _MISSING = re.compile(
     r"(?:missing data 'sources?': |No such file or directory: '|dependency ')(.+?)'?(?: does not exist)?$"
 )
+_STAGE_KILLED = re.compile(r"exited with (-\d+)$")
 _DAMAGED = ("database disk image is malformed", "file is not a database")
 _FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 # What SQLite says where it cannot write, most often because the disk is full.
@@ -294,9 +295,11 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
         if remedy:
             raise PipelineError(f"{place}: is not there; {remedy}")
         raise PipelineError(*_missing(place))
-    _refuse_killed(code, what)
+    _refuse_killed(code, f"{what}: dvc")
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
     if not own:
+        for killed in filter(None, map(_STAGE_KILLED.search, of_dvc)):
+            _refuse_killed(int(killed[1]), f"{what}: the stage")
         _refuse_full(of_dvc, what)
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
@@ -358,7 +361,7 @@ def _refuse_busy(lines: list[str], what: str) -> None:
 def _refuse_killed(code: int, what: str) -> None:
     if code < 0:
         raise PipelineError(
-            f"{what}: dvc was ended from outside by signal {-code} ({signal.strsignal(-code)}), as a system does that "
+            f"{what} was ended from outside by signal {-code} ({signal.strsignal(-code)}), as a system does that "
             "has no memory left; what is made stays, and the same command goes on from there"
         )
 
@@ -386,7 +389,7 @@ def _json(arguments: list[str]) -> dict[str, Any]:
         lines = [line.removeprefix("ERROR: ") for line in said]
         _refuse_configuration(lines)
         _refuse_busy(lines, f"dvc {arguments[0]}")
-        _refuse_killed(done.returncode, f"dvc {arguments[0]}")
+        _refuse_killed(done.returncode, f"dvc {arguments[0]}: dvc")
         _refuse_full(lines, f"dvc {arguments[0]}")
         raise PipelineError(*(lines or [f"dvc {' '.join(arguments)}: exit code {done.returncode}"]))
     return json.loads(done.stdout)
