@@ -165,6 +165,8 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
         for imported in pipeline.imported(p):
             update(imported.as_posix())
         stale = pipeline.stale()
+        if intact.put_back(stale, logger.warning):
+            stale = pipeline.stale()
         stands = settled.look(p) if not stale else None
         if isinstance(stands, settled.Outcome):
             _name_run(f"{p.registry.model}: nothing stale")

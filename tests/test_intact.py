@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from tuneline import dvclock, intact
+from tuneline import dvclock, intact, pipeline
 from tuneline.errors import DataError
 
 GRAPH = """
@@ -154,6 +154,71 @@ def test_a_set_that_is_whole_nowhere_is_asked_of_a_person(project: Path) -> None
     assert "put its files back from where they came from" in problems()[0]
     (project / ".dvc/config").write_text("[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = /tmp/shelf\n")
     assert problems()[0].endswith(f"rm -rf data/raw/mine {place} && .venv/bin/dvc pull data/raw/mine.dvc")
+
+
+def lose(what: str) -> dict[str, list[str]]:
+    """Lose all of DVC's cache, or an object of it; returns what `dvc status` says then."""
+    if what == "all":
+        shutil.rmtree(".dvc/cache")
+        keepers = {"learn": "models/finetuned", "measure": "reports/rows", "data/raw/mine.dvc": "data/raw/mine"}
+        return {keeper: [f"outs {path} not in cache"] for keeper, path in keepers.items()}
+    [place] = objects(what)
+    place.unlink()
+    keeper, path = ("data/raw/mine.dvc", "data/raw/mine") if what == RAW else ("learn", "models/finetuned")
+    return {keeper: [f"outs {path} not in cache"]}
+
+
+@pytest.mark.parametrize("what", ["all", "models/finetuned", WEIGHTS, RAW])
+def test_what_the_cache_has_lost_and_the_workspace_holds_is_put_back(project: Path, what: str) -> None:
+    lock, stale, told = Path("dvc.lock").read_bytes(), lose(what), []
+    # As an editor or a viewer may leave it; .dvcignore names it.
+    (project / ".dvcignore").write_text(".*.partial\n")
+    (project / "models/finetuned/.a.partial").touch()
+    assert intact.put_back(stale, told.append)
+    [line] = told
+    assert line.startswith("DVC's cache has lost ")
+    assert line.endswith("so it is put back from there, and no stage runs for it")
+    assert problems() == []
+    assert Path("dvc.lock").read_bytes() == lock
+
+
+def test_what_neither_holds_is_made_again_and_said_so(project: Path) -> None:
+    stale, told = lose("all"), []
+    # DVC, which trusts times of change, would not see it.
+    damage(project / WEIGHTS)
+    (project / ROWS).unlink()
+    (project / RAW).write_text("another")
+    assert not intact.put_back(stale, told.append)
+    lost = "DVC's cache has lost it, and the workspace does not hold what"
+    assert sorted(told) == [
+        f"data/raw/mine: {lost} data/raw/mine.dvc names either (files in data/raw/mine differ); what lies there now is "
+        "read",
+        f"models/finetuned: {lost} dvc.lock names either (files in models/finetuned differ); stage learn makes it "
+        "again",
+        f"reports/rows: {lost} dvc.lock names either (reports/rows is not there); stage measure makes it again",
+    ]
+    assert not Path(".dvc/cache").exists()
+
+
+def test_a_stage_for_which_more_has_changed_runs(project: Path) -> None:
+    stale = {"learn": ["outs models/finetuned not in cache", "deps data/raw/mine modified"], "measure": ["a: b"]}
+    assert not intact.put_back(stale, pytest.fail)
+
+
+@pytest.mark.slow
+def test_a_lost_cache_makes_no_stage_run(project: Path) -> None:
+    expected = lose("all")
+    assert pipeline.stale() == expected
+    told: list[str] = []
+    assert intact.put_back(pipeline.stale(), told.append)
+    assert pipeline.stale() == {}
+    # What was made from other data is not taken for what is made from these.
+    shutil.rmtree(".dvc/cache")
+    (project / "dvc.yaml").write_text(GRAPH.replace("echo 1", "echo 3"))
+    stale = pipeline.stale()
+    assert "changed command" in stale["learn"]
+    assert intact.put_back(stale, told.append)
+    assert list(pipeline.stale()) == ["learn"]
 
 
 @pytest.mark.slow

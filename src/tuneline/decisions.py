@@ -202,7 +202,10 @@ def _refuse_stale() -> None:
     if stale:
         raise RegistryError(
             *(f"{stage}: {reason}" for stage, reasons in stale.items() for reason in reasons),
-            "what is to be judged is not what these files make; run `make run` (or `dvc repro`) first",
+            # dvc alone would make again what only its cache has lost.
+            "DVC's cache has lost what is to be judged; run `make run` first, which puts it back if it lies here"
+            if len(pipeline.lost(stale)) == len(stale)
+            else "what is to be judged is not what these files make; run `make run` (or `dvc repro`) first",
         )
 
 

@@ -7,12 +7,12 @@ read-only. What a failing disk or another program has done to their bytes is see
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneline import files, pipeline
+from tuneline import dvclock, files, pipeline
 from tuneline.dvclock import Output
 from tuneline.errors import DataError
 
@@ -21,6 +21,8 @@ _FOLDER = ".dir"
 _DVC = ".venv/bin/dvc"
 # Files in one command; with more, the whole output is fetched anew.
 _NAMED = 20
+# Outputs that are named in the line of those that are put back.
+_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,71 @@ def refuse_damage(outputs: Iterable[Output], *, cache: bool) -> None:
         raise DataError(*(damage.problem() for damage in found), "then run the same command again")
 
 
+def put_back(stale: Mapping[str, Sequence[str]], tell: Callable[[str], None]) -> bool:
+    """Put what DVC's cache has lost back into it from the workspace, so that no stage runs for it.
+
+    DVC calls a stage stale whose outputs its cache does not hold, even where the workspace holds them. They are hashed,
+    as DVC itself would trust their times of change.
+
+    Args:
+        stale: what `pipeline.stale` returns.
+        tell: is given a line of what is put back, and one of each output that the workspace does not hold either.
+
+    Returns:
+        Whether anything was, so that less is stale now.
+
+    Raises:
+        BusyError: another dvc holds the project.
+        PipelineError: DVC cannot write its cache.
+    """
+    whole: dict[str, list[str]] = {}
+    lost = pipeline.lost(stale)
+    made = dvclock.needed() if lost else []
+    for keeper, paths in lost.items():
+        outputs = [output for output in made if output.keeper == keeper]
+        wrong = {output.path: different for output in outputs if (different := _missing(output))}
+        if outputs and not wrong:
+            whole[keeper] = paths
+        for path, different in wrong.items():
+            tell(
+                f"{path}: DVC's cache has lost it, and the workspace does not hold what {_named(keeper)} names either "
+                f"({different}); {_consequence(keeper)}"
+            )
+    if not whole:
+        return False
+    pipeline.commit(*whole)
+    places = [path for paths in whole.values() for path in paths]
+    more = f" and {len(places) - _TOLD} more" if len(places) > _TOLD else ""
+    tell(
+        f"DVC's cache has lost {', '.join(places[:_TOLD])}{more}; the workspace holds what dvc.lock names, byte for "
+        "byte, so it is put back from there, and no stage runs for it"
+    )
+    return True
+
+
+def _missing(output: Output) -> str | None:
+    """What of an output the workspace does not hold as it was made; None where it holds it all."""
+    path = Path(output.path)
+    if not path.exists():
+        return f"{path} is not there"
+    if not output.md5.endswith(_FOLDER):
+        return f"{path} differs" if not path.is_file() or _md5(path) != output.md5 else None
+    if not path.is_dir():
+        return f"{path} is a file"
+    return f"files in {path} differ" if _name(_listing(path)) != output.md5 else None
+
+
+def _consequence(keeper: str) -> str:
+    if keeper.endswith(".dvc"):
+        return "what lies there now is read"
+    elsewhere = f", or fetch it first with: {_DVC} pull" if pipeline.has_remote() else ""
+    return f"stage {keeper} makes it again{elsewhere}"
+
+
+def _named(keeper: str) -> str:
+    return keeper if keeper.endswith(".dvc") else "dvc.lock"
+
+
 def _source(output: Output) -> str:
     return "its .dvc file" if output.keeper.endswith(".dvc") else f"dvc.lock (stage {output.keeper})"
 
@@ -129,7 +196,7 @@ def _place(objects: Path, md5: str) -> Path:
 
 def _listing(folder: Path) -> dict[str, str]:
     """Relative path -> md5 of every file below a folder."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = pipeline.tracked(folder)
     return {path.relative_to(folder).as_posix(): md5 for path, md5 in _hashed(paths).items()}
 
 

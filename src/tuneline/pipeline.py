@@ -20,6 +20,8 @@ from tuneline.work import WORK
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
 _ERROR = "error: "
+# What `dvc status` says of an output whose objects are not all in the cache, whether or not the workspace has it.
+_LOST = re.compile(r"outs (.+) not in cache", re.DOTALL)
 _NEVER_MADE = "it was never made"
 # Keys in the name of a run.
 _NAMED_KEYS = 2
@@ -168,7 +170,8 @@ def cause(stale: Mapping[str, Sequence[str]], p: params.Params) -> str:
         kinds.append("libraries")
     if kinds:
         return f"{' and '.join(kinds)} changed"
-    return "outputs missing" if any(reason.endswith(" deleted") for reason in reasons) else "outputs changed"
+    is_missing = any(reason.endswith(" deleted") or _LOST.fullmatch(reason) for reason in reasons)
+    return "outputs missing" if is_missing else "outputs changed"
 
 
 def _names(reasons: Sequence[str], *starts: str) -> bool:
@@ -213,6 +216,43 @@ def cache_folder() -> Path:
     """Where DVC keeps its objects on this machine, each in a file named by its md5."""
     place = dvcfiles.config()["cache"].get("dir", ".dvc/cache")
     return Path(place) / "files" / "md5"
+
+
+def lost(stale: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Of what is stale, that for which nothing has changed but that DVC's cache has lost outputs.
+
+    Args:
+        stale: what `stale` returns.
+
+    Returns:
+        Stage (or .dvc file) -> the outputs.
+    """
+    found = {name: [_LOST.fullmatch(reason) for reason in reasons] for name, reasons in stale.items()}
+    return {name: [match[1] for match in matches if match] for name, matches in found.items() if all(matches)}
+
+
+def tracked(folder: Path) -> list[Path]:
+    """The files below a folder that belong to it for DVC: those that .dvcignore names do not."""
+    from dvc.fs import localfs
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        found = repo.dvcignore.find(localfs, str(folder.absolute()))
+        return sorted(folder / Path(name).relative_to(folder.absolute()) for name in found)
+
+
+def commit(*keepers: str) -> None:
+    """Put what stages have made, or .dvc files name, into DVC's cache, as far as it is what dvc.lock says.
+
+    Args:
+        keepers: the stages and the .dvc files.
+
+    Raises:
+        BusyError: another dvc holds the project.
+        PipelineError: it is not; or with DVC's own words.
+    """
+    # Not forced: DVC refuses where anything differs, instead of noting it as what the stage has made.
+    _run(["commit", "--quiet", "--no-relink", *keepers], lambda line: None, what=", ".join(keepers))
 
 
 def _not_in_cache() -> list[str]:
