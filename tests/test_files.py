@@ -180,3 +180,47 @@ def test_what_a_killed_process_has_left_in_the_temporary_folder_goes(
         with files.temporary_folder() as third:
             assert set(tmp_path.iterdir()) == {first, second, third, other}
     assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"  \n", "is empty"),
+        (b'{"rows": {"train": 3}, "fi', "is not JSON in UTF-8: "),
+        (b'{"rows": "caf\xe9"}', "is not JSON in UTF-8: "),
+        (b"[" * 100_000, "nests too deep to be what was written"),
+        (b" " * (1 << 26) + b"{}", "is larger than 67,108,864 bytes"),
+        (b'["rows"]', "is not a JSON object"),
+        (b"null", "is not a JSON object"),
+        (b'{"rows": {"test": 3}}', "lacks 'rows.train', 'fingerprint'"),
+        (b'{"rows": 3, "fingerprint": 1}', "lacks 'rows.train'"),
+        (None, "is not there; run `make run`, which makes it again"),
+    ],
+)
+def test_what_cannot_be_read_back_is_said_in_a_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:
+    path = tmp_path / "account.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(errors.UnreadableFileError) as caught:
+        files.read_object(path, "rows.train", "fingerprint")
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{path}: {said}")
+    assert problem.endswith("run `make run`, which makes it again")
+    # Those who make it again do not ask why.
+    assert isinstance(caught.value, ValueError)
+
+
+def test_an_object_with_its_keys_is_read(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"rows": {"train": 0}, "none": None})
+    assert files.read_object(tmp_path / "a.json", "rows.train", "none") == {"rows": {"train": 0}, "none": None}
+
+
+def test_a_table_that_was_cut_is_said_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    files.write_parquet(path, pa.table({"a": list(range(1000))}))
+    whole = path.read_bytes()
+    for content in (b"", whole[:100], whole[:-100], whole[:200].ljust(len(whole) - 300, b"\0") + whole[-300:]):
+        path.write_bytes(content)
+        with pytest.raises(errors.UnreadableFileError, match=r"rows\.parquet: is not parquet as it was written"):
+            files.read_parquet(path)

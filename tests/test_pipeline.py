@@ -55,6 +55,9 @@ def test_the_cause_names_what_a_person_has_changed(p: Params, stale: dict[str, l
     [
         (None, "dvc.yaml: no such file; restore it with: git checkout -- dvc.yaml"),
         ("stages: [", "dvc.yaml: cannot be read as YAML: "),
+        ("stages:", "dvc.yaml: holds no stages as DVC reads them; see: git diff -- dvc.yaml"),
+        ("stages: {prepare: cmd}", "dvc.yaml: holds no stages as DVC reads them; see: git diff -- dvc.yaml"),
+        ("- stages", "dvc.yaml: must hold names with values; see: git diff -- dvc.yaml"),
     ],
 )
 def test_a_graph_that_cannot_be_read_is_said_in_a_line(p: Params, text: str | None, said: str) -> None:

@@ -106,6 +106,15 @@ def test_a_server_that_refuses_the_login_is_named(tmp_path: Path) -> None:
     prefect_login.check(address, {CLIENT: "a:b"})
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"tuneline:", b":abc", b"tuneline", b"a:b c", b"a:\xff\x00"])
+def test_a_damaged_login_lets_nobody_in(tmp_path: Path, content: bytes) -> None:
+    """A server with an empty string would ask for none."""
+    (tmp_path / prefect_login.FILE).parent.mkdir()
+    (tmp_path / prefect_login.FILE).write_bytes(content)
+    with pytest.raises(SetupError, match="does not hold a login as `user:password`; delete it"):
+        prefect_login.settings(tmp_path, {})
+
+
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """Prefect's server as the env file has it, asked as another machine's name."""

@@ -121,6 +121,9 @@ def test_the_test_rows_of_next_month_are_told_by_what_the_last_month_s_came_to(t
     Path("reports/prepare.json").write_text(json.dumps({"raw": last}))
     assert any(line.startswith("gate: with 20 test rows") for line in use(pairs(tmp_path, 200)))
     # Another set tells nothing of this one.
+    for broken in ("", "[]", '{"raw": null}', json.dumps({"raw": last | {"rows": [1]}})):
+        Path("reports/prepare.json").write_text(broken)
+        assert any(line.startswith("gate: with 40 test rows") for line in use(pairs(tmp_path, 200)))
     Path("reports/prepare.json").write_text(json.dumps({"raw": last | {"set": "data/raw/other"}}))
     assert any(line.startswith("gate: with 40 test rows") for line in use(pairs(tmp_path, 200)))
 

@@ -65,7 +65,7 @@ def gate(p: params.Params) -> Gate:
     _refuse_unmeasured(p, origin)
     tracker = tracking.connect()
     reports = Path(p.paths.reports)
-    evaluation = files.read_json(reports / "evaluation.json")
+    evaluation = files.read_object(reports / "evaluation.json")
     rows, scores = test_rows.take_apart(files.read_parquet(reports / "rows.parquet"))
     today = champions.look(tracker, p.registry.model)
     champions.remember(tracker, p.registry.model, today.version)
@@ -118,7 +118,7 @@ def register(p: params.Params) -> versions.Registration:
     run_id = _run(tracker, p, origin)
     # Whoever edits the file does not change what the gate has told MLflow.
     is_of_gate = decided.is_file() and _decided(reports) in tracker.run_tags(run_id)
-    value = files.read_json(decided) if is_of_gate else {}
+    value = files.read_object(decided, "asked", "verdict", "rules") if is_of_gate else {}
     is_of_page = page.is_file() and value.get("page_sha256") == files.sha256_file(page)
     if not is_of_page or value["asked"] != _asked(p, origin, champions.look(tracker, p.registry.model)):
         raise RegistryError(
@@ -130,7 +130,7 @@ def register(p: params.Params) -> versions.Registration:
             *(rule["reason"] for rule in value["rules"] if rule["verdict"] == "failed"),
             f"the gate failed, so nothing is registered; see {page}",
         )
-    evaluation = files.read_json(reports / "evaluation.json")
+    evaluation = files.read_object(reports / "evaluation.json")
 
     def check(folder: Path) -> None:
         copied = [files.sha256_file(folder / name) for name in (params.PARAMS_FILE, "dvc.lock", versions.REPORT)]
@@ -159,7 +159,7 @@ def _reported(reports: Path) -> list[dvclock.Output]:
 def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
     """Raise where the numbers of the evaluation are of other bytes than those that lie here."""
     account = Path(p.paths.reports) / "measured.json"
-    measured, now = files.read_json(account), origin.tags()
+    measured, now = files.read_object(account), origin.tags()
     places = {"model_sha256": p.paths.finetuned, "base_sha256": p.paths.base, "data_sha256": p.paths.clean}
     others = [name for name in places if measured.get(name) != now[f"tuneline.{name}"]]
     if others:
@@ -185,7 +185,7 @@ def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dic
 
 def _situation(p: params.Params, test_rows: int) -> nextsteps.Situation:
     training = Path(p.paths.reports) / "training.json"
-    about = files.read_json(Path(p.paths.clean) / "dataset.json")
+    about = files.read_object(Path(p.paths.clean) / "dataset.json", "rows.train")
     return nextsteps.Situation(
         task=p.task,
         base_source=p.base.source,
@@ -193,7 +193,7 @@ def _situation(p: params.Params, test_rows: int) -> nextsteps.Situation:
         learning_rate=p.finetune.learning_rate,
         train_rows=about["rows"]["train"],
         test_rows=test_rows,
-        training=files.read_json(training) if training.is_file() else {},
+        training=files.read_object(training) if training.is_file() else {},
     )
 
 

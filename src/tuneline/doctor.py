@@ -156,7 +156,7 @@ def answers() -> list[Finding]:
 
     models.use_threads(p.compute.threads)
     account = clean / "dataset.json"
-    dataset = files.read_json(account) if account.is_file() else {}
+    dataset = files.read_object(account) if account.is_file() else {}
     test = comparison.rows_of(files.read_parquet(clean / "test"), p.task, p.evaluate, dataset)
     work, found = measuring.foresee(folder, test, p.task, p.evaluate, max_length=p.finetune.max_length, count=2)
     rows = min(found.generation_rows, test.num_rows)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
+
 from tuneline import boundedyaml, params
+from tuneline.errors import PipelineError, one_line
 
 _GRAPH = Path("dvc.yaml")
 _LOCK = Path("dvc.lock")
@@ -37,10 +40,10 @@ def needed(stage: str | None = None) -> list[Output]:
     Returns:
         Outputs in the order in which they are made, .dvc files first; of what was never made nothing.
     """
-    made = _read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
-    graph, values = _read(_GRAPH)["stages"], _read(Path(params.PARAMS_FILE))
-    order = list(graph)
-    uncached = _uncached(graph, values)
+    made = read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
+    stages, values = graph(), read(Path(params.PARAMS_FILE))
+    order = list(stages)
+    uncached = _uncached(stages, values)
     of_stages = [
         Output(entry["path"], entry["md5"], name, entry["path"] not in uncached)
         for name in order
@@ -48,28 +51,30 @@ def needed(stage: str | None = None) -> list[Output]:
         if entry.get("hash") == _ALGORITHM
     ]
     if stage is not None:
-        read = [filled(path, values) for path in graph[stage].get("deps", [])]
-        of_stages = [out for out in of_stages if any(_overlap(out.path, path) for path in read)]
-        return [*_of_pointers(read), *of_stages]
+        inputs = [filled(path, values) for path in stages[stage].get("deps", [])]
+        of_stages = [out for out in of_stages if any(_overlap(out.path, path) for path in inputs)]
+        return [*_of_pointers(inputs), *of_stages]
     wanted: dict[str, None] = {}
     waiting = [order[-1]]
-    read = []
+    inputs = []
     while waiting:
         name = waiting.pop()
         paths = [entry["path"] for entry in made.get(name, {}).get("deps", [])]
-        read += paths
+        inputs += paths
         wanted[name] = None
         makers = {out.keeper for out in of_stages if any(_overlap(out.path, path) for path in paths)}
         waiting += makers - wanted.keys()
-    return [*_of_pointers(read), *(out for out in of_stages if out.keeper in wanted)]
+    return [*_of_pointers(inputs), *(out for out in of_stages if out.keeper in wanted)]
 
 
-def _of_pointers(read: list[str]) -> Iterator[Output]:
+def _of_pointers(inputs: list[str]) -> Iterator[Output]:
     """Of the .dvc files beside and inside what stages read."""
-    pointers = {f"{path}.dvc": None for path in read} | {str(one): None for path in read for one in _inside(Path(path))}
+    pointers = {f"{path}.dvc": None for path in inputs} | {
+        str(one): None for path in inputs for one in _inside(Path(path))
+    }
     for pointer in sorted(pointers):
         if Path(pointer).is_file():
-            for entry in _read(Path(pointer)).get("outs", []):
+            for entry in read(Path(pointer)).get("outs", []):
                 if entry.get("hash") == _ALGORITHM:
                     yield Output((PurePosixPath(pointer).parent / entry["path"]).as_posix(), entry["md5"], pointer)
 
@@ -83,10 +88,10 @@ def _overlap(one: str, other: str) -> bool:
     return a == b or a in b.parents or b in a.parents
 
 
-def _uncached(graph: dict[str, Any], values: Any) -> set[str]:
+def _uncached(stages: dict[str, Any], values: Any) -> set[str]:
     """The outputs that dvc.yaml keeps out of the cache."""
     found = set()
-    for stage in graph.values():
+    for stage in stages.values():
         for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
             if isinstance(out, dict):
                 found |= {filled(path, values) for path, how in out.items() if how.get("cache") is False}
@@ -110,5 +115,30 @@ def filled(template: str, values: Any) -> str:
     return _TEMPLATE.sub(value, template)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return boundedyaml.load(file.read_text("utf-8"), "safe") or {}
+def read(file: Path) -> dict[str, Any]:
+    """What a YAML file of DVC's, or params.yaml, holds.
+
+    Raises:
+        PipelineError: it is missing, no YAML, or no mapping.
+    """
+    try:
+        value = boundedyaml.load(file.read_text("utf-8"), "safe") or {}
+    except FileNotFoundError:
+        raise PipelineError(f"{file}: no such file; restore it with: git checkout -- {file}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{file}: cannot be read as YAML: {one_line(error)}; see: git diff -- {file}") from None
+    if not isinstance(value, dict):
+        raise PipelineError(f"{file}: must hold names with values; see: git diff -- {file}")
+    return value
+
+
+def graph(file: Path = _GRAPH) -> dict[str, dict[str, Any]]:
+    """The stages of a dvc.yaml, by name, in their order.
+
+    Raises:
+        PipelineError: it cannot be read, or a stage is no mapping.
+    """
+    found = read(file).get("stages")
+    if not isinstance(found, dict) or not found or not all(isinstance(stage, dict) for stage in found.values()):
+        raise PipelineError(f"{file}: holds no stages as DVC reads them; see: git diff -- {file}")
+    return found

@@ -3,7 +3,8 @@
 TunelineError
 ├── ParamsError          params.yaml says something that cannot be
 ├── DataError            a file or a row is not what the pipeline needs
-│   └── ExpectationError an expectation on the data failed
+│   ├── ExpectationError an expectation on the data failed
+│   └── UnreadableFileError a file that the project itself has written cannot be read back
 ├── ModelError           a base or fine-tuned model cannot be loaded or used
 ├── TrainingError        training cannot start or go on
 ├── TrackingError        the MLflow server or store does not answer
@@ -47,6 +48,10 @@ class DataError(TunelineError):
 
 class ExpectationError(DataError):
     """An expectation on the data failed."""
+
+
+class UnreadableFileError(DataError, ValueError):
+    """A file that the project itself has written cannot be read back; a ValueError, as of the parser that says so."""
 
 
 class ModelError(TunelineError):

@@ -16,8 +16,12 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tuneline.errors import UnreadableFileError, one_line
+
 # Bytes that the kernel is asked to copy at once: a multiple of every file system's blocks.
 _AT_ONCE = 1 << 30
+# Bytes; a report or an account of this project's holds some thousands.
+_LARGEST_JSON = 1 << 26
 # Behind the name of a folder that makes room for the one which replaces it.
 _ASIDE = ".replaced.partial"
 _TEMPORARY = "tuneline-"
@@ -205,8 +209,55 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a UTF-8 JSON file."""
-    return json.loads(path.read_text("utf-8"))
+    """The value of a UTF-8 JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableFileError: it is something else, or larger or deeper than what this project writes.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_JSON + 1)
+    if len(content) > _LARGEST_JSON:
+        raise UnreadableFileError(f"{path}: is larger than {_LARGEST_JSON:,} bytes, so it is not what was written")
+    if not content.strip():
+        raise UnreadableFileError(f"{path}: is empty")
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise UnreadableFileError(f"{path}: nests too deep to be what was written") from None
+    except ValueError as error:
+        raise UnreadableFileError(f"{path}: is not JSON in UTF-8: {one_line(error)}") from None
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """The JSON object of a file that a stage or a decision has written.
+
+    Args:
+        path: the file.
+        keys: what it must hold; a key inside an object is written behind a dot.
+
+    Raises:
+        UnreadableFileError: it is missing, cannot be read, is no object, or lacks keys; with the remedy.
+    """
+    try:
+        value = read_json(path)
+        lacking = [repr(key) for key in keys if not _holds(value, key)]
+        if isinstance(value, dict) and not lacking:
+            return value
+        problem = f"{path}: lacks {', '.join(lacking)}" if isinstance(value, dict) else f"{path}: is not a JSON object"
+    except FileNotFoundError:
+        raise UnreadableFileError(f"{path}: is not there; run `make run`, which makes it again") from None
+    except UnreadableFileError as error:
+        problem = str(error)
+    raise UnreadableFileError(f"{problem}; delete it and run `make run`, which makes it again")
+
+
+def _holds(value: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
+    return True
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -224,7 +275,18 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """The table of a parquet file, or of a folder of them in the order of their names; or only `columns` of it."""
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    return pa.concat_tables(pq.ParquetFile(part).read(columns=columns) for part in parts)
+    return pa.concat_tables(_parquet(part, columns) for part in parts)
+
+
+def _parquet(path: Path, columns: list[str] | None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            # The machine's, and not parquet's.
+            raise
+        remedy = "delete it and run `make run`, which makes it again"
+        raise UnreadableFileError(f"{path}: is not parquet as it was written: {one_line(error)}; {remedy}") from None
 
 
 def sha256_file(path: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tuneline import boundedyaml, dvclock, params, worktree
+from tuneline import dvclock, params, worktree
 from tuneline.errors import GitError, ParamsError
 
 
@@ -48,7 +48,7 @@ def check(graph: Path, p: params.Params) -> None:
 def _outputs(graph: Path, p: params.Params) -> Iterator[str]:
     """The paths of all outputs; those of metrics, which git is to hold, are left out."""
     values = p.model_dump()
-    for stage in boundedyaml.load(graph.read_text("utf-8"), "safe")["stages"].values():
+    for stage in dvclock.graph(graph).values():
         for out in stage.get("outs", []):
             yield dvclock.filled(out if isinstance(out, str) else next(iter(out)), values)
 

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml.error import YAMLError
-
-from tuneline import boundedyaml, dvcfiles, outputs, params, processes, remedies, terminal, worktree
-from tuneline.errors import BusyError, GitError, PipelineError, SetupError, one_line
+from tuneline import dvcfiles, dvclock, outputs, params, processes, remedies, terminal, worktree
+from tuneline.errors import BusyError, GitError, PipelineError, SetupError
 from tuneline.work import WORK
 
 _GRAPH = Path("dvc.yaml")
@@ -85,18 +83,9 @@ def alone(tell: Callable[[str], None] = _tell) -> Iterator[None]:
         yield
 
 
-def stages(file: Path = _GRAPH) -> list[str]:
+def stages() -> list[str]:
     """The names of the stages, in the order in which dvc.yaml lists them."""
-    return list(_read(file)["stages"])
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return boundedyaml.load(file.read_text("utf-8"), "safe") or {}
-    except FileNotFoundError:
-        raise PipelineError(f"{file}: no such file; restore it with: git checkout -- {file}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{file}: cannot be read as YAML: {one_line(error)}; see: git diff -- {file}") from None
+    return list(dvclock.graph())
 
 
 def stale(stage: str | None = None) -> dict[str, list[str]]:
@@ -114,7 +103,7 @@ def stale(stage: str | None = None) -> dict[str, list[str]]:
     names = stages()
     status = _json(["status", "--json", stage] if stage else ["status", "--json", "--with-deps", names[-1]])
     order = {name: place for place, name in enumerate(names)}
-    made = _read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
+    made = dvclock.read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
     return {
         name: [reason for change in changes for reason in _reasons(change)]
         if name in made or name.endswith(".dvc")
@@ -188,7 +177,7 @@ def named() -> set[str]:
     """The files and folders that dvc.lock names: what its stages read, and what they have made."""
     return {
         entry["path"]
-        for stage in (_read(_LOCK) if _LOCK.exists() else {}).get("stages", {}).values()
+        for stage in (dvclock.read(_LOCK) if _LOCK.exists() else {}).get("stages", {}).values()
         for entry in [*stage.get("deps", []), *stage.get("outs", [])]
     }
 
@@ -302,7 +291,7 @@ def imported(p: params.Params) -> list[Path]:
     """The .dvc files of the raw set and of a mixture's sets that `dvc import` or `dvc import-url` brought."""
     raws = (Path(p.data.raw), *sorted(Path(p.paths.mixture).glob("*/")))
     pointers = (raw.with_name(f"{raw.name}.dvc") for raw in raws)
-    return [pointer for pointer in pointers if pointer.exists() and "deps" in _read(pointer)]
+    return [pointer for pointer in pointers if pointer.exists() and "deps" in dvclock.read(pointer)]
 
 
 def add(*paths: Path) -> None:

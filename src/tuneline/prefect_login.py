@@ -120,7 +120,15 @@ def _string(file: Path) -> str:
     if file.stat().st_mode & 0o077:
         # A copy of a project that did not keep modes.
         file.chmod(0o600)
-    return file.read_text("ascii").strip()
+    login = file.read_text("utf-8", errors="replace").strip()
+    user, _, password = login.partition(":")
+    # With an empty string a server would let everybody in.
+    if not (user and password and login.isascii() and login.isprintable()) or " " in login:
+        raise SetupError(
+            f"{file}: does not hold a login as `user:password`; delete it, and the same command makes a new one; a "
+            "server that is running must be started again"
+        )
+    return login
 
 
 def _make(file: Path) -> None:

@@ -1,6 +1,5 @@
 """What becomes of params.yaml when a raw set is taken in, and what is said about it."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 from tuneline import basetext, files, params, suggested
 from tuneline.data.mapping.records import RawSet
 from tuneline.data.reading.rows import Options
-from tuneline.errors import ParamsError
+from tuneline.errors import ParamsError, UnreadableFileError
 from tuneline.params import editing
 from tuneline.suggested import BaseKind, Case
 
@@ -252,10 +251,14 @@ def _unread(written: basetext.Written) -> list[str]:
 def _tested(p: params.Params, target: Path, split: params.Split) -> float:
     """The share of the rows that is tested: what it came to when the set was last prepared, else what is held out."""
     report = Path(p.paths.reports, "prepare.json")
-    last = json.loads(report.read_bytes())["raw"] if report.exists() else {}
-    if last.get("set") != target.as_posix() or not last["rows_in"]:
-        return split.test
-    return last["rows"].get("test", 0) / last["rows_in"]
+    try:
+        last = files.read_object(report, "raw.set", "raw.rows_in", "raw.rows")["raw"]
+        if last["set"] == target.as_posix() and last["rows_in"]:
+            return float(last["rows"].get("test", 0) / last["rows_in"])
+    except (UnreadableFileError, AttributeError, TypeError):
+        # Not there yet, or not as it was written: what it foretells is less exact then.
+        pass
+    return split.test
 
 
 def _kind(p: params.Params) -> BaseKind:

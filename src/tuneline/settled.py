@@ -17,6 +17,7 @@ from tuneline.work import WORK
 
 _NOTE = WORK / "settled.json"
 _LOCK = Path("dvc.lock")
+_OF_GATE = ("asked.champion", "asked.model_sha256", "asked.evaluation_sha256")
 _PACKAGE = Path(__file__).parent
 
 
@@ -97,8 +98,26 @@ class _Seen:
 
 
 def _note(p: params.Params, about: Mapping[str, str | None], outcome: Outcome, seen: _Seen | None) -> None:
-    value = {"asked": {**about, "report": _report(p)}, "seen": seen and asdict(seen), "outcome": asdict(outcome)}
-    files.write_json(_NOTE, value)
+    _write({"asked": {**about, "report": _report(p)}, "seen": seen and asdict(seen), "outcome": asdict(outcome)})
+
+
+def _write(note: Mapping[str, Any]) -> None:
+    """Write the note with the digest of it: what a person has edited in it was not decided."""
+    value = {name: part for name, part in note.items() if name != "sha256"}
+    files.write_json(_NOTE, {**value, "sha256": files.digest(value)})
+
+
+def _read() -> dict[str, Any]:
+    """The note.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not as it was written.
+    """
+    note = files.read_json(_NOTE)
+    if not isinstance(note, dict) or note.pop("sha256", None) != files.digest(note):
+        raise ValueError(f"{_NOTE}: is not as it was written")
+    return note
 
 
 def look(p: params.Params) -> Outcome | str:
@@ -116,7 +135,7 @@ def look(p: params.Params) -> Outcome | str:
         TrackingError: MLflow does not answer.
     """
     try:
-        note = files.read_json(_NOTE)
+        note = _read()
         outcome = Outcome(**(note["outcome"] | {"reasons": tuple(note["outcome"]["reasons"])}))
         then, before = dict(note["asked"]), _Seen(**note["seen"]) if note["seen"] else None
     except FileNotFoundError:
@@ -152,7 +171,11 @@ def add_commit(p: params.Params, outcome: Outcome) -> str | None:
     Raises:
         TrackingError: MLflow does not answer.
     """
-    note = files.read_json(_NOTE)
+    try:
+        note = _read()
+    except (OSError, ValueError):
+        # It was whole a moment ago; the next run asks the gate again.
+        return None
     if outcome.version is None or note.get("commit") or not (commit := keeping.commit(p)):
         return None
     from tuneline.registry import tracking, versions
@@ -160,7 +183,7 @@ def add_commit(p: params.Params, outcome: Outcome) -> str | None:
     tracker = tracking.connect()
     added = versions.add_commit(tracker, outcome.model, outcome.version, commit, files.sha256_file(_LOCK))
     seen = _look_into_registry(p, outcome, None)[1]
-    files.write_json(_NOTE, {**note, "seen": seen and asdict(seen), "commit": commit})
+    _write({**note, "seen": seen and asdict(seen), "commit": commit})
     return f"{outcome.model} version {outcome.version}: its lineage names commit {commit[:12]} now" if added else None
 
 
@@ -197,7 +220,7 @@ def _look_into_registry(p: params.Params, outcome: Outcome, before: _Seen | None
 
     tracker = tracking.connect()
     store = stores.digest(_address())
-    of_gate: dict[str, Any] = files.read_json(Path(p.paths.reports) / "gate.json")["asked"]
+    of_gate = files.read_object(Path(p.paths.reports) / "gate.json", *_OF_GATE)["asked"]
     if champions.look(tracker, outcome.model).version != of_gate["champion"]:
         return "champion changed", None
     if not tracker.has_run(outcome.run_id):

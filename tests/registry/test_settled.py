@@ -116,6 +116,27 @@ def test_another_store_or_a_note_that_cannot_be_read_wants_a_new_decision(
     assert settled.look(project) == "no decision yet"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"verdict": "undecided"', '"verdict": "passed"'),
+        ('"version": "1"', '"version": "7"'),
+        ("{", "[{"),
+        ("Too", "Not too"),
+    ],
+)
+def test_a_note_that_a_person_has_edited_is_no_decision(
+    project: Params, outcome: Outcome, before: str, after: str
+) -> None:
+    note = Path("work/settled.json")
+    text = note.read_text("utf-8")
+    assert before in text
+    note.write_text(text.replace(before, after, 1), "utf-8")
+    assert settled.look(project) == "no decision that can be read"
+    note.write_text(text, "utf-8")
+    assert settled.look(project) == outcome
+
+
 def test_a_failed_gate_stands_as_well(project: Params, outcome: Outcome) -> None:
     failed = Outcome(outcome.model, "failed", None, outcome.run_id, ("Worse.", "Better."))
     settled.keep(project, settled.asked(), failed)

@@ -81,7 +81,7 @@ def assemble(
     return Report(
         model=p.registry.model,
         task=p.task,
-        evaluation=files.read_json(reports / "evaluation.json"),
+        evaluation=files.read_object(reports / "evaluation.json"),
         gate=_json(reports / "gate.json") or None,
         samples=tuple(sections(rows, p.task, p.evaluate.samples, champion_texts or {})) if rows is not None else (),
         labels=labels_of(rows) if rows is not None and p.task == "classification" else None,
@@ -245,7 +245,7 @@ def _curve(path: Path) -> charts.Curve | None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return files.read_json(path) if path.is_file() else {}
+    return files.read_object(path) if path.is_file() else {}
 
 
 def _number(value: float | None, digits: int = 3) -> str:

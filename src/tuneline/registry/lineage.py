@@ -41,7 +41,7 @@ def of_workspace(p: params.Params) -> Lineage:
     """
     reports = Path(p.paths.reports)
     return Lineage(
-        fingerprint=files.read_json(reports / "training.json")["fingerprint"],
+        fingerprint=files.read_object(reports / "training.json", "fingerprint")["fingerprint"],
         model_sha256=files.sha256_path(Path(p.paths.finetuned)),
         data_sha256=files.sha256_path(Path(p.paths.clean)),
         base_sha256=files.sha256_path(Path(p.paths.base)),

@@ -218,7 +218,7 @@ def _link(model: Path, folder: Path) -> None:
 def train_rows(p: params.Params) -> pa.Table:
     """Which rows the model has seen in fine-tuning, so that a later test leaves them out."""
     clean = Path(p.paths.clean)
-    sets = files.read_json(clean / "dataset.json")["mixture"] if p.data.mixture else {}
+    sets = files.read_object(clean / "dataset.json", "mixture")["mixture"] if p.data.mixture else {}
     seen = [clean / "train", *(clean / sets[name]["path"] for name in sorted(p.data.mixture) if name in sets)]
     if PRETRAINING in p.data.mixture:
         seen.append(Path(p.paths.pretraining) / "train")

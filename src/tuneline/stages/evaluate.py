@@ -22,7 +22,7 @@ def main(p: params.Params) -> None:
     judged = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
     measured = {name: files.sha256_path(place) for name, place in judged.items()}
     account = clean / "dataset.json"
-    dataset = files.read_json(account) if account.is_file() else {}
+    dataset = files.read_object(account) if account.is_file() else {}
     test, train = (
         comparison.rows_of(files.read_parquet(clean / name), p.task, p.evaluate, dataset) for name in ("test", "train")
     )

@@ -16,7 +16,7 @@ def main(p: params.Params) -> None:
     report = validation.Report()
     yaml = Path(p.paths.expectations) / "clean.yaml"
     clean, pretraining = Path(p.paths.clean), Path(p.paths.pretraining)
-    about = files.read_json(clean / "dataset.json")
+    about = files.read_object(clean / "dataset.json", "record_type", "conversational", "mixture")
     rows = CleanFrames(clean, SPLITS, about["record_type"], conversational=about["conversational"])
     report.judge(p.paths.clean, rows, about["record_type"], yaml, is_clean=True)
     texts = CleanFrames(pretraining, ("train", "validation"), "text")

@@ -66,7 +66,7 @@ def wanted(p: Params) -> list[Wanted]:
         TrainingError: there is no set of a name.
     """
     mixture, clean = p.data.mixture, Path(p.paths.clean)
-    known = files.read_json(clean / "dataset.json")["mixture"]
+    known = files.read_object(clean / "dataset.json", "mixture")["mixture"]
     missing = sorted(mixture.keys() - known.keys() - {PRETRAINING})
     if missing:
         has = ", ".join(sorted([*known, PRETRAINING]))

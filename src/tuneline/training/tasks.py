@@ -81,7 +81,7 @@ def prepare(
         ModelError: the base cannot be used for it.
         TrainingError: there is too little to learn from, or adapters are to go where there is nothing.
     """
-    about = files.read_json(clean / "dataset.json")
+    about = files.read_object(clean / "dataset.json", "record_type")
     labels, multi_label = _labels(task, splits(clean)["train"])
     mode = _mode(task, about)
     if task in ("classification", "regression"):
