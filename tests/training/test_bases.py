@@ -96,6 +96,22 @@ def test_a_folder_of_a_stranger_ends_in_a_line(
     assert message in problem
 
 
+def test_a_tokenizer_that_makes_text_without_end_is_tried_where_it_does_no_harm(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A terabyte for each of the letter.
+    longer = {"type": "Replace", "pattern": {"String": "o"}, "content": "o" * 10_000}
+    file = base / "tokenizer.json"
+    files.write_json(file, files.read_json(file) | {"normalizer": {"type": "Sequence", "normalizers": [longer] * 3}})
+    monkeypatch.setattr(models, "_PROBE_SECONDS", 1)
+    with pytest.raises(ModelError) as caught:
+        models.load_tokenizer(base)
+    assert caught.value.problems == (
+        f"{base}: the tokenizer takes more than 1 s or 2 GB of memory for 339 characters of text; copy the folder "
+        "again, or use another base",
+    )
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
 def test_weights_that_are_no_numbers_are_refused(base: Path, number: float) -> None:
     weights = load_file(base / "model.safetensors")

@@ -1,7 +1,9 @@
 """Conversations become what the tokenizer's own template makes of them, and only the assistant's part is learnt."""
 
 import json
+import os
 import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,35 @@ def test_a_template_without_end_is_refused_at_the_first_conversation(
     assert said in problem
     # What follows has its memory again.
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        # The product of numbers with millions of digits.
+        "{% set n = namespace(x=7) %}{% for a in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}",
+        # Two lists of lists of lists, equal and not the same, are compared in 2 ** 60 steps.
+        "{% set n = namespace(x=[], y=[]) %}{% for a in range(60) %}"
+        "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}{{ n.x == n.y }}",
+    ],
+)
+def test_a_template_that_nothing_can_stop_ends_the_process_with_a_line(
+    chatty: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, template: str
+) -> None:
+    monkeypatch.setattr(conversations, "_LAST_SECONDS", 0.5)
+    chatty.chat_template = template + CHATML
+    said = tmp_path / "stderr"
+    child = os.fork()
+    if not child:
+        try:
+            os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+            encode(chatty, record(TURNS), "chat")
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    while not said.read_text("utf-8").endswith("\n"):
+        time.sleep(0.01)
+    assert said.read_text("utf-8").startswith("error: the chat template has not written a conversation after 40 s, and")
 
 
 @pytest.mark.parametrize(

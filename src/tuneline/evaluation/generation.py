@@ -14,6 +14,7 @@ from transformers import (
     TextIteratorStreamer,
 )
 
+from tuneline import limits
 from tuneline.errors import ModelError
 from tuneline.progress import Report, silent
 from tuneline.training.conversations import ChatTemplate
@@ -24,6 +25,10 @@ from tuneline.training.tokenization import IGNORED, encode_all
 Prompt = str | dict[str, Any]
 """A prompt as written; of a chat model one turn of the user, or a record of `messages` and `tools`, of which the model
 is shown all before the assistant's last turn."""
+
+# To put an answer together; no clock is heard meanwhile.
+_SECONDS = 60
+_NEVER_ENDS = f"the tokenizer takes more than {_SECONDS} s to write an answer: it may never end; use another model"
 
 
 def generate(
@@ -168,7 +173,8 @@ def _generate(
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
-    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    with limits.or_end(_SECONDS, _NEVER_ENDS):
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
     assert isinstance(text, str)
     return text
 

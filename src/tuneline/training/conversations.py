@@ -23,6 +23,12 @@ _NAMED = 5
 _SECONDS = 20
 _MEMORY = 1 << 30
 _OTHER_TEMPLATE = "use another base, or put another chat template into its folder"
+# Where the template is in a single call that never comes back, such as the product of numbers with millions of digits.
+_LAST_SECONDS = 2 * _SECONDS
+_NEVER_ENDS = (
+    f"the chat template has not written a conversation after {_LAST_SECONDS} s, and cannot be stopped in any other way "
+    f"than this; {_OTHER_TEMPLATE}"
+)
 _Made = TypeVar("_Made")
 
 
@@ -158,24 +164,26 @@ class ChatTemplate:
     def _each(self, conversations: Sequence[Conversation], make: Callable[[Conversation], _Made]) -> list[_Made]:
         """Every conversation rendered, or all that the template refuses named together."""
         made, problems = [], []
-        for one in conversations:
-            where = f"{one.source}: " if one.source else ""
-            try:
-                with limits.within(_SECONDS, _MEMORY):
-                    made.append(self._made(one, make))
-            except TimeoutError:
-                # No other conversation is tried: each would take as long.
-                raise ModelError(
-                    f"{where}the chat template has not written this conversation after {_SECONDS} s: it may never end; "
-                    f"{_OTHER_TEMPLATE}"
-                ) from None
-            except MemoryError:
-                raise ModelError(
-                    f"{where}the chat template needs more than {_MEMORY >> 30} GB of memory for this conversation; "
-                    f"{_OTHER_TEMPLATE}"
-                ) from None
-            except ModelError as error:
-                problems.append(f"{where}{error}")
+        with limits.or_end(_LAST_SECONDS, _NEVER_ENDS) as again:
+            for one in conversations:
+                again()
+                where = f"{one.source}: " if one.source else ""
+                try:
+                    with limits.within(_SECONDS, _MEMORY):
+                        made.append(self._made(one, make))
+                except TimeoutError:
+                    # No other conversation is tried: each would take as long.
+                    raise ModelError(
+                        f"{where}the chat template has not written this conversation after {_SECONDS} s: it may never "
+                        f"end; {_OTHER_TEMPLATE}"
+                    ) from None
+                except MemoryError:
+                    raise ModelError(
+                        f"{where}the chat template needs more than {_MEMORY >> 30} GB of memory for this conversation; "
+                        f"{_OTHER_TEMPLATE}"
+                    ) from None
+                except ModelError as error:
+                    problems.append(f"{where}{error}")
         if problems:
             more = [f"and {len(problems) - _NAMED} more conversations"] if len(problems) > _NAMED else []
             raise ModelError(*problems[:_NAMED], *more)

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tuneline import files
 from tuneline.errors import TrainingError
+from tuneline.training import texts
 from tuneline.training.examples import Labelled, Target
 
 
@@ -67,7 +68,7 @@ def with_own_special(
 ) -> list[list[int]]:
     """The ids of every text with the special tokens that the tokenizer puts around it, its end cut off if need be."""
     cut: dict[str, Any] = {} if max_length is None else {"truncation": True, "max_length": max_length}
-    return tokenizer(list(whole), split_special_tokens=True, verbose=False, **cut)["input_ids"]  # pyright: ignore[reportReturnType]
+    return texts.tokenised(tokenizer, whole, split_special_tokens=True, **cut)
 
 
 def labels_of(path: Path) -> tuple[list[str], bool]:

@@ -32,6 +32,15 @@ _MEMORY = 8 << 30
 # Numbers of a model for each that is held: quantized weights hold several in one, and tied ones are held once.
 _QUANTIZED = 16
 _OF_A_HEAD = 50_000_000
+_LOADS_TOO_LONG = f"the tokenizer takes more than {_SECONDS} s to load; copy the folder again, or use another base"
+# What a tokenizer is tried with: its rules may let any of this grow without end.
+_PROBE = (
+    'The quick brown fox jumps over 13 lazy dogs.\n\n\tdef main(x_1: int = 0) -> None:  # 100 %, "why"?\n'
+    "Größe, naïve, œuvre, Ελλάδα, Жизнь, עברית, العربية, हिन्दी, ไทย, 中文，日本語。한국어 \U0001f642 e\u0301 \u200b "
+    f"{'a' * 40}{' ' * 40}{'-' * 40}{'0' * 40}"
+)
+_PROBE_SECONDS = 10
+_PROBE_MEMORY = 2 << 30
 
 
 def use_threads(count: int) -> None:
@@ -263,14 +272,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise ModelError(*problems(folder))
     try:
         # Its library reserves memory for each of its threads, so that only time can be bounded.
-        with limits.within(_SECONDS):
+        with limits.or_end(2 * _SECONDS, f"{folder}: {_LOADS_TOO_LONG}"), limits.within(_SECONDS):
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             if isinstance(tokenizer, PreTrainedTokenizerBase):
+                _try(folder, tokenizer)
                 tokenizer("a")
     except TimeoutError:
-        raise ModelError(
-            f"{folder}: the tokenizer takes more than {_SECONDS} s to load; copy the folder again, or use another base"
-        ) from None
+        raise ModelError(f"{folder}: {_LOADS_TOO_LONG}") from None
+    except ModelError:
+        raise
     except Exception as error:
         # Whatever a stranger's files can make a library raise.
         raise ModelError(f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}") from None
@@ -286,6 +296,24 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"{folder}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     return tokenizer
+
+
+def _try(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a tokenizer cut a short text into tokens and put it together again, where it can do no harm."""
+    most = f"{_PROBE_SECONDS} s or {_PROBE_MEMORY >> 30} GB of memory for {len(_PROBE)} characters of text"
+    try:
+        limits.in_child(
+            _PROBE_SECONDS, _PROBE_MEMORY, lambda: tokenizer.decode(tokenizer(_PROBE, verbose=False)["input_ids"])
+        )
+    except (TimeoutError, MemoryError):
+        raise ModelError(
+            f"{folder}: the tokenizer takes more than {most}; copy the folder again, or use another base"
+        ) from None
+    except ChildProcessError as error:
+        raise ModelError(
+            f"{folder}: the tokenizer ends its process ({error}) over {len(_PROBE)} characters of text; copy the "
+            "folder again, or use another base"
+        ) from None
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, mode: str = PLAIN) -> None:

@@ -1,11 +1,34 @@
 """Texts as token ids: special tokens that a text spells are text, and a continuation gets no blank of its own."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tuneline import limits
+
+# A tokenizer's rules come with it, and no clock is heard while its library runs. Ordinary ones do a megabyte a second.
+_SECONDS = 60
+_CHARACTERS_A_SECOND = 20_000
+_NEVER_ENDS = (
+    f"the tokenizer takes more than {_SECONDS} s, and a second more for each {_CHARACTERS_A_SECOND:,} characters: it "
+    "may never end; use another base"
+)
 # What may stand before a continuation while it is tokenised: the first that does not melt into it is used.
 _GUARDS = ("\n", "|", "。", "0")
+
+
+def tokenised(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **how: Any) -> list[list[int]]:
+    """The ids of every text. Where its tokenizer may never end, this process does, with a line about it.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        texts: any number of texts, tokenised together on the tokenizer's own threads.
+        how: what else the tokenizer is told.
+    """
+    seconds = _SECONDS + sum(map(len, texts)) // _CHARACTERS_A_SECOND
+    with limits.or_end(seconds, _NEVER_ENDS):
+        return tokenizer(list(texts), verbose=False, **how)["input_ids"]  # pyright: ignore[reportReturnType]
 
 
 def ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
@@ -19,9 +42,7 @@ def ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special: bo
     """
     if not texts:
         return []
-    return tokenizer(list(texts), add_special_tokens=False, split_special_tokens=not special, verbose=False)[  # pyright: ignore[reportReturnType]
-        "input_ids"
-    ]
+    return tokenised(tokenizer, texts, add_special_tokens=False, split_special_tokens=not special)
 
 
 def continued(
