@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from tuneline import inspection
+from tuneline import files, inspection
 from tuneline.cli import cli
 from tuneline.data.profiling.profile import Settings
 from tuneline.params import editing
@@ -363,3 +363,31 @@ def test_a_file_of_several_shapes_is_counted_by_shape(folder: Path) -> None:
     report = inspection.inspect([Path("a.jsonl")], inspection.How())
     assert report["files"][0]["shapes"] == {"alpaca": 2_000, "sharegpt": 700, "unknown (x)": 5}
     assert "    rows by shape: alpaca 2,000, sharegpt 700, unknown (x) 5" in list(inspection.lines(report))
+
+
+def test_what_data_holds_fills_no_screen(tmp_path: Path) -> None:
+    long, texts = "x" * 100_000, "many words " * 9_000
+    sets: dict[str, list[dict[str, Any]]] = {
+        "columns.jsonl": [{f"{name}{long}": "a" for name in ("one", "two")}] * 3,
+        "many.jsonl": [{f"c{number}": number for number in range(5_000)}] * 3,
+        "labels.jsonl": [
+            {"text": f"row {n} of it", "label": f"{'ab'[n % 2]} {(long, texts)[n % 2]}"} for n in range(9)
+        ],
+        "calls.jsonl": [
+            {
+                "messages": [
+                    {"role": "user", "content": "how?"},
+                    {
+                        "role": "assistant",
+                        "content": "",
+                        "tool_calls": [{"function": {"name": long, "arguments": long}}],
+                    },
+                ]
+            }
+        ],
+    }
+    for name, rows in sets.items():
+        files.write_text(tmp_path / name, "".join(f"{json.dumps(row)}\n" for row in rows))
+        done = CliRunner().invoke(cli, ["inspect", str(tmp_path / name)])
+        assert max(map(len, done.stdout.splitlines())) < 1_500, name
+        assert ("c29 (a number) and 4,970 more" in done.stdout) == (name == "many.jsonl")

@@ -85,3 +85,11 @@ def test_each_state_of_a_librarys_bar_has_a_line() -> None:
     )
     nothing, first, last = done.stderr.splitlines()
     assert (nothing, first[:14], last[:14]) == ("", "Fetching:   0%", "Fetching: 100%")
+
+
+def test_a_name_from_data_fills_no_screen() -> None:
+    path = "/" + "/".join(["a" * 61] * 8)
+    error = DataError(f"{path}: has no column '{'x' * 100_000}', which --column names; {path} stays")
+    assert str(error) == f"{path}: has no column '{'x' * 179}…{'x' * 18}', which --column names; {path} stays"
+    assert terminal.line(f"password://u:{'p' * 600}@h") == "password://u:***@h"
+    assert terminal.shortened("as it is") == "as it is"

@@ -21,6 +21,7 @@ from tuneline.data.reading.places import shown
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
 from tuneline.errors import DataError
 from tuneline.rawreading import Asked
+from tuneline.terminal import shortened
 
 ACCEPTED, PARTLY, EMPTY, REFUSED = "accepted", "accepted with rows set aside", "empty", "refused"
 """The verdicts on a file."""
@@ -401,7 +402,7 @@ def _profile(one: Mapping[str, Any]) -> Iterator[str]:
         places = ", ".join(f"{place['row']} {place['value']}" for place in found["places"])
         yield f"  secrets: {kind} {found['count']:,} in {found['rows']:,} rows: {places}"
     if counts := one.get("labels"):
-        most = ", ".join(f"{label} {count:,}" for label, count in islice(counts.items(), _SHOWN_LABELS))
+        most = ", ".join(f"{shortened(label)} {count:,}" for label, count in islice(counts.items(), _SHOWN_LABELS))
         more = f" and {len(counts) - _SHOWN_LABELS:,} more" if len(counts) > _SHOWN_LABELS else ""
         yield f"  {len(counts):,} labels: {most}{more}"
         yield from (f"    {remark}" for remark in one["label_remarks"])

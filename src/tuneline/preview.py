@@ -17,14 +17,15 @@ from tuneline import files
 from tuneline.data.preparing import secrets
 from tuneline.errors import DataError
 from tuneline.params import Params
-from tuneline.terminal import visible
+from tuneline.terminal import shortened, visible
 from tuneline.training import mixing, models, objectives, packing, tasks, trainers
 from tuneline.training.examples import IGNORED, Preference, lengths
 from tuneline.training.recipes import Recipe
 
 _STYLE = (Path(__file__).parent / "preview.css").read_text("utf-8")
 _LEARNT, _FAINT, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
-
+# Of a document: its place in the raw set, and its label.
+_LONGEST_NAME = 300
 
 HIDDEN = -1
 """In the place of a token's number, where the token is part of a secret."""
@@ -258,7 +259,7 @@ def lines(preview: Preview, *, coloured: bool) -> Iterator[str]:
         yield ""
         yield f"── {row.describe()} " + "─" * 8
         for document in row.documents:
-            named = " · ".join(part for part in (document.source, document.note) if part)
+            named = shortened(" · ".join(part for part in (document.source, document.note) if part), _LONGEST_NAME)
             yield f"┌ {visible(named)} · {len(document.tokens)} tokens, {document.learnt} learnt"
             text = "".join(_marked(run, coloured) for run in document.runs)
             yield from (f"│ {line}" for line in text.split("\n"))

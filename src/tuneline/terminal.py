@@ -28,6 +28,8 @@ _URL_OF = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^:/@]*:(.+)@")
 _SHORTEST = 6
 """A shorter secret would be found in words that are none."""
 _NO_SECRETS = ("false", "default")
+# No path or address that a person has typed, and no command to paste, is a word so long; names from data may be.
+_LONG_WORD = re.compile(r"(?<!\S)(\S{180})\S{301,}(\S{20})")
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
@@ -72,8 +74,20 @@ def harmless(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """One line as a person may see it: as `harmless`, and a name from data cannot begin another line."""
-    return harmless(text.strip("\n")).replace("\n", "\\n")
+    """One line as a person may see it: as `harmless`, and a name from data can neither begin another line nor fill a
+    screen."""
+    short = _LONG_WORD.sub(r"\1…\2", masked(text.strip("\n")))
+    return visible(short).replace("\n", "\\n")
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """The text, or its beginning and how much more there is.
+
+    Args:
+        text: such as a name or a value from data.
+        most: characters that are shown.
+    """
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} characters more)"
 
 
 class _Guarded:

@@ -475,7 +475,7 @@ def _existing(view: View, place: str, column: str) -> str:
     if column in view.columns or any(column in row for row in view.rows) or _leads_somewhere(view, column):
         return column
     close = difflib.get_close_matches(column, view.columns, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(view.columns)}"
+    hint = f"did you mean {close[0]}?" if close else f"columns found: {recognition.columns_found(view)}"
     raise DataError(f"{place}: has no column {column!r}, which --column names; {hint}")
 
 

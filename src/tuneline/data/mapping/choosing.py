@@ -67,7 +67,7 @@ def shape_of(
             keys[param] = column
         elif column is not None and must_group:
             close = difflib.get_close_matches(column, plan.columns, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(plan.columns)}"
+            hint = f"did you mean {close[0]}?" if close else f"columns found: {recognition.columns_found(view)}"
             raise DataError(
                 f"{place}: has no column {column!r}, which data.split.{param} names; set it to null, or to a column "
                 f"of the file; {hint}"
@@ -138,7 +138,7 @@ def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
     ]
     if missing:
         close = difflib.get_close_matches(missing[0], view.columns, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"columns found: {', '.join(view.columns)}"
+        hint = f"did you mean {close[0]}?" if close else f"columns found: {recognition.columns_found(view)}"
         raise DataError(f"{place}: data.columns names {', '.join(missing)}, which the file does not have; {hint}")
     return dialogue_recognition.mapped(view, columns) or recognition.mapped(view, columns, wanted)
 

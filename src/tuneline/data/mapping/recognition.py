@@ -21,8 +21,10 @@ from tuneline.data.mapping.mappings import (
     Question,
 )
 from tuneline.data.mapping.record_types import FIELDS, RecordType
+from tuneline.data.reading.grouping import named
 from tuneline.data.reading.rows import FilePlan
 from tuneline.data.reading.strictjson import kind_of
+from tuneline.terminal import shortened
 
 PAIRS = (
     ("prompt", "completion"),
@@ -81,6 +83,8 @@ _SURE_LINES = ("paragraphs", "para", "verses", "poem", "poem_text", "stanzas")
 _SEPARATORS = ("|", " / ")
 _LONGEST_LINE = 100
 _FEW = 12
+# Columns of a file.
+_NAMED = 30
 _ROWS_OF_A_LABEL = 10
 _DEEPEST = 4
 _CODES = (
@@ -406,5 +410,10 @@ def describe_types(view: View) -> str:
     for column in view.columns:
         kinds = [kind_of(row[column]) for row in view.rows if row.get(column) is not None]
         kind = max(dict.fromkeys(kinds), key=kinds.count) if kinds else "text"
-        parts.append(column if kind == "text" else f"{column} ({kind})")
-    return ", ".join(parts)
+        parts.append(shortened(column) if kind == "text" else f"{shortened(column)} ({kind})")
+    return named(parts, _NAMED)
+
+
+def columns_found(view: View) -> str:
+    """The columns that were found."""
+    return named([*map(shortened, view.columns)], _NAMED)

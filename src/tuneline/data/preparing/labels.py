@@ -9,6 +9,7 @@ import orjson
 
 from tuneline.data.preparing.splitting import SPLITS, SplitName
 from tuneline.errors import DataError
+from tuneline.terminal import shortened
 
 MOST = 0.5
 """Share of a label's texts that hold the label itself from which it is reported."""
@@ -104,7 +105,7 @@ def check(
     if len(rows) < 2:
         found = "no row has a label"
         for label, number in rows.items():
-            found = f"all {number:,} rows have the label {label!r}"
+            found = f"all {number:,} rows have the label {_quoted(label)}"
         raise DataError(
             f"{where}: {found}, and a classifier needs two or more; bring rows of another label, or say in "
             "data.columns.label which column holds the labels"
@@ -123,7 +124,7 @@ def remarks(rows: Mapping[str, int], held: Mapping[str, int] | None = None) -> l
     Returns:
         Warnings, a line each, in a fixed order.
     """
-    single = [f"{label!r}" for label, number in rows.items() if number == 1]
+    single = [_quoted(label) for label, number in rows.items() if number == 1]
     alone = [f"labels of a single row: {_named(single)}"] if single else []
     return [*_of_balance(rows), *alone, *_of_spelling(rows), *_of_texts(rows, held or {})]
 
@@ -133,13 +134,13 @@ def _of_balance(rows: Mapping[str, int]) -> list[str]:
     warnings: list[str] = []
     if number > ONE_SIDED * total:
         warnings.append(
-            f"{number / total:.1%} of the rows have the label {most!r}: a model that always says so is right as often; "
-            "judge by macro F1, not by accuracy"
+            f"{number / total:.1%} of the rows have the label {_quoted(most)}: a model that always says so is right as "
+            "often; judge by macro F1, not by accuracy"
         )
     if len(rows) > max(20, total / 2):
         hint = "; they are numbers: task: regression learns them as such" if all(map(_is_number, rows)) else ""
         warnings.append(f"{len(rows):,} different labels on {total:,} rows: hardly any is seen twice{hint}")
-    few = [f"{label!r} ({number:,})" for label, number in rows.items() if 1 < number < _FEWEST_ROWS]
+    few = [f"{_quoted(label)} ({number:,})" for label, number in rows.items() if 1 < number < _FEWEST_ROWS]
     if few:
         warnings.append(f"labels of fewer than {_FEWEST_ROWS} rows are hardly learnt or measured: {_named(few)}")
     return warnings
@@ -147,17 +148,19 @@ def _of_balance(rows: Mapping[str, int]) -> list[str]:
 
 def _of_splits(rows: Mapping[str, int], counts: Mapping[str, Mapping[SplitName, int]]) -> list[str]:
     warnings: list[str] = []
-    single = [f"{label!r}" for label, number in rows.items() if number == 1]
+    single = [_quoted(label) for label, number in rows.items() if number == 1]
     if single:
         warnings.append(f"labels of a single row, which is in one split only: {_named(single)}")
     meaning = {"train": "they cannot be learnt", "validation": "they choose no epoch", "test": "they are not measured"}
     for split in SPLITS:
         present = [label for label in rows if counts[label].get(split, 0)]
-        absent = [f"{label!r} ({rows[label]:,})" for label in rows if rows[label] > 1 and label not in set(present)]
+        absent = [
+            f"{_quoted(label)} ({rows[label]:,})" for label in rows if rows[label] > 1 and label not in set(present)
+        ]
         if absent and present:
             warnings.append(f"labels of which no row is in {split}, so {meaning[split]}: {_named(absent)}")
         if len(present) == 1:
-            warnings.append(f"{split} holds rows of the label {present[0]!r} only")
+            warnings.append(f"{split} holds rows of the label {_quoted(present[0])} only")
     return warnings
 
 
@@ -166,8 +169,8 @@ def _of_spelling(rows: Mapping[str, int]) -> list[str]:
     for label in rows:
         same[" ".join(label.casefold().split())].append(label)
     return [
-        f"labels {' and '.join(f'{label!r} ({rows[label]:,})' for label in labels)} differ only in case or blanks; "
-        "they are kept apart: spell them alike in the raw files where they mean the same"
+        f"labels {' and '.join(f'{_quoted(label)} ({rows[label]:,})' for label in labels)} differ only in case or "
+        "blanks; they are kept apart: spell them alike in the raw files where they mean the same"
         for labels in same.values()
         if len(labels) > 1
     ]
@@ -175,11 +178,15 @@ def _of_spelling(rows: Mapping[str, int]) -> list[str]:
 
 def _of_texts(rows: Mapping[str, int], held: Mapping[str, int]) -> list[str]:
     return [
-        f"label {label!r} stands in {held[label]:,} of its {number:,} texts: a model that reads it there learns "
+        f"label {_quoted(label)} stands in {held[label]:,} of its {number:,} texts: a model that reads it there learns "
         "nothing of the rest"
         for label, number in rows.items()
         if number >= _FEWEST_ROWS and held.get(label, 0) > MOST * number
     ]
+
+
+def _quoted(label: str) -> str:
+    return repr(shortened(label))
 
 
 def _named(names: Sequence[str]) -> str:

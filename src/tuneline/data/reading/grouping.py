@@ -63,7 +63,7 @@ def named(names: Sequence[str], most: int = NAMED) -> str:
     """The first names, and how many there are beside them.
 
     Args:
-        names: of files.
+        names: of files, or of what else there are many.
         most: that are named.
     """
     more = len(names) - most
