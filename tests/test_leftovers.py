@@ -1,12 +1,16 @@
+import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from projects import Project
+from projects import Project, entered
 
 from tuneline import leftovers
+from tuneline.processes import Identity
 
 
 def test_what_dead_processes_were_writing_is_found_and_what_a_living_one_writes_is_not(
@@ -28,6 +32,42 @@ def test_only_folders_named_by_a_fingerprint_are_checkpoints(tmp_path: Path, mon
     for name in ("a" * 64, "tokens", "kept", "prefect"):
         (tmp_path / "work" / name).mkdir(parents=True)
     assert [str(one.path) for one in leftovers.trainings()] == [f"work/{'a' * 64}"]
+
+
+def test_checkpoints_are_freed_only_where_no_training_goes_on_from_them() -> None:
+    assert leftovers.needed(1.0, [], 2.0, []) is None
+    assert leftovers.needed(1.0, ["base", "finetune"], 2.0, []) == (
+        "as a training may go on from it (base, finetune is stale)"
+    )
+    newer = "as it is newer than the newest training that MLflow knows to have ended"
+    assert leftovers.needed(3.0, [], 2.0, []) == newer
+    assert leftovers.needed(1.0, [], None, []) == newer
+    assert leftovers.needed(1.0, [], 2.0, ["one", "two", "three", "four", "five"]) == (
+        "as a training of another git branch may go on from it (one, two, three and 2 more has another params.yaml); "
+        "free it all the same with: .venv/bin/tuneline gc --other-branches"
+    )
+
+
+def test_other_branches_are_those_that_are_not_merged_and_have_other_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert leftovers.other_branches() == []
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True)
+
+    git("init", "--quiet", "--initial-branch", "main")
+    for branch, text in (("main", "1"), ("merged", "2"), ("main", "2"), ("other", "3"), ("same", "3"), ("same", "4")):
+        if branch != "main":
+            git("checkout", "--quiet", "-B", branch)
+        Path("params.yaml").write_text(text)
+        git("add", "params.yaml")
+        git("commit", "--quiet", "--allow-empty", "--message", "x")
+    git("checkout", "--quiet", "merged")
+    assert leftovers.other_branches() == ["other", "same"]
+    Path("params.yaml").write_text("4")
+    assert leftovers.other_branches() == ["other"]
 
 
 def test_a_work_folder_that_has_grown_is_named_with_what_it_holds(
@@ -54,3 +94,63 @@ def test_checkpoints_stay_while_a_training_may_go_on_from_them(project: Project)
     assert done.returncode == 0, done.stderr
     assert f"work/{'b' * 64}: kept, as a training may go on from it" in done.stdout
     assert folder.is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_in_a_finished_project_all_that_is_left_over_goes_and_all_that_is_needed_stays(project: Project) -> None:
+    done = project.flow()
+    assert done.returncode == 0, done.stdout + done.stderr
+    work, year_ago = project.root / "work", time.time() - 365 * 86400
+    older, newer = (work / (letter * 64) for letter in "ab")
+    for folder in (older, newer):
+        (folder / "checkpoint-300").mkdir(parents=True)
+        (folder / "checkpoint-300" / "weights").write_bytes(b"w" * 2_000_000)
+    for path in (*older.rglob("*"), older):
+        os.utime(path, (year_ago, year_ago))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        maker = json.dumps(asdict(Identity.of(process.pid)))
+    partial = project.root / f"models/.finetuned.{process.pid}.partial"
+    partial.mkdir()
+    (partial / "half").write_bytes(b"h" * 1_000_000)
+    with entered(project.root):
+        from tuneline.registry import tracking
+
+        tracker, model = tracking.connect(), "docstring-writer"
+        tags = {"tuneline.maker": maker}
+        logged = tracker._client.create_logged_model(tracker._experiment(model), name=model, tags=tags)
+        copy = tracker._on_this_machine(logged)
+        assert copy is not None
+        copy.mkdir(parents=True)
+        (copy / "weights").write_bytes(b"c" * 3_000_000)
+    subprocess.run(["git", "checkout", "--quiet", "-b", "wider"], cwd=project.root, check=True)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    text = (project.root / "params.yaml").read_bytes()
+    project.set(compute__threads=2)
+    subprocess.run([*git, "commit", "--quiet", "--message", "w", "params.yaml"], cwd=project.root, check=True)
+    subprocess.run(["git", "checkout", "--quiet", "-"], cwd=project.root, check=True)
+    assert (project.root / "params.yaml").read_bytes() == text
+
+    kept = project.tuneline("gc")
+    assert kept.returncode == 0, kept.stderr
+    assert (
+        f"work/{'a' * 64}: 2.0 MB, kept, as a training of another git branch may go on from it (wider " in kept.stdout
+    )
+    assert f"work/{'b' * 64}: 2.0 MB, kept, as it is newer than the newest training " in kept.stdout
+    assert kept.stdout.endswith("\nfreed: 4.0 MB\n")
+    assert f"{copy.relative_to(project.root)}: 3.0 MB, of a register that was killed\n" in kept.stdout
+    assert [older.is_dir(), newer.is_dir(), partial.exists(), copy.exists()] == [True, True, False, False]
+
+    said = project.tuneline("gc", "--dry-run", "--other-branches").stdout
+    assert said.endswith("\nto free: 2.0 MB\n")
+    assert "checkpoint-300 of a training that stopped on " in said
+    assert older.is_dir()
+    assert project.tuneline("gc", "--other-branches").stdout.endswith("\nfreed: 2.0 MB\n")
+    assert [older.is_dir(), newer.is_dir()] == [False, True]
+
+    again = project.flow()
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("nothing is stale, and the gate has decided ")
+    assert project.tuneline("exec", "--", "dvc", "status").stdout.strip().endswith("up to date.")
+    answer = project.tuneline("generate", "def f(x):", "--version", "1", "--max-new-tokens", "4")
+    assert answer.returncode == 0, answer.stderr

@@ -453,15 +453,23 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
 
 @cli.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
-def gc(dry_run: bool) -> None:
-    """Free what kills and changed params left behind: checkpoints of other trainings, half writes.
+@click.option(
+    "--other-branches",
+    is_flag=True,
+    help="Free checkpoints, too, that a training of another git branch may go on from.",
+)
+def gc(dry_run: bool, other_branches: bool) -> None:
+    """Free what kills and changed params left behind.
+
+    That is: the checkpoints of trainings that were stopped before the last one ended and are not those of the params,
+    halves of writes, and copies of a model in MLflow of which a killed register has made no version.
 
     Versions, DVC's cache and what the stages have made stay. Nothing is done while a run or a training is at work.
     """
     _enter()
     from tuneline import leftovers
 
-    _tell(*leftovers.collect(dry_run=dry_run))
+    _tell(*leftovers.collect(dry_run=dry_run, other_branches=other_branches))
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})

@@ -8,20 +8,66 @@ import ctypes
 import fcntl
 import gc
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+
+import psutil
 
 from tuneline.errors import BusyError
 
 PARENT = "TUNELINE_PARENT"
 """The environment variable that tells a process the id of the one that must outlive it."""
 _PR_SET_PDEATHSIG = 1
+_CLOCKS = 2.0
+"""Seconds by which the start of one process may be told differently, as after the clock was set."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which process it is, and of which machine; an id alone is used again."""
+
+    host: str
+    machine: str
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int | None = None) -> "Identity":
+        """The identity of a process of this machine; of this process where no id is given.
+
+        Raises:
+            psutil.NoSuchProcess: it has ended.
+        """
+        process = psutil.Process(pid)
+        return cls(platform.node(), _machine(), process.pid, process.create_time())
+
+    def has_ended(self) -> bool | None:
+        """Whether the process has ended; None where it is of another machine or container, and nothing is known."""
+        if self.machine != _machine():
+            return None
+        try:
+            process = psutil.Process(self.pid)
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE
+            return is_zombie or abs(process.create_time() - self.started) > _CLOCKS
+        except psutil.NoSuchProcess:
+            return True
+
+
+def _machine() -> str:
+    """What is the same for exactly those processes that see each other's ids, until the machine starts anew."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return f"{platform.node()} {psutil.boot_time():.0f}"
 
 
 def die_with_parent(parent: int | None = None) -> None:

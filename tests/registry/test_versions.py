@@ -10,7 +10,7 @@ from tuneline import files
 from tuneline.commands import serving
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params import Params
-from tuneline.registry import verdicts, versions
+from tuneline.registry import cards, verdicts, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 
@@ -196,6 +196,19 @@ def test_a_later_verdict_of_which_a_kill_has_left_a_part_is_not_told_twice(
     register(tracker, project, lineage, later)
     assert tracker.version_tags(model, "1") == whole
     assert tracker.version_description(model, "1").count("- Verdict ") == 1
+
+
+def test_a_broken_version_of_which_a_kill_has_left_a_part_says_so_once(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    model, client = project.registry.model, mlflow.MlflowClient()
+    register(tracker, project, lineage)
+    whole = tracker.version_description(model, "1")
+    # Killed between the description and the tags; what is broken is another thing by now.
+    client.update_model_version(model, "1", cards.of_broken("its files were changed", whole))
+    versions.tag_broken(tracker, model, "1", "its files were deleted")
+    assert tracker.version_description(model, "1") == f"Broken: its files were deleted.\n\n{whole}"
+    assert tracker.version_tags(model, "1")["0 broken"] == "its files were deleted"
 
 
 def test_the_commit_that_holds_it_is_added_once_and_replaces_nothing(

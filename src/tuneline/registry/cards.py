@@ -1,5 +1,6 @@
 """What a version says of itself to people: tags that they read first, a description, and a model card."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ _PROMOTE = (
     f"{CHAMPION} (Aliases → Add)."
 )
 _LATER = "Later verdicts:"
+_BROKEN = re.compile(r"\ABroken: .*\.\n\n")
 _NUMBERS = 3
 
 
@@ -46,8 +48,15 @@ def broken_tag(reason: str) -> dict[str, str]:
 
 
 def of_broken(reason: str, description: str) -> str:
-    """The description of a version that is broken: that it is, and then what it has been."""
-    return f"Broken: {reason}.\n\n{description}"
+    """The description of a version that is broken: that it is, and then what it has been.
+
+    Args:
+        reason: why its files cannot be used.
+        description: of the version as it is; it may say already that the version is broken, as a kill may have come
+            after that and before the tags.
+    """
+    before = _BROKEN.sub("", description, count=1)
+    return f"Broken: {reason}.\n\n{before}"
 
 
 def later_verdict(number: int, gate: dict[str, Any], day: str, report: str) -> str:

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mlflow
@@ -25,13 +26,31 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuneline import files
+from tuneline import files, processes
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
 from tuneline.registry import stores
 from tuneline.registry.runs import Runs, translated
 
 # What the source of a version begins with, before the id of the logged model.
 _LOGGED = "models:/"
+# The tag of a logged model that names the process which makes a version of it.
+_MAKER = "tuneline.maker"
+_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A logged model that this package has made, of which there may be a version."""
+
+    id: str
+    maker: str
+    """The process that made it, as JSON."""
+    changed: float
+    """When MLflow wrote about it last, in seconds since 1970."""
+    was: str | None
+    """The version that was made of it, as far as MLflow knows of one."""
+    folder: Path | None
+    """Where its files are on this machine; None where a server keeps them."""
 
 
 class Tracker(Runs):
@@ -65,22 +84,27 @@ class Tracker(Runs):
         Raises:
             RegistryError: the folder has changed meanwhile, or its copy is another one, so there is no version.
         """
-        logged = self._client.create_logged_model(self._experiment(experiment), name=model, source_run_id=run_id)
+        maker = json.dumps(asdict(processes.Identity.of()), sort_keys=True)
+        logged = self._client.create_logged_model(
+            self._experiment(experiment), name=model, source_run_id=run_id, tags={_MAKER: maker}
+        )
         place = self._on_this_machine(logged)
-        if place:
-            # MLflow's own copy takes the space anew where the file system could share it.
-            files.copy_tree(folder, place)
-        else:
-            self._client.log_model_artifacts(logged.model_id, str(folder))
-        # What a server has taken is as little known, but what it was given is.
-        if files.sha256_path(place or folder) != sha256:
-            self._client.delete_logged_model(logged.model_id)
+        try:
             if place:
-                shutil.rmtree(place, ignore_errors=True)
-            raise RegistryError(
-                f"{model}: the files have changed while they were copied to MLflow, so nothing is registered; run the "
-                "same command again"
-            )
+                # MLflow's own copy takes the space anew where the file system could share it.
+                files.copy_tree(folder, place)
+            else:
+                self._client.log_model_artifacts(logged.model_id, str(folder))
+            # What a server has taken is as little known, but what it was given is.
+            if files.sha256_path(place or folder) != sha256:
+                raise RegistryError(
+                    f"{model}: the files have changed while they were copied to MLflow, so nothing is registered; run "
+                    "the same command again"
+                )
+        except BaseException:
+            # A full disk is not left full.
+            self._discard(logged.model_id, place)
+            raise
         self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         try:
             self._client.create_registered_model(model)
@@ -112,14 +136,98 @@ class Tracker(Runs):
         if version in self.aliases(model).values():
             return False
         source = self._version(model, version).source or ""
+        logged = self._client.get_logged_model(source.removeprefix(_LOGGED)) if source.startswith(_LOGGED) else None
+        if logged and MLFLOW_MODEL_VERSIONS in logged.tags:
+            # What a kill leaves from here on is then known as what a killed register leaves.
+            self._client.delete_logged_model_tag(logged.model_id, MLFLOW_MODEL_VERSIONS)
         self._client.delete_model_version(model, version)
-        if source.startswith(_LOGGED):
-            number = source.removeprefix(_LOGGED)
-            place = self._on_this_machine(self._client.get_logged_model(number))
-            self._client.delete_logged_model(number)
-            if place:
-                shutil.rmtree(place, ignore_errors=True)
+        if logged:
+            self._discard(logged.model_id, self._on_this_machine(logged))
         return True
+
+    @translated
+    def logged_models(self, experiment: str, model: str) -> list[Logged]:
+        """The logged models of `model` that this package has made, with and without a version, the oldest first.
+
+        Args:
+            experiment: where they are kept.
+            model: the registered model's name.
+
+        Raises:
+            TrackingError: the store is a copy that names files of the one that it was copied from.
+        """
+        if self._client.get_experiment_by_name(experiment) is None:
+            return []
+        kept = self._experiment(experiment)
+        found, token = [], None
+        while True:
+            page = self._client.search_logged_models([kept], f"name = '{model}'", max_results=_PAGE, page_token=token)
+            found += [self._as_logged(one) for one in page if _MAKER in one.tags]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda one: (one.changed, one.id))
+
+    def _as_logged(self, logged: LoggedModel) -> Logged:
+        of_versions = json.loads(logged.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+        return Logged(
+            id=logged.model_id,
+            maker=logged.tags[_MAKER],
+            changed=logged.last_updated_timestamp / 1000,
+            was=", ".join(str(one["version"]) for one in of_versions) or None,
+            folder=self._on_this_machine(logged),
+        )
+
+    @translated
+    def referred_to(self) -> set[str]:
+        """All that versions of any registered model name as the place of their files, as one text each."""
+        found, token = set(), None
+        while True:
+            page = self._client.search_model_versions(max_results=_PAGE, page_token=token)
+            for version in page:
+                found.add(f"{version.source} {version.model_id}")
+                if not f"{version.source}".startswith(f"{_LOGGED}m-"):
+                    # As of a version that was copied from another one.
+                    found.add(self._client.get_model_version_download_uri(version.name, version.version))
+            token = page.token
+            if not token:
+                return found
+
+    @translated
+    def size_of(self, logged: Logged) -> int:
+        """Bytes of the files of a logged model that a server keeps."""
+        size, waiting = 0, [""]
+        while waiting:
+            for one in self._client.list_logged_model_artifacts(logged.id, waiting.pop() or None):
+                waiting += [one.path] if one.is_dir else []
+                size += one.file_size or 0
+        return size
+
+    @translated
+    def discard(self, logged: Logged) -> None:
+        """Delete a logged model with its files; those that a server keeps are freed by `mlflow gc`."""
+        self._discard(logged.id, logged.folder)
+
+    def _discard(self, number: str, place: Path | None) -> None:
+        # Once it is deleted in MLflow nothing leads to its files any more.
+        if place and place.exists():
+            shutil.rmtree(place)
+        self._client.delete_logged_model(number)
+
+    @translated
+    def last_finished(self, experiment: str) -> float | None:
+        """When the run that has ended last ended well, in seconds since 1970; None where none has."""
+        kept = self._client.get_experiment_by_name(experiment)
+        found = (
+            self._client.search_runs(
+                [kept.experiment_id],
+                "attributes.status = 'FINISHED'",
+                max_results=1,
+                order_by=["attributes.end_time DESC"],
+            )
+            if kept
+            else []
+        )
+        return found[0].info.end_time / 1000 if found and found[0].info.end_time else None
 
     @translated
     def find_versions(self, model: str, tags: Mapping[str, str]) -> list[str]:

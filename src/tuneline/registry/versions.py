@@ -12,7 +12,7 @@ import pyarrow as pa
 from tuneline import files, params
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params.data import PRETRAINING
-from tuneline.registry import cards, champions, verdicts
+from tuneline.registry import abandoned, cards, champions, verdicts
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
@@ -79,7 +79,7 @@ def register(
 
     Every byte of a version that is there is hashed; one that is broken is tagged so, and another takes its place. What
     the gate has decided later about the same version is added to it. Where another process registers the same model
-    at the same time, the version with the lowest number stays.
+    at the same time, the version with the lowest number stays. What killed registers have left in MLflow is removed.
 
     Args:
         tracker: the registry.
@@ -94,6 +94,8 @@ def register(
         The version that now stands for this model.
     """
     model = p.registry.model
+    # First, as what is to be copied needs space.
+    removed = abandoned.remove(tracker, model)
     broken = _broken(tracker, model, lineage)
     stands = _standing(tracker, model, lineage)
     made = None
@@ -104,7 +106,15 @@ def register(
         if stands != made:
             tracker.delete_version(model, made)
     verdicts.add(tracker, model, stands, gate, run_id, Path(p.paths.reports) / "index.html")
-    return Registration(stands, created=stands == made, notes=tuple(_notes(tracker, model, stands, broken)))
+    notes = (
+        [
+            f"{removed} {'copy' if removed == 1 else 'copies'} of the model that a killed register had left in MLflow "
+            f"{'is' if removed == 1 else 'are'} removed"
+        ]
+        if removed
+        else []
+    )
+    return Registration(stands, created=stands == made, notes=(*notes, *_notes(tracker, model, stands, broken)))
 
 
 def _notes(tracker: Tracker, model: str, stands: str, broken: Mapping[str, str]) -> Iterator[str]:
