@@ -7,7 +7,7 @@ import httpx
 import temporary_server
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tuneline import stopping
 
@@ -37,12 +37,21 @@ def end_if_caused(error: BaseException) -> None:
             _end()
         if code in (401, 403):
             stopping.end_now(f"{_name()} refuses this project ({code}): see docs/schedule.md")
-    elif (isinstance(error, RuntimeError) and _NOT_REACHED in str(error)) or not _is_answering():
+    elif (
+        # It was tried several times, as Prefect's settings say.
+        isinstance(error, httpx.TimeoutException)
+        or (isinstance(error, RuntimeError) and _NOT_REACHED in str(error))
+        or not _is_answering()
+    ):
         _end()
 
 
 def _is_answering() -> bool:
-    with get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client:
+    # Whoever asks decides about another try.
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
+    ):
         return client.api_healthcheck() is None
 
 

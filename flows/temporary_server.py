@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -95,8 +96,19 @@ def why_it_failed() -> str:
         return f"{place}: cannot grow, as the disk is full; free some space and run the same command again"
     if "readonly database" in log or "unable to open database" in log:
         return f"{place}: cannot be written; give yourself the right to write it and its folder"
+    if _accepts():
+        return "Prefect's temporary server accepts connections and does not answer"
     last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), None)
     return f"Prefect's temporary server has ended ({_LOG}: {last})" if last else "Prefect's temporary server is gone"
+
+
+def _accepts() -> bool:
+    url = urllib.parse.urlsplit(os.environ.get("PREFECT_API_URL", ""))
+    try:
+        socket.create_connection((url.hostname or _HOST, url.port or 0), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _damage(database: Path) -> str | None:

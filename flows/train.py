@@ -17,12 +17,12 @@ from uuid import UUID
 
 import losing
 import temporary_server
-from prefect import State, flow, get_run_logger, task
+from prefect import Flow, State, flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
@@ -31,6 +31,12 @@ from tuneline import decisions, dvclock, intact, keeping, leftovers, params, pip
 from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
 
 _GATE_FAILED = "GateFailed"
+_ABORTED = "Execution was aborted by "
+# What Prefect says where a person stops a run before the flow itself begins; `stopping` has said it.
+_OF_A_STOP = (
+    *(f"Crash detected! {_ABORTED}", f"Finished in state Crashed('{_ABORTED}"),
+    *("Running hook '_cancel", "Hook '_cancel"),
+)
 
 
 class _SaidOnce(logging.Filter):
@@ -39,13 +45,19 @@ class _SaidOnce(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = terminal.harmless(record.getMessage())
+        error = record.exc_info[1] if record.exc_info else None
+        message = record.getMessage()
+        if isinstance(error, TunelineError):
+            # Prefect shows what Python calls it, all problems on one line.
+            message = message.replace(repr(error), f"\n{error}")
+        message = terminal.harmless(message)
         record.msg, record.args = message, ()
+        if message.startswith(_OF_A_STOP) and stopping.is_on():
+            return False
         if message.startswith(f"Task run failed with state: {_GATE_FAILED}"):
             return False
         if message.startswith(f"Finished in state {_GATE_FAILED}"):
             record.msg, record.args = f"Finished in state {_GATE_FAILED}", ()
-        error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, TunelineError):
             record.exc_info = None
         elif record.exc_info:
@@ -137,8 +149,8 @@ def train() -> State:
         Completed; or of type Failed, named `GateFailed`, when the candidate was not good enough to be registered. The
         message's last line names the model, the version, the verdict and what was rebuilt.
     """
-    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
-        logging.getLogger(name).addFilter(_SaidOnce())
+    _say_once()
+    _say_nothing_of_a_lost_server()
     # Prefect has taken SIGTERM for itself, and would call the run crashed.
     stopping.take_over()
     try:
@@ -148,6 +160,21 @@ def train() -> State:
     except losing.ERRORS as error:
         losing.end_if_caused(error)
         raise
+
+
+@train.on_crashed
+def _cancel(_flow: Flow, run: FlowRun, state: State) -> None:
+    """Call a run cancelled that a person has stopped while Prefect was about to begin the flow."""
+    if stopping.is_on() and (state.message or "").startswith(_ABORTED):
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Cancelled(message="stopped before its first step"), force=True)
+
+
+def _say_once() -> None:
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(one, _SaidOnce) for one in logger.filters):
+            logger.addFilter(_SaidOnce())
 
 
 def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
@@ -253,6 +280,7 @@ def by_hand() -> None:
     """
     if temporary_server.is_used():
         logging.getLogger("prefect.flow_runs").addFilter(_without_address)
+    _say_once()
     _say_nothing_of_a_lost_server()
     try:
         state = train(return_state=True)
@@ -278,10 +306,14 @@ def _without_address(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("View at ")
 
 
+def _never(_record: logging.LogRecord) -> bool:
+    return False
+
+
 def _say_nothing_of_a_lost_server() -> None:
     """The threads that send logs and events would say so for every line of a stage; the run itself says it once."""
     for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency", "prefect.events.clients"):
         # A filter, as Prefect sets the levels anew when the flow begins.
-        logging.getLogger(name).addFilter(lambda _: False)
+        logging.getLogger(name).addFilter(_never)
     # Prefect's handler asks it before it writes to stderr.
     logging.raiseExceptions = False

@@ -52,7 +52,7 @@ def test_other_branches_are_those_that_are_not_merged_and_have_other_params(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert leftovers.other_branches() == []
+    assert leftovers.branches_with_other_params() == []
 
     def git(*arguments: str) -> None:
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True)
@@ -65,9 +65,9 @@ def test_other_branches_are_those_that_are_not_merged_and_have_other_params(
         git("add", "params.yaml")
         git("commit", "--quiet", "--allow-empty", "--message", "x")
     git("checkout", "--quiet", "merged")
-    assert leftovers.other_branches() == ["other", "same"]
+    assert leftovers.branches_with_other_params() == ["other", "same"]
     Path("params.yaml").write_text("4")
-    assert leftovers.other_branches() == ["other"]
+    assert leftovers.branches_with_other_params() == ["other"]
 
 
 def test_a_work_folder_that_has_grown_is_named_with_what_it_holds(
@@ -92,7 +92,7 @@ def test_checkpoints_stay_while_a_training_may_go_on_from_them(project: Project)
     folder.mkdir(parents=True)
     done = project.tuneline("gc")
     assert done.returncode == 0, done.stderr
-    assert f"work/{'b' * 64}: kept, as a training may go on from it" in done.stdout
+    assert f"work/{'b' * 64}: 0.0 MB, kept, as a training may go on from it" in done.stdout
     assert folder.is_dir()
 
 
@@ -108,7 +108,7 @@ def test_in_a_finished_project_all_that_is_left_over_goes_and_all_that_is_needed
         (folder / "checkpoint-300" / "weights").write_bytes(b"w" * 2_000_000)
     for path in (*older.rglob("*"), older):
         os.utime(path, (year_ago, year_ago))
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         maker = json.dumps(asdict(Identity.of(process.pid)))
     partial = project.root / f"models/.finetuned.{process.pid}.partial"
     partial.mkdir()

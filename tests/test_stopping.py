@@ -167,18 +167,59 @@ def test_a_run_that_is_stopped_is_cancelled_at_once(project: Project) -> None:
             assert states(project)[0] == "Cancelled"
 
 
+# As flows/run.py does, but that the signal comes while Prefect asks for the name of the run, before the flow begins.
+BEFORE_ITS_FIRST_STEP = """
+import os, sys
+sys.path.insert(0, "flows")
+from tuneline import params
+whole = params.load
+def load():
+    if not hasattr(load, "asked"):
+        load.asked = True
+        os.kill(os.getpid(), int(sys.argv[1]))
+    return whole()
+params.load = load
+import run
+from tuneline import processes
+run._settled = lambda: None
+processes.run(run.main)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_that_loses_prefect_keeps_its_stage(project: Project) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_before_its_first_step_is_cancelled(
+    project: Project, number: signal.Signals, code: int
+) -> None:
+    (project.root / "begin.py").write_text(BEFORE_ITS_FIRST_STEP)
+    done = project.tuneline("exec", "--", "python", "begin.py", str(int(number)))
+    assert done.returncode == code, done.stderr
+    assert states(project) == ["Cancelled"]
+    assert done.stderr == f"\n{_LINE}\n"
+    assert done.stdout.startswith("starting Prefect and its temporary server\n")
+    assert "rash" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("number", "what"), [(signal.SIGKILL, "is gone"), (signal.SIGSTOP, "accepts connections and does not answer")]
+)
+def test_a_run_that_loses_prefect_keeps_its_stage(project: Project, number: signal.Signals, what: str) -> None:
     with running(project, "sample") as (process, tree):
         [server] = [one for one in tree if one.cmdline()[1:2] == [str(project.root / "flows/temporary_server.py")]]
-        server.kill()
-        said, _ = process.communicate()
+        server.send_signal(number)
+        assert process.stdout is not None
+        lines = [(line, time.monotonic()) for line in process.stdout]
+        process.wait()
+        said, ended = "".join(line for line, _ in lines), time.monotonic()
         assert process.returncode == 1
         *before, line = said.rstrip().splitlines()
         assert line == (
-            "Prefect's temporary server is gone; what is made stays, and the same command goes on from there"
+            f"Prefect's temporary server {what}; what is made stays, and the same command goes on from there"
         )
+        assert ended - max(seen for line, seen in lines if " - " in line) < 30
         assert "Traceback" not in said
         assert [one for one in before if "ERROR" in one or "WARNING" in one] == []
         assert alive(tree) == []

@@ -68,7 +68,7 @@ def collect(*, dry_run: bool, other_branches: bool = False) -> list[str]:
         stale = list(pipeline.stale())
         made = (p.paths.clean, p.paths.base, p.paths.finetuned, p.paths.reports)
         registered = _of_registry(p.registry.model, dry_run=dry_run)
-        branches = [] if other_branches else other_branches()
+        branches = [] if other_branches else branches_with_other_params()
         found = [*partials((p.data.raw, p.paths.mixture, *made, str(WORK)))]
         lines = []
         for one in trainings():
@@ -109,8 +109,10 @@ def needed(changed: float, stale: Sequence[str], finished: float | None, branche
     return None
 
 
-def other_branches() -> list[str]:
+def branches_with_other_params() -> list[str]:
     """The branches, here and of remotes, that HEAD does not hold and whose params.yaml is not the working tree's."""
+    if not worktree.ask("rev-parse", "--verify", "--quiet", "HEAD"):
+        return []
     own = worktree.ask("hash-object", "--", params.PARAMS_FILE)
     places = ("refs/heads", "refs/remotes")
     names = worktree.ask("for-each-ref", "--format=%(refname)", "--no-merged=HEAD", *places).splitlines()

@@ -87,7 +87,8 @@ def check(address: str, environment: Mapping[str, str]) -> None:
         environment: with the login, if there is any.
 
     Raises:
-        SetupError: it refuses the login; that it does not answer is for others to say.
+        SetupError: it refuses the login, or accepts connections and does not answer; that nothing is there is for
+            others to say.
     """
     if environment.get("PREFECT_API_KEY"):
         return
@@ -100,7 +101,12 @@ def check(address: str, environment: Mapping[str, str]) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 401:
             return
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            raise SetupError(
+                f"Prefect at {address} accepts connections and does not answer: stop it and start it again, then run "
+                "the same command again"
+            ) from None
         return
     if is_here(address):
         remedy = (

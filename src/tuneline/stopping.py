@@ -70,11 +70,15 @@ def stoppable(line: str) -> Iterator[None]:
                 signal.signal(number, earlier)
 
 
+def is_on() -> bool:
+    """Whether the process is `stoppable` now."""
+    return isinstance(signal.getsignal(signal.SIGINT), _Handler)
+
+
 def take_over() -> None:
     """Have SIGTERM do what SIGINT does where the process is `stoppable`, whatever a library has made of it since."""
-    handler = signal.getsignal(signal.SIGINT)
-    if isinstance(handler, _Handler):
-        signal.signal(signal.SIGTERM, handler)
+    if is_on():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
 def _say_last(line: str) -> None:

@@ -26,7 +26,7 @@ from tuneline.registry.tracking import Logged, Tracker
 @pytest.fixture(scope="module")
 def dead() -> Identity:
     """A process of this machine that has ended."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         return Identity.of(process.pid)
 
 
