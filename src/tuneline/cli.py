@@ -115,7 +115,10 @@ def inspect(
     layout: Literal["rows", "documents"] | None,
     exclude: tuple[str, ...],
 ) -> None:
-    """Say what files or folders hold, read as the pipeline would; nothing is changed. Exit 1 when one is refused."""
+    """Say what each PATH (a file or a folder) holds, read as the pipeline would; nothing is changed.
+
+    Exit code 1 when one of them is refused.
+    """
     import orjson
 
     from tuneline import inspection, rawreading
@@ -436,8 +439,8 @@ def doctor() -> None:
 
 
 @cli.command()
-@click.option("--mlflow-port", default=5000, show_default=True)
-@click.option("--prefect-port", default=4200, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
+@click.option("--prefect-port", default=4200, show_default=True, help="Port of the Prefect UI.")
 def ui(mlflow_port: int, prefect_port: int) -> None:
     """Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C."""
     _enter()
