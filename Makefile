@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 
-.PHONY: help setup run test test-slow check ui bench bench-prepare bench-training bench-kill clean
+.PHONY: help setup run test test-slow check ui bench bench-prepare bench-training bench-kill bench-faults clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ bench: setup ## where the time of a whole run goes
 
 bench-kill: setup ## kill -9 in the middle of fine-tuning, then the same weights
 	@$(PY) benchmarks/kill.py $(ARGS)
+
+bench-faults: setup ## kills in every stage, full disks, damaged files: what a run says, and what the next one makes
+	@$(PY) benchmarks/faults.py $(ARGS)
 
 bench-training: setup ## fine-tuning beside what else does it
 	@$(PY) benchmarks/training.py $(ARGS)

@@ -102,8 +102,8 @@ def damages(back: Path) -> list[Damage]:
         Damage("work/ deleted", delete("work"), 0, settled),
         Damage("prefect.db zeroed", asked_again(zero(_HISTORY, first=True)), 1, removed),
         Damage("prefect.db on a full disk", asked_again(), 1, "cannot grow", no_room, told="free some space"),
-        Damage("a store that may only be read", asked_again(), 1, "can be written", read_only, told="make it writable"),
-        Damage("MLflow's database locked", asked_again(), 1, "locked", during=locked, told="let the other program end"),
+        Damage("a read-only store", asked_again(), 1, "nothing can be written", read_only, told="make it writable"),
+        Damage("MLflow's database locked", asked_again(), 1, "is locked", during=locked, told="let it end"),
         Damage("MLflow's database zeroed", asked_again(kept, zero(_DATABASE, first=True)), 1, "put a copy of it back",
                repair=restore, told="put a copy back"),
         Damage("MLflow's database zeroed", asked_again(zero(_DATABASE, first=True)), 1, "or move it away",
@@ -135,6 +135,7 @@ def try_out(place: Project, damage: Damage, good: dict[str, Any]) -> None:
             damage.seen, damage.remedy = twins.shown(line), found.groupdict().get("remedy") or ""
             break
     damage.alive, damage.left = twins.alive(place), twins.partial(place)
+    seen = done.stdout
     began = time.monotonic()
     if damage.repair:
         damage.repair(root)
@@ -149,7 +150,7 @@ def try_out(place: Project, damage: Damage, good: dict[str, Any]) -> None:
         damage.version = now["version"]
         damage.others = [name for name in good if name != "version" and now[name] != good[name]]
     if not damage.is_well:
-        kill.tell(f"{damage.what}: not as it should be:\n{done.stdout}")
+        kill.tell(f"{damage.what}: not as it should be:\n{seen}\n{done.stdout}")
 
 
 def _run(place: Project, command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

@@ -104,6 +104,20 @@ def test_a_store_that_may_not_be_written_to(open_folder: Path) -> None:
     assert f"nothing can be written to {open_folder} (Permission denied); make it writable, or set MLFLOW_" in line
 
 
+@pytest.mark.slow
+def test_a_store_that_another_program_holds_for_long(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    tracking.connect()
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("begin exclusive")
+        line = problem(f"sqlite:///{database}")
+    assert line == (
+        f"MLflow's store sqlite:///{database}: {database} is locked, as another program writes to it; wait for it to "
+        "end, or end it, then run the same command again"
+    )
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [

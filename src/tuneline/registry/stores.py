@@ -12,6 +12,8 @@ from tuneline import files, processes
 from tuneline.errors import TrackingError
 
 SQLITE = "sqlite:///"
+LOCKED = "database is locked"
+"""What SQLite says where another program has kept it waiting for too long."""
 
 
 def path_of(address: str) -> Path | None:

@@ -385,5 +385,10 @@ def _checked(address: str, remedy: str) -> Tracker:
     except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
         # SQLAlchemy adds the whole statement.
         reason = one_line(error).split(" [SQL: ")[0].strip(" :.")
+        if (store := stores.path_of(address)) and stores.LOCKED in reason:
+            raise TrackingError(
+                f"MLflow's store {address}: {store} is locked, as another program writes to it; wait for it to end, or "
+                "end it, then run the same command again"
+            ) from None
         raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {remedy}") from None
     return Tracker(client, address)
