@@ -1,7 +1,9 @@
 import errno
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -158,28 +160,83 @@ def test_what_the_machine_refuses_is_said_in_words(number: int, said: str) -> No
     assert str(errors.of_machine(OSError(number, "text of the system", "a/b"))).startswith(said)
 
 
-def test_what_a_killed_process_has_left_in_the_temporary_folder_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+_WRITING = """
+import sys
+import tempfile
+from pathlib import Path
+from tuneline import files
+
+path = Path(sys.argv[1])
+with files.atomic_folder(path / "model") as folder, files.atomic_file(path / "rows") as file, files.work_folder(path):
+    with files.temporary_folder() as temporary:
+        for place in (folder, temporary):
+            (place / "half").write_text("a row")
+        print(flush=True)
+        input()
+"""
+
+
+@pytest.fixture
+def writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of what it writes."""
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", _WRITING, str(tmp_path / "data")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def unfinished(root: Path) -> list[Path]:
+    return [*root.rglob("*.partial"), *(root / files.TEMPORARY).iterdir()]
+
+
+def write_all(root: Path) -> None:
+    """Write what the other process writes, as another container would whose processes have the same ids."""
+    with files.atomic_folder(root / "data/model") as folder, files.atomic_file(root / "data/rows") as rows:
+        (folder / "whole").touch()
+        rows.write_text("1")
+    with files.work_folder(root / "data"), files.temporary_folder():
+        pass
+
+
+def test_what_another_process_is_writing_is_left_alone_and_what_it_left_when_killed_goes(
+    writing: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    wait = (
-        "from tuneline import files\nwith files.temporary_folder() as folder:\n  print(folder, flush=True)\n  input()"
-    )
-    command = ["env", f"TMPDIR={tmp_path}", sys.executable, "-c", wait]
-    killed = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert killed.stdout is not None
-    left = Path(killed.stdout.readline().strip())
-    (left / "rows").write_text("a row")
-    other = tmp_path / "tuneline-notes"
-    other.mkdir()
-    with files.temporary_folder() as first, files.temporary_folder() as second:
-        assert left.is_dir()
-        assert first.is_dir()
-        killed.kill()
-        killed.communicate()
-        with files.temporary_folder() as third:
-            assert set(tmp_path.iterdir()) == {first, second, third, other}
-    assert list(tmp_path.iterdir()) == [other]
+    theirs = unfinished(tmp_path)
+    assert len(theirs) == 4
+    assert not any(map(files.is_left, theirs))
+    write_all(tmp_path)
+    assert sorted(unfinished(tmp_path)) == sorted(theirs)
+    writing.kill()
+    writing.wait()
+    assert all(map(files.is_left, theirs))
+    write_all(tmp_path)
+    assert unfinished(tmp_path) == []
+    assert (tmp_path / "data/model/whole").is_file()
+
+
+def test_a_process_s_id_says_nothing_of_what_it_left(tmp_path: Path) -> None:
+    """It may be in use again: by this process, as in a container, or by another."""
+    for owner in (os.getpid(), os.getppid(), 1):
+        left = tmp_path / f".model.{owner}.partial"
+        left.mkdir()
+        (left / "half").touch()
+        (tmp_path / f".model.{owner}.replaced.partial").mkdir()
+    (tmp_path / f".model.other.{'a' * 12}.replaced.partial").mkdir()
+    with files.atomic_folder(tmp_path / "model") as folder:
+        (folder / "whole").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".model.other.{'a' * 12}.replaced.partial", "model"]
+
+
+def test_two_threads_write_one_file(tmp_path: Path) -> None:
+    with files.atomic_file(tmp_path / "a") as first:
+        first.write_text("first")
+        files.write_text(tmp_path / "a", "second")
+        assert first.read_text() == "first"
+    assert (tmp_path / "a").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from projects import Project, entered
 
-from tuneline import leftovers
+from tuneline import files, leftovers
 from tuneline.processes import Identity
 
 
@@ -17,14 +17,17 @@ def test_what_dead_processes_were_writing_is_found_and_what_a_living_one_writes_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    dead = gone.stdout.decode().strip()
-    for owner in (dead, str(os.getpid())):
-        (tmp_path / f"models/.finetuned.{owner}.partial").mkdir(parents=True)
-    (tmp_path / f"models/.finetuned.{dead}.partial/weights").write_bytes(b"12345")
+    for left in ("models/.finetuned.1234.partial", f"models/.finetuned.{'0a' * 6}.partial", "work/temporary/abc"):
+        (tmp_path / left).mkdir(parents=True)
+        (tmp_path / left / "weights").write_bytes(b"12345")
     (tmp_path / "models/.other.partial").touch()
-    [found] = leftovers.partials(("models/finetuned", "models/base"))
-    assert (str(found.path), found.size) == (f"models/.finetuned.{dead}.partial", 5)
+    with files.atomic_folder(tmp_path / "models/base"), files.atomic_file(tmp_path / "work/a"):
+        found = list(leftovers.partials(("models/finetuned", "models/base", "work")))
+    assert [(str(one.path), one.size) for one in found] == [
+        (f"models/.finetuned.{'0a' * 6}.partial", 5),
+        ("models/.finetuned.1234.partial", 5),
+        ("work/temporary/abc", 5),
+    ]
 
 
 def test_only_folders_named_by_a_fingerprint_are_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ _STAGE = ["tuneline.stages", "finetune"]
 _WATCHED = ("open", "os.mkdir", "os.rename")
 _NEVER = f"{sys.maxsize}:0"
 # The folder beside its place that a write fills; the last event is its renaming.
-_WRITTEN = re.compile(r"\.checkpoint-(\d+)\.\d+\.partial")
+_WRITTEN = re.compile(r"\.checkpoint-(\d+)\.[0-9a-f]+\.partial")
 
 
 def _watch(writes: str, pauses: str) -> None:

@@ -1,30 +1,37 @@
 """Writing so that nothing half-written is ever read as whole; hashes; JSON lines and parquet."""
 
 import errno
+import fcntl
 import glob
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tuneline.errors import UnreadableFileError, one_line
+from tuneline.work import WORK
 
 # Bytes that the kernel is asked to copy at once: a multiple of every file system's blocks.
 _AT_ONCE = 1 << 30
 # Bytes; a report or an account of this project's holds some thousands.
 _LARGEST_JSON = 1 << 26
+_PARTIAL = ".partial"
 # Behind the name of a folder that makes room for the one which replaces it.
 _ASIDE = ".replaced.partial"
-_TEMPORARY = "tuneline-"
+# In the name of what is being written; the ids of processes are of versions before.
+_TOKEN = re.compile(r"[0-9a-f]{12}|\d+")
+_OF_A_WRITE = re.compile(rf"\..+\.({_TOKEN.pattern})(\.replaced)?\.partial")
+TEMPORARY = WORK / "temporary"
+"""The folders that are gone when their process has ended."""
 
 
 @contextmanager
@@ -35,16 +42,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path: the file to be made or replaced; its folder is made.
 
     Yields:
-        The path to write to, on the same file system.
+        An empty file to write to, on the same file system.
     """
-    beside = _beside(path)
-    try:
+    with _beside(path, Path.touch) as beside:
         yield beside
         _sync(beside)
         beside.replace(path)
         _sync(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -58,33 +62,35 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Yields:
         An empty folder, on the same file system.
     """
-    beside, aside = _beside(path), path.with_name(f".{path.name}.{os.getpid()}{_ASIDE}")
-    _put_back(path)
-    beside.mkdir()
-    try:
+    for left in _left_of(path, _ASIDE):
+        with _claimed(left) as is_claimed:
+            if is_claimed:
+                _put_back(left, path)
+    with _beside(path, Path.mkdir) as beside:
         yield beside
         for file in beside.rglob("*"):
             _sync(file)
         _sync(beside)
         # A folder cannot be renamed over one that holds files, so the old one makes room, and goes last.
-        with suppress(FileNotFoundError):
-            path.replace(aside)
-        beside.replace(path)
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        _put_back(path)
+        aside = path.with_name(f".{path.name}.{_token()}{_ASIDE}")
+        with _claimed(path):
+            try:
+                with suppress(FileNotFoundError):
+                    path.replace(aside)
+                beside.replace(path)
+                _sync(path.parent)
+            finally:
+                _put_back(aside, path)
 
 
-def _put_back(path: Path) -> None:
+def _put_back(aside: Path, path: Path) -> None:
     """The old folder goes where the new one stands; where only the first rename of `atomic_folder` was done, it comes
     back."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_ASIDE}"):
-        if _is_left(left.name.removesuffix(_ASIDE).rpartition(".")[2]):
-            if path.exists():
-                _remove(left)
-            else:
-                left.replace(path)
+    if path.exists():
+        _remove(aside)
+    else:
+        with suppress(FileNotFoundError):
+            aside.replace(path)
 
 
 def _remove(path: Path) -> None:
@@ -104,54 +110,124 @@ def work_folder(path: Path) -> Iterator[Path]:
     Yields:
         The folder, on the same file system; one that a killed process left is removed first.
     """
-    beside = _beside(path.with_name(f"{path.name}-work"))
-    beside.mkdir()
-    try:
+    with _beside(path.with_name(f"{path.name}-work"), Path.mkdir) as beside:
         yield beside
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder for what is gone afterwards, in the machine's own place for such.
+    """An empty folder for what is gone afterwards, in the project's work/.
 
     Yields:
-        The folder; those that killed processes of this user have left there are removed first.
+        The folder, by its absolute path; those that killed processes have left there are removed first.
     """
-    place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{_TEMPORARY}*-*"):
-        if _is_left(left.name.removeprefix(_TEMPORARY).partition("-")[0], own=False) and _is_own(left):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{_TEMPORARY}{os.getpid()}-") as folder:
-        yield Path(folder)
+    place = TEMPORARY.absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    for left in place.iterdir():
+        remove_left(left)
+    with _owned(lambda: place / _token(), Path.mkdir) as folder:
+        yield folder
 
 
-def _is_own(path: Path) -> bool:
+@contextmanager
+def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Where this process writes what is to become `path`; what killed processes have left there goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left_of(path, _PARTIAL):
+        remove_left(left)
+    with _owned(lambda: path.with_name(f".{path.name}.{_token()}{_PARTIAL}"), make) as beside:
+        yield beside
+
+
+def _left_of(path: Path, end: str) -> list[Path]:
+    """What lies beside `path` under the names that processes give to what they write."""
+    start = f".{path.name}."
+    found = path.parent.glob(f"{glob.escape(start)}*{end}")
+    return [one for one in found if _TOKEN.fullmatch(one.name.removeprefix(start).removesuffix(end))]
+
+
+def _token() -> str:
+    """No two are alike, on whatever machine or in whatever container they are made."""
+    return secrets.token_hex(6)
+
+
+@contextmanager
+def _owned(name: Callable[[], Path], make: Callable[[Path], None]) -> Iterator[Path]:
+    """A new file or folder that is this process's as long as the block runs, and is gone afterwards.
+
+    Whose it is the kernel knows: the lock on it ends with its process, whatever the process's id, or its container.
+
+    Args:
+        name: gives a path that is not there yet.
+        make: makes it.
+    """
+    while True:
+        path = name()
+        make(path)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            # Another process took it for left over before it was locked.
+            continue
+        # Where a file system knows no such locks, what is left over stays, as nobody can claim it.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, path):
+            break
+        os.close(descriptor)
     try:
-        return path.lstat().st_uid == os.getuid()
+        yield path
+    finally:
+        _remove(path)
+        # Of those, too, that a fork has made of it.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
+    """Whether nobody writes a file or folder, so that it is this process's while the block runs."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        # It is gone, or may not be read by this user.
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_claimed = _is_at(descriptor, path)
+    except OSError:
+        is_claimed = False
+    try:
+        yield is_claimed
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
-        # Another process has removed it.
         return False
 
 
-def _beside(path: Path) -> Path:
-    """Where this process writes what is to become `path`; what killed processes have left there goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        if _is_left(left.name.split(".")[-2]):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+def is_left(path: Path) -> bool:
+    """Whether a file or folder that was being written has no process any more that writes it."""
+    with _claimed(path) as is_claimed:
+        return is_claimed
 
 
-def _is_left(owner: str, *, own: bool = True) -> bool:
-    """Whether a name's part is the id of a process that does not write any more.
+def remove_left(path: Path) -> None:
+    """Remove a file or folder that was being written, if no process writes it any more."""
+    with _claimed(path) as is_claimed:
+        if is_claimed:
+            _remove(path)
 
-    Args:
-        owner: the part.
-        own: whether what has this process's own id is an earlier one's.
-    """
-    return owner.isdecimal() and ((int(owner) == os.getpid() and own) or not psutil.pid_exists(int(owner)))
+
+def being_written(place: Path) -> list[Path]:
+    """What lies in a folder under the names that `atomic_file`, `atomic_folder` and `work_folder` give."""
+    return sorted(one for one in place.glob(f".*{_PARTIAL}") if _OF_A_WRITE.fullmatch(one.name))
 
 
 def _sync(path: Path) -> None:

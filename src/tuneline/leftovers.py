@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import psutil
-
-from tuneline import params, pipeline, processes, worktree
+from tuneline import files, params, pipeline, processes, worktree
 from tuneline.errors import TrackingError
 from tuneline.registry import stores
 from tuneline.training import checkpoints
@@ -24,7 +22,6 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 MOST = 10 * 10**9
 """Bytes that work/ may hold before a run says so."""
 _NAMED = 3
-_PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 
 
 @dataclass(frozen=True)
@@ -204,11 +201,13 @@ def trainings() -> Iterator[Leftover]:
 
 
 def partials(places: Sequence[str]) -> Iterator[Leftover]:
-    """What killed processes were writing beside, and in, each of `places`."""
+    """What killed processes were writing beside, and in, each of `places`, and their temporary folders."""
     seen: set[Path] = set()
     for place in map(Path, places):
-        for path in sorted([*place.parent.glob(".*.partial"), *place.glob(".*.partial")]):
-            owner = _PARTIAL.fullmatch(path.name)
-            if owner and path not in seen and not psutil.pid_exists(int(owner[1])):
+        for path in [*files.being_written(place.parent), *files.being_written(place)]:
+            if path not in seen and files.is_left(path):
                 seen.add(path)
                 yield Leftover(path, "the half of a write that was killed")
+    for path in sorted(files.TEMPORARY.glob("*")):
+        if files.is_left(path):
+            yield Leftover(path, "the temporary folder of a process that was killed")
