@@ -206,7 +206,10 @@ def _asking(of_rows: str) -> Callable[[_Command], _Command]:
         click.option(
             "--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in text=review; repeatable."
         ),
-        click.option("--encoding", default="utf-8", show_default=True, help="Of the input, by Python's name."),
+        click.option(
+            "--encoding",
+            help="Of the input, by Python's name; by default UTF-8, and of a file of a set what params.yaml says.",
+        ),
         click.option(
             "--layout",
             type=click.Choice(["rows", "documents"]),
@@ -243,7 +246,7 @@ def predict(
     output: Path | None,
     form: str | None,
     columns: tuple[str, ...],
-    encoding: str,
+    encoding: str | None,
     layout: Literal["rows", "documents"] | None,
     all_labels: bool,
     top_k: int | None,
@@ -259,6 +262,7 @@ def predict(
     if all_labels and top_k is not None:
         raise click.UsageError("--top-k and --all-labels exclude each other")
     _enter()
+    from tuneline import rawreading
     from tuneline.commands import answers, asking, serving
 
     if source is not None:
@@ -266,11 +270,12 @@ def predict(
     chosen = answers.format_of(output, form)
     p, served = _serve(version, alias)
     serving.check_predicts(served)
+    asked = rawreading.Asked(encoding=encoding, layout=layout)
     opened = asking.opened(
         text,
         path,
         column="text",
-        options=asking.Options(encoding, layout or "rows", param=""),
+        options=asking.options_for(p, path, asked),
         is_plain=layout is not None,
         choose=asking.text_chooser(_mapping(columns), served.columns),
         remedy="give a TEXT, a PATH, or standard input",
@@ -304,7 +309,7 @@ def generate(
     output: Path | None,
     form: str | None,
     columns: tuple[str, ...],
-    encoding: str,
+    encoding: str | None,
     layout: Literal["rows", "documents"] | None,
     max_new_tokens: int | None,
 ) -> None:
@@ -318,23 +323,25 @@ def generate(
     if path is None and (columns or layout):
         raise click.UsageError("--column and --layout go with --input")
     _enter()
+    from tuneline import rawreading
     from tuneline.commands import answers, asking, serving
 
     is_batch = path is not None or output is not None or form is not None
     chosen = answers.format_of(output, form)
     p, served = _serve(version, alias)
     serving.check_writes(served)
+    asked = rawreading.Asked(encoding=encoding, layout=layout)
     remedy = "give a PROMPT, or --input FILE"
     if path is None:
         prompt = prompt.replace("\\n", "\n") if prompt not in (None, asking.STDIN) else None
-        text = asking.text_of_stdin(encoding, remedy) if prompt is None else prompt
+        text = asking.text_of_stdin(encoding or "utf-8", remedy) if prompt is None else prompt
     else:
         text = None
     opened = asking.opened(
         text,
         path,
         column="prompt",
-        options=asking.Options(encoding, layout or "rows", param=""),
+        options=asking.options_for(p, path, asked),
         is_plain=layout is not None,
         choose=asking.prompt_chooser(_mapping(columns), served.columns, chats=served.chats),
         remedy=remedy,

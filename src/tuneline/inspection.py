@@ -20,7 +20,7 @@ from tuneline.data.reading.grouping import NAMED, excluded_in_words, gist, named
 from tuneline.data.reading.places import shown
 from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected
 from tuneline.errors import DataError
-from tuneline.rawreading import Asked
+from tuneline.rawreading import Asked, way_of, ways_of_sets
 from tuneline.terminal import shortened
 
 ACCEPTED, PARTLY, EMPTY, REFUSED = "accepted", "accepted with rows set aside", "empty", "refused"
@@ -64,12 +64,6 @@ def as_in_project(asked: Asked) -> How:
     if not (environment.ENV_FILE.is_file() and Path(params.PARAMS_FILE).is_file()):
         return How(usual, columns)
     p = params.load()
-    sets = {
-        Path(path).resolve(): Reading(asked.over(options), columns_of_set)
-        for path, (options, columns_of_set) in records.readings(
-            p, [name for name in p.data.reading if name != params.PRETRAINING]
-        ).items()
-    }
     tokenizer = Path(p.paths.base, "tokenizer.json")
     settings = Settings(
         p.data.near_duplicates,
@@ -77,7 +71,7 @@ def as_in_project(asked: Asked) -> How:
         tokenizer if tokenizer.is_file() else None,
         longrows.bytes_per_token(p),
     )
-    return How(usual, columns, sets, settings)
+    return How(usual, columns, ways_of_sets(p, asked), settings)
 
 
 def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
@@ -96,7 +90,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
     excluded: list[FilePlan] = []
     for path in paths:
         try:
-            way = _reading_of(path, how.sets) or Reading(how.options, {})
+            way = way_of(path, how.sets) or Reading(how.options, {})
             plans = readers.plan(path, way.options)
         except DataError as error:
             files.append(_entry(shown(str(path)), message=str(error)))
@@ -123,12 +117,6 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
     unused = [pattern for pattern in how.options.exclude if all(plan.excluded != pattern for plan in excluded)]
     totals["warnings"] += [f"{pattern}: leaves no file out" for pattern in unused]
     return {"files": files, "sets": sets, "totals": totals}
-
-
-def _reading_of(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
-    """How the set is read that a path is, or that it lies in."""
-    whole = path.resolve()
-    return next((way for at, way in sets.items() if whole.is_relative_to(at)), None)
 
 
 def is_usable(report: Mapping[str, Any]) -> bool:

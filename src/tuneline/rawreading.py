@@ -9,7 +9,7 @@ from tuneline import params
 from tuneline.data.judging.tallies import Tally
 from tuneline.data.mapping import choosing, labelnames, records
 from tuneline.data.mapping.record_types import TYPES_OF_TASK, RecordType
-from tuneline.data.mapping.records import RawSet
+from tuneline.data.mapping.records import RawSet, Reading
 from tuneline.data.reading.rows import FilePlan, Options
 from tuneline.errors import DataError
 
@@ -37,6 +37,35 @@ class Asked:
             layout=self.layout or options.layout,
             exclude=self.exclude or options.exclude,
         )
+
+
+def ways_of_sets(p: params.Params, asked: Asked) -> dict[Path, Reading]:
+    """How the files of each set of the project are read.
+
+    Args:
+        p: all params.
+        asked: what the command line says, which wins.
+
+    Returns:
+        Whole path of a set -> how its files are read.
+
+    Raises:
+        DataError: data.reading is wrong.
+    """
+    names = [name for name in p.data.reading if name != params.PRETRAINING]
+    found = records.readings(p, names)
+    return {Path(path).resolve(): Reading(asked.over(way.options), way.columns) for path, way in found.items()}
+
+
+def way_of(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
+    """How the set is read that a path is, or that it lies in; None where there is none.
+
+    Args:
+        path: of a file or a folder.
+        sets: by `ways_of_sets`.
+    """
+    whole = path.resolve()
+    return next((way for at, way in sets.items() if whole.is_relative_to(at)), None)
 
 
 def task_named(name: str | None) -> params.Task | None:

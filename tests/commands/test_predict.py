@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,9 +10,10 @@ import pytest
 import torch
 from registered import LABELS, MAX_LENGTH, VERSIONS, Shell, table
 
-from tuneline import params
+from tuneline import files, params
 from tuneline.commands import answers
 from tuneline.commands.asking import Given
+from tuneline.params import editing
 from tuneline.registry import tracking, versions
 from tuneline.training import models
 
@@ -254,6 +256,25 @@ def test_another_encoding_is_named_and_can_be_given(shell: Shell) -> None:
     good = shell.run("predict", "latin.csv", "--encoding", "cp1252")
     assert table(good.stdout)[0]["text"] == "Grüße aus Köln und schöne Tage"
     assert "the CSV that is written has commas and is UTF-8 (the input: cp1252)" in good.stderr
+
+
+@pytest.fixture
+def raw_in_cp1252(shell: Shell) -> Iterator[Path]:
+    """The raw set of the project, in an encoding that its params.yaml names."""
+    written = (shell.root / "params.yaml").read_text("utf-8")
+    editing.set_values(shell.root / "params.yaml", {"data.raw": "data/raw/mine", "data.encoding": "cp1252"})
+    yield shell.write("data/raw/mine/latin.csv", "id,text\n1,Grüße aus Köln und schöne Tage\n".encode("cp1252")).parent
+    files.write_text(shell.root / "params.yaml", written)
+
+
+def test_a_file_of_a_set_is_read_as_params_yaml_says(shell: Shell, raw_in_cp1252: Path) -> None:
+    for path in (raw_in_cp1252, "data/raw/mine/latin.csv"):
+        ran = shell.run("predict", str(path))
+        assert table(ran.stdout)[0]["text"] == "Grüße aus Köln und schöne Tage"
+    asked = shell.run("predict", str(raw_in_cp1252), "--encoding", "utf-8")
+    assert "1 line(s) are not utf-8; it looks like cp1252: if that is right, give `--encoding cp1252`" in asked.stderr
+    shell.write("elsewhere.csv", "id,text\n1,Grüße\n".encode("cp1252"))
+    assert "are not utf-8" in shell.run("predict", "elsewhere.csv").stderr
 
 
 def test_csv_is_written_with_commas_and_a_line_says_so_where_the_input_has_none(shell: Shell) -> None:

@@ -28,6 +28,9 @@ from tuneline.data.preparing import cleaning
 from tuneline.data.reading import encodings, readers
 from tuneline.data.reading.rows import FilePlan, Options, Rejected, Row
 from tuneline.errors import DataError
+from tuneline.params import Params
+from tuneline.rawreading import Asked as AskedFor
+from tuneline.rawreading import way_of, ways_of_sets
 
 STDIN = "-"
 """What stands for standard input on the command line."""
@@ -135,6 +138,22 @@ def opened(
             yield given
     else:
         yield of_path(path, options, choose)
+
+
+def options_for(p: Params, path: Path | None, asked: AskedFor) -> Options:
+    """How the input is read: as the command line says, else as params.yaml says of the set in which it lies.
+
+    Args:
+        p: all params.
+        path: of a file or a folder; None for standard input or a text.
+        asked: what the command line says.
+
+    Raises:
+        DataError: data.reading is wrong.
+    """
+    way = way_of(path, ways_of_sets(p, asked)) if path is not None else None
+    # The remedy for an encoding that does not fit is the option, whoever has said it.
+    return replace(way.options if way else asked.over(Options()), param="")
 
 
 def of_path(path: Path, options: Options, choose: Callable[[FilePlan, Path], Ask], *, shown: str = "") -> Given:
