@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import ROOT
+from projects import ROOT, copy_project
 
-from tuneline import outputs, params
+from tuneline import dvclock, files, outputs, params
 from tuneline.errors import ParamsError
 from tuneline.params import editing
 
@@ -79,3 +79,28 @@ def test_dvc_by_hand_deletes_nothing_beside_the_folders_of_outputs(root: Path) -
     done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True, check=True)
     assert done.stderr.count("is ignored by .dvcignore") == len(places)
     assert all(Path(place, "kept").is_file() for place in places)
+
+
+@pytest.mark.slow
+def test_dvc_by_hand_deletes_no_source_where_a_path_names_it(tmp_path: Path) -> None:
+    """What is a dependency DVC itself refuses; of the rest the stages that run first, and DVC goes no further."""
+    project = copy_project(tmp_path / "project")
+    (project.root / ".venv").symlink_to(sys.prefix)
+    assert project.run("-m", "dvc", "init", "--force", "--quiet").returncode == 0
+    values = params.load(project.root / "params.yaml").model_dump()
+    for stage in dvclock.graph(project.root / "dvc.yaml").values():
+        for out in [*stage["outs"], *stage.get("metrics", [])]:
+            place = project.root / dvclock.filled(out if isinstance(out, str) else next(iter(out)), values)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("made")
+    # As if everything was made.
+    assert project.run("-m", "dvc", "commit", "--force", "--quiet").returncode == 0
+    source = project.root / "src/tuneline/registry"
+    before = files.sha256_tree(source)
+    for section in ("finetuned", "clean", "base", "reports", "pretraining"):
+        editing.set_values(project.root / "params.yaml", {f"paths.{section}": "src/tuneline/registry"})
+        done = project.run("-m", "dvc", "repro")
+        assert done.returncode != 0
+        assert f"paths.{section}: 'src/tuneline/registry': must lie under data/" in done.stderr
+        assert files.sha256_tree(source) == before, section
+        editing.set_values(project.root / "params.yaml", {f"paths.{section}": values["paths"][section]})
