@@ -163,11 +163,12 @@ def train() -> State:
 
 
 @train.on_crashed
-def _cancel(_flow: Flow, run: FlowRun, state: State) -> None:
+def _cancel(flow: Flow, flow_run: FlowRun, state: State) -> None:
     """Call a run cancelled that a person has stopped while Prefect was about to begin the flow."""
+    del flow
     if stopping.is_on() and (state.message or "").startswith(_ABORTED):
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(run.id, Cancelled(message="stopped before its first step"), force=True)
+            client.set_flow_run_state(flow_run.id, Cancelled(message="stopped before its first step"), force=True)
 
 
 def _say_once() -> None:

@@ -3,10 +3,13 @@
 import itertools
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -36,20 +39,63 @@ def process(_: int) -> int:
     return os.getpid()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_order_and_errors_as_they_were(workers: int) -> None:
-    with scheduler.pool(workers=workers, address=None, size=1, inline=0) as run:
-        assert list(run(square, range(40))) == [n * n for n in range(40)]
-        assert len(set(run(process, range(12)))) == workers
-        found = run(refuse, range(6))
-        assert list(itertools.islice(found, 3)) == [0, 1, 2]
-        with pytest.raises(DataError) as caught:
-            next(found)
+@pytest.fixture(scope="module")
+def two() -> Iterator[scheduler.Run]:
+    """A pool of two processes."""
+    with scheduler.pool(workers=2, address=None, size=1, inline=0) as run:
+        yield run
+
+
+def assert_in_order(run: scheduler.Run, workers: int) -> None:
+    assert list(run(square, range(40))) == [n * n for n in range(40)]
+    assert len(set(run(process, range(12)))) == workers
+    found = run(refuse, range(6))
+    assert list(itertools.islice(found, 3)) == [0, 1, 2]
+    with pytest.raises(DataError) as caught:
+        next(found)
     assert caught.value.problems == ("a.jsonl:3: first", "a.jsonl:4: second")
+
+
+def test_results_come_in_order_and_errors_as_they_were(two: scheduler.Run) -> None:
+    assert_in_order(two, workers=2)
+    with scheduler.pool(workers=1, address=None, size=1, inline=0) as run:
+        assert_in_order(run, workers=1)
 
 
 def test_little_data_starts_no_process() -> None:
     assert list(scheduler.run(process, [1, 2], workers=2, address=None, size=1000)) == [os.getpid()] * 2
+
+
+def answer_to_anyone(address: tuple[str, int]) -> str:
+    """What a port says to a process that has no key: why it refuses, or the first line that HTTP answers."""
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(address, timeout=10) as plain:
+        plain.sendall(b"GET /json/counts.json HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        with suppress(ConnectionError):
+            line = plain.recv(100).partition(b"\r\n")[0].decode("latin-1")
+            if line.startswith("HTTP/"):
+                return line
+    with socket.create_connection(address, timeout=10) as plain:
+        try:
+            with anyone.wrap_socket(plain) as asked:
+                return repr(asked.recv(1))
+        except (ssl.SSLError, ConnectionError) as error:
+            return str(error)
+
+
+def test_ports_of_the_pool_answer_only_to_who_holds_its_key(two: scheduler.Run) -> None:
+    # The workers are up.
+    assert list(two(square, range(4))) == [0, 1, 4, 9]
+    own = psutil.Process()
+    sockets = [one for process in (own, *own.children(recursive=True)) for one in process.net_connections("tcp")]
+    listening = {one.laddr for one in sockets if one.status == psutil.CONN_LISTEN}
+    assert {ip for ip, _ in listening} == {"127.0.0.1"}
+    answers = sorted(map(answer_to_anyone, listening))
+    pages = [answer for answer in answers if answer == "HTTP/1.1 404 Not Found"]
+    refused = [answer for answer in answers if "certificate required" in answer]
+    # The scheduler, and a worker and its nanny each; scheduler and workers have pages.
+    assert (len(pages), len(refused), len(answers)) == (3, 5, 8), answers
 
 
 @pytest.fixture

@@ -65,6 +65,8 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         "memory_limit": 0,
         "processes": True,
         "dashboard_address": None,
+        # Whoever reaches a port of a scheduler may run code there: it answers only to who holds the key of this run.
+        "security": True,
     }
     # Dask has workers give memory back at once, so that every array costs page faults: half of their time.
     keep = {
@@ -74,7 +76,9 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         "MALLOC_ARENA_MAX": 1,
     }
     limits |= {"distributed.worker.profile.enabled": False}
-    with dask.config.set({**limits, "distributed.nanny.pre-spawn-environ": keep}):
+    # Pages that are served to everybody who asks, without a dashboard too; one of them asks other hosts.
+    pages = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    with dask.config.set({**limits, **pages, "distributed.nanny.pre-spawn-environ": keep}):
         if address is not None:
             with Client(address) as client:
                 yield _runner(client, sum(cast("dict[str, int]", client.nthreads()).values()))
