@@ -90,6 +90,16 @@ def test_what_an_interrupted_write_has_left_is_replaced_by_the_last_good_copy(na
     assert held() == []
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_damaged_copy_is_not_restored(name: str) -> None:
+    commit()
+    assert held() == []
+    Path("work/kept", name).write_bytes(b"[\0\0")
+    Path(name).write_text("")
+    assert held() == [f"{name}: a write of it was interrupted; restored from the last commit"]
+    assert Path(name).read_text() == TEXTS[name]
+
+
 def test_a_lock_that_is_cut_at_any_byte_is_not_taken_for_a_whole_one() -> None:
     assert held() == []
     for left in {*range(0, len(LOCK), 9), *(place + 1 for place, at in enumerate(LOCK[:-1]) if at == "\n")}:

@@ -255,7 +255,7 @@ def _of_configuration(said: str) -> str:
 def _last_good(path: Path) -> tuple[bytes | None, str]:
     """The newest content that was good, and where it is from."""
     kept = _kept(path)
-    if kept is not None:
+    if kept is not None and not (_fault_of_config(KEPT / path) if path == _CONFIG else _fault(path, kept)):
         return kept, "the last good copy"
     committed = worktree.committed(path)
     return (f"{committed}\n".encode() if committed else None), "the last commit"

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from tuneline.evaluation import charts
+from tuneline.errors import UnreadableFileError
+from tuneline.evaluation import charts, curves
 from tuneline.evaluation.charts import Difference
 
 
@@ -76,3 +79,11 @@ def test_a_curve_of_few_steps_names_each_once() -> None:
     drawn = charts.curve([(1.0, 3.0), (2.0, 2.9)])
     assert drawn is not None
     assert [tick.label for tick in drawn.x] == ["1", "2"]
+
+
+@pytest.mark.parametrize("text", ["step,loss\n1,0.5\nx", "loss\n1", "step,loss\n1,2,3", "s\0"])
+def test_a_curve_that_is_not_as_it_was_written_is_said_in_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "training.csv"
+    path.write_text(text)
+    with pytest.raises(UnreadableFileError, match=r"training\.csv: is not a curve as it was written"):
+        curves.read(path)
