@@ -1,6 +1,7 @@
 """The flow's own doing, under Prefect's test harness, over small DVC projects: what is retried, and what is said."""
 
 import importlib.util
+import logging
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from prefect.testing.utilities import prefect_test_harness
 from projects import ROOT
 
 from tuneline import pipeline
-from tuneline.errors import BusyError, ParamsError, PipelineError, SetupError
+from tuneline.errors import BusyError, DataError, ParamsError, PipelineError, SetupError
 from tuneline.params import editing
 
 
@@ -80,6 +81,17 @@ def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleTy
     assert isinstance(error, PipelineError)
     assert error.problems == ("x.jsonl:3: is broken",)
     assert (graph / "tries").read_text() == "x"
+
+
+def test_in_prefects_log_each_problem_of_an_error_has_a_line(train: ModuleType) -> None:
+    error = DataError("a.jsonl:3: first", "b.jsonl:4: second")
+    record = logging.LogRecord(
+        "prefect.flow_runs", logging.ERROR, "x", 1, "Encountered exception during execution: %r", (error,),
+        (DataError, error, None),
+    )  # fmt: skip
+    assert train._SaidOnce().filter(record)
+    assert record.getMessage() == "Encountered exception during execution: \na.jsonl:3: first\nb.jsonl:4: second"
+    assert record.exc_info is None
 
 
 def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType, graph: Path) -> None:

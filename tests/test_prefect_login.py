@@ -1,5 +1,6 @@
 """Who may talk to Prefect: those who have read the file that only its owner can read."""
 
+import socket
 import subprocess
 import sys
 from base64 import b64encode
@@ -113,6 +114,14 @@ def test_a_damaged_login_lets_nobody_in(tmp_path: Path, content: bytes) -> None:
     (tmp_path / prefect_login.FILE).write_bytes(content)
     with pytest.raises(SetupError, match="does not hold a login as `user:password`; delete it"):
         prefect_login.settings(tmp_path, {})
+
+
+def test_a_server_that_accepts_and_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_login, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        with pytest.raises(SetupError, match=r"accepts connections and does not answer: stop it and start it again"):
+            prefect_login.check(address, {CLIENT: "a:b"})
 
 
 @pytest.fixture(scope="module")

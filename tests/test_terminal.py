@@ -3,8 +3,10 @@
 import io
 import os
 import pickle
+import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +95,26 @@ def test_a_name_from_data_fills_no_screen() -> None:
     assert str(error) == f"{path}: has no column '{'x' * 179}…{'x' * 18}', which --column names; {path} stays"
     assert terminal.line(f"password://u:{'p' * 600}@h") == "password://u:***@h"
     assert terminal.shortened("as it is") == "as it is"
+
+
+def test_a_program_that_steers_its_terminal_is_masked_and_steers_it_still(tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "tool"
+    script.parent.mkdir()
+    (script.parent / "beside.py").write_text("WORD = 'beside'")
+    script.write_text(
+        "import sys, beside\n"
+        "print(beside.WORD, sys.argv[1:], sys.stdout.isatty(), __name__)\n"
+        "print('\\x1b[2Kat http://me:hunter2pass@prefect.example', input('name? '), flush=True)\n"
+        "sys.exit(3)\n"
+    )
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "tuneline.terminal", str(script), "--a", "b c"]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        os.write(master, b"Ann\n")
+        assert process.wait(30) == 3
+    said = os.read(master, 10_000).decode()
+    os.close(master)
+    assert "beside ['--a', 'b c'] True __main__" in said
+    assert "name? " in said
+    assert "\x1b[2Kat http://me:***@prefect.example Ann" in said

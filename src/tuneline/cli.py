@@ -1,6 +1,7 @@
 """The command line: thin. Parse, call, and one line for each problem."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -487,6 +488,10 @@ def gc(dry_run: bool, other_branches: bool) -> None:
 def execute(command: tuple[str, ...]) -> None:
     """Run COMMAND in the project's environment, as in: tuneline exec -- prefect worker start --pool tuneline."""
     _enter()
+    script = shutil.which(command[0])
+    # Its addresses may hold passwords. Where secrets are asked for they are shown.
+    if command[0] == "prefect" and script and "--show-secrets" not in command:
+        command = (sys.executable, "-m", "tuneline.terminal", script, *command[1:])
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -1,14 +1,17 @@
 """What is shown to a person, made harmless: text from data and models steers no terminal, and passwords are masked.
 
 `guard` does both for all that a process prints; an error (errors.py) is one line a problem and masked from the start.
+`python -m tuneline.terminal SCRIPT…` becomes SCRIPT, and masks what it prints.
 """
 
 import os
 import re
+import runpy
 import sys
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote
 
@@ -126,6 +129,37 @@ def guard(*, colours: bool = False) -> None:
             setattr(sys, name, _Guarded(stream, colours=colours))
 
 
+class _Masked(_Guarded):
+    """A stream that writes all but passwords as it comes, for a program that steers its terminal itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream, colours=False)
+
+    def write(self, text: str) -> int:
+        self.stream.write(masked(text))
+        return len(text)
+
+
+def run_masked(script: str, arguments: list[str]) -> None:
+    """Become a program of Python's, which prints no password of its environment and of addresses from then on.
+
+    Args:
+        script: its file.
+        arguments: for it.
+    """
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is not None:
+            setattr(sys, name, _Masked(stream))
+    sys.argv = [script, *arguments]
+    # As where Python is given the file itself.
+    sys.path[0] = str(Path(script).parent)
+    runpy.run_path(script, run_name="__main__")
+
+
 def unguarded(stream: TextIO) -> TextIO:
     """The stream as it was, for what is asked for and not told: a row, an answer."""
     return stream.stream if isinstance(stream, _Guarded) else stream
+
+
+if __name__ == "__main__":
+    run_masked(sys.argv[1], sys.argv[2:])
