@@ -222,11 +222,10 @@ def lost(stale: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 def tracked(folder: Path) -> list[Path]:
     """The files below a folder that belong to it for DVC: those that .dvcignore names do not."""
-    from dvc.fs import LocalFileSystem
     from dvc.repo import Repo
 
     with Repo() as repo:
-        found = repo.dvcignore.find(LocalFileSystem(), str(folder.absolute()))
+        found = repo.dvcignore.find(repo.fs, str(folder.absolute()))
         return sorted(folder / Path(name).relative_to(folder.absolute()) for name in found)
 
 
