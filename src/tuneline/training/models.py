@@ -275,7 +275,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         with limits.or_end(2 * _SECONDS, f"{folder}: {_LOADS_TOO_LONG}"), limits.within(_SECONDS):
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             if isinstance(tokenizer, PreTrainedTokenizerBase):
-                _try(folder, tokenizer)
+                if _may_grow(tokenizer):
+                    _try(folder, tokenizer)
                 tokenizer("a")
     except TimeoutError:
         raise ModelError(f"{folder}: {_LOADS_TOO_LONG}") from None
@@ -296,6 +297,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"{folder}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     return tokenizer
+
+
+def _may_grow(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer has rules that could make more text than they are given; the builtin base's has none."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = [getattr(backend, name, tokenizer) for name in ("normalizer", "pre_tokenizer", "decoder")]
+    return any(type(rule).__name__ not in ("NoneType", "ByteLevel") for rule in rules)
 
 
 def _try(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
