@@ -91,8 +91,15 @@ def test_the_remedy_for_a_damaged_index_leaves_files_as_they_are(root: Path) -> 
 def test_without_a_repository_and_while_another_git_writes_there_is_an_answer(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert worktree.lock() is None
     Path(".git/index.lock").touch()
     assert worktree.changes() == []
+    assert keeping.commands(params.load()) == []
+    Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
+    assert keeping.commands(params.load())[-1] == (
+        "git adds nothing while .git/index.lock is there; if no git is at work, a killed one has left it: "
+        "rm .git/index.lock"
+    )
     assert worktree.committed(Path("models/base/kept")) == "a person's own"
     assert worktree.committed(Path("models/base/other")) == ""
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))

@@ -22,14 +22,20 @@ def commands(p: params.Params) -> list[str]:
         p: the params.
     """
     try:
-        changes = worktree.changes()
+        changes, lock = worktree.changes(), worktree.lock()
     except GitError as error:
         return [f"what was made cannot be kept in git: {problem}" for problem in error.problems]
     loose_places = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
     if p.base.source == "path":
         loose_places.append(p.base.input)
     has_remote = pipeline.has_remote()
-    return describe(changes, pipeline.named(), loose_places, has_remote=has_remote, secrets=pipeline.shared_secrets())
+    secrets = pipeline.shared_secrets()
+    steps = describe(changes, pipeline.named(), loose_places, has_remote=has_remote, secrets=secrets)
+    if steps and lock:
+        steps.append(
+            f"git adds nothing while {lock} is there; if no git is at work, a killed one has left it: rm {lock}"
+        )
+    return steps
 
 
 def commit(p: params.Params) -> str | None:

@@ -43,6 +43,16 @@ def changes() -> list[Change]:
     return found
 
 
+def lock() -> Path | None:
+    """The lock that a git which changes the repository holds, or has left when it was killed; None where there is none.
+
+    Raises:
+        GitError: there is a repository, and git does not say where it is.
+    """
+    place = ask("rev-parse", "--git-path", "index.lock")
+    return Path(place) if place and Path(place).is_file() else None
+
+
 def committed(path: Path) -> str:
     """The text that the last commit holds of a file, without the newline at its end; empty where it holds none.
 
