@@ -113,6 +113,11 @@ def test_what_a_stage_does_not_read_any_more_is_a_persons_own(project: Path) -> 
     assert dvclock.needed("learn") == []
 
 
+def test_a_set_that_was_imported_without_its_bytes_has_none_to_look_at(project: Path) -> None:
+    (project / "data/raw/mine.dvc").write_text("outs:\n- hash: md5\n  path: mine\n")
+    assert [one.path for one in dvclock.needed("learn")] == []
+
+
 @pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW])
 def test_a_damaged_file_is_named_with_the_command_that_brings_it_back(project: Path, path: str) -> None:
     damage(project / path)

@@ -48,7 +48,7 @@ def needed(stage: str | None = None) -> list[Output]:
         Output(entry["path"], entry["md5"], name, entry["path"] not in uncached)
         for name in order
         for entry in made.get(name, {}).get("outs", [])
-        if entry.get("hash") == _ALGORITHM
+        if _is_hashed(entry)
     ]
     if stage is not None:
         inputs = [filled(path, values) for path in stages[stage].get("deps", [])]
@@ -75,8 +75,13 @@ def _of_pointers(inputs: list[str]) -> Iterator[Output]:
     for pointer in sorted(pointers):
         if Path(pointer).is_file():
             for entry in read(Path(pointer)).get("outs", []):
-                if entry.get("hash") == _ALGORITHM:
+                if _is_hashed(entry):
                     yield Output((PurePosixPath(pointer).parent / entry["path"]).as_posix(), entry["md5"], pointer)
+
+
+def _is_hashed(entry: dict[str, Any]) -> bool:
+    """Whether DVC has noted the hash of an output; of what was imported without its bytes it has none yet."""
+    return entry.get("hash") == _ALGORITHM and isinstance(entry.get("md5"), str)
 
 
 def _inside(folder: Path) -> list[Path]:
