@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -258,8 +258,8 @@ def delete_version(root: Path) -> None:
         shutil.rmtree(one.parent)
 
 
-def _weights(root: Path) -> Iterable[Path]:
-    return (root / _STORE).rglob("model.safetensors")
+def _weights(root: Path) -> list[Path]:
+    return list((root / _STORE).rglob("model.safetensors"))
 
 
 @contextmanager

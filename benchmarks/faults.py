@@ -68,16 +68,18 @@ def interrupt(twin: Project, broken: Project, chosen: list[interrupted.Fault]) -
     """Interrupt one run after the other, print what came of it, and say whether anything went wrong."""
     base = twins.size(twin.root / "models/base")
     before: interrupted.Fault | None = None
+    waiting: list[interrupted.Fault] = []
     for fault in chosen:
         interrupted.disturb(broken, fault, before, base)
-        interrupted.compare(twin, broken, fault, before)
+        waiting = interrupted.compare(twin, broken, interrupted.finished(fault), waiting)
+        waiting.append(fault)
         before = fault
-        kill.tell(f"{fault.where}: {fault.what}: exit {fault.code}, {fault.alive} alive, {fault.seconds:.0f} s")
+        kill.tell(f"{fault.where}: {fault.what}: exit {fault.code}, {fault.alive} left alive")
     interrupted.disturb(broken, None, before, base)
     of_twin, here = twins.state(twin), twins.state(broken)
     others = [name for name in of_twin if of_twin[name] != here[name]]
-    if before:
-        before.compared, before.others = len(of_twin), others
+    for fault in waiting:
+        fault.compared, fault.others = len(of_twin), others
     print(interrupted.table(chosen))
     happened = sum(one.happened for one in chosen)
     differ = f"{len(others)} of {len(of_twin)} results differ in the end {' '.join(others)}"

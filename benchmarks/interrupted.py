@@ -17,7 +17,6 @@ _HOOK = Path(__file__).resolve().parent / "faulting"
 _PATIENCE = 600.0
 _DVC = "-m dvc repro"
 _CLIENT = "mlflow.tracking.client:MlflowClient."
-DECISIONS = ("gate", "register")
 
 
 @dataclass
@@ -78,11 +77,12 @@ def faults() -> list[Fault]:
         "finetune": [
             Fault("finetune", "Ctrl-C", "group", signal.SIGINT),
             Fault("finetune", "SIGTERM to the run", "run", signal.SIGTERM),
-            Fault("finetune", "a full disk (models/)", room=1.5),
             *(
                 Fault("finetune", f"stage, after MLflow's {method}", hook=_after(method, f"{stage}finetune"))
                 for method in ("create_run", "log_batch")
             ),
+            # What was learnt stays: the next run only writes the model.
+            Fault("finetune", "a full disk (models/)", room=1.5),
         ],
         "evaluate": [
             Fault("evaluate", "dvc, rwlock just opened", hook=_write(r"tmp/rwlock")),
@@ -157,13 +157,28 @@ def disturb(place: Project, fault: Fault | None, before: Fault | None, base: int
         raise SystemExit(f"the last run failed:\n{log.read_text('utf-8', 'replace')}")
 
 
-def compare(twin: Project, place: Project, fault: Fault, before: Fault | None) -> None:
-    """Hold what is made so far against the twin."""
-    finished = twins.STAGES[: twins.STAGES.index(fault.where)] if fault.where in twins.STAGES else twins.STAGES
+def compare(twin: Project, place: Project, finished: tuple[str, ...], waiting: list[Fault]) -> list[Fault]:
+    """Hold what some stages have made against the twin.
+
+    Args:
+        twin: the undisturbed project.
+        place: the other.
+        finished: the stages.
+        waiting: the faults after which this is the first look.
+
+    Returns:
+        Those whose own stage is not finished yet, so that another look is due.
+    """
     outputs = twins.locked(twin)
     of_twin, here = (twins.made(one, finished, outputs) for one in (twin, place))
-    if before:
-        before.compared, before.others = len(of_twin), [name for name, one in of_twin.items() if here[name] != one]
+    for fault in waiting:
+        fault.compared, fault.others = len(of_twin), [name for name, one in of_twin.items() if here[name] != one]
+    return [fault for fault in waiting if fault.where not in finished]
+
+
+def finished(fault: Fault) -> tuple[str, ...]:
+    """The stages that are made when a fault comes."""
+    return twins.STAGES[: twins.STAGES.index(fault.where)] if fault.where in twins.STAGES else twins.STAGES
 
 
 def _begins(fault: Fault) -> str:
