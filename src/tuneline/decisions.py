@@ -3,7 +3,7 @@
 Called by the flow and by hand (`tuneline gate`, `tuneline register`).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ def gate(p: params.Params) -> Gate:
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
     value |= {"next_steps": steps, "remarks": remarks}
     page = reports / "index.html"
-    assembled = report.assemble(reports, p, lineage=origin.tags(), champion_texts=champion.texts)
-    files.write_text(page, report.render(replace(assembled, gate=value)))
+    assembled = report.assemble(reports, p, gate=value, lineage=origin.tags(), champion_texts=champion.texts)
+    files.write_text(page, report.render(assembled))
     # Last, with the hash of the page: what was killed between the two is asked again.
     files.write_json(reports / "gate.json", value | {"page_sha256": files.sha256_file(page)})
     run_id = _run(tracker, p, origin)

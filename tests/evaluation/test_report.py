@@ -360,3 +360,10 @@ def test_accounts_of_an_older_version_are_shown_as_they_are(folder: Path, page: 
     html = page()
     assert "12 rows in, 10 out, 2 dropped" in html
     assert "Secrets" not in html
+
+
+def test_the_gate_does_not_read_what_it_has_decided_before(page: Callable[..., str], folder: Path) -> None:
+    decided = {"verdict": "passed", "rules": [RULE], "champion": None}
+    before = page()
+    (folder / "gate.json").write_text("")
+    assert page(gate=decided) == before

@@ -63,6 +63,7 @@ def assemble(
     reports: Path,
     p: params.Params,
     *,
+    gate: dict[str, Any] | None = None,
     lineage: Mapping[str, str] | None = None,
     champion_texts: Mapping[str, str] | None = None,
     params_file: Path = Path(params.PARAMS_FILE),
@@ -72,6 +73,7 @@ def assemble(
     Args:
         reports: the folder of reports.
         p: the params.
+        gate: what the gate has decided; None: what gate.json says, if it is there.
         lineage: name -> value, as the tags of a version.
         champion_texts: the champion's answers by row id.
         params_file: the file as written, shown folded.
@@ -82,7 +84,7 @@ def assemble(
         model=p.registry.model,
         task=p.task,
         evaluation=files.read_object(reports / "evaluation.json"),
-        gate=_json(reports / "gate.json") or None,
+        gate=_json(reports / "gate.json") or None if gate is None else gate,
         samples=tuple(sections(rows, p.task, p.evaluate.samples, champion_texts or {})) if rows is not None else (),
         labels=labels_of(rows) if rows is not None and p.task == "classification" else None,
         training=_curve(reports / "training.csv"),
