@@ -79,7 +79,8 @@ def hold(workplace: Path, killed_at: Callable[[str, Path, int], bool], what: str
     assert not killed_at(what, workplace, 0)
     assert made_by(what, workplace) == expected
     # What was for going on is gone, and nothing half-written lies about.
-    assert {path.name for path in (workplace / "work").iterdir() if path.is_dir()} <= {"tokens"}
+    assert {path.name for path in (workplace / "work").iterdir() if path.is_dir()} <= {"tokens", "temporary"}
+    assert not list((workplace / "work").glob("temporary/*"))
     assert not list(workplace.rglob("*.partial"))
 
 
