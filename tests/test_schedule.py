@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from projects import Project
 
@@ -24,7 +25,7 @@ _CHAMPION_RULE = {"metric": "bits_per_byte", "direction": "lower", "versus": "ch
 
 
 @contextmanager
-def background(project: Project, log: Path, *command: str) -> Iterator[None]:
+def background(project: Project, log: Path, *command: str) -> Iterator[psutil.Process]:
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "tuneline", *command],
@@ -35,7 +36,7 @@ def background(project: Project, log: Path, *command: str) -> Iterator[None]:
             start_new_session=True,
         )
     try:
-        yield
+        yield psutil.Process(process.pid)
     finally:
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -59,6 +60,14 @@ def post(address: str, body: dict[str, Any], login: str = "") -> Any:
     request = urllib.request.Request(address, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def free_port() -> int:
@@ -192,3 +201,50 @@ def test_rows_arrive_and_the_schedule_trains_and_the_champion_is_beaten_or_stays
         time.sleep(15)
     assert "Traceback" not in worker.read_text()
     assert "NoneType: None" not in worker.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_scheduled_run_that_loses_prefect_keeps_its_stage(
+    project: Project, tmp_path: Path, number: signal.Signals
+) -> None:
+    port = str(free_port())
+    address = f"http://127.0.0.1:{port}/api"
+    settings = project.root / "mlflow" / "tuneline.env"
+    settings.write_text(f"{settings.read_text('utf-8')}\nPREFECT_API_URL={address}\n", "utf-8")
+    log, worker = tmp_path / "server.log", tmp_path / "worker.log"
+    with ExitStack() as stack:
+        serve = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
+        server = stack.enter_context(background(project, log, "exec", "--", *serve))
+        wait_for(lambda: answers(f"{address}/health"), 240, log)
+        for command in (
+            ["prefect", "work-pool", "create", "tuneline", "--type", "process"],
+            ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"],
+            ["prefect", "deployment", "run", "train/train"],
+        ):
+            done = project.tuneline("exec", "--", *command)
+            assert done.returncode == 0, done.stdout + done.stderr
+        start = ("prefect", "worker", "start", "--pool", "tuneline")
+        working = stack.enter_context(background(project, worker, "exec", "--", *start))
+        wait_for(lambda: "Running stage 'sample'" in worker.read_text(), 240, worker)
+        whole = [server, *server.children(recursive=True)]
+        stack.callback(lambda: [one.kill() for one in whole if one.is_running()])
+        for one in whole:
+            one.send_signal(number)
+        wait_for(lambda: "once it is started again (`tuneline ui` starts one here)" in worker.read_text(), 240, worker)
+        said = worker.read_text()
+        assert f"Prefect's server at {address} does not answer; what is made stays" in said
+        wait_for(lambda: not any("dvc" in one.cmdline() for one in working.children(recursive=True)), 10, worker)
+        status = project.tuneline("exec", "--", "dvc", "status", "sample")
+        assert status.stdout.strip().endswith("up to date.")
+        assert "Error logging to API" not in said
+        if number == signal.SIGSTOP:
+            for one in whole:
+                one.send_signal(signal.SIGCONT)
+        else:
+            stack.enter_context(background(project, log, "exec", "--", *serve))
+        wait_for(lambda: answers(f"{address}/health"), 240, log)
+        done = project.tuneline("exec", "--", "prefect", "deployment", "run", "train/train")
+        assert done.returncode == 0, done.stdout + done.stderr
+        wait_for(lambda: "Running stage 'validate_raw'" in worker.read_text(), 120, worker)
