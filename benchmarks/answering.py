@@ -69,7 +69,7 @@ def make(folder: Path, case: dict[str, Any]) -> None:
     from tokenizers.models import BPE
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from tuneline.training import models
+    from tuneline.modeling import models
 
     shape = {name: value for name, value in case.items() if name not in ("ends", "use_cache", "chat")}
     backend = Tokenizer(BPE())
@@ -108,9 +108,9 @@ def answer(who: str, folder: Path, arguments: argparse.Namespace) -> dict[str, A
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from tuneline.encoding.mode import mode_of
     from tuneline.evaluation import generation
-    from tuneline.training import models
-    from tuneline.training.mode import mode_of
+    from tuneline.modeling import models
 
     asked = prompts(arguments.rows)
     mode = mode_of(folder)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ruamel.yaml import YAML
 from tests.projects import Project, copy_project
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.params import editing
 
 RAW = "labelled"

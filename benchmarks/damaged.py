@@ -17,7 +17,7 @@ import kill
 import twins
 from tests.projects import Project
 
-from tuneline import files
+from tuneline.core import files
 
 _MODEL = "models/finetuned/model.safetensors"
 _STORE = "mlflow/store"

@@ -26,7 +26,7 @@ import killing
 from killing import KINDS, WORKER, Kill
 from tests.projects import Project, copy_project
 
-from tuneline import files
+from tuneline.core import files
 
 METRICS = {
     "sft": ("bits_per_byte", "lower"),

@@ -29,7 +29,7 @@ import xxhash
 from measuring import Usage
 from scoring import Score
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.params import editing
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tuneline.data.preparing import named_numbers, secrets
+from tuneline.data.secrets import named_numbers, screening
 
 PEOPLE = [
     "at.vnr", "be.nn", "bg.egn", "bg.pnf", "br.cpf", "ca.sin", "ch.ssn", "cl.rut",
@@ -241,7 +241,7 @@ def phones(each: int, misses: bool) -> None:
 
 
 def found_in(texts: list[str], kinds: tuple[str, ...]) -> list[bool]:
-    rows = {found.row for found in secrets.screen(texts) if found.kind in kinds}
+    rows = {found.row for found in screening.screen(texts) if found.kind in kinds}
     return [row in rows for row in range(len(texts))]
 
 
@@ -280,10 +280,10 @@ def false_positives(name: str, texts: list[str], show: bool) -> None:
     counts: Counter[str] = Counter()
     for start in range(0, len(texts), 1000):
         batch = texts[start : start + 1000]
-        for found in secrets.screen(batch):
+        for found in screening.screen(batch):
             counts[found.kind] += found.count
             if show:
-                masked = secrets.shown(batch[found.row], found.kind)
+                masked = screening.shown(batch[found.row], found.kind)
                 at = batch[found.row].find(masked.partition("…")[0])
                 print(f"    {found.kind} {masked}: {batch[found.row][max(at - 40, 0) : at + 60]!r}")
     said = ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"

@@ -25,7 +25,7 @@ import workload
 from measuring import Usage
 from workload import Case, Made
 
-from tuneline import files
+from tuneline.core import files
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"

@@ -9,7 +9,7 @@ import psutil
 from ruamel.yaml import YAML
 from tests.projects import Project, copy_project
 
-from tuneline import files
+from tuneline.core import files
 
 STAGES = ("sample", "validate_raw", "prepare", "validate_clean", "base", "finetune", "evaluate")
 RUN = "flows/run.py"

@@ -11,11 +11,14 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tuneline import files, params
-from tuneline.data import sample
+from tuneline import params
+from tuneline.core import files
+from tuneline.corpus import docstrings
+from tuneline.encoding import encode, mode, packing
+from tuneline.encoding.examples import IGNORED, Example
+from tuneline.modeling import forward, models
 from tuneline.params import editing
-from tuneline.training import losses, mode, models, packing, pretraining, tokenization
-from tuneline.training.examples import IGNORED, Example
+from tuneline.pretraining import pretrain
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 2048
@@ -92,7 +95,7 @@ def make(case: Case, folder: Path) -> Made:
     """Write everything a training of `case` needs, from the standard library's docstrings alone."""
     rows = _pairs(case.long_prompts)
     random.Random(0).shuffle(rows)
-    tokenizer = pretraining.train_tokenizer([prompt + answer for prompt, answer in rows], VOCABULARY, 2 * case.width)
+    tokenizer = pretrain.train_tokenizer([prompt + answer for prompt, answer in rows], VOCABULARY, 2 * case.width)
     lengths = [len(ids) + 1 for ids in tokenizer([prompt + answer for prompt, answer in rows])["input_ids"]]
     rows = [row for row, length in zip(rows, lengths, strict=True) if case.shortest <= length <= case.longest]
     wanted = case.rows + case.heldout + _VALIDATION_ROWS
@@ -112,7 +115,7 @@ def make(case: Case, folder: Path) -> Made:
     shutil.copytree(folder / "base", folder / "project" / "models" / "base")
     p = params.load(folder / "project" / "params.yaml")
     clean = folder / "project" / "data" / "clean"
-    examples, account = tokenization.fit_split(tokenizer, clean / "train", "sft", mode.PLAIN, p.finetune)
+    examples, account = encode.fit_split(tokenizer, clean / "train", "sft", mode.PLAIN, p.finetune)
     batches = _batches(case, list(examples), models.pad(tokenizer))
     torch.save(batches, folder / "batches.pt")
     count = sum(weights.numel() for weights in AutoModelForCausalLM.from_pretrained(folder / "base").parameters())
@@ -129,12 +132,12 @@ def heldout_loss(model: Path, rows: Path, longest: int) -> float:
         prompt, answer = (tokenizer(row[name])["input_ids"] for name in ("prompt", "completion"))
         answer = [*answer, tokenizer.eos_token_id]
         examples.append(Example((prompt + answer)[:longest], ([IGNORED] * len(prompt) + answer)[:longest]))
-    summed, count = losses.total(loaded, examples, pad=models.pad(tokenizer), sparse=False, batch_size=32)
+    summed, count = forward.total(loaded, examples, pad=models.pad(tokenizer), sparse=False, batch_size=32)
     return summed / count
 
 
 def _pairs(long_prompts: bool) -> list[tuple[str, str]]:
-    pairs, texts = sample.corpus(sample.standard_library())
+    pairs, texts = docstrings.corpus(docstrings.standard_library())
     if long_prompts:
         cut = [(row.text, int(len(row.text) * 0.8)) for row in texts]
         return list(dict.fromkeys((text[:at], text[at:]) for text, at in cut if at))
@@ -153,7 +156,7 @@ def _base(case: Case, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         max_position_embeddings=2 * case.width,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.convert_tokens_to_ids(pretraining.END_OF_TEXT),
+        eos_token_id=tokenizer.convert_tokens_to_ids(pretrain.END_OF_TEXT),
         pad_token_id=models.pad(tokenizer),
     )
     models.save(LlamaForCausalLM(config), tokenizer, folder)

@@ -13,19 +13,11 @@ from pathlib import Path
 
 import temporary_server
 
-from tuneline import (
-    environment,
-    keeping,
-    leftovers,
-    params,
-    pipeline,
-    prefect_login,
-    processes,
-    settled,
-    stopping,
-    terminal,
-)
+from tuneline import environment, params, prefect_login, processes, stopping, terminal
+from tuneline.commands import garbage
+from tuneline.decisions import keeping, settled
 from tuneline.errors import TunelineError, of_machine
+from tuneline.pipeline import repro
 
 ROOT = Path(__file__).resolve().parent.parent
 _STOPPED = "stopped; what is made stays, and `make run` goes on from there"
@@ -59,7 +51,7 @@ def _run() -> None:
     print("nothing is stale, and the gate has decided about this model, these rules and this champion already")
     if outcome.is_failed:
         sys.exit(f"\n{outcome.message([])}")
-    said = filter(None, [leftovers.warning(), added])
+    said = filter(None, [garbage.warning(), added])
     print("", *keeping.commands(params.load()), *said, outcome.message([]), sep="\n")
 
 
@@ -77,11 +69,11 @@ def _flow(has_server: bool) -> None:
 
 def _settled() -> tuple[settled.Outcome, str | None] | None:
     """What was decided before, where nothing is stale and it still stands; and what the version tells now."""
-    with pipeline.alone(), ThreadPoolExecutor(1) as beside:
+    with repro.alone(), ThreadPoolExecutor(1) as beside:
         p = params.load()
-        for raw in pipeline.imported(p):
-            pipeline.update(raw, print)
-        stale = beside.submit(pipeline.stale)
+        for raw in repro.imported(p):
+            repro.update(raw, print)
+        stale = beside.submit(repro.stale)
         try:
             found = settled.look(p)
         except TunelineError:

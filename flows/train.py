@@ -27,8 +27,11 @@ from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from tuneline import decisions, dvclock, intact, keeping, leftovers, params, pipeline, settled, stopping, terminal
+from tuneline import params, stopping, terminal
+from tuneline.commands import garbage
+from tuneline.decisions import decide, keeping, settled
 from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
+from tuneline.pipeline import dvc_lock, intact, repro
 
 _GATE_FAILED = "GateFailed"
 _ABORTED = "Execution was aborted by "
@@ -75,7 +78,7 @@ def _is_busy(_task: object, _run: object, state: State) -> bool:
 @task(task_run_name="update {imported}", cache_policy=NO_CACHE)
 def update(imported: str) -> None:
     """Fetch what the source of an imported raw set holds now."""
-    pipeline.update(Path(imported), get_run_logger().info)
+    repro.update(Path(imported), get_run_logger().info)
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=20, retry_condition_fn=_is_busy)
@@ -85,18 +88,18 @@ def reproduce(stage: str, reasons: list[str]) -> None:
     for reason in reasons:
         logger.info("stale: %s", reason)
     started = time.monotonic()
-    pipeline.reproduce(stage, logger.info)
+    repro.reproduce(stage, logger.info)
     logger.info("done in %.0f s", time.monotonic() - started)
 
 
 @task(cache_policy=NO_CACHE, retries=0)
-def gate() -> decisions.Gate | State:
+def gate() -> decide.Gate | State:
     """Hold the candidate against the rules.
 
     Returns:
         The decision; where the gate failed it is the data of a state of type Failed.
     """
-    decision = decisions.gate(params.load())
+    decision = decide.gate(params.load())
     logger = get_run_logger()
     for reason in decision.reasons:
         logger.info(reason)
@@ -122,7 +125,7 @@ def gate() -> decisions.Gate | State:
 def register() -> str:
     """Register the candidate, or find the version that it is already."""
     p = params.load()
-    registration = decisions.register(p)
+    registration = decide.register(p)
     what = "registered" if registration.created else "is registered already"
     for note in registration.notes:
         get_run_logger().warning(note)
@@ -184,17 +187,17 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
             f"this process is not set up for the project in {Path.cwd()}: "
             "start the worker in the project's root with `tuneline exec -- prefect worker start --pool tuneline`"
         )
-    with pipeline.alone(logger.warning):
+    with repro.alone(logger.warning):
         if temporary_server.is_used():
             _end_dead_runs()
         p = params.load()
-        if grown := leftovers.warning():
+        if grown := garbage.warning():
             logger.warning(grown)
-        for imported in pipeline.imported(p):
+        for imported in repro.imported(p):
             update(imported.as_posix())
-        stale = pipeline.stale()
+        stale = repro.stale()
         if intact.put_back(stale, logger.warning):
-            stale = pipeline.stale()
+            stale = repro.stale()
         stands = settled.look(p) if not stale else None
         if isinstance(stands, settled.Outcome):
             _name_run(f"{p.registry.model}: nothing stale")
@@ -202,7 +205,7 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
             if added := settled.add_commit(p, stands):
                 logger.info(added)
             return _end(stands, [])
-        _name_run(f"{p.registry.model}: {stands or pipeline.cause(stale, p)}")
+        _name_run(f"{p.registry.model}: {stands or repro.cause(stale, p)}")
         rebuilt = _rebuild(stale, logger)
         asked = settled.asked()
         outcome = _decide(p)
@@ -217,12 +220,12 @@ def _decide(p: params.Params) -> settled.Outcome:
         # Raises what kept the gate from deciding.
         state.result()
     decision = state.result(raise_on_failure=False)
-    assert isinstance(decision, decisions.Gate)
+    assert isinstance(decision, decide.Gate)
     version = register() if decision.verdict != "failed" else None
     return settled.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(_told(decision)))
 
 
-def _told(decision: decisions.Gate) -> list[str]:
+def _told(decision: decide.Gate) -> list[str]:
     """The gate's reasons, and what to do next."""
     return [*decision.reasons, *(f"next: {step}" for step in decision.next_steps)]
 
@@ -255,15 +258,15 @@ def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.Logge
         logger.info("every stage is up to date")
         return []
     rebuilt: dict[str, list[str]] = {}
-    names = pipeline.stages()
+    names = repro.stages()
     for number, stage in enumerate(names, start=1):
-        reasons = stale.get(stage) or (pipeline.stale(stage).get(stage, []) if rebuilt else [])
+        reasons = stale.get(stage) or (repro.stale(stage).get(stage, []) if rebuilt else [])
         if not reasons:
             logger.info("[%d/%d] %s: up to date", number, len(names), stage)
             continue
         logger.info("[%d/%d] %s", number, len(names), stage)
         # Hours of training on damaged bytes would end in a refusal; what DVC sees as changed it hashes itself.
-        unseen = (read for read in dvclock.needed(stage) if read.keeper not in stale or read.keeper in rebuilt)
+        unseen = (read for read in dvc_lock.needed(stage) if read.keeper not in stale or read.keeper in rebuilt)
         intact.refuse_damage(unseen, cache=False)
         reproduce(stage, reasons)
         losing.end_if_lost()

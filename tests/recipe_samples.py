@@ -114,9 +114,10 @@ def make_base(family: str, texts: list[str], folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    from tuneline.training import models, pretraining
+    from tuneline.modeling import models
+    from tuneline.pretraining import pretrain
 
-    tokenizer = pretraining.train_tokenizer(texts, 300, _TOKENS)
+    tokenizer = pretrain.train_tokenizer(texts, 300, _TOKENS)
     shape: dict[str, Any] = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 1}
     shape |= {"num_attention_heads": 2, "max_position_embeddings": _TOKENS}
     if family != "gpt2":

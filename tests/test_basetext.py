@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tuneline import basetext, files, params
-from tuneline.data.mapping import records
+from tuneline import params
+from tuneline.commands.use import base_text
+from tuneline.core import files
+from tuneline.data.mapping import raw_set
 from tuneline.data.reading import readers
-from tuneline.data.reading.rows import Options
+from tuneline.data.reading.raw_rows import Options
 
 
 def test_a_text_that_does_not_fit_leaves_room_for_the_others(
@@ -20,12 +22,12 @@ def test_a_text_that_does_not_fit_leaves_room_for_the_others(
     data = params.load(tmp_path / "params.yaml").data
     split = data.split.model_copy(update={"group_by": None, "validation": 0.2, "test": 0.2})
     data = data.model_copy(update={"split": split})
-    one = records.set_of(
+    one = raw_set.set_of(
         tmp_path / "set", readers.plan(tmp_path / "set", Options()),
         columns={}, record_types=("text",), group_by=None, order_by=None,
     )  # fmt: skip
-    monkeypatch.setattr(basetext, "_SPLITS", (("train", 20_000), ("validation", 20_000)))
-    written = basetext.write(one, data, tmp_path / "made")
+    monkeypatch.setattr(base_text, "_SPLITS", (("train", 20_000), ("validation", 20_000)))
+    written = base_text.write(one, data, tmp_path / "made")
     kept = [json.loads(line)["text"] for line in (tmp_path / "made/train.jsonl").read_text("utf-8").splitlines()]
     assert len(kept) == written.texts > 15
     assert sum(len(text.encode()) for text in kept) <= 20_000

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 from ruamel.yaml.error import YAMLError
 
-from tuneline import boundedyaml
+from tuneline.core import bounded_yaml
 
 BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{chr(98 + level)}: &{chr(98 + level)} [{', '.join([f'*{chr(97 + level)}'] * 10)}]\n" for level in range(9)
@@ -28,14 +28,14 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 )
 def test_what_cannot_be_read(text: str, said: str) -> None:
     with pytest.raises(YAMLError) as caught:
-        boundedyaml.load(text, "rt")
+        bounded_yaml.load(text, "rt")
     assert said in " ".join(str(caught.value).split())
 
 
 def test_aliases_that_repeat_a_little_are_read() -> None:
     text = "a: &a {x: 1, y: [2, 3]}\nb: *a\nc: {<<: *a, x: 4}\nd: 2024-01-31\ne: 3e-4\n"
     plain = {"x": 1, "y": [2, 3]}
-    assert boundedyaml.load(text, "safe") == {
+    assert bounded_yaml.load(text, "safe") == {
         "a": plain,
         "b": plain,
         "c": {"x": 4, "y": [2, 3]},

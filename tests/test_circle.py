@@ -17,7 +17,8 @@ import mlflow
 import pytest
 from projects import TINY, Project, copy_project
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 
 TOPICS = {
     "card": "card stolen blocked lost cash machine swallowed pin terminal wallet contactless",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from projects import Project
 
-from tuneline import doctor
+from tuneline.commands import doctor
 
 
 def test_more_threads_are_recommended_only_where_they_gain() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tuneline import dvcfiles, pipeline
 from tuneline.errors import PipelineError
+from tuneline.pipeline import dvc_files, repro
 
 LOCK = """\
 schema: '2.0'
@@ -66,7 +66,7 @@ def dvc() -> Iterator[psutil.Process]:
 def held() -> list[str]:
     """What was told on entering the project."""
     told: list[str] = []
-    with pipeline.alone(told.append):
+    with repro.alone(told.append):
         pass
     return told
 
@@ -104,7 +104,7 @@ def test_a_lock_that_is_cut_at_any_byte_is_not_taken_for_a_whole_one() -> None:
     assert held() == []
     for left in {*range(0, len(LOCK), 9), *(place + 1 for place, at in enumerate(LOCK[:-1]) if at == "\n")}:
         Path("dvc.lock").write_text(LOCK[:left])
-        dvcfiles.mend()
+        dvc_files.mend()
         assert Path("dvc.lock").read_text() == LOCK, left
 
 
@@ -190,12 +190,12 @@ def test_a_persons_mistake_is_named_by_its_line_and_stays(name: str, before: str
 def test_an_option_that_dvc_does_not_know_is_named_by_its_file_and_line(name: str, text: str, said: str) -> None:
     Path(".dvc", name).write_text(text)
     with pytest.raises(PipelineError, match="^" + re.escape(f".dvc/{name}: {said}") + ".*; correct it$"):
-        pipeline.has_remote()
+        repro.has_remote()
     if "\n    remote\n" not in text:
         return
     Path("dvc.yaml").write_text("stages: {copy: {cmd: exec false}}\n")
     with pytest.raises(PipelineError, match="^" + re.escape(f".dvc/{name}: {said}")):
-        pipeline.stale()
+        repro.stale()
 
 
 @pytest.mark.parametrize("left", ["", '{"write": {"/a": {"pid"', '{"write": {"/a": {"pid": 1}}}', "[]"])
@@ -246,9 +246,9 @@ def test_a_database_of_hashes_is_removed_where_it_is_damaged(monkeypatch: pytest
             connection.execute("create table a (b text)")
     damaged.write_bytes(left or damaged.read_bytes()[:3000])
     said = [f"{damaged}: was damaged and is removed; DVC hashes the files again"]
-    assert dvcfiles.mend_databases() == said
+    assert dvc_files.mend_databases() == said
     assert sound.exists() and not damaged.exists()
-    assert dvcfiles.mend_databases() == []
+    assert dvc_files.mend_databases() == []
 
 
 def test_a_database_of_hashes_in_which_another_dvc_writes_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_a_database_of_hashes_in_which_another_dvc_writes_stays(monkeypatch: pyt
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("create table a (b text)")
         connection.execute("begin exclusive")
-        assert dvcfiles.mend_databases() == []
+        assert dvc_files.mend_databases() == []
     assert path.exists()
 
 
@@ -290,35 +290,35 @@ _common._dump_data = killed
 @pytest.mark.slow
 @pytest.mark.usefixtures("pipeline_of_one_stage")
 def test_after_a_kill_in_the_write_of_the_lock_nothing_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pipeline.alone():
-        pipeline.reproduce("copy", print)
+    with repro.alone():
+        repro.reproduce("copy", print)
     Path("a").write_text("another")
     Path("killing").mkdir()
     Path("killing/sitecustomize.py").write_text(_KILLED)
     with monkeypatch.context() as killing:
         killing.setenv("PYTHONPATH", f"{Path.cwd()}/killing:{os.environ.get('PYTHONPATH', '')}")
-        with pytest.raises(PipelineError), pipeline.alone():
-            pipeline.reproduce("copy", print)
+        with pytest.raises(PipelineError), repro.alone():
+            repro.reproduce("copy", print)
     assert Path("dvc.lock").read_text() == "schema: '2.0'\nsta"
     said: list[str] = []
-    with pipeline.alone(said.append):
-        pipeline.reproduce("copy", said.append)
+    with repro.alone(said.append):
+        repro.reproduce("copy", said.append)
     assert said[0].startswith("dvc.lock: a write of it was interrupted; restored from the last good copy; ")
     assert Path("b").read_text() == "another"
     assert Path("log").read_text() == "ran\nran\n"
-    assert pipeline.stale() == {}
+    assert repro.stale() == {}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("pipeline_of_one_stage")
 def test_a_damaged_database_does_not_keep_dvc_from_its_work() -> None:
     said: list[str] = []
-    pipeline.reproduce("copy", said.append)
+    repro.reproduce("copy", said.append)
     databases = sorted(Path("work/dvc").rglob("cache.db"))
     for damaged in databases:
         damaged.write_bytes(damaged.read_bytes()[:3000])
     said.clear()
-    pipeline.reproduce("copy", said.append)
+    repro.reproduce("copy", said.append)
     removed = [f"{path}: was damaged and is removed; DVC hashes the files again" for path in databases]
     assert said == [*removed, "Data and pipelines are up to date."]
-    assert pipeline.stale() == {}
+    assert repro.stale() == {}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tuneline import errors, files
+from tuneline import errors
+from tuneline.core import files
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_file_that_tells_no_size_is_copied_all_the_same(tmp_path: Path) -> Non
 _KILLED_IN_THE_MIDDLE = """
 import os, sys
 from pathlib import Path
-from tuneline import files
+from tuneline.core import files
 rename, left = Path.replace, [int(sys.argv[2])]
 def killed(self, target):
     left[0] -= 1
@@ -164,7 +165,7 @@ _WRITING = """
 import sys
 import tempfile
 from pathlib import Path
-from tuneline import files
+from tuneline.core import files
 
 path = Path(sys.argv[1])
 with files.atomic_folder(path / "model") as folder, files.atomic_file(path / "rows") as file, files.work_folder(path):

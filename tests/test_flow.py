@@ -15,9 +15,9 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 from projects import ROOT
 
-from tuneline import pipeline
 from tuneline.errors import BusyError, DataError, ParamsError, PipelineError, SetupError
 from tuneline.params import editing
+from tuneline.pipeline import repro
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,12 @@ def run(train: ModuleType, stage: str) -> BaseException | None:
 
 
 def test_a_stage_is_made_and_is_then_not_stale(train: ModuleType, graph: Path) -> None:
-    assert pipeline.stages() == ["good", "slow", "lacking", "bad"]
-    assert pipeline.stale("good") == {"good": ["it was never made"]}
+    assert repro.stages() == ["good", "slow", "lacking", "bad"]
+    assert repro.stale("good") == {"good": ["it was never made"]}
     assert run(train, "good") is None
-    assert pipeline.stale("good") == {}
+    assert repro.stale("good") == {}
     (graph / "out").unlink()
-    assert pipeline.stale("good") == {"good": ["outs out deleted"]}
+    assert repro.stale("good") == {"good": ["outs out deleted"]}
 
 
 def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleType, graph: Path) -> None:
@@ -107,13 +107,13 @@ def test_a_raw_set_that_dvc_knows_comes_back_from_where_it_is(graph: Path) -> No
     raw = graph / "data/raw/no where"
     raw.mkdir(parents=True)
     (raw / "rows.txt").write_text("a")
-    pipeline.add(Path("data/raw/no where"))
+    repro.add(Path("data/raw/no where"))
     shutil.rmtree(raw)
     with pytest.raises(PipelineError, match=r"get it back with: dvc checkout 'data/raw/no where.dvc'$"):
-        pipeline.reproduce("lacking", lambda line: None)
+        repro.reproduce("lacking", lambda line: None)
     shutil.rmtree(graph / ".dvc/cache")
     with pytest.raises(PipelineError, match="this clone has no remote to fetch it from"):
-        pipeline.reproduce("lacking", lambda line: None)
+        repro.reproduce("lacking", lambda line: None)
 
 
 def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path) -> None:

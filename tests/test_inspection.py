@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from tuneline import files, inspection
 from tuneline.cli import cli
+from tuneline.commands import inspection
+from tuneline.core import files
 from tuneline.data.profiling.profile import Settings
 from tuneline.params import editing
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from projects import ROOT
 
-from tuneline import keeping, params, pipeline, remedies, worktree
+from tuneline import params, worktree
+from tuneline.decisions import keeping
+from tuneline.pipeline import missing_inputs, repro
 from tuneline.worktree import Change
 
 NAMED = {
@@ -14,7 +16,7 @@ NAMED = {
     "data/expectations/raw.yaml",
     "data/base.yaml",
     "reports/metrics.json",
-    "src/tuneline/files.py",
+    "src/tuneline/core/files.py",
 }
 DATA = ["data/raw/mine", "data/raw/python-text", "data/mixture/*", "models/mine"]
 
@@ -29,12 +31,12 @@ def new(*paths: str) -> list[Change]:
 
 def test_only_what_belongs_to_a_run_and_has_changed_is_named() -> None:
     changes = [
-        *changed("params.yaml", ".dvc/config", "data/expectations/raw.yaml", "src/tuneline/files.py", "README.md"),
+        *changed("params.yaml", ".dvc/config", "data/expectations/raw.yaml", "src/tuneline/core/files.py", "README.md"),
         *new("dvc.lock", "models/my model.dvc", "models/.gitignore", "data/base.yaml", "reports/metrics.json"),
         *new("notes.txt", "data/raw/other/rows.jsonl"),
     ]
     assert keeping.describe(changes, NAMED, DATA, has_remote=True) == [
-        "to keep what was made: git add params.yaml .dvc/config data/expectations/raw.yaml src/tuneline/files.py "
+        "to keep what was made: git add params.yaml .dvc/config data/expectations/raw.yaml src/tuneline/core/files.py "
         "dvc.lock 'models/my model.dvc' models/.gitignore data/base.yaml reports/metrics.json && git commit -m 'Train' "
         "&& .venv/bin/dvc push"
     ]
@@ -85,7 +87,7 @@ def test_a_password_of_a_remote_is_not_committed() -> None:
 
 def test_what_gives_a_password_away_is_told_from_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert pipeline.shared_secrets() == []
+    assert repro.shared_secrets() == []
     Path(".dvc").mkdir()
     Path(".dvc/config").write_text(
         "[core]\n    remote = a\n"
@@ -94,7 +96,7 @@ def test_what_gives_a_password_away_is_told_from_what_does_not(tmp_path: Path, m
         "['remote \"c\"']\n    url = ssh://me@example.org/store\n    ask_password = true\n    keyfile = /k\n"
         "['remote \"d\"']\n    url = azure://store\n    sas_token = abc\n"
     )
-    assert pipeline.shared_secrets() == [("a", "url"), ("b", "secret_access_key"), ("d", "sas_token")]
+    assert repro.shared_secrets() == [("a", "url"), ("b", "secret_access_key"), ("d", "sas_token")]
 
 
 def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +135,7 @@ def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: py
         ("data/mixture/chats", "nothing", "tuneline use PATH --mix WEIGHT --name chats"),
     ],
 )
-def test_the_remedy_fits_what_is_missing(place: str, keeper: remedies.Keeper, said: str) -> None:
+def test_the_remedy_fits_what_is_missing(place: str, keeper: missing_inputs.Keeper, said: str) -> None:
     p = params.load(ROOT / "params.yaml")
     p = p.model_copy(
         update={
@@ -141,7 +143,7 @@ def test_the_remedy_fits_what_is_missing(place: str, keeper: remedies.Keeper, sa
             "base": p.base.model_copy(update={"source": "path", "input": "models/mine"}),
         }
     )
-    line = remedies.of_missing(place, keeper, p)
+    line = missing_inputs.of_missing(place, keeper, p)
     assert line.startswith(f"{place}: is not there")
     assert said in line
     assert ("tuneline use" in line) == (place != "models/mine" and keeper in ("nothing", "elsewhere"))
@@ -150,6 +152,6 @@ def test_the_remedy_fits_what_is_missing(place: str, keeper: remedies.Keeper, sa
 def test_a_missing_reference_to_the_hub_is_written_or_committed() -> None:
     p = params.load(ROOT / "params.yaml")
     p = p.model_copy(update={"base": p.base.model_copy(update={"source": "hub", "input": "data/base.yaml"})})
-    line = remedies.of_missing("data/base.yaml", "nothing", p)
+    line = missing_inputs.of_missing("data/base.yaml", "nothing", p)
     assert "git does not know it either" in line
     assert line.endswith("or write `id: OWNER/NAME` and `revision: COMMIT` into it")

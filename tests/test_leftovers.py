@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from projects import Project, entered
 
-from tuneline import files, leftovers
+from tuneline.commands import garbage
+from tuneline.core import files
 from tuneline.processes import Identity
 
 
@@ -22,7 +23,7 @@ def test_what_dead_processes_were_writing_is_found_and_what_a_living_one_writes_
         (tmp_path / left / "weights").write_bytes(b"12345")
     (tmp_path / "models/.other.partial").touch()
     with files.atomic_folder(tmp_path / "models/base"), files.atomic_file(tmp_path / "work/a"):
-        found = list(leftovers.partials(("models/finetuned", "models/base", "work")))
+        found = list(garbage.partials(("models/finetuned", "models/base", "work")))
     assert [(str(one.path), one.size) for one in found] == [
         (f"models/.finetuned.{'0a' * 6}.partial", 5),
         ("models/.finetuned.1234.partial", 5),
@@ -34,18 +35,18 @@ def test_only_folders_named_by_a_fingerprint_are_checkpoints(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     for name in ("a" * 64, "tokens", "kept", "prefect"):
         (tmp_path / "work" / name).mkdir(parents=True)
-    assert [str(one.path) for one in leftovers.trainings()] == [f"work/{'a' * 64}"]
+    assert [str(one.path) for one in garbage.trainings()] == [f"work/{'a' * 64}"]
 
 
 def test_checkpoints_are_freed_only_where_no_training_goes_on_from_them() -> None:
-    assert leftovers.needed(1.0, [], 2.0, []) is None
-    assert leftovers.needed(1.0, ["base", "finetune"], 2.0, []) == (
+    assert garbage.needed(1.0, [], 2.0, []) is None
+    assert garbage.needed(1.0, ["base", "finetune"], 2.0, []) == (
         "as a training may go on from it (base, finetune is stale)"
     )
     newer = "as it is newer than the newest training that MLflow knows to have ended"
-    assert leftovers.needed(3.0, [], 2.0, []) == newer
-    assert leftovers.needed(1.0, [], None, []) == newer
-    assert leftovers.needed(1.0, [], 2.0, ["one", "two", "three", "four", "five"]) == (
+    assert garbage.needed(3.0, [], 2.0, []) == newer
+    assert garbage.needed(1.0, [], None, []) == newer
+    assert garbage.needed(1.0, [], 2.0, ["one", "two", "three", "four", "five"]) == (
         "as a training of another git branch may go on from it (one, two, three and 2 more has another params.yaml); "
         "free it all the same with: .venv/bin/tuneline gc --other-branches"
     )
@@ -55,7 +56,7 @@ def test_other_branches_are_those_that_are_not_merged_and_have_other_params(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert leftovers.branches_with_other_params() == []
+    assert garbage.branches_with_other_params() == []
 
     def git(*arguments: str) -> None:
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True)
@@ -68,22 +69,22 @@ def test_other_branches_are_those_that_are_not_merged_and_have_other_params(
         git("add", "params.yaml")
         git("commit", "--quiet", "--allow-empty", "--message", "x")
     git("checkout", "--quiet", "merged")
-    assert leftovers.branches_with_other_params() == ["other", "same"]
+    assert garbage.branches_with_other_params() == ["other", "same"]
     Path("params.yaml").write_text("4")
-    assert leftovers.branches_with_other_params() == ["other"]
+    assert garbage.branches_with_other_params() == ["other"]
 
 
 def test_a_work_folder_that_has_grown_is_named_with_what_it_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert leftovers.warning(0) is None
+    assert garbage.warning(0) is None
     for name, size in (("hub/a", 3), ("b" * 64, 2), ("settled.json", 1), ("small", 0)):
         (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "work" / name).write_bytes(b"1" * size)
     (tmp_path / "work/link").symlink_to("/")
-    assert leftovers.warning(100) is None
-    said = leftovers.warning(5)
+    assert garbage.warning(100) is None
+    said = garbage.warning(5)
     assert said is not None
     assert said.startswith("work/ holds 0.0 GB (work/hub 0.0 GB, work/")
     assert said.endswith("; what no run needs any more is named by: .venv/bin/tuneline gc --dry-run")

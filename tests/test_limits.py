@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tuneline import limits
+from tuneline.core import limits
 
 
 def test_time_that_is_over_ends_a_block_that_catches_every_error() -> None:
@@ -76,7 +76,7 @@ ENDLESS = "9 ** 9 ** 9"
 )
 def test_a_call_that_never_comes_back_ends_its_process_with_a_line(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", f"from tuneline import limits\n{program.replace('ENDLESS', ENDLESS)}"],
+        [sys.executable, "-c", f"from tuneline.core import limits\n{program.replace('ENDLESS', ENDLESS)}"],
         capture_output=True,
         text=True,
         timeout=30,

@@ -15,7 +15,7 @@ import pytest
 from projects import TINY, Project, copy_project
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.registry import versions
 
 MODEL = "docstring-writer"

@@ -6,7 +6,7 @@ import pytest
 from projects import Project, copy_project
 from recipe_samples import conversation, lines, words
 
-from tuneline import files
+from tuneline.core import files
 
 
 @pytest.mark.slow

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from projects import ROOT, copy_project
 
-from tuneline import dvclock, files, outputs, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import ParamsError
 from tuneline.params import editing
+from tuneline.pipeline import dvc_lock, outputs
 
 GRAPH = ROOT / "dvc.yaml"
 
@@ -88,9 +90,9 @@ def test_dvc_by_hand_deletes_no_source_where_a_path_names_it(tmp_path: Path) -> 
     (project.root / ".venv").symlink_to(sys.prefix)
     assert project.run("-m", "dvc", "init", "--force", "--quiet").returncode == 0
     values = params.load(project.root / "params.yaml").model_dump()
-    for stage in dvclock.graph(project.root / "dvc.yaml").values():
+    for stage in dvc_lock.graph(project.root / "dvc.yaml").values():
         for out in [*stage["outs"], *stage.get("metrics", [])]:
-            place = project.root / dvclock.filled(out if isinstance(out, str) else next(iter(out)), values)
+            place = project.root / dvc_lock.filled(out if isinstance(out, str) else next(iter(out)), values)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text("made")
     # As if everything was made.

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tuneline import files, overlong, params
-from tuneline.data.mapping import records
-from tuneline.data.preparing import longrows
+from tuneline import params
+from tuneline.commands.use import overlong_rows
+from tuneline.core import files
+from tuneline.data.mapping import raw_set
+from tuneline.data.preparing import long_rows
 from tuneline.data.reading import readers
-from tuneline.data.reading.rows import Options
+from tuneline.data.reading.raw_rows import Options
 from tuneline.params import editing
 
 
@@ -30,18 +32,18 @@ def p(tmp_path: Path, params_text: str) -> Any:
     return made
 
 
-def opened(path: Path, rows: list[dict[str, Any]]) -> records.RawSet:
+def opened(path: Path, rows: list[dict[str, Any]]) -> raw_set.RawSet:
     path.mkdir()
     files.write_text(path / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     plans = readers.plan(path, Options())
-    return records.set_of(path, plans, columns={}, record_types=None, group_by=None)
+    return raw_set.set_of(path, plans, columns={}, record_types=None, group_by=None)
 
 
 def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: Any) -> None:
     rows = [{"prompt": "short?", "completion": "yes"}] * 7
     rows += [{"prompt": "long " * 200, "completion": f"{'answer ' * 100}{row}"} for row in range(3)]
     found = opened(tmp_path / "mine", rows)
-    told = overlong.describe(found, p())
+    told = overlong_rows.describe(found, p())
     assert told[0].startswith(
         "rows in tokens (estimated at 2.5 bytes a token): median 4, longest 681; 30.0% are longer"
     )
@@ -50,9 +52,9 @@ def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: 
         "stops where it is more than 10%; set finetune.max_length and base.builtin.max_length to about 704" in told[1]
     )
     # Not more than is allowed: only told.
-    assert len(overlong.describe(found, p(finetune__max_truncated_fraction=0.3))) == 1
-    assert "dropped" in overlong.describe(found, p(finetune__overlong="drop"))[0]
-    assert overlong.describe(found, p(finetune__max_length=800, base__builtin__max_length=800)) == []
+    assert len(overlong_rows.describe(found, p(finetune__max_truncated_fraction=0.3))) == 1
+    assert "dropped" in overlong_rows.describe(found, p(finetune__overlong="drop"))[0]
+    assert overlong_rows.describe(found, p(finetune__max_length=800, base__builtin__max_length=800)) == []
 
 
 def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any, monkeypatch: Any) -> None:
@@ -63,27 +65,27 @@ def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any
     backend.save("models/mine/tokenizer.json")
     found = opened(tmp_path / "mine", [{"text": "a " * count, "label": "x"} for count in (5, 9, 12)])
     own = p(base__source="path", base__input="models/mine", finetune__max_length=8)
-    [line, warning] = overlong.describe(found, own)
+    [line, warning] = overlong_rows.describe(found, own)
     assert line.startswith("rows in tokens (by the tokenizer of models/mine): median 9, longest 12; 66.7% are longer")
     assert "set finetune.max_length to about 64, if the base sees so many" in warning
     assert "base.builtin" not in warning
     (tmp_path / "models/mine/tokenizer.json").unlink()
-    assert overlong.describe(found, own) == []
+    assert overlong_rows.describe(found, own) == []
 
 
 def test_of_a_preference_the_longer_answer_counts(tmp_path: Path, p: Any) -> None:
     said = [[{"role": "assistant", "content": text}] for text in ("good " * 300, "bad")]
     rows = [{"prompt": [{"role": "user", "content": "why?"}], "chosen": said[0], "rejected": said[1]}] * 3
-    [line, _] = overlong.describe(opened(tmp_path / "mine", rows), p())
+    [line, _] = overlong_rows.describe(opened(tmp_path / "mine", rows), p())
     assert "longest 602" in line
 
 
 def test_rows_of_a_clean_split_are_measured_without_their_labels(tmp_path: Path) -> None:
     table = pa.table({"text": ["abc", "好的"], "label": ["x" * 99, "y"], "id": ["1", "2"]})
     files.write_parquet(tmp_path / "train/part-00000.parquet", table)
-    assert longrows.in_split(tmp_path / "train", "classification").tolist() == [3, 6]
+    assert long_rows.in_split(tmp_path / "train", "classification").tolist() == [3, 6]
     pairs = pa.table({"prompt": ["ab"], "chosen": ["c"], "rejected": ["defg"]})
     files.write_parquet(tmp_path / "pairs/part-00000.parquet", pairs)
-    assert longrows.in_split(tmp_path / "pairs", "preference").tolist() == [6]
-    assert longrows.in_split(tmp_path / "none", "text").tolist() == []
-    assert np.dtype(np.int64) == longrows.in_split(tmp_path / "none", "text").dtype
+    assert long_rows.in_split(tmp_path / "pairs", "preference").tolist() == [6]
+    assert long_rows.in_split(tmp_path / "none", "text").tolist() == []
+    assert np.dtype(np.int64) == long_rows.in_split(tmp_path / "none", "text").dtype

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tuneline import params, pipeline
+from tuneline import params
 from tuneline.errors import PipelineError, SetupError
 from tuneline.params import Params
+from tuneline.pipeline import repro
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Para
     ],
 )  # fmt: skip
 def test_the_cause_names_what_a_person_has_changed(p: Params, stale: dict[str, list[str]], expected: str) -> None:
-    assert pipeline.cause(stale, p) == expected
+    assert repro.cause(stale, p) == expected
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_graph_that_cannot_be_read_is_said_in_a_line(p: Params, text: str | No
     if text:
         Path("dvc.yaml").write_text(text)
     with pytest.raises(PipelineError) as caught:
-        pipeline.stages()
+        repro.stages()
     assert str(caught.value).startswith(said)
     assert len(caught.value.problems) == 1
 
@@ -75,7 +76,7 @@ def test_a_dvc_that_is_killed_is_told_as_killed(p: Params) -> None:
         subprocess.run(command, check=True)
     Path("dvc.yaml").write_text("stages:\n  prepare:\n    cmd: exec sh -c 'kill -9 $PPID'\n")
     with pytest.raises(PipelineError) as caught:
-        pipeline.reproduce("prepare", print)
+        repro.reproduce("prepare", print)
     assert caught.value.problems == (
         "prepare: dvc was ended from outside by signal 9 (Killed), as a system does that has no memory left; what is "
         "made stays, and the same command goes on from there",
@@ -87,10 +88,10 @@ def test_a_stage_that_is_killed_is_told_as_killed(
     p: Params, number: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = f"ERROR: failed to reproduce 'base': failed to run: exec sh scripts/stage.sh base, exited with -{number}"
-    monkeypatch.setattr(pipeline, "_command", lambda _: ["sh", "-c", f'echo "{said}" >&2; exit 255'])
+    monkeypatch.setattr(repro, "_command", lambda _: ["sh", "-c", f'echo "{said}" >&2; exit 255'])
     Path("dvc.yaml").write_text("stages: {base: {cmd: x}}\n")
     with pytest.raises(PipelineError) as caught:
-        pipeline.reproduce("base", print)
+        repro.reproduce("base", print)
     assert caught.value.problems == (
         f"base: the stage was ended from outside by signal {number} ({name}), as a system does that has no memory "
         "left; what is made stays, and the same command goes on from there",
@@ -106,14 +107,14 @@ def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_re
     (source / "january.jsonl").write_text("{}\n")
     pointer.parent.mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "dvc", "import-url", "--quiet", source, pointer.with_suffix("")], check=True)
-    assert pipeline.imported(p) == [pointer]
+    assert repro.imported(p) == [pointer]
     (source / "february.jsonl").write_text("{}\n")
-    pipeline.update(pointer, print)
+    repro.update(pointer, print)
     found = sorted(path.name for path in Path("data/raw/mine").iterdir())
     assert found == ["february.jsonl", "january.jsonl"]
     source.rename(tmp_path / "elsewhere")
     with pytest.raises(PipelineError) as caught:
-        pipeline.update(pointer, print)
+        repro.update(pointer, print)
     assert caught.value.problems == (
         "data/raw/mine.dvc: the set could not be updated:",
         "in box: is not there; put it back, or import the set from another place: `dvc import-url --force SOURCE SET`",
@@ -134,10 +135,10 @@ def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_re
 def test_a_dvc_that_is_killed_or_has_no_disk_is_said_in_a_line(
     p: Params, ending: str, free: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_command", lambda _: ["sh", "-c", f"{ending}"])
+    monkeypatch.setattr(repro, "_command", lambda _: ["sh", "-c", f"{ending}"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     Path("dvc.yaml").write_text("stages: {sample: {cmd: x}}\n")
-    for ask in (pipeline.stale, lambda: pipeline.add(Path("data"))):
+    for ask in (repro.stale, lambda: repro.add(Path("data"))):
         with pytest.raises((PipelineError, SetupError)) as caught:
             ask()
         [problem] = caught.value.problems

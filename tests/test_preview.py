@@ -12,13 +12,17 @@ import torch
 from click.testing import CliRunner
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tuneline import files, params, preview
+from tuneline import params
 from tuneline.cli import cli
+from tuneline.commands import preview
+from tuneline.core import files
+from tuneline.encoding.encode import fit_split
 from tuneline.errors import DataError
+from tuneline.modeling import models
 from tuneline.params import editing
-from tuneline.training import loop, models, pretraining, trainers
-from tuneline.training.recipes import Recipe
-from tuneline.training.tokenization import fit_split
+from tuneline.pretraining import pretrain
+from tuneline.training import loop, training_run
+from tuneline.training.training_config import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
@@ -33,7 +37,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     values = {"max_length": 64, "per_device_train_batch_size": 2, "num_train_epochs": 1.0, "packing": True}
     editing.set_values(tmp_path / "params.yaml", {f"finetune.{key}": value for key, value in values.items()})
     texts = [" ".join(WORDS[start % 7 : start % 7 + 5]) for start in range(60)]
-    tokenizer = pretraining.train_tokenizer([*texts, *WORDS] * 3, 300, 64)
+    tokenizer = pretrain.train_tokenizer([*texts, *WORDS] * 3, 300, 64)
     torch.manual_seed(0)
     shape = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
     heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
@@ -81,7 +85,7 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
     model, tokenizer = models.load(project / "models/base")
     examples, _ = fit_split(tokenizer, project / "data/clean/train", "sft", "plain", p.finetune)
     how = replace(Recipe.of(p.finetune), early_stopping_patience=None)
-    trainers.train(model, examples, how, pad=models.pad(tokenizer), folder=project / "work/x")
+    training_run.train(model, examples, how, pad=models.pad(tokenizer), folder=project / "work/x")
     for row in shown:
         batch = seen[row.batch - 1]
         ids = [token.id for document in row.documents for token in document.tokens]

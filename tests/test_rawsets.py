@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from recipe_samples import conversation, lines, poem, words
 
-from tuneline import files, params, rawreading, rawsets
-from tuneline.data.preparing import cleaning
-from tuneline.data.preparing.splitting import split_of
+from tuneline import params
+from tuneline.commands.use import open_set, take_in
+from tuneline.commands.use.open_set import Asked
+from tuneline.core import files
+from tuneline.data.preparing.text import cleaning
+from tuneline.data.records.splits import split_of
 from tuneline.errors import DataError, ParamsError
 from tuneline.params import editing
-from tuneline.rawreading import Asked
 from tuneline.stages import prepare
 
 
@@ -56,11 +58,11 @@ def _asked(more: dict[str, Any]) -> Asked:
 
 
 def use(path: Path, **more: Any) -> list[str]:
-    return rawsets.use(path, _asked(more), **more)
+    return take_in.use(path, _asked(more), **more)
 
 
 def mix(path: Path, **more: Any) -> list[str]:
-    return rawsets.mix(path, _asked(more), **more)
+    return take_in.mix(path, _asked(more), **more)
 
 
 def test_a_file_becomes_the_raw_set_under_dvc(tmp_path: Path) -> None:
@@ -405,8 +407,8 @@ def test_the_task_is_what_the_rows_show(tmp_path: Path) -> None:
     }
     for present in ("sft", "preference", "language-modeling"):
         for name, rows in sets.items():
-            plans = rawsets.readers.plan(written(f"{name}.jsonl", rows), rawsets.Options())
-            task, _ = rawreading.open_for_task(Path(name), plans, {}, None, None, None, present, is_new=True)
+            plans = take_in.readers.plan(written(f"{name}.jsonl", rows), take_in.Options())
+            task, _ = open_set.open_for_task(Path(name), plans, {}, None, None, None, present, is_new=True)
             assert task == name.removesuffix("-2").removesuffix("-3"), (present, name)
     # Stars may be classes or numbers, and a poem may be written or read on: then the present task decides.
     stars = written("stars.jsonl", [{"text": words(n), "stars": n % 5} for n in range(60)])
@@ -420,8 +422,8 @@ def test_the_task_is_what_the_rows_show(tmp_path: Path) -> None:
         (poems, "language-modeling", "language-modeling"),
         (poems, "classification", "sft"),
     ):
-        plans = rawsets.readers.plan(path, rawsets.Options())
-        assert rawreading.open_for_task(path, plans, {}, None, None, None, present, is_new=True)[0] == wanted  # pyright: ignore[reportArgumentType]
+        plans = take_in.readers.plan(path, take_in.Options())
+        assert open_set.open_for_task(path, plans, {}, None, None, None, present, is_new=True)[0] == wanted  # pyright: ignore[reportArgumentType]
 
 
 def test_next_month_s_rows_keep_the_task_that_was_asked_for(tmp_path: Path) -> None:

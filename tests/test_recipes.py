@@ -10,10 +10,12 @@ from projects import ROOT, TINY, Project, copy_project
 from recipe_samples import FAMILIES, LEARNABLE, ROWS, SAMPLES, make_base
 from ruamel.yaml import YAML
 
-from tuneline import files, params
-from tuneline.data.mapping import record_types, records
+from tuneline import params
+from tuneline.core import files
+from tuneline.data.mapping import raw_set
 from tuneline.data.reading import readers
-from tuneline.data.reading.rows import Options
+from tuneline.data.reading.raw_rows import Options
+from tuneline.data.records import record_types
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]
@@ -73,7 +75,7 @@ def test_a_page_says_how_its_recipe_is_run(name: str) -> None:
     assert "\nmake run\n" in text
 
 
-def drawn(found: records.RawSet, record: record_types.Record) -> str:
+def drawn(found: raw_set.RawSet, record: record_types.Record) -> str:
     """A record as its page shows it: where it stands, and each field or message by its name."""
     parts: list[tuple[str, str]] = []
     for field, value in zip(record_types.FIELDS[found.record_type], record.values, strict=True):
@@ -101,7 +103,7 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
     for file, text in shown.items():
         files.write_text(tmp_path / "set" / file, text)
     p = params.load(ROOT / "docs" / "recipes" / f"{name}.yaml")
-    found = records.set_of(
+    found = raw_set.set_of(
         tmp_path / "set",
         readers.plan(tmp_path / "set", Options(p.data.encoding, p.data.layout)),
         columns=p.data.columns,
@@ -110,7 +112,7 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
         order_by=p.data.split.order_by,
     )
     assert found.record_type == RECORD_TYPES[name]
-    rows = [row for portion, shape in found.portions for row in records.read(portion, shape)]
+    rows = [row for portion, shape in found.portions for row in raw_set.read(portion, shape)]
     assert len(rows) >= 2
     assert [row for row in rows if not isinstance(row, record_types.Record)] == []
     pictures = "\n\n".join(drawn(found, row) for row in rows if isinstance(row, record_types.Record))

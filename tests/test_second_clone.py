@@ -10,7 +10,7 @@ import pytest
 from projects import Project, copy_project
 from recipe_samples import lines, make_base, words
 
-from tuneline import files
+from tuneline.core import files
 
 REVISION = "0123456789abcdef" * 2 + "01234567"
 KEEP = "to keep what was made: "

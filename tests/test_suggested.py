@@ -6,12 +6,13 @@ from typing import Any, get_args
 import pytest
 from ruamel.yaml import YAML
 
-from tuneline import params, suggested
-from tuneline.evaluation import gate
+from tuneline import params
+from tuneline.commands.use import suggested
+from tuneline.commands.use.suggested import BaseKind, Case
 from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.gate import decision
 from tuneline.params import Task
 from tuneline.params.gate import METRICS_OF_TASK, Rule, problem_of_task
-from tuneline.suggested import BaseKind, Case
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
@@ -57,19 +58,19 @@ def _nothing_learnt(task: Task) -> dict[str, Measures | None]:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_candidate_that_learnt_nothing_does_not_pass(case: Case) -> None:
     rules, _ = suggested.rules_for(suggested.SHIPPED_RULES, case, "sft")
-    assert gate.decide([Rule(**rule) for rule in rules], _nothing_learnt(case.task)).verdict != "passed"
+    assert decision.decide([Rule(**rule) for rule in rules], _nothing_learnt(case.task)).verdict != "passed"
 
 
 def test_a_candidate_as_good_as_a_base_that_has_read_its_text_is_no_failure() -> None:
     for task in ("sft", "language-modeling"):
         rules, _ = suggested.rules_for(suggested.SHIPPED_RULES, Case(task, "builtin", 100), "sft")
-        assert gate.decide([Rule(**rule) for rule in rules], _nothing_learnt(task)).verdict == "undecided"
+        assert decision.decide([Rule(**rule) for rule in rules], _nothing_learnt(task)).verdict == "undecided"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_nor_by_the_rules_of_a_recipe(path: Path) -> None:
     p = params.load(path)
-    assert gate.decide(p.rules, _nothing_learnt(p.task)).verdict != "passed"
+    assert decision.decide(p.rules, _nothing_learnt(p.task)).verdict != "passed"
 
 
 def test_a_task_there_and_back_gives_the_same() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from projects import ROOT
 
-from tuneline import dvcfiles, keeping, outputs, params, pipeline, worktree
+from tuneline import params, worktree
+from tuneline.decisions import keeping
 from tuneline.errors import GitError
+from tuneline.pipeline import dvc_files, outputs, repro
 from tuneline.registry import lineage
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
@@ -65,7 +67,7 @@ def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, said: tup
     assert state["git_commit"] == "unknown"
     assert said[0] in state["git_dirty"]
     assert keeping.commit(params.load()) is None
-    first, second = pipeline._missing("models/mine")
+    first, second = repro._missing("models/mine")
     assert first == "models/mine: is not there, and git does not say whether it holds it"
     assert said[0] in second
 
@@ -74,7 +76,7 @@ def test_what_the_last_commit_may_hold_is_not_removed(root: Path, monkeypatch: p
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     Path("dvc.lock").write_text("schema: '2.0'\nsta")
     with pytest.raises(GitError):
-        dvcfiles.mend()
+        dvc_files.mend()
     assert Path("dvc.lock").exists()
 
 

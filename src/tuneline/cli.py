@@ -13,8 +13,8 @@ from tuneline import __version__, processes, terminal
 from tuneline.errors import SetupError, TunelineError, of_machine
 
 if TYPE_CHECKING:
-    from tuneline.commands.asking import Given
-    from tuneline.commands.serving import Served
+    from tuneline.commands.ask.questions import Given
+    from tuneline.commands.ask.served_version import Served
     from tuneline.params import Params
     from tuneline.progress import Progress
 
@@ -88,14 +88,15 @@ def use(
             "--mix goes with neither --group-by nor --task: a mixture's sets are not split or measured"
         )
     _enter()
-    from tuneline import pipeline, rawreading, rawsets
+    from tuneline.commands.use import open_set, take_in
+    from tuneline.pipeline import repro
 
-    asked = rawreading.Asked(_mapping(columns), encoding, layout, exclude)
-    with pipeline.alone():
+    asked = open_set.Asked(_mapping(columns), encoding, layout, exclude)
+    with repro.alone():
         if mix is not None:
-            said = rawsets.mix(path, asked, name=name, weight=mix, max_rejected=max_rejected)
+            said = take_in.mix(path, asked, name=name, weight=mix, max_rejected=max_rejected)
         else:
-            said = rawsets.use(path, asked, name=name, group_by=group_by, task=task, max_rejected=max_rejected)
+            said = take_in.use(path, asked, name=name, group_by=group_by, task=task, max_rejected=max_rejected)
     _tell(*said)
 
 
@@ -122,9 +123,10 @@ def inspect(
     """
     import orjson
 
-    from tuneline import inspection, rawreading
+    from tuneline.commands import inspection
+    from tuneline.commands.use import open_set
 
-    asked = rawreading.Asked(_mapping(columns), encoding, layout, exclude)
+    asked = open_set.Asked(_mapping(columns), encoding, layout, exclude)
     report = inspection.inspect(paths, inspection.as_in_project(asked))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
@@ -149,10 +151,12 @@ def gate() -> None:
     """Hold the evaluated candidate against the rules and write the report; exit 1 when it fails."""
     _enter()
     with processes.importing():
-        from tuneline import decisions, params, pipeline
+        from tuneline import params
+        from tuneline.decisions import decide
+        from tuneline.pipeline import repro
 
-    with pipeline.alone():
-        decision = decisions.gate(params.load())
+    with repro.alone():
+        decision = decide.gate(params.load())
     _tell(*decision.reasons, *(f"note: {remark}" for remark in decision.remarks))
     _tell(*(f"next: {step}" for step in decision.next_steps))
     _tell(f"gate: {decision.verdict}; report: {decision.page}")
@@ -165,11 +169,13 @@ def register() -> None:
     """Register the candidate that the gate has let pass; a second call finds the same version."""
     _enter()
     with processes.importing():
-        from tuneline import decisions, params, pipeline
+        from tuneline import params
+        from tuneline.decisions import decide
+        from tuneline.pipeline import repro
 
     p = params.load()
-    with pipeline.alone():
-        registration = decisions.register(p)
+    with repro.alone():
+        registration = decide.register(p)
     what = "registered" if registration.created else "is registered already"
     _tell(*(f"note: {note}" for note in registration.notes))
     _tell(f"{p.registry.model} version {registration.version} {what}")
@@ -263,34 +269,34 @@ def predict(
     if all_labels and top_k is not None:
         raise click.UsageError("--top-k and --all-labels exclude each other")
     _enter()
-    from tuneline import rawreading
-    from tuneline.commands import answers, asking, serving
+    from tuneline.commands.ask import answer_files, questions, served_version
+    from tuneline.commands.use import open_set
 
     if source is not None:
-        text, path = asking.path_or_text(source)
-    chosen = answers.format_of(output, form)
+        text, path = questions.path_or_text(source)
+    chosen = answer_files.format_of(output, form)
     p, served = _serve(version, alias)
-    serving.check_predicts(served)
-    asked = rawreading.Asked(encoding=encoding, layout=layout)
-    opened = asking.opened(
+    served_version.check_predicts(served)
+    asked = open_set.Asked(encoding=encoding, layout=layout)
+    opened = questions.opened(
         text,
         path,
         column="text",
-        options=asking.options_for(p, path, asked),
+        options=questions.options_for(p, path, asked),
         is_plain=layout is not None,
-        choose=asking.text_chooser(_mapping(columns), served.columns),
+        choose=questions.text_chooser(_mapping(columns), served.columns),
         remedy="give a TEXT, a PATH, or standard input",
     )
     with opened as given:
         with processes.importing():
-            from tuneline.commands import predict as predicting
-            from tuneline.training import models
+            from tuneline.commands.ask import predict as predicting
+            from tuneline.modeling import models
 
         models.use_threads(p.compute.threads)
         predictor = predicting.Predictor(served, top_k=0 if all_labels else top_k, threshold=threshold)
         _say(f"{served.describe()}: {predictor.describe()}", *given.notes, *_of_form(given, chosen))
-        table = answers.Table(given, predictor.columns())
-        with answers.writing(output, chosen, table) as writer, _progress("predict", given) as progress:
+        table = answer_files.Table(given, predictor.columns())
+        with answer_files.writing(output, chosen, table) as writer, _progress("predict", given) as progress:
             account = predicting.run(
                 predictor, given, table, writer, batch_size=p.evaluate.batch_size, progress=progress
             )
@@ -324,45 +330,45 @@ def generate(
     if path is None and (columns or layout):
         raise click.UsageError("--column and --layout go with --input")
     _enter()
-    from tuneline import rawreading
-    from tuneline.commands import answers, asking, serving
+    from tuneline.commands.ask import answer_files, questions, served_version
+    from tuneline.commands.use import open_set
 
     is_batch = path is not None or output is not None or form is not None
-    chosen = answers.format_of(output, form)
+    chosen = answer_files.format_of(output, form)
     p, served = _serve(version, alias)
-    serving.check_writes(served)
-    asked = rawreading.Asked(encoding=encoding, layout=layout)
+    served_version.check_writes(served)
+    asked = open_set.Asked(encoding=encoding, layout=layout)
     remedy = "give a PROMPT, or --input FILE"
     if path is None:
-        prompt = prompt.replace("\\n", "\n") if prompt not in (None, asking.STDIN) else None
-        text = asking.text_of_stdin(encoding or "utf-8", remedy) if prompt is None else prompt
+        prompt = prompt.replace("\\n", "\n") if prompt not in (None, questions.STDIN) else None
+        text = questions.text_of_stdin(encoding or "utf-8", remedy) if prompt is None else prompt
     else:
         text = None
-    opened = asking.opened(
+    opened = questions.opened(
         text,
         path,
         column="prompt",
-        options=asking.options_for(p, path, asked),
+        options=questions.options_for(p, path, asked),
         is_plain=layout is not None,
-        choose=asking.prompt_chooser(_mapping(columns), served.columns, chats=served.chats),
+        choose=questions.prompt_chooser(_mapping(columns), served.columns, chats=served.chats),
         remedy=remedy,
     )
     with opened as given:
         # Loads torch and transformers: seconds that an answer needs and an error does not.
         with processes.importing():
-            from tuneline.commands import generate as generating
-            from tuneline.training import models
+            from tuneline.commands.ask import generate as generating
+            from tuneline.modeling import models
 
         models.use_threads(p.compute.threads)
         generator = generating.Generator(served, max_new_tokens or p.evaluate.max_new_tokens)
         _say(served.describe(), *given.notes, *_of_form(given, chosen))
         if not is_batch:
             for piece in generator.stream(given):
-                answers.show(piece)
-            answers.show("\n")
+                answer_files.show(piece)
+            answer_files.show("\n")
             return
-        table = answers.Table(given, generating.COLUMNS)
-        with answers.writing(output, chosen, table) as writer, _progress("generate", given) as progress:
+        table = answer_files.Table(given, generating.COLUMNS)
+        with answer_files.writing(output, chosen, table) as writer, _progress("generate", given) as progress:
             account = generating.run(
                 generator, given, table, writer, batch_size=p.evaluate.batch_size, progress=progress
             )
@@ -372,10 +378,10 @@ def generate(
 
 def _serve(version: int | None, alias: str) -> "tuple[Params, Served]":
     from tuneline import params
-    from tuneline.commands import serving
+    from tuneline.commands.ask import served_version
 
     p = params.load()
-    served = serving.serve(p, version=version, alias=alias)
+    served = served_version.serve(p, version=version, alias=alias)
     _say(*served.notes)
     return p, served
 
@@ -417,8 +423,8 @@ def preview(rows: int, html: Path | None) -> None:
 
     p = params.load()
     with processes.importing():
-        from tuneline import preview as previews
-        from tuneline.training import models
+        from tuneline.commands import preview as previews
+        from tuneline.modeling import models
 
     models.use_threads(p.compute.threads)
     made = previews.of(p, rows)
@@ -435,7 +441,7 @@ def preview(rows: int, html: Path | None) -> None:
 @cli.command()
 def doctor() -> None:
     """Say what this machine has and which values of compute it recommends; exit 1 when something is broken."""
-    from tuneline import doctor as doctors
+    from tuneline.commands import doctor as doctors
 
     if doctors.ENV_FILE.is_file():
         _enter()
@@ -452,14 +458,15 @@ def doctor() -> None:
 def ui(mlflow_port: int, prefect_port: int) -> None:
     """Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C."""
     _enter()
-    from tuneline import params, services
+    from tuneline import params
+    from tuneline.commands import servers
 
     try:
         model = params.load().registry.model
     except TunelineError:
         # What is in the registry can be looked at whatever params.yaml says.
         model = None
-    services.serve(mlflow_port, prefect_port, model, _tell)
+    servers.serve(mlflow_port, prefect_port, model, _tell)
 
 
 @cli.command()
@@ -478,9 +485,9 @@ def gc(dry_run: bool, other_branches: bool) -> None:
     Versions, DVC's cache and what the stages have made stay. Nothing is done while a run or a training is at work.
     """
     _enter()
-    from tuneline import leftovers
+    from tuneline.commands import garbage
 
-    _tell(*leftovers.collect(dry_run=dry_run, other_branches=other_branches))
+    _tell(*garbage.collect(dry_run=dry_run, other_branches=other_branches))
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})

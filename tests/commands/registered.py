@@ -18,12 +18,13 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tuneline import environment, files, params
+from tuneline import environment, params
 from tuneline.cli import cli
+from tuneline.core import files
+from tuneline.modeling import models
 from tuneline.params import editing
 from tuneline.registry import tracking, versions
 from tuneline.registry.lineage import Lineage
-from tuneline.training import models
 
 MODEL = "asked"
 VERSIONS = {"classifier": 1, "several": 2, "regression": 3, "plain": 4, "chat": 5}

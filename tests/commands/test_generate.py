@@ -8,11 +8,11 @@ import pytest
 from registered import VERSIONS, Shell, table
 
 from tuneline import params
-from tuneline.commands import answers
+from tuneline.commands.ask import answer_files
 from tuneline.evaluation import generation
+from tuneline.modeling import models
 from tuneline.registry import tracking, versions
 from tuneline.terminal import visible
-from tuneline.training import models
 
 PLAIN, CHAT = (["generate", "--version", str(VERSIONS[kind])] for kind in ("plain", "chat"))
 
@@ -149,12 +149,12 @@ def test_what_cannot_be_done_is_said_in_a_line(
 
 
 def test_closed_standard_input_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tuneline.commands import asking
+    from tuneline.commands.ask import questions
     from tuneline.errors import DataError
 
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(DataError, match="standard input is closed; give it"):
-        asking.text_of_stdin("utf-8", "give it")
+        questions.text_of_stdin("utf-8", "give it")
 
 
 def test_nothing_that_a_model_writes_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_nothing_that_a_model_writes_steers_a_terminal(monkeypatch: pytest.Monke
     hostile = "\x1b]0;owned\x07red\x1b[31m \u202etxt.exe\x9b2J\r"
     for stream, shown in ((Terminal(), visible(hostile)), (io.StringIO(), hostile)):
         monkeypatch.setattr(sys, "stdout", stream)
-        answers.show(hostile)
+        answer_files.show(hostile)
         assert stream.getvalue() == shown
     assert visible(hostile) == r"\x1b]0;owned\x07red\x1b[31m \u202etxt.exe\x9b2J\r"
     assert visible("a\tb\n家族 👩‍👧 می‌خواهم") == "a\tb\n家族 👩‍👧 می‌خواهم"

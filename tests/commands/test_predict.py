@@ -10,12 +10,13 @@ import pytest
 import torch
 from registered import LABELS, MAX_LENGTH, VERSIONS, Shell, table
 
-from tuneline import files, params
-from tuneline.commands import answers
-from tuneline.commands.asking import Given
+from tuneline import params
+from tuneline.commands.ask import answer_files
+from tuneline.commands.ask.questions import Given
+from tuneline.core import files
+from tuneline.modeling import models
 from tuneline.params import editing
 from tuneline.registry import tracking, versions
-from tuneline.training import models
 
 
 def chances(text: str) -> dict[str, float]:
@@ -217,7 +218,9 @@ def test_a_link_stays_and_what_it_leads_to_is_written(shell: Shell) -> None:
 def test_a_full_disk_is_named_by_the_file_that_is_written(shell: Shell) -> None:
     with (
         pytest.raises(OSError, match="No space left") as raised,
-        answers.writing(shell.root / "full.csv", "jsonl", answers.Table(Given((), False, lambda: iter(())), {})),
+        answer_files.writing(
+            shell.root / "full.csv", "jsonl", answer_files.Table(Given((), False, lambda: iter(())), {})
+        ),
         Path("/dev/full").open("wb", buffering=0) as full,
     ):
         full.write(b"x")

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 from ruamel.yaml import YAML
 
-from tuneline import files
-from tuneline.data.mapping import records
-from tuneline.data.preparing import preparation
-from tuneline.data.preparing.splitting import split_of
+from tuneline.core import files
+from tuneline.data.mapping import raw_set
+from tuneline.data.preparing import prepare_sets
 from tuneline.data.reading import readers
-from tuneline.data.reading.rows import Options
+from tuneline.data.reading.raw_rows import Options
+from tuneline.data.records.splits import split_of
 from tuneline.params import Data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,12 +104,12 @@ def prepare(
         for name, rows in (files_of_raw or {}).items():
             _write(folder / "raw" / name, rows)
         opened = {name: _open(folder / name, rows, chosen, name) for name, rows in written.items()}
-        sets = records.RawSets(opened.pop("raw"), opened.pop("text"), opened)
+        sets = raw_set.RawSets(opened.pop("raw"), opened.pop("text"), opened)
         out = folder / "out"
-        places = preparation.Places(out / "work", out / "clean", out / "pretraining", out / "quarantine.jsonl")
+        places = prepare_sets.Places(out / "work", out / "clean", out / "pretraining", out / "quarantine.jsonl")
         for place in (places.work, places.clean, places.pretraining):
             place.mkdir(parents=True)
-        accounts = preparation.prepare(sets, chosen, places, inline=inline)
+        accounts = prepare_sets.prepare(sets, chosen, places, inline=inline)
         read = {split: files.read_parquet(places.clean / split) for split in SPLITS}
         read |= {name: files.read_parquet(places.clean / "mixture" / name) for name in mixture or {}}
         base = {split: files.read_parquet(places.pretraining / split) for split in ("train", "validation")}
@@ -128,7 +128,7 @@ def _write(path: Path, rows: Iterable[Row]) -> None:
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
-def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> records.RawSet:
+def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> raw_set.RawSet:
     folder.mkdir(exist_ok=True)
     is_frozen = name == "text" and chosen.frozen_pretraining
     files_of: dict[str, list[str]] = {}
@@ -139,7 +139,7 @@ def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> records
         files_of.setdefault(file, []).append(line)
     for file, lines in files_of.items():
         (folder / f"{file}.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    return records.set_of(
+    return raw_set.set_of(
         folder,
         readers.plan(folder, Options(chosen.encoding, chosen.layout)),
         columns=chosen.columns,

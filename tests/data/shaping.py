@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from tuneline.data.mapping.record_types import Record, RecordType
-from tuneline.data.mapping.records import shape_of
+from tuneline.data.mapping.raw_set import shape_of
 from tuneline.data.mapping.shapes import Shape
-from tuneline.data.reading.rows import FilePlan, Rejected, Row
+from tuneline.data.reading.raw_rows import FilePlan, Rejected, Row
+from tuneline.data.records.record_types import Record, RecordType
 
 
 def plan(rows: Sequence[dict[str, Any]], form: str = "jsonl") -> FilePlan:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneline.data.preparing import cleaning
+from tuneline.data.preparing.text import cleaning
 
 
 @pytest.mark.parametrize(

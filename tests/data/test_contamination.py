@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tuneline.data.preparing.contamination import compared, overlap
+from tuneline.data.preparing.decontamination.coverage import compared, overlap
 
 HELD = "the quick brown fox jumps over the lazy dog today"
 
@@ -62,7 +62,7 @@ def test_many_pairs_give_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -
     drawn = random.Random(1)
     rows = [" ".join(drawn.choices("abc", k=14)) for _ in range(300)]
     whole = overlap(rows[60:], rows[:60])
-    monkeypatch.setattr("tuneline.data.preparing.contamination._PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr("tuneline.data.preparing.decontamination.coverage._PAIRS_AT_ONCE", 3)
     portions = overlap(rows[60:], rows[:60])
     assert whole.share.max() > 0.5
     assert portions.share.tolist() == whole.share.tolist()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuneline.data.reading import damage
+from tuneline.data.reading.guards import damage
 
 GOOD = [
     "plain ASCII",

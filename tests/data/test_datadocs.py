@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tuneline.data.judging import datadocs
+from tuneline.data.validation import data_docs
 
 EVIL = "<script>alert('x')</script> $column ${v}"
 
@@ -50,7 +50,7 @@ SETS = [
 
 
 def test_the_pages_say_what_was_found_and_take_no_text_for_markup() -> None:
-    pages = datadocs.pages(SETS, "validate_raw")
+    pages = data_docs.pages(SETS, "validate_raw")
     assert list(pages) == ["data-raw-mine-i-.html", "data-clean.html"]
     page = pages["data-raw-mine-i-.html"]
     assert "<script>alert" not in page
@@ -61,6 +61,6 @@ def test_the_pages_say_what_was_found_and_take_no_text_for_markup() -> None:
 
 
 def test_the_same_results_give_the_same_pages_and_no_picture_counts_readers() -> None:
-    first, second = (datadocs.pages(SETS, "validate_raw") for _ in range(2))
+    first, second = (data_docs.pages(SETS, "validate_raw") for _ in range(2))
     assert first == second
     assert not any("great-expectations-web-assets" in page or "2000-01-01" in page for page in first.values())

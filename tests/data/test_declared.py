@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tuneline.data.reading import declared, readers
-from tuneline.data.reading.rows import FilePlan, Options
+from tuneline.data.reading import readers
+from tuneline.data.reading.guards import declared_memory
+from tuneline.data.reading.raw_rows import FilePlan, Options
 
 
 def count(plan: FilePlan) -> int:
@@ -32,7 +33,7 @@ def test_a_parquet_page_that_takes_too_much_memory_is_refused(
     )
     (whole,) = readers.plan(tmp_path / "a.parquet", Options())
     assert count(whole) == 5000
-    monkeypatch.setattr(declared, "MAX_PAGE_BYTES", 20_000)
+    monkeypatch.setattr(declared_memory, "MAX_PAGE_BYTES", 20_000)
     (one,) = readers.plan(tmp_path / "a.parquet", Options())
     assert "in the column 'text', which takes too much memory at once; write it anew" in one.refusal
 
@@ -51,6 +52,6 @@ def test_an_arrow_batch_that_takes_too_much_memory_is_refused(
         writer.write_table(table)
     (whole,) = readers.plan(tmp_path / "a.arrow", Options())
     assert count(whole) == 1000
-    monkeypatch.setattr(declared, "MAX_BATCH_BYTES", 50_000)
+    monkeypatch.setattr(declared_memory, "MAX_BATCH_BYTES", 50_000)
     (one,) = readers.plan(tmp_path / "a.arrow", Options())
     assert "which takes too much memory at once; write it in smaller batches, or as Parquet" in one.refusal

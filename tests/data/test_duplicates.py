@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from preparing import data, pair, prepare, sentence, some_pairs, some_texts
 
-from tuneline.data.preparing import cleaning, duplicates, grams
+from tuneline.data.preparing.dedup import duplicates
+from tuneline.data.preparing.text import cleaning, grams
 
 ROWS = [sentence(n, 12 + n % 60) for n in range(400)]
 

@@ -6,10 +6,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tuneline.data.judging import expectations
-from tuneline.data.judging.expected import Expectation, Outcome, always
-from tuneline.data.judging.frames import with_counts
-from tuneline.data.mapping.record_types import FIELDS, RecordType
+from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.data.validation import expectations
+from tuneline.data.validation.frames import with_counts
+from tuneline.data.validation.outcomes import Expectation, Outcome, always
 from tuneline.errors import DataError
 
 GOOD: dict[RecordType, list[tuple[str, ...]]] = {

@@ -1,6 +1,6 @@
 """What is said of many files, in one line."""
 
-from tuneline.data.reading.grouping import named, together
+from tuneline.data.reading.grouped_messages import named, together
 
 
 def test_of_a_few_files_each_has_its_line() -> None:

@@ -17,8 +17,8 @@ from hostile_kinds import CONTAINERS, OTHER_KINDS
 from hostile_making import ROW, Case, parquet
 from hostile_tables import TABLES, TEXTS
 
-from tuneline import inspection
-from tuneline.data.reading.rows import Options
+from tuneline.commands import inspection
+from tuneline.data.reading.raw_rows import Options
 
 CASES = [*ROWS_OF_JSON, *WHOLE_JSON, *TABLES, *TEXTS, *OTHER_KINDS, *CONTAINERS]
 VERDICTS = {

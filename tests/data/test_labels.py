@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneline.data.preparing import labels
-from tuneline.data.preparing.splitting import SplitName
+from tuneline.data.records import labels
+from tuneline.data.records.splits import SplitName
 from tuneline.errors import DataError
 
 

@@ -6,7 +6,7 @@ import pytest
 from preparing import data, in_split, pair, prepare, sentence, some_pairs, some_texts, text
 
 from tuneline import params
-from tuneline.data.mapping import records
+from tuneline.data.mapping import raw_set
 from tuneline.errors import DataError
 from tuneline.params import editing
 
@@ -96,7 +96,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -
 def test_every_folder_is_a_set_of_its_own_type(project: Path) -> None:
     Path("data/mixture/README.md").write_text("what this is")
     Path("data/mixture/chats.dvc").write_text("outs: []")
-    sets = records.open_all(params.load())
+    sets = raw_set.open_all(params.load())
     assert {name: one.record_type for name, one in sets.mixture.items()} == {"chats": "messages", "texts": "text"}
 
 
@@ -105,7 +105,7 @@ def test_what_a_mixture_cannot_take_is_named_all_at_once(project: Path) -> None:
     Path("data/mixture/raw").mkdir()
     Path("data/raw/python-text/rows.jsonl").write_text('{"label": 1}\n')
     with pytest.raises(DataError) as caught:
-        records.open_all(params.load())
+        raw_set.open_all(params.load())
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [
         "data/mixture/loose.jsonl",
         "data/mixture/raw",
@@ -115,7 +115,7 @@ def test_what_a_mixture_cannot_take_is_named_all_at_once(project: Path) -> None:
 
 def test_a_file_named_as_test_is_never_trained(project: Path) -> None:
     Path("data/mixture/texts/test.jsonl").write_text('{"text": "held out"}\n')
-    one = records.open_all(params.load()).mixture["texts"]
+    one = raw_set.open_all(params.load()).mixture["texts"]
     assert [shape.split for shape in one.shapes] == [None, "test"]
     assert one.warnings == ()
 
@@ -123,13 +123,13 @@ def test_a_file_named_as_test_is_never_trained(project: Path) -> None:
 def test_a_name_in_the_mixture_that_is_no_folder_is_told_with_those_there_are(project: Path) -> None:
     editing.set_values(Path("params.yaml"), {"data.mixture": {"chat": {"weight": 1.0}, "pretraining": {"weight": 1.0}}})
     with pytest.raises(DataError, match=r"^data\.mixture\.chat: there is no .*; there are chats, texts, pretraining$"):
-        records.open_all(params.load())
+        raw_set.open_all(params.load())
 
 
 def test_preferences_are_no_part_of_a_mixture(project: Path) -> None:
     Path("data/mixture/texts/rows.jsonl").write_text('{"prompt": "p", "chosen": "c", "rejected": "r"}\n')
     with pytest.raises(DataError, match=r"data/mixture/texts/rows\.jsonl: holds preference rows, but"):
-        records.open_all(params.load())
+        raw_set.open_all(params.load())
 
 
 def test_another_task_leaves_the_folder_alone(project: Path) -> None:
@@ -138,4 +138,4 @@ def test_another_task_leaves_the_folder_alone(project: Path) -> None:
     editing.set_values(
         Path("params.yaml"), {"task": "classification", "gate.rules": [rule], "data.split.group_by": None}
     )
-    assert records.open_all(params.load()).mixture == {}
+    assert raw_set.open_all(params.load()).mixture == {}

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shaping import bot, plan, result, shape, system, user
 
-from tuneline.data.mapping.records import shape_of
-from tuneline.data.reading.rows import Rejected, Row
+from tuneline.data.mapping.raw_set import shape_of
+from tuneline.data.reading.raw_rows import Rejected, Row
 from tuneline.errors import DataError
 
 PAIR = {"prompt": "q", "completion": "a"}

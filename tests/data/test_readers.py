@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tuneline.data.reading import delimited, jsonvalues, plans, readers, sniffing, tables
-from tuneline.data.reading.rows import FilePlan, Options, Rejected, Row
+from tuneline.data.reading import plans, readers
+from tuneline.data.reading.formats import arrow_tables, delimited, json_values, sniff
+from tuneline.data.reading.raw_rows import FilePlan, Options, Rejected, Row
 from tuneline.errors import DataError
 
 
@@ -268,10 +269,10 @@ def test_portions_hold_every_row_once_in_whatever_order_they_are_read(
     expected = rows(whole)
     assert len(expected) == len(ROWS)
     assert len(whole.portions) == 1
-    for module in (plans, delimited, jsonvalues):
+    for module in (plans, delimited, json_values):
         monkeypatch.setattr(module, "PORTION_BYTES", 3_000)
-    monkeypatch.setattr("tuneline.data.reading.streams.BLOCK", 500)
-    monkeypatch.setattr("tuneline.data.reading.jsonvalues.BLOCK", 500)
+    monkeypatch.setattr("tuneline.data.reading.containers.byte_streams.BLOCK", 500)
+    monkeypatch.setattr("tuneline.data.reading.formats.json_values.BLOCK", 500)
     (parted,) = readers.plan(tmp_path / name, Options())
     assert len(parted.portions) > 5
     assert pickle.loads(pickle.dumps(parted.portions)) == parted.portions
@@ -298,7 +299,7 @@ def test_portions_of_a_table_are_row_groups_or_batches(
     else:
         with pa.ipc.new_stream(tmp_path / "a", table.schema) as writer:
             writer.write_table(table, max_chunksize=50)
-    monkeypatch.setattr(tables, "PORTION_BYTES", 1_000)
+    monkeypatch.setattr(arrow_tables, "PORTION_BYTES", 1_000)
     (one,) = readers.plan(tmp_path / "a", Options())
     assert [(portion.start, portion.stop) for portion in one.portions] == [(n, n + 50) for n in range(0, 400, 50)]
     assert [tuple(row) for row in rows(one)] == [(n, -1, json.loads(row)) for n, row in enumerate(ROWS, 1)]
@@ -326,7 +327,7 @@ def test_first_rows_are_few_and_small(tmp_path: Path) -> None:
     ],
 )
 def test_names_may_say_the_split(name: str, split: str | None) -> None:
-    assert sniffing.split_of(name) == split
+    assert sniff.split_of(name) == split
 
 
 def test_files_come_in_the_order_of_their_names_without_hidden_ones(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tuneline import params
-from tuneline.data.mapping import records
-from tuneline.data.mapping.record_types import Record
-from tuneline.data.mapping.records import RawSet
+from tuneline.data.mapping import raw_set
+from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading import readers
-from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected, Row
+from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected, Row
+from tuneline.data.records.record_types import Record
 from tuneline.errors import DataError
 from tuneline.params import editing
 
@@ -31,11 +31,11 @@ def write(folder: Path, *rows: object, name: str = "a.jsonl") -> Path:
 def opened(folder: Path, **options: Any) -> RawSet:
     defaults: dict[str, Any] = {"columns": {}, "record_types": None, "group_by": None}
     plans = readers.plan(folder, options.pop("how", Options()))
-    return records.set_of(folder, plans, **(defaults | options))
+    return raw_set.set_of(folder, plans, **(defaults | options))
 
 
 def read(one: RawSet) -> tuple[list[Record], list[Rejected]]:
-    rows = [row for portion, shape in one.portions for row in records.read(portion, shape)]
+    rows = [row for portion, shape in one.portions for row in raw_set.read(portion, shape)]
     return [row for row in rows if isinstance(row, Record)], [row for row in rows if isinstance(row, Rejected)]
 
 
@@ -149,7 +149,7 @@ def test_a_user_s_own_split_is_respected_where_it_is_whole(
         )
         for name in names
     ]
-    one = records.set_of(Path("set"), plans, columns={}, record_types=None, group_by=None)
+    one = raw_set.set_of(Path("set"), plans, columns={}, record_types=None, group_by=None)
     made = [shape.record(Row(1, 0, PAIR)) for _, shape in one.portions]
     assert [row.split for row in made if isinstance(row, Record)] == splits
     assert list(one.warnings) == warnings
@@ -213,7 +213,7 @@ def test_what_params_leave_out_is_left_out_of_each_set(
         "data.split.group_by": None,
     }
     editing.set_values(Path("params.yaml"), values)
-    sets = records.open_all(params.load())
+    sets = raw_set.open_all(params.load())
     assert [plan.name for plan in sets.raw.files] == ["a.jsonl"]
     assert sets.raw.warnings == ("data/raw/faq: 2 file(s) left out by LICENSE, NOTICE: LICENSE, NOTICE",)
     assert [plan.name for plan in sets.mixture["more"].files] == ["a.jsonl"]
@@ -275,9 +275,9 @@ def test_too_many_rejected_rows_stop_with_their_places(tmp_path: Path) -> None:
     kept, rejected = read(opened(tmp_path))
     reasons = Counter(row.reason for row in rejected)
     rows = len(kept) + len(rejected)
-    records.check_rejected("set", rows, len(rejected), reasons, rejected, 0.07)
+    raw_set.check_rejected("set", rows, len(rejected), reasons, rejected, 0.07)
     with pytest.raises(DataError) as caught:
-        records.check_rejected("set", rows, len(rejected), reasons, rejected[:6], 0.06)
+        raw_set.check_rejected("set", rows, len(rejected), reasons, rejected[:6], 0.06)
     first, *named, last = caught.value.problems
     assert "set: 7 of 100 rows cannot be used (empty 7), more than data.max_rejected_fraction 0.06 allows" in first
     assert named[0] == "  a.jsonl:94: empty: completion is empty"
@@ -289,13 +289,13 @@ def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no rows, in 1 file\(s\): a.jsonl"):
         opened(tmp_path)
     with pytest.raises(DataError, match=r"set: holds no rows"):
-        records.check_rejected("set", 0, 0, {}, [], 1.0)
+        raw_set.check_rejected("set", 0, 0, {}, [], 1.0)
 
 
 def test_a_set_without_a_usable_row_is_refused_whatever_the_fraction() -> None:
     broken = Rejected("a.jsonl", 1, 0, "json", "no JSON", "broken")
     with pytest.raises(DataError, match="1 of 1 rows cannot be used"):
-        records.check_rejected("set", 1, 1, {"json": 1}, [broken], 1.0)
+        raw_set.check_rejected("set", 1, 1, {"json": 1}, [broken], 1.0)
 
 
 def test_both_sets_name_all_their_problems_at_once(
@@ -304,7 +304,7 @@ def test_both_sets_name_all_their_problems_at_once(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(params_text)
     with pytest.raises(DataError) as caught:
-        records.open_all(params.load())
+        raw_set.open_all(params.load())
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [
         "data/raw/python-docstrings",
         "data/raw/python-text",
@@ -318,23 +318,23 @@ CHAT = (
 
 
 def test_the_texts_of_a_record() -> None:
-    assert records.texts("prompt-completion", False, ("q", "a")) == ("q", "a")
-    assert records.texts("messages", True, (CHAT, "[{}]")) == ('Ａ\nf {"x":"Ａ"}', "")
+    assert raw_set.texts("prompt-completion", False, ("q", "a")) == ("q", "a")
+    assert raw_set.texts("messages", True, (CHAT, "[{}]")) == ('Ａ\nf {"x":"Ａ"}', "")
     answers = ('[{"role":"user","content":"q"}]', '[{"role":"assistant","content":"a"}]')
-    assert records.texts("preference", True, (*answers, answers[1])) == ("q", "a", "a")
+    assert raw_set.texts("preference", True, (*answers, answers[1])) == ("q", "a", "a")
 
 
 def test_every_text_that_a_model_is_shown_can_be_replaced() -> None:
     def lower(text: str) -> str:
         return text.replace("Ａ", "a")
 
-    assert records.map_texts("prompt-completion", False, ("Ａ", "b"), lower) == ("a", "b")
-    assert records.map_texts("classification", False, ("Ａ", "Ａ"), lower) == ("a", "Ａ")
-    mapped = records.map_texts("messages", True, (CHAT, ""), lower)
+    assert raw_set.map_texts("prompt-completion", False, ("Ａ", "b"), lower) == ("a", "b")
+    assert raw_set.map_texts("classification", False, ("Ａ", "Ａ"), lower) == ("a", "Ａ")
+    mapped = raw_set.map_texts("messages", True, (CHAT, ""), lower)
     assert [message["content"] for message in orjson.loads(mapped[0])] == ["a", ""]
     assert orjson.loads(mapped[0])[1]["tool_calls"] == orjson.loads(CHAT)[1]["tool_calls"]
     same = ('[{"role":"user","content":"b"}]', "")
-    assert records.map_texts("messages", True, same, lower) is same
+    assert raw_set.map_texts("messages", True, same, lower) is same
 
 
 @pytest.mark.parametrize(
@@ -350,10 +350,10 @@ def test_every_text_that_a_model_is_shown_can_be_replaced() -> None:
     ],
 )
 def test_placeholders_left_in_a_text(text: str, found: str | None) -> None:
-    count, first = records.placeholders(["a.jsonl:7"], [("q", text)])
+    count, first = raw_set.placeholders(["a.jsonl:7"], [("q", text)])
     assert (count, first) == ((1, [f"a.jsonl:7: {found}"]) if found else (0, []))
 
 
 def test_of_many_placeholders_the_first_three_are_named() -> None:
     sources = [f"a.jsonl:{line}" for line in range(1, 9)]
-    assert records.placeholders(sources, [("{name}", "{name}")] * 8) == (8, [f"{one}: {{name}}" for one in sources[:3]])
+    assert raw_set.placeholders(sources, [("{name}", "{name}")] * 8) == (8, [f"{one}: {{name}}" for one in sources[:3]])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneline.data import sample
+from tuneline.corpus import docstrings
 from tuneline.errors import SetupError
 
 SOURCE = '''"""A module that has a docstring which is long enough to be read."""
@@ -40,10 +40,10 @@ class Shelf(Base):
 '''
 
 
-def corpus(folder: Path, source: str = SOURCE) -> tuple[list[sample.Pair], list[sample.Text]]:
+def corpus(folder: Path, source: str = SOURCE) -> tuple[list[docstrings.Pair], list[docstrings.Text]]:
     path = folder / "shelf.py"
     path.write_text(source, "utf-8")
-    return sample.corpus([sample.Module("library.shelf", path)])
+    return docstrings.corpus([docstrings.Module("library.shelf", path)])
 
 
 def test_pairs_are_definitions_as_written_and_first_sentences(tmp_path: Path) -> None:
@@ -103,13 +103,13 @@ def test_prompts_continue_as_python(tmp_path: Path) -> None:
     ],
 )
 def test_first_sentence(docstring: str, sentence: str | None) -> None:
-    assert sample.first_sentence(docstring) == sentence
+    assert docstrings.first_sentence(docstring) == sentence
 
 
 def test_each_content_comes_once(tmp_path: Path) -> None:
     path = tmp_path / "shelf.py"
     path.write_text(SOURCE)
-    once, twice = (sample.corpus([sample.Module(f"m{n}", path) for n in range(count)]) for count in (1, 2))
+    once, twice = (docstrings.corpus([docstrings.Module(f"m{n}", path) for n in range(count)]) for count in (1, 2))
     assert once == twice
 
 
@@ -124,7 +124,7 @@ def test_source_is_never_run(tmp_path: Path) -> None:
 
 
 def test_standard_library() -> None:
-    modules = sample.standard_library()
+    modules = docstrings.standard_library()
     names = [module.name for module in modules]
     assert {"ast", "json", "json.decoder", "asyncio.events"} <= set(names)
     assert names == sorted(names)
@@ -132,11 +132,11 @@ def test_standard_library() -> None:
 
 
 def test_library() -> None:
-    names = {module.name for module in sample.library("numpy")}
+    names = {module.name for module in docstrings.library("numpy")}
     assert {"numpy", "numpy.linalg"} <= names
     assert not [name for name in names if "tests" in name.split(".")]
 
 
 def test_a_library_that_is_not_installed() -> None:
     with pytest.raises(SetupError, match=r"sample.libraries: no-such-library is not installed.*take it off the list"):
-        sample.library("no-such-library")
+        docstrings.library("no-such-library")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tuneline.data.preparing.secrets import KINDS, Found, Kind, Policy, mask, screen
+from tuneline.data.secrets.screening import KINDS, Found, Kind, Policy, mask, screen
 
 MASK_ALL = Policy(**dict.fromkeys(KINDS, "mask"))
 # Put together here, so that no scanner of repositories takes them for real ones.

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from shaping import bot, plan, result, shape, user
 
-from tuneline.data.mapping.record_types import RecordType
-from tuneline.data.mapping.records import shape_of
+from tuneline.data.mapping.raw_set import shape_of
+from tuneline.data.records.record_types import RecordType
 from tuneline.errors import DataError
 
 PLAIN: list[tuple[str, dict[str, Any], str, RecordType, tuple[str, ...]]] = [

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneline.data.preparing.splitting import split_of, splits_of, with_every_label
+from tuneline.data.records.splits import split_of, splits_of, with_every_label
 
 
 def test_splits_are_those_of_every_machine_and_version() -> None:

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from tuneline.evaluation import baselines, causal, comparison, metrics, textbaselines
+from tuneline.evaluation import baselines, comparison, metrics, word_baselines
+from tuneline.evaluation.tasks import causal
 from tuneline.params import Evaluate
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
@@ -59,23 +60,23 @@ CHINESE = labelled(*[("服务很好", "pos"), ("服务很差", "neg"), ("味道�
 )
 def test_words_or_characters_tell_labels_apart(train: pa.Table, texts: list[str]) -> None:
     test = pa.table({"text": texts})
-    found = textbaselines.classify(train, test, 0)
+    found = word_baselines.classify(train, test, 0)
     assert found["label"].to_pylist() == ["pos", "neg"]
-    assert found.equals(textbaselines.classify(train, test, 0))
+    assert found.equals(word_baselines.classify(train, test, 0))
     assert baselines.majority(train, test)["label"].to_pylist() == ["pos", "pos"]
 
 
 def test_blanks_tell_words_apart_but_in_chinese_and_thai() -> None:
-    assert textbaselines.is_unspaced(["今天 is 很好", "สวัสดีครับ"])
-    assert not textbaselines.is_unspaced(["service 服 in a long english sentence", "한국어 낱말"])
-    assert not textbaselines.is_unspaced([""])
+    assert word_baselines.is_unspaced(["今天 is 很好", "สวัสดีครับ"])
+    assert not word_baselines.is_unspaced(["service 服 in a long english sentence", "한국어 낱말"])
+    assert not word_baselines.is_unspaced([""])
 
 
 def test_several_labels_are_a_regression_each() -> None:
     rows = [("good food", '["food","pos"]'), ("good bed", '["pos"]'), ("bad food", '["food"]'), ("bad bed", "[]")] * 8
-    found = textbaselines.classify(labelled(*rows), pa.table({"text": ["good food", "bad bed"]}), 0)
+    found = word_baselines.classify(labelled(*rows), pa.table({"text": ["good food", "bad bed"]}), 0)
     assert found["label"].to_pylist() == ['["food","pos"]', "[]"]
-    one = textbaselines.classify(
+    one = word_baselines.classify(
         labelled(*[("good", '["a","b"]'), ("bad", '["a"]')] * 8), pa.table({"text": ["good"]}), 0
     )
     assert one["label"].to_pylist() == ['["a","b"]']
@@ -84,7 +85,7 @@ def test_several_labels_are_a_regression_each() -> None:
 def test_numbers_are_estimated_by_words_and_by_their_mean() -> None:
     train = labelled(*[("good food", 5.0), ("bad food", 1.0), ("food", 3.0)] * 8)
     test = pa.table({"text": ["good", "bad"]})
-    good, bad = textbaselines.estimate(train, test, 0)["value"].to_pylist()
+    good, bad = word_baselines.estimate(train, test, 0)["value"].to_pylist()
     assert good > 3.5 > 2.5 > bad
     assert baselines.mean(train, test)["value"].to_pylist() == [3.0, 3.0]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tuneline.errors import UnreadableFileError
-from tuneline.evaluation import charts, curves
-from tuneline.evaluation.charts import Difference
+from tuneline.reporting import charts, curves
+from tuneline.reporting.charts import Difference
 
 
 def difference(low: float, value: float, high: float, margin: float | None = None) -> Difference:

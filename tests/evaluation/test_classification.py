@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics
 
-from tuneline.evaluation import classification, comparison
+from tuneline.evaluation import comparison
+from tuneline.evaluation.tasks import classification
 from tuneline.params import Evaluate
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import causal, comparison, measuring, results, rows
+from tuneline.evaluation import comparison, results, score, score_table
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.tasks import causal
+from tuneline.modeling import models
 from tuneline.params import Evaluate
-from tuneline.training import models
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 NAN = float("nan")
@@ -111,10 +112,10 @@ def test_another_model_is_measured_on_the_rows_of_the_report(
     test = causal.rows_of(split(), EVALUATE)
 
     def measured(rows: pa.Table, name: str) -> pa.Table:
-        return measuring.measure(tmp_path / "model", rows, "sft", EVALUATE, max_length=64, name=name)
+        return score.measure(tmp_path / "model", rows, "sft", EVALUATE, max_length=64, name=name)
 
     candidate = measured(test, "candidate")
-    found, of_models = rows.take_apart(rows.join(test, {"candidate": candidate, "base": candidate}))
+    found, of_models = score_table.take_apart(score_table.join(test, {"candidate": candidate, "base": candidate}))
     assert found.equals(test)
     assert list(of_models) == ["candidate", "base"]
     assert of_models["base"].equals(candidate)

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from tuneline.evaluation.gate import decide
 from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.gate.decision import decide
 from tuneline.params import Rule
 
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.errors import ModelError
-from tuneline.evaluation import kinds
+from tuneline.gate import compatibility
 
 
 def folder(path: Path, mode: str, labels: list[str] | None = None, **config: Any) -> Path:
@@ -35,11 +35,11 @@ def test_models_of_other_tasks_or_labels_are_told_apart(
 ) -> None:
     mode, labels, more = other
     champion = folder(tmp_path / "champion", mode, labels, **more)
-    assert kinds.mismatch(folder(tmp_path / "candidate", "classification", ["a", "b"]), champion) == reason
+    assert compatibility.mismatch(folder(tmp_path / "candidate", "classification", ["a", "b"]), champion) == reason
 
 
 def test_a_model_without_a_mode_is_plain_and_one_without_a_config_is_an_error(tmp_path: Path) -> None:
-    assert kinds.mismatch(folder(tmp_path / "candidate", "plain"), tmp_path / "nothing") is None
+    assert compatibility.mismatch(folder(tmp_path / "candidate", "plain"), tmp_path / "nothing") is None
     files.write_json(tmp_path / "broken/tuneline.json", {"mode": "classification"})
     with pytest.raises(ModelError, match=r"broken/config\.json: missing"):
-        kinds.mismatch(folder(tmp_path / "one", "classification", ["a", "b"]), tmp_path / "broken")
+        compatibility.mismatch(folder(tmp_path / "one", "classification", ["a", "b"]), tmp_path / "broken")

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tuneline.encoding.encode import IGNORED, Example, encode, encode_all
 from tuneline.evaluation import likelihood
-from tuneline.training.tokenization import IGNORED, Example, encode, encode_all
 
 PAIRS = [
     {"prompt": "def area(width, height):\n", "completion": "Return the area of a rectangle."},

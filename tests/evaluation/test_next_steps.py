@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from tuneline.evaluation.gate import decide
 from tuneline.evaluation.intervals import Interval
-from tuneline.evaluation.nextsteps import Situation, next_steps
+from tuneline.gate.decision import decide
+from tuneline.gate.next_steps import Situation, next_steps
 from tuneline.params import Rule
 
 AT = Situation("sft", "builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tuneline.evaluation import predictions
-from tuneline.training import models
+from tuneline.modeling import models
 
 TEXTS = ["Return the area of a rectangle. " * 4, "x", "把一个字符串倒过来。", "Open a file and read it all.", ""]
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import comparison, measuring, preference
+from tuneline.evaluation import comparison, score
+from tuneline.evaluation.tasks import preference
+from tuneline.modeling import models
 from tuneline.params import Evaluate
-from tuneline.training import models
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 
@@ -29,7 +30,7 @@ def test_a_reward_is_what_has_changed_since_the_base(
 
     def measured(name: str, base: pa.Table | None) -> pa.Table:
         folder = tmp_path / name
-        return measuring.measure(
+        return score.measure(
             folder, test, "preference", EVALUATE, max_length=64, name=name, like=tmp_path / "base", base=base
         )
 

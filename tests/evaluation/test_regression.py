@@ -4,8 +4,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from tuneline.evaluation import comparison, regression
+from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.tasks import regression
 from tuneline.params import Evaluate
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=400)

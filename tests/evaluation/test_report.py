@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tuneline import files, params
-from tuneline.evaluation import accounts, report
+from tuneline import params
+from tuneline.core import files
+from tuneline.reporting import data_section, report
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted" \'single\''
 EVALUATION = {
@@ -281,11 +282,11 @@ def test_many_labels_and_warnings_are_cut_and_counted(folder: Path, page: Callab
 def test_labels_are_not_taken_for_copied_answers(folder: Path, values: params.Params) -> None:
     overlap = {"max_overlap": 0.5, "kept_above_0.3": 1, "test_rows_with_an_answer_that_train_has": 98}
     for task in ("classification", "regression", "preference", "language-modeling"):
-        assert accounts.of_overlap({"overlap": overlap}, task) == [
+        assert data_section.of_overlap({"overlap": overlap}, task) == [
             "1 training row repeats between 30% and 50% of a row that is held out, less than data.max_overlap allows, "
             "and stayed in training."
         ]
-    assert len(accounts.of_overlap({"overlap": overlap}, "sft")) == 2
+    assert len(data_section.of_overlap({"overlap": overlap}, "sft")) == 2
 
 
 def test_a_candidate_like_its_base_is_not_said_to_lack_rows(folder: Path, page: Callable[..., str]) -> None:

@@ -8,8 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tuneline import files, params
-from tuneline.evaluation import baselines, classification, comparison, preference, regression, report, results, rows
+from tuneline import params
+from tuneline.core import files
+from tuneline.evaluation import baselines, comparison, results, score_table
+from tuneline.evaluation.tasks import classification, preference, regression
+from tuneline.reporting import report
 
 EVIL = '<script>alert("x")</script>'
 RANDOM = np.random.default_rng(0)
@@ -33,7 +36,7 @@ def page(folder: Path, values: params.Params, test: pa.Table, task: params.Task,
     versus = {"baseline": comparison.versus_baselines(test, task, scores, values.evaluate)}
     if "base" in scores:
         versus["base"] = comparison.compare(test, task, scores["candidate"], scores["base"], values.evaluate)
-    files.write_parquet(folder / "rows.parquet", rows.join(test, scores))
+    files.write_parquet(folder / "rows.parquet", score_table.join(test, scores))
     files.write_json(folder / "evaluation.json", results.evaluation(test, task, scores, versus))
     made = report.assemble(
         folder,

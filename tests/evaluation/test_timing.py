@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import causal, measuring, timing
+from tuneline.evaluation import score, timing
+from tuneline.evaluation.tasks import causal
 from tuneline.evaluation.timing import Foreseen, Speed, Work
+from tuneline.modeling import models
 from tuneline.params import Evaluate
-from tuneline.training import models
 
 EVALUATE = Evaluate(seed=0, batch_size=3, generation_rows=8, max_new_tokens=6, samples=2, bootstrap_resamples=100)
 
@@ -84,7 +85,7 @@ def test_timing_changes_no_score_and_short_evaluations_are_not_timed(
     rows = causal.rows_of(split, EVALUATE)
 
     def measured() -> tuple[pa.Table, str]:
-        found = measuring.measure(tmp_path, rows, "sft", EVALUATE, max_length=64, name="base", count=2)
+        found = score.measure(tmp_path, rows, "sft", EVALUATE, max_length=64, name="base", count=2)
         return found, capsys.readouterr().out
 
     plain, said = measured()

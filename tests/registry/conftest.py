@@ -6,7 +6,8 @@ import mlflow
 import pyarrow as pa
 import pytest
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.registry import tracking
 from tuneline.registry.lineage import Lineage
 

@@ -127,7 +127,7 @@ def test_a_copy_that_cannot_be_made_is_not_left(
         (target / "half").touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tuneline.files.copy_tree", full)
+    monkeypatch.setattr("tuneline.core.files.copy_tree", full)
     with pytest.raises(OSError, match="No space left"):
         register(tracker, project, lineage)
     assert found(tracker, project) == []

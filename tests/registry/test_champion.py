@@ -10,16 +10,21 @@ import pyarrow as pa
 import pytest
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from tuneline import decisions, files, params
+from tuneline import params
+from tuneline.core import files
+from tuneline.decisions import decide
 from tuneline.errors import RegistryError
-from tuneline.evaluation import classification, gate, measuring, nextsteps
+from tuneline.evaluation import score
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.tasks import classification
+from tuneline.gate import decision, next_steps
+from tuneline.modeling import models
 from tuneline.params import Params, editing
+from tuneline.pretraining import pretrain
 from tuneline.registry import cards, champions, versions
 from tuneline.registry.champions import Champion
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
-from tuneline.training import models, pretraining
 
 TEXTS = [f"a text of number {row}" for row in range(24)]
 RULE = "{metric: accuracy, direction: higher, versus: champion, margin: 0.0}"
@@ -32,7 +37,7 @@ def classifier(project: Params) -> Params:
     head, tail = text.split("  rules:", 1)
     Path("params.yaml").write_text(f"{head}  rules:\n    - {RULE}\n\nregistry:{tail.split('registry:')[1]}", "utf-8")
     editing.set_values(Path("params.yaml"), {"evaluate.bootstrap_resamples": 200, "compute.threads": 1})
-    tokenizer = pretraining.train_tokenizer(TEXTS, 280, 128)
+    tokenizer = pretrain.train_tokenizer(TEXTS, 280, 128)
     shape: dict[str, Any] = {
         "hidden_size": 16,
         "intermediate_size": 16,
@@ -66,10 +71,10 @@ def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
 
 def compare(
     tracker: Tracker, p: Params, lineage: Lineage, test: pa.Table, scores: dict[str, pa.Table]
-) -> decisions._Compared:
+) -> decide._Compared:
     """Today's champion beside a candidate of this lineage."""
     today = champions.look(tracker, p.registry.model)
-    return decisions._champion(tracker, p, today, lineage, test, scores)
+    return decide._champion(tracker, p, today, lineage, test, scores)
 
 
 def rows() -> pa.Table:
@@ -84,7 +89,7 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
 ) -> None:
     champion(tracker, classifier, lineage)
     test = rows()
-    candidate = measuring.measure(
+    candidate = score.measure(
         Path("models/finetuned"), test, "classification", classifier.evaluate, max_length=64, name="candidate"
     )
     other = replace(lineage, model_sha256="9" * 64)
@@ -122,7 +127,7 @@ def test_a_champion_of_other_labels_fails_the_rules_that_ask_for_it(
     candidate = classification.scores(["ham"] * 24, np.ones(24))
     other = replace(lineage, model_sha256="9" * 64)
     found = compare(tracker, classifier, other, rows(), {"candidate": candidate})
-    [rule] = gate.decide(classifier.gate.rules, {"champion": found.measures}).rules
+    [rule] = decision.decide(classifier.gate.rules, {"champion": found.measures}).rules
     assert rule.verdict == "failed"
     assert rule.reason == (
         "Accuracy could not be compared with the champion: version 1 has other labels than the candidate: "
@@ -138,10 +143,10 @@ def test_a_broken_champion_fails_what_asks_for_it_and_is_tagged(
     (folder / "model.safetensors").write_bytes(b"")
     candidate = classification.scores(["ham"] * 24, np.ones(24))
     found = compare(tracker, classifier, replace(lineage, model_sha256="9" * 64), rows(), {"candidate": candidate})
-    verdict = gate.decide(classifier.gate.rules, {"champion": found.measures})
+    verdict = decision.decide(classifier.gate.rules, {"champion": found.measures})
     assert verdict.verdict == "failed"
     assert "version 1 is broken: its files have the digest" in verdict.rules[0].reason
-    [step] = nextsteps.next_steps(verdict, nextsteps.Situation("classification", "path", 1.0, 1e-3, 10, 10, {}))
+    [step] = next_steps.next_steps(verdict, next_steps.Situation("classification", "path", 1.0, 1e-3, 10, 10, {}))
     assert step.startswith("The candidate cannot be held against the champion")
     tags = tracker.version_tags(classifier.registry.model, "1")
     assert tags["0 broken"] == tags["tuneline.broken"]
@@ -180,7 +185,7 @@ def test_there_is_no_champion_yet_or_no_more_or_it_is_misspelt(
     assert champions.look(tracker, model).absent == f"{gone}was deleted"
     absent = {"champion": champions.look(tracker, model).absent}
     [rule] = [rule for rule in registered.gate.rules if rule.versus == "champion"]
-    [decided] = gate.decide([rule], {"champion": None}, absent).rules
+    [decided] = decision.decide([rule], {"champion": None}, absent).rules
     assert decided.reason.endswith(f"is not compared: {gone}was deleted.")
 
 

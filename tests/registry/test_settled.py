@@ -9,12 +9,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tuneline import files, settled
+from tuneline.core import files
+from tuneline.decisions import settled
+from tuneline.decisions.settled import Outcome
 from tuneline.params import Params
 from tuneline.registry import tracking, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
-from tuneline.settled import Outcome
 
 EVALUATION = {"rows": 3, "candidate": {"bits_per_byte": 1.5}}
 
@@ -46,7 +47,7 @@ def folder_of(one: Outcome) -> Path:
 
 def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outcome) -> None:
     code = (
-        "import sys\nfrom tuneline import params, settled\n"
+        "import sys\nfrom tuneline import params\nfrom tuneline.decisions import settled\n"
         "print(settled.look(params.load()).message([]), 'mlflow' in sys.modules)"
     )
     sources = os.environ | {"PYTHONPATH": str(Path(settled.__file__).parents[1])}

@@ -21,7 +21,7 @@ CLONE = """
 import sys, time
 from pathlib import Path
 import mlflow, pyarrow as pa
-from tuneline import files, params
+from tuneline.core import files; from tuneline import params
 from tuneline.registry import tracking, versions
 from tuneline.registry.lineage import Lineage
 Path("params.yaml").write_text(sys.argv[1])

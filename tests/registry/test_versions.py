@@ -6,8 +6,8 @@ from typing import Any
 import mlflow
 import pytest
 
-from tuneline import files
-from tuneline.commands import serving
+from tuneline.commands.ask import served_version
+from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params import Params
 from tuneline.registry import cards, verdicts, versions
@@ -145,17 +145,17 @@ def test_whoever_asks_a_broken_version_is_told_what_to_do(tracker: Tracker, proj
     destroy(versions.fetch(tracker, model, "1"), "changed")
     with pytest.raises(RegistryError, match=r"do not use this version; models/finetuned is the same model: register it "
                                             r"again with `\.venv/bin/tuneline register`"):  # fmt: skip
-        serving.serve(project, version=1, alias="champion")
+        served_version.serve(project, version=1, alias="champion")
     weights = Path(project.paths.finetuned) / "model.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(b"of another model")
     with pytest.raises(RegistryError, match=r"; put its files back from a backup of the store$"):
-        serving.serve(project, version=1, alias="champion")
+        served_version.serve(project, version=1, alias="champion")
     weights.write_bytes(before)
     register(tracker, project, own)
     with pytest.raises(RegistryError, match=r"; version 2 is of the same model: ask it with --version 2$"):
-        serving.serve(project, version=1, alias="champion")
-    assert serving.serve(project, version=2, alias="champion").version == "2"
+        served_version.serve(project, version=1, alias="champion")
+    assert served_version.serve(project, version=2, alias="champion").version == "2"
 
 
 def test_a_version_whose_logged_model_was_deleted_is_broken(

@@ -8,13 +8,15 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tuneline import doctor, files, params
+from tuneline import params
+from tuneline.commands import doctor
+from tuneline.core import files
+from tuneline.encoding.chat import chat_template
 from tuneline.errors import ModelError
+from tuneline.modeling import models as model_folders
+from tuneline.modeling.models import save
 from tuneline.params import editing
 from tuneline.stages import evaluate
-from tuneline.training import conversations
-from tuneline.training import models as model_folders
-from tuneline.training.models import save
 
 ANSWER = "Return the area of a rectangle."
 
@@ -261,7 +263,7 @@ def test_a_conversation_is_answered_and_its_base_asked_in_the_same_template(proj
     messages = [json.dumps([*turns, {"role": "user", "content": f"{row}?"}, turns[1]]) for row in range(24)]
     _of_task("sft", {"messages": messages, "tools": [""] * 24}, {"record_type": "messages"})
     model, tokenizer = model_folders.load(Path("models/finetuned"))
-    tokenizer.chat_template = conversations.PLAIN_TEMPLATE
+    tokenizer.chat_template = chat_template.PLAIN_TEMPLATE
     save(model, tokenizer, Path("models/finetuned"), "chat")
     evaluate.main(params.load())
     found = files.read_json(project / "reports/evaluation.json")

@@ -6,7 +6,8 @@ from pathlib import Path
 import data_project
 import pytest
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import DataError
 from tuneline.params import editing
 from tuneline.stages import prepare

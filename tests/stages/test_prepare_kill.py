@@ -11,7 +11,7 @@ from pathlib import Path
 import data_project
 import pytest
 
-from tuneline import files
+from tuneline.core import files
 
 ROOT = Path(__file__).resolve().parents[2]
 

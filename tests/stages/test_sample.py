@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tuneline import params
-from tuneline.data import sample as corpus
+from tuneline.corpus import docstrings as corpus
 from tuneline.errors import SetupError
 from tuneline.params import editing
 from tuneline.stages import sample

@@ -7,7 +7,8 @@ import data_project
 import pyarrow as pa
 import pytest
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import DataError, ExpectationError
 from tuneline.params import editing
 from tuneline.stages import prepare, validate_clean, validate_raw
@@ -188,7 +189,7 @@ def test_a_set_in_portions_is_judged_as_in_one(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ExpectationError) as caught:
         validate_raw.main(params.load())
     whole = Path("reports/validate_raw.json").read_text()
-    monkeypatch.setattr("tuneline.data.judging.frames.CHUNK", 30)
+    monkeypatch.setattr("tuneline.data.validation.frames.CHUNK", 30)
     with pytest.raises(ExpectationError) as again:
         validate_raw.main(params.load())
     assert again.value.problems == caught.value.problems

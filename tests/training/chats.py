@@ -6,7 +6,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from tuneline.training.examples import IGNORED, Example
+from tuneline.encoding.examples import IGNORED, Example
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{{ message.content }}"

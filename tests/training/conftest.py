@@ -13,16 +13,17 @@ import pytest
 from tiny_models import TEXTS, VOCABULARY, tiny
 from transformers import PreTrainedTokenizerFast
 
-from tuneline import files
+from tuneline.core import files
+from tuneline.modeling import models
 from tuneline.params import editing
-from tuneline.training import models, pretraining
+from tuneline.pretraining import pretrain
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return pretraining.train_tokenizer(TEXTS, VOCABULARY, 128)
+    return pretrain.train_tokenizer(TEXTS, VOCABULARY, 128)
 
 
 @pytest.fixture

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
+from tuneline.finetuning import tasks
+from tuneline.modeling import models
 from tuneline.stages import base as base_stage
-from tuneline.training import models, tasks, trainers
+from tuneline.training import training_run
 
 
 def base(place: Path) -> None:
@@ -25,7 +28,7 @@ def finetune(place: Path) -> None:
     if made.adapter:
         made.adapter.save(place / "models/finetuned/adapter")
     files.write_text(place / "reports/training.csv", made.history.csv())
-    trainers.finished(place / "work/fingerprint")
+    training_run.finished(place / "work/fingerprint")
 
 
 def run_and_die(what: Callable[[Path], None], place: Path, event: int) -> None:

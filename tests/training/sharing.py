@@ -11,8 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from tuneline import files, params
-from tuneline.training import distributed, mixing, models, tasks
+from tuneline import params
+from tuneline.core import files
+from tuneline.finetuning import mixing, tasks
+from tuneline.modeling import models
+from tuneline.training import distributed
 
 
 def bytes_of_weights() -> int:

@@ -7,7 +7,8 @@ import torch
 from tiny_models import classifier, documents, labelled, recipe, tiny
 
 from tuneline.errors import TrainingError
-from tuneline.training import adapters, trainers
+from tuneline.modeling import adapters
+from tuneline.training import training_run
 from tuneline.training.objectives import Classification
 
 LORA: dict[str, Any] = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["q_proj", "down_proj"]}
@@ -29,7 +30,7 @@ def test_only_the_targets_move_and_the_adapter_beside_is_the_merged_model(tmp_pa
         model = tiny("llama")
         start = state(model)
         how = recipe(optim=optim, learning_rate=1e-2, num_train_epochs=4.0, save_steps=99)
-        made = trainers.train(model, documents(), how, pad=1, folder=tmp_path / run / "work", lora=LORA)
+        made = training_run.train(model, documents(), how, pad=1, folder=tmp_path / run / "work", lora=LORA)
         end = state(made.model)
         assert moved(start, end) == {name for name in start if "q_proj" in name or "down_proj" in name}
         assert made.history.lines[-1]["loss"] < made.history.lines[0]["loss"]
@@ -49,7 +50,7 @@ def test_a_classifier_s_head_is_trained_with_it(tmp_path: Path, family: str, tar
     start = state(model)
     how, lora = recipe(packing=False, save_steps=99), LORA | {"target_modules": [target]}
     objective = Classification.of(examples, pad=1, labels=3, several=False)
-    made = trainers.train(model, examples, how, pad=1, folder=tmp_path, lora=lora, objective=objective)
+    made = training_run.train(model, examples, how, pad=1, folder=tmp_path, lora=lora, objective=objective)
     assert type(made.model) is type(classifier(family))
     assert moved(start, state(made.model)) == {
         name for name in start if name.startswith(head) or f"{target}.weight" in name
@@ -59,7 +60,7 @@ def test_a_classifier_s_head_is_trained_with_it(tmp_path: Path, family: str, tar
 @pytest.mark.parametrize("targets", ["all-linear", r".*\.(q|k)_proj", None])
 def test_targets_may_be_all_a_pattern_or_peft_s_own(tmp_path: Path, targets: str | None) -> None:
     lora = {key: value for key, value in LORA.items() if key != "target_modules"}
-    made = trainers.train(
+    made = training_run.train(
         tiny("llama"), documents(4), recipe(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path,
         lora=lora | ({"target_modules": targets} if targets else {}),
     )  # fmt: skip

@@ -8,17 +8,18 @@ import torch
 from tiny_models import documents, recipe, tiny
 
 from tuneline import params
+from tuneline.encoding.examples import Example
 from tuneline.errors import TrainingError
-from tuneline.training import tasks, trainers
-from tuneline.training.examples import Example
-from tuneline.training.trainers import Training
+from tuneline.finetuning import tasks
+from tuneline.training import training_run
+from tuneline.training.training_run import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def train(folder: Path, *, lora: Any = None, **how: Any) -> Training:
     made = recipe(save_steps=99, **how)
-    return trainers.train(tiny("llama"), documents(12), made, pad=1, folder=folder, lora=lora)
+    return training_run.train(tiny("llama"), documents(12), made, pad=1, folder=folder, lora=lora)
 
 
 def flat(made: Training) -> torch.Tensor:
@@ -77,7 +78,7 @@ def test_a_loss_that_is_no_number_names_its_rows_and_the_last_good_checkpoint(
 
     counted = model.register_forward_pre_hook(spoil)
     with pytest.raises(TrainingError) as caught:
-        trainers.train(model, examples, how, pad=1, folder=tmp_path)
+        training_run.train(model, examples, how, pad=1, folder=tmp_path)
     counted.remove()
     said = str(caught.value)
     assert said.startswith(f"step {at}: the loss is nan in the batch of data/raw/mine/a.jsonl:")

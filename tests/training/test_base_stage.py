@@ -4,11 +4,13 @@ import pyarrow as pa
 import pytest
 from tiny_models import TEXTS
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import ModelError, TrainingError
+from tuneline.modeling import models
 from tuneline.params import editing
+from tuneline.pretraining import pretrain
 from tuneline.stages import base
-from tuneline.training import models, pretraining
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,7 +104,7 @@ def test_a_hub_model_offline_is_one_message(workplace: Path) -> None:
 )
 def test_a_small_text_is_learnt_in_small_steps(tokens: int, rows: int, rate: float) -> None:
     builtin = params.load(ROOT / "params.yaml").base.builtin
-    fitting = pretraining.fitting_steps(tokens, builtin.model_copy(update={"document_length": 128}))
+    fitting = pretrain.fitting_steps(tokens, builtin.model_copy(update={"document_length": 128}))
     assert fitting == {
         "per_device_train_batch_size": rows,
         "learning_rate": pytest.approx(rate),

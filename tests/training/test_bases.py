@@ -8,9 +8,10 @@ from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, tiny
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from tuneline import files
+from tuneline.core import files
+from tuneline.encoding import mode
 from tuneline.errors import ModelError
-from tuneline.training import bases, mode, models
+from tuneline.modeling import models, sources
 
 
 def refusal(folder: Path) -> str:
@@ -175,7 +176,7 @@ def test_an_encoder_is_a_base_for_labels_but_not_for_text(tmp_path: Path, tokeni
         vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
     )
     models.save(BertForMaskedLM(config), tokenizer, tmp_path / "encoder")
-    bases.copy(tmp_path / "encoder", tmp_path / "copy")
+    sources.copy(tmp_path / "encoder", tmp_path / "copy")
     assert "BertForMaskedLM is no causal language model" in refusal(tmp_path / "copy")
     classifier, _ = models.new_classifier(tmp_path / "copy", ["bad", "good"], "single_label_classification", seed=0)
     assert classifier.config.id2label == {0: "bad", 1: "good"}
@@ -185,7 +186,7 @@ def test_a_failed_copy_leaves_what_was_there(tmp_path: Path, base: Path) -> None
     before = files.sha256_tree(base)
     (tmp_path / "broken").mkdir()
     with pytest.raises(ModelError):
-        bases.copy(tmp_path / "broken", base)
+        sources.copy(tmp_path / "broken", base)
     assert files.sha256_tree(base) == before
 
 
@@ -199,7 +200,7 @@ def test_links_that_lead_out_of_a_base_are_refused_before_anything_is_read(tmp_p
     (base / "vocab.txt").symlink_to("tokenizer.json")
     os.mkfifo(base / "pipe.json")
     with pytest.raises(ModelError) as caught:
-        bases.copy(base, tmp_path / "copy")
+        sources.copy(base, tmp_path / "copy")
     assert [problem.split(", ")[0] for problem in caught.value.problems] == [
         f"{base}/LICENSE.txt: is a link to {outside}",
         f"{base}/pipe.json: is neither a file nor a folder; take it away",
@@ -216,19 +217,19 @@ def test_a_snapshot_of_the_hub_s_cache_is_copied_through_its_links(tmp_path: Pat
     for path in base.iterdir():
         path.rename(blobs / files.digest(path.name))
         (snapshot / path.name).symlink_to(f"../../blobs/{files.digest(path.name)}")
-    bases.copy(snapshot, tmp_path / "copy")
+    sources.copy(snapshot, tmp_path / "copy")
     assert files.sha256_file(tmp_path / "copy/model.safetensors") == files.sha256_file(snapshot / "model.safetensors")
     assert not any(path.is_symlink() for path in (tmp_path / "copy").iterdir())
     (tmp_path / "hub/models--other--name").mkdir()
     (tmp_path / "hub/models--other--name/blob").write_text("of another")
     (snapshot / "NOTICE").symlink_to("../../../models--other--name/blob")
     with pytest.raises(ModelError, match="NOTICE: is a link to "):
-        bases.copy(snapshot, tmp_path / "copy")
+        sources.copy(snapshot, tmp_path / "copy")
     (snapshot / "NOTICE").unlink()
     weights = (snapshot / "model.safetensors").resolve()
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(ModelError) as caught:
-        bases.copy(snapshot, tmp_path / "copy")
+        sources.copy(snapshot, tmp_path / "copy")
     assert caught.value.problems[-1] == (
         f"what was fetched may be cut off: delete {tmp_path}/hub/models--owner--name, and run the same command again"
     )
@@ -256,7 +257,7 @@ def test_a_base_that_changes_while_it_is_copied_is_refused(
 
     monkeypatch.setattr(models, "load_base", loaded)
     with pytest.raises(ModelError, match=r"/(model.safetensors|added_tokens.json): changed while it was copied"):
-        bases.copy(base, tmp_path / "copy")
+        sources.copy(base, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
@@ -274,7 +275,7 @@ def test_a_hub_reference_that_is_refused(tmp_path: Path, text: str, lines: list[
     path = tmp_path / "hub.yaml"
     path.write_text(text)
     with pytest.raises(ModelError) as caught:
-        bases.read_reference(path)
+        sources.read_reference(path)
     said = str(caught.value).splitlines()
     assert len(said) == len(lines)
     assert all(expected in line for expected, line in zip(lines, said, strict=True))
@@ -283,4 +284,4 @@ def test_a_hub_reference_that_is_refused(tmp_path: Path, text: str, lines: list[
 @pytest.mark.parametrize("revision", ["a1" * 20, "0" * 40, "12" * 10 + "e" + "3" * 19])
 def test_a_hub_reference_that_stands(tmp_path: Path, revision: str) -> None:
     (tmp_path / "hub.yaml").write_text(f"id: owner/name\nrevision: {revision}\n")
-    assert bases.read_reference(tmp_path / "hub.yaml") == ("owner/name", revision)
+    assert sources.read_reference(tmp_path / "hub.yaml") == ("owner/name", revision)

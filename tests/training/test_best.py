@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import classifier, documents, labelled, recipe, tiny
 
+from tuneline.encoding.examples import lengths
 from tuneline.errors import TrainingError
-from tuneline.training import checkpoints, trainers
-from tuneline.training.examples import lengths
-from tuneline.training.history import History
+from tuneline.training import checkpoints, training_run
+from tuneline.training.log import History
 from tuneline.training.objectives import Classification
-from tuneline.training.trainers import Training
+from tuneline.training.training_run import Training
 
 # A rate at which validation soon gets worse.
 HOW: dict[str, Any] = {
@@ -28,7 +28,7 @@ HOW: dict[str, Any] = {
 
 def train(folder: Path, **more: Any) -> Training:
     how = recipe(**(HOW | {"early_stopping_patience": 3} | more))
-    return trainers.train(tiny("llama"), documents(10), how, pad=1, folder=folder, validation=documents(10, seed=1))
+    return training_run.train(tiny("llama"), documents(10), how, pad=1, folder=folder, validation=documents(10, seed=1))
 
 
 def weights(made: Training) -> dict[str, torch.Tensor]:
@@ -84,8 +84,9 @@ def test_any_measure_may_decide_but_only_one_that_is_taken(tmp_path: Path) -> No
 
     def run(name: str) -> Training:
         how = recipe(packing=False, early_stopping_patience=9, metric_for_best_model=name, save_steps=99)
-        return trainers.train(classifier("llama"), examples, how, pad=1, folder=tmp_path / name, objective=objective,
-                              validation=examples)  # fmt: skip
+        return training_run.train(
+            classifier("llama"), examples, how, pad=1, folder=tmp_path / name, objective=objective, validation=examples
+        )
 
     made = run("accuracy")
     taken = {int(line["step"]): line["eval_accuracy"] for line in made.history.lines if "eval_accuracy" in line}
@@ -96,7 +97,7 @@ def test_any_measure_may_decide_but_only_one_that_is_taken(tmp_path: Path) -> No
 
 def test_without_validation_nothing_can_be_best(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="early_stopping_patience: no validation row"):
-        trainers.train(tiny("llama"), documents(4), recipe(early_stopping_patience=1), pad=1, folder=tmp_path)
+        training_run.train(tiny("llama"), documents(4), recipe(early_stopping_patience=1), pad=1, folder=tmp_path)
 
 
 def test_losses_and_errors_fall_and_all_else_rises() -> None:

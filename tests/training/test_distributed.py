@@ -15,10 +15,12 @@ from projects import ROOT, Project
 from safetensors.torch import load_file
 from test_kill import make
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import ParamsError, SetupError
+from tuneline.modeling import hardware
 from tuneline.params import editing
-from tuneline.training import distributed, hardware
+from tuneline.training import distributed
 
 
 def in_processes(place: Path, count: int) -> None:

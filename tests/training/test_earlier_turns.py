@@ -10,14 +10,16 @@ from chats import CHATML, learnt, record, text_of
 from tiny_models import VOCABULARY, tiny
 from transformers import PreTrainedTokenizerFast
 
-from tuneline import files
+from tuneline.core import files
+from tuneline.encoding import encode
+from tuneline.encoding.chat.chat_template import ChatTemplate
+from tuneline.encoding.chat.conversation import Conversation
+from tuneline.encoding.examples import Example
 from tuneline.errors import ModelError, TrainingError
-from tuneline.evaluation import causal, likelihood, measuring
+from tuneline.evaluation import likelihood, score
+from tuneline.evaluation.tasks import causal
+from tuneline.modeling import models
 from tuneline.params import Evaluate, Finetune
-from tuneline.training import models, tokenization
-from tuneline.training.conversations import ChatTemplate
-from tuneline.training.dialogues import Conversation
-from tuneline.training.examples import Example
 
 # Qwen3's own logic: the thoughts of all before the last question are taken out; of the last turn, and of a turn with
 # thoughts since that question, they are written, empty ones too.
@@ -102,7 +104,7 @@ def inference(tokenizer: PreTrainedTokenizerFast, turns: list[Any]) -> str:
 def test_every_answer_is_learnt_behind_what_the_model_is_shown_then(
     qwen: PreTrainedTokenizerFast, turns: list[Any], said: list[str]
 ) -> None:
-    examples = tokenization.encode(qwen, record(turns, source="a.jsonl:7"), "chat")
+    examples = encode.encode(qwen, record(turns, source="a.jsonl:7"), "chat")
     places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     assert [learnt(qwen, example) for example in examples] == [[one] for one in said]
     for example, place, one in zip(examples, places, said, strict=True):
@@ -114,15 +116,15 @@ def test_every_answer_is_learnt_behind_what_the_model_is_shown_then(
 
 
 def test_what_is_not_rewritten_stays_one_example(qwen: PreTrainedTokenizerFast) -> None:
-    [once] = tokenization.encode(qwen, record(THINKING[:3]), "chat")
+    [once] = encode.encode(qwen, record(THINKING[:3]), "chat")
     assert learnt(qwen, once) == ["<think>\ngamma\n</think>\n\ndelta<|im_end|>"]
     qwen.chat_template = CHATML
-    [example] = tokenization.encode(qwen, record(THINKING), "chat")
+    [example] = encode.encode(qwen, record(THINKING), "chat")
     assert len(learnt(qwen, example)) == 2
     # A step between question and answer keeps its thought, and is written as it was said.
     qwen.chat_template = QWEN3
     thinking = [CALLING[0], CALLING[1] | {"reasoning_content": "alpha"}, *CALLING[2:]]
-    [example] = tokenization.encode(qwen, record(thinking), "chat")
+    [example] = encode.encode(qwen, record(thinking), "chat")
     assert len(learnt(qwen, example)) == 2
 
 
@@ -135,9 +137,9 @@ def test_only_what_was_said_last_is_rewritten(qwen: PreTrainedTokenizerFast) -> 
     )
     turns = [*THINKING, {"role": "user", "content": "alpha"}, {"role": "assistant", "content": "mu"}]
     with pytest.raises(ModelError, match="writes what stands before turn 3 in another way once that turn is there, so"):
-        tokenization.encode(qwen, record(turns), "chat")
+        encode.encode(qwen, record(turns), "chat")
     qwen.chat_template = qwen.chat_template.replace("{{ 'mu ' }}", "")
-    examples = tokenization.encode(qwen, record(turns), "chat")
+    examples = encode.encode(qwen, record(turns), "chat")
     for example, place in zip(examples, (2, 4, 6), strict=True):
         assert len(learnt(qwen, example)) == 1
         [prompt] = ChatTemplate(qwen).prompts([Conversation.of(record(turns[:place]))])
@@ -157,7 +159,7 @@ def split(folder: Path, *conversations: list[Any]) -> Path:
 
 def test_rows_are_counted_once_and_examples_too(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, THINKING, THINKING[:3], CALLING)
-    examples, account = tokenization.fit_split(qwen, path, "sft", "chat", finetune(max_length=200))
+    examples, account = encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=200))
     assert [example.source for example in examples] == [f"a.jsonl:{row}" for row in (1, 1, 2, 3, 3)]
     counts = account.as_dict()
     assert (counts["rows"], counts["examples"], counts["conversations_split_by_answer"]) == (3, 5, 2)
@@ -170,21 +172,21 @@ def test_an_answer_that_is_too_long_loses_early_turns_and_a_row_is_dropped_as_on
 ) -> None:
     short = [{"role": role, "content": "mu"} for role in ("user", "assistant") * 2]
     path = split(tmp_path, THINKING, short)
-    whole = tokenization.encode(qwen, record(THINKING), "chat")
+    whole = encode.encode(qwen, record(THINKING), "chat")
     limit = len(whole[1].input_ids) - 1
     assert len(whole[0].input_ids) <= limit < len(whole[1].input_ids)
-    examples, account = tokenization.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit))
+    examples, account = encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit))
     assert examples[0] == whole[0]._replace(source="a.jsonl:1")
     assert text_of(qwen, examples[1].input_ids) == (
         "<|im_start|>system\nalpha<|im_end|>\n<|im_start|>user\nand epsilon?<|im_end|>\n"
         "<|im_start|>assistant\n<think>\nzeta\n</think>\n\neta.<|im_end|>\n"
     )
     assert (account.rows_truncated, account.truncated, account.examples) == (1, ("a.jsonl:1",), 4)
-    examples, account = tokenization.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="drop"))
+    examples, account = encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="drop"))
     assert {example.source for example in examples} == {"a.jsonl:2"}
     assert (account.rows_dropped, account.examples, account.conversations_split_by_answer) == (1, 2, 1)
     with pytest.raises(TrainingError, match=r"1 of 2 rows are longer .*: a.jsonl:1 \(\d+ tokens\)"):
-        tokenization.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="error"))
+        encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="error"))
 
 
 def test_a_step_that_is_too_long_is_learnt_once_alone(qwen: PreTrainedTokenizerFast) -> None:
@@ -208,14 +210,14 @@ def test_a_preference_behind_earlier_turns(qwen: PreTrainedTokenizerFast) -> Non
     asked = json.dumps(THINKING[:4])
     good, bad = (json.dumps([{"role": "assistant", "content": content}]) for content in ("good", "bad"))
     pair = {"prompt": asked, "chosen": good, "rejected": bad, "source": "a.jsonl:7"}
-    [row] = tokenization.encode_preferences(qwen, [pair], "chat")
+    [row] = encode.encode_preferences(qwen, [pair], "chat")
     assert text_of(qwen, row.prompt_ids) == inference(qwen, THINKING[:4])
     assert [text_of(qwen, ids) for ids in row[1:3]] == [
         f"<think>\n\n</think>\n\n{one}<|im_end|>" for one in ("good", "bad")
     ]
     longer = pair | {"chosen": json.dumps([THINKING[4], {"role": "user", "content": "mu?"}, *json.loads(good)])}
     with pytest.raises(ModelError, match=r"^a.jsonl:7: .* so chosen, an answer of 2 turns, cannot be compared"):
-        tokenization.encode_preferences(qwen, [longer], "chat")
+        encode.encode_preferences(qwen, [longer], "chat")
 
 
 def test_a_conversation_is_judged_by_all_its_answers(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -225,9 +227,9 @@ def test_a_conversation_is_judged_by_all_its_answers(qwen: PreTrainedTokenizerFa
     rows = [record(turns) | {"id": str(row), "cluster": str(row)} for row, turns in enumerate((CALLING, THINKING))]
     evaluate = Evaluate(seed=1, batch_size=4, generation_rows=1, max_new_tokens=4, samples=1, bootstrap_resamples=200)
     test = causal.rows_of(pa.Table.from_pylist(rows), evaluate)
-    found = measuring.measure(tmp_path / "model", test, "sft", evaluate, max_length=128, name="candidate")
+    found = score.measure(tmp_path / "model", test, "sft", evaluate, max_length=128, name="candidate")
     for row, turns in enumerate((CALLING, THINKING)):
-        examples: list[Example] = tokenization.encode(qwen, record(turns), "chat")
+        examples: list[Example] = encode.encode(qwen, record(turns), "chat")
         alone = likelihood.score(model, examples, max_length=128, batch_size=1)
         assert found["tokens"][row].as_py() == sum(one.tokens for one in alone)
         assert found["nll"][row].as_py() == pytest.approx(sum(one.nll for one in alone), rel=1e-5)

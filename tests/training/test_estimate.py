@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import TrainingError
+from tuneline.finetuning import estimate, tasks
 from tuneline.params import editing
 from tuneline.stages import finetune
-from tuneline.training import estimate, tasks
-from tuneline.training.recipes import Recipe
+from tuneline.training.training_config import Recipe
 
 
 def ready(place: Path) -> tuple[tasks.Ready, params.Params]:

@@ -6,11 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tuneline import files, params, processes
+from tuneline import params, processes
+from tuneline.core import files
+from tuneline.encoding import mode
 from tuneline.errors import BusyError, ModelError, TrainingError
+from tuneline.modeling import models
 from tuneline.params import editing
 from tuneline.stages import finetune
-from tuneline.training import checkpoints, mode, models
+from tuneline.training import checkpoints
 
 
 def run(**values: object) -> None:

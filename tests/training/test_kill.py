@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from tiny_models import TEXTS
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.params import editing
 
 WRITTEN = {"base": ("models/base", "reports/base.csv"), "finetune": ("models/finetuned", "reports/training.csv")}

@@ -4,9 +4,9 @@ from tiny_models import VOCABULARY, documents, tiny
 from torch import nn
 from torch.nn import functional
 
-from tuneline.training import losses
-from tuneline.training.packing import collate
-from tuneline.training.tokenization import Example
+from tuneline.encoding.encode import Example
+from tuneline.encoding.packing import collate
+from tuneline.modeling import forward
 
 FAMILIES = ("llama", "gpt2", "qwen3")
 
@@ -29,10 +29,10 @@ def test_packed_and_sparse_equal_single_documents(family: str, attention: str) -
         packed = collate([examples[:4], examples[4:]], pad=1)
         single = collate([[example] for example in examples], pad=1)
         for batch, is_packed in ((packed, True), (single, False)):
-            nll, count = losses.nll(model, batch, packed=is_packed, sparse=sparse)
+            nll, count = forward.nll(model, batch, packed=is_packed, sparse=sparse)
             assert count == tokens
             assert nll.item() / tokens == pytest.approx(expected / tokens, abs=1e-6)
-    summed, count = losses.total(model, examples, pad=1, sparse=True, batch_size=4)
+    summed, count = forward.total(model, examples, pad=1, sparse=True, batch_size=4)
     assert count == tokens
     assert summed / tokens == pytest.approx(expected / tokens, abs=1e-6)
 
@@ -42,7 +42,7 @@ def test_sparse_loss_has_the_same_gradients(family: str) -> None:
     gradients = []
     for sparse in (False, True):
         model = tiny(family)
-        losses.nll(model, collate([documents(4)], pad=1), packed=True, sparse=sparse)[0].backward()
+        forward.nll(model, collate([documents(4)], pad=1), packed=True, sparse=sparse)[0].backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for plain, sparse_one in zip(*gradients, strict=True):
         assert plain is not None
@@ -66,12 +66,12 @@ def test_packed_documents_do_not_see_each_other(family: str) -> None:
 
 @pytest.mark.parametrize(("family", "allowed"), [("llama", True), ("gpt2", True), ("qwen3", True), ("mamba", False)])
 def test_packing_only_where_the_family_keeps_documents_apart(family: str, allowed: bool) -> None:
-    assert losses.allows_packing(tiny(family), documents(3)) is allowed
+    assert forward.allows_packing(tiny(family), documents(3)) is allowed
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "mamba"])
 def test_sparse_loss_is_allowed(family: str) -> None:
-    assert losses.allows_sparse(tiny(family), documents(3))
+    assert forward.allows_sparse(tiny(family), documents(3))
 
 
 class Scaled(nn.Module):
@@ -90,4 +90,4 @@ def test_a_head_that_mixes_positions_forbids_the_sparse_loss() -> None:
     head = model.get_output_embeddings()
     assert head is not None
     model.lm_head = Scaled(head)
-    assert not losses.allows_sparse(model, documents(3))
+    assert not forward.allows_sparse(model, documents(3))

@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from test_distributed import hold_equal
 from tiny_models import TEXTS
 
-from tuneline import files, params, preview
+from tuneline import params
+from tuneline.commands import preview
+from tuneline.core import files
+from tuneline.encoding import mode, packing
+from tuneline.encoding.examples import IGNORED, Example, Examples
+from tuneline.encoding.truncation import Fitting
 from tuneline.errors import ParamsError, TrainingError
+from tuneline.finetuning import mixing
 from tuneline.params import MixtureSet, editing
 from tuneline.stages import finetune
-from tuneline.training import mixing, mode, packing
-from tuneline.training.examples import IGNORED, Example, Examples
-from tuneline.training.lengths import Fitting
 
 
 def examples(name: str, count: int, length: int = 3) -> Examples:

@@ -20,11 +20,12 @@ from transformers import (
     set_seed,
 )
 
-from tuneline import files
+from tuneline.core import files
+from tuneline.encoding import encode, mode
+from tuneline.encoding.chat.chat_template import ChatTemplate
+from tuneline.encoding.label_targets import with_own_special
 from tuneline.errors import ModelError
-from tuneline.training import mode, models, tokenization
-from tuneline.training.conversations import ChatTemplate
-from tuneline.training.labelling import with_own_special
+from tuneline.modeling import models
 
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -128,7 +129,7 @@ def test_a_base_that_lacks_more_than_a_head_is_refused(base: Path) -> None:
 def test_an_encoder_s_text_keeps_its_special_tokens_also_when_it_is_cut() -> None:
     tokenizer = word_pieces()
     records = [{"text": "alpha beta", "label": "sad"}, {"text": "[SEP]", "label": "glad", "source": "a.csv:2"}]
-    first, second = tokenization.encode_labelled(tokenizer, records, labels=LABELS)
+    first, second = encode.encode_labelled(tokenizer, records, labels=LABELS)
     assert tokenizer.convert_ids_to_tokens(first.input_ids) == ["[CLS]", "alpha", "beta", "[SEP]"]
     assert (first.target, second.target, second.source) == (2, 1, "a.csv:2")
     # Spelt in a text it is text.

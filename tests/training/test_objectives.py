@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tuneline.errors import TrainingError
-from tuneline.training import objectives, trainers
+from tuneline.training import objectives, training_run
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
 
 SGD: dict[str, Any] = {
@@ -96,7 +96,7 @@ def test_training_is_the_plain_loop_s(tmp_path: Path, task: str, accumulation: i
     model, plain, examples = make("llama"), make("llama"), make_examples(8)
     how = recipe(**SGD, num_train_epochs=3.0, per_device_train_batch_size=8 // accumulation,
                  gradient_accumulation_steps=accumulation)  # fmt: skip
-    made = trainers.train(
+    made = training_run.train(
         model, examples, how, pad=1, folder=tmp_path, objective=make_objective(model, examples), validation=examples
     )
     losses = []
@@ -129,7 +129,7 @@ def test_every_family_learns_labels_moves_every_parameter_and_repeats(tmp_path: 
         how = recipe(
             packing=False, num_train_epochs=6.0, learning_rate=5e-3, per_device_train_batch_size=8, save_steps=99
         )
-        made = trainers.train(
+        made = training_run.train(
             model, examples, how, pad=1, folder=tmp_path / run, objective=objective, validation=validation
         )
         ends.append({name: tensor.clone() for name, tensor in model.state_dict().items()})

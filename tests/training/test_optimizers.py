@@ -5,14 +5,14 @@ import torch
 from tiny_models import documents, tiny
 from torch.nn import functional
 
-from tuneline.training import losses
+from tuneline.encoding.packing import collate
+from tuneline.modeling import forward
 from tuneline.training.optimizers import MuonAdamW, orthogonal
-from tuneline.training.packing import collate
 
 
 def step_with(optimizers: list[torch.optim.Optimizer], model: torch.nn.Module, seed: int) -> None:
     model.zero_grad()
-    losses.nll(model, collate([documents(3, seed)], pad=1), packed=True, sparse=True)[0].backward()
+    forward.nll(model, collate([documents(3, seed)], pad=1), packed=True, sparse=True)[0].backward()
     for optimizer in optimizers:
         optimizer.step()
 

@@ -3,8 +3,8 @@ import random
 import pytest
 import torch
 
-from tuneline.training.packing import collate, group_by_length, pack, plan
-from tuneline.training.tokenization import IGNORED, Example
+from tuneline.encoding.encode import IGNORED, Example
+from tuneline.encoding.packing import collate, group_by_length, pack, plan
 
 
 def test_every_document_stands_in_exactly_one_row_that_holds_it() -> None:

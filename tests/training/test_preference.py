@@ -9,8 +9,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tuneline.errors import TrainingError
-from tuneline.training import preference
-from tuneline.training.trainers import Training
+from tuneline.finetuning import dpo
+from tuneline.training.training_run import Training
 
 DPO = {"beta": 0.1, "loss_type": "sigmoid"}
 LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
@@ -21,9 +21,7 @@ def train(
 ) -> Training:
     made = recipe(**({"packing": False, "num_train_epochs": 1.0, "eval_steps": 5, "save_steps": 99} | how))
     validation = pairs(4, seed=1)
-    return preference.train(
-        model, tokenizer, pairs(count), made, dpo=DPO, lora=lora, folder=folder, validation=validation
-    )
+    return dpo.train(model, tokenizer, pairs(count), made, dpo=DPO, lora=lora, folder=folder, validation=validation)
 
 
 def likelihood(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> torch.Tensor:

@@ -10,10 +10,11 @@ from test_kill import make
 from tiny_models import tiny
 from transformers import PreTrainedTokenizerFast
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import ParamsError
+from tuneline.modeling import models
 from tuneline.params import editing
-from tuneline.training import models
 
 SHARDED = {"finetune.nproc_per_node": 2, "finetune.fsdp": "full_shard", "finetune.per_device_train_batch_size": 8}
 

@@ -3,9 +3,9 @@ from random import Random
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from tuneline.encoding.encode import IGNORED, Example, Preference, encode, encode_all, fit, truncate
+from tuneline.encoding.truncation import refusal
 from tuneline.errors import TrainingError
-from tuneline.training.lengths import refusal
-from tuneline.training.tokenization import IGNORED, Example, Preference, encode, encode_all, fit, truncate
 
 
 def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -11,12 +11,12 @@ import pytest
 from chats import CHATML, fresh, learnt, record, text_of
 from transformers import PreTrainedTokenizerFast
 
+from tuneline.encoding.chat import chat_template
+from tuneline.encoding.chat.chat_template import PLAIN_TEMPLATE, ChatTemplate
+from tuneline.encoding.chat.conversation import Conversation, shortened
+from tuneline.encoding.encode import encode
+from tuneline.encoding.examples import IGNORED
 from tuneline.errors import ModelError, TrainingError
-from tuneline.training import conversations
-from tuneline.training.conversations import PLAIN_TEMPLATE, ChatTemplate
-from tuneline.training.dialogues import Conversation, shortened
-from tuneline.training.examples import IGNORED
-from tuneline.training.tokenization import encode
 
 MARKED = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{% if message.role == 'assistant' %}"
@@ -181,7 +181,7 @@ def test_a_template_without_end_is_refused_at_the_first_conversation(
     chatty: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, template: str, said: str
 ) -> None:
     if "0.2 s" in said:
-        monkeypatch.setattr(conversations, "_SECONDS", 0.2)
+        monkeypatch.setattr(chat_template, "_SECONDS", 0.2)
     chatty.chat_template = template + CHATML
     before = resource.getrlimit(resource.RLIMIT_AS)
     with pytest.raises(ModelError) as caught:
@@ -206,7 +206,7 @@ def test_a_template_without_end_is_refused_at_the_first_conversation(
 def test_a_template_that_nothing_can_stop_ends_the_process_with_a_line(
     chatty: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, template: str
 ) -> None:
-    monkeypatch.setattr(conversations, "_LAST_SECONDS", 0.5)
+    monkeypatch.setattr(chat_template, "_LAST_SECONDS", 0.5)
     chatty.chat_template = template + CHATML
     said = tmp_path / "stderr"
     child = os.fork()

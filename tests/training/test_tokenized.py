@@ -18,11 +18,15 @@ from test_earlier_turns import CALLING, QWEN3, THINKING
 from tiny_models import TEXTS
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tuneline import files, manifests, params
+from tuneline import params
+from tuneline.core import files, fingerprint, manifests
+from tuneline.encoding import encode, token_cache
+from tuneline.encoding.examples import FlatRows
 from tuneline.errors import TrainingError
+from tuneline.finetuning import tasks
+from tuneline.modeling import models
 from tuneline.params import Finetune, editing
-from tuneline.training import fingerprint, models, tasks, tokenization, tokenized, trainers
-from tuneline.training.examples import FlatRows
+from tuneline.training import training_run
 
 
 def finetune(**more: Any) -> Finetune:
@@ -43,7 +47,7 @@ def texts(folder: Path, more: str = "") -> Path:
 
 
 def made(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path | None, **more: Any) -> tuple[Any, Any]:
-    return tokenization.fit_split(tokenizer, path, "language-modeling", "plain", finetune(**more), folder=folder)
+    return encode.fit_split(tokenizer, path, "language-modeling", "plain", finetune(**more), folder=folder)
 
 
 def entries(folder: Path) -> dict[Path, int]:
@@ -82,14 +86,14 @@ def test_what_comes_from_the_disk_is_what_was_made(
     path = write(tmp_path)
     more: dict[str, Any] = {}
     if task == "classification":
-        labels, multi_label = tokenization.labels_of(path)
+        labels, multi_label = encode.labels_of(path)
         more = {"labels": labels, "multi_label": multi_label}
 
     def fitted(folder: Path | None) -> tuple[FlatRows[Any], Any]:
         own = fresh(tokenizer)
         own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
         own.chat_template = QWEN3
-        return tokenization.fit_split(own, path, task, mode, finetune(**policy), folder=folder, **more)
+        return encode.fit_split(own, path, task, mode, finetune(**policy), folder=folder, **more)
 
     rows, account = fitted(None)
     for _ in range(2):
@@ -134,10 +138,10 @@ def test_a_tokenizer_that_has_cut_a_text_is_still_the_same(tokenizer: PreTrained
     path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
 
     def key() -> str:
-        return tokenized.identity(tokenizer, split=files.sha256_path(path))
+        return token_cache.identity(tokenizer, split=files.sha256_path(path))
 
     before = key()
-    tokenization.fit_split(tokenizer, path, "regression", "regression", finetune())
+    encode.fit_split(tokenizer, path, "regression", "regression", finetune())
     assert key() == before
 
 
@@ -233,7 +237,7 @@ def test_the_same_weights_from_the_disk_and_no_tokens_made_for_another_learning_
         p = params.load()
         ready = tasks.prepare(p.task, Path("data/clean"), Path("models/base"), p.finetune)
         training = tasks.train(ready, p.finetune, folder=workplace / "work" / name)
-        trainers.finished(workplace / "work" / name)
+        training_run.finished(workplace / "work" / name)
         models.save(training.model, ready.tokenizer, workplace / name, ready.mode)
         return files.sha256_path(workplace / name)
 

@@ -6,10 +6,11 @@ import torch
 from tiny_models import RECIPE, documents, recipe, tiny
 from torch.optim.adamw import adamw
 
+from tuneline.encoding.encode import IGNORED, Example
+from tuneline.encoding.packing import collate
 from tuneline.errors import TrainingError
-from tuneline.training import losses, trainers
-from tuneline.training.packing import collate
-from tuneline.training.tokenization import IGNORED, Example
+from tuneline.modeling import forward
+from tuneline.training import training_run
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -30,7 +31,9 @@ def test_it_learns_moves_every_parameter_and_repeats(tmp_path: Path, optim: str,
     for run in ("first", "second"):
         model = tiny("llama")
         start = weights(model)
-        made = trainers.train(model, documents(), how, pad=1, folder=tmp_path / run, validation=documents(10, seed=1))
+        made = training_run.train(
+            model, documents(), how, pad=1, folder=tmp_path / run, validation=documents(10, seed=1)
+        )
         ends.append(weights(model))
         logs.append(made.history.csv())
         moved = [name for name, tensor in ends[-1].items() if not torch.equal(tensor, start[name])]
@@ -48,8 +51,8 @@ def test_without_an_optimizer_of_ours_one_step_is_the_plainest_code(tmp_path: Pa
     model, plain = tiny("llama"), tiny("llama")
     examples = documents(4)
     how = recipe(max_steps=1, warmup_steps=0, lr_scheduler_type="constant", max_grad_norm=0.0, max_length=128)
-    trainers.train(model, examples, how, pad=1, folder=tmp_path)
-    nll, count = losses.nll(plain, collate([[example] for example in examples], pad=1), packed=False, sparse=False)
+    training_run.train(model, examples, how, pad=1, folder=tmp_path)
+    nll, count = forward.nll(plain, collate([[example] for example in examples], pad=1), packed=False, sparse=False)
     (nll / count).backward()
     for mine, parameter in zip(model.parameters(), plain.parameters(), strict=True):
         assert parameter.grad is not None
@@ -75,7 +78,7 @@ def test_accumulation_weighs_tokens_not_batches(tmp_path: Path, batch: int, accu
             learning_rate=0.1,
             warmup_steps=0,
         )
-        made = trainers.train(model, documents(), how, pad=1, folder=tmp_path / str(size))
+        made = training_run.train(model, documents(), how, pad=1, folder=tmp_path / str(size))
         assert made.steps == 2
         ends.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
     torch.testing.assert_close(*ends, atol=1e-6, rtol=0)
@@ -84,7 +87,7 @@ def test_accumulation_weighs_tokens_not_batches(tmp_path: Path, batch: int, accu
 def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
     told: list[tuple[int, dict[str, float]]] = []
     examples = documents()
-    made = trainers.train(
+    made = training_run.train(
         tiny("llama"),
         examples,
         recipe(),
@@ -103,14 +106,14 @@ def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
 def test_a_family_that_mixes_packed_documents_is_trained_with_one_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = trainers.train(tiny("mamba"), documents(6), recipe(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path)
+    made = training_run.train(tiny("mamba"), documents(6), recipe(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path)
     assert not made.packed
     assert "mamba does not keep packed documents apart" in capsys.readouterr().out
 
 
 def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = documents(10, seed=1)
-    trainers.train(tiny("llama"), documents(), recipe(max_steps=3), pad=1, folder=tmp_path, validation=rows)
+    training_run.train(tiny("llama"), documents(), recipe(max_steps=3), pad=1, folder=tmp_path, validation=rows)
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("training: 3 of 3 steps, loss ")
     assert "tokens/s" in last
@@ -122,7 +125,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
     model = tiny("llama")
     how = recipe(learning_rate=1e6, optim="sgd", max_grad_norm=0.0, warmup_steps=0, lr_scheduler_type="constant")
     with pytest.raises(TrainingError, match=r"^step \d+: the loss is .* in the batch of training row \d+"):
-        trainers.train(model, documents(), how, pad=1, folder=tmp_path)
+        training_run.train(model, documents(), how, pad=1, folder=tmp_path)
 
 
 def test_a_warm_up_longer_than_the_training_is_refused(tmp_path: Path) -> None:
@@ -131,14 +134,14 @@ def test_a_warm_up_longer_than_the_training_is_refused(tmp_path: Path) -> None:
         r"0.003 is never reached; set it to a share"
     )
     with pytest.raises(TrainingError, match=told):
-        trainers.train(tiny("llama"), documents(), recipe(max_steps=3, warmup_steps=4), pad=1, folder=tmp_path)
+        training_run.train(tiny("llama"), documents(), recipe(max_steps=3, warmup_steps=4), pad=1, folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_steps_may_be_shares_of_a_training_of_any_length(tmp_path: Path) -> None:
     shares = {"warmup_steps": 0.5, "eval_steps": 0.25, "logging_steps": 0.5, "save_steps": 0.5}
     how = recipe(max_steps=8, lr_scheduler_type="constant_with_warmup", **shares)
-    made = trainers.train(tiny("llama"), documents(), how, pad=1, folder=tmp_path, validation=documents(4, seed=1))
+    made = training_run.train(tiny("llama"), documents(), how, pad=1, folder=tmp_path, validation=documents(4, seed=1))
     lines = {line["step"]: line for line in made.history.lines}
     assert [step for step, line in lines.items() if "eval_loss" in line] == [2, 4, 6, 8]
     assert [step for step, line in lines.items() if "loss" in line] == [1, 4, 8]
@@ -148,12 +151,14 @@ def test_steps_may_be_shares_of_a_training_of_any_length(tmp_path: Path) -> None
 
 def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no row has anything to learn"):
-        trainers.train(tiny("llama"), [], recipe(), pad=1, folder=tmp_path)
+        training_run.train(tiny("llama"), [], recipe(), pad=1, folder=tmp_path)
 
 
 def test_finished_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "work"
-    trainers.train(tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], recipe(warmup_steps=0), pad=1, folder=folder)
+    training_run.train(
+        tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], recipe(warmup_steps=0), pad=1, folder=folder
+    )
     assert folder.is_dir()
-    trainers.finished(folder)
+    training_run.finished(folder)
     assert not folder.exists()

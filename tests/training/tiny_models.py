@@ -21,8 +21,8 @@ from transformers import (
     set_seed,
 )
 
-from tuneline.training.examples import IGNORED, Example, Labelled, Preference, Preferences
-from tuneline.training.recipes import Recipe
+from tuneline.encoding.examples import IGNORED, Example, Labelled, Preference, Preferences
+from tuneline.training.training_config import Recipe
 
 VOCABULARY = 300
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]

@@ -1,1 +1,1 @@
-"""What the commands do that use a registered version."""
+"""One module or package per command."""

@@ -1,1 +1,1 @@
-"""The data rooms: from bytes on disk to clean, split and checked rows."""
+"""From bytes on disk to clean, split and checked rows."""

@@ -1,1 +1,1 @@
-"""How good a model is, how sure that is, whether it is good enough, and the page that says so."""
+"""How good a model is, and how sure that is."""

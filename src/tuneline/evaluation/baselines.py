@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from tuneline.evaluation import causal, classification, preference, regression, textbaselines
+from tuneline.encoding.encode import IGNORED
+from tuneline.encoding.mode import mode_of
+from tuneline.evaluation import word_baselines
 from tuneline.evaluation.metrics import chrf
-from tuneline.evaluation.tokens import of_rows
+from tuneline.evaluation.tasks import causal, classification, preference, regression
+from tuneline.evaluation.test_tokens import of_rows
+from tuneline.modeling import models
 from tuneline.params import Evaluate, Task
-from tuneline.training import models
-from tuneline.training.mode import mode_of
-from tuneline.training.tokenization import IGNORED
 
 
 def measure(
@@ -39,10 +40,10 @@ def measure(
     if task == "classification":
         return {
             "majority": majority(train, test),
-            "tfidf": textbaselines.classify(train, test, evaluate.seed),
+            "tfidf": word_baselines.classify(train, test, evaluate.seed),
         }
     if task == "regression":
-        return {"mean": mean(train, test), "tfidf": textbaselines.estimate(train, test, evaluate.seed)}
+        return {"mean": mean(train, test), "tfidf": word_baselines.estimate(train, test, evaluate.seed)}
     if task == "preference":
         return {"longer": preference.longer(test)}
     tokenizer, mode = models.load_tokenizer(folder), mode_of(folder)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tuneline.evaluation import causal, classification, intervals, metrics, preference, regression
+from tuneline.evaluation import intervals, metrics
 from tuneline.evaluation.intervals import Interval, Measures, Statistic
+from tuneline.evaluation.tasks import causal, classification, preference, regression
 from tuneline.params import Evaluate, Task
 from tuneline.params.gate import METRICS, METRICS_OF_TASK, metric
 

@@ -14,13 +14,13 @@ from transformers import (
     TextIteratorStreamer,
 )
 
-from tuneline import limits
+from tuneline.core import limits
+from tuneline.encoding.chat.chat_template import ChatTemplate
+from tuneline.encoding.chat.conversation import Conversation
+from tuneline.encoding.encode import IGNORED, encode_all
+from tuneline.encoding.mode import CHAT
 from tuneline.errors import ModelError
 from tuneline.progress import Report, silent
-from tuneline.training.conversations import ChatTemplate
-from tuneline.training.dialogues import Conversation
-from tuneline.training.mode import CHAT
-from tuneline.training.tokenization import IGNORED, encode_all
 
 Prompt = str | dict[str, Any]
 """A prompt as written; of a chat model one turn of the user, or a record of `messages` and `tools`, of which the model

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from tuneline.encoding.encode import IGNORED, Example
+from tuneline.modeling import forward
 from tuneline.progress import Report, silent
-from tuneline.training import losses
-from tuneline.training.tokenization import IGNORED, Example
 
 # Logits are the largest tensor of a batch: this many float32 numbers are 256 MB.
 _LOGITS_IN_A_BATCH = 2**26
@@ -57,7 +57,7 @@ def score(
     nll = torch.zeros(len(examples), dtype=torch.float64)
     tokens = [0] * len(examples)
     logits_per_token = model.config.get_text_config().vocab_size
-    sparse = losses.allows_sparse(model, losses.proof(examples))
+    sparse = forward.allows_sparse(model, forward.proof(examples))
     model.eval()
     done = 0
     progress(done, len(examples))
@@ -116,5 +116,5 @@ def _token_nll(model: PreTrainedModel, batch: list[_Window], *, sparse: bool) ->
     labels = torch.tensor([window.labels + [IGNORED] * (width - len(window.ids)) for window in batch])
     labels = labels.to(model.device)
     measured = (labels.flatten() != IGNORED).nonzero().squeeze(1)
-    logits = losses.logits_at(measured, model, {"input_ids": ids, "use_cache": False}, sparse=sparse)
+    logits = forward.logits_at(measured, model, {"input_ids": ids, "use_cache": False}, sparse=sparse)
     return functional.cross_entropy(logits.float(), labels.flatten()[measured], reduction="none")

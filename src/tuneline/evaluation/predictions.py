@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from tuneline.evaluation import classification
+from tuneline.encoding.label_targets import with_own_special
+from tuneline.evaluation.tasks import classification
+from tuneline.modeling import models
 from tuneline.progress import Report, silent
-from tuneline.training import models
-from tuneline.training.labelling import with_own_special
 
 EVEN = 0.5
 """Of several labels a text has those that are more probable than this."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from tuneline.evaluation import classification, comparison
+from tuneline.evaluation import comparison
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.evaluation.tasks import classification
 from tuneline.params import Task
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 

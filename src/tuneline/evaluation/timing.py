@@ -11,13 +11,13 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tuneline.encoding.encode import Example
+from tuneline.encoding.examples import lengths
 from tuneline.evaluation import generation, likelihood
 from tuneline.evaluation.generation import Prompt
+from tuneline.modeling import models
 from tuneline.params import Evaluate
 from tuneline.progress import duration
-from tuneline.training import models
-from tuneline.training.examples import lengths
-from tuneline.training.tokenization import Example
 
 LONG = 2e12
 """Operations of an evaluation above which it is timed beforehand: a minute or so of one core. A shorter one is over

@@ -9,7 +9,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml.error import YAMLError
 
-from tuneline import boundedyaml
+from tuneline.core import bounded_yaml
 from tuneline.errors import ParamsError, one_line
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
@@ -191,7 +191,7 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
     """
     # DVC reads YAML 1.2 through ruamel.yaml; PyYAML would take `3e-4` for text.
     try:
-        document = boundedyaml.load(path.read_text("utf-8"), "rt")
+        document = bounded_yaml.load(path.read_text("utf-8"), "rt")
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run this in the project's root, where {path.name} lies") from None
     except (YAMLError, UnicodeDecodeError) as error:

@@ -4,16 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tuneline.params.finetune import (
-    Epochs,
-    Length,
-    Positive,
-    PositiveFloat,
-    SchedulerType,
-    Seed,
-    StepsOrShare,
-    WarmUp,
-)
+from tuneline.params.finetune import Epochs, Length, Positive, PositiveFloat, SchedulerType, Seed, StepsOrShare, WarmUp
 from tuneline.params.paths import ProjectPath
 from tuneline.params.section import Section
 
@@ -39,7 +30,7 @@ class Builtin(Section):
     """Tokens of a text that are learnt, its beginning, and of a packed row."""
     per_device_train_batch_size: Positive | None
     """Packed rows of a step; null: as many as leave STEPS_OF_EPOCH steps to an epoch, and MOST_ROWS at most (both in
-    training/pretraining.py)."""
+    pretraining/pretrain.py)."""
     num_train_epochs: Epochs
     """How often each text is seen at most."""
     max_steps: Positive | None

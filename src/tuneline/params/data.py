@@ -66,7 +66,7 @@ Mend = Literal["report", "repair", "drop"]
 
 
 class Damaged(Section):
-    """What is done with a row that shows damage of a kind, as `data/reading/damage.py` describes them."""
+    """What is done with a row that shows damage of a kind, as `data/reading/guards/damage.py` describes them."""
 
     mojibake: Mend
     """Text that was decoded wrongly, once or twice."""

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from tuneline import files
+from tuneline.core import files
 
 
 def written(value: Any) -> str:

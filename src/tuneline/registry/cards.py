@@ -83,9 +83,9 @@ def _base(p: params.Params) -> str:
     if p.base.source != "hub":
         return "builtin" if p.base.source == "builtin" else p.base.input
     # Loads torch, which whoever only looks for a version need not wait for.
-    from tuneline.training import bases
+    from tuneline.modeling import sources
 
-    name, revision = bases.read_reference(Path(p.base.input))
+    name, revision = sources.read_reference(Path(p.base.input))
     return f"{name} at {revision[:12]}"
 
 

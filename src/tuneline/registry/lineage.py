@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tuneline import files, params, worktree
+from tuneline import params, worktree
+from tuneline.core import files
 from tuneline.errors import GitError
 
 _LOCKS = ("requirements.lock", "requirements-torch.lock")

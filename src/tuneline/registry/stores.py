@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import quote, urlparse
 from urllib.request import url2pathname
 
-from tuneline import files, processes
+from tuneline import processes
+from tuneline.core import files
 from tuneline.errors import TrackingError
 
 SQLITE = "sqlite:///"

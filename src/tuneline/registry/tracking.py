@@ -26,7 +26,8 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuneline import files, processes
+from tuneline import processes
+from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
 from tuneline.registry import stores
 from tuneline.registry.runs import Runs, translated

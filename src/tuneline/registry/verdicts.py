@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.registry import cards
 from tuneline.registry.tracking import Tracker
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params.data import PRETRAINING
 from tuneline.registry import abandoned, cards, champions, verdicts

@@ -9,9 +9,12 @@ Checkpoints of a pretraining lie in work/<fingerprint>/: after a kill the same c
 from pathlib import Path
 from typing import Any
 
-from tuneline import files, params, processes
-from tuneline.training import bases, checkpoints, fingerprint, hardware, models, pretraining, trainers
-from tuneline.training.history import History
+from tuneline import params, processes
+from tuneline.core import files, fingerprint
+from tuneline.modeling import hardware, models, sources
+from tuneline.pretraining import pretrain
+from tuneline.training import checkpoints, training_run
+from tuneline.training.log import History
 from tuneline.work import WORK
 
 
@@ -25,7 +28,7 @@ def main(p: params.Params) -> None:
             measures, history = _pretrain(p, folder)
         else:
             source = Path(p.base.input)
-            bases.copy(bases.fetch(source, WORK / "hub") if p.base.source == "hub" else source, folder)
+            sources.copy(sources.fetch(source, WORK / "hub") if p.base.source == "hub" else source, folder)
             measures, history = {}, History()
         model, _ = models.load_base(folder)
         reports = Path(p.paths.reports)
@@ -37,20 +40,20 @@ def main(p: params.Params) -> None:
 
 
 def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
-    train, heldout = (pretraining.texts_of(Path(p.base.input) / name) for name in ("train", "validation"))
+    train, heldout = (pretrain.texts_of(Path(p.base.input) / name) for name in ("train", "validation"))
     identity = fingerprint.of(
         hardware.identity(p.compute),
         builtin=p.base.builtin.model_dump(),
         compute=p.compute.model_dump(),
         data=files.sha256_path(Path(p.base.input)),
     )
-    made = pretraining.pretrain(train, heldout, p.base.builtin, p.compute, folder=WORK / identity)
+    made = pretrain.pretrain(train, heldout, p.base.builtin, p.compute, folder=WORK / identity)
     models.save(made.model, made.tokenizer, folder)
     measures = {
-        "heldout": pretraining.heldout(made, heldout, p.base.builtin.document_length),
+        "heldout": pretrain.heldout(made, heldout, p.base.builtin.document_length),
         "fingerprint": identity,
         **made.training.counts(),
         "data": made.account.as_dict(),
     }
-    trainers.finished(WORK / identity)
+    training_run.finished(WORK / identity)
     return measures, made.training.history

@@ -9,10 +9,12 @@ measured) into paths.reports. Nothing depends on the registry: the comparison wi
 
 from pathlib import Path
 
-from tuneline import files, params
+from tuneline import params
+from tuneline.core import files
+from tuneline.encoding import token_cache
 from tuneline.errors import ModelError
-from tuneline.evaluation import baselines, comparison, measuring, results, rows
-from tuneline.training import models, tokenized
+from tuneline.evaluation import baselines, comparison, results, score, score_table
+from tuneline.modeling import models
 
 
 def main(p: params.Params) -> None:
@@ -27,10 +29,10 @@ def main(p: params.Params) -> None:
         comparison.rows_of(files.read_parquet(clean / name), p.task, p.evaluate, dataset) for name in ("test", "train")
     )
     length, scores, versus = p.finetune.max_length, {}, {}
-    tokens_in = tokenized.FOLDER / "evaluated-train", tokenized.FOLDER / "evaluated-test"
+    tokens_in = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     # A base has no head that could give labels or numbers.
     if p.task not in ("classification", "regression"):
-        scores["base"] = measuring.measure(
+        scores["base"] = score.measure(
             Path(p.paths.base),
             test,
             p.task,
@@ -42,7 +44,7 @@ def main(p: params.Params) -> None:
             # The base and the candidate, which is as large.
             count=2,
         )
-    candidate = measuring.measure(
+    candidate = score.measure(
         finetuned,
         test,
         p.task,
@@ -61,7 +63,7 @@ def main(p: params.Params) -> None:
     if changed := [str(place) for name, place in judged.items() if files.sha256_path(place) != measured[name]]:
         raise ModelError(f"{' and '.join(changed)}: changed while it was measured; run the same command again")
     files.write_json(reports / "measured.json", measured)
-    files.write_parquet(reports / "rows.parquet", rows.join(test, scores))
+    files.write_parquet(reports / "rows.parquet", score_table.join(test, scores))
     files.write_text(reports / "intervals.csv", results.interval_lines(next(iter(versus.values()))))
     evaluation = results.evaluation(test, p.task, scores, versus)
     files.write_json(reports / "evaluation.json", evaluation)

@@ -10,9 +10,12 @@ others, each of which runs this stage again.
 
 from pathlib import Path
 
-from tuneline import files, params, processes
+from tuneline import params, processes
+from tuneline.core import files, fingerprint
+from tuneline.finetuning import estimate, mixing, tasks
+from tuneline.modeling import hardware, models
 from tuneline.registry import lineage, tracking, versions
-from tuneline.training import checkpoints, distributed, estimate, fingerprint, hardware, mixing, models, tasks, trainers
+from tuneline.training import checkpoints, distributed, training_run
 from tuneline.work import WORK
 
 
@@ -66,10 +69,10 @@ def _train(p: params.Params) -> None:
     with tracker.training_run(subject) as run:
         training = tasks.train(ready, p.finetune, p.compute, folder=folder, log=run.log)
     _write(p, ready, training, identity)
-    trainers.finished(folder)
+    training_run.finished(folder)
 
 
-def _write(p: params.Params, ready: tasks.Ready, training: trainers.Training, identity: str) -> None:
+def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training, identity: str) -> None:
     mixture = {}
     if ready.mixture:
         assert training.times is not None

@@ -6,14 +6,15 @@ python -m tuneline.stages prepare
 from pathlib import Path
 from typing import Any
 
-from tuneline import files, params
-from tuneline.data.mapping import records
-from tuneline.data.preparing import longrows, preparation
+from tuneline import params
+from tuneline.core import files
+from tuneline.data.mapping import raw_set
+from tuneline.data.preparing import long_rows, prepare_sets
 
 
 def main(p: params.Params) -> None:
     """Open, prepare, write."""
-    sets = records.open_all(p)
+    sets = raw_set.open_all(p)
     clean, text, reports = Path(p.paths.clean), Path(p.paths.pretraining), Path(p.paths.reports)
     with (
         files.work_folder(clean) as work,
@@ -22,9 +23,9 @@ def main(p: params.Params) -> None:
         files.atomic_file(reports / "quarantine.jsonl") as quarantine,
     ):
         # Processes on other machines know nothing of where this one stands.
-        places = preparation.Places(*(path.resolve() for path in (work, clean_beside, text_beside, quarantine)))
-        accounts = preparation.prepare(sets, p.data, places)
-        files.write_json(clean_beside / "dataset.json", preparation.dataset(sets, accounts))
+        places = prepare_sets.Places(*(path.resolve() for path in (work, clean_beside, text_beside, quarantine)))
+        accounts = prepare_sets.prepare(sets, p.data, places)
+        files.write_json(clean_beside / "dataset.json", prepare_sets.dataset(sets, accounts))
     files.write_json(reports / "prepare.json", accounts)
     for account in (accounts["raw"], accounts["pretraining"], *accounts["mixture"].values()):
         for line in describe(account):
@@ -33,8 +34,8 @@ def main(p: params.Params) -> None:
         print(f"{spared:,} training rows share with held-out rows only wording that many training rows have: kept")
     # Only told: it is not among the outputs, which do not depend on the params of finetune and base.
     kind = sets.raw.record_type
-    tokens = longrows.in_split(clean / "train", kind) / longrows.bytes_per_token(p)
-    for line in longrows.describe(tokens, f"estimated at {longrows.bytes_per_token(p):g} bytes a token", p):
+    tokens = long_rows.in_split(clean / "train", kind) / long_rows.bytes_per_token(p)
+    for line in long_rows.describe(tokens, f"estimated at {long_rows.bytes_per_token(p):g} bytes a token", p):
         print(line)
     print(f"every dropped row and why: {reports / 'quarantine.jsonl'}")
 

@@ -9,23 +9,24 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tuneline import files, params, processes
-from tuneline.data import sample
+from tuneline import params, processes
+from tuneline.core import files
+from tuneline.corpus import docstrings
 
 _MODULES_AT_ONCE = 16
 
 
 def main(p: params.Params) -> None:
     """Read the source files and write both raw sets."""
-    pairs: list[sample.Pair] = []
-    texts: list[sample.Text] = []
+    pairs: list[docstrings.Pair] = []
+    texts: list[docstrings.Text] = []
     version = ".".join(map(str, sys.version_info[:3]))
-    sources = {f"Python {version}": sample.standard_library()}
-    sources |= {name: sample.library(name) for name in p.sample.libraries}
+    sources = {f"Python {version}": docstrings.standard_library()}
+    sources |= {name: docstrings.library(name) for name in p.sample.libraries}
     with ProcessPoolExecutor(initializer=processes.die_with_parent, initargs=(os.getpid(),)) as pool:
         each = partial(pool.map, chunksize=_MODULES_AT_ONCE)
         for name, modules in sources.items():
-            new_pairs, new_texts = sample.corpus(modules, each)
+            new_pairs, new_texts = docstrings.corpus(modules, each)
             size = sum(len(row.text.encode()) for row in new_texts) / 1e6
             print(f"{name}: {len(modules)} modules, {len(new_pairs)} pairs, {len(new_texts)} texts of {size:.1f} MB")
             pairs += new_pairs

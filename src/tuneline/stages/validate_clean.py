@@ -5,15 +5,16 @@ python -m tuneline.stages validate_clean
 
 from pathlib import Path
 
-from tuneline import files, params
-from tuneline.data.judging import validation
-from tuneline.data.judging.frames import CleanFrames
-from tuneline.data.preparing.splitting import SPLITS
+from tuneline import params
+from tuneline.core import files
+from tuneline.data.records.splits import SPLITS
+from tuneline.data.validation import validate
+from tuneline.data.validation.frames import CleanFrames
 
 
 def main(p: params.Params) -> None:
     """Judge both, and write what was accepted."""
-    report = validation.Report()
+    report = validate.Report()
     yaml = Path(p.paths.expectations) / "clean.yaml"
     clean, pretraining = Path(p.paths.clean), Path(p.paths.pretraining)
     about = files.read_object(clean / "dataset.json", "record_type", "conversational", "mixture")

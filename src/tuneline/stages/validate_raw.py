@@ -5,17 +5,18 @@ python -m tuneline.stages validate_raw
 
 from pathlib import Path
 
-from tuneline import files, params
-from tuneline.data.judging import frames, validation
-from tuneline.data.mapping import records
+from tuneline import params
+from tuneline.core import files
+from tuneline.data.mapping import raw_set
+from tuneline.data.validation import frames, validate
 
 
 def main(p: params.Params) -> None:
     """Read the sets as `prepare` will, judge them, and write what was accepted."""
-    report = validation.Report()
+    report = validate.Report()
     accepted: dict[str, str] = {}
     # One set may be both: judged once where both see the same records in it.
-    for raw in {(raw.path, raw.record_type): raw for raw in records.open_all(p).all()}.values():
+    for raw in {(raw.path, raw.record_type): raw for raw in raw_set.open_all(p).all()}.values():
         rows = frames.RawFrames(raw)
         yaml = Path(p.paths.expectations) / "raw.yaml"
         name = f"{raw.path} as {raw.record_type}" if raw.path in accepted else raw.path

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuneline import files
-from tuneline.full_disk import naming_a_full_disk
-from tuneline.manifests import MANIFEST, is_whole
+from tuneline.core import files
+from tuneline.core.full_disk import naming_a_full_disk
+from tuneline.core.manifests import MANIFEST, is_whole
 from tuneline.work import WORK
 
 LOCK = WORK / "training.lock"

@@ -24,7 +24,7 @@ from torch import distributed
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.utils.data import Sampler
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.errors import SetupError, TrainingError, TunelineError, of_full_disk
 
 RESTARTS = 3

@@ -14,14 +14,14 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
-from tuneline import files
+from tuneline.core import files
 from tuneline.errors import TrainingError, one_line
 from tuneline.progress import Progress, rate
 from tuneline.training import checkpoints, distributed
-from tuneline.training.history import History
+from tuneline.training.log import History
 from tuneline.training.objectives import Objective, batches
 from tuneline.training.optimizers import MuonAdamW
-from tuneline.training.recipes import Recipe
+from tuneline.training.training_config import Recipe
 
 Log = Callable[[int, dict[str, float]], None]
 """Called with a step and what was measured at it; after a kill, with all steps up to the last checkpoint again."""

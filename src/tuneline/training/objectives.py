@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from tuneline.encoding import packing
+from tuneline.encoding.encode import IGNORED
+from tuneline.encoding.examples import lengths
 from tuneline.errors import TrainingError
-from tuneline.training import losses, packing
-from tuneline.training.examples import lengths
-from tuneline.training.tokenization import IGNORED
+from tuneline.modeling import forward
 
 Batch = dict[str, Tensor]
 Measured = dict[str, tuple[float, float]]
@@ -87,13 +88,13 @@ class Causal:
         sparse: bool = True,
     ) -> "Causal":
         """As fast as `model` allows: what it does not keep exact is left out, and said."""
-        proof = losses.proof(examples)
-        packed = packing and losses.allows_packing(model, proof)
+        proof = forward.proof(examples)
+        packed = packing and forward.allows_packing(model, proof)
         if packing and not packed:
             family = model.config.model_type
             print(f"{family} does not keep packed documents apart: training with a document a row", flush=True)
         vocabulary = int(model.config.get_text_config().vocab_size)
-        return cls(pad, packed, sparse and losses.allows_sparse(model, proof), vocabulary, smoothing)
+        return cls(pad, packed, sparse and forward.allows_sparse(model, proof), vocabulary, smoothing)
 
     def collate(self, rows: Sequence[Sequence[Any]]) -> Batch:
         """`packing.collate`."""
@@ -110,7 +111,7 @@ class Causal:
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood in nats, smoothed in training."""
         smoothing = self.smoothing if model.training else 0.0
-        return losses.nll(model, batch, packed=self.packed, sparse=self.sparse, smoothing=smoothing)
+        return forward.nll(model, batch, packed=self.packed, sparse=self.sparse, smoothing=smoothing)
 
     def measure(self, model: nn.Module, batches: Iterable[Batch]) -> Measured:
         """The loss a token, every token of equal weight, a document a row whatever the family."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuneline.data.mapping.mappings import Convert, RowError
-from tuneline.data.mapping.record_types import Record, RecordType
-from tuneline.data.reading.rows import Rejected, Row, excerpt
+from tuneline.data.mapping.convert import Convert, RowError
+from tuneline.data.reading.raw_rows import Rejected, Row, excerpt
+from tuneline.data.records.record_types import Record, RecordType
 
 _SHOWN = 200
 _SHORT = reprlib.Repr()

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tuneline.data.mapping import fieldtexts
-from tuneline.data.mapping.record_types import Record, RecordType
-from tuneline.data.preparing import cleaning, labels, secrets
-from tuneline.data.preparing.longrows import BYTES_PER_TOKEN
-from tuneline.data.preparing.numbering import plain_texts
-from tuneline.data.profiling.lengths import Lengths
+from tuneline.data.preparing.long_rows import BYTES_PER_TOKEN
+from tuneline.data.preparing.text import cleaning
+from tuneline.data.preparing.text.row_keys import plain_texts
 from tuneline.data.profiling.repeated import Repeated
+from tuneline.data.profiling.row_lengths import Lengths
 from tuneline.data.profiling.scripts import ScriptCounts
+from tuneline.data.records import field_texts, labels
+from tuneline.data.records.record_types import Record, RecordType
+from tuneline.data.secrets import screening
 
 CHARACTERS = 200_000_000
 """Characters of the first rows that are looked at for more than labels."""
@@ -73,7 +74,7 @@ class Profile:
         if self._characters >= CHARACTERS:
             return
         values = [
-            fieldtexts.map_texts(self._type, self._conversational, record.values, cleaning.clean) for record in records
+            field_texts.map_texts(self._type, self._conversational, record.values, cleaning.clean) for record in records
         ]
         texts = [plain_texts(self._type, self._conversational, row) for row in values]
         self._looked_at += len(records)
@@ -88,14 +89,14 @@ class Profile:
     def _screen(self, records: Sequence[Record], texts: Sequence[tuple[str, ...]], place: str) -> None:
         width = len(texts[0])
         seen: set[tuple[int, str]] = set()
-        for found in secrets.screen([text for row in texts for text in row]):
+        for found in screening.screen([text for row in texts for text in row]):
             kind = self._secrets.setdefault(found.kind, {"rows": 0, "count": 0, "places": []})
             row = found.row // width
             kind["count"] += found.count
             kind["rows"] += (row, found.kind) not in seen
             seen.add((row, found.kind))
             if len(kind["places"]) < _PLACES:
-                shown = secrets.shown(texts[row][found.row % width], found.kind)
+                shown = screening.shown(texts[row][found.row % width], found.kind)
                 kind["places"].append({"row": f"{place}:{records[row].line}", "value": shown})
 
     def found(self) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from tuneline.data.mapping.record_types import Record, RecordType
-from tuneline.data.preparing import cleaning, duplicates, grams, similarity
-from tuneline.data.preparing.numbering import Numbering, same_by
-from tuneline.data.reading import damage
+from tuneline.data.preparing.dedup import duplicates, near_duplicates
+from tuneline.data.preparing.text import cleaning, grams
+from tuneline.data.preparing.text.row_keys import Numbering, same_by
+from tuneline.data.reading.guards import damage
+from tuneline.data.records.record_types import Record, RecordType
 
 ROWS, CHARACTERS = 300_000, 60_000_000
 """What is looked at, from the beginning of a set: it is kept in memory."""
@@ -99,10 +100,10 @@ class Repeated:
         if self._with_label:
             wanted = answers[pairs[:, 0]] == answers[pairs[:, 1]]
         found = [np.zeros(0, bool)]
-        for chunk in similarity.chunks(pairs[wanted], characters):
+        for chunk in near_duplicates.chunks(pairs[wanted], characters):
             chosen, places = np.unique(chunk, return_inverse=True)
             texts = [self._texts[row] for row in chosen.tolist()]
-            found.append(similarity.alike_texts(texts, places.reshape(-1, 2), self._near))
+            found.append(near_duplicates.alike_texts(texts, places.reshape(-1, 2), self._near))
         wanted[wanted] = np.concatenate(found)
         return wanted
 

@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from tuneline.data.reading import containers, delimited, encodings, jsonvalues, magic, places, sniffing, tables
-from tuneline.data.reading.containers import Source
-from tuneline.data.reading.rows import FilePlan, Options, Portion
-from tuneline.data.reading.streams import UNPACKING_ERRORS, RefusedError, Stream, blocks, count_lines
+from tuneline.data.reading import discover
+from tuneline.data.reading.containers import unpack
+from tuneline.data.reading.containers.byte_streams import UNPACKING_ERRORS, RefusedError, Stream, blocks, count_lines
+from tuneline.data.reading.containers.unpack import Source
+from tuneline.data.reading.formats import arrow_tables, delimited, json_values, sniff
+from tuneline.data.reading.guards import encodings, magic
+from tuneline.data.reading.raw_rows import FilePlan, Options, Portion
 
 PORTION_BYTES = 32_000_000
 """Of a file that is read line by line, about."""
@@ -85,20 +88,20 @@ def _guarded(file: _File, options: Options) -> Iterator[FilePlan]:
 
 
 def _plans(file: _File, options: Options) -> Iterator[FilePlan]:
-    stream = containers.take(file.source)
-    head = stream.read(sniffing.HEAD_BYTES)
-    is_whole = len(head) < sniffing.HEAD_BYTES
+    stream = unpack.take(file.source)
+    head = stream.read(sniff.HEAD_BYTES)
+    is_whole = len(head) < sniff.HEAD_BYTES
     if not head:
         stream.close()
         yield FilePlan(file.name, "", "", (), (), (), 0, warnings=("is empty",))
         return
-    if kind := sniffing.container(head):
+    if kind := sniff.container(head):
         stream.close()
         yield from _unpacked(file, kind, options)
         return
     if problem := magic.refusal(head, is_whole):
         raise RefusedError(problem)
-    if form := sniffing.table(head):
+    if form := sniff.table(head):
         stream.close()
         yield _table(file, form)
         return
@@ -108,38 +111,38 @@ def _plans(file: _File, options: Options) -> Iterator[FilePlan]:
 
 def _unpacked(file: _File, kind: str, options: Options) -> Iterator[FilePlan]:
     outer = file.source.containers
-    if len(outer) >= containers.MAX_DEPTH:
+    if len(outer) >= unpack.MAX_DEPTH:
         path = " in ".join([kind, *(container.partition(":")[0] for container in reversed(outer))])
-        raise RefusedError(f"is {path}, more than {containers.MAX_DEPTH} deep: unpack it to a folder")
+        raise RefusedError(f"is {path}, more than {unpack.MAX_DEPTH} deep: unpack it to a folder")
     if kind in ("gzip", "zstd"):
         inner = PurePosixPath(file.inner)
         name = inner.stem if inner.suffix.lower() in UNPACKED_SUFFIXES else file.inner
         packed = file.source._replace(containers=(*outer, kind))
         yield from _plans(file._replace(source=packed, inner=name), options)
         return
-    members = containers.members(file.source, kind)
+    members = unpack.members(file.source, kind)
     if not members:
         yield FilePlan(file.name, "", "", (), (), (), 0, warnings=(f"is a {kind} archive without files",))
     for member in members:
         packed = file.source._replace(containers=(*outer, f"{kind}:{member.name}"))
         shown = member.name.removeprefix("./")
         inside = _File(packed, f"{file.name}/{shown}", shown, f"{file.place}/{shown}")
-        if pattern := places.excluding(inside.name, options.exclude):
+        if pattern := discover.excluding(inside.name, options.exclude):
             yield excluded(inside.name, pattern)
             continue
         yield from _guarded(inside, options)
 
 
 def _table(file: _File, form: str) -> FilePlan:
-    with containers.seekable(file.source) as opened:
-        table = tables.scan(opened, form)
+    with unpack.seekable(file.source) as opened:
+        table = arrow_tables.scan(opened, form)
     portion = file.portion(form, "utf-8")
     portions = tuple(
         replace(portion, start=start, stop=stop, first_line=start + 1, columns=table.columns)
         for start, stop in table.bounds
     )
     warnings = table.warnings if portions else (*table.warnings, _NO_ROWS)
-    split = sniffing.split_of(file.name)
+    split = sniff.split_of(file.name)
     return FilePlan(file.name, form, "utf-8", table.columns, (), portions, table.bytes, split, warnings)
 
 
@@ -155,7 +158,7 @@ def _text(file: _File, head: bytes, is_whole: bool, options: Options) -> Iterato
     start = mark if encoding == "utf-8" else 0
     head = head[start:]
     encodings.check_is_text(head)
-    form = sniffing.format_of(head, file.inner, options.layout, is_whole)
+    form = sniff.format_of(head, file.inner, options.layout, is_whole)
     portion = replace(file.portion(form, encoding), start=start)
     if form == "json":
         encodings.check_head(head, encoding, options.param)
@@ -164,21 +167,21 @@ def _text(file: _File, head: bytes, is_whole: bool, options: Options) -> Iterato
         yield from _json(file, portion)
         return
     watch = encodings.Watch("utf-8" if file.source.encoding else encoding, options.param)
-    stream = containers.take(file.source, start)
+    stream = unpack.take(file.source, start)
     try:
         plan = _of_lines(file, portion, stream, head, watch)
     except RefusedError:
         # What looks like a stray quote in a file of another encoding is none.
         watch.close()
         raise
-    containers.give_back(file.source, stream)
+    unpack.give_back(file.source, stream)
     warning = watch.close()
     yield replace(plan, warnings=(*plan.warnings, warning)) if warning else plan
 
 
 def _head(source: Source) -> bytes:
-    stream = containers.take(source)
-    head = stream.read(sniffing.HEAD_BYTES)
+    stream = unpack.take(source)
+    head = stream.read(sniff.HEAD_BYTES)
     stream.close()
     return head
 
@@ -200,9 +203,9 @@ def _of_lines(file: _File, portion: Portion, stream: Stream, head: bytes, watch:
     portions = tuple(
         replace(portion, start=start, stop=stop, first_line=line, columns=columns) for start, stop, line in bounds
     )
-    split = sniffing.split_of(file.name)
+    split = sniff.split_of(file.name)
     warnings = () if portions else (_NO_ROWS,)
-    if portion.format in ("text", "document") and sniffing.is_about_data(file.inner):
+    if portion.format in ("text", "document") and sniff.is_about_data(file.inner):
         warnings = (*warnings, _ABOUT_DATA.format(PurePosixPath(file.inner).name))
     size = stream.position
     return FilePlan(file.name, portion.format, portion.encoding, columns, (), portions, size, split, warnings)
@@ -228,15 +231,15 @@ def _line_bounds(stream: Stream, watch: encodings.Watch) -> list[tuple[int, int,
 
 
 def _json(file: _File, portion: Portion) -> list[FilePlan]:
-    stream = containers.take(file.source, portion.start)
+    stream = unpack.take(file.source, portion.start)
     found: list[FilePlan] = []
-    for section in jsonvalues.scan(stream):
-        name = file.name if section.key is None else f"{file.name}#{places.shown(section.key)}"
+    for section in json_values.scan(stream):
+        name = file.name if section.key is None else f"{file.name}#{discover.shown(section.key)}"
         portions = tuple(
             replace(portion, name=name, start=start, stop=stop, first_line=line, orientation=section.orientation)
             for start, stop, line in section.bounds
         )
-        split = (section.key and sniffing.split_of(section.key)) or sniffing.split_of(file.name)
+        split = (section.key and sniff.split_of(section.key)) or sniff.split_of(file.name)
         size = sum((one.stop or 0) - one.start for one in portions)
         warnings = () if portions else (_NO_ROWS,)
         found.append(FilePlan(name, "json", portion.encoding, (), (), portions, size, split, warnings))

@@ -9,9 +9,12 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from tuneline.data.reading import containers, delimited, encodings, jsonlines, jsonvalues, places, plans, tables, texts
-from tuneline.data.reading.rows import FilePlan, Options, Portion, Rejected, Row
-from tuneline.data.reading.streams import UNPACKING_ERRORS, RefusedError, Stream
+from tuneline.data.reading import discover, plans
+from tuneline.data.reading.containers import unpack
+from tuneline.data.reading.containers.byte_streams import UNPACKING_ERRORS, RefusedError, Stream
+from tuneline.data.reading.formats import arrow_tables, delimited, json_lines, json_values, plain_text
+from tuneline.data.reading.guards import encodings
+from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected, Row
 from tuneline.errors import DataError
 
 FIRST_ROWS = 1_000
@@ -40,15 +43,15 @@ def plan(path: Path, options: Options) -> list[FilePlan]:
     encodings.check(options.encoding)
     found: list[FilePlan] = []
     left = _FIRST_CHARACTERS_OF_ALL
-    for file in places.find(path):
-        shown = places.shown(str(file.path))
-        if pattern := places.excluding(file.name, options.exclude):
+    for file in discover.find(path):
+        shown = discover.shown(str(file.path))
+        if pattern := discover.excluding(file.name, options.exclude):
             found.append(plans.excluded(file.name, pattern))
             continue
         if file.refusal:
             found.append(FilePlan(file.name, "", "", (), (), (), 0, refusal=f"{shown}: {file.refusal}"))
             continue
-        source = containers.source(file.path, ())
+        source = unpack.source(file.path, ())
         for one in plans.plans(source, file.name, shown, options):
             planned, used = _with_first_rows(
                 one, max(_LEAST_FIRST_CHARACTERS, min(_FIRST_CHARACTERS, left // 8)), shown
@@ -118,14 +121,14 @@ def rows(portion: Portion) -> Generator[Row | Rejected, None, None]:
 def _rows(portion: Portion) -> Iterator[Row | Rejected]:
     path, encoding = Path(portion.path), portion.encoding
     if portion.format in ("parquet", "arrow"):
-        with containers.seekable(containers.source(path, portion.containers)) as file:
-            yield from tables.read(portion, file)
+        with unpack.seekable(unpack.source(path, portion.containers)) as file:
+            yield from arrow_tables.read(portion, file)
         return
     if encodings.is_wide(encoding) or (portion.format == "json" and encoding != "utf-8"):
-        source, encoding = containers.source(path, portion.containers, encoding), "utf-8"
+        source, encoding = unpack.source(path, portion.containers, encoding), "utf-8"
     else:
-        source = containers.source(path, portion.containers)
-    stream = containers.take(source, portion.start)
+        source = unpack.source(path, portion.containers)
+    stream = unpack.take(source, portion.start)
     finished = False
     try:
         yield from _of_format(portion, stream, encoding)
@@ -135,18 +138,18 @@ def _rows(portion: Portion) -> Iterator[Row | Rejected]:
         finished = True
     finally:
         if finished:
-            containers.give_back(source, stream)
+            unpack.give_back(source, stream)
         else:
             stream.close()
 
 
 def _of_format(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Rejected]:
     if portion.format == "jsonl":
-        return jsonlines.read(portion, stream, encoding)
+        return json_lines.read(portion, stream, encoding)
     if portion.format == "json":
-        return jsonvalues.read(portion, stream)
+        return json_values.read(portion, stream)
     if portion.format in ("csv", "tsv"):
         return delimited.read(portion, stream, encoding)
     if portion.format == "document":
-        return texts.read_document(portion, stream, encoding)
-    return texts.read_lines(portion, stream, encoding)
+        return plain_text.read_document(portion, stream, encoding)
+    return plain_text.read_lines(portion, stream, encoding)

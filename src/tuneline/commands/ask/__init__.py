@@ -1,0 +1,1 @@
+"""`tuneline generate` and `tuneline predict`: a registered version answers."""

@@ -1,0 +1,237 @@
+"""What is written beside the rows that were asked: CSV, JSON lines or Parquet, to a file or to the screen."""
+
+import csv
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tuneline.commands.ask.questions import Asked, Given, as_json
+from tuneline.core import files
+from tuneline.errors import SetupError
+from tuneline.terminal import unguarded, visible
+
+Format = Literal["csv", "jsonl", "parquet"]
+
+_SUFFIXES: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_SOURCE, _ERROR = "source", "error"
+_OF_INPUT = "input_"
+
+
+class Writer(Protocol):
+    """Takes rows in their order."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write some rows: column -> value."""
+        ...
+
+
+class Table:
+    """The columns of what is written: those of the input, then what the model said, then why a row could not be used.
+
+    A column of the input that is called as one of ours is renamed to `input_NAME`.
+
+    Args:
+        given: the rows that are asked.
+        made: what the model says -> its Arrow type.
+    """
+
+    def __init__(self, given: Given, made: Mapping[str, pa.DataType]) -> None:
+        text = pa.string()
+        before = {_SOURCE: text} if given.has_sources else {}
+        behind = {**made, _ERROR: text} if given.has_sources else dict(made)
+        self._has_sources = given.has_sources
+        self._taken = {*before, *behind}
+        self._names: dict[str, str] = {}
+        self.columns = before | {self._name(name): text for name in given.columns} | behind
+        """Name -> Arrow type; what a column of the input holds is text, or JSON where it is not."""
+        self._first = set(given.columns)
+        self.unknown: Counter[str] = Counter()
+        """Columns that the first rows did not have -> rows that have them: JSON lines hold them, a table does not."""
+
+    def _name(self, name: str) -> str:
+        """What a column of the input is called in what is written."""
+        if name not in self._names:
+            free = name
+            while free in self._taken:
+                free = f"{_OF_INPUT}{free}"
+            self._taken.add(free)
+            self._names[name] = free
+        return self._names[name]
+
+    def row(self, asked: Asked, made: Mapping[str, Any]) -> dict[str, Any]:
+        """One row that is written.
+
+        Args:
+            asked: the row.
+            made: what the model says of it; nothing where it could not be used.
+        """
+        self.unknown.update(asked.values.keys() - self._first)
+        found: dict[str, Any] = {_SOURCE: asked.source} if self._has_sources else {}
+        found |= {self._name(name): value for name, value in asked.values.items()}
+        found |= made
+        if asked.problem:
+            found[_ERROR] = asked.problem
+        return found
+
+
+class _Jsonl:
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._file.write(b"".join(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+
+
+class _Csv:
+    def __init__(self, file: Any, columns: Sequence[str]) -> None:
+        self._file, self._columns = file, columns
+        self._write([columns])
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._write([[_cell(row.get(name)) for name in self._columns] for row in rows])
+
+    def _write(self, rows: Sequence[Sequence[str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue().encode())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else as_json(value)
+
+
+class _Parquet:
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        schema = self._writer.schema
+        columns = [pa.array([_typed(row.get(field.name), field.type) for row in rows], field.type) for field in schema]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _typed(value: Any, kind: pa.DataType) -> Any:
+    return as_json(value) if value is not None and kind == pa.string() and not isinstance(value, str) else value
+
+
+class _Screen:
+    """Standard output as a file of bytes, on which nothing steers a terminal."""
+
+    def write(self, data: bytes) -> None:
+        if sys.stdout.isatty():
+            show(data.decode())
+        else:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+
+def show(text: str) -> None:
+    """Write text to standard output at once, harmless where that is a terminal."""
+    screen = unguarded(sys.stdout)
+    screen.write(visible(text) if screen.isatty() else text)
+    screen.flush()
+
+
+def format_of(output: Path | None, chosen: str | None) -> Format:
+    """The format to write; checked before anything is computed.
+
+    Args:
+        output: the file; None: standard output.
+        chosen: what the command line says; None: by the file's ending, CSV on standard output.
+
+    Raises:
+        SetupError: nothing says it, the file cannot be written, or a table of bytes would go to a terminal.
+    """
+    if output is not None:
+        _check(output)
+    form = next((name for name in get_args(Format) if name == chosen), None)
+    if form is None and output is not None:
+        form = _SUFFIXES.get(output.suffix.lower())
+        if form is None:
+            raise SetupError(
+                f"--output {output}: its ending is none of {', '.join(_SUFFIXES)}; choose one of them, or give --format"
+            )
+    if output is None and sys.stdout is None:
+        raise SetupError("standard output is closed; give --output FILE")
+    if output is None and form == "parquet" and sys.stdout.isatty():
+        raise SetupError("--format parquet: is no text for a terminal; give --output FILE.parquet")
+    return form or "csv"
+
+
+def _check(output: Path) -> None:
+    place = _place(output)
+    if output.is_dir():
+        raise SetupError(f"--output {output}: is a folder; name a file in it")
+    if output.exists() and not output.is_file():
+        raise SetupError(f"--output {output}: is not a regular file; without --output all goes to standard output")
+    if not place.parent.is_dir():
+        folder = place.parent if output.is_symlink() else output.parent
+        raise SetupError(f"--output {output}: there is no folder {folder}; make it first")
+    try:
+        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", suffix=".writable"):
+            pass
+    except OSError as error:
+        raise SetupError(
+            f"--output {output}: cannot be written: {error.strerror}; name a file in a folder that you may write to"
+        ) from None
+
+
+def _place(output: Path) -> Path:
+    """Where the file is: of a link what it leads to, so that the link stays."""
+    return Path(os.path.realpath(output))
+
+
+@contextmanager
+def writing(output: Path | None, form: Format, table: Table) -> Iterator[Writer]:
+    """A writer to a file, which appears when all is written; or to standard output, row by row.
+
+    Args:
+        output: the file, or a link to it; None: standard output.
+        form: what is written.
+        table: its columns.
+    """
+    if output is None:
+        with _writer(_Screen(), form, table) as writer:
+            yield writer
+        return
+    try:
+        with (
+            files.atomic_file(_place(output)) as beside,
+            beside.open("wb") as file,
+            _writer(file, form, table) as writer,
+        ):
+            yield writer
+    except OSError as error:
+        # Of a write the system does not say to which file.
+        error.filename = error.filename or str(output)
+        raise
+
+
+@contextmanager
+def _writer(file: Any, form: Format, table: Table) -> Iterator[Writer]:
+    if form == "jsonl":
+        yield _Jsonl(file)
+    elif form == "csv":
+        yield _Csv(file, list(table.columns))
+    else:
+        schema = pa.schema([pa.field(name, kind) for name, kind in table.columns.items()])
+        # Parquet is written with a look back, which a pipe has not.
+        with tempfile.TemporaryFile() if isinstance(file, _Screen) else nullcontext(file) as seekable:
+            with pq.ParquetWriter(seekable, schema, compression="zstd") as writer:
+                yield _Parquet(writer)
+            if isinstance(file, _Screen):
+                seekable.seek(0)
+                shutil.copyfileobj(seekable, file)

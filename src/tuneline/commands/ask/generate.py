@@ -1,0 +1,129 @@
+"""Answers to any number of prompts by a registered version, in their order and in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from tuneline.commands.ask.answer_files import Table, Writer
+from tuneline.commands.ask.portions import Account, windows
+from tuneline.commands.ask.questions import Asked, Given
+from tuneline.commands.ask.served_version import Served
+from tuneline.errors import ModelError, one_line
+from tuneline.evaluation import generation
+from tuneline.modeling import models
+from tuneline.progress import Progress
+
+BATCHES_AT_ONCE = 8
+"""Batches whose prompts are sorted by their length together."""
+
+COLUMNS = {"answer": pa.string()}
+"""What the model says of a prompt -> its Arrow type."""
+
+
+class Generator:
+    """A model that writes, loaded.
+
+    Args:
+        served: the version.
+        max_new_tokens: tokens of an answer at most.
+
+    Raises:
+        ModelError: the version cannot be loaded, or sees too few tokens at once for such answers.
+    """
+
+    def __init__(self, served: Served, max_new_tokens: int) -> None:
+        self.model, self.tokenizer = models.load(served.folder)
+        self.mode, self.max_new_tokens = served.mode, max_new_tokens
+        generation.check_room(self.model, max_new_tokens)
+
+    @property
+    def room(self) -> int:
+        """Tokens of a prompt at most."""
+        return generation.context_length(self.model, 0) - self.max_new_tokens
+
+    def stream(self, given: Given) -> Iterator[str]:
+        """The answer to a single prompt, piece by piece as it is made.
+
+        Args:
+            given: one row.
+        """
+        [row] = given.rows()
+        return generation.stream(
+            self.model, self.tokenizer, row.content, mode=self.mode, max_new_tokens=self.max_new_tokens
+        )
+
+    def encode(self, rows: Sequence[Asked]) -> tuple[list[Asked], list[list[int]], int]:
+        """The prompts as tokens.
+
+        Args:
+            rows: in their order; those that cannot be used are left alone.
+
+        Returns:
+            The rows, those that the chat template refuses with the reason; the ids of all that can be used; and how
+            many of these had to be shortened.
+        """
+        usable = [row for row in rows if not row.problem]
+        try:
+            ids, cut = self._encode(usable)
+            return list(rows), ids, len(cut)
+        except ModelError:
+            # One by one, to find out which are refused.
+            checked, ids, count = [], [], 0
+            for row in rows:
+                if not row.problem:
+                    try:
+                        [own], cut = self._encode([row])
+                        ids.append(own)
+                        count += len(cut)
+                    except ModelError as error:
+                        row = replace(row, problem=f"template: {one_line(error)}")
+                checked.append(row)
+            return checked, ids, count
+
+    def _encode(self, rows: Sequence[Asked]) -> tuple[list[list[int]], list[int]]:
+        return generation.encode(
+            self.model,
+            self.tokenizer,
+            [row.content for row in rows],
+            mode=self.mode,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+
+def run(
+    generator: Generator, given: Given, table: Table, writer: Writer, *, batch_size: int, progress: Progress
+) -> Account:
+    """Answer all rows and write them in their order.
+
+    Args:
+        generator: the model.
+        given: the rows.
+        table: what is written.
+        writer: where to.
+        batch_size: prompts in a batch.
+        progress: told how many rows are done.
+
+    Returns:
+        What became of the rows.
+    """
+    account = Account()
+    for window in windows(given.rows(), BATCHES_AT_ONCE * batch_size):
+        before = account.rows
+        rows, ids, cut = generator.encode(window)
+        account.count(rows)
+        account.cut += cut
+        made = iter(
+            generation.answers_to(
+                generator.model,
+                generator.tokenizer,
+                ids,
+                mode=generator.mode,
+                max_new_tokens=generator.max_new_tokens,
+                batch_size=batch_size,
+                progress=lambda done, _, before=before: progress.update(before + done),
+            )
+        )
+        writer.write([table.row(row, {} if row.problem else {"answer": next(made)}) for row in rows])
+        progress.update(account.rows)
+    return account

@@ -1,0 +1,327 @@
+"""The first batches of a training as the model will see them: every token, and whether it is learnt.
+
+What is shown is read from the very batches that the trainer makes: the same examples, plan and collation. Secrets are
+masked here, whatever `data.secrets` says becomes of them in the data.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from tuneline.core import files
+from tuneline.data.secrets import screening
+from tuneline.encoding import packing
+from tuneline.encoding.examples import IGNORED, Preference, lengths
+from tuneline.errors import DataError
+from tuneline.finetuning import mixing, tasks
+from tuneline.modeling import models
+from tuneline.params import Params
+from tuneline.terminal import shortened, visible
+from tuneline.training import objectives, training_run
+from tuneline.training.training_config import Recipe
+
+_STYLE = (Path(__file__).parent / "preview.css").read_text("utf-8")
+_LEARNT, _FAINT, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
+# Of a document: its place in the raw set, and its label.
+_LONGEST_NAME = 300
+
+HIDDEN = -1
+"""In the place of a token's number, where the token is part of a secret."""
+
+
+class Token(NamedTuple):
+    """One token of a document."""
+
+    id: int
+    """HIDDEN where it is part of a secret."""
+    text: str
+    """By itself; of a token that holds a part of a character a replacement character."""
+    is_learnt: bool
+
+
+class Run(NamedTuple):
+    """Neighbouring tokens that are all learnt, or all not, as text."""
+
+    text: str
+    is_learnt: bool
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document, or one side of a preference, in a row."""
+
+    source: str
+    """Where it stands in the raw set."""
+    note: str
+    """The label or number that is learnt of it, or which answer of a preference it is."""
+    tokens: list[Token]
+    runs: list[Run]
+
+    @property
+    def learnt(self) -> int:
+        """Tokens that are learnt."""
+        return sum(token.is_learnt for token in self.tokens)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch."""
+
+    batch: int
+    """From 1."""
+    number: int
+    """In its batch, from 1."""
+    documents: list[Document]
+    fill: int
+    """Tokens that fill the row up to its batch's longest."""
+
+    def describe(self) -> str:
+        """What stands in it, in a line."""
+        tokens = sum(len(document.tokens) for document in self.documents)
+        learnt = sum(document.learnt for document in self.documents)
+        counted = f"{len(self.documents)} documents" if len(self.documents) > 1 else "1 document"
+        return f"batch {self.batch}, row {self.number}: {counted}, {tokens} tokens, {learnt} learnt, {self.fill} fill"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first rows, and what became of all."""
+
+    title: str
+    cut: list[str]
+    """What is cut of all training rows, or why `finetune` will refuse them."""
+    rows: list[Row]
+    account: dict[str, Any]
+
+
+def of(p: Params, rows: int) -> Preview:
+    """The first rows that `finetune` would train on.
+
+    Args:
+        p: the params.
+        rows: how many.
+
+    Raises:
+        DataError: there is no clean data yet.
+        TunelineError: whatever `finetune` would refuse, but for rows that are cut.
+    """
+    clean, base = Path(p.paths.clean), Path(p.paths.base)
+    if not (clean / "dataset.json").is_file():
+        raise DataError(f"{clean}: there is no clean data yet; run `make run`, or `dvc repro prepare base`, first")
+    ready = tasks.prepare(p.task, clean, base, p.finetune, others=mixing.wanted(p))
+    recipe, pad = Recipe.of(p.finetune), models.pad(ready.tokenizer)
+    objective = None if p.task == "preference" else tasks.objective(ready, p.finetune, pad)
+    planned = packing.plan(
+        lengths(ready.examples) if objective else ready.examples.lengths.tolist(),  # pyright: ignore[reportAttributeAccessIssue]
+        width=recipe.max_length,
+        batch_size=recipe.per_device_train_batch_size,
+        epochs=recipe.num_train_epochs,
+        seed=recipe.seed,
+        packed=bool(objective and objective.packed),
+        # Whole batches: how far a row is filled up depends on its neighbours.
+        limit=min(training_run.rows_at_most(recipe), rows + recipe.per_device_train_batch_size),
+        of_epoch=ready.mixture.of_epoch if ready.mixture else None,
+    )
+    made: list[Row] = []
+    for number, start in enumerate(range(0, len(planned), recipe.per_device_train_batch_size), 1):
+        if len(made) >= rows:
+            break
+        batch = planned[start : start + recipe.per_device_train_batch_size]
+        documents = [[ready.examples[place] for place in row] for row in batch]
+        made += _rows(number, documents, objective, ready)
+    packed = "packed rows" if objective and objective.packed else "a document a row"
+    title = f"{p.paths.clean}/train as {p.paths.base} sees it: {p.task}, mode {ready.mode}, {packed}"
+    refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p)]
+    cut = refused or tasks.describe_truncated(ready, p.finetune)
+    return Preview(title, cut, made[:rows], ready.account.as_dict())
+
+
+def _rows(
+    batch: int, rows: list[list[Any]], objective: objectives.Objective | None, ready: tasks.Ready
+) -> Iterator[Row]:
+    tokenizer = ready.tokenizer
+    if objective is None:
+        for number, [pair] in enumerate(rows, 1):
+            yield Row(batch, number, _sides(tokenizer, pair), 0)
+        return
+    made = {name: value.tolist() for name, value in objective.collate(rows).items()}
+    for number, (row, ids) in enumerate(zip(rows, made["input_ids"], strict=True), 1):
+        used = sum(len(example.input_ids) for example in row)
+        if "position_ids" not in made:
+            note = _target(made["targets"][number - 1], ready.model.config)
+            documents = [_document(tokenizer, row[0].source, note, ids[:used], [False] * used)]
+        else:
+            # What a position is to foretell is the token behind it.
+            targets = [IGNORED, *made["targets"][number - 1]]
+            positions = made["position_ids"][number - 1]
+            starts = [place for place in range(used) if positions[place] == 0]
+            documents = [
+                _document(
+                    tokenizer,
+                    example.source,
+                    "",
+                    ids[start:stop],
+                    [targets[place] != IGNORED for place in range(start, stop)],
+                )
+                for example, (start, stop) in zip(row, itertools.pairwise([*starts, used]), strict=True)
+            ]
+        yield Row(batch, number, documents, len(ids) - used)
+
+
+def _sides(tokenizer: PreTrainedTokenizerBase, pair: Preference) -> list[Document]:
+    """The prompt with the better answer, and with the worse."""
+    return [
+        _document(
+            tokenizer,
+            pair.source,
+            note,
+            pair.prompt_ids + answer,
+            [False] * len(pair.prompt_ids) + [True] * len(answer),
+        )
+        for note, answer in (("chosen", pair.chosen_ids), ("rejected", pair.rejected_ids))
+    ]
+
+
+def _target(target: Any, config: Any) -> str:
+    if config.problem_type == "regression":
+        return f"number {target:g}"
+    chosen = [number for number, holds in enumerate(target) if holds] if isinstance(target, list) else [int(target)]
+    return f"label {', '.join(config.id2label[number] for number in chosen)}"
+
+
+def _document(
+    tokenizer: PreTrainedTokenizerBase, source: str, note: str, ids: Sequence[int], learnt: Sequence[bool]
+) -> Document:
+    tokens = [Token(one, _text(tokenizer, [one]), is_learnt) for one, is_learnt in zip(ids, learnt, strict=True)]
+    runs: list[Run] = []
+    done, before = 0, ""
+    for is_learnt, group in itertools.groupby(learnt):
+        start, done = done, done + len(list(group))
+        # A run alone would lose a blank at its beginning with some tokenizers.
+        together = _text(tokenizer, ids[:done])
+        runs.append(
+            Run(
+                together[len(before) :] if together.startswith(before) else _text(tokenizer, ids[start:done]), is_learnt
+            )
+        )
+        before = together
+    found = screening.places("".join(run.text for run in runs))
+    if found:
+        tokens, runs = _without(found, tokenizer, tokens), list(_masked(found, runs))
+    return Document(source, note, tokens, runs)
+
+
+def _masked(found: Sequence[screening.Span], runs: Sequence[Run]) -> Iterator[Run]:
+    """The runs without secrets, each of which is marked where it begins."""
+    start = 0
+    for run in runs:
+        parts, done, stop = [], start, start + len(run.text)
+        for span in found:
+            if span.start < stop and span.stop > start:
+                parts.append(run.text[done - start : max(span.start - start, 0)])
+                parts.append(screening.mark(span.kind) if span.start >= start else "")
+                done = min(span.stop, stop)
+        yield Run("".join([*parts, run.text[done - start :]]), run.is_learnt)
+        start = stop
+
+
+def _without(
+    found: Sequence[screening.Span], tokenizer: PreTrainedTokenizerBase, tokens: Sequence[Token]
+) -> list[Token]:
+    """The tokens, those of secrets without their text and number."""
+    ids = [token.id for token in tokens]
+    ends = [len(_text(tokenizer, ids[:count])) for count in range(len(ids) + 1)]
+    return [
+        Token(HIDDEN, "▒", token.is_learnt) if any(span.start < stop and span.stop > start for span in found) else token
+        for token, (start, stop) in zip(tokens, itertools.pairwise(ends), strict=True)
+    ]
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def lines(preview: Preview, *, coloured: bool) -> Iterator[str]:
+    """The rows for a terminal.
+
+    Args:
+        preview: what to show.
+        coloured: what is learnt is green and the rest faint; else what is learnt stands between ⟦ and ⟧.
+
+    Yields:
+        Lines without anything that a terminal would obey, but for our own colours.
+    """
+    yield visible(preview.title)
+    yield from map(visible, preview.cut)
+    marks = f"{_LEARNT}learnt{_PLAIN} {_FAINT}not learnt{_PLAIN}" if coloured else "⟦learnt⟧ not learnt"
+    yield f"{marks}; {', '.join(f'{name} {value}' for name, value in preview.account.items() if value)}"
+    for row in preview.rows:
+        yield ""
+        yield f"── {row.describe()} " + "─" * 8
+        for document in row.documents:
+            named = shortened(" · ".join(part for part in (document.source, document.note) if part), _LONGEST_NAME)
+            yield f"┌ {visible(named)} · {len(document.tokens)} tokens, {document.learnt} learnt"
+            text = "".join(_marked(run, coloured) for run in document.runs)
+            yield from (f"│ {line}" for line in text.split("\n"))
+            yield "└"
+
+
+def _marked(run: Run, coloured: bool) -> str:
+    text = visible(run.text)
+    if not coloured:
+        return f"⟦{text}⟧" if run.is_learnt else text
+    # Every line by itself, so that the border keeps its own colour.
+    colour = _LEARNT if run.is_learnt else _FAINT
+    return "\n".join(f"{colour}{line}{_PLAIN}" for line in text.split("\n"))
+
+
+def write_page(preview: Preview, path: Path) -> None:
+    """Write the rows as one page that needs nothing beside it."""
+    account = "".join(
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(visible(_said(value)))}</dd>"
+        for name, value in preview.account.items()
+    )
+    rows = "".join(
+        f"<section><h2>{escape(row.describe())}</h2>{''.join(map(_page_document, row.documents))}</section>"
+        for row in preview.rows
+    )
+    files.write_text(
+        path,
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Preview</title><style>{_STYLE}</style></head><body><main><h1>What is trained</h1>"
+        f'<p class="lead">{escape(visible(preview.title))}</p>'
+        f"{''.join(f'<p>{escape(visible(line))}</p>' for line in preview.cut)}"
+        '<p class="legend"><mark>learnt</mark> <span>not learnt</span></p>'
+        f"<dl>{account}</dl>{rows}</main></body></html>\n",
+    )
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _page_document(document: Document) -> str:
+    text = "".join(
+        f"<mark>{escape(visible(run.text))}</mark>" if run.is_learnt else f"<span>{escape(visible(run.text))}</span>"
+        for run in document.runs
+    )
+    named = " · ".join(part for part in (document.source, document.note) if part)
+    table = "".join(
+        f"<tr{' class=learnt' if token.is_learnt else ''}><td>{place}</td>"
+        f"<td>{'' if token.id == HIDDEN else token.id}</td>"
+        f"<td><code>{escape(visible(token.text).replace(chr(10), chr(0x23CE)))}</code></td>"
+        f"<td>{'learnt' if token.is_learnt else ''}</td></tr>"
+        for place, token in enumerate(document.tokens)
+    )
+    return (
+        f'<article><h3>{escape(visible(named))}</h3><p class="text">{text}</p>'
+        f"<details><summary>{len(document.tokens)} tokens, {document.learnt} learnt</summary>"
+        f"<table><thead><tr><th>position</th><th>id</th><th>token</th><th>mask</th></tr></thead>"
+        f"<tbody>{table}</tbody></table></details></article>"
+    )

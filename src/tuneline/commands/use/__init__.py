@@ -1,0 +1,1 @@
+"""`tuneline use`: a raw set is taken in, and params.yaml changed to suit it."""

@@ -1,0 +1,181 @@
+"""A raw set as it is taken in: opened for the task that its rows show, read once, and described."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import get_args
+
+from tuneline import params
+from tuneline.data.mapping import label_names, raw_set, shape_choice
+from tuneline.data.mapping.raw_set import RawSet, Reading
+from tuneline.data.reading.raw_rows import FilePlan, Options
+from tuneline.data.records.record_types import TYPES_OF_TASK, RecordType
+from tuneline.data.validation.row_counts import Tally
+from tuneline.errors import DataError
+
+_NAMED_ROWS = 5
+_FEW_LABELS = 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the command line says that files are read; what it does not say is None or empty."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Field of the record -> column of the files."""
+    encoding: str | None = None
+    layout: params.Layout | None = None
+    """Of plain text."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files that are left out."""
+
+    def over(self, options: Options) -> Options:
+        """The options, with what is asked in the place of what they say."""
+        return replace(
+            options,
+            encoding=self.encoding or options.encoding,
+            layout=self.layout or options.layout,
+            exclude=self.exclude or options.exclude,
+        )
+
+
+def ways_of_sets(p: params.Params, asked: Asked) -> dict[Path, Reading]:
+    """How the files of each set of the project are read.
+
+    Args:
+        p: all params.
+        asked: what the command line says, which wins.
+
+    Returns:
+        Whole path of a set -> how its files are read.
+
+    Raises:
+        DataError: data.reading is wrong.
+    """
+    names = [name for name in p.data.reading if name != params.PRETRAINING]
+    found = raw_set.readings(p, names)
+    return {Path(path).resolve(): Reading(asked.over(way.options), way.columns) for path, way in found.items()}
+
+
+def way_of(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
+    """How the set is read that a path is, or that it lies in; None where there is none.
+
+    Args:
+        path: of a file or a folder.
+        sets: by `ways_of_sets`.
+    """
+    whole = path.resolve()
+    return next((way for at, way in sets.items() if whole.is_relative_to(at)), None)
+
+
+def task_named(name: str | None) -> params.Task | None:
+    """The task of this name; None for None.
+
+    Raises:
+        DataError: there is none.
+    """
+    tasks = get_args(params.Task)
+    if name is not None and name not in tasks:
+        raise DataError(f"--task {name}: is no task; give one of {', '.join(tasks)}")
+    return next((task for task in tasks if task == name), None)
+
+
+def open_for_task(
+    path: Path,
+    plans: Sequence[FilePlan],
+    columns: Mapping[str, str],
+    group_by: str | None,
+    order_by: str | None,
+    task: params.Task | None,
+    present: params.Task,
+    *,
+    is_new: bool,
+) -> tuple[params.Task, RawSet]:
+    """The task that the rows are for, and the set as it is read for it."""
+
+    def opened(types: Sequence[RecordType] | None) -> RawSet:
+        return raw_set.set_of(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
+
+    if task is not None:
+        return task, opened(TYPES_OF_TASK[task])
+    try:
+        as_present = opened(TYPES_OF_TASK[present])
+    except DataError:
+        # What is wrong with the set is said by its own reading, not by that for a task which nobody named.
+        found = opened(None)
+        return task_named(shape_choice.task_of(found.record_type)) or present, found
+    if not is_new:
+        return present, as_present
+    try:
+        found = opened(None)
+    except DataError:
+        # Its files are of several kinds, and only the present task reads them alike.
+        return present, as_present
+    shown = task_named(shape_choice.task_of(found.record_type)) or present
+    # Rows fit both tasks where the present one leaves no column unread: a poem, or stars as classes and as numbers.
+    pairs = zip(as_present.shapes, found.shapes, strict=True)
+    fits_both = all({*mine.columns} >= {*other.columns} for mine, other in pairs)
+    return (present, as_present) if fits_both else (shown, found)
+
+
+def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]) -> RawSet:
+    """The set as it is read to be trained beside the raw set.
+
+    Raises:
+        DataError: its rows are of no type that may be mixed in, or cannot be read.
+    """
+
+    def opened(types: Sequence[RecordType] | None) -> RawSet:
+        return raw_set.set_of(path, plans, columns=columns, record_types=types, group_by=None, is_mixed=True)
+
+    try:
+        return opened(raw_set.MIXED)
+    except DataError as error:
+        try:
+            found = opened(None)
+        except DataError:
+            raise error from None
+        if found.record_type in raw_set.MIXED:
+            raise
+        raise DataError(
+            f"{path}: holds {found.record_type} rows, and only pairs, conversations and plain text may be mixed in; "
+            f"make it the raw set instead (`tuneline use {path}`), or bring what is to be learnt as a column `text`, "
+            "or as `prompt` and `completion`"
+        ) from None
+
+
+def read(found: RawSet, max_fraction: float) -> Tally:
+    """Read every row once."""
+    tally = Tally(found, _NAMED_ROWS)
+    for portion, shape in found.portions:
+        for row in raw_set.read(portion, shape):
+            tally.add(row)
+    tally.check(max_fraction)
+    return tally
+
+
+def describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
+    """What was read."""
+    aside = tally.reasons.total()
+    said = [f"{path}: {tally.rows - aside:,} rows of {found.record_type}, {aside:,} set aside", *_ways(found)]
+    labels = sorted(set(label_names.label_names(found.files).values()))
+    if found.record_type == "text" and len(labels) <= _FEW_LABELS and not all(label.isdecimal() for label in labels):
+        said.append(
+            f"  the names of its files could be labels ({', '.join(labels)}): if they are, give --task classification"
+        )
+    said += [f"  {row.describe()}" for row in tally.first]
+    return said + [f"  warning: {warning}" for warning in found.warnings]
+
+
+def _ways(found: RawSet) -> Iterator[str]:
+    """How the files are read, a line for each way; with the columns that are left alone."""
+    ways: dict[str, int] = {}
+    for plan, shape in zip(found.files, found.shapes, strict=True):
+        if not plan.first_rows:
+            continue  # an empty file: a warning names it
+        used = {*shape.columns, shape.group_by, shape.order_by}
+        unused = [column for column in plan.columns if column not in used]
+        way = f"{shape.kind}, from {', '.join(shape.columns)}" if shape.columns else shape.kind
+        way += f"; not used: {', '.join(unused)}" if unused else ""
+        ways[way] = ways.get(way, 0) + 1
+    yield from (f"  {count} file{'s' if count > 1 else ''} read as {way}" for way, count in ways.items())

@@ -1,0 +1,1 @@
+"""What every stage stands on: files, sorted arrays, identities, manifests, bounds."""

@@ -1,0 +1,1 @@
+"""Conversations in every spelling of public data sets."""

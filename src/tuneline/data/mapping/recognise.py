@@ -1,0 +1,410 @@
+"""The first rows of a file -> the readings that fit it, the most telling first.
+
+A reading is decided by names and by what most of the first rows hold, so one odd row changes nothing for the others.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuneline.data.mapping.convert import Columns, Convert, Labelled, ManyLabelled, Numbered, Paths, Poem, Question
+from tuneline.data.reading.formats.strict_json import kind_of
+from tuneline.data.reading.grouped_messages import named
+from tuneline.data.reading.raw_rows import FilePlan
+from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.terminal import shortened
+
+PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("prompt", "output"),
+    ("prompt", "answer"),
+    ("instruction", "response"),
+    ("instruction", "completion"),
+    ("instruction", "answer"),
+    ("question", "answer"),
+    ("question", "answers"),
+    ("question", "response"),
+    ("query", "response"),
+    ("query", "answer"),
+    ("input", "output"),
+    ("source", "target"),
+    ("src", "tgt"),
+)
+TEXTS = ("text", "content")
+LABELLED = ("text", "sentence", "review", "content", "comment", "document", "utterance", "query", "title")
+LABELS = ("label", "labels", "category", "class", "sentiment", "intent")
+NUMBERS = ("label", "score", "rating", "stars", "value")
+SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
+"""How people spell the column of what a model is told beforehand."""
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+_TITLES = (
+    "title",
+    "rhythmic",
+    "poem_title",
+    "poem title",
+    "poem name",
+    "poem_name",
+    "题目",
+    "題目",
+    "标题",
+    "標題",
+    "诗名",
+)
+_AUTHORS = ("author", "poet", "poet_name", "poet name", "poem_author", "作者", "诗人", "詩人")
+_LINES = (
+    "paragraphs",
+    "para",
+    "lines",
+    "verses",
+    "poem",
+    "poem_text",
+    "stanzas",
+    "content",
+    "text",
+    "内容",
+    "內容",
+    "正文",
+)
+# A title beside one of these is that of a poem, whatever the length of the lines.
+_SURE_LINES = ("paragraphs", "para", "verses", "poem", "poem_text", "stanzas")
+_SEPARATORS = ("|", " / ")
+_LONGEST_LINE = 100
+_FEW = 12
+# Columns of a file.
+_NAMED = 30
+_ROWS_OF_A_LABEL = 10
+_DEEPEST = 4
+_CODES = (
+    "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy is it ja ka kk km kn ko ky "
+    "la lo lt lv mi mk ml mn mr ms mt my nb ne nl nn pa pl ps pt ro ru sd si sk sl so sq sr su sv sw ta te tg th tk tl "
+    "tr tt ug uk ur uz vi yi yo zh zu lzh yue wyw"
+)
+_LANGUAGES = frozenset(_CODES.split())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to make records of a file."""
+
+    kind: str
+    record_type: RecordType
+    convert: Convert
+    columns: tuple[str, ...]
+    """Of the file, that it uses."""
+    conversational: bool = False
+
+
+class View:
+    """The first rows of a file by their columns, whose names are compared without case and blanks."""
+
+    def __init__(self, plan: FilePlan) -> None:
+        self.plan = plan
+        self.rows = [row.values for row in plan.first_rows]
+        self.columns = list(plan.columns)
+        self._usual = {_folded(column): column for column in reversed(plan.columns)}
+        seen: dict[str, None] = {}
+        for values in self.rows:
+            seen.update(dict.fromkeys(values))
+        self._seen = {_folded(column): column for column in reversed(seen)}
+
+    def usual(self, *names: str) -> str | None:
+        """The first of these columns that most rows have."""
+        return next((self._usual[name] for name in names if name in self._usual), None)
+
+    def optional(self, name: str) -> str:
+        """A column that any row has; else its plain name, under which a later row may have it."""
+        return self._usual.get(name) or self._seen.get(name, name)
+
+    @property
+    def system(self) -> str:
+        """The column of what the model is told beforehand; its plain name where no row has one."""
+        return next((self.optional(name) for name in SYSTEMS if name in self._usual or name in self._seen), SYSTEMS[0])
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Columns that are part of a question beside it: without them a model learns answers to half a question."""
+        return "input", "context", "history", self.system
+
+    def is_filled(self, name: str) -> bool:
+        """Whether rows hold something under a column: any row where most have the column, else one in twenty."""
+        column = name if name in self.columns else self.optional(name)
+        filled = sum(bool(values.get(column)) for values in self.rows)
+        return filled > 0 if column in self.columns else filled > 1 and 20 * filled > len(self.rows)
+
+    def mostly(self, column: str, test: Callable[[Any], bool]) -> bool:
+        """Whether most of the values of a column pass."""
+        values = [row[column] for row in self.rows if row.get(column) is not None]
+        return 2 * sum(map(test, values)) > len(values)
+
+    def repeating(self) -> list[str]:
+        """The columns of several values, each in ten rows or more on average, as labels are."""
+        found: list[str] = []
+        for column in self.columns:
+            values = [str(row[column]) for row in self.rows if row.get(column) not in (None, "")]
+            if 2 <= len(set(values)) <= len(values) / _ROWS_OF_A_LABEL:
+                found.append(column)
+        return found
+
+    def likeliest_label(self, columns: Sequence[str]) -> str:
+        """The last of these columns that holds names, as a category does; where all hold numbers, the last."""
+        names = [column for column in columns if not self.mostly(column, _is_numeral)]
+        return (names or list(columns))[-1]
+
+    def longest(self, columns: Sequence[str], count: int) -> list[str]:
+        """Those of the columns whose values are the longest on average, in the order of the file."""
+        lengths = {column: sum(len(str(row.get(column) or "")) for row in self.rows) for column in columns}
+        chosen = sorted(columns, key=lambda column: -lengths[column])[:count]
+        return [column for column in columns if column in chosen]
+
+    def media(self) -> tuple[str, ...]:
+        """The columns that hold pictures, sound or films, or paths to several of them."""
+        columns = [self._seen[name] for name in _MEDIA if name in self._seen]
+        return tuple(
+            column
+            for column in columns
+            if any(isinstance(values.get(column), list | dict | bytes) and values[column] for values in self.rows)
+        )
+
+
+def _is_numeral(value: Any) -> bool:
+    """Whether a cell holds a number, or nothing; cells of CSV are text."""
+    try:
+        float(str(value).strip().replace(",", ".") or 0)
+    except ValueError:
+        return False
+    return True
+
+
+def _folded(column: str) -> str:
+    return column.strip().casefold()
+
+
+def plain_readings(view: View) -> list[Reading]:
+    """The readings whose fields are plain text.
+
+    Args:
+        view: the file.
+
+    Returns:
+        Those that fit, the most telling first.
+    """
+    found: list[Reading] = []
+    for read in (_pair, _poem, _translation, _labelled, _text, _numbered):
+        found += read(view)
+    return found
+
+
+def _pair(view: View) -> list[Reading]:
+    for names in PAIRS:
+        prompt, completion = map(view.usual, names)
+        if prompt is None or completion is None:
+            continue
+        parts = [part for part in view.parts if part not in names]
+        filled = [part for part in parts if view.is_filled(part)]
+        if "history" in filled or view.system in filled or not view.mostly(prompt, _is_text):
+            return []
+        context = next(iter(filled), "context")
+        if filled or names[1] == "answers" or view.mostly(completion, _is_answers) or "question" in names:
+            column = view.optional(context)
+            used = (column,) if filled else ()
+            convert = Question(prompt, completion, column)
+            return [Reading("question", "prompt-completion", convert, (*used, prompt, completion))]
+        others = frozenset(map(view.optional, parts))
+        pair = Columns((prompt, completion), others)
+        return [Reading("pair", "prompt-completion", pair, (prompt, completion))]
+    return []
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_answers(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and "text" in value)
+
+
+def _poem(view: View) -> list[Reading]:
+    title, author = view.usual(*_TITLES), view.usual(*_AUTHORS)
+    if title is None:
+        return []
+    name = next(
+        (name for name in _LINES if (column := view.usual(name)) and _is_poem(view, name, column, author)), None
+    )
+    if name is None:
+        return []
+    lines = view.optional(name)
+    author = author or next((view.optional(one) for one in _AUTHORS if view.is_filled(one)), _AUTHORS[0])
+    columns = (title, author, lines)
+    separator = next(
+        (sign for sign in _SEPARATORS if view.mostly(lines, lambda value, sign=sign: _is_split(value, sign))), ""
+    )
+    return [
+        Reading("poem", "prompt-completion", Poem(title, author, lines, separator, is_text=False), columns),
+        Reading("poem", "text", Poem(title, author, lines, separator, is_text=True), columns),
+    ]
+
+
+def _is_poem(view: View, name: str, column: str, author: str | None) -> bool:
+    """Whether a column beside a title holds the lines of a poem: a list of them, or text in short lines."""
+    if view.mostly(column, _is_list_of_lines):
+        return True
+    if name in _SURE_LINES:
+        return view.mostly(column, _is_text)
+    # Articles have a title, an author and a content, too, but no short lines.
+    return author is not None and view.usual(*LABELS) is None and view.mostly(column, _is_verse)
+
+
+def _is_list_of_lines(value: Any) -> bool:
+    if isinstance(value, str) and value[:1] == "[":
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(line, str) or (isinstance(line, list) and all(map(_is_text, line))) for line in value)
+
+
+def _is_verse(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    lines = [line for line in re.split(r"\n|\||\s/\s", value) if line.strip()]
+    return len(lines) > 1 and max(map(len, lines)) <= _LONGEST_LINE
+
+
+def _is_split(value: Any, separator: str) -> bool:
+    return isinstance(value, str) and "\n" not in value and separator in value
+
+
+def _translation(view: View) -> list[Reading]:
+    column = view.usual("translation")
+    if column is not None and view.mostly(column, lambda value: isinstance(value, dict) and len(value) == 2):
+        pairs = [tuple(row[column]) for row in view.rows if isinstance(row.get(column), dict)]
+        pair = max(dict.fromkeys(pairs), key=pairs.count)
+        return [Reading("translation", "prompt-completion", Paths(tuple((column, key) for key in pair)), (column,))]
+    languages = [name for name in view.columns if _folded(name).replace("_", "-").split("-")[0] in _LANGUAGES]
+    if len(languages) == 2:
+        pair = Columns(tuple(languages))
+        return [Reading("translation", "prompt-completion", pair, tuple(languages))]
+    return []
+
+
+def _labelled(view: View) -> list[Reading]:
+    text = view.usual(*LABELLED)
+    if text is None:
+        return []
+    label = view.usual(*LABELS)
+    return [] if label is None else [labelled(view, text, label)]
+
+
+def labelled(view: View, text: str, label: str) -> Reading:
+    """A text with one label, or with a list of them where most rows have a list."""
+    if view.mostly(label, lambda value: isinstance(value, list)):
+        return Reading("labels", "classification", ManyLabelled(text, label), (text, label))
+    return Reading("label", "classification", Labelled(text, label), (text, label))
+
+
+def _text(view: View) -> list[Reading]:
+    text = view.usual(*TEXTS)
+    if text is None or not view.mostly(text, _is_text):
+        return []
+    return [Reading("text", "text", Columns((text,)), (text,))]
+
+
+def _numbered(view: View) -> list[Reading]:
+    text, number = view.usual(*LABELLED), view.usual(*NUMBERS)
+    if text is None or number is None or not view.mostly(number, _is_number):
+        return []
+    columns = (text, number)
+    found = [Reading("number", "regression", Numbered(*columns), columns)]
+    # A few whole numbers, as stars are, are classes unless the task says that they are numbers.
+    different = {str(row.get(number)) for row in view.rows}
+    if number != view.usual(*LABELS) and len(different) <= _FEW and all(one.isdecimal() for one in different):
+        found.insert(0, Reading("label", "classification", Labelled(*columns), columns))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def mapped(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Reading]:
+    """The readings that `data.columns` gives to plain text; empty where its fields are of no plain type.
+
+    Args:
+        view: the file.
+        columns: field -> column; a dot leads into an object, as in `translation.zh`.
+        wanted: types of records that the task learns from.
+    """
+    names = tuple(columns.values())
+    fields = set(columns)
+    if fields == {"text", "label"}:
+        text, label = columns["text"], columns["label"]
+        if wanted is not None and "regression" in wanted:
+            return [Reading("columns", "regression", Numbered(text, label), names)]
+        one = labelled(view, text, label)
+        return [Reading("labels" if one.kind == "labels" else "columns", "classification", one.convert, names)]
+    record_type: RecordType = "text" if fields == {"text"} else "prompt-completion"
+    order = FIELDS[record_type]
+    if fields != set(order):
+        return []
+    ordered = tuple(columns[field] for field in order)
+    if any(name not in view.columns for name in ordered):
+        paths = tuple((name,) if name in view.columns else tuple(name.split(".")) for name in ordered)
+        return [Reading("columns", record_type, Paths(paths), names)]
+    if record_type == "prompt-completion" and view.mostly(ordered[1], _is_answers):
+        return [Reading("columns", record_type, Question(*ordered, context=""), names)]
+    return [Reading("columns", record_type, Columns(ordered), names)]
+
+
+def is_squad(view: View) -> bool:
+    """Whether a row is an article of SQuAD, with all questions on all of its paragraphs."""
+    column = view.usual("paragraphs")
+    return column is not None and view.mostly(column, _holds_questions)
+
+
+def _holds_questions(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "qas" in value[0]
+
+
+def nested(view: View) -> list[str]:
+    """Where lists of rows stand within the only object of a file, as paths of jq; empty where they do not.
+
+    Args:
+        view: the file.
+    """
+    found: list[str] = []
+    waiting = [("", values) for values in view.rows] if len(view.rows) == 1 else []
+    while waiting:
+        path, values = waiting.pop(0)
+        for key, value in values.items():
+            place = f"{path}.{key}" if key.isidentifier() and key.isascii() else f"{path or '.'}[{json.dumps(key)}]"
+            if isinstance(value, dict) and path.count(".") < _DEEPEST:
+                waiting.append((place, value))
+            elif isinstance(value, list) and path and value and all(isinstance(row, dict) for row in value):
+                found.append(place)
+    return found
+
+
+def describe_types(view: View) -> str:
+    """The columns that were found, each with what it mostly holds where that is not text."""
+    parts = []
+    for column in view.columns:
+        kinds = [kind_of(row[column]) for row in view.rows if row.get(column) is not None]
+        kind = max(dict.fromkeys(kinds), key=kinds.count) if kinds else "text"
+        parts.append(shortened(column) if kind == "text" else f"{shortened(column)} ({kind})")
+    return named(parts, _NAMED)
+
+
+def columns_found(view: View) -> str:
+    """The columns that were found."""
+    return named([*map(shortened, view.columns)], _NAMED)

@@ -1,0 +1,1 @@
+"""Training rows that give away held-out rows."""

@@ -1,0 +1,1 @@
+"""Many texts at once: cleaned, hashed, and cut into tokens and grams."""

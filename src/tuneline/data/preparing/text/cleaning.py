@@ -1,0 +1,156 @@
+"""What is changed in a text before a model sees it, and the key by which two texts are the same.
+
+Text is put into Unicode's normal form C and loses control characters of ASCII, nothing else: the wider form KC would
+rewrite most Chinese poems, and C1 control characters may be what is left of other characters, by which they can be
+repaired (data/reading/guards/damage.py). Keys, which no model sees, use that wider form.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tuneline.data.reading.guards import damage
+
+_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c]")
+# All of C0 but tab and newline, and half characters, which no encoder can write.
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_TO_CLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f\x85\ud800-\udfff]")
+_NEXT_LINE = "\x85"
+
+# For many ASCII texts at once: what stands in none that is clean, and what a key is made of.
+_CONTROL_BYTES = bytes(sorted({*range(0x20), 0x7F} - {9, 10}))
+_KEY_BYTES = bytes(32 if chr(code).isspace() else ord(chr(code).lower()) if code < 128 else code for code in range(256))
+
+
+# Of punctuation, what tells one short text from another.
+_MEANT = "#%&*/@\\"
+_SIGNS = "-."
+_SIGN_BYTES = np.frombuffer(_SIGNS.encode(), np.uint8)
+_DROPPED_BYTES = np.array(
+    [0 < code < 128 and unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT for code in range(256)]
+)
+
+
+class _Marks(dict[int, int]):
+    """Code point -> itself, or zero for punctuation, blanks and characters that nobody sees; filled as they come."""
+
+    def __missing__(self, code: int) -> int:
+        is_dropped = unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT
+        self[code] = found = 0 if is_dropped else code
+        return found
+
+
+_MARKS = _Marks()
+_MARKED = re.compile("\0+")
+
+
+def clean(text: str) -> str:
+    """The text in normal form C, with newlines for all line ends and without control characters of ASCII."""
+    if _TO_CLEAN.search(text):
+        # Among other C1 control characters it is no end of a line, but what is left of another character.
+        if _NEXT_LINE in text and not {"mojibake", "control"} & {*damage.kinds(text)}:
+            text = text.replace(_NEXT_LINE, "\n")
+        text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+def key(text: str) -> str:
+    """What two texts share that differ only in case, blanks or the width and form of characters."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
+
+
+def bare(text: str) -> str:
+    """What two short texts share that differ only in punctuation or blanks as well.
+
+    Between two digits they stay, and so does a sign or a point before a number: `-1.5` is neither `1.5` nor `-15`. So
+    do signs that mean something: `C#` is not `C`, an emoji is no punctuation. A text of nothing else stays as it is.
+
+    Args:
+        text: a key.
+    """
+    marked = text.translate(_MARKS)
+    return text if marked == text else _MARKED.sub(lambda run: _kept(run, text), marked) or text
+
+
+def bares(texts: Sequence[str]) -> list[str]:
+    """As `bare`, of many texts at once."""
+    return _ascii_at_once(texts, _ascii_bares, bare)
+
+
+def _kept(run: re.Match[str], text: str) -> str:
+    """What stays of a run of marks in a text."""
+    before, after = text[: run.start()][-1:], text[run.end() : run.end() + 1]
+    if not after.isdecimal():
+        return ""
+    if before.isdecimal():
+        return text[run.start() : run.end()]
+    last = text[run.end() - 1]
+    return last if last in _SIGNS and (len(run[0]) > 1 or not before) else ""
+
+
+def _ascii_bares(texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    codes = np.frombuffer(("\0" + "\0".join(texts) + "\0").encode(), np.uint8)
+    dropped = _DROPPED_BYTES[codes]
+    if dropped.any():
+        starts = np.flatnonzero(dropped & ~np.append(False, dropped[:-1]))
+        lasts = np.flatnonzero(dropped & ~np.append(dropped[1:], False))
+        before, last, after = codes[starts - 1], codes[lasts], codes[lasts + 1]
+        is_number = (after >= 48) & (after <= 57)
+        inside = is_number & (before >= 48) & (before <= 57)
+        signed = is_number & ~inside & np.isin(last, _SIGN_BYTES) & ((lasts > starts) | (before == 0))
+        left = ~dropped
+        left[lasts[signed]] = True
+        lengths = (lasts - starts + 1)[inside]
+        left[np.repeat(starts[inside] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())] = True
+        codes = codes[left]
+    found = codes[1:-1].tobytes().decode().split("\0")
+    return [one or text for one, text in zip(found, texts, strict=True)]
+
+
+def clean_all(texts: Sequence[str]) -> list[str]:
+    """As `clean`, of many texts at once."""
+    return _ascii_at_once(texts, _clean_ascii, clean)
+
+
+def keys(texts: Sequence[str]) -> list[str]:
+    """As `key`, of many texts at once; they must be clean."""
+    return _ascii_at_once(texts, _ascii_keys, key)
+
+
+def _ascii_at_once(
+    texts: Sequence[str], together: Callable[[Sequence[str]], list[str]], single: Callable[[str], str]
+) -> list[str]:
+    plain = [text for text in texts if text.isascii()]
+    if len(plain) == len(texts):
+        return together(texts)
+    done = iter(together(plain))
+    return [next(done) if text.isascii() else single(text) for text in texts]
+
+
+def _clean_ascii(texts: Sequence[str]) -> list[str]:
+    joined = "".join(texts).encode()
+    if len(joined.translate(None, _CONTROL_BYTES)) == len(joined):
+        return list(texts)
+    return list(map(clean, texts))
+
+
+def _ascii_keys(texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    codes = np.frombuffer(("\0" + "\0".join(texts) + "\0").encode().translate(_KEY_BYTES), np.uint8)
+    blank = codes == 32
+    # Of several blanks the last stays, and none at either end of a text.
+    dropped = blank[1:-1] & (blank[2:] | (codes[2:] == 0))
+    if dropped.any():
+        codes = codes[np.concatenate([[True], ~dropped, [True]])]
+        blank = codes == 32
+    leading = blank[1:] & (codes[:-1] == 0)
+    if leading.any():
+        codes = codes[np.append(True, ~leading)]
+    return codes[1:-1].tobytes().decode().split("\0")

@@ -1,0 +1,228 @@
+"""How much memory a Parquet or Arrow file asks for, by its own headers, before anything of it is unpacked.
+
+pyarrow unpacks a page of Parquet, and a batch of Arrow, as a whole and says nothing of their size beforehand. So the
+headers are read here: Parquet's page headers (Thrift's compact protocol) and Arrow's messages (flatbuffers).
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from tuneline.data.reading.containers.byte_streams import RefusedError
+
+MAX_PAGE_BYTES = 128 << 20
+"""Of a page of Parquet, unpacked; writers make pages of 1 MB, DuckDB up to 100 MB."""
+MAX_BATCH_BYTES = 512_000_000
+"""Of a batch of Arrow, unpacked."""
+MAX_RATIO = 200
+"""Unpacked bytes for a packed one, from 16 MB on."""
+
+RATIO_FROM = 16_000_000
+_HEADER_BYTES = 1 << 10
+_MAX_HEADER_BYTES = 16 << 20
+_CONTINUED = 0xFFFFFFFF
+_DICTIONARY, _BATCH = 2, 3
+
+
+def check_pages(file: BinaryIO, start: int, stop: int, column: str) -> None:
+    """Refuse a column of Parquet with a page that would take too much memory.
+
+    Args:
+        file: from which it is read.
+        start: offset of the first page of a part of the column.
+        stop: offset behind the last one.
+        column: its name.
+
+    Raises:
+        RefusedError: a page is too large when it is unpacked.
+    """
+    while start < stop:
+        file.seek(start)
+        head = file.read(_HEADER_BYTES)
+        while True:
+            try:
+                fields, length = _thrift_struct(head, 0)
+                break
+            except IndexError:
+                more = file.read(len(head)) if len(head) < _MAX_HEADER_BYTES else b""
+                if not more:
+                    raise ValueError("a page has no header") from None
+                head += more
+        unpacked, packed = fields.get(2, 0), fields.get(3, 0)
+        if unpacked > MAX_PAGE_BYTES:
+            raise RefusedError(
+                f"holds a page of {unpacked:,} bytes in the column {column!r}, which takes too much memory at once; "
+                "write it anew, as `pyarrow.parquet.write_table` does by default"
+            )
+        if packed < 0:
+            raise ValueError("a page has a negative size")
+        start += length + packed
+
+
+def _thrift_struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
+    """The whole numbers of a struct by their field, and where it ends; IndexError where `data` ends before it."""
+    fields: dict[int, int] = {}
+    number = 0
+    while (head := data[at]) != 0:
+        at += 1
+        kind = head & 15
+        if head >> 4:
+            number += head >> 4
+        else:
+            value, at = _varint(data, at)
+            number = _signed(value)
+        if kind in (4, 5, 6):
+            value, at = _varint(data, at)
+            fields[number] = _signed(value)
+        else:
+            at = _skipped(data, at, kind)
+    return fields, at + 1
+
+
+def _skipped(data: bytes, at: int, kind: int) -> int:
+    """Where a value ends."""
+    if kind in (1, 2):
+        return at
+    if kind in (3, 7):
+        return at + (1 if kind == 3 else 8)
+    if kind in (4, 5, 6):
+        return _varint(data, at)[1]
+    if kind == 8:
+        length, at = _varint(data, at)
+        return at + length
+    if kind == 12:
+        return _thrift_struct(data, at)[1]
+    # Lists and maps, of which page headers have none.
+    raise ValueError("a page has an unknown header")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+
+
+def _signed(value: int) -> int:
+    return (value >> 1) ^ -(value & 1)
+
+
+class _Message(NamedTuple):
+    """A message of Arrow."""
+
+    kind: int
+    buffers: list[tuple[int, int]]
+    """Offset in the body, and length."""
+    is_packed: bool
+    body_length: int
+
+
+def check_batches(file: BinaryIO, is_file: bool) -> None:
+    """Refuse an Arrow file or stream with a batch that would take too much memory.
+
+    Args:
+        file: from which it is read.
+        is_file: whether it is a file with a footer; else a stream.
+
+    Raises:
+        RefusedError: a batch is too large when it is unpacked.
+        ValueError: it is no whole Arrow; as struct.error, too.
+    """
+    for at in _in_footer(file) if is_file else [0]:
+        while (found := _message(file, at)) is not None:
+            message, body = found
+            if message.kind in (_DICTIONARY, _BATCH):
+                _check_batch(file, message, body)
+            if is_file:
+                break
+            at = body + message.body_length
+
+
+def _check_batch(file: BinaryIO, message: _Message, body: int) -> None:
+    unpacked = message.body_length
+    if message.is_packed:
+        unpacked = 0
+        for offset, length in message.buffers:
+            if length >= 8:
+                file.seek(body + offset)
+                (size,) = struct.unpack("<q", file.read(8))
+                unpacked += length if size < 0 else size
+    if unpacked > MAX_BATCH_BYTES:
+        raise RefusedError(
+            f"holds a batch of {unpacked:,} bytes, which takes too much memory at once; write it in smaller batches, "
+            "or as Parquet"
+        )
+    if unpacked > RATIO_FROM and unpacked > MAX_RATIO * message.body_length:
+        raise RefusedError(
+            f"unpacks to more than {MAX_RATIO} times its size in one batch, as bombs do; write it anew if you trust it"
+        )
+
+
+def _in_footer(file: BinaryIO) -> Iterator[int]:
+    """Offsets of the messages that a footer names."""
+    end = file.seek(0, 2) - 10
+    file.seek(end)
+    (length,) = struct.unpack("<i", file.read(4))
+    if not 0 < length <= end:
+        raise ValueError("it has no footer")
+    file.seek(end - length)
+    footer = file.read(length)
+    root = _at(footer, "<I", 0)
+    for field in (2, 3):
+        if where := _field(footer, root, field):
+            vector = where + _at(footer, "<I", where)
+            for number in range(_at(footer, "<I", vector)):
+                yield _at(footer, "<q", vector + 4 + 24 * number)
+
+
+def _message(file: BinaryIO, at: int) -> tuple[_Message, int] | None:
+    """The message at an offset, and the offset of its body; None at the end."""
+    file.seek(at)
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        return None
+    first, second = struct.unpack("<Ii", prefix)
+    # Before Arrow 0.15 there was no mark before the length.
+    length, start = (second, at + 8) if first == _CONTINUED else (first, at + 4)
+    if length == 0:
+        return None
+    if not 0 < length <= _MAX_HEADER_BYTES:
+        raise ValueError("a message has no header")
+    file.seek(start)
+    data = file.read(length)
+    root = _at(data, "<I", 0)
+    kind = data[where] if (where := _field(data, root, 1)) else 0
+    body_length = _at(data, "<q", where) if (where := _field(data, root, 3)) else 0
+    if body_length < 0:
+        raise ValueError("a message has a negative size")
+    table = where + _at(data, "<I", where) if (where := _field(data, root, 2)) else 0
+    if kind == _DICTIONARY and table:
+        table = where + _at(data, "<I", where) if (where := _field(data, table, 1)) else 0
+    buffers: list[tuple[int, int]] = []
+    is_packed = False
+    if kind in (_DICTIONARY, _BATCH) and table:
+        is_packed = _field(data, table, 3) != 0
+        if where := _field(data, table, 2):
+            vector = where + _at(data, "<I", where)
+            for number in range(_at(data, "<I", vector)):
+                place = vector + 4 + 16 * number
+                buffers.append((_at(data, "<q", place), _at(data, "<q", place + 8)))
+    return _Message(kind, buffers, is_packed, body_length), start + length
+
+
+def _field(data: bytes, table: int, number: int) -> int:
+    """Where a field of a flatbuffers table is; 0 where it is absent."""
+    vtable = table - _at(data, "<i", table)
+    place = 4 + 2 * number
+    offset = _at(data, "<H", vtable + place) if place < _at(data, "<H", vtable) else 0
+    return table + offset if offset else 0
+
+
+def _at(data: bytes, form: str, place: int) -> Any:
+    if place < 0:
+        raise ValueError("a header points before its beginning")
+    return struct.unpack_from(form, data, place)[0]

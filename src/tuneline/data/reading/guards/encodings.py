@@ -1,0 +1,253 @@
+"""Whether a file is in the encoding that it should be in, and which one it may be in instead."""
+
+import codecs
+
+from charset_normalizer import from_bytes
+
+from tuneline.data.reading.containers.byte_streams import RefusedError
+from tuneline.data.reading.discover import FORMATS
+from tuneline.errors import DataError
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# charset-normalizer's names, each with the encoding that holds it whole.
+_WIDER = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "hz": "gb18030",
+    "cp950": "big5",
+    "euc_kr": "cp949",
+    "johab": "cp949",
+    "shift_jis": "cp932",
+    "shift_jis_2004": "cp932",
+    "shift_jisx0213": "cp932",
+    "euc_jis_2004": "euc_jp",
+    "euc_jisx0213": "euc_jp",
+    "latin_1": "cp1252",
+    "ascii": "cp1252",
+}
+_WESTERN = set("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜÝ’‘“”«»‹›„–—…€£§°©®·¡¿ªº\xa0½¼²³±×")
+_WIDE = tuple(name for name in ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "utf_7"))
+_GUESSED_FROM = 65_536
+_SAMPLE_LINES = 200
+_SAMPLE_BYTES = 2_000
+_CONTROLS = bytes(range(1, 9)) + bytes(range(14, 27)) + bytes(range(28, 32))
+
+
+def of_mark(head: bytes) -> tuple[str, int]:
+    """The encoding that a byte order mark names.
+
+    Args:
+        head: the first bytes of a file.
+
+    Returns:
+        The encoding by Python's name and the length of the mark; an empty text and 0 where there is none.
+    """
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            return encoding, len(mark)
+    return "", 0
+
+
+def is_wide(encoding: str) -> bool:
+    """Whether an encoding's line ends are other bytes than ASCII's, so that it has to be transcoded first."""
+    return "\n".encode(encoding) != b"\n"
+
+
+def guess(sample: bytes) -> str:
+    """The encoding that a text may be in.
+
+    Args:
+        sample: a part of it.
+
+    Returns:
+        By Python's name; empty where none fits.
+    """
+    sample = sample[:_GUESSED_FROM]
+    # A single byte encoding fits every text; the commonest is taken where it gives letters and signs that go together.
+    western = sample.decode("cp1252", "replace")
+    if {char for char in western if not char.isascii()} <= _WESTERN:
+        return "cp1252"
+    if is_chinese(sample):
+        return "gb18030"
+    found = from_bytes(sample, cp_exclusion=list(_WIDE)).best()
+    return "" if found is None else _WIDER.get(found.encoding, found.encoding)
+
+
+def is_chinese(sample: bytes) -> bool:
+    """Whether a text is GB 18030 by the frequent characters in it, of which a short text has enough."""
+    try:
+        text = sample.decode("gb18030")
+    except UnicodeDecodeError:
+        return False
+    leads = [
+        char.encode("gb18030")[0] if len(char.encode("gb18030")) == 2 else 0 for char in text if not char.isascii()
+    ]
+    # The frequent ones stand in rows 16 to 55 of GB 2312, of which Korean in its own encoding takes only 16 to 40;
+    # signs are before them, and so are kana.
+    frequent = sum(0xB0 <= lead <= 0xD7 for lead in leads)
+    signs = sum(lead in (0xA1, 0xA3) for lead in leads)
+    beyond_korean = sum(0xC9 <= lead <= 0xD7 for lead in leads)
+    return frequent + signs >= 0.9 * len(leads) and 10 * beyond_korean >= frequent > 0
+
+
+def wide_without_mark(head: bytes) -> str:
+    """UTF-16 or UTF-32 without a byte order mark, told by the bytes of zero between the letters.
+
+    Args:
+        head: the first bytes of a file.
+
+    Returns:
+        By Python's name; empty where it is none of them.
+    """
+    units = head[: len(head) // 4 * 4]
+    if len(units) < 8:
+        return ""
+    zeros = [units[at::4].count(0) * 4 / len(units) for at in range(4)]
+    for encoding, high, low in (
+        ("utf-32-le", (1, 2, 3), (0,)),
+        ("utf-32-be", (0, 1, 2), (3,)),
+        ("utf-16-le", (1, 3), (0, 2)),
+        ("utf-16-be", (0, 2), (1, 3)),
+    ):
+        wanted = 0.9 if "32" in encoding else 0.5
+        if all(zeros[at] >= wanted for at in high[:2]) and all(zeros[at] < 0.05 for at in low):
+            return encoding
+    return ""
+
+
+def check(encoding: str) -> None:
+    """Refuse what Python knows as a codec, but not as an encoding of text.
+
+    Raises:
+        DataError: with an example.
+    """
+    try:
+        "\n".encode(encoding)
+    except (LookupError, UnicodeError):
+        raise DataError(
+            f"encoding {encoding!r}: is no encoding that Python knows; utf-8, gb18030 and cp1252 are examples"
+        ) from None
+
+
+def check_is_text(head: bytes) -> None:
+    """Refuse what is no text in any encoding: many bytes of zero, or control characters.
+
+    Args:
+        head: the first bytes of a file, transcoded where its encoding is a wide one.
+
+    Raises:
+        RefusedError: it is binary.
+    """
+    head = head[:_GUESSED_FROM]
+    if head.count(0) >= 8 and 20 * head.count(0) > len(head):
+        raise RefusedError(f"holds many bytes of zero, so it is no text; read are {FORMATS}")
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    if controls >= 8 and 20 * controls > len(head):
+        raise RefusedError(f"holds many control characters, so it is no text; read are {FORMATS}")
+
+
+def check_head(head: bytes, encoding: str, param: str) -> None:
+    """Refuse a file whose beginning is in another encoding, where its lines do not tell.
+
+    Args:
+        head: its first bytes.
+        encoding: that it should be in, by Python's name.
+        param: the param that says so; empty where only an option does.
+
+    Raises:
+        RefusedError: most of what is not ASCII is not in it.
+    """
+    if encoding != "utf-8" or head.isascii():
+        return
+    text = head.decode("utf-8", "surrogateescape")
+    # A character that is cut at the end leaves up to three.
+    wrong = sum(1 for char in text if "\udc80" <= char <= "\udcff")
+    if wrong > 3 and 2 * wrong > sum(1 for char in text if not char.isascii()):
+        raise RefusedError(f"is not utf-8; {_looks(guess(bytes(head)), param)}")
+
+
+def _looks(other: str, param: str) -> str:
+    if not other:
+        setting = f"set `{param}` to it" if param else "give it as `--encoding`"
+        return f"no encoding was recognised: find out which it is in, and {setting}, or mend the lines"
+    return f"it looks like {other}: if that is right, {setting_of(other, param)}"
+
+
+def setting_of(encoding: str, param: str) -> str:
+    """How a person says the encoding of files.
+
+    Args:
+        encoding: by Python's name.
+        param: the param that says it; empty where only an option does.
+
+    Returns:
+        What to do.
+    """
+    return f"set `{param}: {encoding}` (`--encoding {encoding}`)" if param else f"give `--encoding {encoding}`"
+
+
+class Watch:
+    """Counts, while a file streams by, the lines that are not in its encoding.
+
+    Args:
+        encoding: that it should be in.
+        param: the param that says so; empty where only an option does.
+    """
+
+    def __init__(self, encoding: str, param: str) -> None:
+        self.encoding = encoding
+        """By Python's name."""
+        self._param = param
+        self._lines = self._good = self._bad = 0
+        self._sample: list[bytes] = []
+
+    def see(self, data: bytes) -> None:
+        """Take note of some whole lines."""
+        if data.isascii() and self.encoding == "utf-8":
+            self._lines += data.count(b"\n")
+            return
+        try:
+            data.decode(self.encoding)
+        except UnicodeDecodeError:
+            self._count(data)
+            return
+        lines = data.count(b"\n") or 1
+        self._lines += lines
+        self._good += lines
+
+    def _count(self, data: bytes) -> None:
+        for line in data.splitlines():
+            self._lines += bool(line.strip())
+            if line.isascii() and self.encoding == "utf-8":
+                continue
+            try:
+                line.decode(self.encoding)
+            except UnicodeDecodeError:
+                self._bad += 1
+                if len(self._sample) < _SAMPLE_LINES:
+                    self._sample.append(line[:_SAMPLE_BYTES])
+            else:
+                self._good += 1
+
+    def close(self) -> str:
+        """Decide at the end of the file.
+
+        Returns:
+            A warning where some lines are in another encoding; else an empty text.
+
+        Raises:
+            RefusedError: most of it is in another encoding.
+        """
+        if not self._bad:
+            return ""
+        looks = _looks(guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
+        many = 2 * self._bad > self._lines or (self._bad >= 5 and 10 * self._bad > self._lines)
+        if self._bad > self._good and many:
+            raise RefusedError(f"is not {self.encoding}; {looks}")
+        return f"{self._bad:,} line(s) are not {self.encoding}; {looks}"

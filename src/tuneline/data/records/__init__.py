@@ -1,0 +1,1 @@
+"""Canonical records: their types, fields, texts, labels and splits."""

@@ -1,0 +1,104 @@
+"""The words in the fields of a record, whatever form the fields have: to compare them, and to change them."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from tuneline.data.records.record_types import RecordType
+
+# Begins with a plain brace, which is what a search skips to.
+_PLACEHOLDER = re.compile(
+    r"\{(?:\{\s*\w[\w .-]{0,39}\s*\}\}"  # {{name}}
+    # {name}, but not the arguments of LaTeX (\frac{ab}), of a shell (${HOME}) or of sets and powers (x^{ab}).
+    r"|(?<![\w\\$}{^\]]\{)[^\W\d]\w{1,39}\}(?!\}))"
+)
+_NAMED = 3
+
+
+def texts(record_type: RecordType, conversational: bool, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The plain text of each field, for keys, duplicates and overlap.
+
+    Args:
+        record_type: of the record.
+        conversational: whether its set is.
+        values: its fields.
+
+    Returns:
+        A text a field. Of messages: their contents and calls of tools, joined by newlines. `tools` is empty: the
+        same list of tools stands in all rows, and says nothing about how much alike two of them are.
+    """
+    if record_type == "messages":
+        return _joined(values[0]), ""
+    if conversational:
+        return tuple(map(_joined, values))
+    return values
+
+
+def _joined(messages: str) -> str:
+    parts: list[str] = []
+    for message in orjson.loads(messages):
+        if message["content"]:
+            parts.append(message["content"])
+        for call in message.get("tool_calls", ()):
+            function = call["function"]
+            parts.append(f"{function['name']} {orjson.dumps(function['arguments']).decode()}")
+    return "\n".join(parts)
+
+
+def map_texts(
+    record_type: RecordType, conversational: bool, values: tuple[str, ...], function: Callable[[str], str]
+) -> tuple[str, ...]:
+    """The fields with every text that a model is shown replaced.
+
+    Args:
+        record_type: of the record.
+        conversational: whether its set is.
+        values: its fields.
+        function: text -> text.
+
+    Returns:
+        The fields; `values` itself where nothing changed. Labels, tools, and the arguments of calls stay as they are.
+    """
+    if record_type == "messages":
+        mapped = (_mapped(values[0], function), *values[1:])
+    elif record_type in ("classification", "regression"):
+        mapped = (function(values[0]), *values[1:])
+    elif conversational:
+        mapped = tuple([_mapped(value, function) for value in values])
+    else:
+        mapped = tuple(map(function, values))
+    return values if mapped == values else mapped
+
+
+def _mapped(messages: str, function: Callable[[str], str]) -> str:
+    parsed: list[dict[str, Any]] = orjson.loads(messages)
+    changed = False
+    for message in parsed:
+        content = message["content"]
+        message["content"] = function(content)
+        changed = changed or message["content"] != content
+    return orjson.dumps(parsed).decode() if changed else messages
+
+
+def placeholders(sources: Sequence[str], values: Sequence[tuple[str, ...]]) -> tuple[int, list[str]]:
+    """Records in which a template's placeholder was left unfilled, such as `{{name}}` or `{name}`.
+
+    Args:
+        sources: where each record stands.
+        values: the texts of each record, as `texts` gives them.
+
+    Returns:
+        How many records hold one, and the place and the words of the first three.
+    """
+    count = 0
+    first: list[str] = []
+    for source, fields in zip(sources, values, strict=True):
+        for field in fields:
+            if "{" in field and (found := _PLACEHOLDER.search(field)):
+                count += 1
+                if len(first) < _NAMED:
+                    first.append(f"{source}: {found.group()}")
+                break
+    return count, first

@@ -1,0 +1,250 @@
+"""Secrets and personal data in texts: found without being shown, and masked where the params say so.
+
+Precise rather than greedy: a number counts only where its check digit, its prefix, its separators or the words before
+it say what it is. Not looked for: phone numbers that neither a country's code nor their groups nor a word before them
+tell, outside China and North America; names, postal addresses, passwords in prose, and public numbers of companies.
+"""
+
+import re
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from tuneline.data.secrets import named_numbers, patterns
+from tuneline.params import Secrets
+
+Kind = Literal["email", "phone", "id_number", "card", "key"]
+KINDS: tuple[Kind, ...] = ("email", "phone", "id_number", "card", "key")
+
+ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e"
+"""Characters without a width, which hide an address from a search but not from a reader."""
+
+# Digits and signs as Chinese text writes them, of the width of a character.
+_FULL_WIDTH = tuple((chr(ord(plain) + 0xFEE0), plain) for plain in "0123456789@+-()")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Secrets of one kind in one text."""
+
+    row: int
+    """Index of the text."""
+    kind: Kind
+    count: int
+
+
+class Span(NamedTuple):
+    """One secret in a text."""
+
+    kind: Kind
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Kind -> what is done with a row that holds one: report, mask or drop."""
+
+    email: str
+    phone: str
+    id_number: str
+    card: str
+    key: str
+
+    @classmethod
+    def of(cls, secrets: Secrets) -> "Policy":
+        """The policy that the params give."""
+        return cls(secrets.email, secrets.phone, secrets.id_number, secrets.card, secrets.key)
+
+    def __getitem__(self, kind: Kind) -> str:
+        return getattr(self, kind)
+
+    @property
+    def masked(self) -> frozenset[Kind]:
+        """The kinds that are masked."""
+        return frozenset(kind for kind in KINDS if self[kind] == "mask")
+
+
+def screen(texts: Sequence[str]) -> list[Found]:
+    """Find the secrets in a batch of texts.
+
+    Args:
+        texts: of any number and length; a batch of some hundred kilobytes is scanned fastest.
+
+    Returns:
+        The texts that hold any, in their order, a line for each kind. The values themselves are not given out.
+    """
+    if not texts:
+        return []
+    # Each by itself, because one character beyond ASCII would make the whole batch wider, and slower to scan.
+    data = b"\0".join([text.encode() if text.isascii() else _bytes(_without_zero_width(text)) for text in texts])
+    if data.count(b"\0") != len(texts) - 1:
+        return screen([text.replace("\0", " ") for text in texts])
+    spans = _spans(data)
+    if not spans:
+        return []
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 0)
+    rows = np.searchsorted(ends, [span.start for span in spans])
+    counts: Counter[tuple[int, Kind]] = Counter()
+    counts.update((int(row), span.kind) for row, span in zip(rows, spans, strict=True))
+    return [Found(row, kind, counts[row, kind]) for row, kind in sorted(counts)]
+
+
+def mask(text: str, policy: Policy) -> str:
+    """Put a mark in the place of every secret whose kind is masked: <EMAIL>, <PHONE>, <ID_NUMBER>, <CARD>, <KEY>.
+
+    Args:
+        text: any text; all that is no secret stays as it is, zero-width characters too.
+        policy: what is done with each kind.
+
+    Returns:
+        The text without them.
+    """
+    parts: list[str] = []
+    done = 0
+    for span in places(text):
+        if span.kind in policy.masked:
+            parts += [text[done : span.start], mark(span.kind)]
+            done = span.stop
+    return "".join([*parts, text[done:]])
+
+
+def mark(kind: Kind) -> str:
+    """What stands in the place of a secret."""
+    return f"<{kind.upper()}>"
+
+
+def hidden(text: str) -> str:
+    """A text as it is shown to people: without its secrets, whatever the params say becomes of them in the data."""
+    return mask(text, _ALL_MASKED)
+
+
+_ALL_MASKED = Policy(**dict.fromkeys(KINDS, "mask"))
+
+
+def places(text: str) -> list[Span]:
+    """Where the secrets of a text stand, in characters, in their order."""
+    plain = _without_zero_width(text)
+    data = _bytes(plain)
+    spans = _spans(data)
+    if not spans:
+        return []
+    kept = range(len(text)) if plain == text else [i for i, char in enumerate(text) if char not in ZERO_WIDTH]
+    found: list[Span] = []
+    for span in spans:
+        start, stop = (len(data[:end].decode("utf-8", "surrogatepass")) for end in (span.start, span.stop))
+        found.append(Span(span.kind, kept[start], kept[stop - 1] + 1))
+    return found
+
+
+def shown(text: str, kind: Kind) -> str:
+    """The first secret of a kind in a text, so that a person knows it again and nobody else can use it.
+
+    Args:
+        text: that holds one.
+        kind: of it.
+
+    Returns:
+        As `j…@e…` of an email, else some of the first characters and at most two of the last; empty where there is
+        none.
+    """
+    data = _bytes(_without_zero_width(text))
+    value = next((data[span.start : span.stop] for span in _spans(data) if span.kind == kind), b"").decode(
+        "utf-8", "replace"
+    )
+    if kind == "email":
+        name, _, host = value.partition("@")
+        return f"{name[:1]}…@{host[:1]}…" if value else ""
+    first = _SHOWN[kind] if len(value) >= _LONG_ENOUGH else 1
+    last = 0 if kind == "key" or len(value) < _LONG_ENOUGH else 2
+    return f"{value[:first]}…{value[len(value) - last :] if last else ''}" if value else ""
+
+
+_LONG_ENOUGH = 10
+_SHOWN = {"phone": 3, "id_number": 2, "card": 4, "key": 4}
+
+
+def _without_zero_width(text: str) -> str:
+    for char in ZERO_WIDTH:
+        if char in text:
+            text = text.replace(char, "")
+    return text
+
+
+def _bytes(text: str) -> bytes:
+    """As UTF-8 with plain digits and signs, a character for a character."""
+    if not text.isascii():
+        for wide, plain in _FULL_WIDTH:
+            if wide in text:
+                text = text.replace(wide, plain)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _spans(data: bytes) -> list[Span]:
+    """All secrets, in their order; where two overlap, the surer kind."""
+    taken: list[tuple[int, int, Kind]] = []
+    for finder in (_keys, _addresses, _lettered, _numbers):
+        for kind, start, stop in finder(data):
+            place = bisect(taken, (start, stop, kind))
+            behind = place == 0 or taken[place - 1][1] <= start
+            before = place == len(taken) or stop <= taken[place][0]
+            if behind and before:
+                taken.insert(place, (start, stop, kind))
+    return [Span(kind, start, stop) for start, stop, kind in taken]
+
+
+# To scan by `find`, every byte is first made one of few: a token's, a digit, or what may stand between digits.
+_TOKEN = bytes.maketrans(
+    bytes(range(256)),
+    bytes(ord("a") if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "_-") else 0 for code in range(256)),
+)
+_DIGIT = bytes.maketrans(
+    bytes(range(256)), bytes(ord("0") if 48 <= code < 58 else code if code in b"+ -.()/" else 0 for code in range(256))
+)
+_SMALL = (b"sk-", b"secret", b"_key", b"token", b"password")
+_SHORTEST_TOKEN = b"a" * patterns.SHORTEST_TOKEN
+
+
+def _keys(data: bytes) -> Iterator[Span]:
+    if b"PRIVATE KEY" in data:
+        for match in patterns.PRIVATE_KEY.finditer(data):
+            yield Span("key", *match.span())
+    tokens = data.translate(_TOKEN)
+    start = tokens.find(_SHORTEST_TOKEN)
+    while start >= 0:
+        stop = tokens.find(b"\0", start)
+        stop = len(tokens) if stop < 0 else stop
+        run = data[start:stop]
+        # Long names in code are of small letters alone; of keys only one family may be, and what a name says is one.
+        if not run.islower() or not run.translate(None, b"_-").isalpha() or any(word in run for word in _SMALL):
+            for first, last in patterns.tokens(data, start, stop):
+                yield Span("key", first, last)
+            for first, last in patterns.parted(data, start, stop):
+                yield Span("key", first, last)
+        start = tokens.find(_SHORTEST_TOKEN, stop)
+
+
+def _addresses(data: bytes) -> Iterator[Span]:
+    """Passwords in addresses, and emails."""
+    for match in re.finditer(rb"@(?=[A-Za-z0-9\[])", data):
+        place = match.start()
+        found = patterns.address(data, place)
+        if found:
+            yield Span(*found)
+
+
+def _lettered(data: bytes) -> Iterator[Span]:
+    for start, stop in named_numbers.lettered(data):
+        yield Span("id_number", start, stop)
+
+
+def _numbers(data: bytes) -> Iterator[Span]:
+    digits = data.translate(_DIGIT)
+    for pattern in (patterns.DIGIT_RUN, patterns.DOTTED):
+        for match in pattern.finditer(digits):
+            for found in patterns.numbers(data, *match.span()):
+                yield Span(*found)

@@ -1,0 +1,1 @@
+"""Great Expectations on raw and on clean rows."""

@@ -1,0 +1,288 @@
+"""Great Expectations on the rows of a set: what the user's YAML adds, and the judging, in bounded memory.
+
+The YAML names expectations by the library's own types and arguments, a list for each record type:
+
+    prompt-completion:
+      - type: expect_column_value_lengths_to_be_between
+        kwargs: {column: completion, max_value: 2000}
+        severity: warning
+
+What is judged a row at a time is judged in portions, and added up. What needs the whole set is judged on just the
+columns that it names, 8 bytes a value where only equality counts, and of text each different value once.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import great_expectations as gx
+import pandas as pd
+from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+from great_expectations.expectations.expectation import (
+    ColumnMapExpectation,
+    ColumnPairMapExpectation,
+    MulticolumnMapExpectation,
+)
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.expectations.registry import get_expectation_impl, list_registered_expectation_implementations
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from tuneline.core import bounded_yaml
+from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.data.secrets import screening
+from tuneline.data.validation.frames import Compact
+from tuneline.data.validation.outcomes import KEPT_ROWS, Expectation, Outcome
+from tuneline.errors import DataError, one_line
+
+Frames = Callable[[], Iterable[pd.DataFrame]]
+"""Gives the rows of a set from their beginning, in portions, each with a column `source`; all have the same columns."""
+
+_SEVERITIES = {"error": FailureSeverity.CRITICAL, "warning": FailureSeverity.WARNING}
+_BY_ROW = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
+# Judged a row at a time by their class, but a row passes or fails by the other rows of the set.
+_OF_OTHER_ROWS = {
+    "expect_column_values_to_be_unique",
+    "expect_column_values_to_be_increasing",
+    "expect_column_values_to_be_decreasing",
+    "expect_column_value_z_scores_to_be_less_than",
+    "expect_column_values_to_not_be_outliers",
+    "expect_compound_columns_to_be_unique",
+}
+_OF_EQUALITY = {
+    "expect_column_values_to_be_unique",
+    "expect_compound_columns_to_be_unique",
+    "expect_column_unique_value_count_to_be_between",
+    "expect_column_proportion_of_unique_values_to_be_between",
+}
+_OF_COLUMNS = {
+    "expect_column_to_exist",
+    "expect_column_type_to_be",
+    "expect_table_column_count_to_be_between",
+    "expect_table_column_count_to_equal",
+    "expect_table_columns_to_match_ordered_list",
+    "expect_table_columns_to_match_set",
+}
+_OF_DATABASES = {
+    "expect_query_results_to_match_comparison",
+    "expect_table_row_count_to_equal_other_table",
+    "unexpected_rows_expectation",
+}
+_LONGEST_VALUE = 500
+
+
+def load(path: Path, record_type: RecordType) -> list[Expectation]:
+    """The user's expectations on a record type.
+
+    Args:
+        path: a YAML file, a list for each record type.
+        record_type: whose list to take.
+
+    Returns:
+        The expectations, in the order of the file; none where the file or the list is missing.
+
+    Raises:
+        DataError: all that is wrong with the file, each with its line.
+    """
+    if not path.exists():
+        return []
+    try:
+        document = bounded_yaml.load(path.read_text("utf-8"), "rt") or CommentedMap()
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
+    if not isinstance(document, CommentedMap) or not all(
+        isinstance(entries, list | None) for entries in document.values()
+    ):
+        raise DataError(f"{path}: must be a mapping of {', '.join(FIELDS)} to lists of expectations")
+    problems: list[str] = []
+    expected: list[Expectation] = []
+    for name, entries in document.items():
+        if name not in FIELDS:
+            problems.append(
+                f"{path}:{document.lc.key(name)[0] + 1}: {name}: no record type; known: {', '.join(FIELDS)}"
+            )
+            continue
+        for index, entry in enumerate(entries or []):
+            try:
+                one = _expectation(entry)
+            except ValueError as error:
+                problems.append(f"{path}:{entries.lc.item(index)[0] + 1}: {error}")
+                continue
+            if name == record_type:
+                expected.append(one)
+    if problems:
+        raise DataError(*problems)
+    return expected
+
+
+def _expectation(entry: Any) -> Expectation:
+    """One entry of the YAML, checked against the library; ValueError says what is wrong."""
+    if not isinstance(entry, dict) or "type" not in entry or set(entry) - {"type", "kwargs", "severity"}:
+        raise ValueError("an expectation has a type, and may have kwargs and a severity, nothing else")
+    kind, severity = str(entry["type"]), entry.get("severity", "error")
+    if severity not in _SEVERITIES:
+        raise ValueError(f"{kind}: severity {severity!r}: must be error or warning")
+    if kind in _OF_DATABASES:
+        raise ValueError(f"{kind}: needs a database; the rows are judged as they stand in files")
+    one = Expectation(kind, _plain(entry.get("kwargs") or {}), severity)
+    try:
+        _build(one)
+    except ExpectationNotFoundError:
+        close = difflib.get_close_matches(kind, list_registered_expectation_implementations(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "Great Expectations' gallery lists all of them"
+        raise ValueError(f"{kind}: no such expectation; {hint}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{kind}: {one_line(error)}") from None
+    return one
+
+
+def _plain(value: Any) -> Any:
+    """Values of YAML or of a result as plain ones."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # which JSON cannot write
+    return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
+
+
+def _build(one: Expectation, meta: dict[str, Any] | None = None) -> Any:
+    return get_expectation_impl(one.type)(**one.kwargs, severity=_SEVERITIES[one.severity], meta=meta)
+
+
+def check(frames: Frames, expected: Sequence[Expectation]) -> list[Outcome]:
+    """Judge all rows of a set.
+
+    Args:
+        frames: the set; read once, and once more to name rows that fail by other rows.
+        expected: what must hold.
+
+    Returns:
+        An outcome for each expectation, in their order; the same rows give the same outcomes.
+    """
+    outcomes = [Outcome(one.type, one.kwargs, one.severity) for one in expected]
+    portions = iter(frames())
+    first = next(portions)
+    by_row: list[tuple[Expectation, Outcome]] = []
+    by_columns: list[tuple[Expectation, Outcome]] = []
+    whole: dict[bool, list[tuple[Expectation, Outcome]]] = {True: [], False: []}
+    for one, outcome in zip(expected, outcomes, strict=True):
+        if one.type in _OF_COLUMNS or not set(_columns(one, first)) <= set(first.columns):
+            by_columns.append((one, outcome))
+        elif issubclass(get_expectation_impl(one.type), _BY_ROW) and one.type not in _OF_OTHER_ROWS:
+            by_row.append((one, outcome))
+        else:
+            only_equality = one.type in _OF_EQUALITY and not one.kwargs.get("row_condition")
+            whole[only_equality].append((one, outcome))
+    kept = {
+        hashed: Compact({name for one, _ in wanted for name in _columns(one, first)}, is_hashed=hashed)
+        for hashed, wanted in whole.items()
+    }
+    _judge(first.head(0), by_columns)
+    for portion in chain([first], portions):
+        _judge(portion, by_row)
+        for columns in kept.values():
+            columns.add(portion)
+    for hashed, wanted in whole.items():
+        _judge(kept[hashed].frame(), wanted)
+    _name_rows(frames, [(one, outcome) for wanted in whole.values() for one, outcome in wanted if outcome.first])
+    for outcome in outcomes:
+        if outcome.rows and not outcome.message:
+            mostly = outcome.kwargs.get("mostly", 1.0)
+            outcome.success = outcome.rows - outcome.unexpected >= mostly * outcome.rows
+    return outcomes
+
+
+def _columns(one: Expectation, frame: pd.DataFrame) -> list[str]:
+    """The columns that an expectation looks at."""
+    kwargs = one.kwargs
+    names = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs]
+    condition = str(kwargs.get("row_condition") or "")
+    return [*names, *kwargs.get("column_list", []), *(name for name in frame.columns if name in condition)]
+
+
+def _name_rows(frames: Frames, failed: Sequence[tuple[Expectation, Outcome]]) -> None:
+    """Put places and values to the numbers of rows that fail by other rows."""
+    wanted = sorted({row["source"] for _, outcome in failed for row in outcome.first})
+    found: dict[int, dict[str, Any]] = {}
+    start = 0
+    for frame in frames() if wanted else ():
+        numbers = [number - start for number in wanted if start <= number < start + len(frame)]
+        rows = frame.iloc[numbers].to_dict("records")
+        found |= {number + start: row for number, row in zip(numbers, rows, strict=True)}
+        start += len(frame)
+        if start > wanted[-1]:
+            break
+    for one, outcome in failed:
+        outcome.first = [_named(found[row["source"]], one) for row in outcome.first]
+
+
+def _named(row: dict[str, Any], one: Expectation) -> dict[str, Any]:
+    """Place and value of a row that fails."""
+    column = one.kwargs.get("column")
+    value = row.get(column) if column else {name: row[name] for name in row if name in _columns(one, pd.DataFrame())}
+    value = _hidden(_plain(value))
+    return {"source": row["source"], "value": value[:_LONGEST_VALUE] if isinstance(value, str) else value}
+
+
+def _hidden(value: Any) -> Any:
+    """A value for people to read: without secrets."""
+    if isinstance(value, dict):
+        return {name: _hidden(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(inner) for inner in value]
+    return screening.hidden(value) if isinstance(value, str) else value
+
+
+@cache
+def _frames() -> Any:
+    """What the library reads a frame through; one for all, because each makes a temporary folder."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    return (
+        context.data_sources.add_pandas("rows")
+        .add_dataframe_asset("rows")
+        .add_batch_definition_whole_dataframe("whole")
+    )
+
+
+def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -> None:
+    """Judge one portion and add what was found to the outcomes."""
+    if not wanted:
+        return
+    batch = _frames().get_batch({"dataframe": frame})
+    is_placed = "source" in frame.columns
+    how: dict[str, Any] = {
+        "result_format": "SUMMARY",  # the counts of all rows, but only the first that fail
+        "partial_unexpected_count": KEPT_ROWS,
+        "return_unexpected_index_query": False,
+    }
+    if is_placed:
+        how["unexpected_index_column_names"] = ["source"]
+    # A result tells by this number which expectation it answers: the library gives them in an order of its own.
+    numbered = [_build(one, {"number": number}) for number, (one, _) in enumerate(wanted)]
+    for found in batch.validate(gx.ExpectationSuite(name="all", expectations=numbered), result_format=how).results:
+        assert found.expectation_config is not None
+        one, outcome = wanted[found.expectation_config.meta["number"]]
+        result = _plain(found.to_json_dict()["result"])
+        outcome.success = outcome.success and bool(found.success)
+        outcome.observed = _hidden(result.get("observed_value", outcome.observed))
+        outcome.rows += result.get("element_count", 0) - result.get("missing_count", 0)
+        outcome.unexpected += result.get("unexpected_count", 0)
+        for row in (result.get("partial_unexpected_index_list") or [])[: KEPT_ROWS - len(outcome.first)]:
+            outcome.first.append(_named(row, one) if is_placed else {"source": row, "value": None})
+        if not found.success and not result:
+            outcome.message = _why(found.exception_info, frame)
+
+
+def _why(exception_info: dict[str, Any], frame: pd.DataFrame) -> str:
+    """Why an expectation could not be judged, without the library's traceback."""
+    infos = [info for info in exception_info.values() if isinstance(info, dict)] or [exception_info]
+    said = next((str(info["exception_message"]) for info in infos if info.get("exception_message")), "cannot be judged")
+    return f"{said.splitlines()[0].removeprefix('Error: ')} Columns: {', '.join(map(str, frame.columns))}."

@@ -1,0 +1,250 @@
+"""The rows of a set as frames of bounded size, to be judged: the fields, and what is counted in them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import orjson
+import pandas as pd
+import pandas.util
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pandas.api.types import is_numeric_dtype
+
+from tuneline.core.arrays import distinct
+from tuneline.data.mapping import raw_set
+from tuneline.data.mapping.raw_set import RawSet
+from tuneline.data.reading.guards import damage
+from tuneline.data.reading.raw_rows import Rejected
+from tuneline.data.records.record_types import FIELDS, Record, RecordType
+from tuneline.data.validation.row_counts import Tally
+
+CHUNK = 100_000
+"""Most rows of a frame."""
+_CHUNK_BYTES = 48 << 20
+"""Most bytes of its fields, but for the last row."""
+_NAMED_ROWS = 100
+_TEXT = pd.StringDtype(na_value=np.nan)
+
+
+class RawFrames:
+    """The rows of a raw set as `prepare` will see them, read anew by every call; what was set aside is counted.
+
+    Columns: source, the fields, those that are made of them, and group, order and split where the rows have one.
+
+    Args:
+        raw: the set.
+    """
+
+    def __init__(self, raw: RawSet) -> None:
+        self.raw = raw
+        self.tally = Tally(raw, _NAMED_ROWS)
+        """Of the last reading that came to the end."""
+
+    def __call__(self) -> Iterator[pd.DataFrame]:
+        """Read the set; who reads it again, to name rows, may stop before its end."""
+        tally = Tally(self.raw, _NAMED_ROWS)
+        part: list[Record] = []
+        size = 0
+        is_empty = True
+        for row in chain.from_iterable(raw_set.read(portion, shape) for portion, shape in self.raw.portions):
+            tally.add(row)
+            if isinstance(row, Rejected):
+                continue
+            part.append(row)
+            size += sum(map(len, row.values))
+            if len(part) == CHUNK or size > _CHUNK_BYTES:
+                yield self._frame(part)
+                part, size, is_empty = [], 0, False
+        if part or is_empty:
+            yield self._frame(part)
+        self.tally = tally
+
+    def _frame(self, part: Sequence[Record]) -> pd.DataFrame:
+        columns: dict[str, Any] = {"source": [record.source for record in part]}
+        for index, name in enumerate(FIELDS[self.raw.record_type]):
+            columns[name] = [record.values[index] for record in part]
+        for name in ("group", "order", "split"):
+            if part and getattr(part[0], name) is not None:
+                columns[name] = [getattr(record, name) for record in part]
+        table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+        return with_counts(table, self.raw.record_type, self.raw.conversational)
+
+
+class CleanFrames:
+    """The rows of a folder of clean splits, read anew by every call.
+
+    Columns: those of the files and those that are made of them; split; and splits_of_cluster, in how many splits the
+    rows of the same cluster stand.
+
+    Args:
+        folder: holds a folder for each split.
+        splits: their names.
+        record_type: of the rows.
+        conversational: whether their fields are messages.
+    """
+
+    def __init__(
+        self, folder: Path, splits: Sequence[str], record_type: RecordType, *, conversational: bool = False
+    ) -> None:
+        self.parts = {split: sorted((folder / split).glob("*.parquet")) for split in splits}
+        self.record_type: RecordType = record_type
+        self.conversational = conversational
+
+    def __call__(self) -> Iterator[pd.DataFrame]:
+        """Read the splits."""
+        shared, numbers = self._clusters_in_several()
+        is_empty = True
+        for split, paths in self.parts.items():
+            for table in _tables(paths):
+                frame = with_counts(table, self.record_type, self.conversational).assign(split=split)
+                # All columns of a frame are text or numbers: object columns would be slow to judge.
+                frame["split"] = frame["split"].astype("str")
+                places = np.searchsorted(shared, clusters := _hashes(table["cluster"]))
+                places[places == len(shared)] = 0
+                found = shared[places] == clusters if len(shared) else np.zeros(len(clusters), bool)
+                frame["splits_of_cluster"] = np.where(found, numbers[places] if len(shared) else 1, 1)
+                is_empty = False
+                yield frame
+        if is_empty:
+            columns = ("id", "source", "cluster", *FIELDS[self.record_type], "split", "splits_of_cluster")
+            yield pd.DataFrame({name: pd.Series([], dtype="str") for name in columns})
+
+    def _clusters_in_several(self) -> tuple[np.ndarray, np.ndarray]:
+        """The hashes of clusters of which rows stand in several splits, sorted, and in how many: 8 bytes a cluster."""
+        of_split = []
+        for paths in self.parts.values():
+            parts = [_hashes(table["cluster"]) for table in _tables(paths, ["cluster"])]
+            of_split.append(distinct(np.concatenate(parts)) if parts else np.empty(0, np.uint64))
+        clusters, numbers = np.unique(np.concatenate(of_split), return_counts=True)
+        return clusters[numbers > 1], numbers[numbers > 1]
+
+
+def _tables(paths: Iterable[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Portions of parquet files, none larger than a frame may be."""
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            row_bytes = max(1, sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)))
+            rows = max(1, min(CHUNK, _CHUNK_BYTES * max(1, file.metadata.num_rows) // row_bytes))
+            for batch in file.iter_batches(batch_size=rows, columns=columns):
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])
+
+
+def _hashes(column: pa.ChunkedArray) -> np.ndarray:
+    return _hash(column.to_numpy(zero_copy_only=False))
+
+
+def _hash(values: np.ndarray) -> np.ndarray:
+    return cast(Any, pandas.util).hash_array(values, categorize=False)
+
+
+def with_counts(table: pa.Table, record_type: RecordType, conversational: bool) -> pd.DataFrame:
+    """Rows with the columns that are made of their fields.
+
+    Args:
+        table: the fields, and whatever else the rows have.
+        record_type: of the rows.
+        conversational: whether the fields are messages.
+
+    Returns:
+        The table as a frame, with `characters` and `damage`, and what its record type has beside.
+    """
+    frame = table.to_pandas(types_mapper={pa.string(): _TEXT}.get)
+    frame["damage"] = pd.Series(_damage(table, record_type, conversational), dtype=_TEXT)
+    if record_type == "messages":
+        counts = np.array([_count(text) for text in table["messages"].to_pylist()], float).reshape(-1, 3)
+        # A field that is no list of messages has no numbers: as null it fails what is expected of it, by its place.
+        return frame.assign(turns=counts[:, 0], answers=counts[:, 1], characters=np.nan_to_num(counts[:, 2]))
+    shown = ("text",) if record_type in ("classification", "regression") else FIELDS[record_type]
+    if conversational:
+        lengths = [np.array([_count(text)[2] for text in table[name].to_pylist()], float) for name in shown]
+        return frame.assign(characters=np.nan_to_num(np.sum(lengths, axis=0)))
+    lengths = [_lengths(table[name]) for name in shown]
+    frame = frame.assign(characters=np.sum(lengths, axis=0))
+    if record_type == "regression":
+        number = np.asarray(pd.to_numeric(frame["label"].astype(object), errors="coerce"), float)
+        frame["number"] = np.where(np.isfinite(number), number, np.nan)
+    return frame
+
+
+def _damage(table: pa.Table, record_type: RecordType, conversational: bool) -> list[str]:
+    """Of each row the kinds of damage that its texts show; an empty text where there is none."""
+    found = [""] * table.num_rows
+    columns = [table[name] for name in FIELDS[record_type]]
+    is_ascii = np.ones(table.num_rows, bool)
+    for column in columns:
+        is_ascii &= np.asarray(pc.call_function("string_is_ascii", [column]).fill_null(True), bool)
+    rows = np.flatnonzero(~is_ascii)
+    taken = [column.take(pa.array(rows)).to_pylist() for column in columns]
+    for row, values in zip(rows.tolist(), zip(*taken, strict=True), strict=True):
+        texts = [value or "" for value in values]
+        if record_type == "messages" or conversational:
+            texts = [content for value in texts for content in _contents(value)]
+        shown = {kind for text in texts for kind in damage.kinds(text)}
+        found[row] = ", ".join(kind for kind in damage.KINDS if kind in shown)
+    return found
+
+
+def _contents(messages: str) -> list[str]:
+    """The texts of some messages; none where it is no list of them."""
+    try:
+        return [content for message in orjson.loads(messages) if isinstance(content := message["content"], str)]
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        return []
+
+
+def _lengths(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(pc.call_function("utf8_length", [column]).fill_null(0), np.int64)
+
+
+def _count(messages: str | None) -> tuple[float, float, float]:
+    """How many messages, how many answers, how many characters; not a number where it is no list of messages."""
+    try:
+        parsed = orjson.loads(messages or "")
+        roles = [message["role"] for message in parsed]
+        contents = [message.get("content") or "" for message in parsed]
+        answers = sum(
+            role == "assistant" and bool(content.strip() or message.get("tool_calls"))
+            for role, content, message in zip(roles, contents, parsed, strict=True)
+        )
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        return np.nan, np.nan, np.nan
+    return len(roles), answers, sum(map(len, contents))
+
+
+class Compact:
+    """Some columns of the whole set, kept small.
+
+    Args:
+        names: of the columns.
+        is_hashed: whether a hash is kept of each value, for what asks only which are equal.
+    """
+
+    def __init__(self, names: Iterable[str], *, is_hashed: bool) -> None:
+        self._parts: dict[str, list[pd.Series]] = {name: [] for name in sorted(names)}
+        self._is_hashed = is_hashed
+        self._known: dict[Any, Any] = {}
+        self._rows = 0
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Keep the next rows."""
+        self._rows += len(frame)
+        for name, parts in self._parts.items():
+            values = cast(pd.Series, frame[name])
+            if self._is_hashed:
+                hashes = pd.Series(_hash(values.to_numpy(object)))
+                parts.append(hashes.astype("UInt64").mask(values.isna().to_numpy()) if values.hasnans else hashes)
+            elif is_numeric_dtype(values):
+                parts.append(values)
+            else:
+                # The same object for equal texts: labels and groups are few.
+                parts.append(pd.Series([self._known.setdefault(value, value) for value in values], dtype=object))
+
+    def frame(self) -> pd.DataFrame:
+        """All rows; their index is their number."""
+        whole = {name: pd.concat(parts, ignore_index=True) for name, parts in self._parts.items()}
+        return pd.DataFrame(whole, index=pd.RangeIndex(self._rows))

@@ -1,0 +1,143 @@
+"""What a run has made and git does not hold yet, as the commands that keep it for another clone."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from tuneline import params, worktree
+from tuneline.errors import GitError
+from tuneline.pipeline import repro
+from tuneline.registry import lineage
+from tuneline.worktree import Change
+
+# What git holds of DVC, of the params and of the folders that DVC keeps out of git.
+_CONFIG = ".dvc/config"
+_FILES = frozenset({"dvc.yaml", "dvc.lock", _CONFIG, params.PARAMS_FILE})
+_NAMES = frozenset({".gitignore", ".dvcignore"})
+
+
+def commands(p: params.Params) -> list[str]:
+    """What to type so that another clone can go on from what is here, one line each; nothing where git holds it all.
+
+    Args:
+        p: the params.
+    """
+    try:
+        changes, lock = worktree.changes(), worktree.lock()
+    except GitError as error:
+        return [f"what was made cannot be kept in git: {problem}" for problem in error.problems]
+    loose_places = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
+    if p.base.source == "path":
+        loose_places.append(p.base.input)
+    has_remote = repro.has_remote()
+    secrets = repro.shared_secrets()
+    steps = describe(changes, repro.named(), loose_places, has_remote=has_remote, secrets=secrets)
+    if steps and lock:
+        steps.append(
+            f"git adds nothing while {lock} is there; if no git is at work, a killed one has left it: rm {lock}"
+        )
+    return steps
+
+
+def commit(p: params.Params) -> str | None:
+    """The commit that holds all from which the model here was made: code, params, graph, locks and the .dvc files.
+
+    Args:
+        p: the params.
+
+    Returns:
+        Its sha; None where git does not hold it all as it is.
+    """
+    state = lineage.git_state()
+    if state["git_dirty"] != "false" or commands(p):
+        return None
+    return state["git_commit"]
+
+
+def describe(
+    changes: Iterable[Change],
+    named: set[str],
+    data: Sequence[str],
+    *,
+    has_remote: bool,
+    secrets: Sequence[tuple[str, str]] = (),
+) -> list[str]:
+    """The lines of `commands`, from plain values.
+
+    Args:
+        changes: what git does not hold as it is.
+        named: the files and folders that dvc.lock names; what is below a folder belongs to it.
+        data: patterns of folders that belong under DVC and not into git.
+        has_remote: whether DVC has somewhere to push to.
+        secrets: the name of a remote, and the option that gives a password away, of each that .dvc/config holds.
+    """
+    held_back = []
+    if secrets:
+        changes = list(changes)
+        held_back = [_secret(*secrets[0], change) for change in changes if change.path == _CONFIG]
+        changes = [change for change in changes if change.path != _CONFIG]
+    return [*held_back, *_steps(changes, named, data, has_remote=has_remote)]
+
+
+def _secret(remote: str, option: str, change: Change) -> str:
+    modify = f".venv/bin/dvc remote modify --local {shlex.quote(remote)} {option}"
+    plain = f"write the {option} without it" if option == "url" else f"delete the {option}"
+    unstage = f", and take it back with: git restore --staged {_CONFIG}" if change.is_staged else ""
+    return (
+        f"{_CONFIG}: remote '{remote}' gives a password away ({option}), so it is not to be committed{unstage}; keep "
+        f"the password on this machine with: {modify} VALUE; and {plain} in {_CONFIG}"
+    )
+
+
+def _steps(changes: Iterable[Change], named: set[str], data: Sequence[str], *, has_remote: bool) -> list[str]:
+    add: list[str] = []
+    loose: list[str] = []
+    is_staged = False
+    for change in changes:
+        folder = _below(change.path, data) if change.is_new else None
+        if folder is not None and not _is_of_dvc(change.path):
+            loose += [folder] if folder not in loose else []
+        elif _is_of_dvc(change.path) or _is_below(change.path, named):
+            is_staged = is_staged or change.is_staged
+            add += [] if change.is_staged else [change.path]
+    for folder in loose:
+        add += [f"{folder}.dvc", f"{PurePosixPath(folder).parent}/.gitignore"]
+    if not add and not is_staged:
+        return []
+    steps = [_command(".venv/bin/dvc", "add", *loose)] if loose else []
+    steps += [_command("git", "add", *dict.fromkeys(add))] if add else []
+    steps.append("git commit -m 'Train'")
+    if has_remote:
+        return ["to keep what was made: " + " && ".join([*steps, ".venv/bin/dvc push"])]
+    return [
+        "to keep what was made: " + " && ".join(steps),
+        "the data and the models are in this folder only; to let other clones fetch them, first name a place: "
+        ".venv/bin/dvc remote add --default storage URL",
+    ]
+
+
+def _is_of_dvc(path: str) -> bool:
+    name = PurePosixPath(path).name
+    return path in _FILES or name in _NAMES or name.endswith(".dvc") or path.startswith(".dvc/plots/")
+
+
+def _is_below(path: str, places: set[str]) -> bool:
+    return not places.isdisjoint(map(str, [PurePosixPath(path), *PurePosixPath(path).parents]))
+
+
+def _below(path: str, patterns: Sequence[str]) -> str | None:
+    """The file or folder at or above `path` that one of the patterns means."""
+    parts = PurePosixPath(path).parts
+    for pattern in patterns:
+        depth = len(PurePosixPath(pattern).parts)
+        place = "/".join(parts[:depth])
+        if len(parts) >= depth and PurePosixPath(place).match(pattern):
+            return place
+    return None
+
+
+def _command(*words: str) -> str:
+    # A name that begins with a dash would be read as an option.
+    return shlex.join(
+        word if place == 0 or not word.startswith("-") else f"./{word}" for place, word in enumerate(words)
+    )

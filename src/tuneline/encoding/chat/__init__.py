@@ -1,0 +1,1 @@
+"""Conversations to tokens, by a chat template."""

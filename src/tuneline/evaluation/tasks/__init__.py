@@ -1,0 +1,1 @@
+"""What each task asks a model, and how its answers are measured."""

@@ -1,0 +1,1 @@
+"""A base and clean splits to a fine-tuned model, by task."""

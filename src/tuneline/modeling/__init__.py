@@ -1,0 +1,1 @@
+"""Model folders, where they come from, and what runs them."""

@@ -1,0 +1,147 @@
+"""The loss of a batch, computed only where something is learnt, and the proofs that a model family allows it."""
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from tuneline.encoding.encode import IGNORED, Example
+from tuneline.encoding.examples import lengths
+from tuneline.encoding.packing import collate
+
+TOLERANCE = 1e-5
+"""Largest difference of two losses per token that are the same up to the order of float32 sums."""
+
+_PROOF_TOKENS = 48
+_PROOF_DOCUMENTS = 3
+
+
+def nll(
+    model: nn.Module, batch: dict[str, Tensor], *, packed: bool, sparse: bool, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The summed negative log-likelihood of a batch's targets.
+
+    Args:
+        model: a causal language model.
+        batch: as `packing.collate` makes it.
+        packed: whether rows may hold several documents; else `position_ids` are left to the model.
+        sparse: send only the positions that have a target through the output head.
+        smoothing: share of a target that is spread over the vocabulary.
+
+    Returns:
+        The sum in nats, and the number of targets.
+    """
+    targets = batch["targets"]
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    if packed:
+        inputs["position_ids"] = batch["position_ids"]
+    learnt = (targets.flatten() != IGNORED).nonzero().squeeze(1)
+    logits = logits_at(learnt, model, inputs, sparse=sparse)
+    wanted = targets.flatten()[learnt]
+    loss = functional.cross_entropy(logits.float(), wanted, reduction="sum", label_smoothing=smoothing)
+    return loss, torch.tensor(len(learnt))
+
+
+def logits_at(positions: Tensor, model: nn.Module, inputs: dict[str, Any], *, sparse: bool) -> Tensor:
+    """Logits of some positions of a batch: [positions, vocabulary].
+
+    Args:
+        positions: indices into the flattened batch, int64.
+        model: a causal language model.
+        inputs: of its forward call.
+        sparse: send only these positions through the output head. The hidden states are gathered at its door, so that
+            each family's own scaling and soft-capping behind it stay as they are; `allows_sparse` proves it.
+    """
+    if not sparse:
+        return model(**inputs).logits.flatten(0, 1)[positions]
+    head = _head(model)
+    assert head is not None
+    hook = head.register_forward_pre_hook(
+        lambda _, arguments: (arguments[0].flatten(0, 1).index_select(0, positions).unsqueeze(0), *arguments[1:])
+    )
+    try:
+        return model(**inputs).logits.squeeze(0)
+    finally:
+        hook.remove()
+
+
+def on(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The batch where the model is."""
+    return {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    # One of several processes has the model in a wrapper.
+    find = getattr(getattr(model, "module", model), "get_output_embeddings", None)
+    head = find() if callable(find) else None
+    return head if isinstance(head, nn.Module) else None
+
+
+@torch.no_grad()
+def total(
+    model: PreTrainedModel, examples: Sequence[Example], *, pad: int, sparse: bool, batch_size: int
+) -> tuple[float, int]:
+    """The negative log-likelihood of many examples, whatever the family: a document a row.
+
+    Args:
+        model: a causal language model.
+        examples: none longer than what the model can see.
+        pad: the token that fills rows up.
+        sparse: as for `nll`.
+        batch_size: rows in a batch.
+
+    Returns:
+        The sum in nats, and the number of targets.
+    """
+    model.eval()
+    summed, count = 0.0, 0
+    # Rows of nearly one length stand together, which wastes least.
+    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    for start in range(0, len(ordered), batch_size):
+        batch = collate([[example] for example in ordered[start : start + batch_size]], pad)
+        loss, targets = nll(model, batch, packed=False, sparse=sparse)
+        summed += loss.item()
+        count += int(targets)
+    return summed, count
+
+
+def proof(examples: Sequence[Example]) -> list[Example]:
+    """The beginnings of the longest examples, all of them learnt: what `allows_sparse` and `allows_packing` look at."""
+    tokens = lengths(examples)
+    longest = heapq.nlargest(_PROOF_DOCUMENTS, range(len(tokens)), key=tokens.__getitem__)
+    beginnings = [examples[place].input_ids[:_PROOF_TOKENS] for place in longest]
+    return [Example(ids, ids) for ids in beginnings]
+
+
+@torch.no_grad()
+def allows_sparse(model: PreTrainedModel, examples: list[Example]) -> bool:
+    """Whether the loss stays the same when only the learnt positions go through the model's output head."""
+    if _head(model) is None:
+        return False
+    model.eval()
+    batch = on(model, collate([[example] for example in examples], pad=0))
+    plain, count = nll(model, batch, packed=False, sparse=False)
+    try:
+        sparse, _ = nll(model, batch, packed=False, sparse=True)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return bool((plain - sparse).abs() / count < TOLERANCE)
+
+
+@torch.no_grad()
+def allows_packing(model: PreTrainedModel, examples: list[Example]) -> bool:
+    """Whether documents in one row have the loss that they have alone."""
+    model.eval()
+    alone, count = nll(
+        model, on(model, collate([[example] for example in examples], pad=0)), packed=False, sparse=False
+    )
+    try:
+        together, _ = nll(model, on(model, collate([examples], pad=0)), packed=True, sparse=False)
+    except (TypeError, RuntimeError, ValueError, IndexError):
+        # A family without position_ids refuses the argument.
+        return False
+    return bool((alone - together).abs() / count < TOLERANCE)

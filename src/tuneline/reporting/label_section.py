@@ -1,0 +1,76 @@
+"""How a classifier does label by label, and which labels it takes for which, as the report shows it."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tuneline.evaluation.score_table import take_apart
+from tuneline.evaluation.tasks import classification
+from tuneline.evaluation.tasks.classification import OfLabel
+
+MOST_IN_WORDS = 20
+"""Labels up to which the confusion is a table of numbers; above, a picture."""
+MOST_ON_A_PHONE = 8
+"""Labels up to which that table fits a phone; above, a picture there."""
+_MOST_LABELS = 40
+_MOST_MISTAKES = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How many rows of one label are given another."""
+
+    column: int
+    count: int
+    share: float
+    """Of the true label's rows, 0 to 1."""
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """The rows of one true label."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One label taken for another."""
+
+    true: str
+    given: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Everything that the page says of labels."""
+
+    labels: tuple[OfLabel, ...]
+    more: int
+    """Labels that are not shown."""
+    names: tuple[str, ...]
+    """The columns of the confusion; none where rows have several labels."""
+    confusion: tuple[Row, ...]
+    mistakes: tuple[Mistake, ...]
+    """The most frequent first."""
+
+
+def labels_of(table: pa.Table) -> Labels:
+    """The labels of rows.parquet."""
+    rows, scores = take_apart(table)
+    found = classification.by_label(rows, scores["candidate"])
+    confusion = classification.confusion(rows, scores["candidate"])
+    names = confusion.labels if confusion else ()
+    lines, mistakes = [], []
+    for place, counts in enumerate(confusion.counts if confusion else ()):
+        total = sum(counts)
+        cells = [Cell(at, count, count / total if total else 0.0, at == place) for at, count in enumerate(counts)]
+        lines.append(Row(names[place], tuple(cells)))
+        mistakes += [Mistake(names[place], names[cell.column], cell.count) for cell in cells if not cell.is_right]
+    mistakes = [mistake for mistake in mistakes if mistake.count]
+    mistakes.sort(key=lambda mistake: (-mistake.count, mistake.true, mistake.given))
+    shown = found[:_MOST_LABELS]
+    return Labels(tuple(shown), len(found) - len(shown), names, tuple(lines), tuple(mistakes[:_MOST_MISTAKES]))
