@@ -24,7 +24,7 @@ from tuneline.pretraining import pretrain
 from tuneline.training import loop, training_run
 from tuneline.training.training_config import Recipe
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202ered"
 

@@ -214,7 +214,7 @@ def test_yaml(tmp_path: Path) -> None:
 
 def test_the_shipped_yaml_is_valid() -> None:
     for name in ("raw", "clean"):
-        path = Path(__file__).parents[2] / "data" / "expectations" / f"{name}.yaml"
+        path = Path(__file__).parents[3] / "data" / "expectations" / f"{name}.yaml"
         for record_type in FIELDS:
             assert expectations.load(path, record_type)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from compared_processes import hold_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_distributed import hold_equal
 from tiny_models import TEXTS
 
 from tuneline import params

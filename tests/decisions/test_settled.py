@@ -50,7 +50,7 @@ def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outco
         "import sys\nfrom tuneline import params\nfrom tuneline.decisions import settled\n"
         "print(settled.look(params.load()).message([]), 'mlflow' in sys.modules)"
     )
-    sources = os.environ | {"PYTHONPATH": str(Path(settled.__file__).parents[1])}
+    sources = os.environ | {"PYTHONPATH": str(Path(settled.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=sources, capture_output=True, text=True, check=True)
     assert done.stdout == f"{outcome.model} version 1, undecided; rebuilt: nothing False\n"
 

@@ -14,7 +14,7 @@ from tuneline.gate import decision
 from tuneline.params import Task
 from tuneline.params.gate import METRICS_OF_TASK, Rule, problem_of_task
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PARAMS: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "docs" / "recipes").glob("*.yaml"))]
 CASES = [

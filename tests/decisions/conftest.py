@@ -1,0 +1,5 @@
+"""The fixtures of these tests."""
+
+from registry_fixtures import lineage, project, tracker
+
+__all__ = ["lineage", "project", "tracker"]
