@@ -29,7 +29,7 @@ def reference() -> str:
 
 
 def _helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
-    settings: dict[str, Any] = command.context_settings
+    settings: Any = command.context_settings
     context = click.Context(command, parent=parent, info_name=name.split()[-1], terminal_width=_WIDTH, **settings)
     yield name, command.get_help(context).rstrip()
     if isinstance(command, click.Group):

@@ -19,7 +19,7 @@ from tiny_models import TEXTS
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tuneline import params
-from tuneline.core import files, fingerprint, manifests
+from tuneline.core import files, manifests
 from tuneline.encoding import encode, token_cache
 from tuneline.encoding.examples import FlatRows
 from tuneline.errors import TrainingError
@@ -249,13 +249,3 @@ def test_the_same_weights_from_the_disk_and_no_tokens_made_for_another_learning_
     assert entries(workplace / "work/tokens") == kept
     shutil.rmtree(workplace / "work")
     assert trained(0.01, "anew") == once
-
-
-def test_another_template_makes_other_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    template = tmp_path / "templates" / "plain.jinja"
-    template.parent.mkdir()
-    template.write_text("{{ messages }}")
-    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "fingerprint.py"))
-    before = fingerprint.code()
-    template.write_text("{{ messages }} ")
-    assert fingerprint.code() != before

@@ -18,13 +18,15 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tuneline import processes
-from tuneline.core import files, fingerprint, manifests
+from tuneline.core import files, fingerprint, manifests, stage_code
 from tuneline.encoding.examples import Flat, FlatRows
 from tuneline.encoding.truncation import Account
 from tuneline.work import WORK
 
 FOLDER = WORK / "tokens"
 """Where the entries of all splits are kept."""
+# What encoding imports, all of it.
+_CODE = ("src/tuneline/core", "src/tuneline/encoding")
 
 Rows = TypeVar("Rows", bound=FlatRows[Any])
 
@@ -41,7 +43,7 @@ def identity(tokenizer: PreTrainedTokenizerBase, **parts: Any) -> str:
     with files.temporary_folder() as folder:
         tokenizer.save_pretrained(folder)
         its_files = files.sha256_tree(folder)
-    return fingerprint.of((), tokenizer=its_files, **parts)
+    return fingerprint.of(stage_code.sha256(_CODE), (), tokenizer=its_files, **parts)
 
 
 def place_of(split: Path, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import params, processes
-from tuneline.core import files, fingerprint
+from tuneline.core import files, fingerprint, stage_code
 from tuneline.modeling import hardware, models, sources
 from tuneline.pretraining import pretrain
 from tuneline.training import checkpoints, training_run
@@ -42,6 +42,7 @@ def main(p: params.Params) -> None:
 def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
     train, heldout = (pretrain.texts_of(Path(p.base.input) / name) for name in ("train", "validation"))
     identity = fingerprint.of(
+        stage_code.sha256(stage_code.deps("base")),
         hardware.identity(p.compute),
         builtin=p.base.builtin.model_dump(),
         compute=p.compute.model_dump(),

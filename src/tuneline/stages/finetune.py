@@ -11,7 +11,7 @@ others, each of which runs this stage again.
 from pathlib import Path
 
 from tuneline import params, processes
-from tuneline.core import files, fingerprint
+from tuneline.core import files, fingerprint, stage_code
 from tuneline.finetuning import estimate, mixing, tasks
 from tuneline.modeling import hardware, models
 from tuneline.registry import lineage, tracking, versions
@@ -43,6 +43,7 @@ def _train(p: params.Params) -> None:
     tasks.check_truncated(ready, p)
     sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
     identity = fingerprint.of(
+        stage_code.sha256(stage_code.deps("finetune")),
         hardware.identity(p.compute),
         task=p.task,
         finetune=p.finetune.model_dump(),
