@@ -13,7 +13,7 @@ from tuneline import __version__, processes, terminal
 from tuneline.errors import SetupError, TunelineError, of_machine
 
 if TYPE_CHECKING:
-    from tuneline.commands.ask.questions import Given
+    from tuneline.commands.ask.inputs import Input
     from tuneline.commands.ask.served_version import Served
     from tuneline.params import Params
     from tuneline.progress import Progress
@@ -91,7 +91,7 @@ def use(
     from tuneline.commands.use import open_set, take_in
     from tuneline.pipeline import repro
 
-    asked = open_set.Asked(_mapping(columns), encoding, layout, exclude)
+    asked = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
     with repro.alone():
         if mix is not None:
             said = take_in.mix(path, asked, name=name, weight=mix, max_rejected=max_rejected)
@@ -126,7 +126,7 @@ def inspect(
     from tuneline.commands import inspection
     from tuneline.commands.use import open_set
 
-    asked = open_set.Asked(_mapping(columns), encoding, layout, exclude)
+    asked = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
     report = inspection.inspect(paths, inspection.as_in_project(asked))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
@@ -269,22 +269,22 @@ def predict(
     if all_labels and top_k is not None:
         raise click.UsageError("--top-k and --all-labels exclude each other")
     _enter()
-    from tuneline.commands.ask import answer_files, questions, served_version
+    from tuneline.commands.ask import answer_files, inputs, served_version
     from tuneline.commands.use import open_set
 
     if source is not None:
-        text, path = questions.path_or_text(source)
+        text, path = inputs.path_or_text(source)
     chosen = answer_files.format_of(output, form)
     p, served = _serve(version, alias)
     served_version.check_predicts(served)
-    asked = open_set.Asked(encoding=encoding, layout=layout)
-    opened = questions.opened(
+    asked = open_set.ReadingArguments(encoding=encoding, layout=layout)
+    opened = inputs.open_input(
         text,
         path,
         column="text",
-        options=questions.options_for(p, path, asked),
+        options=inputs.options_for(p, path, asked),
         is_plain=layout is not None,
-        choose=questions.text_chooser(_mapping(columns), served.columns),
+        find=inputs.text_finder(_mapping(columns), served.columns),
         remedy="give a TEXT, a PATH, or standard input",
     )
     with opened as given:
@@ -330,27 +330,27 @@ def generate(
     if path is None and (columns or layout):
         raise click.UsageError("--column and --layout go with --input")
     _enter()
-    from tuneline.commands.ask import answer_files, questions, served_version
+    from tuneline.commands.ask import answer_files, inputs, served_version
     from tuneline.commands.use import open_set
 
     is_batch = path is not None or output is not None or form is not None
     chosen = answer_files.format_of(output, form)
     p, served = _serve(version, alias)
     served_version.check_writes(served)
-    asked = open_set.Asked(encoding=encoding, layout=layout)
+    asked = open_set.ReadingArguments(encoding=encoding, layout=layout)
     remedy = "give a PROMPT, or --input FILE"
     if path is None:
-        prompt = prompt.replace("\\n", "\n") if prompt not in (None, questions.STDIN) else None
-        text = questions.text_of_stdin(encoding or "utf-8", remedy) if prompt is None else prompt
+        prompt = prompt.replace("\\n", "\n") if prompt not in (None, inputs.STDIN) else None
+        text = inputs.text_of_stdin(encoding or "utf-8", remedy) if prompt is None else prompt
     else:
         text = None
-    opened = questions.opened(
+    opened = inputs.open_input(
         text,
         path,
         column="prompt",
-        options=questions.options_for(p, path, asked),
+        options=inputs.options_for(p, path, asked),
         is_plain=layout is not None,
-        choose=questions.prompt_chooser(_mapping(columns), served.columns, chats=served.chats),
+        find=inputs.prompt_finder(_mapping(columns), served.columns, chats=served.chats),
         remedy=remedy,
     )
     with opened as given:
@@ -386,11 +386,11 @@ def _serve(version: int | None, alias: str) -> "tuple[Params, Served]":
     return p, served
 
 
-def _of_form(given: "Given", form: str) -> list[str]:
-    return [given.other_form] if given.other_form and form == "csv" else []
+def _of_form(given: "Input", form: str) -> list[str]:
+    return [given.csv_note] if given.csv_note and form == "csv" else []
 
 
-def _progress(what: str, given: "Given") -> "Progress":
+def _progress(what: str, given: "Input") -> "Progress":
     from tuneline.progress import Progress
 
     return Progress(what, always=given.has_sources, to=sys.stderr)

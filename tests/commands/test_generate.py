@@ -149,12 +149,12 @@ def test_what_cannot_be_done_is_said_in_a_line(
 
 
 def test_closed_standard_input_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tuneline.commands.ask import questions
+    from tuneline.commands.ask import inputs
     from tuneline.errors import DataError
 
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(DataError, match="standard input is closed; give it"):
-        questions.text_of_stdin("utf-8", "give it")
+        inputs.text_of_stdin("utf-8", "give it")
 
 
 def test_nothing_that_a_model_writes_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tuneline import params
-from tuneline.commands.use import overlong_rows
+from tuneline.commands.use import open_set
 from tuneline.core import files
 from tuneline.data.mapping import raw_set
 from tuneline.data.preparing import long_rows
@@ -43,7 +43,7 @@ def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: 
     rows = [{"prompt": "short?", "completion": "yes"}] * 7
     rows += [{"prompt": "long " * 200, "completion": f"{'answer ' * 100}{row}"} for row in range(3)]
     found = opened(tmp_path / "mine", rows)
-    told = overlong_rows.describe(found, p())
+    told = open_set.describe_overlong(found, p())
     assert told[0].startswith(
         "rows in tokens (estimated at 2.5 bytes a token): median 4, longest 681; 30.0% are longer"
     )
@@ -52,9 +52,9 @@ def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: 
         "stops where it is more than 10%; set finetune.max_length and base.builtin.max_length to about 704" in told[1]
     )
     # Not more than is allowed: only told.
-    assert len(overlong_rows.describe(found, p(finetune__max_truncated_fraction=0.3))) == 1
-    assert "dropped" in overlong_rows.describe(found, p(finetune__overlong="drop"))[0]
-    assert overlong_rows.describe(found, p(finetune__max_length=800, base__builtin__max_length=800)) == []
+    assert len(open_set.describe_overlong(found, p(finetune__max_truncated_fraction=0.3))) == 1
+    assert "dropped" in open_set.describe_overlong(found, p(finetune__overlong="drop"))[0]
+    assert open_set.describe_overlong(found, p(finetune__max_length=800, base__builtin__max_length=800)) == []
 
 
 def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any, monkeypatch: Any) -> None:
@@ -65,18 +65,18 @@ def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any
     backend.save("models/mine/tokenizer.json")
     found = opened(tmp_path / "mine", [{"text": "a " * count, "label": "x"} for count in (5, 9, 12)])
     own = p(base__source="path", base__input="models/mine", finetune__max_length=8)
-    [line, warning] = overlong_rows.describe(found, own)
+    [line, warning] = open_set.describe_overlong(found, own)
     assert line.startswith("rows in tokens (by the tokenizer of models/mine): median 9, longest 12; 66.7% are longer")
     assert "set finetune.max_length to about 64, if the base sees so many" in warning
     assert "base.builtin" not in warning
     (tmp_path / "models/mine/tokenizer.json").unlink()
-    assert overlong_rows.describe(found, own) == []
+    assert open_set.describe_overlong(found, own) == []
 
 
 def test_of_a_preference_the_longer_answer_counts(tmp_path: Path, p: Any) -> None:
     said = [[{"role": "assistant", "content": text}] for text in ("good " * 300, "bad")]
     rows = [{"prompt": [{"role": "user", "content": "why?"}], "chosen": said[0], "rejected": said[1]}] * 3
-    [line, _] = overlong_rows.describe(opened(tmp_path / "mine", rows), p())
+    [line, _] = open_set.describe_overlong(opened(tmp_path / "mine", rows), p())
     assert "longest 602" in line
 
 

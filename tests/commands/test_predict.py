@@ -12,7 +12,7 @@ from registered import LABELS, MAX_LENGTH, VERSIONS, Shell, table
 
 from tuneline import params
 from tuneline.commands.ask import answer_files
-from tuneline.commands.ask.questions import Given
+from tuneline.commands.ask.inputs import Input
 from tuneline.core import files
 from tuneline.modeling import models
 from tuneline.params import editing
@@ -219,7 +219,7 @@ def test_a_full_disk_is_named_by_the_file_that_is_written(shell: Shell) -> None:
     with (
         pytest.raises(OSError, match="No space left") as raised,
         answer_files.writing(
-            shell.root / "full.csv", "jsonl", answer_files.Table(Given((), False, lambda: iter(())), {})
+            shell.root / "full.csv", "jsonl", answer_files.Table(Input((), False, lambda: iter(())), {})
         ),
         Path("/dev/full").open("wb", buffering=0) as full,
     ):

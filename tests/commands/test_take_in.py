@@ -13,7 +13,7 @@ from recipe_samples import conversation, lines, poem, words
 
 from tuneline import params
 from tuneline.commands.use import open_set, take_in
-from tuneline.commands.use.open_set import Asked
+from tuneline.commands.use.open_set import ReadingArguments
 from tuneline.core import files
 from tuneline.data.preparing.text import cleaning
 from tuneline.data.records.splits import split_of
@@ -53,8 +53,8 @@ def pairs(tmp_path: Path, count: int = 60, *more: str) -> Path:
 _READ = ("columns", "encoding", "layout", "exclude")
 
 
-def _asked(more: dict[str, Any]) -> Asked:
-    return Asked(**{key: more.pop(key) for key in _READ if key in more})
+def _asked(more: dict[str, Any]) -> ReadingArguments:
+    return ReadingArguments(**{key: more.pop(key) for key in _READ if key in more})
 
 
 def use(path: Path, **more: Any) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import environment, params
-from tuneline.commands.use.open_set import Asked, way_of, ways_of_sets
+from tuneline.commands.use.open_set import ReadingArguments, way_of, ways_of_sets
 from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.label_names import label_names
 from tuneline.data.mapping.raw_set import Reading, Shape
@@ -53,7 +53,7 @@ class How:
     settings: Settings = field(default_factory=Settings)
 
 
-def as_in_project(asked: Asked) -> How:
+def as_in_project(asked: ReadingArguments) -> How:
     """How files are read where the command line does not say it: in a project, a set as its params.yaml says.
 
     Args:

@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -16,9 +17,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tuneline.commands.ask.questions import Asked, Given, as_json
+from tuneline.commands.ask.inputs import Input, InputRow, as_json
 from tuneline.core import files
-from tuneline.errors import SetupError
+from tuneline.errors import DataError, SetupError
 from tuneline.terminal import unguarded, visible
 
 Format = Literal["csv", "jsonl", "parquet"]
@@ -26,6 +27,7 @@ Format = Literal["csv", "jsonl", "parquet"]
 _SUFFIXES: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _SOURCE, _ERROR = "source", "error"
 _OF_INPUT = "input_"
+_NAMED = 5
 
 
 class Writer(Protocol):
@@ -46,7 +48,7 @@ class Table:
         made: what the model says -> its Arrow type.
     """
 
-    def __init__(self, given: Given, made: Mapping[str, pa.DataType]) -> None:
+    def __init__(self, given: Input, made: Mapping[str, pa.DataType]) -> None:
         text = pa.string()
         before = {_SOURCE: text} if given.has_sources else {}
         behind = {**made, _ERROR: text} if given.has_sources else dict(made)
@@ -69,7 +71,7 @@ class Table:
             self._names[name] = free
         return self._names[name]
 
-    def row(self, asked: Asked, made: Mapping[str, Any]) -> dict[str, Any]:
+    def row(self, asked: InputRow, made: Mapping[str, Any]) -> dict[str, Any]:
         """One row that is written.
 
         Args:
@@ -83,6 +85,62 @@ class Table:
         if asked.problem:
             found[_ERROR] = asked.problem
         return found
+
+
+@dataclass
+class RowCounts:
+    """What became of the rows."""
+
+    rows: int = 0
+    unusable: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """By the code of the reason."""
+    first: list[str] = field(default_factory=list)
+    cut: int = 0
+    """Texts of which the model did not see all."""
+
+    def count(self, rows: Sequence[InputRow]) -> None:
+        """Count rows, those that cannot be used by their reason."""
+        self.rows += len(rows)
+        for row in rows:
+            if row.problem:
+                self.unusable += 1
+                self.reasons[row.problem.partition(":")[0]] += 1
+                if len(self.first) < _NAMED:
+                    self.first.append(f"{row.source}: {row.problem}")
+
+    def lines(self, table: Table, form: Format, seen: str) -> Iterator[str]:
+        """What a person must know of the rows.
+
+        Args:
+            table: what was written.
+            form: as what.
+            seen: what the model does with a text that is too long, in words.
+        """
+        if self.unusable:
+            counts = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
+            yield f"warning: {self.unusable:,} of {self.rows:,} rows cannot be used ({counts}); the first:"
+            yield from (f"  {line}" for line in self.first)
+        if self.cut:
+            yield f"warning: {self.cut:,} of {self.rows:,} texts are longer than {seen}"
+        if form != "jsonl":
+            for name, count in table.unknown.items():
+                yield (
+                    f"warning: {count:,} rows have a column {name!r} that the first rows do not have; it is left out: "
+                    "only JSON lines hold it"
+                )
+
+    def check(self) -> None:
+        """Refuse to call it a success where nothing could be used.
+
+        Raises:
+            DataError: there was no row, or none that can be used.
+        """
+        if not self.rows:
+            raise DataError("there is no row in the input; give at least one")
+        if self.unusable == self.rows:
+            rows = "the only row cannot" if self.rows == 1 else f"none of the {self.rows:,} rows can"
+            raise DataError(f"{rows} be used; mend it, or name another column with --column")
 
 
 class _Jsonl:

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from tuneline.commands.ask.answer_files import Table, Writer
-from tuneline.commands.ask.portions import Account, windows
-from tuneline.commands.ask.questions import Asked, Given
+from tuneline.commands.ask.answer_files import RowCounts, Table, Writer
+from tuneline.commands.ask.inputs import Input, InputRow, windows
 from tuneline.commands.ask.served_version import Served
 from tuneline.errors import ModelError, one_line
 from tuneline.evaluation import generation
@@ -42,7 +41,7 @@ class Generator:
         """Tokens of a prompt at most."""
         return generation.context_length(self.model, 0) - self.max_new_tokens
 
-    def stream(self, given: Given) -> Iterator[str]:
+    def stream(self, given: Input) -> Iterator[str]:
         """The answer to a single prompt, piece by piece as it is made.
 
         Args:
@@ -53,7 +52,7 @@ class Generator:
             self.model, self.tokenizer, row.content, mode=self.mode, max_new_tokens=self.max_new_tokens
         )
 
-    def encode(self, rows: Sequence[Asked]) -> tuple[list[Asked], list[list[int]], int]:
+    def encode(self, rows: Sequence[InputRow]) -> tuple[list[InputRow], list[list[int]], int]:
         """The prompts as tokens.
 
         Args:
@@ -81,7 +80,7 @@ class Generator:
                 checked.append(row)
             return checked, ids, count
 
-    def _encode(self, rows: Sequence[Asked]) -> tuple[list[list[int]], list[int]]:
+    def _encode(self, rows: Sequence[InputRow]) -> tuple[list[list[int]], list[int]]:
         return generation.encode(
             self.model,
             self.tokenizer,
@@ -92,8 +91,8 @@ class Generator:
 
 
 def run(
-    generator: Generator, given: Given, table: Table, writer: Writer, *, batch_size: int, progress: Progress
-) -> Account:
+    generator: Generator, given: Input, table: Table, writer: Writer, *, batch_size: int, progress: Progress
+) -> RowCounts:
     """Answer all rows and write them in their order.
 
     Args:
@@ -107,7 +106,7 @@ def run(
     Returns:
         What became of the rows.
     """
-    account = Account()
+    account = RowCounts()
     for window in windows(given.rows(), BATCHES_AT_ONCE * batch_size):
         before = account.rows
         rows, ids, cut = generator.encode(window)

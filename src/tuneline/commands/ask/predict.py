@@ -5,9 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tuneline.commands.ask.answer_files import Table, Writer
-from tuneline.commands.ask.portions import Account, windows
-from tuneline.commands.ask.questions import Given
+from tuneline.commands.ask.answer_files import RowCounts, Table, Writer
+from tuneline.commands.ask.inputs import Input, windows
 from tuneline.commands.ask.served_version import Served
 from tuneline.encoding.mode import REGRESSION
 from tuneline.errors import ModelError
@@ -102,8 +101,8 @@ def _rounded(value: float) -> float:
 
 
 def run(
-    predictor: Predictor, given: Given, table: Table, writer: Writer, *, batch_size: int, progress: Progress
-) -> Account:
+    predictor: Predictor, given: Input, table: Table, writer: Writer, *, batch_size: int, progress: Progress
+) -> RowCounts:
     """Predict all rows and write them in their order.
 
     Args:
@@ -117,7 +116,7 @@ def run(
     Returns:
         What became of the rows.
     """
-    account = Account()
+    account = RowCounts()
     for window in windows(given.rows(), ROWS_AT_ONCE):
         account.count(window)
         usable = [row for row in window if not row.problem]

@@ -8,17 +8,22 @@ from typing import get_args
 from tuneline import params
 from tuneline.data.mapping import label_names, raw_set, shape_choice
 from tuneline.data.mapping.raw_set import RawSet, Reading
+from tuneline.data.preparing import long_rows
+from tuneline.data.profiling.row_lengths import Lengths
 from tuneline.data.reading.raw_rows import FilePlan, Options
-from tuneline.data.records.record_types import TYPES_OF_TASK, RecordType
+from tuneline.data.records.record_types import TYPES_OF_TASK, Record, RecordType
 from tuneline.data.validation.row_counts import Tally
 from tuneline.errors import DataError
 
 _NAMED_ROWS = 5
 _FEW_LABELS = 20
+MEASURED_ROWS = 20_000
+"""The first rows of a set whose lengths are measured."""
+_BATCH = 1_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReadingArguments:
     """How the command line says that files are read; what it does not say is None or empty."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +44,7 @@ class Asked:
         )
 
 
-def ways_of_sets(p: params.Params, asked: Asked) -> dict[Path, Reading]:
+def ways_of_sets(p: params.Params, asked: ReadingArguments) -> dict[Path, Reading]:
     """How the files of each set of the project are read.
 
     Args:
@@ -179,3 +184,52 @@ def _ways(found: RawSet) -> Iterator[str]:
         way += f"; not used: {', '.join(unused)}" if unused else ""
         ways[way] = ways.get(way, 0) + 1
     yield from (f"  {count} file{'s' if count > 1 else ''} read as {way}" for way, count in ways.items())
+
+
+def describe_overlong(found: RawSet, p: params.Params) -> list[str]:
+    """What would be cut of a set's rows, for a person; nothing where none is longer than the model is shown.
+
+    Args:
+        found: the set.
+        p: the params.
+    """
+    tokenizer = _tokenizer(p)
+    size = long_rows.bytes_per_token(p)
+    lengths = Lengths(tokenizer, p.finetune.max_length, size)
+    batch: list[tuple[str, ...]] = []
+    for number, row in enumerate(_encoded_texts(found), 1):
+        batch.append(row)
+        if len(batch) == _BATCH:
+            lengths.add(batch)
+            batch = []
+        if number == MEASURED_ROWS:
+            break
+    if batch:
+        lengths.add(batch)
+    how = f"by the tokenizer of {tokenizer.parent}" if tokenizer else f"estimated at {size:g} bytes a token"
+    tokens = lengths.each()
+    among = f", the first {len(tokens):,} rows" if len(tokens) == MEASURED_ROWS else ""
+    return long_rows.describe(tokens, how + among, p)
+
+
+def _tokenizer(p: params.Params) -> Path | None:
+    """That of a base which is brought; a builtin base makes its own, from text that may be another by then."""
+    if p.base.source == "builtin":
+        return None
+    folder = Path(p.base.input if p.base.source == "path" else p.paths.base)
+    file = folder / "tokenizer.json"
+    return file if file.is_file() else None
+
+
+def _encoded_texts(found: RawSet) -> Iterator[tuple[str, ...]]:
+    """What becomes tokens of each row that can be used."""
+    for portion, shape in found.portions:
+        for row in raw_set.read(portion, shape):
+            if not isinstance(row, Record):
+                continue
+            texts = raw_set.texts(found.record_type, found.conversational, row.values)
+            if found.record_type in ("classification", "regression"):
+                texts = texts[:1]
+            elif found.record_type == "preference":
+                texts = (texts[0], max(texts[1:], key=len))
+            yield texts

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tuneline import params
-from tuneline.commands.use import base_text, new_params, open_set, overlong_rows
-from tuneline.commands.use.open_set import Asked
+from tuneline.commands.use import base_text, new_params, open_set
+from tuneline.commands.use.open_set import ReadingArguments
 from tuneline.core import files
 from tuneline.data.mapping import raw_set
 from tuneline.data.reading import discover, readers
@@ -28,7 +28,7 @@ _ARCHIVES = (*file_plans.UNPACKED_SUFFIXES, ".zip", ".tar", ".tgz")
 
 def use(
     path: Path,
-    asked: Asked,
+    asked: ReadingArguments,
     *,
     name: str | None = None,
     group_by: str | None = None,
@@ -98,13 +98,13 @@ def use(
     said += [*base.said, *shares.said, *suited.said]
     editing.set_values(Path(params.PARAMS_FILE), values)
     said += new_params.lines(values)
-    said += overlong_rows.describe(found, params.load())
+    said += open_set.describe_overlong(found, params.load())
     return [*said, "next: make run"]
 
 
 def mix(
     path: Path,
-    asked: Asked,
+    asked: ReadingArguments,
     *,
     name: str | None = None,
     weight: float,

@@ -8,7 +8,7 @@ import difflib
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -16,8 +16,7 @@ from typing import Any
 
 import orjson
 
-from tuneline.commands.use.open_set import Asked as AskedFor
-from tuneline.commands.use.open_set import way_of, ways_of_sets
+from tuneline.commands.use.open_set import ReadingArguments, way_of, ways_of_sets
 from tuneline.core import files
 from tuneline.data.mapping import recognise, shape_choice
 from tuneline.data.mapping.chat import recognise_chat
@@ -41,17 +40,18 @@ STDIN = "-"
 Content = str | dict[str, str]
 """What a model is shown: a text or a prompt; or a conversation, as `messages` and `tools` in JSON."""
 
-Ask = Callable[[Row], Content]
+ReadContent = Callable[[Row], Content]
 """What is asked in a row of a file; raises RowError where the row does not fit."""
 
 _ANSWER = "."
 """Stands for the answer that a row of prompts need not have; no model is shown it."""
 _SPOOL = 1 << 20
+_CHARACTERS_AT_ONCE = 8_000_000
 _SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
 
 
 @dataclass(frozen=True)
-class Asked:
+class InputRow:
     """One row."""
 
     source: str
@@ -64,17 +64,17 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Given:
+class Input:
     """All rows of one call."""
 
     columns: tuple[str, ...]
     """That the first rows have, in the order in which they were met."""
     has_sources: bool
-    rows: Callable[[], Iterator[Asked]]
+    rows: Callable[[], Iterator[InputRow]]
     files: int = 0
     bytes: int = 0
     notes: tuple[str, ...] = ()
-    other_form: str = ""
+    csv_note: str = ""
     """How CSV that is written differs from the files, in words; empty where it does not."""
 
 
@@ -107,16 +107,16 @@ def _exists(path: Path) -> bool:
 
 
 @contextmanager
-def opened(
+def open_input(
     text: str | None,
     path: Path | None,
     *,
     column: str,
     options: Options,
     is_plain: bool,
-    choose: Callable[[FilePlan, Path], Ask],
+    find: Callable[[FilePlan, Path], ReadContent],
     remedy: str,
-) -> Iterator["Given"]:
+) -> Iterator["Input"]:
     """The rows of a text, of a path, or of standard input where there is neither.
 
     Args:
@@ -125,7 +125,7 @@ def opened(
         column: what a text of the command line is called in what is written.
         options: how files and standard input are read.
         is_plain: whether standard input is plain text, whatever its first lines look like.
-        choose: as for `of_path`.
+        find: as for `read_path`.
         remedy: what to give where there is nothing to read.
 
     Raises:
@@ -135,15 +135,15 @@ def opened(
         clean = cleaning.clean(text)
         if not clean.strip():
             raise DataError(f"the text is empty; {remedy}")
-        yield Given((column,), has_sources=False, rows=lambda: iter([Asked("", {column: text}, clean)]))
+        yield Input((column,), has_sources=False, rows=lambda: iter([InputRow("", {column: text}, clean)]))
     elif path is None or path == Path(STDIN):
-        with of_stdin(options, choose, is_plain=is_plain, remedy=remedy) as given:
+        with read_stdin(options, find, is_plain=is_plain, remedy=remedy) as given:
             yield given
     else:
-        yield of_path(path, options, choose)
+        yield read_path(path, options, find)
 
 
-def options_for(p: Params, path: Path | None, asked: AskedFor) -> Options:
+def options_for(p: Params, path: Path | None, asked: ReadingArguments) -> Options:
     """How the input is read: as the command line says, else as params.yaml says of the set in which it lies.
 
     Args:
@@ -159,13 +159,13 @@ def options_for(p: Params, path: Path | None, asked: AskedFor) -> Options:
     return replace(way.options if way else asked.over(Options()), param="")
 
 
-def of_path(path: Path, options: Options, choose: Callable[[FilePlan, Path], Ask], *, shown: str = "") -> Given:
+def read_path(path: Path, options: Options, find: Callable[[FilePlan, Path], ReadContent], *, shown: str = "") -> Input:
     """The rows of a file or a folder.
 
     Args:
         path: of the file or the folder.
         options: how it is read.
-        choose: finds out what is asked in the rows of one file; raises DataError where the columns do not say it.
+        find: finds out what is asked in the rows of one file; raises DataError where the columns do not say it.
         shown: what the path is called in messages, where that is not its own name.
 
     Raises:
@@ -173,38 +173,38 @@ def of_path(path: Path, options: Options, choose: Callable[[FilePlan, Path], Ask
     """
     plans = readers.plan(path, options)
     problems = [plan.refusal for plan in plans if plan.refusal]
-    asks: dict[str, Ask] = {}
+    readers_of: dict[str, ReadContent] = {}
     for plan in plans:
         if plan.refusal or not plan.portions:
             continue
         try:
-            asks[plan.name] = choose(plan, path) if plan.first_rows else _of_unknown
+            readers_of[plan.name] = find(plan, path) if plan.first_rows else _unknown_columns
         except DataError as error:
             problems += error.problems
-    if not problems and not asks:
+    if not problems and not readers_of:
         problems.append(f"{shown or path}: holds no rows; give a file with one row per text")
     if problems:
         raise DataError(*(problem.replace(str(path), shown) if shown else problem for problem in problems))
     columns = dict.fromkeys(name for plan in plans for name in _columns(plan))
 
-    def rows() -> Iterator[Asked]:
+    def rows() -> Iterator[InputRow]:
         for plan in plans:
             for portion in plan.portions:
                 for row in readers.rows(portion):
-                    yield _asked(plan.name, row, asks[plan.name])
+                    yield _input_row(plan.name, row, readers_of[plan.name])
 
-    return Given(
+    return Input(
         tuple(columns),
         has_sources=True,
         rows=rows,
         files=len(plans),
         bytes=sum(plan.bytes for plan in plans),
         notes=tuple(f"{shape_choice.place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings),
-        other_form=_other_form(plans),
+        csv_note=_csv_note(plans),
     )
 
 
-def _other_form(plans: Sequence[FilePlan]) -> str:
+def _csv_note(plans: Sequence[FilePlan]) -> str:
     portions = [portion for plan in plans for portion in plan.portions if portion.delimiter]
     encodings_of_files = dict.fromkeys(portion.encoding for portion in portions if portion.encoding != "utf-8")
     signs = dict.fromkeys(portion.delimiter for portion in portions if portion.delimiter != ",")
@@ -213,14 +213,14 @@ def _other_form(plans: Sequence[FilePlan]) -> str:
 
 
 @contextmanager
-def of_stdin(
-    options: Options, choose: Callable[[FilePlan, Path], Ask], *, is_plain: bool, remedy: str
-) -> Iterator[Given]:
+def read_stdin(
+    options: Options, find: Callable[[FilePlan, Path], ReadContent], *, is_plain: bool, remedy: str
+) -> Iterator[Input]:
     """The rows of standard input, read by content as a file is; it is kept in a temporary file while the block runs.
 
     Args:
         options: how it is read.
-        choose: as for `of_path`.
+        find: as for `read_path`.
         is_plain: whether it is plain text, whatever its first lines look like.
         remedy: what to give instead where there is none.
 
@@ -233,7 +233,7 @@ def of_stdin(
             shutil.copyfileobj(_stdin(remedy), file, _SPOOL)
         if not path.stat().st_size:
             raise DataError(f"standard input is empty; {remedy}")
-        yield of_path(path, options, choose, shown="standard input")
+        yield read_path(path, options, find, shown="standard input")
 
 
 def text_of_stdin(encoding: str, remedy: str) -> str:
@@ -268,7 +268,7 @@ def _stdin(remedy: str) -> Any:
     return sys.stdin.buffer
 
 
-def _of_unknown(row: Row) -> Content:
+def _unknown_columns(row: Row) -> Content:
     raise RowError("shape", "no row at the beginning of this file could be read, so its columns are not known")
 
 
@@ -278,17 +278,17 @@ def _columns(plan: FilePlan) -> Iterator[str]:
         yield from row.values
 
 
-def _asked(name: str, row: Row | Rejected, ask: Ask) -> Asked:
+def _input_row(name: str, row: Row | Rejected, ask: ReadContent) -> InputRow:
     if isinstance(row, Rejected):
-        return Asked(f"{row.source}:{row.line}", {}, "", f"{row.reason}: {row.detail}")
+        return InputRow(f"{row.source}:{row.line}", {}, "", f"{row.reason}: {row.detail}")
     source = f"{name}:{row.line}"
     try:
-        return Asked(source, row.values, ask(row))
+        return InputRow(source, row.values, ask(row))
     except RowError as error:
-        return Asked(source, row.values, "", f"{error.reason}: {error.detail}")
+        return InputRow(source, row.values, "", f"{error.reason}: {error.detail}")
 
 
-def text_chooser(columns: Mapping[str, str], trained: Mapping[str, str]) -> Callable[[FilePlan, Path], Ask]:
+def text_finder(columns: Mapping[str, str], trained: Mapping[str, str]) -> Callable[[FilePlan, Path], ReadContent]:
     """What finds the text in a row, for models that give labels or numbers.
 
     Args:
@@ -300,7 +300,7 @@ def text_chooser(columns: Mapping[str, str], trained: Mapping[str, str]) -> Call
     """
     _check_fields(columns, ("text",))
 
-    def choose(plan: FilePlan, path: Path) -> Ask:
+    def find(plan: FilePlan, path: Path) -> ReadContent:
         place, view = shape_choice.place_of(path, plan), View(plan)
         if plan.format in ("text", "document"):
             column = "text"
@@ -316,7 +316,7 @@ def text_chooser(columns: Mapping[str, str], trained: Mapping[str, str]) -> Call
         is_path = column not in plan.columns and "." in column
         return _Text(Paths((tuple(column.split(".")),)) if is_path else Columns((column,)))
 
-    return choose
+    return find
 
 
 @dataclass(frozen=True)
@@ -337,9 +337,9 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def prompt_chooser(
+def prompt_finder(
     columns: Mapping[str, str], trained: Mapping[str, str], *, chats: bool
-) -> Callable[[FilePlan, Path], Ask]:
+) -> Callable[[FilePlan, Path], ReadContent]:
     """What finds the prompt or the conversation in a row, for models that write text.
 
     A row may hold an answer or not: the model is not shown it. Of a conversation it is shown all before the assistant's
@@ -355,7 +355,7 @@ def prompt_chooser(
     """
     _check_fields(columns, ("prompt", "messages", "tools", "text"))
 
-    def choose(plan: FilePlan, path: Path) -> Ask:
+    def find(plan: FilePlan, path: Path) -> ReadContent:
         place, view = shape_choice.place_of(path, plan), View(plan)
         wanted: tuple[RecordType, ...] = ("messages", "prompt-completion") if chats else ("prompt-completion",)
         asked = columns.get("prompt") or columns.get("text")
@@ -380,7 +380,7 @@ def prompt_chooser(
             raise DataError(_conversations(place))
         return _Prompt(shape)
 
-    return choose
+    return find
 
 
 def _holds_conversations(view: View) -> bool:
@@ -517,3 +517,22 @@ def _which(view: View, place: str, field: str) -> str:
 def as_json(value: Any) -> str:
     """A value as JSON text; what JSON has no form for as text."""
     return orjson.dumps(value, default=str).decode()
+
+
+def windows(rows: Iterable[InputRow], most: int) -> Iterator[list[InputRow]]:
+    """The rows in their order, so many at once as memory holds.
+
+    Args:
+        rows: all of them.
+        most: rows at once.
+    """
+    window: list[InputRow] = []
+    characters = 0
+    for row in rows:
+        window.append(row)
+        characters += sum(map(len, row.content.values())) if isinstance(row.content, dict) else len(row.content)
+        if len(window) >= most or characters >= _CHARACTERS_AT_ONCE:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
