@@ -15,7 +15,7 @@ from tuneline.core import files
 from tuneline.data.mapping import raw_set
 from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import Options
-from tuneline.data.records import record_types
+from tuneline.data.records import record_form
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]
@@ -75,10 +75,10 @@ def test_a_page_says_how_its_recipe_is_run(name: str) -> None:
     assert "\nmake run\n" in text
 
 
-def drawn(found: raw_set.RawSet, record: record_types.Record) -> str:
+def drawn(found: raw_set.RawSet, record: record_form.Record) -> str:
     """A record as its page shows it: where it stands, and each field or message by its name."""
     parts: list[tuple[str, str]] = []
-    for field, value in zip(record_types.FIELDS[found.record_type], record.values, strict=True):
+    for field, value in zip(record_form.FIELDS[found.record_type], record.values, strict=True):
         if field == "tools" and value:
             parts.append(("tools", ", ".join(tool["function"]["name"] for tool in json.loads(value))))
         elif field == "messages":
@@ -107,15 +107,15 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
         tmp_path / "set",
         readers.plan(tmp_path / "set", Options(p.data.encoding, p.data.layout)),
         columns=p.data.columns,
-        record_types=record_types.TYPES_OF_TASK[p.task],
+        record_types=record_form.TYPES_OF_TASK[p.task],
         group_by=p.data.split.group_by,
         order_by=p.data.split.order_by,
     )
     assert found.record_type == RECORD_TYPES[name]
     rows = [row for portion, shape in found.portions for row in raw_set.read(portion, shape)]
     assert len(rows) >= 2
-    assert [row for row in rows if not isinstance(row, record_types.Record)] == []
-    pictures = "\n\n".join(drawn(found, row) for row in rows if isinstance(row, record_types.Record))
+    assert [row for row in rows if not isinstance(row, record_form.Record)] == []
+    pictures = "\n\n".join(drawn(found, row) for row in rows if isinstance(row, record_form.Record))
     assert f"```text\n{pictures}\n```" in page(name), f"the page must show:\n\n{pictures}"
 
 

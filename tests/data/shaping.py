@@ -9,7 +9,7 @@ import orjson
 from tuneline.data.mapping.raw_set import shape_of
 from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading.raw_rows import FilePlan, Rejected, Row
-from tuneline.data.records.record_types import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordType
 
 
 def plan(rows: Sequence[dict[str, Any]], form: str = "jsonl") -> FilePlan:

@@ -21,7 +21,7 @@ from tuneline.data.reading.grouped_messages import NAMED, excluded_in_words, gis
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
 from tuneline.data.records import field_texts, labels
-from tuneline.data.records.record_types import Record
+from tuneline.data.records.record_form import Record
 from tuneline.data.secrets import screening
 from tuneline.errors import DataError
 from tuneline.terminal import shortened

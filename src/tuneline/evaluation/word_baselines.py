@@ -11,15 +11,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 
+from tuneline.data.records.scripts import character_class
 from tuneline.evaluation.tasks import classification, regression
 
 # Of a larger set as many rows are drawn, which is enough for what is meant to cost nothing.
 _MOST_ROWS = 100_000
 _MOST_FEATURES = 200_000
-# Scripts that set no blanks between words: Thai, Lao, Burmese, Khmer, kana, Han.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
+_WITHOUT_SPACES = re.compile(character_class())
 _LETTER = re.compile(r"\w")
 _UNSPACED_SHARE = 0.2
 _LOOKED_AT = 2000
@@ -67,7 +65,7 @@ def is_unspaced(texts: Sequence[str]) -> bool:
     """Whether blanks do not tell words apart, as in Chinese: then characters stand for words."""
     sample = list(itertools.islice(texts, _LOOKED_AT))
     letters = sum(len(_LETTER.findall(text)) for text in sample)
-    return sum(len(_UNSPACED.findall(text)) for text in sample) > _UNSPACED_SHARE * letters
+    return sum(len(_WITHOUT_SPACES.findall(text)) for text in sample) > _UNSPACED_SHARE * letters
 
 
 def _features(train: Sequence[str], test: Sequence[str]) -> tuple[Any, Any]:

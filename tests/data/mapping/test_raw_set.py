@@ -14,7 +14,7 @@ from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected, Row
-from tuneline.data.records.record_types import Record
+from tuneline.data.records.record_form import Record
 from tuneline.errors import DataError
 from tuneline.params import editing
 

@@ -6,7 +6,7 @@ import pytest
 from shaping import bot, plan, result, shape, user
 
 from tuneline.data.mapping.raw_set import shape_of
-from tuneline.data.records.record_types import RecordType
+from tuneline.data.records.record_form import RecordType
 from tuneline.errors import DataError
 
 PLAIN: list[tuple[str, dict[str, Any], str, RecordType, tuple[str, ...]]] = [

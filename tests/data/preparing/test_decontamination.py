@@ -34,9 +34,20 @@ def test_the_held_out_row_that_is_covered_most_is_named() -> None:
     assert found.share[0] == pytest.approx(8 / 9)
 
 
-def test_every_chinese_character_is_a_token() -> None:
-    assert overlap(["他說聞道收宗廟鳴鑾自陝歸了"], ["聞道收宗廟鳴鑾自陝歸"]).share.tolist() == [1.0]
-    assert overlap(["聞道收宗廟鳴鑾"], ["聞道收宗廟鳴鑾自陝歸"]).share.tolist() == [0.0]
+@pytest.mark.parametrize(
+    "held_out",
+    [
+        pytest.param("聞道收宗廟鳴鑾自陝歸", id="Chinese"),
+        pytest.param("ครูและนักเรียนอ่านหนังสือ", id="Thai"),
+        pytest.param("ນັກຮຽນອ່ານປຶ້ມ", id="Lao"),
+        pytest.param("ကျောင်းသားများစာဖတ်သည်", id="Burmese"),
+        pytest.param("សិស្សអានសៀវភៅ", id="Khmer"),
+    ],
+)
+def test_every_character_of_a_script_without_spaces_is_a_token(held_out: str) -> None:
+    first, last = held_out[0], held_out[-1]
+    assert overlap([f"{last}{held_out}{first}"], [held_out]).share.tolist() == [1.0]
+    assert overlap([held_out[:7]], [held_out]).share.tolist() == [0.0]
 
 
 def test_nothing_to_compare() -> None:

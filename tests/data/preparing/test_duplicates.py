@@ -58,18 +58,19 @@ def test_unrelated_texts_meet_hardly_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["abc", "a b c d e", "聞道收宗廟鳴鑾自陝歸", "廟鳴", "ab廟鳴鑾cd", "é ß x²", sentence(3)]
+    "text",
+    ["abc", "a b c d e", "聞道收宗廟鳴鑾自陝歸", "廟鳴", "ab廟鳴鑾cd", "สวัสดีครับ ab", "សួស្តី", "é ß x²", sentence(3)],
 )
 def test_gram_sets_are_exact(text: str) -> None:
     expected = {
-        text[i : i + size] for i in range(len(text)) if i + (size := 3 if text[i] >= "\u3040" else 5) <= len(text)
+        text[i : i + size] for i in range(len(text)) if i + (size := 3 if text[i] >= "\u0e00" else 5) <= len(text)
     }
     other = text[:-1]
     sets = grams.gram_sets([text, other, text])
     assert len(sets[0]) == max(len(expected), 1)
     assert grams.jaccard(sets[0], sets[2]) == 1.0
     kept = {
-        other[i : i + size] for i in range(len(other)) if i + (size := 3 if other[i] >= "\u3040" else 5) <= len(other)
+        other[i : i + size] for i in range(len(other)) if i + (size := 3 if other[i] >= "\u0e00" else 5) <= len(other)
     }
     if expected and kept:
         assert grams.jaccard(sets[0], sets[1]) == pytest.approx(len(expected & kept) / len(expected | kept))

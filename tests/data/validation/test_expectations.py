@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.data.records.record_form import FIELDS, RecordType
 from tuneline.data.validation import expectations
 from tuneline.data.validation.frames import with_counts
 from tuneline.data.validation.outcomes import Expectation, Outcome, always

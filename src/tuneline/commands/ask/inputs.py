@@ -30,7 +30,7 @@ from tuneline.data.reading import readers
 from tuneline.data.reading.guards import encodings
 from tuneline.data.reading.raw_rows import FilePlan, Options, Rejected, Row
 from tuneline.data.records import field_texts
-from tuneline.data.records.record_types import RecordType
+from tuneline.data.records.record_form import RecordType
 from tuneline.errors import DataError
 from tuneline.params import Params
 

@@ -11,7 +11,7 @@ from tuneline.data.mapping.raw_set import RawSet, Reading
 from tuneline.data.preparing import long_rows
 from tuneline.data.profiling.row_lengths import Lengths
 from tuneline.data.reading.raw_rows import FilePlan, Options
-from tuneline.data.records.record_types import TYPES_OF_TASK, Record, RecordType
+from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordType
 from tuneline.data.validation.row_counts import Tally
 from tuneline.errors import DataError
 

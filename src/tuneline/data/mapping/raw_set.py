@@ -16,7 +16,7 @@ from tuneline.data.reading.formats.sniff import is_about_data
 from tuneline.data.reading.grouped_messages import excluded_in_words, together
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
 from tuneline.data.records.field_texts import map_texts, placeholders, texts
-from tuneline.data.records.record_types import FIELDS, TYPES_OF_TASK, Record, RecordType
+from tuneline.data.records.record_form import FIELDS, TYPES_OF_TASK, Record, RecordType
 from tuneline.errors import DataError
 from tuneline.params import MIXABLE, Params
 from tuneline.params.data import PRETRAINING, RAW, SetReading

@@ -14,7 +14,7 @@ from tuneline.data.mapping.convert import Columns, Convert, Labelled, ManyLabell
 from tuneline.data.reading.formats.strict_json import kind_of
 from tuneline.data.reading.grouped_messages import named
 from tuneline.data.reading.raw_rows import FilePlan
-from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.data.records.record_form import FIELDS, RecordType
 from tuneline.terminal import shortened
 
 PAIRS = (

@@ -11,7 +11,7 @@ from tuneline.data.mapping.convert import NamedAfter
 from tuneline.data.mapping.recognise import Reading, View
 from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading.raw_rows import FilePlan
-from tuneline.data.records.record_types import FIELDS, TYPES_OF_TASK, RecordType
+from tuneline.data.records.record_form import FIELDS, TYPES_OF_TASK, RecordType
 from tuneline.errors import DataError
 
 _SQUAD = (

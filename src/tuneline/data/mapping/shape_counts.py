@@ -8,7 +8,7 @@ from tuneline.data.mapping.chat import recognise_chat
 from tuneline.data.mapping.recognise import Reading, View
 from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading.raw_rows import FilePlan, Row
-from tuneline.data.records.record_types import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordType
 
 _SAMPLES = 20
 _SIGNATURES = 1_000

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneline.data.mapping.convert import Convert, RowError
 from tuneline.data.reading.raw_rows import Rejected, Row, excerpt
-from tuneline.data.records.record_types import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordType
 
 _SHOWN = 200
 _SHORT = reprlib.Repr()

@@ -19,7 +19,7 @@ from tuneline.data.preparing.text.row_keys import Numbered, Numbering, plain_tex
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import Portion, Rejected, excerpt
 from tuneline.data.records import field_texts, labels, splits
-from tuneline.data.records.record_types import FIELDS, Record, RecordType
+from tuneline.data.records.record_form import FIELDS, Record, RecordType
 from tuneline.data.secrets import screening
 
 PART = 8_000_000

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.data.records.record_form import FIELDS, RecordType
 from tuneline.params import Params
 
 BYTES_PER_TOKEN = 4

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.store import Catalogue, Part, beginning, mapped, values_of
 from tuneline.data.reading.raw_rows import Rejected
-from tuneline.data.records.record_types import FIELDS
+from tuneline.data.records.record_form import FIELDS
 from tuneline.data.records.splits import SPLITS
 from tuneline.data.secrets import screening
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tuneline.data.reading.raw_rows import excerpt
-from tuneline.data.records.record_types import RecordType
+from tuneline.data.records.record_form import RecordType
 
 
 class Part(NamedTuple):

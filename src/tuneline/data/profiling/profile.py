@@ -16,7 +16,7 @@ from tuneline.data.profiling.repeated import Repeated
 from tuneline.data.profiling.row_lengths import Lengths
 from tuneline.data.profiling.scripts import ScriptCounts
 from tuneline.data.records import field_texts, labels
-from tuneline.data.records.record_types import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordType
 from tuneline.data.secrets import screening
 
 CHARACTERS = 200_000_000

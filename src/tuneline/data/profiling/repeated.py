@@ -9,7 +9,7 @@ from tuneline.data.preparing.dedup import duplicates, near_duplicates
 from tuneline.data.preparing.text import cleaning, grams
 from tuneline.data.preparing.text.row_keys import Numbering, same_by
 from tuneline.data.reading.guards import damage
-from tuneline.data.records.record_types import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordType
 
 ROWS, CHARACTERS = 300_000, 60_000_000
 """What is looked at, from the beginning of a set: it is kept in memory."""

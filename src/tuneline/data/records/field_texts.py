@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from tuneline.data.records.record_types import RecordType
+from tuneline.data.records.record_form import RecordType
 
 # Begins with a plain brace, which is what a search skips to.
 _PLACEHOLDER = re.compile(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import orjson
 
+from tuneline.data.records.scripts import character_class
 from tuneline.data.records.splits import SPLITS, SplitName
 from tuneline.errors import DataError
 from tuneline.terminal import shortened
@@ -17,8 +18,7 @@ ONE_SIDED = 0.9
 """Share of the rows that have one label from which it is reported."""
 _FEWEST_ROWS = 5
 _NAMED = 5
-# Scripts that set no blanks between words.
-_NO_BLANKS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_WITHOUT_SPACES = re.compile(character_class())
 
 
 def each(label: str) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def mentions(texts: Iterable[str], labels: Iterable[str]) -> Counter[str]:
 
 
 def _as_word(label: str) -> re.Pattern[str] | None:
-    if _NO_BLANKS.search(label):
+    if _WITHOUT_SPACES.search(label):
         return None
     return re.compile(rf"(?<!\w){re.escape(label.casefold().strip())}(?!\w)")
 

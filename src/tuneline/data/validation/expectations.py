@@ -34,7 +34,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from tuneline.core import bounded_yaml
-from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.data.records.record_form import FIELDS, RecordType
 from tuneline.data.secrets import screening
 from tuneline.data.validation.frames import Compact
 from tuneline.data.validation.outcomes import KEPT_ROWS, Expectation, Outcome

@@ -19,7 +19,7 @@ from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import Rejected
-from tuneline.data.records.record_types import FIELDS, Record, RecordType
+from tuneline.data.records.record_form import FIELDS, Record, RecordType
 from tuneline.data.validation.row_counts import Tally
 
 CHUNK = 100_000

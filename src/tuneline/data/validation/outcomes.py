@@ -12,7 +12,7 @@ Beside the fields of a record, the frames that are judged have columns made for 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from tuneline.data.records.record_types import FIELDS, RecordType
+from tuneline.data.records.record_form import FIELDS, RecordType
 
 KEPT_ROWS = 100
 """Failing rows that are kept of an expectation."""

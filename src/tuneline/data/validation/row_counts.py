@@ -6,7 +6,7 @@ from pathlib import Path
 from tuneline.data.mapping.raw_set import RawSet, check_rejected
 from tuneline.data.mapping.shape_choice import place_of
 from tuneline.data.reading.raw_rows import Rejected
-from tuneline.data.records.record_types import Record
+from tuneline.data.records.record_form import Record
 from tuneline.errors import DataError
 
 _NAMED_FILES = 20

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline.core import files
-from tuneline.data.records.record_types import RecordType
+from tuneline.data.records.record_form import RecordType
 from tuneline.data.validation import data_docs, expectations
 from tuneline.data.validation.frames import RawFrames
 from tuneline.data.validation.outcomes import always

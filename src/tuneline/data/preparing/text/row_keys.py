@@ -9,7 +9,7 @@ import xxhash
 
 from tuneline.data.preparing.text import cleaning, grams
 from tuneline.data.records import field_texts, splits
-from tuneline.data.records.record_types import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordType
 from tuneline.data.records.splits import SPLITS
 
 ROW = np.dtype(

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tuneline.data.records.scripts import WITHOUT_SPACES
+
 _BLOCK_CHARACTERS = 60_000
 _BLOCK_TEXTS = 1024
 GAP = "\n" * 5
@@ -13,15 +15,9 @@ GAP = "\n" * 5
 # Behind the last text, so that eight bytes can be read from wherever a token begins.
 PAD = "\n" * 8
 
-# Scripts without blanks between words: every character is a token, and three of them are a gram.
-_UNSPACED = (
-    (0x3040, 0x30FF),
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xAC00, 0xD7A3),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-)
+# Each character of these is a token, and three of them are a gram. Korean has spaces, but joins particles to words.
+_HANGUL = (0xAC00, 0xD7A3)
+_CHARACTERS = (*WITHOUT_SPACES, _HANGUL)
 # From here on Unicode has neither letters nor digits.
 _NO_LETTERS = 0x40000
 WORD, CHARACTER = 1, 2
@@ -43,7 +39,7 @@ def kinds() -> np.ndarray:
     """Code point -> 0, a word's character, or a token by itself."""
     table = np.zeros(0x110000, np.uint8)
     table[:_NO_LETTERS] = np.fromiter(map(str.isalnum, map(chr, range(_NO_LETTERS))), np.uint8, _NO_LETTERS)
-    for first, last in _UNSPACED:
+    for first, last in _CHARACTERS:
         table[first : last + 1] = CHARACTER
     return table
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from tuneline.data.reading.guards import encodings
+from tuneline.data.records.scripts import SOUTHEAST_ASIAN, character_class
 
 KINDS = ("mojibake", "replacement", "control", "direction", "invisible", "blank")
 REPAIRED = ("mojibake", "control", "direction", "invisible")
@@ -30,9 +31,9 @@ _TURNS = re.compile(f"[{_MARKS}\u202d\u202e]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
 # A tag belongs to a flag where it follows a black flag or another tag of it.
 # Thai, Lao, Burmese and Khmer mark the ends of words by a space of no width.
-_WITHOUT_BLANKS = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+_WITHOUT_SPACES = character_class(SOUTHEAST_ASIAN)
 _INVISIBLE = re.compile(
-    f"(?<!{_WITHOUT_BLANKS})\u200b(?!{_WITHOUT_BLANKS})|"
+    f"(?<!{_WITHOUT_SPACES})\u200b(?!{_WITHOUT_SPACES})|"
     "[\xad\u180e\u2060-\u2064\ufeff]|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0001-\U000e007f]+"
 )
 # White space, and what Unicode says is to be ignored where it is not known.

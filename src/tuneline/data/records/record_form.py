@@ -1,0 +1,107 @@
+"""The form of a set's records: their type, their fields, and what the fields hold."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from tuneline.core import files
+
+RecordType = Literal["text", "prompt-completion", "messages", "preference", "classification", "regression"]
+
+FIELDS: dict[RecordType, tuple[str, ...]] = {
+    "text": ("text",),
+    "prompt-completion": ("prompt", "completion"),
+    "messages": ("messages", "tools"),
+    "preference": ("prompt", "chosen", "rejected"),
+    "classification": ("text", "label"),
+    "regression": ("text", "label"),
+}
+"""Record type -> its fields, all stored as text. `messages` and `tools` are JSON lists; `tools` may be empty."""
+
+TYPES_OF_TASK: dict[str, tuple[RecordType, ...]] = {
+    "sft": ("prompt-completion", "messages"),
+    "language-modeling": ("text",),
+    "classification": ("classification",),
+    "regression": ("regression",),
+    "preference": ("preference",),
+}
+"""Task of params.yaml -> the record types that it learns from."""
+
+DATASET_FILE = "dataset.json"
+"""The file in a folder of clean splits that describes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordForm:
+    """The form of a set's records. Mapping decides it, dataset.json stores it, and everything later reads it."""
+
+    record_type: RecordType
+    conversational: bool = False
+    """Whether the fields are JSON lists of messages: always for `messages`, sometimes for `preference`."""
+    multi_label: bool = False
+    """Whether each label is a JSON list of labels, as `label_codec` encodes it."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields."""
+        return FIELDS[self.record_type]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a record is a text with a label or a number."""
+        return self.record_type in ("classification", "regression")
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the label is a number."""
+        return self.record_type == "regression"
+
+    def __str__(self) -> str:
+        """The form for a person, such as `classification with several labels`."""
+        messages = " of messages" * (self.conversational and self.record_type != "messages")
+        return f"{self.record_type}{messages}{' with several labels' * self.multi_label}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of the form in dataset.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, described: Mapping[str, Any]) -> "RecordForm":
+        """The form that dataset.json, or its entry of a mixed set, describes."""
+        return cls(described["record_type"], described["conversational"], described["multi_label"])
+
+
+def read_form(clean: Path) -> RecordForm:
+    """The form of the records in a folder of clean splits.
+
+    Args:
+        clean: the folder.
+
+    Raises:
+        UnreadableFileError: dataset.json is missing, cannot be read, or lacks a key.
+    """
+    keys = ("record_type", "conversational", "multi_label")
+    return RecordForm.from_json(files.read_object(clean / DATASET_FILE, *keys))
+
+
+class Record(NamedTuple):
+    """One canonical record."""
+
+    file: str
+    """Relative to the set."""
+    line: int
+    offset: int
+    values: tuple[str, ...]
+    """In the order of FIELDS."""
+    group: str | None = None
+    """The value of the column that keeps rows together; None without such a column."""
+    order: str | None = None
+    """The value of the column by which the newest rows are held out; None without such a column."""
+    split: str | None = None
+    """train, validation or test where the user's own files say so."""
+
+    @property
+    def source(self) -> str:
+        """File and line, for a person."""
+        return f"{self.file}:{self.line}"

@@ -1,0 +1,37 @@
+"""The table of scripts without spaces, and the tokens that near duplicates and decontamination make by it."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from tuneline.data.preparing.text import text_blocks
+from tuneline.data.records import scripts
+
+
+@pytest.mark.parametrize("text", ["中", "の", "カ", "ไ", "ລ", "မ", "ខ", "𠀀"])
+def test_scripts_without_spaces_are_in_the_table(text: str) -> None:
+    assert re.fullmatch(scripts.character_class(), text)
+
+
+@pytest.mark.parametrize("text", ["a", "é", "я", "한", "ا", "1", " ", "。"])
+def test_scripts_with_spaces_are_not(text: str) -> None:
+    assert not re.fullmatch(scripts.character_class(), text)
+
+
+def test_a_token_is_one_character_of_these_scripts_and_of_hangul_and_a_word_of_all_others() -> None:
+    alone = np.flatnonzero(text_blocks.kinds() == text_blocks.CHARACTER)
+    edges = np.flatnonzero(np.diff(alone, prepend=-2, append=-2) != 1)
+    ranges = [(hex(alone[start]), hex(alone[stop - 1])) for start, stop in pairwise(edges)]
+    assert ranges == [
+        ("0xe00", "0xeff"),
+        ("0x1000", "0x109f"),
+        ("0x1780", "0x17ff"),
+        ("0x3040", "0x30ff"),
+        ("0x3400", "0x4dbf"),
+        ("0x4e00", "0x9fff"),
+        ("0xac00", "0xd7a3"),
+        ("0xf900", "0xfaff"),
+        ("0x20000", "0x3ffff"),
+    ]
