@@ -1,4 +1,7 @@
-"""The command line: thin. Parse, call, and one line for each problem."""
+"""The commands of `tuneline`: each parses its arguments, calls one function and prints the result.
+
+A problem is one line on standard error and exit code 1.
+"""
 
 import os
 import shutil
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from tuneline.progress import Progress
 
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -27,7 +33,7 @@ class _Group(click.Group):
             problem = of_machine(error) if isinstance(error, OSError) else error
             if problem is None:
                 raise
-            _say(*(problem.problems if isinstance(problem, TunelineError) else [str(problem)]))
+            _note(*(problem.problems if isinstance(problem, TunelineError) else [str(problem)]))
             ctx.exit(1)
 
 
@@ -36,32 +42,42 @@ class _Group(click.Group):
 def cli() -> None:
     """Keep a language model fine-tuned on your own text.
 
-    The whole line, from raw data to a registered model, is `make run`.
+    `make run` does everything from raw data to a registered model.
     """
+
+
+def _column(example: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="FIELD=COLUMN",
+        help=f"Which column holds a field, for example {example}. Repeatable.",
+    )
 
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the set's folder; by default that of PATH.")
-@click.option("--group-by", help="Column whose value keeps rows together when they are split.")
-@click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
-@click.option("--encoding", help="Of the files, where it is not UTF-8.")
+@click.option("--name", help="Name of the data set's folder. Default: the name of PATH.")
+@click.option("--group-by", help="Rows with the same value in this column stay in the same split.")
+@_column("prompt=question")
+@click.option("--encoding", help="Encoding of the files, if it is not UTF-8.")
 @click.option(
     "--layout",
     type=click.Choice(["rows", "documents"]),
-    help="Of plain text: one row per line, or one document per file.",
+    help="How plain text is read: one row per line, or one document per file.",
 )
-@click.option("--task", help="What is learnt from it, as in params.yaml; by default what the rows show.")
+@click.option("--task", help="The task, as in params.yaml. Default: the task that the rows fit.")
 @click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, as in '*.md' or LICENSE; repeatable."
+    "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, for example '*.md' or LICENSE. Repeatable."
 )
 @click.option(
     "--max-rejected",
     metavar="FRACTION",
     type=click.FloatRange(0, 1),
-    help="Of the rows that may be set aside, as in 0.05; by default data.max_rejected_fraction, which it sets.",
+    help="Share of rows that may be unusable, for example 0.05. Sets data.max_rejected_fraction.",
 )
-@click.option("--mix", metavar="WEIGHT", type=float, help="Train it beside the raw set.")
+@click.option("--mix", metavar="WEIGHT", type=float, help="Train this data set in addition to the raw set.")
 def use(
     path: Path,
     name: str | None,
@@ -74,40 +90,46 @@ def use(
     max_rejected: float | None,
     mix: float | None,
 ) -> None:
-    """Fine-tune on the text in PATH (a file or a folder) from now on.
+    """Make PATH (a file or a folder) the raw set: the text that the model is fine-tuned on.
 
-    Reads it as the pipeline would, copies it to data/raw, puts it under DVC, and sets in params.yaml the task, `data`,
-    and the values of `finetune` and `gate` that suit it; a value that was set by hand stays. Nothing is changed when it
-    cannot be used.
+    Reads PATH as the pipeline does, copies it to data/raw and adds the copy to DVC. Then sets in params.yaml the task,
+    `data`, and the values of `finetune` and `gate` that suit the data. Values that you set by hand stay. If PATH cannot
+    be used, nothing changes.
 
-    With --mix the set is trained beside the raw set: it is copied to data/mixture, and of its examples WEIGHT times as
-    many as there are come in every epoch.
+    With --mix, PATH is trained in addition to the raw set: it is copied to data/mixture, and each epoch holds WEIGHT
+    times its number of examples.
     """
     if mix is not None and (group_by or task):
         raise click.UsageError(
-            "--mix goes with neither --group-by nor --task: a mixture's sets are not split or measured"
+            "--mix cannot be combined with --group-by or --task: a mixed-in set is neither split nor measured"
         )
     _enter()
     from tuneline.commands.use import open_set, take_in
     from tuneline.pipeline import repro
 
-    asked = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
+    arguments = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
     with repro.alone():
         if mix is not None:
-            said = take_in.mix(path, asked, name=name, weight=mix, max_rejected=max_rejected)
+            lines = take_in.mix(path, arguments, name=name, weight=mix, max_rejected=max_rejected)
         else:
-            said = take_in.use(path, asked, name=name, group_by=group_by, task=task, max_rejected=max_rejected)
-    _tell(*said)
+            lines = take_in.use(path, arguments, name=name, group_by=group_by, task=task, max_rejected=max_rejected)
+    _print(*lines)
 
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option("--json", "as_json", is_flag=True, help="As docs/inspect.md describes it, for programs.")
-@click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in prompt=question; repeatable.")
-@click.option("--encoding", help="Of the files, by Python's name; by default the project's, or UTF-8.")
-@click.option("--layout", type=click.Choice(["rows", "documents"]), help="Of plain text; by default the project's.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs (docs/inspect.md describes it).")
+@_column("prompt=question")
 @click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, as in '*.md' or LICENSE; repeatable."
+    "--encoding", help="Encoding of the files (a Python name). Default: what params.yaml says of the set, or UTF-8."
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["rows", "documents"]),
+    help="How plain text is read. Default: what params.yaml says of the set, or rows.",
+)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, for example '*.md' or LICENSE. Repeatable."
 )
 def inspect(
     paths: tuple[Path, ...],
@@ -117,21 +139,21 @@ def inspect(
     layout: Literal["rows", "documents"] | None,
     exclude: tuple[str, ...],
 ) -> None:
-    """Say what each PATH (a file or a folder) holds, read as the pipeline would; nothing is changed.
+    """Report what each PATH (a file or a folder) holds, read as the pipeline reads it. Changes nothing.
 
-    Exit code 1 when one of them is refused.
+    Exit code 1 if the pipeline would refuse a PATH.
     """
     import orjson
 
     from tuneline.commands import inspection
     from tuneline.commands.use import open_set
 
-    asked = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
-    report = inspection.inspect(paths, inspection.as_in_project(asked))
+    arguments = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
+    report = inspection.inspect(paths, inspection.as_in_project(arguments))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:
-        _tell(*inspection.lines(report))
+        _print(*inspection.lines(report))
     if not inspection.is_usable(report):
         sys.exit(1)
 
@@ -139,7 +161,9 @@ def inspect(
 def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
     pairs = [column.partition("=") for column in columns]
     wrong = [
-        f"--column {''.join(pair)}: must be FIELD=COLUMN, as in prompt=question" for pair in pairs if not all(pair)
+        f"--column {''.join(pair)}: must be FIELD=COLUMN, for example prompt=question"
+        for pair in pairs
+        if not all(pair)
     ]
     if wrong:
         raise click.UsageError("\n".join(wrong))
@@ -148,7 +172,7 @@ def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
 
 @cli.command()
 def gate() -> None:
-    """Hold the evaluated candidate against the rules and write the report; exit 1 when it fails."""
+    """Apply the gate's rules to the evaluated candidate and write the report. Exit code 1 if the gate fails."""
     _enter()
     with processes.importing():
         from tuneline import params
@@ -157,16 +181,16 @@ def gate() -> None:
 
     with repro.alone():
         decision = decide.gate(params.load())
-    _tell(*decision.reasons, *(f"note: {remark}" for remark in decision.remarks))
-    _tell(*(f"next: {step}" for step in decision.next_steps))
-    _tell(f"gate: {decision.verdict}; report: {decision.page}")
+    _print(*decision.reasons, *(f"note: {remark}" for remark in decision.remarks))
+    _print(*(f"next: {step}" for step in decision.next_steps))
+    _print(f"gate: {decision.verdict}; report: {decision.page}")
     if decision.verdict == "failed":
         sys.exit(1)
 
 
 @cli.command()
 def register() -> None:
-    """Register the candidate that the gate has let pass; a second call finds the same version."""
+    """Register the candidate, unless the gate has failed it. A second call finds the same version."""
     _enter()
     with processes.importing():
         from tuneline import params
@@ -177,51 +201,44 @@ def register() -> None:
     with repro.alone():
         registration = decide.register(p)
     what = "registered" if registration.created else "is registered already"
-    _tell(*(f"note: {note}" for note in registration.notes))
-    _tell(f"{p.registry.model} version {registration.version} {what}")
+    _print(*(f"note: {note}" for note in registration.notes))
+    _print(f"{p.registry.model} version {registration.version} {what}")
 
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _asking(of_rows: str) -> Callable[[_Command], _Command]:
-    """The options of the commands that ask a registered version.
+def _version_options(row: str) -> Callable[[_Command], _Command]:
+    """The options that `predict` and `generate` share.
 
     Args:
-        of_rows: what a row of a file is, in words.
+        row: what a row of an input file holds, in words.
     """
     options = [
-        click.option("--version", "version", type=click.IntRange(min=1), help="A version's number."),
-        click.option(
-            "--alias", default="champion", show_default=True, help="A name that people have given to a version."
-        ),
+        click.option("--version", "version", type=click.IntRange(min=1), help="Number of the version."),
+        click.option("--alias", default="champion", show_default=True, help="Alias of the version."),
         click.option(
             "--input",
             "path",
             type=click.Path(path_type=Path),
-            help=f"A file or a folder, {of_rows} per row, in every format that `inspect` reads; - is standard input.",
+            help=f"A file or a folder with {row} per row, in any format that `inspect` reads; - is standard input.",
         ),
         click.option(
-            "--output", type=click.Path(path_type=Path), help="Write to this file; its ending says the format."
+            "--output", type=click.Path(path_type=Path), help="Write to this file. Its suffix sets the format."
         ),
         click.option(
             "--format",
             "form",
             type=click.Choice(["csv", "jsonl", "parquet"]),
-            help="By default CSV, or as --output ends.",
+            help="Output format. Default: by the suffix of --output, else csv.",
         ),
-        click.option(
-            "--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="As in text=review; repeatable."
-        ),
+        _column("text=review"),
         click.option(
             "--encoding",
-            help="Of the input, by Python's name; by default UTF-8, and of a file of a set what params.yaml says.",
+            help="Encoding of the input (a Python name). Default: what params.yaml says of the set, or UTF-8.",
         ),
         click.option(
             "--layout",
             type=click.Choice(["rows", "documents"]),
-            help="Of plain text: one row per line (the default), or one document per file. Standard input is then "
-            "plain text, whatever it looks like.",
+            help="How plain text is read: one row per line (default), or one document per file. Standard input is then "
+            "always plain text.",
         ),
     ]
 
@@ -235,14 +252,14 @@ def _asking(of_rows: str) -> Callable[[_Command], _Command]:
 
 @cli.command()
 @click.argument("source", required=False, metavar="[TEXT | PATH | -]")
-@click.option("--text", help="A text, whatever files there are.")
-@_asking("one text")
-@click.option("--all-labels", is_flag=True, help="Also tell the probability of every label.")
-@click.option("--top-k", type=click.IntRange(min=1), help="Also tell the K likeliest labels.")
+@click.option("--text", help="A text, even if a file has this name.")
+@_version_options("one text")
+@click.option("--all-labels", is_flag=True, help="Also write the probability of every label.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Also write the K most probable labels.")
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="Where a text may have several labels: tell those that are more probable. By default 0.5.",
+    help="For models with several labels per text: labels above this probability are given. Default: 0.5.",
 )
 def predict(
     source: str | None,
@@ -259,15 +276,15 @@ def predict(
     top_k: int | None,
     threshold: float | None,
 ) -> None:
-    """Tell the label (with its probability) or the number of a text, by a registered version.
+    """Predict the label (with its probability) or the number of a text with a registered version.
 
-    Reads TEXT, a file or a folder that is called PATH, or standard input, and writes the input's columns with `label`
-    and `probability`, or with `number`. Rows that cannot be used are counted, and written with the reason.
+    Reads TEXT, the file or folder PATH, or standard input. Writes the columns of the input, and `label` and
+    `probability`, or `number`. Rows that cannot be used are written with the reason, and counted.
     """
     if sum(given is not None for given in (source, text, path)) > 1:
         raise click.UsageError("give one of TEXT, PATH, --text and --input")
     if all_labels and top_k is not None:
-        raise click.UsageError("--top-k and --all-labels exclude each other")
+        raise click.UsageError("give either --top-k or --all-labels")
     _enter()
     from tuneline.commands.ask import answer_files, inputs, served_version
     from tuneline.commands.use import open_set
@@ -277,12 +294,12 @@ def predict(
     chosen = answer_files.format_of(output, form)
     p, served = _serve(version, alias)
     served_version.check_predicts(served)
-    asked = open_set.ReadingArguments(encoding=encoding, layout=layout)
+    arguments = open_set.ReadingArguments(encoding=encoding, layout=layout)
     opened = inputs.open_input(
         text,
         path,
         column="text",
-        options=inputs.options_for(p, path, asked),
+        options=inputs.options_for(p, path, arguments),
         is_plain=layout is not None,
         find=inputs.text_finder(_mapping(columns), served.columns),
         remedy="give a TEXT, a PATH, or standard input",
@@ -294,20 +311,24 @@ def predict(
 
         models.use_threads(p.compute.threads)
         predictor = predicting.Predictor(served, top_k=0 if all_labels else top_k, threshold=threshold)
-        _say(f"{served.describe()}: {predictor.describe()}", *given.notes, *_of_form(given, chosen))
+        _note(f"{served.describe()}: {predictor.describe()}", *given.notes, *_csv_notes(given, chosen))
         table = answer_files.Table(given, predictor.columns())
         with answer_files.writing(output, chosen, table) as writer, _progress("predict", given) as progress:
-            account = predicting.run(
+            counts = predicting.run(
                 predictor, given, table, writer, batch_size=p.evaluate.batch_size, progress=progress
             )
-    _say(*account.lines(table, chosen, f"{predictor.max_length:,} tokens; the model did not see their end"))
-    account.check()
+    _note(*counts.lines(table, chosen, f"{predictor.max_length:,} tokens; the model did not see their end"))
+    counts.check()
 
 
 @cli.command()
 @click.argument("prompt", required=False, metavar="[PROMPT | -]")
-@_asking("one prompt or conversation")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), help="By default evaluate.max_new_tokens of params.yaml.")
+@_version_options("one prompt or conversation")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    help="Most tokens of an answer. Default: evaluate.max_new_tokens in params.yaml.",
+)
 def generate(
     prompt: str | None,
     version: int | None,
@@ -320,15 +341,16 @@ def generate(
     layout: Literal["rows", "documents"] | None,
     max_new_tokens: int | None,
 ) -> None:
-    r"""Answer a prompt, or many, with a registered version.
+    r"""Answer one prompt, or many, with a registered version.
 
-    A PROMPT, in which `\n` stands for a new line, or standard input as a whole is one prompt; its answer appears as it
-    is made. With --input every row of a file or a folder is answered: the input's columns are written with `answer`.
+    Reads PROMPT, in which `\n` is a line break, or all of standard input as one prompt, and prints the answer while it
+    is generated. With --input, answers every row of a file or a folder, and writes the columns of the input and
+    `answer`.
     """
     if prompt is not None and path is not None:
         raise click.UsageError("give either PROMPT or --input")
     if path is None and (columns or layout):
-        raise click.UsageError("--column and --layout go with --input")
+        raise click.UsageError("--column and --layout need --input")
     _enter()
     from tuneline.commands.ask import answer_files, inputs, served_version
     from tuneline.commands.use import open_set
@@ -337,7 +359,7 @@ def generate(
     chosen = answer_files.format_of(output, form)
     p, served = _serve(version, alias)
     served_version.check_writes(served)
-    asked = open_set.ReadingArguments(encoding=encoding, layout=layout)
+    arguments = open_set.ReadingArguments(encoding=encoding, layout=layout)
     remedy = "give a PROMPT, or --input FILE"
     if path is None:
         prompt = prompt.replace("\\n", "\n") if prompt not in (None, inputs.STDIN) else None
@@ -348,20 +370,20 @@ def generate(
         text,
         path,
         column="prompt",
-        options=inputs.options_for(p, path, asked),
+        options=inputs.options_for(p, path, arguments),
         is_plain=layout is not None,
         find=inputs.prompt_finder(_mapping(columns), served.columns, chats=served.chats),
         remedy=remedy,
     )
     with opened as given:
-        # Loads torch and transformers: seconds that an answer needs and an error does not.
+        # Imports torch and transformers, which takes seconds: only when nothing is wrong with the arguments.
         with processes.importing():
             from tuneline.commands.ask import generate as generating
             from tuneline.modeling import models
 
         models.use_threads(p.compute.threads)
         generator = generating.Generator(served, max_new_tokens or p.evaluate.max_new_tokens)
-        _say(served.describe(), *given.notes, *_of_form(given, chosen))
+        _note(served.describe(), *given.notes, *_csv_notes(given, chosen))
         if not is_batch:
             for piece in generator.stream(given):
                 answer_files.show(piece)
@@ -369,11 +391,11 @@ def generate(
             return
         table = answer_files.Table(given, generating.COLUMNS)
         with answer_files.writing(output, chosen, table) as writer, _progress("generate", given) as progress:
-            account = generating.run(
+            counts = generating.run(
                 generator, given, table, writer, batch_size=p.evaluate.batch_size, progress=progress
             )
-    _say(*account.lines(table, chosen, f"{generator.room:,} tokens; the model did not see their beginning"))
-    account.check()
+    _note(*counts.lines(table, chosen, f"{generator.room:,} tokens; the model did not see their beginning"))
+    counts.check()
 
 
 def _serve(version: int | None, alias: str) -> "tuple[Params, Served]":
@@ -382,11 +404,11 @@ def _serve(version: int | None, alias: str) -> "tuple[Params, Served]":
 
     p = params.load()
     served = served_version.serve(p, version=version, alias=alias)
-    _say(*served.notes)
+    _note(*served.notes)
     return p, served
 
 
-def _of_form(given: "Input", form: str) -> list[str]:
+def _csv_notes(given: "Input", form: str) -> list[str]:
     return [given.csv_note] if given.csv_note and form == "csv" else []
 
 
@@ -396,29 +418,31 @@ def _progress(what: str, given: "Input") -> "Progress":
     return Progress(what, always=given.has_sources, to=sys.stderr)
 
 
-def _tell(*lines: str) -> None:
-    """Print lines."""
+def _print(*lines: str) -> None:
+    """Print lines on standard output."""
     for line in lines:
         click.echo(terminal.line(line))
 
 
-def _say(*lines: str) -> None:
-    """Tell a person beside the output: what is asked for stands on standard output, and nothing else."""
+def _note(*lines: str) -> None:
+    """Print lines on standard error: standard output holds only the result."""
     for line in lines:
         click.echo(terminal.line(line), err=True)
 
 
 @cli.command()
 @click.option(
-    "--rows", type=click.IntRange(min=1), default=4, show_default=True, help="How many, from the first batch on."
+    "--rows", type=click.IntRange(min=1), default=4, show_default=True, help="Number of rows, from the first batch on."
 )
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with every token as well.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with every token."
+)
 def preview(rows: int, html: Path | None) -> None:
-    """Show the first rows of the training as the model will see them, and what of them it learns."""
+    """Show the first training rows as the model sees them, and which tokens it is trained on."""
     _enter()
     if html and not html.parent.is_dir():
-        raise SetupError(f"--html {html}: {html.parent} is no folder")
-    # Loads torch and transformers, so params are checked before.
+        raise SetupError(f"--html {html}: {html.parent} is not a folder")
+    # Importing torch and transformers takes seconds, so the params are checked first.
     from tuneline import params
 
     p = params.load()
@@ -427,27 +451,27 @@ def preview(rows: int, html: Path | None) -> None:
         from tuneline.modeling import models
 
     models.use_threads(p.compute.threads)
-    made = previews.of(p, rows)
+    made = previews.first_rows(p, rows)
     for line in previews.lines(
         made, coloured=bool(sys.stdout and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
     ):
-        # What the model sees is shown as it is; what would steer the terminal is spelt out.
+        # `lines` has already replaced what could control the terminal.
         click.echo(line, file=terminal.unguarded(sys.stdout))
     if html:
         previews.write_page(made, html)
-        click.echo(f"\n{html}: every token with its id and whether it is learnt")
+        click.echo(f"\n{html}: every token with its id, and whether it is supervised")
 
 
 @cli.command()
 def doctor() -> None:
-    """Say what this machine has and which values of compute it recommends; exit 1 when something is broken."""
+    """Report what this machine has and which values of `compute` suit it. Exit code 1 if something is broken."""
     from tuneline.commands import doctor as doctors
 
     if doctors.ENV_FILE.is_file():
         _enter()
     found = doctors.examine()
     for finding in found:
-        _tell(f"{'broken: ' if finding.is_broken else ''}{finding.text}")
+        _print(f"{'broken: ' if finding.is_broken else ''}{finding.text}")
     if any(finding.is_broken for finding in found):
         sys.exit(1)
 
@@ -464,39 +488,39 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
     try:
         model = params.load().registry.model
     except TunelineError:
-        # What is in the registry can be looked at whatever params.yaml says.
+        # The registry can be viewed even if params.yaml is wrong.
         model = None
-    servers.serve(mlflow_port, prefect_port, model, _tell)
+    servers.serve(mlflow_port, prefect_port, model, _print)
 
 
 @cli.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be freed.")
 @click.option(
     "--other-branches",
     is_flag=True,
-    help="Free checkpoints, too, that a training of another git branch may go on from.",
+    help="Also free checkpoints that a training of another git branch could resume.",
 )
 def gc(dry_run: bool, other_branches: bool) -> None:
-    """Free what kills and changed params left behind.
+    """Delete files that no run needs any more.
 
-    That is: the checkpoints of trainings that were stopped before the last one ended and are not those of the params,
-    halves of writes, and copies of a model in MLflow of which a killed register has made no version.
+    These are checkpoints of stopped trainings that no training resumes, temporary files of killed processes, and model
+    copies in MLflow that never became a version, because `register` was killed.
 
-    Versions, DVC's cache and what the stages have made stay. Nothing is done while a run or a training is at work.
+    Versions, DVC's cache and the outputs of stages stay. Refused while a run or a training is active.
     """
     _enter()
     from tuneline.commands import garbage
 
-    _tell(*garbage.collect(dry_run=dry_run, other_branches=other_branches))
+    _print(*garbage.collect(dry_run=dry_run, other_branches=other_branches))
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(command: tuple[str, ...]) -> None:
-    """Run COMMAND in the project's environment, as in: tuneline exec -- prefect worker start --pool tuneline."""
+    """Run COMMAND in the project's environment, for example: tuneline exec -- prefect worker start --pool NAME."""
     _enter()
     script = shutil.which(command[0])
-    # Its addresses may hold passwords. Where secrets are asked for they are shown.
+    # Prefect prints addresses that may hold passwords, so they are masked unless --show-secrets asks for them.
     if command[0] == "prefect" and script and "--show-secrets" not in command:
         command = (sys.executable, "-m", "tuneline.terminal", script, *command[1:])
     try:

@@ -57,21 +57,21 @@ def write(place: Path, record_type: str, **columns: list[str]) -> None:
 
 
 def test_what_is_cut_is_said_before_anything_is_trained(project: Path) -> None:
-    assert preview.of(params.load(), 1).cut == []
+    assert preview.first_rows(params.load(), 1).cut == []
     editing.set_values(project / "params.yaml", {"finetune.max_length": 8})
-    shown = preview.of(params.load(), 1)
+    shown = preview.first_rows(params.load(), 1)
     assert shown.rows
     [line] = shown.cut
     assert line.startswith("finetune will stop: finetune.max_length: 60 of 60 rows (100.0%) are longer than 8 tokens")
     assert "set finetune.max_length to 64" in line
     assert line in list(preview.lines(shown, coloured=False))[:2]
     editing.set_values(project / "params.yaml", {"finetune.max_truncated_fraction": 1.0})
-    assert preview.of(params.load(), 1).cut[0].startswith("60 of 60 rows (100.0%) are longer than 8 tokens")
+    assert preview.first_rows(params.load(), 1).cut[0].startswith("60 of 60 rows (100.0%) are longer than 8 tokens")
 
 
 def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     p = params.load()
-    shown = preview.of(p, 5).rows
+    shown = preview.first_rows(p, 5).rows
     assert [(row.batch, row.number) for row in shown] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]
     assert any(len(row.documents) > 1 for row in shown)
     seen: list[dict[str, Any]] = []
@@ -101,7 +101,7 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
 
 def test_a_terminal_is_coloured_and_obeys_nothing_in_the_data(project: Path) -> None:
     write(project, "prompt-completion", prompt=[f"{HOSTILE} "] * 3, completion=["alpha\nbeta"] * 3)
-    made = preview.of(params.load(), 1)
+    made = preview.first_rows(params.load(), 1)
     coloured = list(preview.lines(made, coloured=True))
     assert "\x1b[32malpha\x1b[0m" in "\n".join(coloured)
     assert set(re.findall(r"\x1b\[\d+m", "\n".join(coloured))) == {"\x1b[32m", "\x1b[2m", "\x1b[0m"}
@@ -115,7 +115,7 @@ def test_a_terminal_is_coloured_and_obeys_nothing_in_the_data(project: Path) -> 
 
 def test_a_page_stands_alone_and_escapes_everything(project: Path) -> None:
     write(project, "prompt-completion", prompt=[f"{HOSTILE} "] * 3, completion=["<b>&"] * 3)
-    made = preview.of(params.load(), 1)
+    made = preview.first_rows(params.load(), 1)
     preview.write_page(made, project / "page.html")
     page = (project / "page.html").read_text("utf-8")
     assert "<script" not in page
@@ -132,13 +132,13 @@ def test_a_page_stands_alone_and_escapes_everything(project: Path) -> None:
 def shown(task: str, **finetune: Any) -> str:
     p = params.load()
     p = p.model_copy(update={"task": task, "finetune": p.finetune.model_copy(update=finetune)})
-    return "\n".join(preview.lines(preview.of(p, 1), coloured=False))
+    return "\n".join(preview.lines(preview.first_rows(p, 1), coloured=False))
 
 
 def test_secrets_are_shown_nowhere(project: Path) -> None:
     prompts = ["alpha beta", "alpha jane.doe@firm.org beta", "my phone is 415-867-"]
     write(project, "prompt-completion", prompt=prompts, completion=["gamma", "gamma 13912345678.", "5309 delta"])
-    made = preview.of(params.load(), 2)
+    made = preview.first_rows(params.load(), 2)
     preview.write_page(made, project / "page.html")
     for text in ("\n".join(preview.lines(made, coloured=False)), (project / "page.html").read_text("utf-8")):
         assert all(secret not in text for secret in ("jane", "firm", "139123", "415-867", "5309"))
@@ -177,4 +177,4 @@ def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_clean_data_it_says_what_to_run(project: Path) -> None:
     (project / "data/clean/dataset.json").unlink()
     with pytest.raises(DataError, match="data/clean: there is no clean data yet; run"):
-        preview.of(params.load(), 1)
+        preview.first_rows(params.load(), 1)

@@ -167,7 +167,7 @@ def test_two_processes_learn_from_a_mixture_what_one_does(mixed_place: Path) -> 
 
 def test_a_preview_names_the_set_of_each_document(mixed_place: Path) -> None:
     editing.set_values(Path("params.yaml"), {"data.mixture": {"chats": {"weight": 3.0}}})
-    rows = preview.of(params.load(), 12).rows
+    rows = preview.first_rows(params.load(), 12).rows
     sources = [document.source for row in rows for document in row.documents]
     assert any(source.startswith("chats/chats.jsonl:") for source in sources)
 

@@ -99,7 +99,7 @@ class Preview:
     account: dict[str, Any]
 
 
-def of(p: Params, rows: int) -> Preview:
+def first_rows(p: Params, rows: int) -> Preview:
     """The first rows that `finetune` would train on.
 
     Args:
