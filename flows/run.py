@@ -16,7 +16,7 @@ import temporary_server
 from tuneline import environment, params, prefect_login, processes, stopping, terminal
 from tuneline.commands import garbage
 from tuneline.decisions import keeping, settled
-from tuneline.errors import TunelineError, of_machine
+from tuneline.errors import TunelineError, as_setup_error
 from tuneline.pipeline import repro
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ def main() -> None:
     except TunelineError as error:
         sys.exit(f"\n{error}")
     except OSError as error:
-        if (problem := of_machine(error)) is None:
+        if (problem := as_setup_error(error)) is None:
             raise
         sys.exit(f"\n{problem}")
     except stopping.Stopped as stopped:

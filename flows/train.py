@@ -30,7 +30,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 from tuneline import params, stopping, terminal
 from tuneline.commands import garbage
 from tuneline.decisions import decide, keeping, settled
-from tuneline.errors import BusyError, SetupError, TunelineError, of_machine
+from tuneline.errors import BusyError, SetupError, TunelineError, as_setup_error
 from tuneline.pipeline import dvc_lock, intact, repro
 
 _GATE_FAILED = "GateFailed"
@@ -298,7 +298,7 @@ def by_hand() -> None:
         return
     error = None if state.name == _GATE_FAILED else state.result(raise_on_failure=False)
     if isinstance(error, OSError):
-        error = of_machine(error) or error
+        error = as_setup_error(error) or error
     if isinstance(error, BaseException) and not isinstance(error, TunelineError):
         raise error
     print(f"\n{error or state.message}", file=sys.stderr)

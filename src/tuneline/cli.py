@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from tuneline import __version__, processes, terminal
-from tuneline.errors import SetupError, TunelineError, of_machine
+from tuneline.errors import SetupError, TunelineError, as_setup_error
 
 if TYPE_CHECKING:
     from tuneline.commands.ask.inputs import Input
@@ -30,7 +30,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (TunelineError, OSError) as error:
-            problem = of_machine(error) if isinstance(error, OSError) else error
+            problem = as_setup_error(error) if isinstance(error, OSError) else error
             if problem is None:
                 raise
             _note(*(problem.problems if isinstance(problem, TunelineError) else [str(problem)]))

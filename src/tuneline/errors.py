@@ -1,19 +1,19 @@
-"""Every error that a person is meant to read.
+"""The errors whose messages are for the user.
 
 TunelineError
-├── ParamsError          params.yaml says something that cannot be
-├── DataError            a file or a row is not what the pipeline needs
+├── ParamsError          params.yaml has an invalid value or an unknown key
+├── DataError            the pipeline cannot use a file or a row
 │   ├── ExpectationError an expectation on the data failed
-│   └── UnreadableFileError a file that the project itself has written cannot be read back
+│   └── UnreadableFileError a file that this project has written cannot be read
 ├── ModelError           a base or fine-tuned model cannot be loaded or used
-├── TrainingError        training cannot start or go on
+├── TrainingError        training cannot start or continue
 ├── TrackingError        the MLflow server or store does not answer
-├── RegistryError        a version cannot be registered, found or trusted
-│   └── BrokenVersionError the files of a version are not those that were registered
+├── RegistryError        a model version cannot be registered, found or trusted
+│   └── BrokenVersionError the files of a version have changed since it was registered
 ├── PipelineError        DVC or a stage failed
-│   └── BusyError        another run holds the project
-├── GitError             there is a repository, and git does not say what it holds
-└── SetupError           the machine lacks something: a tool, a core, disk space
+│   └── BusyError        another run is using the project
+├── GitError             a git command failed in the project's repository
+└── SetupError           the machine lacks a tool, a CPU core, disk space or a permission
 """
 
 import errno
@@ -23,11 +23,11 @@ from tuneline import terminal
 
 
 class TunelineError(Exception):
-    """One or more problems, each a line: the fact, the value, where it is, the remedy.
+    """One or more problems, one per line: the fact, the value, where it is, the remedy.
 
     Args:
-        problems: the lines, in the order in which a person should read them. What of them comes from data steers no
-            terminal and begins no line, and passwords are masked, wherever the error is shown, logged or kept.
+        problems: the lines, in the order in which a person should read them. Control characters and line breaks in them
+            are escaped, and passwords are masked.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -39,11 +39,11 @@ class TunelineError(Exception):
 
 
 class ParamsError(TunelineError):
-    """params.yaml says something that cannot be."""
+    """params.yaml has an invalid value or an unknown key."""
 
 
 class DataError(TunelineError):
-    """A file or a row is not what the pipeline needs."""
+    """The pipeline cannot use a file or a row."""
 
 
 class ExpectationError(DataError):
@@ -51,7 +51,7 @@ class ExpectationError(DataError):
 
 
 class UnreadableFileError(DataError, ValueError):
-    """A file that the project itself has written cannot be read back; a ValueError, as of the parser that says so."""
+    """A file that this project has written cannot be read; a ValueError, as parsers raise it."""
 
 
 class ModelError(TunelineError):
@@ -59,7 +59,7 @@ class ModelError(TunelineError):
 
 
 class TrainingError(TunelineError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class TrackingError(TunelineError):
@@ -67,15 +67,15 @@ class TrackingError(TunelineError):
 
 
 class RegistryError(TunelineError):
-    """A version cannot be registered, found or trusted."""
+    """A model version cannot be registered, found or trusted."""
 
 
 class BrokenVersionError(RegistryError):
-    """The files of a version are not those that were registered.
+    """The files of a version have changed since it was registered.
 
     Args:
-        name: of the model, and the version's number.
-        reason: what is wrong with its files.
+        name: the name of the model and the number of the version.
+        reason: what is wrong with the files.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -88,42 +88,48 @@ class PipelineError(TunelineError):
 
 
 class BusyError(PipelineError):
-    """Another run holds the project."""
+    """Another run is using the project."""
 
 
 class GitError(TunelineError):
-    """There is a repository, and git does not say what it holds."""
+    """A git command failed in the project's repository."""
 
 
 class SetupError(TunelineError):
-    """The machine lacks something: a tool, a core, disk space."""
+    """The machine lacks a tool, a CPU core, disk space or a permission."""
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a library says, for a line of our own."""
-    return " ".join(str(error).split())
+    """The message of a library's error as one line; the name of its class where the message is empty."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def of_full_disk(error: OSError) -> SetupError | None:
-    """The error in words where the disk is full (or the quota used up), else None."""
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error that is not empty; the name of its class where the message is empty."""
+    lines = str(error).split("\n")
+    return next((line.strip() for line in lines if line.strip()), type(error).__name__)
+
+
+def as_full_disk_error(error: OSError) -> SetupError | None:
+    """A SetupError with the remedy if the disk is full or the quota used up, else None."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return None
-    place = error.filename or Path.cwd()
-    return SetupError(f"{place}: no space left on the disk; free some and run the same command again")
+    path = error.filename or Path.cwd()
+    return SetupError(f"{path}: no space left on the disk; free some and run the same command again")
 
 
 _REFUSED = {
     errno.EACCES: "may not be read or written by this user; change its permissions or its owner",
     errno.EPERM: "may not be changed by this user; change its permissions or its owner",
-    errno.EROFS: "lies on a file system that is read-only; mount it writable",
+    errno.EROFS: "is on a read-only file system; mount it writable",
     errno.EIO: "cannot be read or written: the disk reports an error; copy what you can to another disk",
-    errno.ENAMETOOLONG: "has a name that is too long for the file system; shorten it",
+    errno.ENAMETOOLONG: "has a name that is too long for the file system; shorten the name",
     errno.EMFILE: "cannot be opened: this process has too many files open; raise the limit, as with `ulimit -n 4096`",
 }
 
 
-def of_machine(error: OSError) -> SetupError | None:
-    """The error in words where the disk is full, or the machine refuses a file, else None."""
+def as_setup_error(error: OSError) -> SetupError | None:
+    """A SetupError with the remedy if the disk is full or the system refuses access to a file, else None."""
     if error.errno in _REFUSED and error.filename:
         return SetupError(f"{error.filename}: {_REFUSED[error.errno]}, and run the same command again")
-    return of_full_disk(error)
+    return as_full_disk_error(error)

@@ -15,11 +15,11 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (BOMB, "line 5: stands for more than 50,000 values, those that aliases repeat included"),
+        (BOMB, "line 5: has more than 50,000 values, those that aliases repeat included"),
         ("a:\n  " + "[" * 5000 + "]" * 5000, "line 2: nests deeper than 40 levels"),
         ("{a: " * 5000 + "1" + "}" * 5000, "line 1: nests deeper than 40 levels"),
         ("\n".join(f"{' ' * level}a:" for level in range(60)), "line 41: nests deeper than 40 levels"),
-        ("a: &a\n  b: *a\n", "line 2: *a stands in what it repeats"),
+        ("a: &a\n  b: *a\n", "line 2: the alias *a is inside the value that it repeats"),
         ("a: " + "9" * 6000, "Exceeds the limit (4300 digits)"),
         ("a: 2024-13-01", "month must be in 1..12"),
         ("a: *b", "found undefined alias 'b'"),

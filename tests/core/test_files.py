@@ -152,13 +152,13 @@ def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, renames
     ("number", "said"),
     [
         (errno.ENOSPC, "a/b: no space left on the disk; free some and run the same command again"),
-        (errno.EROFS, "a/b: lies on a file system that is read-only; mount it writable, and run the "),
+        (errno.EROFS, "a/b: is on a read-only file system; mount it writable, and run the "),
         (errno.EACCES, "a/b: may not be read or written by this user; change its permissions or its owner, and run "),
         (errno.ENOENT, "None"),
     ],
 )
 def test_what_the_machine_refuses_is_said_in_words(number: int, said: str) -> None:
-    assert str(errors.of_machine(OSError(number, "text of the system", "a/b"))).startswith(said)
+    assert str(errors.as_setup_error(OSError(number, "text of the system", "a/b"))).startswith(said)
 
 
 _WRITING = """
@@ -207,12 +207,12 @@ def test_what_another_process_is_writing_is_left_alone_and_what_it_left_when_kil
 ) -> None:
     theirs = unfinished(tmp_path)
     assert len(theirs) == 4
-    assert not any(map(files.is_left, theirs))
+    assert not any(map(files.is_abandoned, theirs))
     write_all(tmp_path)
     assert sorted(unfinished(tmp_path)) == sorted(theirs)
     writing.kill()
     writing.wait()
-    assert all(map(files.is_left, theirs))
+    assert all(map(files.is_abandoned, theirs))
     write_all(tmp_path)
     assert unfinished(tmp_path) == []
     assert (tmp_path / "data/model/whole").is_file()
@@ -247,13 +247,13 @@ def test_two_threads_write_one_file(tmp_path: Path) -> None:
         (b"  \n", "is empty"),
         (b'{"rows": {"train": 3}, "fi', "is not JSON in UTF-8: "),
         (b'{"rows": "caf\xe9"}', "is not JSON in UTF-8: "),
-        (b"[" * 100_000, "nests too deep to be what was written"),
+        (b"[" * 100_000, "nests too deep, so this project did not write it"),
         (b" " * (1 << 26) + b"{}", "is larger than 67,108,864 bytes"),
         (b'["rows"]', "is not a JSON object"),
         (b"null", "is not a JSON object"),
         (b'{"rows": {"test": 3}}', "lacks 'rows.train', 'fingerprint'"),
         (b'{"rows": 3, "fingerprint": 1}', "lacks 'rows.train'"),
-        (None, "is not there; run `make run`, which makes it again"),
+        (None, "does not exist; run `make run`, which makes it again"),
     ],
 )
 def test_what_cannot_be_read_back_is_said_in_a_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:
@@ -280,5 +280,5 @@ def test_a_table_that_was_cut_is_said_in_a_sentence(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", whole[:100], whole[:-100], whole[:200].ljust(len(whole) - 300, b"\0") + whole[-300:]):
         path.write_bytes(content)
-        with pytest.raises(errors.UnreadableFileError, match=r"rows\.parquet: is not parquet as it was written"):
+        with pytest.raises(errors.UnreadableFileError, match=r"rows\.parquet: is not a complete parquet file"):
             files.read_parquet(path)

@@ -48,30 +48,30 @@ ENDLESS = "9 ** 9 ** 9"
 @pytest.mark.parametrize(
     "program",
     [
-        "with limits.or_end(0.3, 'it never\\nends'): ENDLESS",
+        "with limits.exit_after(0.3, 'it never\\nends'): ENDLESS",
         # In any thread.
         "import threading\n"
-        "def work():\n    with limits.or_end(0.3, 'it never ends'): ENDLESS\n"
+        "def work():\n    with limits.exit_after(0.3, 'it never ends'): ENDLESS\n"
         "threading.Thread(target=work).start()",
         # Its whole time again, as often as is asked.
         "import time\n"
-        "with limits.or_end(0.5, 'it never ends') as again:\n"
+        "with limits.exit_after(0.5, 'it never ends') as again:\n"
         "    for _ in range(5): time.sleep(0.2); again()\n"
         "    ENDLESS",
         # Behind other blocks, with another sentence each.
-        "with limits.or_end(9, 'no'): pass\n"
-        "with limits.or_end(9, 'also no'): pass\n"
-        "with limits.or_end(0.3, 'it never ends'): ENDLESS",
+        "with limits.exit_after(9, 'no'): pass\n"
+        "with limits.exit_after(9, 'also no'): pass\n"
+        "with limits.exit_after(0.3, 'it never ends'): ENDLESS",
         # The process that is to say it was killed, or is that of the process from which this one was forked.
         "import os, signal, time\n"
-        "with limits.or_end(9, 'no'): pass\n"
+        "with limits.exit_after(9, 'no'): pass\n"
         "os.kill(int(open(f'/proc/self/task/{os.getpid()}/children').read()), signal.SIGKILL)\n"
         "time.sleep(0.1)\n"
-        "with limits.or_end(0.3, 'it never ends'): ENDLESS",
+        "with limits.exit_after(0.3, 'it never ends'): ENDLESS",
         "import os\n"
-        "with limits.or_end(9, 'no'): pass\n"
+        "with limits.exit_after(9, 'no'): pass\n"
         "if child := os.fork(): os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-        "with limits.or_end(0.3, 'it never ends'): ENDLESS",
+        "with limits.exit_after(0.3, 'it never ends'): ENDLESS",
     ],
 )
 def test_a_call_that_never_comes_back_ends_its_process_with_a_line(program: str) -> None:
@@ -86,10 +86,10 @@ def test_a_call_that_never_comes_back_ends_its_process_with_a_line(program: str)
 
 
 def test_a_block_that_ends_in_time_is_not_ended_later() -> None:
-    with limits.or_end(0.1, "no"), limits.or_end(0.01, "a part of the other"):
+    with limits.exit_after(0.1, "no"), limits.exit_after(0.01, "a part of the other"):
         pass
     time.sleep(0.2)
-    with pytest.raises(ZeroDivisionError), limits.or_end(0.1, "no"):
+    with pytest.raises(ZeroDivisionError), limits.exit_after(0.1, "no"):
         raise ZeroDivisionError
     thread = threading.Thread(target=time.sleep, args=(0.2,))
     thread.start()
@@ -112,10 +112,10 @@ def _crashes() -> None:
 )
 def test_what_would_end_this_process_is_tried_in_another(call: Callable[[], object], kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        limits.in_child(1, 1 << 29, call)
+        limits.try_in_child(1, 1 << 29, call)
 
 
 def test_what_does_no_harm_is_left_to_the_callers_own_call(capfd: pytest.CaptureFixture[str]) -> None:
-    limits.in_child(5, 1 << 29, lambda: os.write(2, b"heard by nobody"))
-    limits.in_child(5, 1 << 29, lambda: 1 // 0)
+    limits.try_in_child(5, 1 << 29, lambda: os.write(2, b"heard by nobody"))
+    limits.try_in_child(5, 1 << 29, lambda: 1 // 0)
     assert capfd.readouterr() == ("", "")

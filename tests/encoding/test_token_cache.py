@@ -19,7 +19,7 @@ from tiny_models import TEXTS
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tuneline import params
-from tuneline.core import files, manifests
+from tuneline.core import files, identity
 from tuneline.encoding import encode, token_cache
 from tuneline.encoding.examples import FlatRows
 from tuneline.errors import TrainingError
@@ -165,7 +165,7 @@ def test_what_is_not_whole_is_made_again(tokenizer: PreTrainedTokenizerFast, tmp
         (ids.parent / "more.npy").write_bytes(b"")
     assert list(made(path, tokenizer, folder)[0]) == rows
     assert ids.read_bytes() == whole
-    assert manifests.is_whole(ids.parent)
+    assert identity.is_complete(ids.parent)
 
 
 def test_nothing_is_kept_of_rows_that_are_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_killed_at_any_touch_or_many_at_once_all_read_the_same(
     expected = [rows.lengths.tolist(), [row.input_ids for row in rows], len(TEXTS) * 7]
     assert [files.read_json(tmp_path / f"process-{number}.json") for number in range(3)] == [expected] * 3
     [entry] = (tmp_path / "tokens/").glob("*/*")
-    assert manifests.is_whole(entry)
+    assert identity.is_complete(entry)
     assert not list((tmp_path / "tokens").rglob("*.partial"))
 
 

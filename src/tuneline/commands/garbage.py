@@ -206,10 +206,10 @@ def partials(places: Sequence[str]) -> Iterator[Leftover]:
     """What killed processes were writing beside, and in, each of `places`, and their temporary folders."""
     seen: set[Path] = set()
     for place in map(Path, places):
-        for path in [*files.being_written(place.parent), *files.being_written(place)]:
-            if path not in seen and files.is_left(path):
+        for path in [*files.find_temporary(place.parent), *files.find_temporary(place)]:
+            if path not in seen and files.is_abandoned(path):
                 seen.add(path)
                 yield Leftover(path, "the half of a write that was killed")
     for path in sorted(files.TEMPORARY.glob("*")):
-        if files.is_left(path):
+        if files.is_abandoned(path):
             yield Leftover(path, "the temporary folder of a process that was killed")

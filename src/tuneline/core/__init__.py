@@ -1,1 +1,1 @@
-"""What every stage stands on: files, sorted arrays, identities, manifests, bounds."""
+"""What every stage uses: files, identities (digests), arrays, and limits for untrusted input."""

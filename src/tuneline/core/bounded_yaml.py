@@ -1,4 +1,4 @@
-"""YAML read within bounds: few bytes can otherwise stand for values without end, or nest until Python gives up."""
+"""Reading YAML within limits: a few bytes of aliases can stand for billions of values, or nest until Python fails."""
 
 from typing import Any, Literal
 
@@ -6,13 +6,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
-_DEPTH = 40
-_VALUES = 50_000
-"""Of one file, those that aliases repeat included; some seconds of reading."""
+_MAX_DEPTH = 40
+_MAX_VALUES = 50_000
+"""In one file, values repeated by aliases included; reading them takes seconds."""
 
 
 class UnreadableError(YAMLError):
-    """What is YAML by its grammar, and cannot be read all the same."""
+    """The text follows the grammar of YAML, but passes a limit or holds a value that does not exist."""
 
 
 def load(text: str, typ: Literal["rt", "safe", "base"]) -> Any:
@@ -20,16 +20,16 @@ def load(text: str, typ: Literal["rt", "safe", "base"]) -> Any:
 
     Args:
         text: the document.
-        typ: ruamel's: rt keeps places and comments, safe gives plain values, base gives texts only.
+        typ: the loader of ruamel.yaml: rt keeps line numbers and comments, safe gives plain values, base gives strings.
 
     Raises:
-        YAMLError: it is no YAML, nests too deep, stands for too many values, or holds a number or date that cannot be.
+        YAMLError: the text is not YAML, nests too deep, has too many values, or holds an impossible number or date.
     """
     _check(text)
     try:
         return YAML(typ=typ).load(text)
     except (ValueError, OverflowError, TypeError) as error:
-        # As of a date like 2024-13-01, or an integer of thousands of digits.
+        # For example of the date 2024-13-01, or of an integer of thousands of digits.
         raise UnreadableError(str(error)) from None
 
 
@@ -52,13 +52,13 @@ def _check(text: str) -> None:
                     sizes[event.anchor] = 1
             case AliasEvent():
                 if any(anchor == event.anchor for anchor, _ in opened):
-                    raise _refusal(event, f"*{event.anchor} stands in what it repeats")
+                    raise _refusal(event, f"the alias *{event.anchor} is inside the value that it repeats")
                 values += sizes.get(str(event.anchor), 0)
-        if len(opened) > _DEPTH:
-            raise _refusal(event, f"nests deeper than {_DEPTH} levels")
-        if values > _VALUES:
-            raise _refusal(event, f"stands for more than {_VALUES:,} values, those that aliases repeat included")
+        if len(opened) > _MAX_DEPTH:
+            raise _refusal(event, f"nests deeper than {_MAX_DEPTH} levels")
+        if values > _MAX_VALUES:
+            raise _refusal(event, f"has more than {_MAX_VALUES:,} values, those that aliases repeat included")
 
 
-def _refusal(event: Any, what: str) -> UnreadableError:
-    return UnreadableError(f"line {event.start_mark.line + 1}: {what}")
+def _refusal(event: Any, problem: str) -> UnreadableError:
+    return UnreadableError(f"line {event.start_mark.line + 1}: {problem}")

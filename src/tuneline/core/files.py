@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written is ever read as whole; hashes; JSON lines and parquet."""
+"""Reading and writing files so that no reader ever finds a half-written one; and the sha256 of files and folders."""
 
 import errno
 import fcntl
@@ -16,81 +16,81 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 
 from tuneline.errors import UnreadableFileError, one_line
 from tuneline.work import WORK
 
-# Bytes that the kernel is asked to copy at once: a multiple of every file system's blocks.
-_AT_ONCE = 1 << 30
-# Bytes; a report or an account of this project's holds some thousands.
+_COPIED_AT_ONCE = 1 << 30
+"""Bytes of one call of copy_file_range: a multiple of the block size of every file system."""
 _LARGEST_JSON = 1 << 26
-_PARTIAL = ".partial"
-# Behind the name of a folder that makes room for the one which replaces it.
-_ASIDE = ".replaced.partial"
-# In the name of what is being written; the ids of processes are of versions before.
+"""Bytes; the project's own JSON files have some thousands."""
+_TEMPORARY = ".partial"
+_REPLACED = ".replaced.partial"
+"""The end of the temporary name of a folder that `atomic_folder` is replacing."""
 _TOKEN = re.compile(r"[0-9a-f]{12}|\d+")
-_OF_A_WRITE = re.compile(rf"\..+\.({_TOKEN.pattern})(\.replaced)?\.partial")
+"""The part of a temporary name that makes it unique; earlier versions used process ids."""
+_TEMPORARY_NAME = re.compile(rf"\..+\.({_TOKEN.pattern})(\.replaced)?\.partial")
 TEMPORARY = WORK / "temporary"
-"""The folders that are gone when their process has ended."""
+"""The folder in which `temporary_folder` makes its folders."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; on success it is synced to disk and renamed over `path`.
+    """Write a file atomically: the caller writes a temporary file, which is then synced and renamed to `path`.
 
     Args:
-        path: the file to be made or replaced; its folder is made.
+        path: the file to make or replace; its folder is made too.
 
     Yields:
-        An empty file to write to, on the same file system.
+        The temporary file, empty and on the same file system.
     """
-    with _beside(path, Path.touch) as beside:
-        yield beside
-        _sync(beside)
-        beside.replace(path)
+    with _temporary(path, Path.touch) as temporary:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
         _sync(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to fill; on success every file is synced and the folder takes `path`'s place.
+    """Write a folder atomically: the caller fills a temporary folder, which is then synced and renamed to `path`.
 
     Args:
-        path: the folder to be made or replaced. What a kill in the middle of the replacement has left beside it is put
-            back first.
+        path: the folder to make or replace. If an earlier replacement was killed halfway, the old folder is restored
+            first.
 
     Yields:
-        An empty folder, on the same file system.
+        The temporary folder, empty and on the same file system.
     """
-    for left in _left_of(path, _ASIDE):
-        with _claimed(left) as is_claimed:
+    for abandoned in _temporaries_of(path, _REPLACED):
+        with _claimed(abandoned) as is_claimed:
             if is_claimed:
-                _put_back(left, path)
-    with _beside(path, Path.mkdir) as beside:
-        yield beside
-        for file in beside.rglob("*"):
+                _finish_replacing(abandoned, path)
+    with _temporary(path, Path.mkdir) as temporary:
+        yield temporary
+        for file in temporary.rglob("*"):
             _sync(file)
-        _sync(beside)
-        # A folder cannot be renamed over one that holds files, so the old one makes room, and goes last.
-        aside = path.with_name(f".{path.name}.{_token()}{_ASIDE}")
+        _sync(temporary)
+        # A folder cannot be renamed over a folder with files, so the old one is renamed first and removed last.
+        replaced = path.with_name(f".{path.name}.{_new_token()}{_REPLACED}")
         with _claimed(path):
             try:
                 with suppress(FileNotFoundError):
-                    path.replace(aside)
-                beside.replace(path)
+                    path.replace(replaced)
+                temporary.replace(path)
                 _sync(path.parent)
             finally:
-                _put_back(aside, path)
+                _finish_replacing(replaced, path)
 
 
-def _put_back(aside: Path, path: Path) -> None:
-    """The old folder goes where the new one stands; where only the first rename of `atomic_folder` was done, it comes
-    back."""
+def _finish_replacing(replaced: Path, path: Path) -> None:
+    """Remove the old folder if the new one has its place; else rename the old one back."""
     if path.exists():
-        _remove(aside)
+        _remove(replaced)
     else:
         with suppress(FileNotFoundError):
-            aside.replace(path)
+            replaced.replace(path)
 
 
 def _remove(path: Path) -> None:
@@ -102,74 +102,75 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def work_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path` for what is needed on the way; it is gone afterwards.
+    """Make an empty folder next to `path` for intermediate files, and remove it at the end.
 
     Args:
-        path: what is being made.
+        path: the file or folder that is being made.
 
     Yields:
-        The folder, on the same file system; one that a killed process left is removed first.
+        The folder, on the same file system. A folder that a killed process has left is removed first.
     """
-    with _beside(path.with_name(f"{path.name}-work"), Path.mkdir) as beside:
-        yield beside
+    with _temporary(path.with_name(f"{path.name}-work"), Path.mkdir) as temporary:
+        yield temporary
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder for what is gone afterwards, in the project's work/.
+    """Make an empty folder in the project's work/, and remove it at the end.
 
     Yields:
-        The folder, by its absolute path; those that killed processes have left there are removed first.
+        The absolute path of the folder. Folders that killed processes have left are removed first.
     """
-    place = TEMPORARY.absolute()
-    place.mkdir(parents=True, exist_ok=True)
-    for left in place.iterdir():
-        remove_left(left)
-    with _owned(lambda: place / _token(), Path.mkdir) as folder:
+    parent = TEMPORARY.absolute()
+    parent.mkdir(parents=True, exist_ok=True)
+    for path in parent.iterdir():
+        remove_abandoned(path)
+    with _owned(lambda: parent / _new_token(), Path.mkdir) as folder:
         yield folder
 
 
 @contextmanager
-def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Where this process writes what is to become `path`; what killed processes have left there goes."""
+def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a temporary file or folder that is to become `path`; what killed processes have left is removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in _left_of(path, _PARTIAL):
-        remove_left(left)
-    with _owned(lambda: path.with_name(f".{path.name}.{_token()}{_PARTIAL}"), make) as beside:
-        yield beside
+    for other in _temporaries_of(path, _TEMPORARY):
+        remove_abandoned(other)
+    with _owned(lambda: path.with_name(f".{path.name}.{_new_token()}{_TEMPORARY}"), make) as temporary:
+        yield temporary
 
 
-def _left_of(path: Path, end: str) -> list[Path]:
-    """What lies beside `path` under the names that processes give to what they write."""
+def _temporaries_of(path: Path, end: str) -> list[Path]:
+    """The temporary files and folders of `path`, of this process and of others."""
     start = f".{path.name}."
     found = path.parent.glob(f"{glob.escape(start)}*{end}")
-    return [one for one in found if _TOKEN.fullmatch(one.name.removeprefix(start).removesuffix(end))]
+    return [other for other in found if _TOKEN.fullmatch(other.name.removeprefix(start).removesuffix(end))]
 
 
-def _token() -> str:
-    """No two are alike, on whatever machine or in whatever container they are made."""
+def _new_token() -> str:
+    """A token that is unique also between machines and containers, which may have the same process ids."""
     return secrets.token_hex(6)
 
 
 @contextmanager
-def _owned(name: Callable[[], Path], make: Callable[[Path], None]) -> Iterator[Path]:
-    """A new file or folder that is this process's as long as the block runs, and is gone afterwards.
+def _owned(new_name: Callable[[], Path], make: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a file or folder that this process owns during the block, and remove it at the end.
 
-    Whose it is the kernel knows: the lock on it ends with its process, whatever the process's id, or its container.
+    The owner holds a lock of the kernel, which ends with its process. So another process sees whether the owner lives,
+    in whatever container.
 
     Args:
-        name: gives a path that is not there yet.
-        make: makes it.
+        new_name: returns a path that does not exist.
+        make: makes the file or folder.
     """
     while True:
-        path = name()
+        path = new_name()
         make(path)
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
-            # Another process took it for left over before it was locked.
+            # Before it was locked, another process has taken it for abandoned.
             continue
-        # Where a file system knows no such locks, what is left over stays, as nobody can claim it.
+        # On a file system without such locks no process can claim it, so it is never removed as abandoned.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(descriptor, path):
@@ -179,7 +180,7 @@ def _owned(name: Callable[[], Path], make: Callable[[Path], None]) -> Iterator[P
         yield path
     finally:
         _remove(path)
-        # Of those, too, that a fork has made of it.
+        # Unlocks the copies of the descriptor that forked processes have, too.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
@@ -187,11 +188,10 @@ def _owned(name: Callable[[], Path], make: Callable[[Path], None]) -> Iterator[P
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[bool]:
-    """Whether nobody writes a file or folder, so that it is this process's while the block runs."""
+    """Lock a file or folder during the block; yields False if another process owns it, or it cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
-        # It is gone, or may not be read by this user.
         yield False
         return
     try:
@@ -212,22 +212,22 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def is_left(path: Path) -> bool:
-    """Whether a file or folder that was being written has no process any more that writes it."""
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that made a temporary file or folder has ended."""
     with _claimed(path) as is_claimed:
         return is_claimed
 
 
-def remove_left(path: Path) -> None:
-    """Remove a file or folder that was being written, if no process writes it any more."""
+def remove_abandoned(path: Path) -> None:
+    """Remove a temporary file or folder if the process that made it has ended."""
     with _claimed(path) as is_claimed:
         if is_claimed:
             _remove(path)
 
 
-def being_written(place: Path) -> list[Path]:
-    """What lies in a folder under the names that `atomic_file`, `atomic_folder` and `work_folder` give."""
-    return sorted(one for one in place.glob(f".*{_PARTIAL}") if _OF_A_WRITE.fullmatch(one.name))
+def find_temporary(folder: Path) -> list[Path]:
+    """The temporary files and folders in a folder that `atomic_file`, `atomic_folder` and `work_folder` have made."""
+    return sorted(path for path in folder.glob(f".*{_TEMPORARY}") if _TEMPORARY_NAME.fullmatch(path.name))
 
 
 def _sync(path: Path) -> None:
@@ -238,49 +238,65 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy the bytes of a file; where the file system can, the copy takes no space until one of the two is written to.
+@contextmanager
+def full_disk_as_os_error(folder: Path) -> Iterator[None]:
+    """Turn the errors that torch and safetensors raise on a full disk into an OSError with errno ENOSPC.
 
     Args:
-        source: the file; of a link what it leads to.
-        target: the file to be made or replaced, with the permissions of a new file; the source itself stays as it is.
+        folder: the folder that the block writes to.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        # The message of torch is only about an unexpected position in its archive.
+        if "No space left" in str(error) or not shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
+        raise
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy the bytes of a file. Where the file system can share blocks, the copy takes no space until one changes.
+
+    Args:
+        source: the file; a link is followed.
+        target: the file to make or replace, with the permissions of a new file.
     """
     if target.exists() and source.samefile(target):
         return
-    if hasattr(os, "copy_file_range") and _cloned(source, target):
+    if hasattr(os, "copy_file_range") and _copied_by_kernel(source, target):
         return
     shutil.copyfile(source, target)
 
 
-def _cloned(source: Path, target: Path) -> bool:
-    """Whether the kernel has copied the file: btrfs and XFS share the blocks of both then."""
+def _copied_by_kernel(source: Path, target: Path) -> bool:
+    """Copy with copy_file_range, which shares blocks on btrfs and XFS; returns whether the copy is complete."""
     with source.open("rb") as read, target.open("wb") as write:
         try:
-            while os.copy_file_range(read.fileno(), write.fileno(), _AT_ONCE):
+            while os.copy_file_range(read.fileno(), write.fileno(), _COPIED_AT_ONCE):
                 pass
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise OSError(error.errno, error.strerror, str(target)) from None
-            # Across file systems, or where the file system has no such copy.
+            # The file system has no such copy, or the files are on two file systems.
             return False
-        # A file of the kernel's own tells no size, and some kernels copy nothing of it here.
+        # Files of the kernel (in /proc) have the size 0, and some kernels copy nothing of them.
         size = os.fstat(read.fileno()).st_size
         return size > 0 and os.fstat(write.fileno()).st_size == size
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder into `target`, which may be there, file by file as `copy` does."""
+    """Copy a folder into `target`, which may exist, with `copy` for each file."""
     shutil.copytree(source, target, copy_function=lambda file, to: copy(Path(file), Path(to)), dirs_exist_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
-    with atomic_file(path) as beside:
-        beside.write_text(text, "utf-8", newline="\n")
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, "utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
+    """Write `value` as indented JSON, atomically; raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
@@ -288,47 +304,47 @@ def read_json(path: Path) -> Any:
     """The value of a UTF-8 JSON file.
 
     Raises:
-        FileNotFoundError: there is none.
-        UnreadableFileError: it is something else, or larger or deeper than what this project writes.
+        FileNotFoundError: the file does not exist.
+        UnreadableFileError: the file is not JSON, or larger or nested deeper than any file that this project writes.
     """
     with path.open("rb") as file:
         content = file.read(_LARGEST_JSON + 1)
     if len(content) > _LARGEST_JSON:
-        raise UnreadableFileError(f"{path}: is larger than {_LARGEST_JSON:,} bytes, so it is not what was written")
+        raise UnreadableFileError(f"{path}: is larger than {_LARGEST_JSON:,} bytes, so this project did not write it")
     if not content.strip():
         raise UnreadableFileError(f"{path}: is empty")
     try:
         return json.loads(content.decode("utf-8"))
     except RecursionError:
-        raise UnreadableFileError(f"{path}: nests too deep to be what was written") from None
+        raise UnreadableFileError(f"{path}: nests too deep, so this project did not write it") from None
     except ValueError as error:
         raise UnreadableFileError(f"{path}: is not JSON in UTF-8: {one_line(error)}") from None
 
 
 def read_object(path: Path, *keys: str) -> dict[str, Any]:
-    """The JSON object of a file that a stage or a decision has written.
+    """The JSON object in a file that a stage or a decision has written.
 
     Args:
         path: the file.
-        keys: what it must hold; a key inside an object is written behind a dot.
+        keys: keys that the object must have; `a.b` is the key b of the object at a.
 
     Raises:
-        UnreadableFileError: it is missing, cannot be read, is no object, or lacks keys; with the remedy.
+        UnreadableFileError: the file is missing, is not a JSON object, or lacks keys; with the remedy.
     """
     try:
         value = read_json(path)
-        lacking = [repr(key) for key in keys if not _holds(value, key)]
+        lacking = [repr(key) for key in keys if not _has_key(value, key)]
         if isinstance(value, dict) and not lacking:
             return value
         problem = f"{path}: lacks {', '.join(lacking)}" if isinstance(value, dict) else f"{path}: is not a JSON object"
     except FileNotFoundError:
-        raise UnreadableFileError(f"{path}: is not there; run `make run`, which makes it again") from None
+        raise UnreadableFileError(f"{path}: does not exist; run `make run`, which makes it again") from None
     except UnreadableFileError as error:
         problem = str(error)
     raise UnreadableFileError(f"{problem}; delete it and run `make run`, which makes it again")
 
 
-def _holds(value: Any, key: str) -> bool:
+def _has_key(value: Any, key: str) -> bool:
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             return False
@@ -337,32 +353,37 @@ def _holds(value: Any, key: str) -> bool:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    with atomic_file(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+    """Write one JSON object per line, atomically."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write `table`, atomically; the same table gives the same bytes."""
-    with atomic_file(path) as beside:
-        pq.write_table(table, beside, compression="zstd")
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The table of a parquet file, or of a folder of them in the order of their names; or only `columns` of it."""
+    """The table in a parquet file, or in all parquet files of a folder in the order of their names.
+
+    Args:
+        path: the file or folder.
+        columns: the columns to read; None: all.
+    """
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    return pa.concat_tables(_parquet(part, columns) for part in parts)
+    return pa.concat_tables(_read_parquet_file(part, columns) for part in parts)
 
 
-def _parquet(path: Path, columns: list[str] | None) -> pa.Table:
+def _read_parquet_file(path: Path, columns: list[str] | None) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno:
-            # The machine's, and not parquet's.
+            # An error of the machine, not of the file's content.
             raise
         remedy = "delete it and run `make run`, which makes it again"
-        raise UnreadableFileError(f"{path}: is not parquet as it was written: {one_line(error)}; {remedy}") from None
+        raise UnreadableFileError(f"{path}: is not a complete parquet file: {one_line(error)}; {remedy}") from None
 
 
 def sha256_file(path: Path) -> str:
@@ -375,18 +396,18 @@ def sha256_tree(folder: Path) -> dict[str, str]:
     """The sha256 of every file below `folder`.
 
     Returns:
-        Relative path with forward slashes -> sha256 in hex, in the order of the paths.
+        Relative path with forward slashes -> sha256 in hex, sorted by path.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 def digest(value: Any) -> str:
-    """The sha256 of a JSON value, whatever the order of its keys; of a tree's hashes, the tree's digest."""
+    """The sha256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_path(path: Path) -> str:
-    """The sha256 of a file, or the digest of a folder's tree of hashes."""
+    """The sha256 of a file, or the digest of a folder's `sha256_tree`."""
     return digest(sha256_tree(path)) if path.is_dir() else sha256_file(path)

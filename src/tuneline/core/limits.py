@@ -1,7 +1,7 @@
-"""Bounds of time and memory for what a stranger has written and a library runs: a chat template, a tokenizer.
+"""Limits of time and memory for untrusted files that a library runs, such as chat templates and tokenizers.
 
-There are three, because Python hears no clock while a single call into C or Rust runs: `within` stops what runs in
-Python; `or_end` ends the whole process where nothing else helps; `in_child` tries a call in a process of its own first.
+Python handles no signal during a call into C or Rust, so there are three kinds of limit: `within` stops Python code,
+`exit_after` ends the whole process, and `try_in_child` first tries a call in a child process.
 """
 
 import faulthandler
@@ -19,10 +19,10 @@ from types import FrameType
 from typing import NoReturn
 
 _STATM = Path("/proc/self/statm")
-# What a child that tries a call says by its exit code.
+# Exit code of a child process.
 _TOO_MUCH_MEMORY = 3
-# A process that says the last line that it was told, once faulthandler writes that time is over; it ends with its pipe.
-_SPEAKER = """
+# Prints the last line that it has read, as soon as faulthandler writes its line about the timeout to the same pipe.
+_REPORTER = """
 while IFS= read -r line; do
     case "$line" in "Timeout ("*) printf 'error: %s\\n' "$last" >&2; exit ;; esac
     last=$line
@@ -32,23 +32,23 @@ done
 
 @contextmanager
 def within(seconds: float, memory: int | None = None) -> Iterator[None]:
-    """Let the block take so much time, and so much memory beside what this process has, at most.
+    """Limit the time and the additional memory of a block.
 
-    What runs in Python is stopped; a single call into C ends first. Time is bounded in the main thread alone, where
-    Python hears signals, and memory where the kernel says how much there is (Linux).
+    Python code is stopped at the limit; a call into C returns first. Time is limited in the main thread only, which
+    handles the signals, and memory on Linux only.
 
     Args:
-        seconds: of the clock.
-        memory: bytes of addresses; None: not bounded.
+        seconds: of wall-clock time.
+        memory: bytes of address space that the block may add; None: no limit.
 
     Raises:
-        TimeoutError: the time is over.
-        MemoryError: the memory is.
+        TimeoutError: the block has reached the time limit.
+        MemoryError: the block has reached the memory limit.
     """
     before = resource.getrlimit(resource.RLIMIT_AS)
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGALRM, _stop) if is_main else None
-    # An alarm of the caller's rings later by what the block takes.
+    # An alarm of the caller is set again afterwards.
     alarm = signal.getitimer(signal.ITIMER_REAL) if is_main else (0.0, 0.0)
     try:
         if memory is not None and _STATM.exists():
@@ -56,7 +56,7 @@ def within(seconds: float, memory: int | None = None) -> Iterator[None]:
         if is_main:
             signal.setitimer(signal.ITIMER_REAL, seconds)
         yield
-    except _TimeIsOver:
+    except _TimeoutInBlock:
         raise TimeoutError from None
     finally:
         if is_main:
@@ -67,55 +67,55 @@ def within(seconds: float, memory: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def or_end(seconds: float, sentence: str) -> Iterator[Callable[[], None]]:
-    """End this process, with exit code 1 and a sentence on stderr, where the block takes longer.
+def exit_after(seconds: float, message: str) -> Iterator[Callable[[], None]]:
+    """Exit this process with code 1 and a message on stderr if the block takes longer.
 
-    It works in every thread and during a call that never comes back. Of blocks inside each other, or in several
-    threads at once, the first is watched and the others are a part of it.
+    This works in every thread, and during a call that never returns. If blocks are nested, or run in several threads at
+    once, only the first one has the limit.
 
     Args:
-        seconds: of the clock.
-        sentence: the error, in one line.
+        seconds: of wall-clock time.
+        message: one line.
 
     Yields:
-        A function that gives the block its whole time again, for a block that does many things one by one.
+        A function that starts the time again, for a block that does many things in turn.
     """
     if not _watched.acquire(blocking=False):
         yield lambda: None
         return
     try:
-        pipe = _speaker.told(sentence)
-        begun = -math.inf
+        pipe = _reporter.set_message(message)
+        started = -math.inf
 
-        def again() -> None:
-            nonlocal begun
-            # Each start is a thread: 40 microseconds.
-            if time.monotonic() - begun > seconds / 10:
+        def restart() -> None:
+            nonlocal started
+            # Each call starts a thread, which takes 40 microseconds.
+            if time.monotonic() - started > seconds / 10:
                 faulthandler.dump_traceback_later(seconds, exit=True, file=pipe)
-                begun = time.monotonic()
+                started = time.monotonic()
 
-        again()
-        yield again
+        restart()
+        yield restart
     finally:
         faulthandler.cancel_dump_traceback_later()
         _watched.release()
 
 
-def in_child(seconds: int, memory: int, call: Callable[[], object]) -> None:
-    """Try a call in a copy of this process, of which nothing comes back.
+def try_in_child(seconds: int, memory: int, call: Callable[[], object]) -> None:
+    """Try a call in a forked child process, to find out whether this process can make it safely.
 
-    What it raises is left to the caller, whose own call comes next. Nothing is tried where the kernel does not bound
-    memory: anywhere but on Linux.
+    The result and the exceptions of the call are dropped: the caller makes the call itself next. Nothing is tried on
+    systems other than Linux, where memory cannot be limited.
 
     Args:
-        seconds: of the clock, and of the processor.
-        memory: bytes of addresses beside what this process has.
-        call: uses no lock that another thread may hold.
+        seconds: of wall-clock time, and of processor time.
+        memory: bytes of address space that the call may add.
+        call: must not use a lock that another thread may hold.
 
     Raises:
         TimeoutError: the call takes longer.
-        MemoryError: it takes more.
-        ChildProcessError: it ends its process in another way; says how.
+        MemoryError: the call takes more memory.
+        ChildProcessError: a signal has ended the child; the message is its name.
     """
     if not _STATM.exists():
         return
@@ -125,16 +125,16 @@ def in_child(seconds: int, memory: int, call: Callable[[], object]) -> None:
         _try(seconds, memory, call)
     os.close(kept_open)
     try:
-        # The child holds the other end until it ends.
-        is_over = not select.select([ended], [], [], seconds)[0]
+        # The child keeps the other end open until it ends.
+        is_late = not select.select([ended], [], [], seconds)[0]
     finally:
         os.close(ended)
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if is_over or code == -signal.SIGXCPU:
+    if is_late or code == -signal.SIGXCPU:
         raise TimeoutError
-    # Rust aborts where it gets no memory.
+    # Rust aborts if an allocation fails.
     if code in (_TOO_MUCH_MEMORY, -signal.SIGABRT):
         raise MemoryError
     if code < 0:
@@ -149,12 +149,12 @@ def _try(seconds: int, memory: int, call: Callable[[], object]) -> NoReturn:
             os.dup2(null, standard)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        # It would write down where a crash was.
+        # It would print a traceback of a crash.
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         _bound_memory(memory)
-        # The threads of its library are in the parent alone.
+        # The threads of the library exist only in the parent.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         call()
     except MemoryError:
@@ -165,40 +165,40 @@ def _try(seconds: int, memory: int, call: Callable[[], object]) -> NoReturn:
 
 def _bound_memory(memory: int) -> None:
     limit, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = int(_STATM.read_text().split()[0]) * resource.getpagesize() + memory
-    known = [bound for bound in (most, limit, hard) if bound != resource.RLIM_INFINITY]
+    wanted = int(_STATM.read_text().split()[0]) * resource.getpagesize() + memory
+    known = [bound for bound in (wanted, limit, hard) if bound != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(known), hard))
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise _TimeIsOver
+    raise _TimeoutInBlock
 
 
-class _TimeIsOver(BaseException):
-    """Nothing that a library catches and goes on after."""
+class _TimeoutInBlock(BaseException):
+    """A BaseException, because libraries catch every Exception and continue."""
 
 
-class _Speaker:
-    """The process that says why this process has ended: then nothing in this process can."""
+class _Reporter:
+    """A child process that prints the message when this process exits at a limit, and can no longer print itself."""
 
     def __init__(self) -> None:
         self._pipe = -1
         self._owner = 0
-        self._sentence = ""
+        self._message = ""
 
-    def told(self, sentence: str) -> int:
-        """The pipe for faulthandler, once the process there knows the sentence."""
-        line = f"{' '.join(sentence.split())}\n".encode()
+    def set_message(self, message: str) -> int:
+        """Send the message to the child; returns the pipe that faulthandler has to write to."""
+        line = f"{' '.join(message.split())}\n".encode()
         if self._owner != os.getpid():
             self._start()
-        if sentence != self._sentence:
+        if message != self._message:
             try:
                 os.write(self._pipe, line)
             except BrokenPipeError:
-                # It was killed.
+                # The child was killed.
                 self._start()
                 os.write(self._pipe, line)
-            self._sentence = sentence
+            self._message = message
         return self._pipe
 
     def _start(self) -> None:
@@ -207,15 +207,15 @@ class _Speaker:
         read, self._pipe = os.pipe()
         os.posix_spawn(
             "/bin/sh",
-            ["sh", "-c", _SPEAKER],
+            ["sh", "-c", _REPORTER],
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, read, 0), (os.POSIX_SPAWN_DUP2, 2, 1)],
-            # Ctrl-C is for this process.
+            # So Ctrl-C reaches only this process.
             setpgroup=0,
         )
         os.close(read)
-        self._owner, self._sentence = os.getpid(), ""
+        self._owner, self._message = os.getpid(), ""
 
 
-_speaker = _Speaker()
+_reporter = _Reporter()
 _watched = threading.Lock()

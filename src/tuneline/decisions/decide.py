@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline import params
-from tuneline.core import files, stage_code
+from tuneline.core import files, identity
 from tuneline.decisions import keeping
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.evaluation import comparison
@@ -282,7 +282,7 @@ def _not_compared(p: params.Params, version: str, why: str) -> _Compared:
 
 def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.Table | None) -> pa.Table:
     """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
-    code = {"sources": stage_code.sha256(stage_code.deps("evaluate"))}
+    code = {"sources": identity.code_sha256(identity.code_deps("evaluate"))}
     code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
     settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
     # What rewards are counted from.

@@ -18,7 +18,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tuneline import processes
-from tuneline.core import files, fingerprint, manifests, stage_code
+from tuneline.core import files
+from tuneline.core.identity import MANIFEST, code_sha256, compute_fingerprint, is_complete
 from tuneline.encoding.examples import Flat, FlatRows
 from tuneline.encoding.truncation import Account
 from tuneline.work import WORK
@@ -43,7 +44,7 @@ def identity(tokenizer: PreTrainedTokenizerBase, **parts: Any) -> str:
     with files.temporary_folder() as folder:
         tokenizer.save_pretrained(folder)
         its_files = files.sha256_tree(folder)
-    return fingerprint.of(stage_code.sha256(_CODE), (), tokenizer=its_files, **parts)
+    return compute_fingerprint(code_sha256(_CODE), (), tokenizer=its_files, **parts)
 
 
 def place_of(split: Path, folder: Path) -> Path:
@@ -75,7 +76,7 @@ def kept(
                 with files.atomic_folder(entry) as beside:
                     _write(beside, kind, portions)
                     manifest = {"account": account().__dict__, "files": files.sha256_tree(beside)}
-                    files.write_json(beside / manifests.MANIFEST, manifest)
+                    files.write_json(beside / MANIFEST, manifest)
                 for other in place.iterdir():
                     if other != entry:
                         shutil.rmtree(other)
@@ -87,10 +88,10 @@ def kept(
 def _read(entry: Path, kind: type[Rows]) -> tuple[Rows, Account] | None:
     """The entry, or None where it is not whole; another process may take it away meanwhile."""
     try:
-        if not manifests.is_whole(entry):
+        if not is_complete(entry):
             return None
         parts = {name: Flat(*(_mapped(path) for path in _paths(entry, name))) for name in kind.PARTS}
-        stored = files.read_json(entry / manifests.MANIFEST)["account"]
+        stored = files.read_json(entry / MANIFEST)["account"]
     except FileNotFoundError:
         return None
     return kind.of(parts), Account.of(stored)

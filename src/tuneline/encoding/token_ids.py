@@ -27,7 +27,7 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **how: A
         how: what else the tokenizer is told.
     """
     seconds = _SECONDS + sum(map(len, texts)) // _CHARACTERS_A_SECOND
-    with limits.or_end(seconds, _NEVER_ENDS):
+    with limits.exit_after(seconds, _NEVER_ENDS):
         return tokenizer(list(texts), verbose=False, **how)["input_ids"]  # pyright: ignore[reportReturnType]
 
 

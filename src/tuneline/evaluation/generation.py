@@ -173,7 +173,7 @@ def _generate(
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
-    with limits.or_end(_SECONDS, _NEVER_ENDS):
+    with limits.exit_after(_SECONDS, _NEVER_ENDS):
         text = tokenizer.decode(tokens, skip_special_tokens=True)
     assert isinstance(text, str)
     return text

@@ -20,10 +20,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from tuneline.core import files, limits
-from tuneline.core.full_disk import naming_a_full_disk
 from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.mode import CHAT, MODE_FILE, PLAIN
-from tuneline.errors import ModelError
+from tuneline.errors import ModelError, first_line
 from tuneline.modeling.model_folder import TOKENIZER_FILES, architectures, is_causal, numbers_held, problems
 
 # To lay a model out without its weights, or to load a tokenizer; seconds and some hundred megabytes for large ones.
@@ -204,7 +203,7 @@ def _loaded(
         raise
     except Exception as error:
         # Whatever a stranger's config can make a library raise.
-        raise ModelError(f"{folder}: cannot be loaded as {what}: {_first_line(error)}") from None
+        raise ModelError(f"{folder}: cannot be loaded as {what}: {first_line(error)}") from None
     _refuse_not_finite(model, folder)
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
     if len(tokenizer) > rows:
@@ -272,7 +271,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise ModelError(*problems(folder))
     try:
         # Its library reserves memory for each of its threads, so that only time can be bounded.
-        with limits.or_end(2 * _SECONDS, f"{folder}: {_LOADS_TOO_LONG}"), limits.within(_SECONDS):
+        with limits.exit_after(2 * _SECONDS, f"{folder}: {_LOADS_TOO_LONG}"), limits.within(_SECONDS):
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             if isinstance(tokenizer, PreTrainedTokenizerBase):
                 if _may_grow(tokenizer):
@@ -284,7 +283,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise
     except Exception as error:
         # Whatever a stranger's files can make a library raise.
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}") from None
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {first_line(error)}") from None
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(
             f"{folder}/tokenizer_config.json: tokenizer_class names {type(tokenizer).__name__}, which is not a "
@@ -310,7 +309,7 @@ def _try(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Let a tokenizer cut a short text into tokens and put it together again, where it can do no harm."""
     most = f"{_PROBE_SECONDS} s or {_PROBE_MEMORY >> 30} GB of memory for {len(_PROBE)} characters of text"
     try:
-        limits.in_child(
+        limits.try_in_child(
             _PROBE_SECONDS, _PROBE_MEMORY, lambda: tokenizer.decode(tokenizer(_PROBE, verbose=False)["input_ids"])
         )
     except (TimeoutError, MemoryError):
@@ -343,7 +342,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     # How it was loaded is no property of a tokenizer.
     for name in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(name, None)
-    with files.atomic_folder(folder) as beside, naming_a_full_disk(beside):
+    with files.atomic_folder(folder) as beside, files.full_disk_as_os_error(beside):
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
         for path in beside.iterdir():
@@ -385,8 +384,3 @@ def positions_of(model: PreTrainedModel) -> int | None:
 def count_parameters(model: PreTrainedModel) -> int:
     """Parameters of the model, a shared one once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from tuneline.core import bounded_yaml, files
 from tuneline.encoding.mode import MODE_FILE, mode_of
-from tuneline.errors import ModelError, of_full_disk, one_line
+from tuneline.errors import ModelError, as_full_disk_error, one_line
 from tuneline.modeling import model_folder, models
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
@@ -91,7 +91,7 @@ def fetch(reference: Path, cache: Path) -> Path:
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
-        if isinstance(error, OSError) and of_full_disk(error):
+        if isinstance(error, OSError) and as_full_disk_error(error):
             raise
         raise ModelError(_why_not_fetched(name, revision, reference, error)) from None
 

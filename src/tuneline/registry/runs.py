@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuneline.errors import TrackingError
+from tuneline.errors import TrackingError, first_line
 from tuneline.registry import stores
 from tuneline.registry.addresses import OF_TRAINING, without_login
 
@@ -69,7 +69,7 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
             return method(*arguments, **more)
         except _AWAY as error:
             address = mlflow.get_tracking_uri()
-            raise TrackingError(f"MLflow at {address} failed: {_line(error)}; run it again") from error
+            raise TrackingError(f"MLflow at {address} failed: {first_line(error)}; run it again") from error
 
     return call
 
@@ -104,7 +104,7 @@ class Runs:
             try:
                 mlflow.end_run(status)
             except _AWAY as error:
-                print(f"MLflow is away: {_line(error)}; its run is ended at the gate", flush=True)
+                print(f"MLflow is away: {first_line(error)}; its run is ended at the gate", flush=True)
 
     @translated
     def _begin(self, subject: Subject) -> str:
@@ -300,7 +300,7 @@ class LiveRun:
                 self._curve.add(step, metrics)
             except _AWAY as error:
                 if not is_away:
-                    print(f"MLflow is away, training goes on and tells it later: {_line(error)}", flush=True)
+                    print(f"MLflow is away, training goes on and tells it later: {first_line(error)}", flush=True)
                 is_away = True
                 time.sleep(_RETRY)
                 continue
@@ -308,7 +308,3 @@ class LiveRun:
             with self._changed:
                 if self._waiting:
                     self._waiting.popleft()
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     processes.die_with_named_parent()
 
 from tuneline import environment, params, stages, terminal
-from tuneline.errors import PipelineError, TunelineError, of_machine
+from tuneline.errors import PipelineError, TunelineError, as_setup_error
 
 
 def main(arguments: list[str]) -> None:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         _stop("interrupted; run the same command again to go on")
     except OSError as error:
-        full = of_machine(error)
+        full = as_setup_error(error)
         if full is None:
             raise
         _stop(*full.problems)

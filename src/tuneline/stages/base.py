@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import params, processes
-from tuneline.core import files, fingerprint, stage_code
+from tuneline.core import files, identity
 from tuneline.modeling import hardware, models, sources
 from tuneline.pretraining import pretrain
 from tuneline.training import checkpoints, training_run
@@ -41,20 +41,20 @@ def main(p: params.Params) -> None:
 
 def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
     train, heldout = (pretrain.texts_of(Path(p.base.input) / name) for name in ("train", "validation"))
-    identity = fingerprint.of(
-        stage_code.sha256(stage_code.deps("base")),
-        hardware.identity(p.compute),
+    fingerprint = identity.compute_fingerprint(
+        identity.code_sha256(identity.code_deps("base")),
+        hardware.fingerprint(p.compute),
         builtin=p.base.builtin.model_dump(),
         compute=p.compute.model_dump(),
         data=files.sha256_path(Path(p.base.input)),
     )
-    made = pretrain.pretrain(train, heldout, p.base.builtin, p.compute, folder=WORK / identity)
+    made = pretrain.pretrain(train, heldout, p.base.builtin, p.compute, folder=WORK / fingerprint)
     models.save(made.model, made.tokenizer, folder)
     measures = {
         "heldout": pretrain.heldout(made, heldout, p.base.builtin.document_length),
-        "fingerprint": identity,
+        "fingerprint": fingerprint,
         **made.training.counts(),
         "data": made.account.as_dict(),
     }
-    training_run.finished(WORK / identity)
+    training_run.finished(WORK / fingerprint)
     return measures, made.training.history

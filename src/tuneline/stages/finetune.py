@@ -11,7 +11,7 @@ others, each of which runs this stage again.
 from pathlib import Path
 
 from tuneline import params, processes
-from tuneline.core import files, fingerprint, stage_code
+from tuneline.core import files, identity
 from tuneline.finetuning import estimate, mixing, tasks
 from tuneline.modeling import hardware, models
 from tuneline.registry import lineage, tracking, versions
@@ -42,9 +42,9 @@ def _train(p: params.Params) -> None:
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
     tasks.check_truncated(ready, p)
     sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
-    identity = fingerprint.of(
-        stage_code.sha256(stage_code.deps("finetune")),
-        hardware.identity(p.compute),
+    fingerprint = identity.compute_fingerprint(
+        identity.code_sha256(identity.code_deps("finetune")),
+        hardware.fingerprint(p.compute),
         task=p.task,
         finetune=p.finetune.model_dump(),
         compute=p.compute.model_dump(),
@@ -52,7 +52,7 @@ def _train(p: params.Params) -> None:
         data={name: files.sha256_path(path) for name, path in sets.items()},
         mixture={one.name: one.share.model_dump() for one in others},
     )
-    folder = WORK / identity
+    folder = WORK / fingerprint
     # A training that goes on has shown that it fits.
     if not distributed.rank() and not checkpoints.newest(folder):
         estimate.check(ready, p)
@@ -62,18 +62,18 @@ def _train(p: params.Params) -> None:
     tracker = tracking.connect()
     subject = versions.subject(
         p,
-        fingerprint=identity,
+        fingerprint=fingerprint,
         data_sha256=files.sha256_path(clean),
         base_sha256=files.sha256_path(base),
         git=lineage.git_state(),
     )
     with tracker.training_run(subject) as run:
         training = tasks.train(ready, p.finetune, p.compute, folder=folder, log=run.log)
-    _write(p, ready, training, identity)
+    _write(p, ready, training, fingerprint)
     training_run.finished(folder)
 
 
-def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training, identity: str) -> None:
+def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training, fingerprint: str) -> None:
     mixture = {}
     if ready.mixture:
         assert training.times is not None
@@ -86,7 +86,7 @@ def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training
     files.write_json(
         reports / "training.json",
         {
-            "fingerprint": identity,
+            "fingerprint": fingerprint,
             "parameters": models.count_parameters(training.model),
             **training.counts(),
             "data": ready.account.as_dict(),

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline.core import files
-from tuneline.core.full_disk import naming_a_full_disk
-from tuneline.core.manifests import MANIFEST, is_whole
+from tuneline.core.identity import MANIFEST, is_complete
 from tuneline.work import WORK
 
 LOCK = WORK / "training.lock"
@@ -39,7 +38,7 @@ def writing(folder: Path, step: int, keep: int, best: int | None = None) -> Iter
     # Each is several times the model: the oldest goes before, and what those that stay are of no use without does not.
     staying = _checkpoints(folder)[-max(keep - 1, 1) :]
     _delete_all_but(folder, {needed for checkpoint in staying for needed in _with_needed(checkpoint)})
-    with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside, naming_a_full_disk(beside):
+    with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside, files.full_disk_as_os_error(beside):
         yield beside
         needed = [] if best in (None, step) else [best]
         manifest = {"step": step, "needs": needed, "files": files.sha256_tree(beside)}
@@ -74,7 +73,7 @@ def newest_good(folder: Path) -> Path | None:
     Returns:
         The checkpoint's folder, or None where training starts from the beginning.
     """
-    good = next((path for path in reversed(_checkpoints(folder)) if all(map(is_whole, _with_needed(path)))), None)
+    good = next((path for path in reversed(_checkpoints(folder)) if all(map(is_complete, _with_needed(path)))), None)
     kept = _with_needed(good) if good else []
     for path in folder.iterdir() if folder.is_dir() else ():
         if path not in kept:

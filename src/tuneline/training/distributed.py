@@ -25,7 +25,7 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 from torch.utils.data import Sampler
 
 from tuneline.core import files
-from tuneline.errors import SetupError, TrainingError, TunelineError, of_full_disk
+from tuneline.errors import SetupError, TrainingError, TunelineError, as_full_disk_error
 
 RESTARTS = 3
 """How often all processes start again after one was killed: more kills than these have a cause that stays."""
@@ -147,7 +147,7 @@ def together(processes: int, device: str) -> Iterator[None]:
     except TunelineError as error:
         _give_up(error.problems)
     except OSError as error:
-        full = of_full_disk(error)
+        full = as_full_disk_error(error)
         if full is None:
             raise
         _give_up(full.problems)

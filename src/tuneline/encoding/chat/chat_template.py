@@ -164,7 +164,7 @@ class ChatTemplate:
     def _each(self, conversations: Sequence[Conversation], make: Callable[[Conversation], _Made]) -> list[_Made]:
         """Every conversation rendered, or all that the template refuses named together."""
         made, problems = [], []
-        with limits.or_end(_LAST_SECONDS, _NEVER_ENDS) as again:
+        with limits.exit_after(_LAST_SECONDS, _NEVER_ENDS) as again:
             for one in conversations:
                 again()
                 where = f"{one.source}: " if one.source else ""

@@ -15,7 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from tuneline.encoding.chat.conversation import Conversation, Message, answered_at, refuse_left_out
 from tuneline.encoding.loss_spans import BREAK
-from tuneline.errors import ModelError
+from tuneline.errors import ModelError, first_line
 
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _FIXED_DATE = "{%- macro strftime_now(format) -%}26 July 2024{%- endmacro -%}"
@@ -177,7 +177,7 @@ class Renderer:
         try:
             return self._tokenizer.get_chat_template(tools=tools or None)
         except ValueError as error:
-            raise ModelError(f"chat template: {_first_line(error)}") from None
+            raise ModelError(f"chat template: {type(error).__name__}: {first_line(error)}") from None
 
     def _rendered(
         self,
@@ -201,7 +201,7 @@ class Renderer:
                 **words,
             )
         except _FAILURES as error:
-            raise ModelError(f"the chat template fails: {_first_line(error)}") from None
+            raise ModelError(f"the chat template fails: {type(error).__name__}: {first_line(error)}") from None
         return rendered[0], spans[0] if spans else []  # pyright: ignore[reportReturnType]
 
     def _spans(self, text: str, said: Sequence[_Answer]) -> list[tuple[int, int]]:
@@ -232,9 +232,3 @@ def raises_to_powers(template: str) -> bool:
 def _is_kept(text: str, said: Sequence[_Answer]) -> bool:
     """Whether every answer stands in the text as it was said."""
     return all(text.startswith(one.after) and one.after.startswith(one.before) for one in said)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kind = type(error).__name__
-    return f"{kind}: {lines[0]}" if lines else kind
