@@ -16,8 +16,14 @@ from tuneline.data.mapping.shape_counts import ShapeCounts, in_words
 from tuneline.data.preparing import long_rows
 from tuneline.data.profiling.profile import Profile, Settings
 from tuneline.data.reading import readers
-from tuneline.data.reading.discover import shown
-from tuneline.data.reading.grouped_messages import NAMED, excluded_in_words, gist, named, together
+from tuneline.data.reading.discover import printable
+from tuneline.data.reading.grouped_messages import (
+    MAX_NAMED,
+    describe_excluded,
+    first_names,
+    group_messages,
+    message_key,
+)
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
 from tuneline.data.records import field_texts, labels
@@ -96,7 +102,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
             way = way_of(path, how.sets) or Reading(how.options, {})
             plans = readers.plan(path, way.options)
         except DataError as error:
-            files.append(_entry(shown(str(path)), message=str(error)))
+            files.append(_entry(printable(str(path)), message=str(error)))
             continue
         left_out = [replace(plan, name=_place(path, plan)) for plan in plans if plan.excluded]
         excluded += left_out
@@ -115,7 +121,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         "rows": sum(file["rows"] for file in files),
         "accepted": sum(file["accepted"] for file in files),
         "problems": problems,
-        "warnings": [excluded_in_words(excluded)] if excluded else [],
+        "warnings": [describe_excluded(excluded)] if excluded else [],
     }
     unused = [pattern for pattern in how.options.exclude if all(plan.excluded != pattern for plan in excluded)]
     totals["warnings"] += [f"{pattern}: leaves no file out" for pattern in unused]
@@ -148,7 +154,7 @@ def _entry(path: str, **found: Any) -> dict[str, Any]:
 
 
 def _place(path: Path, plan: FilePlan) -> str:
-    return shown(str(path / plan.name if path.is_dir() and not path.is_symlink() else path.parent / plan.name))
+    return printable(str(path / plan.name if path.is_dir() and not path.is_symlink() else path.parent / plan.name))
 
 
 class _Set:
@@ -160,7 +166,7 @@ class _Set:
 
     def profiles(self, by_name: Mapping[str, int]) -> list[dict[str, Any]]:
         """The profile of the rows of each type; with the labels that the names of the files give, and their rows."""
-        found = [{"path": shown(str(self.path)), **profile.found()} for profile in self._profiles.values()]
+        found = [{"path": printable(str(self.path)), **profile.found()} for profile in self._profiles.values()]
         for one in found:
             if by_name and one["record_type"] == "text":
                 one |= {"labels": dict(by_name), "label_remarks": [_BY_NAME, *labels.remarks(by_name)]}
@@ -213,7 +219,7 @@ class _Set:
             count, found = field_texts.placeholders([row.source for row in good], texts)
             placeholders += count
             first = first or found
-            counts, example = damage.screen([row.source for row in good], texts)
+            counts, example = damage.count_damaged_rows([row.source for row in good], texts)
             damaged.update(counts)
             examples = example | examples
             profile.add(good, entry["path"])
@@ -286,7 +292,7 @@ def _of_the_set(
                 f"its name gives the label {by_name[plan.name]!r}, which is read with `task: classification`"
             )
     if not any(entry["rows"] or entry["verdict"] == REFUSED for entry in entries):
-        return [f"{shown(str(path))}: holds no rows, in {len(plans)} file(s); put your text there"]
+        return [f"{printable(str(path))}: holds no rows, in {len(plans)} file(s); put your text there"]
     usable = [plan for plan, entry in zip(plans, entries, strict=True) if entry["verdict"] != REFUSED]
     if len(usable) < 2:
         return []
@@ -328,7 +334,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     # What is wrong with an empty file stands in its message.
     spoken = [file for file in report["files"] if file["verdict"] != EMPTY]
     warnings = [(file["path"], warning) for file in spoken for warning in file["warnings"]]
-    yield from (f"warning: {warning}" for warning in together(warnings))
+    yield from (f"warning: {warning}" for warning in group_messages(warnings))
     for one in report["sets"]:
         yield from _profile(one)
     totals = report["totals"]
@@ -350,18 +356,18 @@ def _folded(files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for file in files:
         key: tuple[str, ...] = (file["path"],)
         if file["message"] and not file["rows"]:
-            key = (file["verdict"], gist(file["path"], file["message"]))
+            key = (file["verdict"], message_key(file["path"], file["message"]))
         elif file["verdict"] == ACCEPTED and len(file["shapes"]) < 2 and len(files) > _SHOWN_FILES:
             key = (file["verdict"], *_cells(file)[3:6])
         groups.setdefault(key, []).append(file)
     folded: list[dict[str, Any]] = []
     for group in groups.values():
-        if len(group) <= NAMED:
+        if len(group) <= MAX_NAMED:
             folded += map(dict, group)
             continue
         one = dict(group[0])
-        names = named([file["path"] for file in group])
-        message = together([(file["path"], file["message"]) for file in group]) if one["message"] else [None]
+        names = first_names([file["path"] for file in group])
+        message = group_messages([(file["path"], file["message"]) for file in group]) if one["message"] else [None]
         one |= {"path": f"{len(group):,} files: {names}", "message": message[0] and message[0].partition("): ")[2]}
         one |= {key: sum(file[key] for file in group) for key in ("rows", "accepted")}
         folded.append(one)

@@ -25,8 +25,8 @@ GOOD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_good_text_shows_none(text: str) -> None:
-    assert damage.kinds(text) == ()
-    assert damage.repaired(text, damage.REPAIRED) == text
+    assert damage.find_kinds(text) == ()
+    assert damage.repair(text, damage.REPAIRED) == text
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,15 @@ def test_good_text_shows_none(text: str) -> None:
 )
 def test_utf_8_read_as_another_encoding_is_recognised_and_repaired(text: str, encoding: str) -> None:
     read = text.encode().decode(encoding)
-    assert damage.kinds(read) == ("mojibake",)
-    assert damage.repaired(read, ("mojibake",)) == text
-    assert damage.repaired(read, ("control", "direction", "invisible")) == read
+    assert damage.find_kinds(read) == ("mojibake",)
+    assert damage.repair(read, ("mojibake",)) == text
+    assert damage.repair(read, ("control", "direction", "invisible")) == read
 
 
 def test_twice_is_repaired_twice() -> None:
     twice = "déjà vu – voilà".encode().decode("latin-1").encode().decode("latin-1")
-    assert damage.kinds(twice) == ("mojibake",)
-    assert damage.repaired(twice, ("mojibake",)) == "déjà vu – voilà"
+    assert damage.find_kinds(twice) == ("mojibake",)
+    assert damage.repair(twice, ("mojibake",)) == "déjà vu – voilà"
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_twice_is_repaired_twice() -> None:
     ],
 )
 def test_every_kind(text: str, kinds: tuple[str, ...], repaired: str) -> None:
-    assert damage.kinds(text) == kinds
-    assert damage.repaired(text, damage.REPAIRED) == repaired
+    assert damage.find_kinds(text) == kinds
+    assert damage.repair(text, damage.REPAIRED) == repaired
 
 
 def test_rows_are_counted_by_kind_with_the_first_of_each() -> None:
-    count, first = damage.screen(
+    count, first = damage.count_damaged_rows(
         ["a:1", "a:2", "a:3"], [("x", "caf\xc3\xa9"), ("\u200b\u200bx", "b\ufffd"), ("d\xc3\xa9", "")]
     )
     assert count == {"mojibake": 2, "invisible": 1, "replacement": 1}

@@ -1,11 +1,11 @@
 """What is said of many files, in one line."""
 
-from tuneline.data.reading.grouped_messages import named, together
+from tuneline.data.reading.grouped_messages import first_names, group_messages
 
 
 def test_of_a_few_files_each_has_its_line() -> None:
     said = [("a.csv", "a.csv:3: has a stray quote"), ("b.csv", "b.csv:9: has a stray quote"), ("c.csv", "is empty")]
-    assert together(said) == ["a.csv:3: has a stray quote", "b.csv:9: has a stray quote", "c.csv: is empty"]
+    assert group_messages(said) == ["a.csv:3: has a stray quote", "b.csv:9: has a stray quote", "c.csv: is empty"]
 
 
 def test_what_is_said_of_many_files_is_one_line_without_the_numbers_that_differ() -> None:
@@ -16,7 +16,7 @@ def test_what_is_said_of_many_files_is_one_line_without_the_numbers_that_differ(
     said += [(place, "3 row(s) hold a placeholder") for place in places]
     said += [(place, f"{place}: is a PDF") for place in places[:2]]
     files = "5 files (set/0.csv, set/1.csv, set/2.csv and 2 more)"
-    assert together(said) == [
+    assert group_messages(said) == [
         f"{files}: is no UTF-8 in … of 10 rows; copy it again",
         f"{files}: 3 row(s) hold a placeholder",
         "set/0.csv: is a PDF",
@@ -29,9 +29,11 @@ def test_names_of_files_with_other_numbers_in_them_are_no_matter() -> None:
         (name, f"{name}: none of its 2 rows can be used; mend {name}")
         for name in ("a.csv", "b1.csv", "c-2-3.csv", "d.csv")
     ]
-    assert together(said) == ["4 files (a.csv, b1.csv, c-2-3.csv and 1 more): none of its 2 rows can be used; mend it"]
+    assert group_messages(said) == [
+        "4 files (a.csv, b1.csv, c-2-3.csv and 1 more): none of its 2 rows can be used; mend it"
+    ]
 
 
 def test_a_few_names_stand_for_all() -> None:
-    assert named(["a", "b", "c"]) == "a, b, c"
-    assert named(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    assert first_names(["a", "b", "c"]) == "a, b, c"
+    assert first_names(["a", "b", "c", "d"]) == "a, b, c and 1 more"

@@ -246,7 +246,7 @@ def text_of_stdin(encoding: str, remedy: str) -> str:
     Raises:
         DataError: it is closed, empty or in another encoding.
     """
-    encodings.check(encoding)
+    encodings.check_codec(encoding)
     data = _stdin(remedy).read()
     if not data.strip():
         raise DataError(f"standard input is empty; {remedy}")

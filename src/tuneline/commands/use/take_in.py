@@ -142,7 +142,7 @@ def mix(
     changed = new_params.rejected(p, max_rejected)
     p = new_params.with_rejected(p, max_rejected)
     if asked.encoding:
-        encodings.check(asked.encoding)
+        encodings.check_codec(asked.encoding)
     said_now = {
         "encoding": asked.encoding,
         "layout": asked.layout,
@@ -206,4 +206,6 @@ def _copy(path: Path, target: Path, exclude: Sequence[str]) -> None:
 def _left_out(path: Path, exclude: Sequence[str], folder: str, names: list[str]) -> list[str]:
     """Of the names in a folder below `path`, those that are not copied."""
     inside = Path(folder).relative_to(path)
-    return [name for name in names if name.startswith(".") or discover.excluding((inside / name).as_posix(), exclude)]
+    return [
+        name for name in names if name.startswith(".") or discover.matching_pattern((inside / name).as_posix(), exclude)
+    ]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from tuneline.data.reading.formats import strict_json
-from tuneline.data.reading.formats.strict_json import kind_of
+from tuneline.data.reading.formats.strict_json import describe_type
 
 Values = Mapping[str, Any]
 """Column -> value of one row."""
@@ -50,7 +50,7 @@ def text_of(column: str, value: Any) -> str:
         raise RowError("empty", f"{column} is empty")
     if value is None:
         raise RowError("missing", f"{column} is missing")
-    raise RowError("not-text", f"{column} is {kind_of(value)}, not text")
+    raise RowError("not-text", f"{column} is {describe_type(value)}, not text")
 
 
 def written(column: str, value: Any) -> str:
@@ -63,7 +63,7 @@ def written(column: str, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    raise RowError("not-text", f"{column} is {kind_of(value)}, not text")
+    raise RowError("not-text", f"{column} is {describe_type(value)}, not text")
 
 
 def refuse_others(others: frozenset[str], values: Values) -> None:
@@ -117,7 +117,7 @@ class Paths:
         value: Any = values
         for depth, part in enumerate(path):
             if value is not None and not isinstance(value, dict):
-                raise RowError("shape", f"{'.'.join(path[:depth])} is {kind_of(value)}, not an object")
+                raise RowError("shape", f"{'.'.join(path[:depth])} is {describe_type(value)}, not an object")
             value = value.get(part) if value else None
         return value
 
@@ -228,7 +228,9 @@ class ManyLabelled:
         if labels is None or labels == []:
             raise RowError("no-label", f"{self.label} is empty")
         if not isinstance(labels, list):
-            raise RowError("shape", f"{self.label} is {kind_of(labels)}; other rows of the file have a list of labels")
+            raise RowError(
+                "shape", f"{self.label} is {describe_type(labels)}; other rows of the file have a list of labels"
+            )
         names = {written(f"{self.label}[{index}]", label) for index, label in enumerate(labels)}
         if any(not name or name.isspace() for name in names):
             raise RowError("no-label", f"{self.label} holds an empty label")

@@ -13,7 +13,7 @@ from tuneline.data.mapping.shape_counts import counted, in_words
 from tuneline.data.mapping.shapes import Shape
 from tuneline.data.reading import readers
 from tuneline.data.reading.formats.sniff import is_about_data
-from tuneline.data.reading.grouped_messages import excluded_in_words, together
+from tuneline.data.reading.grouped_messages import describe_excluded, group_messages
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
 from tuneline.data.records.field_texts import map_texts, placeholders, texts
 from tuneline.data.records.record_form import FIELDS, TYPES_OF_TASK, Record, RecordType
@@ -105,7 +105,7 @@ def set_of(
     left_out = [plan for plan in plans if plan.excluded]
     plans = [plan for plan in plans if not plan.excluded]
     if left_out and not plans:
-        problems.append(f"{path}: no file is left to read: {excluded_in_words(left_out)}; leave fewer out")
+        problems.append(f"{path}: no file is left to read: {describe_excluded(left_out)}; leave fewer out")
     elif not any(plan.refusal or plan.portions for plan in plans):
         named = ", ".join(plan.name for plan in plans[:_NAMED_ROWS])
         problems.append(f"{path}: holds no rows, in {len(plans)} file(s): {named}; put your text there")
@@ -129,17 +129,17 @@ def set_of(
                 )
             except DataError as error:
                 refused += [(place_of(path, plan), problem) for problem in error.problems]
-    problems += together(refused)
+    problems += group_messages(refused)
     if len({shape.form for shape in shapes.values()}) > 1:
         problems.append(_several_kinds(path, shapes))
     if problems:
         raise DataError(*problems)
     first = next(iter(shapes.values()), None)
     record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
-    warnings = together([(place_of(path, plan), warning) for plan in plans for warning in plan.warnings])
+    warnings = group_messages([(place_of(path, plan), warning) for plan in plans for warning in plan.warnings])
     if left_out:
-        warnings.append(f"{path}: {excluded_in_words(left_out)}")
-    warnings += together(
+        warnings.append(f"{path}: {describe_excluded(left_out)}")
+    warnings += group_messages(
         [
             (place_of(path, plan), warning)
             for plan in plans

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneline.data.mapping.convert import Columns, Convert, Labelled, ManyLabelled, Numbered, Paths, Poem, Question
-from tuneline.data.reading.formats.strict_json import kind_of
-from tuneline.data.reading.grouped_messages import named
+from tuneline.data.reading.formats.strict_json import describe_type
+from tuneline.data.reading.grouped_messages import first_names
 from tuneline.data.reading.raw_rows import FilePlan
 from tuneline.data.records.record_form import FIELDS, RecordType
 from tuneline.terminal import shortened
@@ -399,12 +399,12 @@ def describe_types(view: View) -> str:
     """The columns that were found, each with what it mostly holds where that is not text."""
     parts = []
     for column in view.columns:
-        kinds = [kind_of(row[column]) for row in view.rows if row.get(column) is not None]
+        kinds = [describe_type(row[column]) for row in view.rows if row.get(column) is not None]
         kind = max(dict.fromkeys(kinds), key=kinds.count) if kinds else "text"
         parts.append(shortened(column) if kind == "text" else f"{shortened(column)} ({kind})")
-    return named(parts, _NAMED)
+    return first_names(parts, _NAMED)
 
 
 def columns_found(view: View) -> str:
     """The columns that were found."""
-    return named([*map(shortened, view.columns)], _NAMED)
+    return first_names([*map(shortened, view.columns)], _NAMED)

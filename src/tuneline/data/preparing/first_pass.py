@@ -228,12 +228,14 @@ class _Maker:
             if all(map(str.isascii, block.values[row])):
                 continue
             labels = block.values[row][1:] if self._type == "classification" else ()
-            found = {kind for text in (*texts, *labels) for kind in damage.kinds(text)}
+            found = {kind for text in (*texts, *labels) for kind in damage.find_kinds(text)}
             if not found:
                 continue
             self.made.damaged.update(found)
             for kind in found - self.made.damage_examples.keys():
-                example = next(damage.example(text, kind) for text in (*texts, *labels) if kind in damage.kinds(text))
+                example = next(
+                    damage.example(text, kind) for text in (*texts, *labels) if kind in damage.find_kinds(text)
+                )
                 self.made.damage_examples[kind] = f"{block.records[row].source}: {screening.hidden(example)}"
             dropped = [kind for kind in damage.KINDS if kind in found and self._job.damaged.get(kind) == "drop"]
             if dropped:
@@ -244,7 +246,7 @@ class _Maker:
 
     def _repair(self, block: _Block, row: int, kinds: Collection[str]) -> None:
         def mended(text: str) -> str:
-            found = damage.repaired(text, kinds)
+            found = damage.repair(text, kinds)
             return text if found == text else cleaning.clean(found)
 
         before = block.values[row]
@@ -255,7 +257,7 @@ class _Maker:
             return
         block.values[row] = values
         block.texts[row] = plain_texts(self._type, self._job.conversational, values)
-        left = {kind for text in (*block.texts[row], *values[1:]) for kind in damage.kinds(text)}
+        left = {kind for text in (*block.texts[row], *values[1:]) for kind in damage.find_kinds(text)}
         self.made.repaired.update(set(kinds) - left)
 
     def _screened(self, block: _Block) -> _Block:

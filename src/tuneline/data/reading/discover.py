@@ -44,20 +44,20 @@ def find(path: Path) -> list[Place]:
     except OSError as error:
         raise DataError(f"{path}: cannot be looked at: {error.strerror}; give another path") from None
     if not stat.S_ISDIR(mode):
-        return [Place(path, shown(path.name), _refusal(path, mode))]
+        return [Place(path, printable(path.name), _refusal(path, mode))]
     found: list[Place] = []
     for folder, folders, names in os.walk(path, onerror=lambda error: found.append(_closed(path, error))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in (*folders, *names):
             file = Path(folder, name)
             if not name.startswith(".") and not stat.S_ISDIR(mode := file.lstat().st_mode):
-                found.append(Place(file, shown(file.relative_to(path).as_posix()), _refusal(file, mode)))
+                found.append(Place(file, printable(file.relative_to(path).as_posix()), _refusal(file, mode)))
     if not found:
         raise DataError(f"{path}: holds no files; put {FORMATS} there, or take your own set with `tuneline use PATH`")
     return sorted(found, key=lambda place: place.name)
 
 
-def excluding(name: str, patterns: Sequence[str]) -> str:
+def matching_pattern(name: str, patterns: Sequence[str]) -> str:
     """The first pattern that leaves a file out, as .gitignore reads patterns; empty where none does.
 
     Args:
@@ -90,14 +90,14 @@ def _refusal(path: Path, mode: int) -> str:
     return ""
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name as it may stand in a report: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def _closed(root: Path, error: OSError) -> Place:
     folder = Path(error.filename)
-    name = shown(folder.relative_to(root).as_posix())
+    name = printable(folder.relative_to(root).as_posix())
     return Place(folder, name, f"cannot be entered: {error.strerror}; change its permissions")
 
 

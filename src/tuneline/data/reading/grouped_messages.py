@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from tuneline.data.reading.raw_rows import FilePlan
 
-NAMED = 3
+MAX_NAMED = 3
 """Files that are named where the same is said of more."""
 
 _LINE = re.compile(r"(?::\d+)*: ")
 _NUMBER = re.compile(r"\d[\d,.]*")
 
 
-def together(said: Sequence[tuple[str, str]]) -> list[str]:
+def group_messages(said: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each file, or one for all files of which the same is said where they are more than three.
 
     Args:
@@ -23,18 +23,18 @@ def together(said: Sequence[tuple[str, str]]) -> list[str]:
     """
     groups: dict[str, list[tuple[str, str, str]]] = {}
     for place, text in said:
-        groups.setdefault(gist(place, text), []).append((place, text, _about(place, text)))
+        groups.setdefault(message_key(place, text), []).append((place, text, _about(place, text)))
     lines: list[str] = []
     for group in groups.values():
-        if len(group) <= NAMED:
+        if len(group) <= MAX_NAMED:
             lines += [text if text.startswith(f"{place}:") else f"{place}: {text}" for place, text, _ in group]
         else:
-            places = named([place for place, _, _ in group])
+            places = first_names([place for place, _, _ in group])
             lines.append(f"{len(group):,} files ({places}): {_in_common([about for _, _, about in group])}")
     return lines
 
 
-def gist(place: str, text: str) -> str:
+def message_key(place: str, text: str) -> str:
     """What is equal of two texts where the same is said of two files: all but the place, the line and other numbers.
 
     Args:
@@ -59,7 +59,7 @@ def _in_common(texts: Sequence[str]) -> str:
     return "".join(part for pair in parts for part in pair)
 
 
-def named(names: Sequence[str], most: int = NAMED) -> str:
+def first_names(names: Sequence[str], most: int = MAX_NAMED) -> str:
     """The first names, and how many there are beside them.
 
     Args:
@@ -70,11 +70,11 @@ def named(names: Sequence[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def excluded_in_words(plans: Sequence[FilePlan]) -> str:
+def describe_excluded(plans: Sequence[FilePlan]) -> str:
     """What is left out, for a person.
 
     Args:
         plans: of files that are left out.
     """
     patterns = ", ".join(dict.fromkeys(plan.excluded for plan in plans))
-    return f"{len(plans):,} file(s) left out by {patterns}: {named([plan.name for plan in plans])}"
+    return f"{len(plans):,} file(s) left out by {patterns}: {first_names([plan.name for plan in plans])}"

@@ -127,7 +127,7 @@ def _unpacked(file: _File, kind: str, options: Options) -> Iterator[FilePlan]:
         packed = file.source._replace(containers=(*outer, f"{kind}:{member.name}"))
         shown = member.name.removeprefix("./")
         inside = _File(packed, f"{file.name}/{shown}", shown, f"{file.place}/{shown}")
-        if pattern := discover.excluding(inside.name, options.exclude):
+        if pattern := discover.matching_pattern(inside.name, options.exclude):
             yield excluded(inside.name, pattern)
             continue
         yield from _guarded(inside, options)
@@ -234,7 +234,7 @@ def _json(file: _File, portion: Portion) -> list[FilePlan]:
     stream = unpack.take(file.source, portion.start)
     found: list[FilePlan] = []
     for section in json_values.scan(stream):
-        name = file.name if section.key is None else f"{file.name}#{discover.shown(section.key)}"
+        name = file.name if section.key is None else f"{file.name}#{discover.printable(section.key)}"
         portions = tuple(
             replace(portion, name=name, start=start, stop=stop, first_line=line, orientation=section.orientation)
             for start, stop, line in section.bounds

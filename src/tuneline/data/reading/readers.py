@@ -40,12 +40,12 @@ def plan(path: Path, options: Options) -> list[FilePlan]:
     Raises:
         DataError: nothing is there, or the encoding is unknown.
     """
-    encodings.check(options.encoding)
+    encodings.check_codec(options.encoding)
     found: list[FilePlan] = []
     left = _FIRST_CHARACTERS_OF_ALL
     for file in discover.find(path):
-        shown = discover.shown(str(file.path))
-        if pattern := discover.excluding(file.name, options.exclude):
+        shown = discover.printable(str(file.path))
+        if pattern := discover.matching_pattern(file.name, options.exclude):
             found.append(plans.excluded(file.name, pattern))
             continue
         if file.refusal:

@@ -184,7 +184,7 @@ def _damage(table: pa.Table, record_type: RecordType, conversational: bool) -> l
         texts = [value or "" for value in values]
         if record_type == "messages" or conversational:
             texts = [content for value in texts for content in _contents(value)]
-        shown = {kind for text in texts for kind in damage.kinds(text)}
+        shown = {kind for text in texts for kind in damage.find_kinds(text)}
         found[row] = ", ".join(kind for kind in damage.KINDS if kind in shown)
     return found
 

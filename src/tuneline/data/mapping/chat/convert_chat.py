@@ -15,7 +15,7 @@ from tuneline.data.mapping.chat.messages import (
     tools_of,
 )
 from tuneline.data.mapping.convert import Fields, RowError, Values, refuse_others, text_of
-from tuneline.data.reading.formats.strict_json import kind_of
+from tuneline.data.reading.formats.strict_json import describe_type
 
 _LAST_TURN = "\n\nAssistant:"
 
@@ -99,7 +99,7 @@ class Alpaca:
         if isinstance(history, str):
             history = parsed(column, history)
         if not isinstance(history, list):
-            raise RowError("shape", f"{column} is {kind_of(history)}, not a list of [question, answer]")
+            raise RowError("shape", f"{column} is {describe_type(history)}, not a list of [question, answer]")
         messages: list[Message] = []
         for index, pair in enumerate(history):
             if not isinstance(pair, list) or len(pair) != 2:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from tuneline.data.mapping.convert import RowError
-from tuneline.data.reading.formats.strict_json import kind_of
+from tuneline.data.reading.formats.strict_json import describe_type
 
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought")
 """Keys of a message beside its content, under which data sets keep what was thought before an answer."""
@@ -82,7 +82,7 @@ def said(place: str, content: Any) -> Said:
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list):
-        raise RowError("not-text", f"{place}: content is {kind_of(content)}, not text")
+        raise RowError("not-text", f"{place}: content is {describe_type(content)}, not text")
     texts: list[str] = []
     thoughts: list[str] = []
     for part in content:
@@ -136,7 +136,7 @@ def _add(place: str, part: Any, found: Said, texts: list[str], thoughts: list[st
         texts.append(part)
         return
     if not isinstance(part, dict):
-        raise RowError("not-text", f"{place}: content holds {kind_of(part)} where text is expected")
+        raise RowError("not-text", f"{place}: content holds {describe_type(part)} where text is expected")
     kind = _kind(part)
     if kind in _TEXT or kind == "refusal":
         text = _plain(place, _value(part, kind, "text", "content", "refusal", "parts"))
@@ -204,7 +204,7 @@ def _plain(place: str, value: Any) -> str:
         elif isinstance(one, dict) and set(one) - _NO_CONTENT:
             raise RowError(*_unlearnable(place, one))
         elif one is not None and not isinstance(one, dict):
-            raise RowError("not-text", f"{place}: content holds {kind_of(one)} where text is expected")
+            raise RowError("not-text", f"{place}: content holds {describe_type(one)} where text is expected")
     return "".join(texts)
 
 

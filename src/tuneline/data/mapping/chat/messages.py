@@ -12,7 +12,7 @@ import orjson
 from tuneline.data.mapping.chat import message_parts
 from tuneline.data.mapping.convert import RowError, text_of
 from tuneline.data.reading.formats import strict_json
-from tuneline.data.reading.formats.strict_json import kind_of
+from tuneline.data.reading.formats.strict_json import describe_type
 
 Message = dict[str, Any]
 
@@ -70,7 +70,7 @@ def messages_of(column: str, value: Any) -> list[Message]:
     if value is None:
         raise RowError("missing", f"{column} is missing")
     if not isinstance(value, list):
-        raise RowError("shape", f"{column} is {kind_of(value)}, not a list of messages")
+        raise RowError("shape", f"{column} is {describe_type(value)}, not a list of messages")
     messages: list[Message] = []
     was_call = False
     for index, item in enumerate(message_parts.items(value)):
@@ -190,7 +190,7 @@ def parsed(place: str, text: str) -> Any:
 def _role(place: str, item: Any) -> str:
     """The role of a message: a key of _AFTER, or `call`."""
     if type(item) is not dict:
-        raise RowError("shape", f"{place} is {kind_of(item)}, not a message")
+        raise RowError("shape", f"{place} is {describe_type(item)}, not a message")
     written = item.get("role")
     if written is None:
         written = item.get("from")
@@ -289,7 +289,7 @@ def _parsed_calls(place: str, value: Any) -> list[Any]:
 
 def _call(place: str, call: Any) -> dict[str, Any]:
     if not isinstance(call, dict):
-        raise RowError("arguments", f"{place}: the call of a tool is {kind_of(call)}, not an object")
+        raise RowError("arguments", f"{place}: the call of a tool is {describe_type(call)}, not an object")
     function = call.get("function", call)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         raise RowError("arguments", f"{place}: the call of a tool has no name")
@@ -343,7 +343,7 @@ def tools_of(column: str, value: Any) -> str:
     if value is None or value == []:
         return ""
     if not isinstance(value, list):
-        raise RowError("shape", f"{column} is {kind_of(value)}, not a JSON list of tools")
+        raise RowError("shape", f"{column} is {describe_type(value)}, not a JSON list of tools")
     tools: list[dict[str, Any]] = []
     for index, tool in enumerate(value):
         for function in _declared(tool):

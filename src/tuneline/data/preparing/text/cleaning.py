@@ -50,7 +50,7 @@ def clean(text: str) -> str:
     """The text in normal form C, with newlines for all line ends and without control characters of ASCII."""
     if _TO_CLEAN.search(text):
         # Among other C1 control characters it is no end of a line, but what is left of another character.
-        if _NEXT_LINE in text and not {"mojibake", "control"} & {*damage.kinds(text)}:
+        if _NEXT_LINE in text and not {"mojibake", "control"} & {*damage.find_kinds(text)}:
             text = text.replace(_NEXT_LINE, "\n")
         text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)

@@ -94,7 +94,7 @@ def _problem(data: bytes, text: str) -> tuple[str, str]:
         strict_json.check(data)
     except strict_json.UnsoundError as error:
         return error.reason, error.detail
-    return "not-an-object", f"a row is an object, here is {strict_json.kind_of(values)}"
+    return "not-an-object", f"a row is an object, here is {strict_json.describe_type(values)}"
 
 
 def _syntax(text: str, error: orjson.JSONDecodeError) -> tuple[str, str]:

@@ -33,7 +33,7 @@ class UnsoundError(ValueError):
         self.reason, self.detail = reason, detail
 
 
-def kind_of(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """What a value is, for a person."""
     names = {
         list: "a list",

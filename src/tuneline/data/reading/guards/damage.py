@@ -61,7 +61,7 @@ _LATIN_1_SHARE = 0.3
 _AROUND = 16
 
 
-def kinds(text: str) -> tuple[str, ...]:
+def find_kinds(text: str) -> tuple[str, ...]:
     """The kinds of damage that a text shows, in the order of KINDS.
 
     Args:
@@ -91,7 +91,7 @@ def kinds(text: str) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind in found)
 
 
-def repaired(text: str, wanted: Iterable[str]) -> str:
+def repair(text: str, wanted: Iterable[str]) -> str:
     """A text without some kinds of damage.
 
     Args:
@@ -129,7 +129,7 @@ def example(text: str, kind: str) -> str:
     """
     if kind != "mojibake":
         text = _redecoded(text) or text
-    fixed = repaired(text, {kind} & {*REPAIRED})
+    fixed = repair(text, {kind} & {*REPAIRED})
     if fixed == text:
         shown = _LOST_AGAIN.search(text) or _SHOWN.search(text)
         first = max(0, text.find(_LOST) if _LOST in text else shown.start() if shown else 0)
@@ -260,7 +260,7 @@ def _chinese_from_latin_1(text: str) -> str:
     return ""
 
 
-def screen(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Counter[str], dict[str, str]]:
+def count_damaged_rows(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Counter[str], dict[str, str]]:
     """The rows that show damage.
 
     Args:
@@ -273,7 +273,7 @@ def screen(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Coun
     count: Counter[str] = Counter()
     first: dict[str, str] = {}
     for source, fields in zip(sources, texts, strict=True):
-        shown = {kind: text for text in reversed(fields) for kind in kinds(text)}
+        shown = {kind: text for text in reversed(fields) for kind in find_kinds(text)}
         count.update(shown.keys())
         first |= {kind: f"{source}: {example(text, kind)}" for kind, text in shown.items() if kind not in first}
     return count, first

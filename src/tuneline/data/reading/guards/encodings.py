@@ -121,7 +121,7 @@ def wide_without_mark(head: bytes) -> str:
     return ""
 
 
-def check(encoding: str) -> None:
+def check_codec(encoding: str) -> None:
     """Refuse what Python knows as a codec, but not as an encoding of text.
 
     Raises:
