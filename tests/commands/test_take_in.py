@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from recipe_samples import conversation, lines, poem, words
 
@@ -15,8 +16,9 @@ from tuneline import params
 from tuneline.commands.use import open_set, take_in
 from tuneline.commands.use.open_set import ReadingArguments
 from tuneline.core import files
+from tuneline.data.preparing import splits
 from tuneline.data.preparing.text import cleaning
-from tuneline.data.records.splits import split_of
+from tuneline.data.preparing.text.row_keys import text_hash
 from tuneline.errors import DataError, ParamsError
 from tuneline.params import editing
 from tuneline.stages import prepare
@@ -519,9 +521,11 @@ def test_a_use_in_vain_leaves_nothing_and_the_next_one_is_the_first(tmp_path: Pa
 
 def next_held_out(p: params.Params) -> str:
     """A question that is held out by its own hash."""
-    shares = {name: getattr(p.data.split, name) for name in ("validation", "test", "seed")}
-    questions = (f"{words(f'new {n}', 5)}?" for n in range(100))
-    return next(one for one in questions if split_of(cleaning.key(one), **shares) == "test")
+    shares = p.data.split
+    questions = [f"{words(f'new {n}', 5)}?" for n in range(100)]
+    groups = np.array([text_hash(cleaning.key(question)) for question in questions], np.uint64)
+    found = splits.by_hash(splits.split_numbers(groups, shares.seed), validation=shares.validation, test=shares.test)
+    return questions[found.tolist().index(2)]
 
 
 def test_the_text_of_a_dialogue_and_of_a_preference_is_what_is_trained(tmp_path: Path) -> None:

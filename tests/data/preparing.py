@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from ruamel.yaml import YAML
 
 from tuneline.core import files
 from tuneline.data.mapping import raw_set
-from tuneline.data.preparing import prepare_sets
+from tuneline.data.preparing import prepare_sets, splits
+from tuneline.data.preparing.text.row_keys import text_hash
 from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import Options
-from tuneline.data.records.splits import split_of
 from tuneline.params import Data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,12 @@ def data(**changes: Any) -> Data:
     section = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))["data"]
     split = section["split"] | _SHARES | {name: changes.pop(name) for name in list(changes) if name in section["split"]}
     return Data(**{**section, "max_rejected_fraction": 0.5, "workers": 1, **changes, "split": split})
+
+
+def split_of(group: str, *, validation: float, test: float, seed: int) -> str:
+    """The split of one group."""
+    numbers = splits.split_numbers(np.array([text_hash(group)], np.uint64), seed)
+    return SPLITS[splits.by_hash(numbers, validation=validation, test=test)[0]]
 
 
 def in_split(split: str, number: int = 0) -> str:

@@ -3,10 +3,13 @@
 A part holds some megabytes of rows. Where it begins depends on the data alone, never on how many processes work.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import orjson
@@ -18,9 +21,11 @@ from tuneline.data.preparing.text import cleaning, text_columns
 from tuneline.data.preparing.text.row_keys import Numbered, Numbering, plain_texts
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import Portion, Rejected, excerpt
-from tuneline.data.records import field_texts, labels, splits
+from tuneline.data.records import field_texts, labels
 from tuneline.data.records.record_form import FIELDS, Record, RecordType
 from tuneline.data.secrets import screening
+
+OrderType = Literal["number", "date"]
 
 PART = 8_000_000
 """Characters of a part."""
@@ -40,12 +45,11 @@ class Job:
     conversational: bool
     folder: Path
     """Where its parts go; is made anew."""
-    seed: int
     policy: screening.Policy
     damaged: Mapping[str, str]
     """Kind of damage -> what is done with a row that shows it, as data.damaged says."""
-    order: str | None
-    """number or date: what the values of the order must be; None where there is no order."""
+    order: OrderType | None
+    """The type that the values of the order must have; None without an order."""
     near: bool
     """Whether near duplicates are looked for."""
 
@@ -127,6 +131,26 @@ def make_all(jobs: Sequence[Job]) -> list[Made]:
     return [make(job) for job in jobs]
 
 
+def order_value(value: str) -> tuple[OrderType, float] | None:
+    """Return a value by which rows are ordered.
+
+    Args:
+        value: a number, or a date in ISO 8601, with or without a time. A time without a zone is in UTC.
+
+    Returns:
+        The type, and the number or the seconds since 1970; None for other values.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        try:
+            time = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+        return "date", (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return ("number", number) if math.isfinite(number) else None
+
+
 def rejected(folder: Path) -> Iterator[Rejected]:
     """The rows of a portion that the first pass set aside.
 
@@ -144,7 +168,7 @@ class _Maker:
         self._write = write
         self._job = job
         self._type: RecordType = job.shape.record_type
-        self._number = Numbering(self._type, seed=job.seed, near=job.near)
+        self._number = Numbering(self._type, near=job.near)
         self._clear()
 
     def _clear(self) -> None:
@@ -286,9 +310,9 @@ class _Maker:
             return block
         unknown: dict[int, str] = {}
         for row, record in enumerate(block.records):
-            found = splits.order_of(record.order or "")
+            found = order_value(record.order or "")
             if found is None or found[0] != self._job.order:
-                unknown[row] = f"{self._job.shape.order_by} is {record.order!r}, which is no {self._job.order}"
+                unknown[row] = f"{self._job.shape.order_by} is {record.order!r}, which is not a {self._job.order}"
             else:
                 block.order[row] = found[1]
         return self._drop(block, unknown, "order")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tuneline.data.preparing import first_pass
+from tuneline.data.preparing.prepared_set import REASONS
 from tuneline.data.preparing.store import Catalogue, Part, beginning, mapped, values_of
 from tuneline.data.reading.raw_rows import Rejected
 from tuneline.data.records.record_form import FIELDS
@@ -20,15 +21,6 @@ from tuneline.data.secrets import screening
 
 GROUP = 64_000_000
 """Bytes that one process writes at a time, so of one parquet file of the training split."""
-
-REASONS = (
-    "", "duplicate", "near-duplicate", "label-conflict", "held-out", "overlap", "held-out-group", "other-split",
-    "pretraining", "spread",
-)  # fmt: skip
-"""In arrays a reason is its index here; the first one: the row stays."""
-
-DECISION = np.dtype([("split", "i1"), ("reason", "i1"), ("set", "i2"), ("share", "f4"), ("other", "i8")])
-"""What becomes of a row. other: the row of `set` that is the reason; share: of that row, that it holds."""
 
 
 @dataclass(frozen=True)

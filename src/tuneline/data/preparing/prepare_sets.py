@@ -15,11 +15,10 @@ import numpy as np
 from tuneline.core.arrays import among, distinct
 from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.raw_set import RawSet, RawSets
-from tuneline.data.preparing import divide, first_pass, output, scheduler
+from tuneline.data.preparing import first_pass, output, scheduler, splits
 from tuneline.data.preparing.decontamination import held_out
 from tuneline.data.preparing.dedup import duplicates, near_duplicates
-from tuneline.data.preparing.output import DECISION
-from tuneline.data.preparing.prepared_set import Prepared, together
+from tuneline.data.preparing.prepared_set import DECISION, Prepared, together
 from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.store import Catalogue
 from tuneline.data.preparing.text.row_keys import ROW, same_by
@@ -74,9 +73,9 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
         _check_rejected(all_sets, data)
         pairs, texts, *mixture = all_sets
         for one in (pairs, texts):
-            divide.split(one, data.split)
+            splits.decide_splits(one, data.split)
         for one in mixture:
-            divide.only_train(one, [pairs, texts])
+            splits.decide_only_train(one, [pairs, texts])
         for number, one in enumerate(all_sets):
             _drop_duplicates(one, data, places.work / f"near-{number}", runs[number])
         overlaps: dict[str, Any] = {}
@@ -97,8 +96,8 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
     groups = {split: len(distinct(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
     known = among(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
     of_raw: dict[str, Any] = pairs.account() | {"rows": rows, "groups": groups}
-    of_raw["warnings"] += [*divide.warnings(pairs), *warnings]
-    of_raw["changed_splits"] = divide.changed(pairs)
+    of_raw["warnings"] += [*splits.warnings(pairs), *warnings]
+    of_raw["changed_splits"] = splits.changed_splits(pairs)
     if counts is not None:
         of_raw["labels"] = counts
     base = {"train": len(texts.of("train")), "validation": len(texts.of("validation", "test"))}
@@ -131,7 +130,7 @@ def prepare_alone(one: RawSet, data: Data, places: Places, *, inline: int = sche
     with scheduler.pool(workers=data.workers, address=data.scheduler, size=one.bytes, inline=inline) as run:
         own = _first_pass(one, 0, data, places.work, run)
         _check_rejected([own], data)
-        divide.split(own, data.split)
+        splits.decide_splits(own, data.split)
         _drop_duplicates(own, data, places.work / "near-0", run)
         held_out.drop_overlapping([own], data.max_overlap, places.work, run)
         _check_splits(own, data)
@@ -163,10 +162,10 @@ def _dataset(one: RawSet, account: dict[str, Any]) -> dict[str, Any]:
 
 def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> Prepared:
     folder = work / f"set-{number}"
-    order = divide.order(data.split) if data.split.order_by is not None else None
+    order = splits.order_type(data.split) if data.split.order_by is not None else None
     jobs = [
         first_pass.Job(
-            portion, shape, one.conversational, folder / f"{index:06d}", data.split.seed,
+            portion, shape, one.conversational, folder / f"{index:06d}",
             screening.Policy.of(data.secrets), data.damaged.model_dump(), order, data.near_duplicates is not None,
         )
         for index, (portion, shape) in enumerate(one.portions)
@@ -191,7 +190,7 @@ def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> P
     decisions["set"] = number
     decisions["other"] = -1
     np.save(work / f"lines-{number}.npy", rows["line"])
-    return Prepared(catalogue, one, made, rows, decisions)
+    return Prepared(catalogue, one, made, rows, splits.split_numbers(rows["cluster"], data.split.seed), decisions)
 
 
 def _check_rejected(sets: Sequence[Prepared], data: Data) -> None:
@@ -212,7 +211,7 @@ def _check_rejected(sets: Sequence[Prepared], data: Data) -> None:
 def _drop_duplicates(one: Prepared, data: Data, folder: Path, run: Run) -> None:
     rows, stays = one.rows, one.stays
     ids = rows["key_high"]
-    preference = duplicates.Preference(2 - one.decisions["split"], rows["number"], ids)
+    preference = duplicates.Preference(2 - one.decisions["split"], one.split_numbers, ids)
     stands = np.arange(len(rows))
     stands[stays] = stays[duplicates.representatives(same_by(rows[stays]), preference.of(stays))]
     repeated = stays[stands[stays] != stays]
@@ -297,7 +296,7 @@ def _check_splits(one: Prepared, data: Data) -> None:
 def _labels(one: Prepared) -> dict[str, dict[SplitName, int]] | None:
     if one.catalogue.record_type != "classification":
         return None
-    names = {number: label for made in one.made for number, label in made.labels.items()}
+    names = one.label_names()
     counts: dict[str, Counter[SplitName]] = {}
     for index, split in enumerate(SPLITS):
         chosen = (one.decisions["reason"] == 0) & (one.decisions["split"] == index)
@@ -329,10 +328,10 @@ def _write(sets: Sequence[Prepared], targets: Sequence[_Target], places: Places,
     catalogues = tuple(one.catalogue for one in sets)
     jobs = [
         output.Output(
-            catalogues, number, portions, places.work, folder, splits,
+            catalogues, number, portions, places.work, folder, names,
             places.work / f"quarantine-{number}-{group:06d}", folds, group,
         )
-        for number, (folder, splits, folds) in enumerate(targets)
+        for number, (folder, names, folds) in enumerate(targets)
         for group, portions in enumerate(catalogues[number].groups(output.GROUP))
     ]  # fmt: skip
     sizes: Counter[str] = Counter()
@@ -342,8 +341,8 @@ def _write(sets: Sequence[Prepared], targets: Sequence[_Target], places: Places,
             quarantine.write(job.quarantine.read_bytes())
             sizes.update(found if job.number == _PRETRAINING else {})
             progress.update(done / len(jobs) * size, size)
-    for catalogue, (folder, splits, folds) in zip(catalogues, targets, strict=True):
-        for split in dict.fromkeys(splits.values()):
+    for catalogue, (folder, names, folds) in zip(catalogues, targets, strict=True):
+        for split in dict.fromkeys(names.values()):
             written = sorted(folder.glob(f"{split}/*.parquet"))
             for index, file in enumerate(written):
                 file.rename(file.with_name(f"part-{index:05d}.parquet"))

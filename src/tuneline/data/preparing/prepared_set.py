@@ -8,12 +8,19 @@ import numpy as np
 
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.preparing import first_pass
-from tuneline.data.preparing.output import REASONS
 from tuneline.data.preparing.store import Catalogue
 from tuneline.data.reading.guards import damage
-from tuneline.data.records import splits
-from tuneline.data.records.splits import SPLITS
+from tuneline.data.records.splits import SPLITS, SplitName
 from tuneline.data.secrets import screening
+
+REASONS = (
+    "", "duplicate", "near-duplicate", "label-conflict", "held-out", "overlap", "held-out-group", "other-split",
+    "pretraining", "spread",
+)  # fmt: skip
+"""In arrays a reason is its index here; the first one: the row stays."""
+
+DECISION = np.dtype([("split", "i1"), ("reason", "i1"), ("set", "i2"), ("share", "f4"), ("other", "i8")])
+"""What becomes of a row. other: the row of `set` that is the reason; share: of that row, that it holds."""
 
 _HANDED_OUT = 4_000_000
 """Bytes."""
@@ -27,6 +34,8 @@ class Prepared:
     raw: RawSet
     made: list[first_pass.Made]
     rows: np.ndarray
+    split_numbers: np.ndarray
+    """[rows] of their groups, from `splits.split_numbers`."""
     decisions: np.ndarray
     near: dict[str, Any] = field(default_factory=dict)
     clusters: list[dict[str, Any]] = field(default_factory=list)
@@ -36,7 +45,7 @@ class Prepared:
         """Indices of the rows that are still in."""
         return np.flatnonzero(self.decisions["reason"] == 0)
 
-    def of(self, *names: splits.SplitName) -> np.ndarray:
+    def of(self, *names: SplitName) -> np.ndarray:
         """Of these, the rows of some splits."""
         wanted = np.isin(self.decisions["split"], [SPLITS.index(name) for name in names])
         return np.flatnonzero((self.decisions["reason"] == 0) & wanted)
@@ -51,6 +60,10 @@ class Prepared:
         for one in self.made:
             total.update(getattr(one, attribute))
         return total
+
+    def label_names(self) -> dict[int, str]:
+        """Return the label of each hash in `rows["answer"]`."""
+        return {label_hash: label for made in self.made for label_hash, label in made.labels.items()}
 
     def account(self) -> dict[str, Any]:
         """Where every row went."""

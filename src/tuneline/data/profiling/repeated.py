@@ -26,7 +26,7 @@ class Repeated:
     """
 
     def __init__(self, record_type: RecordType, near: float | None) -> None:
-        self._number = Numbering(record_type, seed=0, near=near is not None)
+        self._number = Numbering(record_type, near=near is not None)
         self._near = near
         self._with_label = record_type in ("classification", "regression")
         self._rows: list[np.ndarray] = []

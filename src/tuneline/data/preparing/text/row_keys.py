@@ -8,7 +8,7 @@ import orjson
 import xxhash
 
 from tuneline.data.preparing.text import cleaning, grams
-from tuneline.data.records import field_texts, splits
+from tuneline.data.records import field_texts
 from tuneline.data.records.record_form import Record, RecordType
 from tuneline.data.records.splits import SPLITS
 
@@ -20,7 +20,6 @@ ROW = np.dtype(
         ("whole", "u8"),
         ("answer", "u8"),
         ("cluster", "u8"),
-        ("number", "u8"),
         ("order", "f8"),
         ("line", "i8"),
         ("tokens", "i4"),
@@ -31,7 +30,7 @@ ROW = np.dtype(
 )
 """What is kept of a row in memory. key: of all that makes it what it is; bare: of that without the punctuation and the
 blanks of a short row; whole, answer: of its normalised text, and of
-the last of its fields (or its label); number: decides the split; tokens: of the whole, and of the last of several
+the last of its fields (or its label); tokens: of the whole, and of the last of several
 fields; characters: of the whole; given: index of SPLITS, or -1."""
 
 SHORT = 200
@@ -94,13 +93,11 @@ class Numbering:
 
     Args:
         record_type: of the set.
-        seed: of the split.
         near: whether sketches for near duplicates are made.
     """
 
-    def __init__(self, record_type: RecordType, *, seed: int, near: bool) -> None:
+    def __init__(self, record_type: RecordType, *, near: bool) -> None:
         self._type: RecordType = record_type
-        self._seed = seed
         self._near = near
         self._groups: dict[str, int] = {}
 
@@ -149,7 +146,6 @@ class Numbering:
         for row, record in enumerate(records):
             if record.group is not None:
                 numbers["cluster"][row] = self._group(record.group)
-        numbers["number"] = splits.numbers_of(numbers["cluster"], self._seed)
         numbers["order"] = order
         numbers["line"] = [record.line for record in records]
         numbers["given"] = [-1 if record.split is None else _INDEX[record.split] for record in records]
@@ -167,7 +163,7 @@ class Numbering:
         if found is None:
             if len(self._groups) == _KEPT_GROUPS:
                 self._groups.clear()
-            found = splits.group_of(cleaning.key(name))
+            found = text_hash(cleaning.key(name))
             if len(name) <= _LONGEST_GROUP:
                 self._groups[name] = found
         return found
@@ -182,6 +178,11 @@ def _of_answers(texts: Sequence[str]) -> np.ndarray:
     short = [row for row, text in enumerate(texts) if len(text) <= SHORT]
     found[short] = _hashes(cleaning.bares([texts[row] for row in short]))
     return found
+
+
+def text_hash(text: str) -> int:
+    """Return the hash of a text, below 2**64."""
+    return xxhash.xxh3_64_intdigest(text.encode())
 
 
 def _hashes(texts: Sequence[str]) -> np.ndarray:

@@ -5,8 +5,9 @@ from collections import Counter
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from preparing import split_of
 
-from tuneline.data.records.splits import split_of, splits_of, with_every_label
+from tuneline.data.preparing.splits import by_hash, with_every_label
 
 
 def test_splits_are_those_of_every_machine_and_version() -> None:
@@ -31,9 +32,9 @@ def divided(labels: list[str], numbers: list[float], groups: list[int] | None = 
     rows = np.array(labels)
     own = np.array(groups if groups is not None else range(len(labels)), np.uint64)
     drawn = (np.array(numbers) * 2.0**64).astype(np.uint64)
-    by_hash = splits_of(drawn, validation=0.2, test=0.1)
+    drawn_splits = by_hash(drawn, validation=0.2, test=0.1)
     of_labels = [np.flatnonzero(rows == label) for label in sorted(set(labels))]
-    return with_every_label(by_hash, own, drawn, of_labels, {2: 0.1, 1: 0.2}).tolist()
+    return with_every_label(drawn_splits, own, drawn, of_labels, {2: 0.1, 1: 0.2}).tolist()
 
 
 def test_a_label_with_enough_groups_is_in_every_split() -> None:
