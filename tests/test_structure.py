@@ -67,7 +67,7 @@ OUTSIDE_TOOLS = {
     "peft": ("src/tuneline/modeling/adapters.py",),
     "trl": ("src/tuneline/finetuning/dpo.py",),
     "distributed": ("src/tuneline/data/preparing/scheduler.py",),
-    "sklearn": ("src/tuneline/evaluation/word_baselines.py",),
+    "sklearn": ("src/tuneline/evaluation/tfidf.py",),
     "ftfy": ("src/tuneline/data/reading/guards/damage.py",),
     "stdnum": ("src/tuneline/data/secrets/named_numbers.py", "src/tuneline/data/secrets/patterns.py"),
 }

@@ -16,7 +16,8 @@ from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.chat.conversation import Conversation
 from tuneline.encoding.examples import Example
 from tuneline.errors import ModelError, TrainingError
-from tuneline.evaluation import likelihood, score
+from tuneline.evaluation import likelihood
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import causal
 from tuneline.modeling import models
 from tuneline.params import Evaluate, Finetune
@@ -226,8 +227,8 @@ def test_a_conversation_is_judged_by_all_its_answers(qwen: PreTrainedTokenizerFa
     models.save(model, qwen, tmp_path / "model", "chat")
     rows = [record(turns) | {"id": str(row), "cluster": str(row)} for row, turns in enumerate((CALLING, THINKING))]
     evaluate = Evaluate(seed=1, batch_size=4, generation_rows=1, max_new_tokens=4, samples=1, bootstrap_resamples=200)
-    test = causal.rows_of(pa.Table.from_pylist(rows), evaluate)
-    found = score.measure(tmp_path / "model", test, "sft", evaluate, max_length=128, name="candidate")
+    test = causal.test_rows(pa.Table.from_pylist(rows), evaluate)
+    found = causal.measure(ModelToScore(tmp_path / "model", "candidate", 128), test, evaluate, is_text=False)
     for row, turns in enumerate((CALLING, THINKING)):
         examples: list[Example] = encode.encode(qwen, record(turns), "chat")
         alone = likelihood.score(model, examples, max_length=128, batch_size=1)

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from tuneline.evaluation import baselines, comparison, metrics, word_baselines
-from tuneline.evaluation.tasks import causal
+from tuneline.evaluation import comparison, metrics, tfidf
+from tuneline.evaluation.tasks import causal, classification, regression
 from tuneline.params import Evaluate
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
@@ -16,7 +16,7 @@ EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, s
 def pairs(*rows: tuple[str, str]) -> pa.Table:
     columns = {"prompt": [prompt for prompt, _ in rows], "completion": [answer for _, answer in rows]}
     keys = {name: [f"{name}{row}" for row in range(len(rows))] for name in ("id", "source", "cluster")}
-    return causal.rows_of(pa.table(keys | columns), EVALUATE)
+    return causal.test_rows(pa.table(keys | columns), EVALUATE)
 
 
 def test_unigram_is_add_one_over_the_training_completions(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -24,7 +24,7 @@ def test_unigram_is_add_one_over_the_training_completions(tokenizer: PreTrainedT
     # Seen: z twice, q once, end of text twice; of 320 tokens each counts once more.
     total = 5 + 320
     nll = math.log(total / 3) + math.log(total / 1) + math.log(total / 3)
-    found = baselines.unigram(tokenizer, train, test, "sft", mode="plain")
+    found = causal.unigram(tokenizer, train, test, mode="plain", is_text=False)
     assert comparison.summarise(test, "sft", found) == {
         "token_loss": pytest.approx(nll / 3),
         "bits_per_byte": pytest.approx(nll / math.log(2) / 2),
@@ -34,15 +34,15 @@ def test_unigram_is_add_one_over_the_training_completions(tokenizer: PreTrainedT
 
 def test_copying_scores_what_prompt_and_reference_share() -> None:
     test = pairs(("the same", "the same"), ("xyz", "abc"))
-    assert comparison.summarise(test, "sft", baselines.copy(test)) == {"chrf": pytest.approx(50.0)}
+    assert comparison.summarise(test, "sft", causal.copy(test)) == {"chrf": pytest.approx(50.0)}
 
 
 def test_a_conversation_is_copied_by_what_the_user_said_last() -> None:
     turns = [("system", "s"), ("user", "early"), ("assistant", "a"), ("user", "late"), ("assistant", "late")]
     messages = orjson.dumps([{"role": role, "content": content} for role, content in turns]).decode()
     keys = {name: ["x"] for name in ("id", "source", "cluster")}
-    test = causal.rows_of(pa.table(keys | {"messages": [messages], "tools": [""]}), EVALUATE)
-    assert baselines.copy(test)["chrf"].to_pylist() == [100.0]
+    test = causal.test_rows(pa.table(keys | {"messages": [messages], "tools": [""]}), EVALUATE)
+    assert causal.copy(test)["chrf"].to_pylist() == [100.0]
     assert test["prompt"].to_pylist() == ["system: s\n\nuser: early\n\nassistant: a\n\nuser: late"]
     assert (test["reference"].to_pylist(), test["bytes"].to_pylist()) == (["late"], [5])
 
@@ -60,23 +60,23 @@ CHINESE = labelled(*[("服务很好", "pos"), ("服务很差", "neg"), ("味道�
 )
 def test_words_or_characters_tell_labels_apart(train: pa.Table, texts: list[str]) -> None:
     test = pa.table({"text": texts})
-    found = word_baselines.classify(train, test, 0)
+    found = classification.tfidf(train, test, 0)
     assert found["label"].to_pylist() == ["pos", "neg"]
-    assert found.equals(word_baselines.classify(train, test, 0))
-    assert baselines.majority(train, test)["label"].to_pylist() == ["pos", "pos"]
+    assert found.equals(classification.tfidf(train, test, 0))
+    assert classification.majority(train, test)["label"].to_pylist() == ["pos", "pos"]
 
 
 def test_blanks_tell_words_apart_but_in_chinese_and_thai() -> None:
-    assert word_baselines.is_unspaced(["今天 is 很好", "สวัสดีครับ"])
-    assert not word_baselines.is_unspaced(["service 服 in a long english sentence", "한국어 낱말"])
-    assert not word_baselines.is_unspaced([""])
+    assert tfidf.is_unspaced(["今天 is 很好", "สวัสดีครับ"])
+    assert not tfidf.is_unspaced(["service 服 in a long english sentence", "한국어 낱말"])
+    assert not tfidf.is_unspaced([""])
 
 
 def test_several_labels_are_a_regression_each() -> None:
     rows = [("good food", '["food","pos"]'), ("good bed", '["pos"]'), ("bad food", '["food"]'), ("bad bed", "[]")] * 8
-    found = word_baselines.classify(labelled(*rows), pa.table({"text": ["good food", "bad bed"]}), 0)
+    found = classification.tfidf(labelled(*rows), pa.table({"text": ["good food", "bad bed"]}), 0)
     assert found["label"].to_pylist() == ['["food","pos"]', "[]"]
-    one = word_baselines.classify(
+    one = classification.tfidf(
         labelled(*[("good", '["a","b"]'), ("bad", '["a"]')] * 8), pa.table({"text": ["good"]}), 0
     )
     assert one["label"].to_pylist() == ['["a","b"]']
@@ -85,9 +85,9 @@ def test_several_labels_are_a_regression_each() -> None:
 def test_numbers_are_estimated_by_words_and_by_their_mean() -> None:
     train = labelled(*[("good food", 5.0), ("bad food", 1.0), ("food", 3.0)] * 8)
     test = pa.table({"text": ["good", "bad"]})
-    good, bad = word_baselines.estimate(train, test, 0)["value"].to_pylist()
+    good, bad = regression.tfidf(train, test, 0)["value"].to_pylist()
     assert good > 3.5 > 2.5 > bad
-    assert baselines.mean(train, test)["value"].to_pylist() == [3.0, 3.0]
+    assert regression.mean(train, test)["value"].to_pylist() == [3.0, 3.0]
 
 
 def test_chrf_is_that_of_sacrebleu_from_0_to_100() -> None:

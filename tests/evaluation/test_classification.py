@@ -38,7 +38,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
             "matthews_corrcoef": pytest.approx(metrics.matthews_corrcoef(true, said)),
         }
         expected: Any = metrics.precision_recall_fscore_support(true, said, labels=LABELS)
-    by_label = {one.label: one for one in classification.by_label(rows(true), given(said))}
+    by_label = {one.label: one for one in classification.label_scores(rows(true), given(said))}
     for place, label in enumerate(LABELS):
         one = by_label[label]
         found = (one.precision or 0.0, one.recall, one.f1, one.rows)

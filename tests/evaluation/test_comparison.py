@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import comparison, results, score, score_table
+from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.score_table import ModelToScore
+from tuneline.evaluation.task_table import TASKS
 from tuneline.evaluation.tasks import causal
 from tuneline.modeling import models
 from tuneline.params import Evaluate
@@ -36,18 +38,18 @@ def sized(count: int) -> pa.Table:
 
 
 def test_a_seed_draws_the_rows_that_are_answered() -> None:
-    test = causal.rows_of(split(), EVALUATE)
+    test = causal.test_rows(split(), EVALUATE)
     assert sum(test["answered"].to_pylist()) == 5
-    assert test.equals(causal.rows_of(split(), EVALUATE))
-    assert not test.equals(causal.rows_of(split(), EVALUATE.model_copy(update={"seed": 2})))
-    assert causal.records(test, "sft")[0] == {"prompt": "def f0(x):\n", "completion": "Return the area. 面积"}
+    assert test.equals(causal.test_rows(split(), EVALUATE))
+    assert not test.equals(causal.test_rows(split(), EVALUATE.model_copy(update={"seed": 2})))
+    assert causal.records(test, is_text=False)[0] == {"prompt": "def f0(x):\n", "completion": "Return the area. 面积"}
 
 
 def test_a_text_is_halved_and_still_measured_whole() -> None:
-    test = causal.rows_of(split(1, text=["abcde"]), EVALUATE)
+    test = causal.test_rows(split(1, text=["abcde"]), EVALUATE)
     columns = {name: test[name][0].as_py() for name in ("prompt", "reference", "answered", "bytes")}
     assert columns == {"prompt": "ab", "reference": "cde", "answered": True, "bytes": 5}
-    assert causal.records(test, "language-modeling") == [{"text": "abcde"}]
+    assert causal.records(test, is_text=True) == [{"text": "abcde"}]
 
 
 def test_metrics_are_weighted_by_tokens_and_bytes() -> None:
@@ -64,17 +66,17 @@ def test_a_loss_per_token_is_not_compared_across_tokenizers() -> None:
     candidate = scores([1.0] * 20, [3] * 20, [NAN] * 20)
     other = scores([2.0] * 20, [4] * 20, [NAN] * 20)
     found = comparison.compare(sized(20), "sft", candidate, other, EVALUATE)
-    assert "tokenizers cut the rows differently" in str(found["token_loss"])
+    assert "tokenizers cut the rows into different tokens" in str(found["token_loss"])
     bits = found["bits_per_byte"]
     assert isinstance(bits, Interval)
     assert (bits.difference, bits.low, bits.high) == pytest.approx((-0.1 / np.log(2),) * 3)
-    assert found["chrf"] == "no answers were scored"
-    assert set(results.as_numbers(found)) == {"bits_per_byte"}
+    assert found["chrf"] == "no answer was scored"
+    assert set(results.differences_of(found)) == {"bits_per_byte"}
 
 
 def test_without_a_common_row_nothing_is_measured() -> None:
     found = comparison.compare(sized(0), "sft", scores([], [], []), scores([], [], []), EVALUATE)
-    assert set(found.values()) == {"no test row is left that both may be measured on"}
+    assert set(found.values()) == {"no test row is left on which both may be measured"}
 
 
 def test_of_every_metric_the_best_baseline_is_the_one_to_beat() -> None:
@@ -85,7 +87,7 @@ def test_of_every_metric_the_best_baseline_is_the_one_to_beat() -> None:
         "tfidf": ["b"] * 12 + ["a"] * 18 + ["b"] * 10,
     }
     tables = {name: pa.table({"label": labels}) for name, labels in given.items()}
-    found = comparison.versus_baselines(rows, "classification", tables, EVALUATE)
+    found = comparison.compare_with_best_baseline(rows, "classification", tables, EVALUATE)
     best = {name: one.other for name, one in found.items() if isinstance(one, Interval)}
     assert best == {
         "accuracy": "majority",
@@ -109,13 +111,13 @@ def test_another_model_is_measured_on_the_rows_of_the_report(
     tmp_path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     models.save(model, tokenizer, tmp_path / "model")
-    test = causal.rows_of(split(), EVALUATE)
+    test = causal.test_rows(split(), EVALUATE)
 
     def measured(rows: pa.Table, name: str) -> pa.Table:
-        return score.measure(tmp_path / "model", rows, "sft", EVALUATE, max_length=64, name=name)
+        return TASKS["sft"].measure(ModelToScore(tmp_path / "model", name, 64), rows, EVALUATE)
 
     candidate = measured(test, "candidate")
-    found, of_models = score_table.take_apart(score_table.join(test, {"candidate": candidate, "base": candidate}))
+    found, of_models = score_table.split_columns(score_table.join(test, {"candidate": candidate, "base": candidate}))
     assert found.equals(test)
     assert list(of_models) == ["candidate", "base"]
     assert of_models["base"].equals(candidate)

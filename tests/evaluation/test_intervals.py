@@ -5,7 +5,8 @@ import pytest
 from scipy import sparse, stats
 
 from tuneline.evaluation import intervals
-from tuneline.evaluation.intervals import Interval, Statistic, ratio
+from tuneline.evaluation.intervals import Interval, Statistic
+from tuneline.evaluation.metrics import ratio
 
 RANDOM = np.random.default_rng(7)
 TOKENS = RANDOM.integers(5, 40, size=300).astype(float)

@@ -17,17 +17,18 @@ def test_batches_say_what_each_text_alone_says(
 ) -> None:
     models.save(families[family], tokenizer, tmp_path / "base")
     model, tokens = models.new_classifier(tmp_path / "base", ["a", "b", "c"], "single_label_classification", 0)
+    encoded, cut = predictions.encode(tokens, TEXTS, 24)
+    assert cut == [0]
     seen: list[tuple[float, float]] = []
-    found = predictions.outputs(
-        model, tokens, TEXTS, max_length=24, batch_size=2, progress=lambda *done: seen.append(done)
-    )
+    pad = models.pad(tokens)
+    found = predictions.outputs(model, encoded, pad=pad, batch_size=2, progress=lambda *done: seen.append(done))
     for row, text in enumerate(TEXTS[:4]):
         ids = tokens(text)["input_ids"][:24]  # pyright: ignore[reportIndexIssue]
         with torch.no_grad():
             alone = model(input_ids=torch.tensor([ids])).logits[0].numpy()
         np.testing.assert_allclose(found[row], alone, rtol=1e-4, atol=1e-5)
-    assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]
-    assert predictions.outputs(model, tokens, [], max_length=24, batch_size=2).shape == (0, 3)
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    assert predictions.outputs(model, [], pad=pad, batch_size=2).shape == (0, 3)
 
 
 def test_one_label_is_the_likeliest() -> None:

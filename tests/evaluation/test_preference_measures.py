@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import comparison, score
+from tuneline.evaluation import comparison
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import preference
 from tuneline.modeling import models
 from tuneline.params import Evaluate
@@ -19,7 +20,7 @@ def rows(count: int = 20) -> pa.Table:
     keys = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "source", "cluster")}
     answers = {"chosen": ["Return the area."] * count, "rejected": [f"Open {row}" for row in range(count)]}
     split = pa.table(keys | {"prompt": [f"def f{row}(x):" for row in range(count)]} | answers)
-    return preference.rows_of(split, EVALUATE, conversational=False)
+    return preference.test_rows(split, EVALUATE)
 
 
 def test_a_reward_is_what_has_changed_since_the_base(
@@ -29,10 +30,8 @@ def test_a_reward_is_what_has_changed_since_the_base(
     test = rows()
 
     def measured(name: str, base: pa.Table | None) -> pa.Table:
-        folder = tmp_path / name
-        return score.measure(
-            folder, test, "preference", EVALUATE, max_length=64, name=name, like=tmp_path / "base", base=base
-        )
+        model = ModelToScore(tmp_path / name, name, 64, encoded_as=tmp_path / "base", base=base)
+        return preference.measure(model, test, EVALUATE)
 
     base = measured("base", None)
     nll = _alone(model, tokenizer, "def f3(x):", "Open 3")
@@ -68,7 +67,7 @@ def test_the_longer_answer_is_a_baseline_even_among_messages() -> None:
     keys = {name: ["a", "b", "c"] for name in ("id", "source", "cluster")}
     answers = {"chosen": ["long answer", "x", "面"], "rejected": ["short", "longer", "积"]}
     columns = {name: [messages(text) for text in texts] for name, texts in answers.items()}
-    test = preference.rows_of(pa.table(keys | {"prompt": ["[]"] * 3} | columns), EVALUATE, conversational=True)
+    test = preference.test_rows(pa.table(keys | {"prompt": ["[]"] * 3} | columns), EVALUATE, {"conversational": True})
     assert preference.longer(test)["preferred"].to_pylist() == [1.0, 0.0, 0.5]
     assert test["bytes"].to_pylist() == [11, 1, 3]
     assert comparison.summarise(test, "preference", preference.longer(test)) == {"reward_accuracy": 0.5}

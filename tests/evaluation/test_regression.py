@@ -20,7 +20,7 @@ def rows(labels: np.ndarray) -> pa.Table:
     count = len(labels)
     keys = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "source", "cluster")}
     split = pa.table(keys | {"text": ["t"] * count, "label": [str(label) for label in labels]})
-    return regression.rows_of(split, EVALUATE)
+    return regression.test_rows(split, EVALUATE)
 
 
 def test_metrics_are_those_of_scikit_learn_and_scipy() -> None:
@@ -44,7 +44,7 @@ def test_a_constant_has_errors_but_no_order() -> None:
     assert set(comparison.summarise(rows(TRUE), "regression", mean)) == {"mae", "rmse"}
     found = comparison.compare(rows(TRUE), "regression", regression.scores(GIVEN), mean, EVALUATE)
     assert found["spearman"] == "it is not defined on these rows"
-    better = comparison.versus_baselines(
+    better = comparison.compare_with_best_baseline(
         rows(TRUE),
         "regression",
         {"candidate": regression.scores(TRUE), "mean": mean, "tfidf": regression.scores(GIVEN)},

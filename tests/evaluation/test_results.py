@@ -13,7 +13,7 @@ def test_of_the_baselines_the_best_in_each_metric_is_compared() -> None:
         "copy": {"chrf": 17.0},
         "versus_base": {"token_loss": {"difference": -1.0, "low": -1.1, "high": -0.9}},
     }
-    assert results.compared(evaluation, "sft", train_rows=200) == {
+    assert results.metrics_json(evaluation, "sft", train_rows=200) == {
         "rows": {"train": 200, "test": 30},
         "candidate": {"token_loss": 2.0, "bits_per_byte": 1.5, "chrf": 20.0},
         "base": {"token_loss": 3.0, "bits_per_byte": 2.5},
@@ -29,6 +29,6 @@ def test_without_a_base_labels_are_compared_with_the_better_of_two_baselines() -
         "tfidf": {"accuracy": 0.9, "macro_f1": 0.6},
         "recall": {"yes": 1.0},
     }
-    value = results.compared(evaluation, "classification", train_rows=90)
+    value = results.metrics_json(evaluation, "classification", train_rows=90)
     assert value["baseline"] == {"accuracy": 0.9, "macro_f1": 0.6}
     assert "base" not in value

@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import score, timing
+from tuneline.evaluation import timing
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import causal
-from tuneline.evaluation.timing import Foreseen, Speed, Work
+from tuneline.evaluation.timing import Estimate, Speed, Work
 from tuneline.modeling import models
 from tuneline.params import Evaluate
 
@@ -17,7 +18,7 @@ EVALUATE = Evaluate(seed=0, batch_size=3, generation_rows=8, max_new_tokens=6, s
 
 def test_answers_are_counted_by_batches_and_likelihood_by_tokens() -> None:
     work = Work(read=10_000, prompts=4_000, rows=200, batch_size=32, max_new_tokens=50, models=2)
-    found = timing.foreseen(work, Speed(token=0.001, step=0.5))
+    found = timing.estimate_seconds(work, Speed(token=0.001, step=0.5))
     assert work.batches == 7
     assert found.likelihood == pytest.approx(20)
     batch = 50 * 0.5 + 4_000 / 7 * 0.001
@@ -28,40 +29,40 @@ def test_answers_are_counted_by_batches_and_likelihood_by_tokens() -> None:
 
 def test_one_batch_is_the_least() -> None:
     work = Work(read=1, prompts=1, rows=200, batch_size=32, max_new_tokens=500)
-    assert timing.foreseen(work, Speed(token=1.0, step=10.0)).generation_rows == 32
+    assert timing.estimate_seconds(work, Speed(token=1.0, step=10.0)).generation_rows == 32
 
 
 @pytest.mark.parametrize(
     ("found", "can_choose", "wanted"),
     [
         (
-            Foreseen(60.0, 3_600.0, 64),
+            Estimate(60.0, 3_600.0, 64),
             True,
             [
                 "this evaluation of 2 models will take about 1 h 1 min: likelihood 1 min 0 s, answers to 200 rows at "
                 "most 1 h 0 min",
-                "evaluate.generation_rows: 64 would take 3 min 0 s or less for the answers",
+                "with evaluate.generation_rows: 64 the answers would take 3 min 0 s or less",
             ],
         ),
         (
-            Foreseen(60.0, 36_000.0, 32),
+            Estimate(60.0, 36_000.0, 32),
             True,
             [
                 "this evaluation of 2 models will take about 10 h 1 min: likelihood 1 min 0 s, answers to 200 rows at "
                 "most 10 h 0 min",
-                "evaluate.generation_rows: 32, one batch, is the least for the answers",
+                "with evaluate.generation_rows: 32, one batch, the answers would be shortest",
             ],
         ),
         (
-            Foreseen(5.0, 20.0, 2_000),
+            Estimate(5.0, 20.0, 2_000),
             True,
             ["this evaluation of 2 models will take about 25 s: likelihood 5.0 s, answers to 200 rows at most 20 s"],
         ),
     ],
 )
-def test_what_is_said(found: Foreseen, can_choose: bool, wanted: list[str]) -> None:
+def test_what_is_said(found: Estimate, can_choose: bool, wanted: list[str]) -> None:
     work = Work(read=1, prompts=1, rows=200, batch_size=32, max_new_tokens=50, models=2)
-    assert timing.lines(work, found, can_choose=can_choose) == wanted
+    assert timing.messages(work, found, can_choose=can_choose) == wanted
 
 
 def test_timing_changes_no_score_and_short_evaluations_are_not_timed(
@@ -82,10 +83,10 @@ def test_timing_changes_no_score_and_short_evaluations_are_not_timed(
             "completion": [completion for _, completion in pairs],
         }
     )
-    rows = causal.rows_of(split, EVALUATE)
+    rows = causal.test_rows(split, EVALUATE)
 
     def measured() -> tuple[pa.Table, str]:
-        found = score.measure(tmp_path, rows, "sft", EVALUATE, max_length=64, name="base", count=2)
+        found = causal.measure(ModelToScore(tmp_path, "base", 64, models=2), rows, EVALUATE, is_text=False)
         return found, capsys.readouterr().out
 
     plain, said = measured()

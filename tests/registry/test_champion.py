@@ -14,8 +14,8 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import decide
 from tuneline.errors import RegistryError
-from tuneline.evaluation import score
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import classification
 from tuneline.gate import decision, next_steps
 from tuneline.modeling import models
@@ -89,9 +89,8 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
 ) -> None:
     champion(tracker, classifier, lineage)
     test = rows()
-    candidate = score.measure(
-        Path("models/finetuned"), test, "classification", classifier.evaluate, max_length=64, name="candidate"
-    )
+    model = ModelToScore(Path("models/finetuned"), "candidate", 64)
+    candidate = classification.measure(model, test, classifier.evaluate)
     other = replace(lineage, model_sha256="9" * 64)
     found = compare(tracker, classifier, other, test, {"candidate": candidate})
     assert found.summary is not None

@@ -10,7 +10,7 @@ import pytest
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.evaluation import baselines, comparison, results, score_table
+from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.tasks import classification, preference, regression
 from tuneline.reporting import report
 
@@ -33,11 +33,11 @@ def split(**fields: list[str]) -> pa.Table:
 
 def page(folder: Path, values: params.Params, test: pa.Table, task: params.Task, scores: dict[str, pa.Table]) -> str:
     """The page of scores, without a gate."""
-    versus = {"baseline": comparison.versus_baselines(test, task, scores, values.evaluate)}
+    versus = {"baseline": comparison.compare_with_best_baseline(test, task, scores, values.evaluate)}
     if "base" in scores:
         versus["base"] = comparison.compare(test, task, scores["candidate"], scores["base"], values.evaluate)
     files.write_parquet(folder / "rows.parquet", score_table.join(test, scores))
-    files.write_json(folder / "evaluation.json", results.evaluation(test, task, scores, versus))
+    files.write_json(folder / "evaluation.json", results.evaluation_json(test, task, scores, versus))
     made = report.assemble(
         folder,
         values.model_copy(update={"task": task}),
@@ -55,10 +55,10 @@ def page(folder: Path, values: params.Params, test: pa.Table, task: params.Task,
 def classified(labels: list[str], values: params.Params, folder: Path) -> str:
     true = [labels[row % len(labels)] for row in range(COUNT)]
     given = [label if RANDOM.random() < 0.7 else labels[0] for label in true]
-    test = classification.rows_of(split(text=[f"{EVIL} {row}" for row in range(COUNT)], label=true), values.evaluate)
+    test = classification.test_rows(split(text=[f"{EVIL} {row}" for row in range(COUNT)], label=true), values.evaluate)
     scores = {
         "candidate": classification.scores(given, np.full(COUNT, 0.8)),
-        "majority": baselines.majority(test, test),
+        "majority": classification.majority(test, test),
         "tfidf": classification.scores(true, np.full(COUNT, 0.6)),
     }
     return page(folder, values, test, "classification", scores)
@@ -93,10 +93,10 @@ def test_secrets_of_test_rows_are_not_on_the_page(tmp_path: Path, values: params
     secret = "jane.doe@firm.org"
     texts = [f"{secret} wrote {row}" for row in range(COUNT)]
     labels = ["neg", "pos"] * (COUNT // 2)
-    test = classification.rows_of(split(text=texts, label=labels), values.evaluate)
+    test = classification.test_rows(split(text=texts, label=labels), values.evaluate)
     scores = {
         "candidate": classification.scores(["neg"] * COUNT, np.full(COUNT, 0.8)),
-        "majority": baselines.majority(test, test),
+        "majority": classification.majority(test, test),
         "tfidf": classification.scores(labels, np.full(COUNT, 0.6)),
     }
     html = page(tmp_path, values, test, "classification", scores)
@@ -138,11 +138,11 @@ def test_several_labels_have_no_confusion(tmp_path: Path, values: params.Params)
 
 def test_numbers_show_how_far_off_they_are(tmp_path: Path, values: params.Params) -> None:
     texts = [f"{EVIL} {row}" for row in range(COUNT)]
-    test = regression.rows_of(split(text=texts, label=[str(row % 5) for row in range(COUNT)]), values.evaluate)
+    test = regression.test_rows(split(text=texts, label=[str(row % 5) for row in range(COUNT)]), values.evaluate)
     true = test["label"].to_numpy()
     scores = {
         "candidate": regression.scores(true + 0.25),
-        "mean": baselines.mean(test, test),
+        "mean": regression.mean(test, test),
         "tfidf": regression.scores(true + RANDOM.normal(0, 1, COUNT)),
     }
     html = page(tmp_path, values, test, "regression", scores)
@@ -158,7 +158,7 @@ def test_numbers_show_how_far_off_they_are(tmp_path: Path, values: params.Params
 
 def test_preferences_show_what_each_answer_has_gained(tmp_path: Path, values: params.Params) -> None:
     fields: dict[str, Any] = {"prompt": [EVIL] * COUNT, "chosen": [EVIL + "better"] * COUNT, "rejected": ["w"] * COUNT}
-    test = preference.rows_of(split(**fields), values.evaluate, conversational=False)
+    test = preference.test_rows(split(**fields), values.evaluate)
     tokens, nll = np.full(COUNT, 4), np.full(COUNT, 9.0)
     base = preference.scores(tokens, nll, nll, None)
     gained = RANDOM.normal(1, 1, COUNT)

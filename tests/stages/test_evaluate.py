@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,8 @@ def test_what_was_measured_is_named_by_its_hashes(project: Path, monkeypatch: py
         "base_sha256": files.sha256_path(project / "models/base"),
         "data_sha256": files.sha256_path(project / "data/clean"),
     }
-    monkeypatch.setattr(evaluate.baselines, "measure", lambda finetuned, *_, **__: (finetuned / "x").touch() or {})
+    changing = replace(evaluate.TASKS["sft"], baselines=lambda folder, *_: (folder / "x").touch() or {})
+    monkeypatch.setitem(evaluate.TASKS, "sft", changing)
     with pytest.raises(ModelError, match=r"^models/finetuned: changed while it was measured"):
         evaluate.main(params.load())
 

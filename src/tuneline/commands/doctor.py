@@ -154,14 +154,15 @@ def answers() -> list[Finding]:
     folder = next((one for one in folders if (one / "config.json").is_file()), None)
     if folder is None or not (clean / "test").is_dir():
         return [Finding("evaluate.generation_rows: can be recommended when `make run` has made data and a base")]
-    from tuneline.evaluation import comparison, score, timing
+    from tuneline.evaluation import timing
+    from tuneline.evaluation.score_table import ModelToScore
+    from tuneline.evaluation.tasks import causal
     from tuneline.modeling import models
 
     models.use_threads(p.compute.threads)
-    account = clean / "dataset.json"
-    dataset = files.read_object(account) if account.is_file() else {}
-    test = comparison.rows_of(files.read_parquet(clean / "test"), p.task, p.evaluate, dataset)
-    work, found = score.foresee(folder, test, p.task, p.evaluate, max_length=p.finetune.max_length, count=2)
+    test = causal.test_rows(files.read_parquet(clean / "test"), p.evaluate)
+    model = ModelToScore(folder, folder.name, p.finetune.max_length, models=2)
+    work, found = causal.estimate_time(model, test, p.evaluate)
     rows = min(found.generation_rows, test.num_rows)
     return [
         Finding(

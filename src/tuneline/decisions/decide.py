@@ -14,9 +14,10 @@ from tuneline import params
 from tuneline.core import files, identity
 from tuneline.decisions import keeping
 from tuneline.errors import BrokenVersionError, RegistryError
-from tuneline.evaluation import comparison
-from tuneline.evaluation import score_table as test_rows
+from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.score_table import ModelToScore
+from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import compatibility, next_steps
 from tuneline.gate import decision as rules
 from tuneline.pipeline import dvc_lock, intact, repro
@@ -26,6 +27,8 @@ from tuneline.reporting import curves, report
 from tuneline.work import WORK
 
 _SCORES = WORK / "scores"
+# What the evaluation has compared the candidate with; the champion is known to the gate alone.
+_MEASURED = ("base", "baseline", "value")
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,12 @@ def gate(p: params.Params) -> Gate:
     tracker = tracking.connect()
     reports = Path(p.paths.reports)
     evaluation = files.read_object(reports / "evaluation.json")
-    rows, scores = test_rows.take_apart(files.read_parquet(reports / "rows.parquet"))
+    rows, scores = score_table.split_columns(files.read_parquet(reports / "rows.parquet"))
     today = champions.look(tracker, p.registry.model)
     champions.remember(tracker, p.registry.model, today.version)
     champion = _champion(tracker, p, today, origin, rows, scores)
-    measures = _measures(p, rows, scores) | {"champion": champion.measures}
+    intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
+    measures = {name: intervals.get(name, {}) for name in _MEASURED} | {"champion": champion.measures}
     verdict = rules.decide(p.rules, measures, absent={"champion": today.absent})
     # Measuring a champion may take minutes: what was read meanwhile must be what the evaluation has written.
     intact.refuse_damage(_reported(reports), cache=False)
@@ -220,21 +224,6 @@ class _Compared:
     remarks: tuple[str, ...] = ()
 
 
-def _measures(p: params.Params, rows: pa.Table, scores: dict[str, pa.Table]) -> dict[str, Measures | None]:
-    """What the rules ask for that rows.parquet holds: how the candidate differs, by what it is held against."""
-    candidate = scores["candidate"]
-    asked = {rule.versus for rule in p.rules}
-    found: dict[str, Measures | None] = {}
-    if "base" in asked:
-        base = scores.get("base")
-        found["base"] = {} if base is None else comparison.compare(rows, p.task, candidate, base, p.evaluate)
-    if "baseline" in asked:
-        found["baseline"] = comparison.versus_baselines(rows, p.task, scores, p.evaluate)
-    if "value" in asked:
-        found["value"] = comparison.compare(rows, p.task, candidate, None, p.evaluate)
-    return found
-
-
 def _champion(
     tracker: tracking.Tracker,
     p: params.Params,
@@ -264,11 +253,11 @@ def _champion(
         measured = _scores(p, folder, sha256, rows, scores.get("base"))
     kept = versions.unseen(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     same, theirs = rows.take(kept), measured.take(kept)
-    said = zip(rows["id"].to_pylist(), comparison.said(measured), strict=True)
+    answers = zip(rows["id"].to_pylist(), comparison.answers(measured), strict=True)
     return _Compared(
         summary={"version": version, "rows": len(kept), **comparison.summarise(same, p.task, theirs)},
         measures=comparison.compare(same, p.task, scores["candidate"].take(kept), theirs, p.evaluate),
-        texts={row: text for row, text in said if text is not None},
+        texts={row: text for row, text in answers if text is not None},
     )
 
 
@@ -294,13 +283,10 @@ def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: p
     if kept is not None:
         return kept
     # Loads torch and transformers, seconds that most calls need not spend.
-    from tuneline.evaluation import score
     from tuneline.modeling import models
 
     models.use_threads(p.compute.threads)
-    found = score.measure(
-        folder, rows, p.task, p.evaluate, max_length=p.finetune.max_length, name="champion", base=base
-    )
+    found = TASKS[p.task].measure(ModelToScore(folder, "champion", p.finetune.max_length, base=base), rows, p.evaluate)
     files.write_parquet(cached, found)
     files.write_json(_account(cached), {"sha256": files.sha256_file(cached)})
     return found

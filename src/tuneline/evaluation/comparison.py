@@ -1,63 +1,42 @@
-"""Models judged and compared on the same test rows, whatever the task."""
+"""Models compared on the same test rows, whatever the task."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tuneline.evaluation import intervals, metrics
 from tuneline.evaluation.intervals import Interval, Measures, Statistic
-from tuneline.evaluation.tasks import causal, classification, preference, regression
+from tuneline.evaluation.task_table import TASKS
 from tuneline.params import Evaluate, Task
 from tuneline.params.gate import METRICS, METRICS_OF_TASK, metric
 
 MODELS = {
-    "candidate": ("Candidate", "the model this page is about"),
-    "base": ("Base", "what it was fine-tuned from"),
-    "unigram": ("Word frequencies", "each token as likely as it is frequent in the training rows"),
-    "copy": ("Copy", "the prompt given back as the answer"),
-    "majority": ("Majority", "always the most frequent label of the training rows"),
-    "mean": ("Mean", "always the mean of the training rows"),
-    "tfidf": ("TF-IDF", "a linear model of the words, or characters, of a text"),
-    "longer": ("Longer", "always chooses the longer answer"),
+    "candidate": ("Candidate", "the model of this report"),
+    "base": ("Base", "the model that it was fine-tuned from"),
+    "unigram": ("Word frequencies", "each token is as likely as it is frequent in the training rows"),
+    "copy": ("Copy", "answers with the prompt"),
+    "majority": ("Majority", "always gives the most frequent label of the training rows"),
+    "mean": ("Mean", "always gives the mean of the training rows"),
+    "tfidf": ("TF-IDF", "a linear model of the words or characters of a text"),
+    "longer": ("Longer", "always prefers the longer answer"),
 }
-"""What is scored, in the order in which it is shown: its name, and what it is."""
-
-_STATISTICS = {
-    "sft": causal.statistics,
-    "language-modeling": causal.statistics,
-    "classification": classification.statistics,
-    "regression": regression.statistics,
-    "preference": preference.statistics,
-}
-
-
-def rows_of(split: pa.Table, task: Task, evaluate: Evaluate, dataset: Mapping[str, Any]) -> pa.Table:
-    """The rows that models are judged on.
-
-    Args:
-        split: a clean split.
-        task: what is learnt of it.
-        evaluate: the section of params.
-        dataset: what dataset.json says of it.
-    """
-    if task == "classification":
-        return classification.rows_of(split, evaluate)
-    if task == "regression":
-        return regression.rows_of(split, evaluate)
-    if task == "preference":
-        return preference.rows_of(split, evaluate, conversational=bool(dataset.get("conversational")))
-    return causal.rows_of(split, evaluate)
+"""Models and trivial baselines in the order in which they are shown: name, and what each is."""
 
 
 def summarise(rows: pa.Table, task: Task, scores: pa.Table) -> dict[str, float]:
-    """The metrics of one model; one that is not defined on these rows is left out."""
+    """The metrics of one model; a metric that is not defined on these rows is left out.
+
+    Args:
+        rows: the test rows.
+        task: of the training.
+        scores: the model's score table.
+    """
     found: dict[str, float] = {}
-    for statistic in _statistics(rows, task, scores):
-        kept = _taken(statistic, _defined(statistic))
+    for statistic in TASKS[task].statistics(rows, scores):
+        kept = _select_rows(statistic, _defined_rows(statistic))
         with np.errstate(invalid="ignore", divide="ignore"):
             values = kept.values()
         found |= {name: value for name, value in values.items() if name in METRICS and not math.isnan(value)}
@@ -70,36 +49,38 @@ def compare(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | N
     """How the candidate differs from another model on the same rows.
 
     Args:
-        rows: the test rows; those of one cluster are drawn together.
-        task: what was learnt.
-        candidate: its scores.
-        other: the other's, of the same rows; None: the candidate's own values, with their intervals.
+        rows: the test rows; rows of one cluster are drawn together.
+        task: of the training.
+        candidate: its score table.
+        other: the other model's score table of the same rows; None: the candidate's own metrics with their intervals.
         evaluate: seed and number of resamples.
 
     Returns:
-        Of every metric the interval, or the reason why there is none.
+        Metric -> its interval, or the reason why it has none.
     """
     if not rows.num_rows:
-        return dict.fromkeys(METRICS_OF_TASK[task], "no test row is left that both may be measured on")
+        return dict.fromkeys(METRICS_OF_TASK[task], "no test row is left on which both may be measured")
     measures: dict[str, Interval | str] = dict.fromkeys(METRICS_OF_TASK[task], "it was not measured")
-    theirs = {} if other is None else {one.names: one for one in _statistics(rows, task, other)}
+    statistics = TASKS[task].statistics
+    of_other = {} if other is None else {statistic.names: statistic for statistic in statistics(rows, other)}
     clusters = np.array(rows["cluster"].to_pylist(), dtype=object)
-    for mine in _statistics(rows, task, candidate):
-        if other is not None and mine.names not in theirs:
+    for mine in statistics(rows, candidate):
+        if other is not None and mine.names not in of_other:
             continue
         if mine.names == ("token_loss",) and other is not None and not other["tokens"].equals(candidate["tokens"]):
             measures["token_loss"] = (
-                "their tokenizers cut the rows differently, so a loss per token says nothing; use bits_per_byte"
+                "the two tokenizers cut the rows into different tokens, so losses per token are not comparable; use "
+                "bits_per_byte"
             )
             continue
-        against = theirs.get(mine.names)
-        kept = _defined(mine) & (True if against is None else _defined(against))
+        theirs = of_other.get(mine.names)
+        kept = _defined_rows(mine) & (True if theirs is None else _defined_rows(theirs))
         if not kept.any():
-            measures |= dict.fromkeys(mine.names, "no answers were scored")
+            measures |= dict.fromkeys(mine.names, "no answer was scored")
             continue
         found = intervals.paired_bootstrap(
-            _taken(mine, kept),
-            [0.0] * len(mine.names) if against is None else _taken(against, kept),
+            _select_rows(mine, kept),
+            [0.0] * len(mine.names) if theirs is None else _select_rows(theirs, kept),
             groups=clusters[kept].tolist(),
             resamples=evaluate.bootstrap_resamples,
             seed=evaluate.seed,
@@ -108,13 +89,15 @@ def compare(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | N
     return measures
 
 
-def versus_baselines(rows: pa.Table, task: Task, scores: Mapping[str, pa.Table], evaluate: Evaluate) -> Measures:
-    """How the candidate differs from the trivial baselines: of every metric from the one that is best in it.
+def compare_with_best_baseline(
+    rows: pa.Table, task: Task, scores: Mapping[str, pa.Table], evaluate: Evaluate
+) -> Measures:
+    """How the candidate differs, in each metric, from the trivial baseline that is best in this metric.
 
     Args:
         rows: the test rows.
-        task: what was learnt.
-        scores: of `candidate` and all others; the base is no baseline.
+        task: of the training.
+        scores: the score tables of `candidate`, `base` and all baselines.
         evaluate: seed and number of resamples.
     """
     baselines = {name: table for name, table in scores.items() if name not in ("candidate", "base")}
@@ -122,15 +105,19 @@ def versus_baselines(rows: pa.Table, task: Task, scores: Mapping[str, pa.Table],
     measures = {name: compare(rows, task, scores["candidate"], table, evaluate) for name, table in baselines.items()}
     found: dict[str, Interval | str] = dict.fromkeys(METRICS_OF_TASK[task], "no baseline measures it")
     for name in {name: None for measured in measures.values() for name in measured}:
-        best = _best(name, values, measures)
+        best = _best_baseline(name, values, measures)
         if best is not None:
             measured = measures[best][name]
             found[name] = replace(measured, other=best) if isinstance(measured, Interval) else measured
     return found
 
 
-def said(scores: pa.Table) -> list[str | None]:
-    """What a model says of each row, as a person reads it; None where it says nothing."""
+def answers(scores: pa.Table) -> list[str | None]:
+    """What a model answers to each row, as a person reads it; None where it does not answer.
+
+    Args:
+        scores: the model's score table.
+    """
     if "value" in scores.column_names:
         return [f"{value:.4g}" for value in scores["value"].to_pylist()]
     for name in ("text", "label"):
@@ -139,26 +126,24 @@ def said(scores: pa.Table) -> list[str | None]:
     return [None] * scores.num_rows
 
 
-def _best(name: str, values: Mapping[str, Mapping[str, float]], measures: Mapping[str, Measures]) -> str | None:
-    """The baseline that the candidate is furthest behind of, or least ahead."""
+def _best_baseline(
+    name: str, values: Mapping[str, Mapping[str, float]], measures: Mapping[str, Measures]
+) -> str | None:
+    """The baseline that the candidate is furthest behind, or least ahead of."""
     measured = {model: found[name] for model, found in measures.items() if name in found}
     compared = {model: one.difference for model, one in measured.items() if isinstance(one, Interval)}
     if not compared:
         return next((model for model in measured if name in values[model]), None)
-    sign = 1.0 if metric(name).better == "higher" else -1.0
+    sign = metric(name).sign
     return min(compared, key=lambda model: sign * compared[model])
 
 
-def _statistics(rows: pa.Table, task: Task, scores: pa.Table) -> list[Statistic]:
-    return _STATISTICS[task](rows, scores)
-
-
-def _defined(statistic: Statistic) -> np.ndarray:
+def _defined_rows(statistic: Statistic) -> np.ndarray:
     """Which rows have a value, bool."""
     if isinstance(statistic.columns, np.ndarray):
         return np.asarray(~np.isnan(statistic.columns).any(axis=0))
     return np.full(statistic.columns.shape[1], True)  # pyright: ignore[reportOptionalSubscript]
 
 
-def _taken(statistic: Statistic, kept: np.ndarray) -> Statistic:
+def _select_rows(statistic: Statistic, kept: np.ndarray) -> Statistic:
     return statistic if kept.all() else replace(statistic, columns=statistic.columns[:, kept])

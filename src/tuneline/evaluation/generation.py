@@ -1,4 +1,4 @@
-"""Greedy answers: many prompts in batches for the evaluation, one prompt as a stream for a person."""
+"""Greedy answers: to many prompts in batches, or to one prompt as a stream of text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
@@ -23,12 +23,12 @@ from tuneline.errors import ModelError
 from tuneline.progress import Report, silent
 
 Prompt = str | dict[str, Any]
-"""A prompt as written; of a chat model one turn of the user, or a record of `messages` and `tools`, of which the model
-is shown all before the assistant's last turn."""
+"""A prompt as written. For a chat model: one turn of the user, or a record with `messages` and `tools`, of which the
+model sees all that precedes the assistant's last turn."""
 
-# To put an answer together; no clock is heard meanwhile.
+# A tokenizer's decoder is one call into native code that an alarm cannot interrupt.
 _SECONDS = 60
-_NEVER_ENDS = f"the tokenizer takes more than {_SECONDS} s to write an answer: it may never end; use another model"
+_NEVER_ENDS = f"the tokenizer needs more than {_SECONDS} s to decode an answer and may never end; use another model"
 
 
 def generate(
@@ -41,7 +41,7 @@ def generate(
     batch_size: int,
     progress: Report = silent,
 ) -> list[str]:
-    """Answer every prompt greedily; batches are padded on the left, which changes no answer.
+    """Answer every prompt greedily, in batches that are padded on the left.
 
     Args:
         model: a causal language model.
@@ -49,15 +49,15 @@ def generate(
         prompts: the prompts as written, or conversations.
         mode: how a prompt becomes tokens, as stored with the model.
         max_new_tokens: tokens of an answer at most.
-        batch_size: prompts in a batch.
+        batch_size: prompts per batch.
         progress: called after each batch.
 
     Returns:
         The answers, without the prompt and special tokens, in the order of `prompts`.
     """
     progress(0, len(prompts))
-    encoded, _ = encode(model, tokenizer, prompts, mode=mode, max_new_tokens=max_new_tokens)
-    return answers_to(
+    encoded, _ = encode_prompts(model, tokenizer, prompts, mode=mode, max_new_tokens=max_new_tokens)
+    return generate_encoded(
         model,
         tokenizer,
         encoded,
@@ -68,7 +68,7 @@ def generate(
     )
 
 
-def answers_to(
+def generate_encoded(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     encoded: Sequence[list[int]],
@@ -76,13 +76,13 @@ def answers_to(
     mode: str,
     max_new_tokens: int,
     batch_size: int,
-    least: int = 0,
+    min_new_tokens: int = 0,
     progress: Report = silent,
 ) -> list[str]:
-    """As `generate`, of prompts that are ids already, as `encode` makes them; `least`: tokens of an answer at least."""
+    """As `generate`, for prompts from `encode_prompts`; an answer has at least `min_new_tokens` tokens."""
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     config = _greedy(model, tokenizer, mode, max_new_tokens)
-    config.min_new_tokens = least or None
+    config.min_new_tokens = min_new_tokens or None
     model.eval()
     answers = [""] * len(encoded)
     for start in range(0, len(order), batch_size):
@@ -91,7 +91,9 @@ def answers_to(
         rows = [encoded[index] for index in batch]
         ids = torch.tensor([[config.pad_token_id] * (width - len(row)) + row for row in rows])
         attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        watch = _Watch(lambda share, start=start, batch=batch: progress(start + share * len(batch), len(order)), config)
+        watch = _TokenProgress(
+            lambda share, start=start, batch=batch: progress(start + share * len(batch), len(order)), config
+        )
         output = _generate(model, ids, attention, config, stopping_criteria=StoppingCriteriaList([watch]))
         for index, tokens in zip(batch, output[:, width:].tolist(), strict=True):
             answers[index] = _text(tokenizer, tokens)
@@ -102,7 +104,7 @@ def answers_to(
 def stream(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, mode: str, max_new_tokens: int
 ) -> Iterator[str]:
-    """Answer one prompt greedily, piece by piece as it is made.
+    """Answer one prompt greedily and yield the answer while it is generated.
 
     Args:
         model: a causal language model.
@@ -112,10 +114,10 @@ def stream(
         max_new_tokens: tokens of the answer at most.
 
     Yields:
-        Pieces of text that together are what `generate` returns for the prompt.
+        Pieces of text; joined, they are what `generate` returns for the prompt.
     """
     model.eval()
-    encoded, _ = encode(model, tokenizer, [prompt], mode=mode, max_new_tokens=max_new_tokens)
+    encoded, _ = encode_prompts(model, tokenizer, [prompt], mode=mode, max_new_tokens=max_new_tokens)
     ids = torch.tensor(encoded)
     config = _greedy(model, tokenizer, mode, max_new_tokens)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]
@@ -125,7 +127,7 @@ def stream(
         try:
             _generate(model, ids, torch.ones_like(ids), config, streamer=streamer)
         except BaseException as error:
-            # A thread's exception reaches nobody, and the reader would wait for ever.
+            # Without this the reader would wait for ever: a thread's exception does not reach it.
             failure.append(error)
             streamer.end()
 
@@ -137,27 +139,27 @@ def stream(
         raise failure[0]
 
 
-class _Watch(StoppingCriteria):
-    """Tells after each token which share of its batch's time has passed at least, and stops nothing.
+class _TokenProgress(StoppingCriteria):
+    """Reports progress after each token. It never stops an answer.
 
     Args:
-        tell: takes the share, below 1.
+        report: called with the share of `max_new_tokens` that the batch has, below 1.
         config: of the answers.
     """
 
-    def __init__(self, tell: Callable[[float], None], config: GenerationConfig) -> None:
-        self._tell, self._tokens, self._most = tell, 0, config.max_new_tokens or 1
+    def __init__(self, report: Callable[[float], None], config: GenerationConfig) -> None:
+        self._report, self._tokens, self._most = report, 0, config.max_new_tokens or 1
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Of no row that it is done."""
+        """False for every row."""
         self._tokens += 1
         if self._tokens < self._most:
-            self._tell(self._tokens / self._most)
+            self._report(self._tokens / self._most)
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 def context_length(model: PreTrainedModel, otherwise: int) -> int:
-    """Tokens that the model can see at once, or `otherwise` where its configuration does not say."""
+    """Tokens that the model can see at once; `otherwise` where its configuration does not hold this number."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None) or otherwise
 
 
@@ -179,7 +181,7 @@ def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
     return text
 
 
-def encode(
+def encode_prompts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
@@ -187,22 +189,22 @@ def encode(
     mode: str,
     max_new_tokens: int,
 ) -> tuple[list[list[int]], list[int]]:
-    """The prompts exactly as they stand before a completion in training; the end is kept where all does not fit.
+    """Encode prompts as training encodes what precedes a completion.
 
-    Of a conversation early turns go first.
+    A prompt that is too long loses its beginning, and a conversation its early turns.
 
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
         prompts: the prompts as written, or conversations.
         mode: how a prompt becomes tokens, as stored with the model.
-        max_new_tokens: tokens of an answer at most, for which room is left.
+        max_new_tokens: tokens of an answer at most; the context keeps room for them.
 
     Returns:
-        The ids of each prompt, and the places of the prompts of which a part was left out.
+        The ids of each prompt, and the indices of the prompts that were cut.
 
     Raises:
-        ModelError: there is no room for a prompt, or the chat template refuses a conversation.
+        ModelError: the context has no room for a prompt, or the chat template refuses a conversation.
     """
     check_room(model, max_new_tokens)
     room = context_length(model, 0) - max_new_tokens
@@ -226,16 +228,12 @@ def encode(
 
 
 def check_room(model: PreTrainedModel, max_new_tokens: int) -> None:
-    """Refuse answers that leave no room for a prompt.
-
-    Raises:
-        ModelError: naming how many tokens the model sees at once.
-    """
+    """Raise ModelError where answers of this length leave no room for a prompt in the model's context."""
     context = context_length(model, max_new_tokens + 1)
     if max_new_tokens >= context:
         raise ModelError(
-            f"max_new_tokens {max_new_tokens}: leaves no room for a prompt in the {context} tokens that the model sees "
-            "at once; ask for fewer"
+            f"max_new_tokens {max_new_tokens}: leaves no room for a prompt, because the model sees {context} tokens at "
+            "once; ask for fewer"
         )
 
 
@@ -248,7 +246,7 @@ def _conversation(prompt: Prompt) -> Conversation:
 def _greedy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mode: str, max_new_tokens: int
 ) -> GenerationConfig:
-    """Plain greedy search, every value said, or the model's own settings would fill what is left out."""
+    """Greedy search. Every value is set, because the model's own settings would replace a missing one."""
     own = model.generation_config.eos_token_id if model.generation_config else None
     end_of_turn = ChatTemplate(tokenizer).end_of_turn() if mode == CHAT else None
     stops = [tokenizer.eos_token_id, end_of_turn, *(own if isinstance(own, list) else [own])]
@@ -257,7 +255,7 @@ def _greedy(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
-        # Trainers save folders with false, and each token of an answer would then cost all tokens before it.
+        # Trainers save false, with which each new token would compute all tokens before it again.
         use_cache=True,
         temperature=1.0,
         top_p=1.0,
@@ -265,6 +263,6 @@ def _greedy(
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         eos_token_id=stops,
-        # Behind an attention mask any token will do; after the end the answer is cut off by special tokens.
+        # Any token will do: the attention mask hides it before the prompt, and decoding skips it after the end.
         pad_token_id=stops[0],
     )

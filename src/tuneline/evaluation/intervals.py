@@ -1,4 +1,4 @@
-"""How sure a difference is: the paired bootstrap of every metric that is a function of sums over rows."""
+"""The paired bootstrap: intervals of the differences of metrics that are functions of sums over rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import numpy as np
 from scipy import sparse
 
 LEVEL = 0.95
-# Fewer independent groups than this make an interval that looks surer than it is.
+# With fewer independent groups the interval would be too narrow.
 FEWEST_GROUPS = 10
-# Draws held in memory at once, 8 bytes each.
+# Draws that are held in memory at once, 8 bytes each.
 _DRAWS = 2**22
 
 Columns: TypeAlias = "np.ndarray | sparse.csr_array"
@@ -21,18 +21,18 @@ class Interval:
     """A difference and its two-sided 95 % interval."""
 
     difference: float
-    """Candidate less other."""
+    """Candidate minus other."""
     low: float | None
-    """None, as `high`: too few groups for an interval."""
+    """None, as `high`, where the groups are too few for an interval."""
     high: float | None
     groups: int
-    """Independent groups that were drawn from."""
+    """The number of independent groups."""
     other: str = ""
-    """The name of what the candidate is compared with, where that is one of several."""
+    """The baseline that the candidate is compared with, where it is the best of several."""
 
 
 Measures = Mapping[str, Interval | str]
-"""Of every metric how the candidate differs, or the reason why that could not be measured."""
+"""Metric -> how the candidate differs, or the reason why that could not be measured."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,14 @@ class Statistic:
 
     names: tuple[str, ...]
     columns: Columns
-    """[columns, rows], float64: what is summed."""
+    """What is summed: [columns, rows], float64."""
     of_sums: Callable[[np.ndarray], np.ndarray]
-    """Sums, [columns, draws] -> metrics, [names, draws]; NaN where one is not defined."""
+    """The formula: sums, [columns, draws] -> metrics, [names, draws]; NaN where a metric is not defined."""
 
     def values(self) -> dict[str, float]:
         """Each metric over all rows; NaN where it is not defined."""
         sums = np.asarray(self.columns.sum(axis=1)).reshape(-1, 1)
         return dict(zip(self.names, self.of_sums(sums)[:, 0].tolist(), strict=True))
-
-
-def ratio(name: str, numerator: np.ndarray, denominator: np.ndarray | None = None) -> Statistic:
-    """A sum over a sum, as nll over tokens; a mean where no denominator is given.
-
-    Args:
-        name: the metric's.
-        numerator: [rows].
-        denominator: [rows].
-    """
-    below = np.ones(len(numerator)) if denominator is None else denominator
-    return Statistic((name,), np.stack([numerator, below]).astype(np.float64), lambda sums: sums[:1] / sums[1:])
 
 
 def paired_bootstrap(
@@ -71,20 +59,20 @@ def paired_bootstrap(
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    """How each metric differs on the same rows, and the percentile interval of that.
+    """The difference of each metric on the same rows, with its percentile interval.
 
-    Rows of one group (one module, one cluster of near-duplicates) rise and fall together, so whole groups are drawn:
-    drawing rows one by one would make the interval too narrow for what the next module brings.
+    Rows of one group (a module, a cluster of near duplicates) have similar scores, so whole groups are drawn. Drawing
+    single rows would make the interval too narrow for groups that are not in the test split.
 
     Args:
         candidate: its metrics.
-        other: the same metrics of what the candidate is compared with, row by row the same rows; or a fixed value each.
-        groups: of every row; each row is its own group where not given.
+        other: the same metrics of the other model on the same rows; or a fixed value for each metric.
+        groups: the group of each row; None: each row is a group.
         resamples: how often the groups are drawn.
         seed: of the draws.
 
     Returns:
-        An interval a metric, but for those that are not defined on these rows.
+        Metric -> its interval; a metric that is not defined on these rows is left out.
     """
     if isinstance(other, Statistic):
         assert other.names == candidate.names
@@ -110,14 +98,14 @@ def paired_bootstrap(
     drawn = []
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
-        # How often each group is drawn: counting the draws is cheaper than gathering the rows.
+        # How often each group is drawn: counting draws is cheaper than gathering rows.
         draws = random.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
         weights = np.bincount(draws.ravel(), minlength=size * count).reshape(size, count)
         drawn.append(differences((weights @ both.T).T))
     everything = np.concatenate(drawn, axis=1)
     found = {}
     for place, name in named:
-        # A draw without a row that the metric speaks of says nothing about it.
+        # Draws on which the metric is not defined are left out.
         values = everything[place][~np.isnan(everything[place])]
         low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
         found[name] = Interval(whole[place], low, high, count)
@@ -135,5 +123,5 @@ def _grouped(columns: Columns, codes: np.ndarray) -> Columns:
     if isinstance(columns, np.ndarray):
         return np.stack([np.bincount(codes, weights=column) for column in columns])
     rows = np.arange(len(codes))
-    membership = sparse.csr_array((np.ones(len(codes)), (rows, codes)))
-    return sparse.csr_array(columns @ membership)
+    of_group = sparse.csr_array((np.ones(len(codes)), (rows, codes)))
+    return sparse.csr_array(columns @ of_group)

@@ -1,4 +1,4 @@
-"""The negative log-likelihood that a model gives each held-out row, token by token, summed in float64."""
+"""The negative log-likelihood of held-out rows, computed per token and summed in float64."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,24 +11,24 @@ from tuneline.encoding.encode import IGNORED, Example
 from tuneline.modeling import forward
 from tuneline.progress import Report, silent
 
-# Logits are the largest tensor of a batch: this many float32 numbers are 256 MB.
+# Logits are the largest tensor of a batch: this many float32 numbers take 256 MB.
 _LOGITS_IN_A_BATCH = 2**26
 
 
 class RowScore(NamedTuple):
-    """What one row costs the model."""
+    """The likelihood of one row."""
 
     nll: float
-    """Negative log-likelihood of what is learnt of the row, in nats; end-of-text counted."""
+    """Negative log-likelihood of the row's supervised tokens, in nats, end-of-text included."""
     tokens: int
-    """Tokens that `nll` is the sum over."""
+    """The number of supervised tokens."""
 
 
 class _Window(NamedTuple):
     row: int
     ids: list[int]
     labels: list[int]
-    """The id to be predicted at each position from what stands before it; -100 where nothing is measured."""
+    """The id to predict at each position from the ids up to it; -100 where nothing is measured."""
 
 
 def score(
@@ -39,20 +39,20 @@ def score(
     batch_size: int,
     progress: Report = silent,
 ) -> list[RowScore]:
-    """Score every row; nothing is cut off, a row over `max_length` is read in overlapping windows.
+    """Score every row. A row over `max_length` is not cut; it is read in overlapping windows.
 
     Args:
         model: a causal language model.
         examples: of any length.
         max_length: tokens that the model sees at once.
-        batch_size: rows in a batch, fewer where the vocabulary is large.
+        batch_size: rows per batch; fewer where the vocabulary is large.
         progress: called after each batch.
 
     Returns:
-        A score a row, in the order of `examples`.
+        One score per row, in the order of `examples`.
     """
     windows = [window for row, example in enumerate(examples) for window in _windows(row, example, max_length)]
-    # The longest first: what does not fit into memory fails at once, and a batch holds rows of nearly one length.
+    # The longest come first: running out of memory is noticed at once, and the rows of a batch have similar lengths.
     windows.sort(key=lambda window: (-len(window.ids), window.row))
     nll = torch.zeros(len(examples), dtype=torch.float64)
     tokens = [0] * len(examples)
@@ -72,16 +72,16 @@ def score(
 
 
 def _windows(row: int, example: Example, max_length: int) -> Iterator[_Window]:
-    """Windows of at most `max_length` tokens that together measure each label once, with as much before it as fits."""
+    """Windows of at most `max_length` tokens that together measure each label once."""
     ids = example.input_ids
-    # What position i predicts is the label at i + 1; the last position predicts nothing.
+    # Position i predicts the label at i + 1; the last position predicts nothing.
     labels = [*example.labels[1:], IGNORED]
     measured = [position for position, label in enumerate(labels) if label != IGNORED]
     if not measured:
         return
     first, end = measured[0], measured[-1] + 1
     if end - first >= max_length:
-        # What is measured does not fit into one window, so each label gets at least half a window before it.
+        # The labels do not fit into one window: each of them is predicted from at least half a window.
         ends = [*range(min(end, max(max_length, first + max_length // 2)), end, max(1, max_length // 2)), end]
     else:
         ends = [end]
@@ -109,9 +109,9 @@ def _batches(windows: list[_Window], batch_size: int, logits_per_token: int) -> 
 
 @torch.inference_mode()
 def _token_nll(model: PreTrainedModel, batch: list[_Window], *, sparse: bool) -> torch.Tensor:
-    """Of every measured token of the batch, row after row."""
+    """The negative log-likelihood of every measured token of the batch, row after row."""
     width = max(len(window.ids) for window in batch)
-    # Padding stands on the right, where a causal model does not see it: any token will do, and no mask is needed.
+    # Padding is on the right, where a causal model does not see it: any token will do, without a mask.
     ids = torch.tensor([window.ids + [0] * (width - len(window.ids)) for window in batch], device=model.device)
     labels = torch.tensor([window.labels + [IGNORED] * (width - len(window.ids)) for window in batch])
     labels = labels.to(model.device)

@@ -1,4 +1,4 @@
-"""What a model with a head for labels or numbers says of texts, many at a time."""
+"""The outputs of a model with a head for labels or numbers, for many texts."""
 
 from collections.abc import Sequence
 
@@ -7,53 +7,52 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline.encoding.label_targets import with_own_special
+from tuneline.evaluation import generation
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import classification
 from tuneline.modeling import models
-from tuneline.progress import Report, silent
+from tuneline.params import Evaluate
+from tuneline.progress import Progress, Report, silent
 
 EVEN = 0.5
-"""Of several labels a text has those that are more probable than this."""
+"""Of several labels a text has those whose probability is above this."""
 
 
-def outputs(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    *,
-    max_length: int,
-    batch_size: int,
-    progress: Report = silent,
-) -> np.ndarray:
-    """The head's output for every text, in batches of nearly one length.
+def measure(
+    model: ModelToScore, texts: Sequence[str], evaluate: Evaluate, *, what: str
+) -> tuple[PreTrainedConfig, np.ndarray]:
+    """The configuration of a stored model, and its outputs for every text.
 
     Args:
-        model: for sequence classification.
-        tokenizer: its tokenizer.
-        texts: as written; the end of one over `max_length` tokens is cut off, as in training.
-        max_length: tokens that the model sees at once.
-        batch_size: texts in a batch.
-        progress: called after each batch.
+        model: the model.
+        texts: as written.
+        evaluate: the section of params.
+        what: what the lines of progress call the outputs.
 
-    Returns:
-        [texts, outputs], float64, in the order of `texts`.
+    Raises:
+        ModelError: the folder does not hold a model that can be loaded.
     """
-    progress(0, len(texts))
-    encoded, _ = encode(tokenizer, texts, max_length)
-    return outputs_of(model, encoded, pad=models.pad(tokenizer), batch_size=batch_size, progress=progress)
+    loaded, tokenizer = models.load_classifier(model.folder)
+    length = min(model.max_length, generation.context_length(loaded, model.max_length))
+    with Progress(f"{model.name}: {what}", always=True) as progress:
+        progress(0, len(texts))
+        encoded, _ = encode(tokenizer, texts, length)
+        pad, size = models.pad(tokenizer), evaluate.batch_size
+        return loaded.config, outputs(loaded, encoded, pad=pad, batch_size=size, progress=progress)
 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> tuple[list[list[int]], list[int]]:
-    """Every text as the model sees it.
+    """Encode texts as training does; the end of a text over `max_length` tokens is cut off.
 
     Args:
-        tokenizer: the model's tokenizer.
+        tokenizer: the model's.
         texts: as written.
         max_length: tokens that the model sees at once.
 
     Returns:
-        The ids of each text, at least one and at most `max_length`; and the places of the texts whose end was cut off.
+        The ids of each text, at least one, and the indices of the texts that were cut.
     """
     if not texts:
         return [], []
@@ -67,11 +66,22 @@ def encode(
     return encoded, cut
 
 
-def outputs_of(
+def outputs(
     model: PreTrainedModel, encoded: Sequence[list[int]], *, pad: int, batch_size: int, progress: Report = silent
 ) -> np.ndarray:
-    """As `outputs`, of texts that are ids already; `pad` is the token that fills a batch up."""
-    # The longest first: what does not fit into memory fails at once.
+    """The outputs of the head for every text, in batches of similar length.
+
+    Args:
+        model: for sequence classification.
+        encoded: the ids of each text, from `encode`.
+        pad: the token that fills up a batch.
+        batch_size: texts per batch.
+        progress: called after each batch.
+
+    Returns:
+        [texts, outputs], float64, in the order of `encoded`.
+    """
+    # The longest come first, so that running out of memory is noticed at once.
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     found = np.zeros((len(encoded), model.config.num_labels or 1))
     model.eval()
@@ -82,42 +92,36 @@ def outputs_of(
     return found
 
 
-def names_of(config: PreTrainedConfig) -> tuple[list[str], bool]:
-    """The labels of a classifier in the order of its outputs, and whether a text may have any number of them."""
+def label_names(config: PreTrainedConfig) -> tuple[list[str], bool]:
+    """The labels of a classifier in the order of its outputs, and whether a text may have several of them."""
     by_output = {int(place): str(label) for place, label in (config.id2label or {}).items()}
     several = config.problem_type == "multi_label_classification"
     return [by_output[place] for place in sorted(by_output)], several
 
 
-def chances(found: np.ndarray, *, several: bool) -> np.ndarray:
-    """How probable the model finds each label of each row.
+def probabilities(found: np.ndarray, *, several: bool) -> np.ndarray:
+    """The probability of each label of each text, [texts, labels].
 
     Args:
-        found: as `outputs` returns it.
-        several: whether a row may have any number of them; else those of a row sum to 1.
-
-    Returns:
-        [texts, labels], 0 to 1.
+        found: from `outputs`.
+        several: whether a text may have several labels; else its probabilities sum to 1.
     """
     if several:
         return 1 / (1 + np.exp(-np.clip(found, -700, 700)))
-    # The largest output less: exp cannot overflow.
+    # Without the largest output exp cannot overflow.
     odds = np.exp(found - found.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
 
 
 def labels(found: np.ndarray, names: list[str], *, several: bool) -> tuple[list[str], np.ndarray]:
-    """The label that each row's outputs give, or the labels above even odds as a JSON list.
+    """The most probable label of each text, or a JSON list of the labels above EVEN; and the probability.
 
     Args:
-        found: as `outputs` returns it.
+        found: from `outputs`.
         names: the labels in the order of the outputs.
-        several: whether a row may have any number of them.
-
-    Returns:
-        The labels, and how probable the model finds them; of several labels, its least sure yes or no.
+        several: whether a text may have several labels; the probability is then that of the least sure yes or no.
     """
-    of_each = chances(found, several=several)
+    of_each = probabilities(found, several=several)
     if several:
         given = [
             classification.written([names[place] for place in np.flatnonzero(row > EVEN).tolist()]) for row in of_each

@@ -1,8 +1,9 @@
-"""What an evaluation leaves behind: its account, the few metrics that people compare, and the intervals as a plot."""
+"""The files that an evaluation writes: evaluation.json, metrics.json, intervals.json and intervals.csv."""
 
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -14,23 +15,20 @@ from tuneline.evaluation.tasks import classification
 from tuneline.params import Task
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 
-# A difference in the seventh digit means nothing, and would only make two machines disagree.
+# Machines may differ in the seventh digit, which means nothing.
 _DIGITS = 6
 
 
-def evaluation(
+def evaluation_json(
     rows: pa.Table, task: Task, scores: Mapping[str, pa.Table], versus: Mapping[str, Measures]
 ) -> dict[str, Any]:
-    """The value of evaluation.json.
+    """The value of evaluation.json: counts, the metrics of each model, and differences, rounded.
 
     Args:
         rows: the test rows.
-        task: what was learnt.
-        scores: of every model and baseline.
-        versus: how the candidate differs, by what it is compared with: `base`, `baseline`.
-
-    Returns:
-        Counts, and metrics by model; a metric that was not measured is left out.
+        task: of the training.
+        scores: model or baseline -> its score table.
+        versus: `base` and `baseline` -> how the candidate differs.
     """
     counts = {"rows": rows.num_rows, "groups": len(set(rows["cluster"].to_pylist()))}
     if "bytes" in rows.column_names:
@@ -38,25 +36,25 @@ def evaluation(
     if "answered" in rows.column_names:
         counts["answers"] = sum(rows["answered"].to_pylist())
     metrics: dict[str, Any] = {name: comparison.summarise(rows, task, table) for name, table in scores.items()}
-    differences = {f"versus_{name}": as_numbers(measures) for name, measures in versus.items()}
+    differences = {f"versus_{name}": differences_of(measures) for name, measures in versus.items()}
     value = counts | metrics | differences
-    if task == "classification":
-        of_labels = classification.by_label(rows, scores["candidate"])
-        value["recall"] = {one.label: one.recall for one in of_labels if one.recall is not None}
+    if "label" in scores["candidate"].column_names:
+        labels = classification.label_scores(rows, scores["candidate"])
+        value["recall"] = {one.label: one.recall for one in labels if one.recall is not None}
     return _rounded(value)
 
 
-def compared(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> dict[str, Any]:
-    """The value of metrics.json: the dozen numbers by which people compare one training with another.
+def metrics_json(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> dict[str, Any]:
+    """The value of metrics.json: the dozen numbers by which people compare trainings.
 
     Args:
         evaluation: the value of evaluation.json.
-        task: what was learnt.
+        task: of the training.
         train_rows: of the clean train split.
 
     Returns:
-        `rows`, and by `candidate`, `base` and `baseline` the metrics of the task that were measured; of the baselines
-        the best in each metric.
+        `rows`, and for `candidate`, `base` and `baseline` the metrics of the task; `baseline` is the best of the
+        baselines in each metric.
     """
     wanted = METRICS_OF_TASK[task]
     models = {name: evaluation[name] for name in MODELS if name in evaluation}
@@ -66,12 +64,36 @@ def compared(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> d
     best = {}
     for metric in wanted:
         if measured := [found[metric] for found in models.values() if metric in found]:
-            best[metric] = min(measured) if METRICS[metric].better == "lower" else max(measured)
+            best[metric] = METRICS[metric].best(measured)
     return value | {"baseline": best}
 
 
-def as_numbers(measures: Measures) -> dict[str, dict[str, float | None]]:
-    """Of every metric that was measured `difference`, `low` and `high`."""
+def intervals_json(versus: Mapping[str, Measures]) -> dict[str, Any]:
+    """The value of intervals.json, which the gate reads: every interval with all its digits, or why it is missing.
+
+    Args:
+        versus: `base`, `baseline` and `value` -> how the candidate differs.
+    """
+    return {
+        name: {metric: asdict(one) if isinstance(one, Interval) else one for metric, one in measures.items()}
+        for name, measures in versus.items()
+    }
+
+
+def read_intervals(value: Mapping[str, Any]) -> dict[str, Measures]:
+    """What `intervals_json` was made from.
+
+    Raises:
+        TypeError: the value has other keys.
+    """
+    return {
+        name: {metric: one if isinstance(one, str) else Interval(**one) for metric, one in measures.items()}
+        for name, measures in value.items()
+    }
+
+
+def differences_of(measures: Measures) -> dict[str, dict[str, float | None]]:
+    """Metric -> `difference`, `low` and `high`, for every metric that has an interval."""
     return {
         metric: {"difference": measure.difference, "low": measure.low, "high": measure.high}
         for metric, measure in measures.items()
@@ -79,12 +101,12 @@ def as_numbers(measures: Measures) -> dict[str, dict[str, float | None]]:
     }
 
 
-def interval_lines(measures: Measures) -> str:
-    """The text of intervals.csv: metric, difference, low, high."""
+def intervals_csv(measures: Measures) -> str:
+    """The text of intervals.csv, a plot of DVC: metric, difference, low, high."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["metric", "difference", "low", "high"])
-    for metric, numbers in _rounded(as_numbers(measures)).items():
+    for metric, numbers in _rounded(differences_of(measures)).items():
         writer.writerow([metric, numbers["difference"], numbers["low"], numbers["high"]])
     return text.getvalue()
 

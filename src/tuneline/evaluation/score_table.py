@@ -1,18 +1,40 @@
-"""Test rows, the scores of models on them, and reports/rows.parquet, which holds both: a test row a row.
+"""Test rows, the models that are scored on them, and reports/rows.parquet, which holds one row per test row.
 
-A score table has a line a test row, and columns as its task measures them. In rows.parquet they bear the model's name
-and an underscore in front: `candidate_nll`, `base_nll`. A column of the rows themselves has no underscore.
+A score table has one row per test row and the columns that its task measures. In rows.parquet the name of the model and
+an underscore precede the column: `candidate_nll`, `base_nll`. Columns of the test rows have no underscore.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
 KEYS = ("id", "source", "cluster")
 
 
-def of_split(split: pa.Table, fields: Mapping[str, pa.Array | Sequence[object]]) -> pa.Table:
-    """Test rows with the keys of a clean split, and these fields."""
+@dataclass(frozen=True)
+class ModelToScore:
+    """A model and how it is scored."""
+
+    folder: Path
+    name: str
+    """What the lines of progress call it."""
+    max_length: int
+    """Tokens that it sees at once; fewer where its context is shorter."""
+    encoded_as: Path | None = None
+    """A model folder whose tokenizer and mode are used instead of its own: the base is asked as the candidate is."""
+    base: pa.Table | None = None
+    """The scores from which rewards are counted; None: the model is the base itself."""
+    token_cache: Path | None = None
+    """The folder that keeps the tokens of the test rows; None: in memory."""
+    models: int = 1
+    """Models of this size that are scored, this one included, for the time that is estimated beforehand; 0: no estimate
+    is printed."""
+
+
+def test_rows(split: pa.Table, fields: Mapping[str, pa.Array | Sequence[object]]) -> pa.Table:
+    """The keys of a clean split's rows, and these fields."""
     return pa.table({name: split[name] for name in KEYS} | dict(fields))
 
 
@@ -21,7 +43,7 @@ def join(rows: pa.Table, scores: Mapping[str, pa.Table]) -> pa.Table:
 
     Args:
         rows: the test rows.
-        scores: of each model and baseline, by name.
+        scores: model or baseline -> its score table.
     """
     columns = {name: rows[name] for name in rows.column_names}
     for model, table in scores.items():
@@ -29,8 +51,8 @@ def join(rows: pa.Table, scores: Mapping[str, pa.Table]) -> pa.Table:
     return pa.table(columns)
 
 
-def take_apart(report: pa.Table) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """The test rows and the scores that `join` put together."""
+def split_columns(report: pa.Table) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """The test rows and the score tables that `join` put together."""
     columns: dict[str, dict[str, pa.ChunkedArray]] = {}
     for column in report.column_names:
         model, _, name = column.partition("_")

@@ -1,7 +1,7 @@
-"""How long an evaluation will take, said before it begins, and how many answers fit into a few minutes.
+"""An estimate of how long an evaluation will take, and of how many answers fit into a few minutes.
 
-A few forward passes and a few tokens of answers are timed on the model that is measured. That only observes: it draws
-no random numbers and changes no score, and what it finds is printed and kept nowhere.
+A few forward passes and a few tokens of answers are timed on the model that is scored. This draws no random numbers and
+changes no score; the estimate is printed and is not stored.
 """
 
 import time
@@ -20,109 +20,104 @@ from tuneline.params import Evaluate
 from tuneline.progress import duration
 
 LONG = 2e12
-"""Operations of an evaluation above which it is timed beforehand: a minute or so of one core. A shorter one is over
-before anybody asks."""
+"""Operations above which an evaluation is timed beforehand: about a minute of one core."""
 FIT = 180.0
-"""Seconds that all answers may take so that a person waits for them."""
+"""Seconds that all answers may take without a recommendation to generate fewer."""
 
+# Operations per weight and token of a forward pass.
 _OPERATIONS = 2
-"""Of a weight and a token, forward."""
+# Rows whose likelihood is timed.
 _ROWS = 2
-"""Whose likelihood is timed."""
+# Tokens that are kept of the end of a prompt when answers are timed.
 _PROMPT = 16
-"""Tokens of a prompt, of which the end is taken, where the tokens of an answer are timed."""
+# Tokens of an answer that are timed.
 _TOKENS = 4
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one model on this machine."""
+    """The speed of one model on this machine."""
 
     token: float
     """Seconds to read a token."""
     step: float
-    """Seconds in which all rows of a batch get one token of an answer."""
+    """Seconds to generate one token for all rows of a batch."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked of a model."""
+    """What an evaluation has to compute."""
 
     read: int
     """Tokens of all rows whose likelihood is measured."""
     prompts: int
     """Tokens of all prompts that are answered."""
     rows: int
-    """That are answered."""
+    """Rows that are answered."""
     batch_size: int
     max_new_tokens: int
     models: int = 1
-    """Of about this size, that are measured one after the other."""
+    """Models of about this size that are scored one after the other."""
 
     @property
     def batches(self) -> int:
-        """Batches of answers."""
+        """The number of batches of answers."""
         return -(-self.rows // self.batch_size)
 
     def operations(self, parameters: int) -> float:
-        """Of all models together."""
+        """The operations of all models together."""
         tokens = self.read + self.prompts + self.rows * self.max_new_tokens
         return float(_OPERATIONS * parameters * tokens * self.models)
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class Estimate:
     """Seconds of all models together."""
 
     likelihood: float
     answers: float
-    """At most: an answer may end early."""
+    """An upper bound, because an answer may end early."""
     generation_rows: int
-    """Whose answers take no longer than FIT; whole batches, at least one."""
+    """The rows whose answers take at most FIT seconds, in full batches, at least one batch."""
 
 
-def foreseen(work: Work, speed: Speed) -> Foreseen:
-    """What an evaluation will take.
-
-    Args:
-        work: what is asked.
-        speed: of the model.
-    """
+def estimate_seconds(work: Work, speed: Speed) -> Estimate:
+    """How long this work takes at this speed."""
     batch = work.max_new_tokens * speed.step
     if work.rows:
         batch += work.prompts / work.batches * speed.token
-    return Foreseen(
+    return Estimate(
         likelihood=work.models * work.read * speed.token,
         answers=work.models * work.batches * batch,
         generation_rows=work.batch_size * max(1, int(FIT / max(work.models * batch, 1e-9))),
     )
 
 
-def lines(work: Work, found: Foreseen, *, can_choose: bool) -> list[str]:
-    """What a person should know before it begins.
+def messages(work: Work, found: Estimate, *, can_choose: bool) -> list[str]:
+    """The estimate in lines for a person.
 
     Args:
-        work: what is asked.
-        found: what it will take.
-        can_choose: whether `evaluate.generation_rows` says how many rows are answered.
+        work: what the evaluation has to compute.
+        found: its estimate.
+        can_choose: whether `evaluate.generation_rows` sets how many rows are answered.
     """
     parts = [f"likelihood {duration(found.likelihood)}"]
     if work.rows:
         parts.append(f"answers to {work.rows:,} rows at most {duration(found.answers)}")
     several = f" of {work.models} models" if work.models > 1 else ""
-    said = [
+    lines = [
         f"this evaluation{several} will take about {duration(found.likelihood + found.answers)}: {', '.join(parts)}"
     ]
     if can_choose and found.answers > FIT and found.generation_rows < work.rows:
-        said.append(
-            f"evaluate.generation_rows: {found.generation_rows} would take {duration(FIT)} or less for the answers"
+        lines.append(
+            f"with evaluate.generation_rows: {found.generation_rows} the answers would take {duration(FIT)} or less"
             if found.generation_rows > work.batch_size
-            else f"evaluate.generation_rows: {found.generation_rows}, one batch, is the least for the answers"
+            else f"with evaluate.generation_rows: {found.generation_rows}, one batch, the answers would be shortest"
         )
-    return said
+    return lines
 
 
-def speed_of(
+def measure_speed(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
@@ -137,19 +132,19 @@ def speed_of(
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
-        examples: from which a few of middling length are read.
-        prompts: from which a batch is answered by a few tokens; none: answers are not timed.
+        examples: a few of medium length are read.
+        prompts: one batch is answered with a few tokens; none: answers are not timed.
         mode: how a prompt becomes tokens, as stored with the model.
         max_length: tokens that the model sees at once.
-        batch_size: rows in a batch.
+        batch_size: rows per batch.
     """
     tokens = lengths(examples)
     order = sorted(range(len(examples)), key=lambda place: tokens[place])
-    middling = [examples[place] for place in order[len(order) // 2 :][:_ROWS]]
-    likelihood.score(model, middling[:1], max_length=min(max_length, _PROMPT), batch_size=1)
+    medium = [examples[place] for place in order[len(order) // 2 :][:_ROWS]]
+    likelihood.score(model, medium[:1], max_length=min(max_length, _PROMPT), batch_size=1)
     began = time.monotonic()
-    likelihood.score(model, middling, max_length=max_length, batch_size=_ROWS)
-    token = (time.monotonic() - began) / max(sum(len(example.input_ids) for example in middling), 1)
+    likelihood.score(model, medium, max_length=max_length, batch_size=_ROWS)
+    token = (time.monotonic() - began) / max(sum(len(example.input_ids) for example in medium), 1)
     if not prompts:
         return Speed(token, 0.0)
     room = max(1, generation.context_length(model, 1 + _PROMPT + _TOKENS) - 1 - _TOKENS)
@@ -157,8 +152,8 @@ def speed_of(
 
     def seconds(tokens: int) -> float:
         begun = time.monotonic()
-        generation.answers_to(
-            model, tokenizer, ends, mode=mode, max_new_tokens=tokens, batch_size=batch_size, least=tokens
+        generation.generate_encoded(
+            model, tokenizer, ends, mode=mode, max_new_tokens=tokens, batch_size=batch_size, min_new_tokens=tokens
         )
         return time.monotonic() - begun
 
@@ -166,7 +161,7 @@ def speed_of(
     return Speed(token, max(seconds(1 + _TOKENS) - min(first, seconds(1)), 0.0) / _TOKENS)
 
 
-def of(
+def estimate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
@@ -177,30 +172,32 @@ def of(
     evaluate: Evaluate,
     count: int,
     least: float = 0.0,
-) -> tuple[Work, Foreseen]:
-    """What an evaluation will take, timed on a few rows.
+) -> tuple[Work, Estimate]:
+    """Estimate how long an evaluation will take, from the time of a few rows.
 
     Args:
-        model: a causal language model, the first that is measured.
+        model: a causal language model, the first that is scored.
         tokenizer: its tokenizer.
-        examples: whose likelihood is measured.
-        prompts: that are answered.
+        examples: their likelihood is measured.
+        prompts: they are answered.
         mode: how a prompt becomes tokens, as stored with the model.
         max_length: tokens that the model sees at once.
         evaluate: the section of params.
-        count: models of this size that are measured.
-        least: operations below which nothing is timed, and no time is foreseen.
+        count: models of this size that are scored.
+        least: operations below which nothing is timed and the estimate is zero.
     """
     ids = []
     if prompts:
-        ids, _ = generation.encode(model, tokenizer, prompts, mode=mode, max_new_tokens=evaluate.max_new_tokens)
+        ids, _ = generation.encode_prompts(model, tokenizer, prompts, mode=mode, max_new_tokens=evaluate.max_new_tokens)
     work = Work(
         int(sum(lengths(examples))), sum(map(len, ids)), len(ids), evaluate.batch_size, evaluate.max_new_tokens, count
     )
     if not len(examples) or work.operations(models.count_parameters(model)) < least:
-        return work, Foreseen(0.0, 0.0, work.rows)
-    speed = speed_of(model, tokenizer, examples, ids, mode=mode, max_length=max_length, batch_size=evaluate.batch_size)
-    return work, foreseen(work, speed)
+        return work, Estimate(0.0, 0.0, work.rows)
+    speed = measure_speed(
+        model, tokenizer, examples, ids, mode=mode, max_length=max_length, batch_size=evaluate.batch_size
+    )
+    return work, estimate_seconds(work, speed)
 
 
 def announce(
@@ -212,17 +209,17 @@ def announce(
     can_choose: bool,
     **more: Any,
 ) -> None:
-    """Print how long an evaluation will take, if that is long enough for anybody to ask.
+    """Print the estimate of an evaluation that takes about a minute or longer.
 
     Args:
-        model: as for `of`, like all others.
+        model: the model, as for `estimate`.
         tokenizer: its tokenizer.
-        examples: whose likelihood is measured.
-        prompts: that are answered.
-        can_choose: whether `evaluate.generation_rows` says how many rows are answered.
-        more: of `of`.
+        examples: their likelihood is measured.
+        prompts: they are answered.
+        can_choose: whether `evaluate.generation_rows` sets how many rows are answered.
+        more: the other arguments of `estimate`.
     """
-    work, found = of(model, tokenizer, examples, prompts, least=LONG, **more)
+    work, found = estimate(model, tokenizer, examples, prompts, least=LONG, **more)
     if found.likelihood + found.answers > 0:
-        for line in lines(work, found, can_choose=can_choose):
+        for line in messages(work, found, can_choose=can_choose):
             print(line, flush=True)

@@ -1,5 +1,6 @@
 """Section `gate`: the rules that a candidate must pass to be registered, and the metrics that they may name."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -11,20 +12,31 @@ Versus = Literal["base", "champion", "baseline", "value"]
 
 
 class Metric(NamedTuple):
-    """What one number of an evaluation is."""
+    """A metric of an evaluation. `tuneline.evaluation.metrics` holds its formula."""
 
     name: str
     """For a person."""
     better: Direction
     digits: int
-    """Behind the point, where a difference of it is said in words."""
+    """Digits after the point of a difference in a sentence."""
+    report_digits: int = 3
+    """Digits after the point of a value in the report."""
+
+    @property
+    def sign(self) -> float:
+        """1.0 where higher is better, else -1.0: a difference times this is an improvement."""
+        return 1.0 if self.better == "higher" else -1.0
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of these values."""
+        return max(values, key=lambda value: self.sign * value)
 
 
 METRICS = {
     "bits_per_byte": Metric("Bits per byte", "lower", 4),
     "token_loss": Metric("Token loss", "lower", 4),
-    "perplexity": Metric("Perplexity", "lower", 2),
-    "chrf": Metric("chrF", "higher", 2),
+    "perplexity": Metric("Perplexity", "lower", 2, 1),
+    "chrf": Metric("chrF", "higher", 2, 1),
     "accuracy": Metric("Accuracy", "higher", 4),
     "macro_f1": Metric("Macro F1", "higher", 4),
     "weighted_f1": Metric("Weighted F1", "higher", 4),
@@ -35,7 +47,7 @@ METRICS = {
     "reward_accuracy": Metric("Reward accuracy", "higher", 4),
     "reward_margin": Metric("Reward margin", "higher", 4),
 }
-"""Every number that an evaluation gives for a model, in the order in which they are shown."""
+"""Every metric of a model, in the order in which they are shown."""
 
 METRICS_OF_TASK = {
     "sft": ("token_loss", "bits_per_byte", "chrf"),
@@ -44,19 +56,20 @@ METRICS_OF_TASK = {
     "regression": ("mae", "rmse", "spearman"),
     "preference": ("reward_accuracy", "reward_margin", "token_loss", "bits_per_byte"),
 }
-"""Of each task the metrics that have an interval, so that a rule may name them."""
+"""Task -> the metrics that have an interval and that a rule may name."""
 
 RECALL = "recall:"
-"""`recall:LABEL` is the metric of one label of a classification: the share of its rows that are given it."""
+"""`recall:LABEL` is the metric of one label of a classification: the share of its rows that are given the label."""
 
-_WITHOUT_BASE = ("classification", "regression")
+WITHOUT_BASE = ("classification", "regression")
+"""Tasks whose base cannot be scored: it has no head for labels or numbers."""
 
 
 def metric(name: str) -> Metric:
-    """The metric of this name; of a label's recall as well.
+    """The metric of this name, which may be `recall:LABEL`.
 
     Raises:
-        KeyError: there is none.
+        KeyError: no metric has this name.
     """
     if name.startswith(RECALL) and name != RECALL:
         return Metric(f"Recall of “{name.removeprefix(RECALL)}”", "higher", 4)
@@ -126,7 +139,7 @@ def problem_of_task(rule: Rule, task: str) -> tuple[str, str] | None:
     if rule.metric not in known and not (task == "classification" and rule.metric.startswith(RECALL)):
         recalls = f" and {RECALL}LABEL" if task == "classification" else ""
         return "metric", f"'{rule.metric}' is not measured for task {task}: use {', '.join(known)}{recalls}"
-    if rule.versus == "base" and task in _WITHOUT_BASE:
+    if rule.versus == "base" and task in WITHOUT_BASE:
         return "versus", (
             f"'base' cannot be measured for task {task}, because a base has no head for it: "
             "use baseline, champion or value"

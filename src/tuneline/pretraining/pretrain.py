@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from tuneline.core import files
+from tuneline.core import files, information
 from tuneline.encoding import encode
 from tuneline.encoding.examples import Example, Examples
 from tuneline.errors import TrainingError
@@ -235,4 +235,4 @@ def heldout(pretrained: Pretrained, texts: Sequence[str], length: int) -> dict[s
         pretrained.model, examples, pad=models.pad(pretrained.tokenizer), sparse=True, batch_size=_EVAL_BATCH_SIZE
     )
     measured_bytes = sum(len(text.encode()) for text in texts)
-    return {"rows": len(texts), "bits_per_byte": nll / math.log(2) / measured_bytes, "token_loss": nll / tokens}
+    return {"rows": len(texts), "bits_per_byte": information.bits(nll) / measured_bytes, "token_loss": nll / tokens}

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tuneline.evaluation.score_table import take_apart
+from tuneline.evaluation.score_table import split_columns
 from tuneline.evaluation.tasks import classification
-from tuneline.evaluation.tasks.classification import OfLabel
+from tuneline.evaluation.tasks.classification import LabelScore
 
 MOST_IN_WORDS = 20
 """Labels up to which the confusion is a table of numbers; above, a picture."""
@@ -48,7 +48,7 @@ class Mistake:
 class Labels:
     """Everything that the page says of labels."""
 
-    labels: tuple[OfLabel, ...]
+    labels: tuple[LabelScore, ...]
     more: int
     """Labels that are not shown."""
     names: tuple[str, ...]
@@ -60,8 +60,8 @@ class Labels:
 
 def labels_of(table: pa.Table) -> Labels:
     """The labels of rows.parquet."""
-    rows, scores = take_apart(table)
-    found = classification.by_label(rows, scores["candidate"])
+    rows, scores = split_columns(table)
+    found = classification.label_scores(rows, scores["candidate"])
     confusion = classification.confusion(rows, scores["candidate"])
     names = confusion.labels if confusion else ()
     lines, mistakes = [], []

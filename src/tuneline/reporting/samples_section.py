@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tuneline.data.secrets import screening
 from tuneline.evaluation.comparison import MODELS
-from tuneline.evaluation.score_table import take_apart
+from tuneline.evaluation.score_table import split_columns
 from tuneline.evaluation.tasks import classification, preference
 
 
@@ -102,7 +102,7 @@ def _answers(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str
 
 
 def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
-    _, scores = take_apart(table)
+    _, scores = split_columns(table)
     rows = table.to_pylist()
 
     def sample(row: dict[str, Any]) -> Sample:
@@ -139,7 +139,7 @@ def _is_right(label: str, row: Mapping[str, Any]) -> bool:
 
 
 def _numbers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
-    _, scores = take_apart(table)
+    _, scores = split_columns(table)
     rows = table.to_pylist()
 
     def sample(row: dict[str, Any]) -> Sample:

@@ -1,10 +1,15 @@
-"""Measure the candidate and its base on the test split, beside trivial baselines.
+"""Score the candidate, its base and trivial baselines on the test split.
 
     python -m tuneline.stages evaluate
 
-Reads paths.clean, paths.base and paths.finetuned; writes evaluation.json (every number), metrics.json (the few that
-people compare), rows.parquet (scores row by row), intervals.csv (a plot) and measured.json (the sha256 of what was
-measured) into paths.reports. Nothing depends on the registry: the comparison with the champion belongs to the gate.
+Reads paths.clean, paths.base and paths.finetuned. Writes into paths.reports:
+    evaluation.json: every metric and difference
+    metrics.json: the few metrics that people compare
+    intervals.json: every interval, for the gate
+    intervals.csv: the intervals as a plot
+    rows.parquet: the scores of every row
+    measured.json: the sha256 of what was measured
+The stage does not know the registry: the gate compares the candidate with the champion.
 """
 
 from pathlib import Path
@@ -13,58 +18,42 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.encoding import token_cache
 from tuneline.errors import ModelError
-from tuneline.evaluation import baselines, comparison, results, score, score_table
+from tuneline.evaluation import comparison, results, score_table
+from tuneline.evaluation.score_table import ModelToScore
+from tuneline.evaluation.task_table import TASKS
 from tuneline.modeling import models
+from tuneline.params.gate import WITHOUT_BASE
 
 
 def main(p: params.Params) -> None:
     """Run the stage."""
     models.use_threads(p.compute.threads)
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
-    judged = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
-    measured = {name: files.sha256_path(place) for name, place in judged.items()}
-    account = clean / "dataset.json"
+    inputs = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
+    measured = {name: files.sha256_path(path) for name, path in inputs.items()}
+    task, account = TASKS[p.task], clean / "dataset.json"
     dataset = files.read_object(account) if account.is_file() else {}
-    test, train = (
-        comparison.rows_of(files.read_parquet(clean / name), p.task, p.evaluate, dataset) for name in ("test", "train")
-    )
-    length, scores, versus = p.finetune.max_length, {}, {}
-    tokens_in = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
-    # A base has no head that could give labels or numbers.
-    if p.task not in ("classification", "regression"):
-        scores["base"] = score.measure(
-            Path(p.paths.base),
-            test,
-            p.task,
-            p.evaluate,
-            max_length=length,
-            name="base",
-            like=finetuned,
-            tokens_in=tokens_in[1],
-            # The base and the candidate, which is as large.
-            count=2,
-        )
-    candidate = score.measure(
-        finetuned,
-        test,
-        p.task,
-        p.evaluate,
-        max_length=length,
-        name="candidate",
-        base=scores.get("base"),
-        tokens_in=tokens_in[1],
-        count=0,
-    )
-    of_baselines = baselines.measure(finetuned, train, test, p.task, p.evaluate, tokens_in=tokens_in)
-    scores = {"candidate": candidate, **scores, **of_baselines}
+    test, train = (task.test_rows(files.read_parquet(clean / name), p.evaluate, dataset) for name in ("test", "train"))
+    of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
+    length, scores = p.finetune.max_length, {}
+    if p.task not in WITHOUT_BASE:
+        # The estimate of the base's time is that of the candidate too, which is as large.
+        base = ModelToScore(Path(p.paths.base), "base", length, encoded_as=finetuned, token_cache=of_test, models=2)
+        scores["base"] = task.measure(base, test, p.evaluate)
+    candidate = ModelToScore(finetuned, "candidate", length, base=scores.get("base"), token_cache=of_test, models=0)
+    scores = {"candidate": task.measure(candidate, test, p.evaluate), **scores}
+    scores |= task.baselines(finetuned, train, test, p.evaluate, (of_train, of_test))
+    versus = {}
     if "base" in scores:
-        versus["base"] = comparison.compare(test, p.task, candidate, scores["base"], p.evaluate)
-    versus["baseline"] = comparison.versus_baselines(test, p.task, scores, p.evaluate)
-    if changed := [str(place) for name, place in judged.items() if files.sha256_path(place) != measured[name]]:
+        versus["base"] = comparison.compare(test, p.task, scores["candidate"], scores["base"], p.evaluate)
+    versus["baseline"] = comparison.compare_with_best_baseline(test, p.task, scores, p.evaluate)
+    value = comparison.compare(test, p.task, scores["candidate"], None, p.evaluate)
+    if changed := [str(path) for name, path in inputs.items() if files.sha256_path(path) != measured[name]]:
         raise ModelError(f"{' and '.join(changed)}: changed while it was measured; run the same command again")
+    evaluation = results.evaluation_json(test, p.task, scores, versus)
     files.write_json(reports / "measured.json", measured)
     files.write_parquet(reports / "rows.parquet", score_table.join(test, scores))
-    files.write_text(reports / "intervals.csv", results.interval_lines(next(iter(versus.values()))))
-    evaluation = results.evaluation(test, p.task, scores, versus)
+    files.write_text(reports / "intervals.csv", results.intervals_csv(next(iter(versus.values()))))
+    files.write_json(reports / "intervals.json", results.intervals_json({**versus, "value": value}))
     files.write_json(reports / "evaluation.json", evaluation)
-    files.write_json(reports / "metrics.json", results.compared(evaluation, p.task, train_rows=train.num_rows))
+    files.write_json(reports / "metrics.json", results.metrics_json(evaluation, p.task, train_rows=train.num_rows))

@@ -81,7 +81,7 @@ class Generator:
             return checked, ids, count
 
     def _encode(self, rows: Sequence[InputRow]) -> tuple[list[list[int]], list[int]]:
-        return generation.encode(
+        return generation.encode_prompts(
             self.model,
             self.tokenizer,
             [row.content for row in rows],
@@ -113,7 +113,7 @@ def run(
         account.count(rows)
         account.cut += cut
         made = iter(
-            generation.answers_to(
+            generation.generate_encoded(
                 generator.model,
                 generator.tokenizer,
                 ids,

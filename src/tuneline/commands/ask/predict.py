@@ -37,7 +37,7 @@ class Predictor:
     def __init__(self, served: Served, *, top_k: int | None = None, threshold: float | None = None) -> None:
         self._model, self._tokenizer = models.load_classifier(served.folder)
         self._is_number = served.mode == REGRESSION
-        self._names, self.several = ([], False) if self._is_number else predictions.names_of(self._model.config)
+        self._names, self.several = ([], False) if self._is_number else predictions.label_names(self._model.config)
         self._top_k = len(self._names) if top_k == 0 else top_k
         self._threshold = EVEN if threshold is None else threshold
         if threshold is not None and not self.several:
@@ -73,10 +73,10 @@ class Predictor:
             Of each text the values of `columns`; and how many texts were too long, so that their end was not seen.
         """
         encoded, cut = predictions.encode(self._tokenizer, texts, self.max_length)
-        found = predictions.outputs_of(self._model, encoded, pad=models.pad(self._tokenizer), batch_size=batch_size)
+        found = predictions.outputs(self._model, encoded, pad=models.pad(self._tokenizer), batch_size=batch_size)
         if self._is_number:
             return [{"number": _rounded(value)} for value in found[:, 0].tolist()], len(cut)
-        return [self._of(row) for row in predictions.chances(found, several=self.several).tolist()], len(cut)
+        return [self._of(row) for row in predictions.probabilities(found, several=self.several).tolist()], len(cut)
 
     def _of(self, chances: list[float]) -> dict[str, Any]:
         # The likeliest first; of equals the first of the labels.

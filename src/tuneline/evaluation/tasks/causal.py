@@ -1,61 +1,118 @@
-"""What a causal language model is asked and how it is judged: texts, pairs and conversations."""
+"""How causal language models are evaluated on texts, prompts with completions, and conversations."""
 
-from typing import Any
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
-from tuneline.evaluation import score_table
-from tuneline.evaluation.intervals import Statistic, ratio
+from tuneline.evaluation import metrics, score_table
+from tuneline.evaluation.intervals import Statistic
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.params import Evaluate
+from tuneline.progress import Progress
 
-_BITS = float(1 / np.log(2))
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tuneline.encoding.encode import Example, Examples
+    from tuneline.evaluation import timing
+
+# Rows that are encoded together.
+_BATCH = 1024
 
 
-def rows_of(split: pa.Table, evaluate: Evaluate) -> pa.Table:
-    """The rows of a clean split: `prompt`, `reference`, whether they are `answered`, and `bytes` of what is learnt.
+def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
+    """The rows of a clean split: `prompt`, `reference`, whether they are `answered`, and `bytes` of supervised text.
 
-    Of pairs and conversations, `generation_rows` drawn by the seed are answered, and the answers scored. A text has no
-    right answer: it is halved, and a model goes on from the first half in the few samples that people read.
+    Of pairs and conversations, `generation_rows` drawn by the seed are answered, and the answers are scored. A text has
+    no right answer: it is cut in half, and the models continue the first half in a few samples for people to read.
     """
     columns = split.to_pydict()
     wanted, more = evaluate.generation_rows, {}
     if "messages" in columns:
         parts = [_conversation(orjson.loads(messages)) for messages in columns["messages"]]
-        prompts, references, learnt = ([part[place] for part in parts] for place in range(3))
+        prompts, references, supervised = ([part[place] for part in parts] for place in range(3))
         more = {name: split[name] for name in ("messages", "tools")}
     elif "prompt" in columns:
         prompts, references = columns["prompt"], columns["completion"]
-        learnt = references
+        supervised = references
     else:
         prompts = [text[: len(text) // 2] for text in columns["text"]]
         references = [text[len(text) // 2 :] for text in columns["text"]]
-        learnt, wanted = columns["text"], evaluate.samples
+        supervised, wanted = columns["text"], evaluate.samples
     answered = np.zeros(split.num_rows, bool)
     answered[np.random.default_rng(evaluate.seed).permutation(split.num_rows)[:wanted]] = True
-    sizes = pa.array([len(text.encode()) for text in learnt], pa.int64())
+    sizes = pa.array([len(text.encode()) for text in supervised], pa.int64())
     fields = {"prompt": pa.array(prompts, pa.string()), "reference": pa.array(references, pa.string()), **more}
-    return score_table.of_split(split, fields | {"answered": pa.array(answered), "bytes": sizes})
+    return score_table.test_rows(split, fields | {"answered": pa.array(answered), "bytes": sizes})
 
 
-def records(test: pa.Table, task: str) -> list[dict[str, Any]]:
-    """The rows as they are trained on."""
-    if "messages" in test.column_names:
-        return test.select(["messages", "tools"]).to_pylist()
-    pairs = zip(test["prompt"].to_pylist(), test["reference"].to_pylist(), strict=True)
-    if task == "sft":
-        return [{"prompt": prompt, "completion": reference} for prompt, reference in pairs]
-    return [{"text": prompt + reference} for prompt, reference in pairs]
+def records(rows: pa.Table, *, is_text: bool) -> list[dict[str, Any]]:
+    """The rows as training sees them."""
+    if "messages" in rows.column_names:
+        return rows.select(["messages", "tools"]).to_pylist()
+    pairs = zip(rows["prompt"].to_pylist(), rows["reference"].to_pylist(), strict=True)
+    if is_text:
+        return [{"text": prompt + reference} for prompt, reference in pairs]
+    return [{"prompt": prompt, "completion": reference} for prompt, reference in pairs]
 
 
-def copied(test: pa.Table) -> list[str]:
-    """What a model that only repeats would answer: the prompt; of a conversation what the user said last."""
-    if "messages" not in test.column_names:
-        return test["prompt"].to_pylist()
-    turns = [orjson.loads(messages) for messages in test["messages"].to_pylist()]
-    asked = [[message for message in messages if message["role"] == "user"] for messages in turns]
-    return [_words(messages[-1]) if messages else "" for messages in asked]
+def encode_rows(
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: pa.Table,
+    mode: str,
+    *,
+    is_text: bool,
+    token_cache: Path | None = None,
+) -> "tuple[Examples, np.ndarray]":
+    """Encode rows; nothing is cut off. A conversation may become several examples, one per answer.
+
+    Args:
+        tokenizer: of a model.
+        rows: from `test_rows`.
+        mode: how a record becomes tokens, as stored with the model.
+        is_text: whether the rows are texts without a prompt.
+        token_cache: the folder that keeps the tokens; None: in memory.
+
+    Returns:
+        The examples, and the number of the row that each belongs to.
+    """
+    from tuneline.encoding import token_cache as cache
+    from tuneline.encoding.encode import Examples, encode_all
+    from tuneline.encoding.truncation import Fitting
+
+    found = records(rows, is_text=is_text)
+    fitting = Fitting(max_length=sys.maxsize, overlong="error", max_dropped_fraction=1.0)
+
+    def portions() -> "Iterator[list[Example]]":
+        for start in range(0, len(found), _BATCH):
+            batch = found[start : start + _BATCH]
+            batch = [record | {"source": f"row {start + at}"} for at, record in enumerate(batch)]
+            yield [example for row in encode_all(tokenizer, batch, mode) for example in fitting.take(row)]
+
+    if token_cache is None:
+        examples = Examples(example for portion in portions() for example in portion)
+    else:
+        digest = hashlib.sha256()
+        for record in found:
+            digest.update(orjson.dumps(record))
+        key = cache.identity(tokenizer, rows=digest.hexdigest(), mode=mode)
+        examples, _ = cache.kept(token_cache, key, Examples, portions(), fitting.account)
+    row_of = [int(source.removeprefix("row ")) for source in examples.sources()]
+    return examples, np.array(row_of, np.int64)
+
+
+def prompts(rows: pa.Table) -> list[Any]:
+    """What a model is asked: the prompts as written, or the conversations."""
+    if "messages" in rows.column_names:
+        return rows.select(["messages", "tools"]).to_pylist()
+    return rows["prompt"].to_pylist()
 
 
 def scores(
@@ -65,13 +122,13 @@ def scores(
     texts: list[str | None] | None = None,
     chrf: np.ndarray | None = None,
 ) -> pa.Table:
-    """What one model got on each row; what it has not is left out.
+    """The score table of one model; a column that was not measured is left out.
 
     Args:
-        tokens: that the likelihood was summed over.
-        nll: in nats.
-        texts: the answers; None where a row was not answered.
-        chrf: of the answers; NaN where there is none with a reference to be scored against.
+        tokens: supervised tokens of each row.
+        nll: their negative log-likelihood, in nats.
+        texts: the answers; None for a row that was not answered.
+        chrf: of the answers; NaN for a row without an answer or a reference.
     """
     columns = {
         "tokens": None if tokens is None else pa.array(tokens, pa.int64()),
@@ -82,27 +139,178 @@ def scores(
     return pa.table({name: column for name, column in columns.items() if column is not None})
 
 
-def statistics(test: pa.Table, model: pa.Table) -> list[Statistic]:
+def statistics(rows: pa.Table, model: pa.Table) -> list[Statistic]:
     """The metrics of one model."""
     found = []
     if "nll" in model.column_names:
-        nll = model["nll"].to_numpy()
-        found = [
-            ratio("token_loss", nll, model["tokens"].to_numpy()),
-            ratio("bits_per_byte", nll * _BITS, test["bytes"].to_numpy()),
-        ]
+        found = metrics.likelihood(model["nll"].to_numpy(), model["tokens"].to_numpy(), rows["bytes"].to_numpy())
     if "chrf" in model.column_names:
-        found.append(ratio("chrf", model["chrf"].to_numpy(zero_copy_only=False).astype(float)))
+        found.append(metrics.mean("chrf", model["chrf"].to_numpy(zero_copy_only=False).astype(float)))
     return found
 
 
+def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text: bool) -> pa.Table:
+    """Score one model: its likelihood of all rows, and its answers to some of them.
+
+    Args:
+        model: the model.
+        rows: from `test_rows`.
+        evaluate: the section of params.
+        is_text: whether the rows are texts without a prompt; their answers have no reference.
+
+    Raises:
+        ModelError: the folder does not hold a model that can be loaded.
+    """
+    from tuneline.encoding.mode import mode_of
+    from tuneline.evaluation import generation, likelihood, timing
+    from tuneline.modeling import models
+
+    loaded, tokenizer = models.load(model.folder)
+    if model.encoded_as is not None:
+        tokenizer = models.load_tokenizer(model.encoded_as)
+    mode = mode_of(model.encoded_as or model.folder)
+    length = min(model.max_length, generation.context_length(loaded, model.max_length))
+    examples, row_of = encode_rows(tokenizer, rows, mode, is_text=is_text, token_cache=model.token_cache)
+    asked = np.flatnonzero(rows["answered"].to_numpy())
+    questions = prompts(rows.take(asked))
+    if model.models:
+        timing.announce(
+            loaded,
+            tokenizer,
+            examples,
+            questions,
+            mode=mode,
+            max_length=length,
+            evaluate=evaluate,
+            count=model.models,
+            can_choose=not is_text,
+        )
+    with Progress(f"{model.name}: likelihood", always=True) as progress:
+        scored = likelihood.score(
+            loaded, examples, max_length=length, batch_size=evaluate.batch_size, progress=progress
+        )
+    # The likelihood of a conversation is that of all its examples.
+    nll, tokens = np.zeros(rows.num_rows), np.zeros(rows.num_rows, np.int64)
+    np.add.at(nll, row_of, np.array([one.nll for one in scored], float))
+    np.add.at(tokens, row_of, np.array([one.tokens for one in scored], np.int64))
+    with Progress(f"{model.name}: answers", always=True) as progress:
+        answers = generation.generate(
+            loaded,
+            tokenizer,
+            questions,
+            mode=mode,
+            max_new_tokens=evaluate.max_new_tokens,
+            batch_size=evaluate.batch_size,
+            progress=progress,
+        )
+    texts: list[str | None] = [None] * rows.num_rows
+    for row, answer in zip(asked.tolist(), answers, strict=True):
+        texts[row] = answer
+    chrf = np.full(rows.num_rows, np.nan)
+    if not is_text:
+        chrf[asked] = metrics.chrf(answers, rows["reference"].take(asked).to_pylist())
+    return scores(tokens=tokens, nll=nll, texts=texts, chrf=chrf)
+
+
+def estimate_time(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> "tuple[timing.Work, timing.Estimate]":
+    """How long `measure` of prompts or conversations will take on this machine; a few rows are timed.
+
+    Raises:
+        ModelError: the folder does not hold a model that can be loaded.
+    """
+    from tuneline.encoding.mode import mode_of
+    from tuneline.evaluation import generation, timing
+    from tuneline.modeling import models
+
+    loaded, tokenizer = models.load(model.folder)
+    mode = mode_of(model.folder)
+    examples, _ = encode_rows(tokenizer, rows, mode, is_text=False)
+    return timing.estimate(
+        loaded,
+        tokenizer,
+        examples,
+        prompts(rows.take(np.flatnonzero(rows["answered"].to_numpy()))),
+        mode=mode,
+        max_length=min(model.max_length, generation.context_length(loaded, model.max_length)),
+        evaluate=evaluate,
+        count=model.models,
+    )
+
+
+def baselines(
+    folder: Path,
+    train: pa.Table,
+    test: pa.Table,
+    evaluate: Evaluate,
+    token_caches: tuple[Path, Path] | None = None,
+    *,
+    is_text: bool,
+) -> dict[str, pa.Table]:
+    """The baselines. Their tokens are counted with the tokenizer of the candidate in `folder`."""
+    from tuneline.encoding.mode import mode_of
+    from tuneline.modeling import models
+
+    tokenizer, mode = models.load_tokenizer(folder), mode_of(folder)
+    found = {"unigram": unigram(tokenizer, train, test, mode=mode, is_text=is_text, token_caches=token_caches)}
+    return found if is_text else found | {"copy": copy(test)}
+
+
+def unigram(
+    tokenizer: "PreTrainedTokenizerBase",
+    train: pa.Table,
+    test: pa.Table,
+    *,
+    mode: str,
+    is_text: bool,
+    token_caches: tuple[Path, Path] | None = None,
+) -> pa.Table:
+    """The baseline that predicts each token by its frequency among the supervised tokens of training."""
+    from tuneline.encoding.encode import IGNORED
+
+    def supervised(rows: pa.Table, token_cache: Path | None) -> Iterator[tuple[int, list[int]]]:
+        """Of each example its row and its supervised tokens."""
+        examples, row_of = encode_rows(tokenizer, rows, mode, is_text=is_text, token_cache=token_cache)
+        for row, example in zip(row_of.tolist(), examples, strict=True):
+            yield row, [label for label in example.labels if label != IGNORED]
+
+    of_train, of_test = token_caches or (None, None)
+    counts: Counter[int] = Counter()
+    for _, tokens in supervised(train, of_train):
+        counts.update(tokens)
+    # Add one to each count: the cost of a token that training never saw must be finite.
+    total = counts.total() + len(tokenizer)
+    cost = np.full(len(tokenizer), np.log(total))
+    seen = np.array(sorted(counts), np.int64)
+    cost[seen] -= np.log(np.array([counts[token] for token in seen.tolist()], float) + 1)
+    nll, count = np.zeros(test.num_rows), np.zeros(test.num_rows, np.int64)
+    for row, tokens in supervised(test, of_test):
+        nll[row] += cost[tokens].sum()
+        count[row] += len(tokens)
+    return scores(tokens=count, nll=nll)
+
+
+def copy(test: pa.Table) -> pa.Table:
+    """The baseline that answers with the prompt; in a conversation with the user's last message."""
+    asked = np.flatnonzero(test["answered"].to_numpy())
+    answered = test.take(asked)
+    if "messages" in test.column_names:
+        turns = [orjson.loads(messages) for messages in answered["messages"].to_pylist()]
+        by_user = [[message for message in messages if message["role"] == "user"] for messages in turns]
+        copies = [_words(messages[-1]) if messages else "" for messages in by_user]
+    else:
+        copies = answered["prompt"].to_pylist()
+    chrf = np.full(test.num_rows, np.nan)
+    chrf[asked] = metrics.chrf(copies, answered["reference"].to_pylist())
+    return scores(chrf=chrf)
+
+
 def _conversation(messages: list[dict[str, Any]]) -> tuple[str, str, str]:
-    """All before the assistant's last turn, that turn, and all that the assistant says; as a person reads it."""
-    said = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-    last = said[-1] if said else len(messages)
+    """What precedes the assistant's last turn, that turn, and all that the assistant writes, as a person reads it."""
+    turns = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    last = turns[-1] if turns else len(messages)
     before = "\n\n".join(f"{message['role']}: {_words(message)}" for message in messages[:last])
-    answer = _words(messages[last]) if said else ""
-    return before, answer, "".join(_words(messages[place]) for place in said)
+    answer = _words(messages[last]) if turns else ""
+    return before, answer, "".join(_words(messages[place]) for place in turns)
 
 
 def _words(message: dict[str, Any]) -> str:

@@ -1,34 +1,36 @@
-"""How a classifier is judged: one label of a text, or several, which are kept as a JSON list of text."""
+"""How classifiers are evaluated: one label per text, or several, which are stored as a JSON list of strings."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-from scipy import sparse
 
 from tuneline.data.records import labels as labelling
-from tuneline.evaluation import score_table
+from tuneline.evaluation import metrics, score_table
 from tuneline.evaluation.intervals import Statistic
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.params import Evaluate
-from tuneline.params.gate import RECALL
 
 NONE = "[]"
 """How a prediction of no label at all is written."""
 
 
-def rows_of(split: pa.Table, evaluate: Evaluate) -> pa.Table:
+def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
     """The rows of a clean split: `text` and `label`."""
-    return score_table.of_split(split, {name: split[name] for name in ("text", "label")})
+    return score_table.test_rows(split, {name: split[name] for name in ("text", "label")})
 
 
 def scores(labels: Sequence[str], probabilities: np.ndarray) -> pa.Table:
-    """What one model says of each row.
+    """The score table of one model.
 
     Args:
-        labels: that it gives.
-        probabilities: of what it says; where there are several labels, of its least sure yes or no.
+        labels: the label that it gives each row.
+        probabilities: of these labels; of several labels, of the least sure yes or no.
     """
     return pa.table({"label": pa.array(labels, pa.string()), "probability": pa.array(probabilities, pa.float64())})
 
@@ -39,42 +41,53 @@ def each(label: str) -> tuple[str, ...]:
 
 
 def written(labels: Sequence[str]) -> str:
-    """Several labels as they stand in the data."""
+    """Several labels as the data writes them."""
     return orjson.dumps(sorted(labels)).decode()
 
 
-def statistics(test: pa.Table, model: pa.Table) -> list[Statistic]:
-    """Accuracy (of several labels: all of them right), both F1, Matthews' correlation, and the recall of each label.
+def statistics(rows: pa.Table, model: pa.Table) -> list[Statistic]:
+    """The metrics of one model."""
+    return [metrics.labels(*_labels(rows, model))]
 
-    A label counts in macro F1 where it stands in the rows or is given by the model, as in scikit-learn. Matthews'
-    correlation is Gorodkin's R_K of the marks that a row has a label: 0 for whoever always says the same, or guesses.
+
+def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> pa.Table:
+    """Score one model: its label for every row.
+
+    Raises:
+        ModelError: the folder does not hold a model that can be loaded.
     """
-    true = [each(label) for label in test["label"].to_pylist()]
-    given = [each(label) for label in model["label"].to_pylist()]
-    names = _names(true)
-    # Those of the rows first: of the others there is no recall.
-    known = {label: place for place, label in enumerate([*names, *sorted(set(_names(given)) - set(names))])}
-    is_true, is_given = (_marks(some, known) for some in (true, given))
-    hits = np.array([set(one) == set(other) for one, other in zip(true, given, strict=True)], float)
-    counts = sparse.vstack([is_true.multiply(is_given), is_true, is_given, hits[None, :], np.ones((1, len(true)))])
-    size, own = len(known), len(names)
+    from tuneline.evaluation import predictions
 
-    def of_sums(sums: np.ndarray) -> np.ndarray:
-        right, held, said = sums[:size], sums[size : 2 * size], sums[2 * size : 3 * size]
-        present = held + said > 0
-        f1 = np.where(present, 2 * right / np.where(present, held + said, 1), 0.0)
-        macro = f1.sum(axis=0) / present.sum(axis=0)
-        weighted = (f1 * held).sum(axis=0) / held.sum(axis=0)
-        rows = sums[-1]
-        both = rows * right.sum(axis=0) - (held * said).sum(axis=0)
-        spread = [rows * part.sum(axis=0) - (part**2).sum(axis=0) for part in (held, said)]
-        correlation = both / np.sqrt(np.where(spread[0] * spread[1] > 0, spread[0] * spread[1], np.inf))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recalls = right[:own] / held[:own]
-        return np.concatenate([[sums[-2] / rows, macro, weighted, correlation], recalls])
+    config, found = predictions.measure(model, rows["text"].to_pylist(), evaluate, what="labels")
+    names, several = predictions.label_names(config)
+    return scores(*predictions.labels(found, names, several=several))
 
-    metrics = ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef", *(RECALL + label for label in names))
-    return [Statistic(metrics, sparse.csr_array(counts), of_sums)]
+
+def baselines(
+    folder: Path, train: pa.Table, test: pa.Table, evaluate: Evaluate, token_caches: tuple[Path, Path] | None = None
+) -> dict[str, pa.Table]:
+    """The baselines."""
+    return {"majority": majority(train, test), "tfidf": tfidf(train, test, evaluate.seed)}
+
+
+def majority(train: pa.Table, test: pa.Table) -> pa.Table:
+    """The baseline that gives every row the most frequent label (or list of labels) of the training rows."""
+    counts = Counter(train["label"].to_pylist())
+    label = min(counts, key=lambda one: (-counts[one], one))
+    share = counts[label] / counts.total()
+    return scores([label] * test.num_rows, np.full(test.num_rows, share))
+
+
+def tfidf(train: pa.Table, test: pa.Table, seed: int) -> pa.Table:
+    """The baseline that is a linear model of the words of a text."""
+    from tuneline.evaluation import tfidf as linear
+
+    labels = train["label"].to_pylist()
+    texts = train["text"].to_pylist(), test["text"].to_pylist()
+    if not any(label.startswith("[") for label in labels):
+        return scores(*linear.predict_labels(texts[0], labels, texts[1], seed))
+    given, probabilities = linear.predict_label_sets(texts[0], [each(label) for label in labels], texts[1], seed)
+    return scores([written(one) for one in given], probabilities)
 
 
 @dataclass(frozen=True)
@@ -86,9 +99,9 @@ class Confusion:
     """[true label][given label]."""
 
 
-def confusion(test: pa.Table, model: pa.Table) -> Confusion | None:
-    """The confusion of one model; None where a row has several labels, of which nobody can say which became which."""
-    true, given = test["label"].to_pylist(), model["label"].to_pylist()
+def confusion(rows: pa.Table, model: pa.Table) -> Confusion | None:
+    """The confusion of one model; None where a row has several labels: which became which is then unknown."""
+    true, given = rows["label"].to_pylist(), model["label"].to_pylist()
     if any(len(each(label)) != 1 or label.startswith('["') for label in (*true, *given)):
         return None
     labels = sorted({*true, *given})
@@ -99,45 +112,38 @@ def confusion(test: pa.Table, model: pa.Table) -> Confusion | None:
 
 
 @dataclass(frozen=True)
-class OfLabel:
-    """How a model does on one label."""
+class LabelScore:
+    """The metrics of one label."""
 
     label: str
     rows: int
-    """Test rows that have it."""
+    """Test rows that have the label."""
     precision: float | None
-    """None where the model never gives it."""
+    """None where the model never gives the label."""
     recall: float | None
-    """None where no test row has it."""
+    """None where no test row has the label."""
     f1: float
 
 
-def by_label(test: pa.Table, model: pa.Table) -> list[OfLabel]:
-    """Every label of the rows and of the model, those of most rows first."""
-    true = [each(label) for label in test["label"].to_pylist()]
-    given = [each(label) for label in model["label"].to_pylist()]
-    known = {label: place for place, label in enumerate(sorted({*_names(true), *_names(given)}))}
-    is_true, is_given = (_marks(some, known) for some in (true, given))
-    right, held, said = (np.asarray(part.sum(axis=1)) for part in (is_true.multiply(is_given), is_true, is_given))
+def label_scores(rows: pa.Table, model: pa.Table) -> list[LabelScore]:
+    """The metrics of every label of the rows and of the model; the labels with most rows first."""
+    true, given = _labels(rows, model)
+    names = metrics.label_names([*true, *given])
+    has, gets = metrics.label_marks(true, names), metrics.label_marks(given, names)
+    right, in_rows, by_model = (np.asarray(part.sum(axis=1)) for part in (has.multiply(gets), has, gets))
     found = [
-        OfLabel(
+        LabelScore(
             label,
-            int(held[place]),
-            float(right[place] / said[place]) if said[place] else None,
-            float(right[place] / held[place]) if held[place] else None,
-            float(2 * right[place] / (held[place] + said[place])),
+            int(in_rows[place]),
+            float(right[place] / by_model[place]) if by_model[place] else None,
+            float(right[place] / in_rows[place]) if in_rows[place] else None,
+            float(2 * right[place] / (in_rows[place] + by_model[place])),
         )
-        for label, place in known.items()
+        for place, label in enumerate(names)
     ]
     return sorted(found, key=lambda one: (-one.rows, one.label))
 
 
-def _names(labels: Sequence[tuple[str, ...]]) -> list[str]:
-    return sorted({label for one in labels for label in one})
-
-
-def _marks(labels: Sequence[tuple[str, ...]], known: dict[str, int]) -> sparse.csr_array:
-    """[labels, rows], 1.0 where a row has the label."""
-    pairs = [(known[label], row) for row, one in enumerate(labels) for label in set(one)]
-    places = tuple(np.array(pairs, np.int64).reshape(-1, 2).T)
-    return sparse.csr_array((np.ones(len(pairs)), places), shape=(len(known), len(labels)))
+def _labels(rows: pa.Table, model: pa.Table) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The true labels of each row, and those that the model gives."""
+    return [each(label) for label in rows["label"].to_pylist()], [each(label) for label in model["label"].to_pylist()]

@@ -1,33 +1,41 @@
-"""How a model is judged by pairs of a better and a worse answer: what it has come to prefer since its base.
+"""How models are evaluated on pairs of a chosen and a rejected answer: by what they prefer more than their base does.
 
-The reward of an answer is how much likelier the model finds it than its base does, in nats, summed over its tokens: DPO
-learns exactly this, less its factor beta, which no comparison needs.
+The reward of an answer is how much likelier the model finds it than its base does, in nats, summed over its tokens. DPO
+trains on this reward times its factor beta, which changes no comparison.
 """
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
-from tuneline.evaluation import score_table
-from tuneline.evaluation.intervals import Statistic, ratio
+from tuneline.evaluation import metrics, score_table
+from tuneline.evaluation.intervals import Statistic
+from tuneline.evaluation.score_table import ModelToScore
 from tuneline.params import Evaluate
+from tuneline.progress import Progress
 
-_BITS = float(1 / np.log(2))
+if TYPE_CHECKING:
+    from tuneline.encoding.encode import Example
 
 
-def rows_of(split: pa.Table, evaluate: Evaluate, *, conversational: bool) -> pa.Table:
-    """The rows of a clean split: `prompt`, `chosen`, `rejected` as they stand in the data, and `bytes` of the chosen.
+def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
+    """The rows of a clean split: `prompt`, `chosen`, `rejected` as in the data, and `bytes` of the chosen answer.
 
     Args:
         split: the table.
         evaluate: the section of params.
-        conversational: whether the fields are JSON lists of messages.
+        dataset: the value of dataset.json: whether the fields are JSON lists of messages.
     """
+    conversational = bool((dataset or {}).get("conversational"))
     chosen = [readable(text, conversational) for text in split["chosen"].to_pylist()]
     fields = {name: split[name] for name in ("prompt", "chosen", "rejected")}
     sizes = pa.array([len(text.encode()) for text in chosen], pa.int64())
     flags = pa.array([conversational] * split.num_rows, pa.bool_())
-    return score_table.of_split(split, fields | {"conversational": flags, "bytes": sizes})
+    return score_table.test_rows(split, fields | {"conversational": flags, "bytes": sizes})
 
 
 def readable(field: str, conversational: bool) -> str:
@@ -41,13 +49,13 @@ def readable(field: str, conversational: bool) -> str:
 
 
 def scores(tokens: np.ndarray, nll: np.ndarray, rejected_nll: np.ndarray, base: pa.Table | None) -> pa.Table:
-    """What one model got on each row.
+    """The score table of one model.
 
     Args:
         tokens: of the chosen answer.
         nll: of the chosen answer, in nats.
         rejected_nll: of the rejected answer.
-        base: the scores of the model that it is judged against; None for the base itself, whose rewards are zero.
+        base: the scores from which rewards are counted; None for the base itself, whose rewards are zero.
     """
     margin = np.zeros(len(nll))
     if base is not None:
@@ -58,34 +66,86 @@ def scores(tokens: np.ndarray, nll: np.ndarray, rejected_nll: np.ndarray, base: 
             "nll": nll,
             "rejected_nll": rejected_nll,
             "margin": margin,
-            "preferred": preferred(margin),
+            "preferred": _preferred(margin),
         }
     )
 
 
+def statistics(rows: pa.Table, model: pa.Table) -> list[Statistic]:
+    """The metrics of one model."""
+    found = [metrics.mean("reward_accuracy", model["preferred"].to_numpy())]
+    if "nll" in model.column_names:
+        found.append(metrics.mean("reward_margin", model["margin"].to_numpy()))
+        found += metrics.likelihood(model["nll"].to_numpy(), model["tokens"].to_numpy(), rows["bytes"].to_numpy())
+    return found
+
+
+def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> pa.Table:
+    """Score one model: its likelihood of both answers of every row.
+
+    Raises:
+        ModelError: the folder does not hold a model that can be loaded.
+    """
+    from tuneline.encoding.encode import encode_preferences
+    from tuneline.encoding.mode import mode_of
+    from tuneline.evaluation import generation, likelihood, timing
+    from tuneline.modeling import models
+
+    loaded, tokenizer = models.load(model.folder)
+    if model.encoded_as is not None:
+        tokenizer = models.load_tokenizer(model.encoded_as)
+    mode = mode_of(model.encoded_as or model.folder)
+    length = min(model.max_length, generation.context_length(loaded, model.max_length))
+    pairs = encode_preferences(tokenizer, rows.select(["prompt", "chosen", "rejected"]).to_pylist(), mode)
+    chosen = [_example(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
+    rejected = [_example(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
+    if model.models:
+        timing.announce(
+            loaded,
+            tokenizer,
+            [*chosen, *rejected],
+            [],
+            mode=mode,
+            max_length=length,
+            evaluate=evaluate,
+            count=model.models,
+            can_choose=False,
+        )
+    scored = []
+    for what, examples in (("chosen", chosen), ("rejected", rejected)):
+        with Progress(f"{model.name}: {what}", always=True) as progress:
+            scored.append(
+                likelihood.score(loaded, examples, max_length=length, batch_size=evaluate.batch_size, progress=progress)
+            )
+    nll, rejected_nll = (np.array([one.nll for one in part], float) for part in scored)
+    return scores(np.array([one.tokens for one in scored[0]], np.int64), nll, rejected_nll, model.base)
+
+
+def baselines(
+    folder: Path, train: pa.Table, test: pa.Table, evaluate: Evaluate, token_caches: tuple[Path, Path] | None = None
+) -> dict[str, pa.Table]:
+    """The baselines."""
+    return {"longer": longer(test)}
+
+
 def longer(test: pa.Table) -> pa.Table:
-    """The baseline that takes the longer answer for the better one."""
+    """The baseline that prefers the longer answer."""
     flags = test["conversational"].to_pylist()
     chosen, rejected = (
         np.array([len(readable(text, flag)) for text, flag in zip(test[name].to_pylist(), flags, strict=True)])
         for name in ("chosen", "rejected")
     )
-    return pa.table({"preferred": preferred(chosen - rejected)})
+    return pa.table({"preferred": _preferred(chosen - rejected)})
 
 
-def preferred(margin: np.ndarray) -> np.ndarray:
-    """1 where the chosen answer is preferred, 0 where the rejected is; between two alike a coin is thrown: a half."""
+def _preferred(margin: np.ndarray) -> np.ndarray:
+    """1 where the chosen answer is preferred, 0 where the rejected answer is, 0.5 where neither is."""
     return (1 + np.sign(margin)) / 2
 
 
-def statistics(test: pa.Table, model: pa.Table) -> list[Statistic]:
-    """The metrics of one model."""
-    found = [ratio("reward_accuracy", model["preferred"].to_numpy())]
-    if "nll" in model.column_names:
-        nll = model["nll"].to_numpy()
-        found += [
-            ratio("reward_margin", model["margin"].to_numpy()),
-            ratio("token_loss", nll, model["tokens"].to_numpy()),
-            ratio("bits_per_byte", nll * _BITS, test["bytes"].to_numpy()),
-        ]
-    return found
+def _example(prompt: list[int], answer: list[int]) -> "Example":
+    """The answer is supervised, but for its first token where nothing precedes it."""
+    from tuneline.encoding.encode import IGNORED, Example
+
+    labels = [IGNORED] * len(prompt) + answer
+    return Example(prompt + answer, labels if prompt else [IGNORED, *labels[1:]])
