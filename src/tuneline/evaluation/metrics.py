@@ -1,6 +1,6 @@
 """The formula of each metric. An evaluation sums columns over test rows, and a formula turns these sums into a metric.
 
-`tuneline.params.gate` holds the names and directions of the metrics (METRICS), and which task has which (METRICS_OF_TASK).
+Names, directions and tasks of the metrics are in `tuneline.params.gate`.
 """
 
 import math
