@@ -54,7 +54,7 @@ def numbers(module: Any, count: int, draw: random.Random) -> list[str]:
         if len(found) == count:
             break
         text = "".join([_drawn(char, draw) for char in draw.choice(good)])
-        if named_numbers.holds(module, text) and len(set(text)) > 4:
+        if named_numbers.is_valid(module, text) and len(set(text)) > 4:
             is_formatted = len(found) % 2 and hasattr(module, "format")
             found.append(module.format(text) if is_formatted else text)
     return found

@@ -210,7 +210,7 @@ def _document(
             )
         )
         before = together
-    found = screening.places("".join(run.text for run in runs))
+    found = screening.find_spans("".join(run.text for run in runs))
     if found:
         tokens, runs = _without(found, tokenizer, tokens), list(_masked(found, runs))
     return Document(source, note, tokens, runs)

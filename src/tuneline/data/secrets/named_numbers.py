@@ -1,7 +1,7 @@
-"""Numbers of people that a text names, as in `PESEL 44051401359`, or that are written with letters; and bank accounts.
+"""Finds identity numbers behind a name, as in `PESEL 44051401359`, identity numbers with letters, and bank accounts.
 
-A check digit alone says little: of ten numbers of eleven digits one is a valid PESEL. So most numbers count only behind
-a word that says what they are; those with a form of their own count anywhere.
+A check digit proves little: one of ten numbers with eleven digits is a valid PESEL. So most numbers count only behind a
+word that names them. Numbers with an unmistakable form count anywhere.
 """
 
 import re
@@ -74,7 +74,7 @@ _OF_WORDS: dict[str, str] = {
     "身份证 身份证号 身份证号码 公民身份号码": "cn.ric",
     "주민등록번호": "kr.rrn",
 }
-"""Words before a number (_ for a blank), in any case -> what validates it, as python-stdnum names it."""
+"""Words before a number, in any case, with _ for a space -> the modules of python-stdnum that validate the number."""
 
 _OF_ANY = [
     "social_security",
@@ -114,7 +114,7 @@ _OF_ANY = [
     "citizenship",
     "residence",
 ]
-"""Words that say with `number`, `no.`, `nr.`, `code` or `card` that a number is one of a person, of any country."""
+"""Words that, with `number`, `no.`, `nr.`, `code` or `card`, name an identity number of any country."""
 
 _BEFORE, _AFTER = 72, 32
 _SHORTEST = 7
@@ -126,7 +126,7 @@ def _pattern(words: str) -> str:
 
 
 def _cases(word: str) -> set[str]:
-    """A word as it may be written: of bytes, only letters of ASCII are compared without their case."""
+    """Return the spellings of a word: a pattern of bytes ignores the case of ASCII letters only."""
     return {word} if word.isascii() else {word, word.upper(), word.capitalize()}
 
 
@@ -138,7 +138,7 @@ _NAMED = re.compile(
         + r"|(?P<any>(?:"
         + "|".join(map(_pattern, _OF_ANY))
         + r")[ -]?(?:numbers?|no\.?|ids?|nr\.?|codes?|card|identifier|#)))(?![A-Za-z])"
-        # What stands between: signs, and words such as `is`.
+        # Between word and number: signs, and words such as `is`.
         r"(?:[\s:#=.,\"'()-]|：|号码?|は|is|was|no|nr|number|nummer|ist|es|est|code|card|n°|nº){0,12}+"
         r"(?P<number>(?-i:[A-Z]{1,5}[ -]?)?\d[0-9A-Za-z./ -]{4,26})"
     ).encode(),
@@ -152,7 +152,7 @@ def _modules(names: str) -> list[Any]:
 
 
 def named(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The numbers of people within a run of digits, where the text says what they are.
+    """Yield start and end of the identity numbers in a run of digits that a word before them names.
 
     Args:
         data: the text.
@@ -163,7 +163,7 @@ def named(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
         begin = match.start("number")
         if begin < stop and match.end() > start:
             names = " ".join(_OF_WORDS.values()) if match["any"] else _names_of(match["word"])
-            # What looks like a prefix of the number may be a word before it.
+            # What looks like the number's prefix may be a word before the number.
             digit = begin + next(at for at, code in enumerate(match["number"]) if chr(code).isdigit())
             if found := _longest(data, begin, match.end(), names) or _longest(data, digit, match.end(), names):
                 yield found
@@ -178,7 +178,7 @@ _ACCOUNT = re.compile(rb"(?<![A-Za-z0-9])[A-Z]{2}\d\d(?: ?[A-Z0-9]{1,4}){3,9}")
 
 
 def accounts(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The international bank account numbers (IBAN) around a run of digits.
+    """Yield start and end of the international bank account numbers (IBAN) around a run of digits.
 
     Args:
         data: the text.
@@ -186,16 +186,16 @@ def accounts(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
         stop: of the run.
     """
     for match in _ACCOUNT.finditer(data, max(start - _AFTER, 0), min(stop + _AFTER, len(data))):
-        if match.start() < stop and (found := _valid(data, match.start(), match.end(), iban.is_valid)):
+        if match.start() < stop and (found := _longest_valid(data, match.start(), match.end(), iban.is_valid)):
             yield found
 
 
-# Every capital as A and every digit as 0, to find the forms below by `find`.
+# Maps every capital to A and every digit to 0, so that `bytes.find` finds the forms below.
 _CAPITALS = bytes.maketrans(
     bytes(range(256)),
     bytes(ord("A") if 65 <= code < 91 else ord("0") if 48 <= code < 58 else code for code in range(256)),
 )
-# The beginning of a number -> what validates it where no word says what it is.
+# The beginning of a number -> the module that validates it, if no word has to name it.
 _FORMS = {
     b"AAAAAA00A00A000A": "it.codicefiscale",
     b"AAAA000000AAAAAA": "mx.curp",
@@ -214,11 +214,7 @@ _WHOLE = re.compile(rb"[A-Z]-\d{7}-?[A-Z]|[A-Z]{4}[ -]\d{6}[ -][A-Z0-9]{3}|[A-Za
 
 
 def lettered(data: bytes) -> Iterator[tuple[int, int]]:
-    """The numbers of people that are written with letters and fewer than eight digits in a row.
-
-    Args:
-        data: the text.
-    """
+    """Yield start and end of the identity numbers with letters and fewer than eight digits in a row."""
     plain = data.translate(_CAPITALS)
     for form, names in _FORMS.items():
         place = plain.find(form)
@@ -234,28 +230,23 @@ def lettered(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _longest(data: bytes, start: int, stop: int, names: str) -> tuple[int, int] | None:
     modules = _modules(names)
-    return _valid(data, start, stop, lambda number: any(holds(module, number) for module in modules))
+    return _longest_valid(data, start, stop, lambda number: any(is_valid(module, number) for module in modules))
 
 
-def holds(module: Any, number: str) -> bool:
-    """Whether a number is valid by a module of python-stdnum.
-
-    Args:
-        module: of the number's kind.
-        number: as it is written.
-    """
+def is_valid(module: Any, number: str) -> bool:
+    """Return whether a number is valid by a module of python-stdnum."""
     try:
         return bool(module.is_valid(number))
     except (LookupError, ValueError):
-        # Of a code that its own tables of places lack a part of, it raises instead of saying no.
+        # python-stdnum raises for codes that its tables of regions do not contain.
         return False
 
 
-def _valid(data: bytes, start: int, stop: int, is_valid: Callable[[str], bool]) -> tuple[int, int] | None:
-    """The longest beginning of a place that is valid and ends where a word does."""
+def _longest_valid(data: bytes, start: int, stop: int, test: Callable[[str], bool]) -> tuple[int, int] | None:
+    """Return the longest valid number that begins at `start` and ends where a word ends."""
     for end in range(stop, start + _SHORTEST - 1, -1):
         number = data[start:end]
         ends = not data[end : end + 1].isalnum() and number[-1:].isalnum()
-        if ends and number.isascii() and len(set(number)) >= _FEWEST_DIFFERENT and is_valid(number.decode()):
+        if ends and number.isascii() and len(set(number)) >= _FEWEST_DIFFERENT and test(number.decode()):
             return start, end
     return None

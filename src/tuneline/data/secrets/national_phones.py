@@ -1,7 +1,7 @@
-"""Phone numbers as they are written within their country, without its code.
+"""Finds phone numbers without a country code.
 
-A run of nine or ten digits alone says little, so most count only behind a word that says it is a phone, as in
-`móvil 612345678`; those that are written in the groups of a country's phones count anywhere.
+Nine or ten digits can be anything. So most numbers count only behind a word for phone, as in `móvil 612345678`. Numbers
+that are written in the groups of a country's phone numbers count anywhere.
 """
 
 import itertools
@@ -48,29 +48,29 @@ _PLANS = re.compile(
     rb"|[6-9]\d{9}"  # India
     rb"|1[3-9]\d{9}"  # China, mobile
 )
-"""The digits of a number as its country gives it out."""
+"""Digits of the numbers that each country assigns."""
 
 _GROUPED = re.compile(
     rb"(?<![\w.+$#/-])(?<!\d )(?:"
     # France: five pairs; Spain: three digits and three pairs.
     rb"0[1-9]([ .-])\d\d(?:\1\d\d){3}|[679]\d\d([ .-])\d\d(?:\2\d\d){2}"
-    # The United Kingdom and Germany, mobile; with a space or none.
+    # The United Kingdom and Germany, mobile; with or without a space.
     rb"|07\d{3}[ ]?\d{3}[ ]?\d{3}|01[567]\d[ /-]?\d{7,8}"
-    # India, mobile, with the 0 of calls to another area: without it two numbers of five digits look the same.
+    # India, mobile, with the leading 0. Without it two other numbers of five digits look the same.
     rb"|0[6-9]\d{4}[ -]\d{5}"
     # The United Kingdom: London, and other areas.
     rb"|\(?02\d\)?[ ]\d{4}[ ]\d{4}|\(01\d{3}\)[ ]?\d{6}|01\d{3}[ ]\d{6}"
     rb")(?![\w]|[.,:/]\d|-\w| \d|\.\w)"
 )
 
-# 00 before a country's code, as people of these countries write it.
+# 00 instead of + before the country code.
 _ABROAD = re.compile(
     rb"(?<![\w.,:/+-])(?<!\d )00(?:34|33|49|39|44|86|91|1)(?:[ -]?\(0\))?(?:[ -]?\d){8,12}(?![\w]|[.,:/]\d|-\w| \d)"
 )
 
 
 def national(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The phone numbers around a run of digits.
+    """Yield start and end of the phone numbers around a run of digits.
 
     Args:
         data: the text.
@@ -79,12 +79,12 @@ def national(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """
     for match in _NAMED.finditer(data, max(start - _BEFORE, 0), min(stop + _AFTER, len(data))):
         first, last = match.span("number")
-        if first < stop and last > start and _is_given_out(match["number"]):
+        if first < stop and last > start and _is_assigned(match["number"]):
             yield first, last
     first, last = max(start - 4, 0), min(stop + 4, len(data))
     for pattern in (_GROUPED, _ABROAD):
         for match in pattern.finditer(data, first, last):
-            if _is_varied(match.group()) and not _counts(match.group()) and not _is_of_a_book(data, match.start()):
+            if _is_varied(match.group()) and not _is_list(match.group()) and not _is_isbn(data, match.start()):
                 yield match.span()
 
 
@@ -92,7 +92,7 @@ def _digits(number: bytes) -> bytes:
     return re.sub(rb"\D", b"", number)
 
 
-def _is_given_out(number: bytes) -> bool:
+def _is_assigned(number: bytes) -> bool:
     digits = _digits(number)
     return bool(_PLANS.fullmatch(digits)) and len(set(digits)) >= _FEWEST_DIFFERENT
 
@@ -101,12 +101,12 @@ def _is_varied(number: bytes) -> bool:
     return len(set(_digits(number))) >= _FEWEST_DIFFERENT
 
 
-def _counts(number: bytes) -> bool:
-    """Whether its groups are a list of numbers that rise or fall evenly, as 01 02 03 04 05."""
+def _is_list(number: bytes) -> bool:
+    """Return whether the groups of digits rise or fall evenly, as 01 02 03 04 05."""
     groups = [int(group) for group in re.findall(rb"\d+", number)]
     steps = {after - before for before, after in itertools.pairwise(groups)}
     return len(groups) > 2 and len(steps) == 1
 
 
-def _is_of_a_book(data: bytes, start: int) -> bool:
+def _is_isbn(data: bytes, start: int) -> bool:
     return b"isbn" in data[max(start - 12, 0) : start].lower()

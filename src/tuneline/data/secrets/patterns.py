@@ -1,4 +1,4 @@
-"""What secrets and personal data look like, in UTF-8 with plain digits; each function judges one place of a text."""
+"""Finds the secrets and personal data at one place of a text, in UTF-8 with ASCII digits."""
 
 import base64
 import binascii
@@ -25,9 +25,8 @@ from tuneline.data.secrets import named_numbers, national_phones
 Place = tuple[Literal["email", "phone", "id_number", "card", "key"], int, int]
 """Kind, first byte, byte after the last."""
 
-# Keys and tokens begin as their makers document.
 SHORTEST_TOKEN = 20
-"""Characters of [A-Za-z0-9_-] without a break that every token holds."""
+"""Least number of consecutive characters of [A-Za-z0-9_-] in a token. Providers document how their tokens begin."""
 
 PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
@@ -45,7 +44,7 @@ _TOKEN = re.compile(
     rb"|(?P<jwt>eyJ[A-Za-z0-9_-]{17,})"
     rb")(?![A-Za-z0-9])"
 )
-# Tokens of several parts, and what stands behind a name that says it is secret, as in AWS_SECRET_ACCESS_KEY=….
+# Tokens of several parts, and values behind a name such as AWS_SECRET_ACCESS_KEY=.
 _PARTED = re.compile(
     rb"(?<![A-Za-z0-9])(?:SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}|[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}"
     rb"|\d{8,10}:[A-Za-z0-9_-]{35}|T[A-Z0-9]{7,12}/B[A-Z0-9]{7,12}/[A-Za-z0-9]{20,})(?![A-Za-z0-9_-])"
@@ -61,12 +60,12 @@ _MIXED = re.compile(rb"(?=[A-Za-z0-9]*[0-9][A-Za-z0-9]*[0-9])(?=[A-Za-z0-9]*[A-Z
 
 
 def tokens(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The tokens within a run of a token's characters.
+    """Yield start and end of the tokens in a run of token characters.
 
     Args:
         data: the text.
         start: of the run.
-        stop: of the run; a web token goes on behind it.
+        stop: of the run. A JSON web token is longer than the run.
     """
     for match in _TOKEN.finditer(data, start, stop):
         if match["jwt"]:
@@ -78,7 +77,7 @@ def tokens(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 
 def parted(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Tokens of several parts of which a run of a token's characters is one, and values that a name says are secret.
+    """Yield start and end of tokens with several parts, and of values behind a telling name, around a run.
 
     Args:
         data: the text.
@@ -95,7 +94,7 @@ def parted(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_random(value: bytes) -> bool:
-    """Whether a value looks drawn by chance: no words, no path, no name of a variable."""
+    """Return whether a value looks random: not like words, a path or the name of a variable."""
     if b"EXAMPLE" in value.upper() or len(set(value)) < _FEWEST_DIFFERENT or _PLACEHOLDERS.fullmatch(value):
         return False
     kinds = Counter(map(_kind, value))
@@ -113,7 +112,7 @@ _DIGIT, _UPPER, _LOWER = 1, 2, 3
 
 
 def _is_placeholder(token: bytes, is_model: bool) -> bool:
-    """Whether it stands for a token, as in documentation: sk-xxxxxxxx…, AKIAIOSFODNN7EXAMPLE."""
+    """Return whether a token is an example of documentation, such as sk-xxxxxxxx… and AKIAIOSFODNN7EXAMPLE."""
     if b"EXAMPLE" in token.upper() or len(set(token[4:])) < _FEWEST_CHARACTERS:
         return True
     return is_model and not _MIXED.search(token, 3)
@@ -134,8 +133,8 @@ _PLACEHOLDERS = re.compile(
     rb"(?i)(?:my|your|the|db|user|some)?[_-]?(?:pass(?:wd|word|wort)?|pwd?|pw|secret|token|key|x+|\*+|\.+)"
     rb"|[\${%\[(].*|.*[}\])%]|port|changeme|foo|bar|baz"
 )
-# RFC 2606 and 6761: names that are nobody's.
-_NOBODY = re.compile(
+# RFC 2606 and 6761 reserve these names for examples and tests.
+_RESERVED = re.compile(
     rb"(?i)(?:.*\.)?(?:example|test|invalid|localhost|local)|(?:.*\.)?example\.(?:com|net|org|edu|cn|com\.cn)"
     rb"|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\]"
 )
@@ -145,19 +144,19 @@ _TOP_LEVEL = frozenset(
     b"link world today life news blog page agency company center solutions systems network digital studio design media "
     b"academy university institute science social team zone berlin london paris nyc tokyo eus scot".split()
 )
-# Two letters are a country, but these are endings of files that stand behind an @ (icon@2x.js) and no country.
+# Two letters are a country, except these endings of file names with an @, such as icon@2x.js.
 _NO_COUNTRY = frozenset(b"js ts cc7 qq db xs fn dt df".split())
 
 
 def address(data: bytes, place: int) -> Place | None:
-    """What stands around an @: an email, or a password in an address.
+    """Return the email around an @, or the password in a URL before it; None if it is neither.
 
     Args:
         data: the text.
         place: of the @.
     """
     host = _HOST.match(data, place + 1, place + 1 + _AFTER)
-    if not host or _NOBODY.fullmatch(host.group()):
+    if not host or _RESERVED.fullmatch(host.group()):
         return None
     before = data[max(place - _BEFORE, 0) : place]
     password = _PASSWORD.search(before) if b"://" in before else None
@@ -165,7 +164,7 @@ def address(data: bytes, place: int) -> Place | None:
         start = place - len(before) + password.start(1)
         return None if _PLACEHOLDERS.fullmatch(password[1]) else ("key", start, place)
     local = _LOCAL_PART.search(before)
-    # A name behind :// is that of a server's user: ssh://deploy@host.org.
+    # A name behind :// is a user on a server: ssh://deploy@host.org.
     if not local or before[: local.start()].endswith(b"://"):
         return None
     name, labels = local.group(), host.group().split(b".")
@@ -173,23 +172,23 @@ def address(data: bytes, place: int) -> Place | None:
     is_country = len(top) == 2 and top.isalpha() and top not in _NO_COUNTRY
     if len(labels) < 2 or not all(labels) or not (is_country or top in _TOP_LEVEL):
         return None
-    # Numbers and dots before the @ are the number of a message, unless they are few, as at qq.com.
+    # Many digits and dots before the @ are a message id. A few digits are an address, as at qq.com.
     if name == b"git" or b".." in name or name.endswith(b".") or (len(name) > 15 and not re.search(rb"[A-Za-z]", name)):
         return None
     return "email", place - len(name), host.end()
 
 
 DIGIT_RUN = re.compile(rb"0(?:[ ()-]{0,2}0){7,}+")
-"""Eight digits or more, each 0 here, with at most two signs between any two."""
+"""Eight or more digits, each mapped to 0, with at most two signs between any two."""
 
 DOTTED = re.compile(
     rb"000\.000[.-]000|000\.0000\.0000\.00|00\.00\.00-000|0\.000\.000-|000000/000|0000\.00\.000"
     rb"|00(?:\.00){4}|000(?:\.00){3}|000\.0{7,}+|0{3,5}/0{5,}+"
 )
-"""The beginning of what is written with dots and slashes."""
+"""The beginning of numbers that are written with dots and slashes."""
 
 _NO_BEGINNING = frozenset(b"._ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-# A number behind a name and a bracket is the argument of a call, as the seed in `default_rng(348932549825235)`.
+# A number behind a name and a bracket is an argument of a call, such as the seed in `default_rng(348932549825235)`.
 _ALONE = rb"(?<![\w.+$#/-])(?<!\d )(?<!\w\()"
 _ENDS = rb"(?![\w]|[.,:/]\d|-\w)"
 
@@ -237,14 +236,14 @@ _COUNTRY = (
     rb"|2(?:1[12368]|[2346]\d|5[0-8]|9[0178])|3[578]\d|42[013]|50\d|59\d|6[78]\d|69[0-2]|8(?:00|[578]\d)|9[679]\d)"
 )
 _PHONES = re.compile(
-    # China, with or without the country: mobile, then landline with a sign behind the area code.
+    # China, with or without the country code: mobile, then landline with a sign behind the area code.
     rb"(?:(?<![\w.+$#/-])|(?<=\+)|(?<=[^\w]00))(?:86[ -]?)?1[3-9]\d(?:\d{8}|([ -])\d{4}\1\d{4})"
     + _ENDS
     + rb"(?! \d{4}\b)"
     rb"|(?<![\w.+$#/-])(?:\(0(?:10|2[0-57-9]|[3-9]\d\d)\) ?|0(?:10|2[0-57-9]|[3-9]\d\d)[ -])[2-8]\d{6,7}"
     + _ENDS
     + rb"(?![ ]\d)"
-    # With a country code: eight to fifteen digits in groups, or ten and more without.
+    # With a country code: eight to fifteen digits in groups, or ten and more without groups.
     rb"|(?<![\w.+])\+"
     + _COUNTRY
     + rb"(?:\d{7,12}|(?:[ -]\(?\d{1,4}\)?|\(\d{1,4}\))(?:[ -]?\d{2,8}){1,6})"
@@ -257,11 +256,11 @@ _PHONES = re.compile(
 )
 _FEWEST_DIGITS, _MOST_DIGITS, _FEWEST_WITHOUT_SIGNS = 8, 15, 10
 _FICTION = re.compile(rb"555[ .-]?01\d\d\Z")
-"""Numbers that North America keeps for films and books."""
+"""Numbers that North America reserves for films and books."""
 
 
 def numbers(data: bytes, start: int, stop: int) -> Iterator[Place]:
-    """What a run of digits holds, the surest kind first.
+    """Yield what a run of digits contains, the surest kind first.
 
     Args:
         data: the text.
@@ -275,7 +274,7 @@ def numbers(data: bytes, start: int, stop: int) -> Iterator[Place]:
     for found in national_phones.national(data, start, stop):
         yield "phone", *found
     if start and data[start - 1] in _NO_BEGINNING and data[start:stop].isdigit():
-        return  # decimals, and numbers within names
+        return  # decimals, and numbers in names
     first, last = max(start - 3, 0), min(stop + 8, len(data))
     for match in _IDS.finditer(data, first, last):
         if match.lastgroup and _is_id(match.lastgroup, match.group()):
@@ -292,7 +291,7 @@ def numbers(data: bytes, start: int, stop: int) -> Iterator[Place]:
 
 
 def _is_id(country: str, number: bytes) -> bool:
-    # Eight digits and a letter are also the beginning of a time: 20240131T.
+    # Eight digits and a letter can also be the beginning of a time: 20240131T.
     if country == "es" and _DATE.match(number):
         return False
-    return named_numbers.holds(_CHECKS[country], number.decode())
+    return named_numbers.is_valid(_CHECKS[country], number.decode())

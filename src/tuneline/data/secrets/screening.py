@@ -1,8 +1,9 @@
-"""Secrets and personal data in texts: found without being shown, and masked where the params say so.
+"""Finds secrets and personal data in texts, and masks them.
 
-Precise rather than greedy: a number counts only where its check digit, its prefix, its separators or the words before
-it say what it is. Not looked for: phone numbers that neither a country's code nor their groups nor a word before them
-tell, outside China and North America; names, postal addresses, passwords in prose, and public numbers of companies.
+The search is precise rather than greedy: a number counts only if its check digit, its prefix, its separators or the
+words before it show what it is. It does not look for names, postal addresses, passwords in prose, public numbers of
+companies, and phone numbers outside China and North America that have no country code, no groups of digits and no word
+such as `phone` before them.
 """
 
 import re
@@ -21,9 +22,9 @@ Kind = Literal["email", "phone", "id_number", "card", "key"]
 KINDS: tuple[Kind, ...] = ("email", "phone", "id_number", "card", "key")
 
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e"
-"""Characters without a width, which hide an address from a search but not from a reader."""
+"""Characters without a width. They hide an address from a search, but not from a reader."""
 
-# Digits and signs as Chinese text writes them, of the width of a character.
+# Digits and signs of Chinese text, as wide as a character.
 _FULL_WIDTH = tuple((chr(ord(plain) + 0xFEE0), plain) for plain in "0123456789@+-()")
 
 
@@ -47,7 +48,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """Kind -> what is done with a row that holds one: report, mask or drop."""
+    """Kind of secret -> what happens to a row that contains such a secret: report, mask or drop."""
 
     email: str
     phone: str
@@ -57,7 +58,7 @@ class Policy:
 
     @classmethod
     def of(cls, secrets: Secrets) -> "Policy":
-        """The policy that the params give."""
+        """Return the policy of the params."""
         return cls(secrets.email, secrets.phone, secrets.id_number, secrets.card, secrets.key)
 
     def __getitem__(self, kind: Kind) -> str:
@@ -65,22 +66,22 @@ class Policy:
 
     @property
     def masked(self) -> frozenset[Kind]:
-        """The kinds that are masked."""
+        """Kinds that are masked."""
         return frozenset(kind for kind in KINDS if self[kind] == "mask")
 
 
 def screen(texts: Sequence[str]) -> list[Found]:
-    """Find the secrets in a batch of texts.
+    """Return which texts contain secrets of which kinds. The secrets themselves are not returned.
 
     Args:
-        texts: of any number and length; a batch of some hundred kilobytes is scanned fastest.
+        texts: any number of texts. A batch of some hundred kilobytes is scanned fastest.
 
     Returns:
-        The texts that hold any, in their order, a line for each kind. The values themselves are not given out.
+        One item for each text and kind, in the order of the texts.
     """
     if not texts:
         return []
-    # Each by itself, because one character beyond ASCII would make the whole batch wider, and slower to scan.
+    # Encode each text by itself: one character beyond ASCII would make a joined text wider, and slower to scan.
     data = b"\0".join([text.encode() if text.isascii() else _bytes(_without_zero_width(text)) for text in texts])
     if data.count(b"\0") != len(texts) - 1:
         return screen([text.replace("\0", " ") for text in texts])
@@ -95,18 +96,15 @@ def screen(texts: Sequence[str]) -> list[Found]:
 
 
 def mask(text: str, policy: Policy) -> str:
-    """Put a mark in the place of every secret whose kind is masked: <EMAIL>, <PHONE>, <ID_NUMBER>, <CARD>, <KEY>.
+    """Return a text in which a mark such as <EMAIL> replaces every secret whose kind is masked.
 
     Args:
-        text: any text; all that is no secret stays as it is, zero-width characters too.
-        policy: what is done with each kind.
-
-    Returns:
-        The text without them.
+        text: any text. What is not a secret stays as it is, zero-width characters included.
+        policy: what happens to each kind.
     """
     parts: list[str] = []
     done = 0
-    for span in places(text):
+    for span in find_spans(text):
         if span.kind in policy.masked:
             parts += [text[done : span.start], mark(span.kind)]
             done = span.stop
@@ -114,20 +112,20 @@ def mask(text: str, policy: Policy) -> str:
 
 
 def mark(kind: Kind) -> str:
-    """What stands in the place of a secret."""
+    """Return the mark that replaces a secret."""
     return f"<{kind.upper()}>"
 
 
 def hidden(text: str) -> str:
-    """A text as it is shown to people: without its secrets, whatever the params say becomes of them in the data."""
+    """Return a text for people to read: all its secrets are masked, whatever the params do with them in the data."""
     return mask(text, _ALL_MASKED)
 
 
 _ALL_MASKED = Policy(**dict.fromkeys(KINDS, "mask"))
 
 
-def places(text: str) -> list[Span]:
-    """Where the secrets of a text stand, in characters, in their order."""
+def find_spans(text: str) -> list[Span]:
+    """Return the secrets of a text in their order, with offsets in characters."""
     plain = _without_zero_width(text)
     data = _bytes(plain)
     spans = _spans(data)
@@ -142,15 +140,15 @@ def places(text: str) -> list[Span]:
 
 
 def shown(text: str, kind: Kind) -> str:
-    """The first secret of a kind in a text, so that a person knows it again and nobody else can use it.
+    """Return the first secret of a kind, shortened: its owner recognises it, and no one else can use it.
 
     Args:
-        text: that holds one.
-        kind: of it.
+        text: any text.
+        kind: of the secret.
 
     Returns:
-        As `j…@e…` of an email, else some of the first characters and at most two of the last; empty where there is
-        none.
+        `j…@e…` for an email, else some of the first characters and at most two of the last. Empty if the text has no
+        secret of this kind.
     """
     data = _bytes(_without_zero_width(text))
     value = next((data[span.start : span.stop] for span in _spans(data) if span.kind == kind), b"").decode(
@@ -176,7 +174,7 @@ def _without_zero_width(text: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """As UTF-8 with plain digits and signs, a character for a character."""
+    """Return the text as UTF-8, with full-width digits and signs replaced one by one."""
     if not text.isascii():
         for wide, plain in _FULL_WIDTH:
             if wide in text:
@@ -185,7 +183,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _spans(data: bytes) -> list[Span]:
-    """All secrets, in their order; where two overlap, the surer kind."""
+    """Return all secrets in their order. Where two overlap, the finder that comes first wins."""
     taken: list[tuple[int, int, Kind]] = []
     for finder in (_keys, _addresses, _lettered, _numbers):
         for kind, start, stop in finder(data):
@@ -197,7 +195,8 @@ def _spans(data: bytes) -> list[Span]:
     return [Span(kind, start, stop) for start, stop, kind in taken]
 
 
-# To scan by `find`, every byte is first made one of few: a token's, a digit, or what may stand between digits.
+# Maps every byte to one of a few classes, so that `bytes.find` can scan: characters of a token, digits, and signs that
+# may be between digits.
 _TOKEN = bytes.maketrans(
     bytes(range(256)),
     bytes(ord("a") if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "_-") else 0 for code in range(256)),
@@ -219,7 +218,7 @@ def _keys(data: bytes) -> Iterator[Span]:
         stop = tokens.find(b"\0", start)
         stop = len(tokens) if stop < 0 else stop
         run = data[start:stop]
-        # Long names in code are of small letters alone; of keys only one family may be, and what a name says is one.
+        # A run of lowercase letters is a long name in code, unless it is a model's key or follows a telling name.
         if not run.islower() or not run.translate(None, b"_-").isalpha() or any(word in run for word in _SMALL):
             for first, last in patterns.tokens(data, start, stop):
                 yield Span("key", first, last)
@@ -229,7 +228,7 @@ def _keys(data: bytes) -> Iterator[Span]:
 
 
 def _addresses(data: bytes) -> Iterator[Span]:
-    """Passwords in addresses, and emails."""
+    """Yield emails, and passwords in URLs."""
     for match in re.finditer(rb"@(?=[A-Za-z0-9\[])", data):
         place = match.start()
         found = patterns.address(data, place)
