@@ -104,15 +104,15 @@ def use(
             "--mix cannot be combined with --group-by or --task: a mixed-in set is neither split nor measured"
         )
     _enter()
-    from tuneline.commands.use import open_set, take_in
+    from tuneline.commands.use import open_set, use_data
     from tuneline.pipeline import repro
 
     arguments = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
     with repro.alone():
         if mix is not None:
-            lines = take_in.mix(path, arguments, name=name, weight=mix, max_rejected=max_rejected)
+            lines = use_data.mix(path, arguments, name=name, weight=mix, max_rejected=max_rejected)
         else:
-            lines = take_in.use(path, arguments, name=name, group_by=group_by, task=task, max_rejected=max_rejected)
+            lines = use_data.use(path, arguments, name=name, group_by=group_by, task=task, max_rejected=max_rejected)
     _print(*lines)
 
 

@@ -45,7 +45,7 @@ def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: 
     found = opened(tmp_path / "mine", rows)
     told = open_set.describe_overlong(found, p())
     assert told[0].startswith(
-        "rows in tokens (estimated at 2.5 bytes a token): median 4, longest 681; 30.0% are longer"
+        "rows in tokens (estimated with 2.5 bytes per token): median 4, longest 681; 30.0% are longer"
     )
     assert "finetune.max_length 256 and would be cut (finetune.overlong: truncate)" in told[0]
     assert (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import environment, params
-from tuneline.commands.use.open_set import ReadingArguments, way_of, ways_of_sets
+from tuneline.commands.use.open_set import ReadingArguments, reading_at, readings_of_sets
 from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.label_names import label_names
 from tuneline.data.mapping.raw_set import Reading, Shape
@@ -80,7 +80,7 @@ def as_in_project(asked: ReadingArguments) -> How:
         tokenizer if tokenizer.is_file() else None,
         long_rows.bytes_per_token(p),
     )
-    return How(usual, columns, ways_of_sets(p, asked), settings)
+    return How(usual, columns, readings_of_sets(p, asked), settings)
 
 
 def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
     excluded: list[FilePlan] = []
     for path in paths:
         try:
-            way = way_of(path, how.sets) or Reading(how.options, {})
+            way = reading_at(path, how.sets) or Reading(how.options, {})
             plans = readers.plan(path, way.options)
         except DataError as error:
             files.append(_entry(printable(str(path)), message=str(error)))

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from tuneline.commands.use.open_set import ReadingArguments, way_of, ways_of_sets
+from tuneline.commands.use.open_set import ReadingArguments, reading_at, readings_of_sets
 from tuneline.core import files
 from tuneline.data.mapping import recognise, shape_choice
 from tuneline.data.mapping.chat import recognise_chat
@@ -154,7 +154,7 @@ def options_for(p: Params, path: Path | None, asked: ReadingArguments) -> Option
     Raises:
         DataError: data.reading is wrong.
     """
-    way = way_of(path, ways_of_sets(p, asked)) if path is not None else None
+    way = reading_at(path, readings_of_sets(p, asked)) if path is not None else None
     # The remedy for an encoding that does not fit is the option, whoever has said it.
     return replace(way.options if way else asked.over(Options()), param="")
 

@@ -1,7 +1,7 @@
-"""The text of a set's own training rows, on which a builtin base is pretrained: written once, then kept as it is.
+"""The pretraining text of a builtin base: the training rows of the raw set, written at the first use of the set.
 
-It holds no held-out text: it is what `prepare` would train on. Later rows change nothing in it, so that the base is not
-pretrained anew each month; `data.frozen_pretraining` makes `prepare` drop the held-out rows that it gives away.
+It holds no held-out text. Later rows do not change it, so that the base is not pretrained anew each month.
+`data.frozen_pretraining` makes `prepare` drop held-out rows whose text it contains.
 """
 
 from collections import Counter
@@ -18,35 +18,36 @@ from tuneline.data.records.splits import SplitName
 from tuneline.params import Data
 
 SUFFIX = "-pretraining"
-"""Of the folder of the text, after the name of the set."""
+"""The folder is called like the set, plus this suffix."""
 
 MOST_BYTES = 64_000_000
-"""Of training text; a builtin base has learnt what it can before it has read as much."""
+"""Most bytes of training text. A builtin base does not improve with more."""
 
 _MOST_HELD_OUT = 2_000_000
 _SPLITS: tuple[tuple[SplitName, int], ...] = (("train", MOST_BYTES), ("validation", _MOST_HELD_OUT))
 
 
 class Written(NamedTuple):
-    """What was written, and the splits of the set that it was taken from."""
+    """What was written, and the counts of the set that it comes from."""
 
     texts: int
-    """Of the training split."""
+    """Number of texts of the training split that were written."""
     left_out: int
-    """Texts of the training split that did not fit any more."""
+    """Number of texts of the training split that did not fit."""
     bytes: int
+    """Size of the training text."""
     rows: dict[SplitName, int]
     dropped: dict[str, int]
-    """Reason -> the rows of the set that are in no split, the most first."""
+    """Reason -> number of dropped rows, the most frequent reason first."""
 
 
-def write(one: RawSet, data: Data, folder: Path) -> Written:
-    """Write the text of the training rows, and that of the validation rows on which the base is measured.
+def write(raw: RawSet, data: Data, folder: Path) -> Written:
+    """Write the text of the training rows, and of the validation rows on which the base is measured.
 
     Args:
-        one: the set.
-        data: how it will be cleaned and split.
-        folder: gets train.jsonl and validation.jsonl, rows of `text`; made or replaced.
+        raw: the raw set.
+        data: how it is cleaned and split.
+        folder: created or replaced; gets train.jsonl and validation.jsonl with one `text` per line.
 
     Raises:
         DataError: too many rows cannot be used, or a split is empty; nothing was written.
@@ -55,16 +56,16 @@ def write(one: RawSet, data: Data, folder: Path) -> Written:
         places = prepare_sets.Places(*(work / name for name in ("work", "clean", "pretraining", "quarantine.jsonl")))
         for place in (places.work, places.clean, places.pretraining):
             place.mkdir()
-        rows = prepare_sets.prepare_alone(one, data, places)
+        rows = prepare_sets.prepare_alone(raw, data, places)
         with places.quarantine.open("rb") as lines:
             dropped = Counter(orjson.loads(line)["reason"] for line in lines)
         count = size = left_out = 0
-        with files.atomic_folder(folder) as beside:
+        with files.atomic_folder(folder) as temporary:
             for split, most in _SPLITS:
-                with (beside / f"{split}.jsonl").open("wb") as file:
+                with (temporary / f"{split}.jsonl").open("wb") as file:
                     left = most
-                    for text in _texts(places.clean / split, one):
-                        # One that does not fit makes room for others: a book must not keep out all that comes after it.
+                    for text in _texts(places.clean / split, raw):
+                        # Smaller texts may still fit after one that does not: a book must not exclude all that follow.
                         fits = len(text.encode()) <= left
                         if fits:
                             left -= len(text.encode())
@@ -72,30 +73,30 @@ def write(one: RawSet, data: Data, folder: Path) -> Written:
                         count += fits and split == "train"
                         left_out += not fits and split == "train"
                 if split == "train":
-                    size = (beside / f"{split}.jsonl").stat().st_size
+                    size = (temporary / f"{split}.jsonl").stat().st_size
     return Written(count, left_out, size, rows, dict(dropped.most_common()))
 
 
-def _texts(split: Path, one: RawSet) -> Iterator[str]:
-    """The rows of a clean split as they are trained, in the order of their ids, which says nothing of them."""
+def _texts(split: Path, raw: RawSet) -> Iterator[str]:
+    """The training text of each row of a clean split, in the order of the ids (hashes, so the order is random)."""
     for row in files.read_parquet(split).sort_by("id").to_pylist():
-        yield _text(row, one)
+        yield _text(row, raw)
 
 
-def _text(row: dict[str, str], one: RawSet) -> str:
-    if one.record_type == "messages":
+def _text(row: dict[str, str], raw: RawSet) -> str:
+    if raw.record_type == "messages":
         return _rendered(row)
-    if one.record_type == "preference":
-        if one.conversational:
+    if raw.record_type == "preference":
+        if raw.conversational:
             return _rendered({"messages": orjson.loads(row["prompt"]) + orjson.loads(row["chosen"])})
         return row["prompt"] + row["chosen"]
-    if one.record_type == "prompt-completion":
+    if raw.record_type == "prompt-completion":
         return row["prompt"] + row["completion"]
     return row["text"]
 
 
 def _rendered(record: dict[str, Any]) -> str:
-    # Loads transformers, seconds that sets of other kinds need not spend.
+    # Importing transformers takes seconds, and only messages need it.
     from tuneline.encoding.chat import render
     from tuneline.encoding.chat.chat_template import PLAIN_TEMPLATE
     from tuneline.encoding.chat.conversation import Conversation

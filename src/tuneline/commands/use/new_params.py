@@ -1,4 +1,4 @@
-"""What becomes of params.yaml when a raw set is taken in, and what is said about it."""
+"""The changes of `tuneline use` to params.yaml, and the messages about them."""
 
 import re
 import shutil
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import params
-from tuneline.commands.use import base_text, suggested
-from tuneline.commands.use.suggested import BaseKind, Case
+from tuneline.commands.use import base_text, suggested_values
+from tuneline.commands.use.suggested_values import BaseKind, Case
 from tuneline.core import files
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading.raw_rows import Options
@@ -19,60 +19,61 @@ from tuneline.params import editing
 
 _EXPECT: dict[params.Task, dict[BaseKind, str]] = {
     "sft": {
-        "builtin": "answers in the form of yours that are seldom right; a real base makes them useful",
-        "model": "answers in the form of yours, with what the base knows",
+        "builtin": "answers that look like yours and are rarely right; a real base makes them useful",
+        "model": "answers that look like yours and use what the base knows",
     },
     "language-modeling": {
-        "builtin": "text in the form of yours that means little; a real base makes it useful",
-        "model": "text in the manner of yours, with what the base knows",
+        "builtin": "text that looks like yours and means little; a real base makes it useful",
+        "model": "text in your style that uses what the base knows",
     },
     "classification": {
-        "builtin": "a few points less than a linear model of words (TF-IDF) reaches; a real base reaches more",
-        "model": "more than a linear model of words (TF-IDF) where single words do not decide",
+        "builtin": "a few points less than a linear model of words (TF-IDF); a real base reaches more",
+        "model": "more than a linear model of words (TF-IDF), unless single words decide the label",
     },
     "regression": {
-        "builtin": "a few points less than a linear model of words (TF-IDF) reaches; a real base reaches more",
-        "model": "more than a linear model of words (TF-IDF) where single words do not decide",
+        "builtin": "a few points less than a linear model of words (TF-IDF); a real base reaches more",
+        "model": "more than a linear model of words (TF-IDF), unless single words decide the number",
     },
     "preference": {
-        "builtin": "to tell the better answer by its form; a base that was tuned on instructions makes it useful",
-        "model": "to prefer what people preferred; a base that was tuned on instructions before suits it best",
+        "builtin": "a model that tells the better answer by its form; a base tuned on instructions makes it useful",
+        "model": "a model that prefers what people preferred; a base tuned on instructions suits it best",
     },
 }
-"""What a person may expect of a model of a task, by its base."""
+"""What a user may expect of a model, by task and base."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What becomes of params.yaml, and what is said about it."""
+    """Changes of params.yaml, and messages about them."""
 
     values: dict[str, Any]
-    said: list[str]
+    """Dotted key -> new value."""
+    messages: list[str]
 
 
-def rejected(p: params.Params, fraction: float | None) -> dict[str, Any]:
-    """What becomes of the share of rows that may be set aside; None: nothing."""
+def max_rejected_change(p: params.Params, fraction: float | None) -> dict[str, Any]:
+    """The change of the share of unusable rows that is allowed. None: no change."""
     return {} if fraction in (None, p.data.max_rejected_fraction) else {"data.max_rejected_fraction": fraction}
 
 
-def with_rejected(p: params.Params, fraction: float | None) -> params.Params:
-    """The params with this share of rows that may be set aside; None: as they are."""
+def with_max_rejected(p: params.Params, fraction: float | None) -> params.Params:
+    """The params with this share of unusable rows allowed. None: unchanged."""
     if fraction is None:
         return p
     return p.model_copy(update={"data": p.data.model_copy(update={"max_rejected_fraction": fraction})})
 
 
-def of_another_set(p: params.Params) -> Iterator[str]:
-    """What params.yaml says of the set before, and holds for this one too."""
+def settings_of_previous_set(p: params.Params) -> Iterator[str]:
+    """A message for each setting of the previous raw set that also applies to this one."""
     if p.data.raw != p.paths.sample:
         yield (
-            f"  registry.model stays {p.registry.model}: its champion is whom the gate compares with; name another in "
-            f"{params.PARAMS_FILE} where this is another model"
+            f"  registry.model stays {p.registry.model}: the gate compares with its champion; if this set is for "
+            f"another model, give it a name in {params.PARAMS_FILE}"
         )
 
 
-def refuse_unfit(values: Mapping[str, Any]) -> None:
-    """Stop where new values do not fit those that stay, before anything is changed."""
+def refuse_contradictions(values: Mapping[str, Any]) -> None:
+    """Raise ParamsError if the new values contradict values that stay. Changes nothing."""
     with files.temporary_folder() as folder:
         trial = folder / params.PARAMS_FILE
         shutil.copyfile(params.PARAMS_FILE, trial)
@@ -80,18 +81,18 @@ def refuse_unfit(values: Mapping[str, Any]) -> None:
         try:
             params.load(trial)
         except ParamsError as error:
-            # A line of the trial is none of the file that a person looks into.
+            # The line numbers are those of the trial file, which the user does not see.
             place = re.compile(rf"^{re.escape(str(trial))}(:\d+)?")
             problems = (place.sub(params.PARAMS_FILE, problem) for problem in error.problems)
             raise ParamsError(
                 *problems,
-                f"these would not fit the set; change them in {params.PARAMS_FILE}, then run `tuneline use` again "
-                "(nothing was changed)",
+                f"these values do not go with this set; change them in {params.PARAMS_FILE}, then run `tuneline use` "
+                "again (nothing was changed)",
             ) from None
 
 
 def lines(values: Mapping[str, Any]) -> list[str]:
-    """The values that were written, as params.yaml spells them."""
+    """The written values, one line per key, as params.yaml holds them."""
     lines: list[str] = []
     for key, value in values.items():
         if isinstance(value, list) and value:
@@ -101,7 +102,7 @@ def lines(values: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def of_the_set(
+def set_values(
     p: params.Params,
     task: params.Task,
     target: Path,
@@ -109,7 +110,7 @@ def of_the_set(
     columns: Mapping[str, str],
     options: Options,
 ) -> dict[str, Any]:
-    """What changes in params.yaml because it is this set."""
+    """The values of params.yaml that name this set and say how it is read and split."""
     values: dict[str, Any] = {
         "task": task,
         "data.raw": target.as_posix(),
@@ -120,10 +121,10 @@ def of_the_set(
         "data.split.group_by": group_by,
     }
     if target.as_posix() != p.data.raw and p.data.split.order_by is not None:
-        # The column by which another set was ordered says nothing about this one.
+        # This set need not have the column by which the previous set was ordered.
         values |= dict.fromkeys(("data.split.order_by", "data.split.validation_from", "data.split.test_from"))
     if p.data.raw == p.paths.sample:
-        # Another model than the built-in one deserves a name, and a champion, of its own.
+        # The model of the built-in corpus keeps its own name and champion.
         values["registry.model"] = re.sub(r"[^A-Za-z0-9._-]", "-", target.name).lstrip("._-") or "model"
     if task not in params.MIXABLE and p.data.mixture:
         values["data.mixture"] = {}
@@ -132,9 +133,9 @@ def of_the_set(
     return values
 
 
-def reading(p: params.Params, target: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """How the pretraining text is read, where it was the raw set until now, becomes it, or is another from now on."""
-    known = {name: one.model_dump(exclude_defaults=True) for name, one in p.data.reading.items()}
+def pretraining_reading(p: params.Params, target: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The change of data.reading that keeps the pretraining text readable when the raw set changes."""
+    known = {name: settings.model_dump(exclude_defaults=True) for name, settings in p.data.reading.items()}
     others = dict(known)
     if "data.pretraining" in values or p.data.pretraining == target.as_posix():
         others.pop(params.PRETRAINING, None)
@@ -145,71 +146,70 @@ def reading(p: params.Params, target: Path, values: Mapping[str, Any]) -> dict[s
             "columns": dict(p.data.columns),
             "exclude": list(p.data.exclude),
         }
-        usual = {"encoding": Options().encoding, "layout": Options().layout, "columns": {}, "exclude": []}
-        if said := {key: value for key, value in as_before.items() if value != usual[key]}:
-            others[params.PRETRAINING] = said
+        defaults = {"encoding": Options().encoding, "layout": Options().layout, "columns": {}, "exclude": []}
+        if changed := {key: value for key, value in as_before.items() if value != defaults[key]}:
+            others[params.PRETRAINING] = changed
     return {} if others == known else {"data.reading": others}
 
 
-def shares(p: params.Params, rows: int, *, is_new: bool) -> Changes:
-    """The shares that are held out. Those of a set that was used before stay, or rows would change sides."""
+def share_changes(p: params.Params, rows: int, *, is_new: bool) -> Changes:
+    """The shares that are held out of a new set. A known set keeps its shares, so that no row changes its split."""
     if not is_new:
         return Changes({}, [])
-    chosen = suggested.choose_shares(
-        {key: getattr(p.data.split, key.rpartition(".")[2]) for key in suggested.SHARES}, rows
+    chosen = suggested_values.choose_shares(
+        {key: getattr(p.data.split, key.rpartition(".")[2]) for key in suggested_values.SHARES}, rows
     )
     return Changes(chosen.values, _kept(chosen))
 
 
-def base(
+def base_changes(
     p: params.Params, found: RawSet, text: Path, task: params.Task, split: params.Split, usable: int
 ) -> tuple[Changes, int, int]:
-    """The base that the model starts from, and how many rows will be trained and tested.
+    """The changes for the base, and the numbers of training rows and test rows that are left after cleaning.
 
-    A builtin base reads the set's own training text, which is written at the first use of the set and never again.
+    A builtin base is pretrained on the set's own training text, which only the first use of the set writes.
     """
     kind = _kind(p)
     own = {"data.pretraining": text.as_posix(), "data.frozen_pretraining": True}
-    left: list[str] = []
+    messages: list[str] = []
     is_ours = p.data.pretraining in (p.paths.sample_text, text.as_posix()) or p.data.frozen_pretraining
     train = usable - round(usable * split.test) - round(usable * split.validation)
-    test = round(usable * _tested(p, text.with_name(text.name.removesuffix(base_text.SUFFIX)), split))
+    test = round(usable * _test_share(p, text.with_name(text.name.removesuffix(base_text.SUFFIX)), split))
     if kind != "builtin":
         own = {}
         where = f"in {p.base.input}" if p.base.source == "path" else f"that {p.base.input} names"
-        what = f"the model {where} (base.source: {p.base.source})"
+        base = f"the model {where} (base.source: {p.base.source})"
     elif not is_ours:
         own = {}
-        what = f"builtin, pretrained here on {p.data.pretraining}, which data.pretraining names and which stays"
+        base = f"builtin, pretrained here on {p.data.pretraining}, which data.pretraining already names"
     elif _pointer(text).exists():
-        what = f"builtin, pretrained here on {text}, the training text of the first use of this set"
+        base = f"builtin, pretrained here on {text}, the training text of the first use of this set"
     else:
         written = base_text.write(found, p.data.model_copy(update={"split": split}), text)
-        left = [*_left(written, train), *_unread(written)]
+        messages = [*_dropped(written, train), *_left_out(written)]
         train, test = written.rows["train"], written.rows["test"]
-        what = (
+        base = (
             f"builtin, pretrained here on the set's own training text ({written.texts:,} texts, {written.bytes:,} "
-            f"bytes, now {text}), which stays as it is when more rows come, and so does the base"
+            f"bytes, now in {text}); text and base stay the same when more rows come"
         )
     if p.base.source == "builtin" and (p.data.pretraining, p.data.frozen_pretraining) == tuple(own.values()):
         own = {}
-    said = [
-        *left,
-        f"base: {what}",
+    messages += [
+        f"base: {base}",
         f"  expect {_EXPECT[task]['builtin' if kind == 'builtin' else 'model']}; docs/bases.md lists bases by task and "
         "language",
     ]
-    return Changes(own, said), train, test
+    return Changes(own, messages), train, test
 
 
 def _pointer(folder: Path) -> Path:
-    """The .dvc file of a folder; a text without one was left by a `use` that did not come to its end."""
+    """The .dvc file of a folder. A text without it comes from a `use` that did not finish."""
     return folder.with_name(f"{folder.name}.dvc")
 
 
 @contextmanager
-def undoing(text: Path) -> Iterator[None]:
-    """Remove a base's text that was written in vain, so that the next `use` is the first one."""
+def removed_on_failure(text: Path) -> Iterator[None]:
+    """Remove the pretraining text if the block fails, so that the next `use` counts as the first."""
     try:
         yield
     except BaseException:
@@ -218,47 +218,46 @@ def undoing(text: Path) -> Iterator[None]:
         raise
 
 
-def _left(written: base_text.Written, wanted: int) -> list[str]:
-    """What cleaning leaves of a set.
+def _dropped(written: base_text.Written, wanted: int) -> list[str]:
+    """Messages about rows that cleaning drops.
 
     Args:
-        written: the training text of the set, with its accounts.
-        wanted: training rows, if nothing were dropped.
+        written: the training text of the set, and its counts.
+        wanted: number of training rows if no row were dropped.
     """
     if not written.dropped:
         return []
     splits = ", ".join(f"{split} {count:,}" for split, count in written.rows.items())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.dropped.items())
-    said = [f"rows: {sum(written.rows.values()):,} will be left ({splits}); dropped: {reasons}"]
+    messages = [f"rows: {sum(written.rows.values()):,} will be left ({splits}); dropped: {reasons}"]
     if 2 * written.rows["train"] < wanted:
-        said.append(
-            f"  warning: only {written.rows['train']:,} rows are left to train on, of about {wanted:,}: rows that are "
-            "variants of one another teach little and measure nothing; data.near_duplicates and data.max_overlap say "
-            "what counts as a variant, and `make run` writes every dropped row with its reason to "
-            "reports/quarantine.jsonl"
+        messages.append(
+            f"  warning: only {written.rows['train']:,} of about {wanted:,} rows are left to train on. Variants of one "
+            "row teach little and measure nothing. data.near_duplicates and data.max_overlap define a variant; "
+            "`make run` writes each dropped row with its reason to reports/quarantine.jsonl"
         )
-    return said
+    return messages
 
 
-def _unread(written: base_text.Written) -> list[str]:
-    """What the base does not read, as it would teach it little more."""
+def _left_out(written: base_text.Written) -> list[str]:
+    """A message about texts on which the base is not pretrained."""
     if not written.left_out:
         return []
     return [
-        f"base: {written.left_out:,} of {written.texts + written.left_out:,} training texts are not in its text, which "
-        f"holds {base_text.MOST_BYTES / 1e6:,.0f} MB at most; fine-tuning reads them all"
+        f"base: {written.left_out:,} of {written.texts + written.left_out:,} training texts are not in its pretraining "
+        f"text, which holds at most {base_text.MOST_BYTES / 1e6:,.0f} MB; fine-tuning trains on all of them"
     ]
 
 
-def _tested(p: params.Params, target: Path, split: params.Split) -> float:
-    """The share of the rows that is tested: what it came to when the set was last prepared, else what is held out."""
+def _test_share(p: params.Params, target: Path, split: params.Split) -> float:
+    """The share of test rows: the share when this set was last prepared, else the share that is held out."""
     report = Path(p.paths.reports, "prepare.json")
     try:
         last = files.read_object(report, "raw.set", "raw.rows_in", "raw.rows")["raw"]
         if last["set"] == target.as_posix() and last["rows_in"]:
             return float(last["rows"].get("test", 0) / last["rows_in"])
     except (UnreadableFileError, AttributeError, TypeError):
-        # Not there yet, or not as it was written: what it foretells is less exact then.
+        # The report does not exist yet or is damaged: the estimate is less exact.
         pass
     return split.test
 
@@ -269,33 +268,33 @@ def _kind(p: params.Params) -> BaseKind:
     return "adapters" if p.finetune.lora else "model"
 
 
-def suited(p: params.Params, task: params.Task, train: int, test: int, *, is_new: bool) -> Changes:
-    """How it is trained and judged: what suits the task, the base and the number of rows."""
+def training_changes(p: params.Params, task: params.Task, train: int, test: int, *, is_new: bool) -> Changes:
+    """The values of `finetune`, `base.builtin` and `gate` that suit the task, the base and the number of rows."""
     case = Case(task, _kind(p), train)
     sections = {"finetune": p.finetune, "base.builtin": p.base.builtin}
     present: dict[str, Any] = {}
-    for key in suggested.values_for(case):
+    for key in suggested_values.values_for(case):
         section, _, name = key.rpartition(".")
         if name in sections[section].model_fields_set:
             present[key] = getattr(sections[section], name)
     is_another = is_new or task != p.task
-    chosen = suggested.choose(present, case, is_new=is_another)
+    chosen = suggested_values.choose(present, case, is_new=is_another)
     rules = [rule.model_dump(exclude_none=True) for rule in p.gate.rules]
-    wanted, waiting = suggested.rules_for(rules, case, p.task)
+    wanted, waiting = suggested_values.rules_for(rules, case, p.task)
     values = chosen.values | ({"gate.rules": wanted} if wanted != rules else {})
-    said = [f"gate: {suggested.resolution(task, test)}"]
+    messages = [f"gate: {suggested_values.resolution(task, test)}"]
     if is_another:
-        said += _kept(chosen)
+        messages += _kept(chosen)
     if waiting:
         tasks = ", ".join(dict.fromkeys(rule["task"] for rule in waiting))
-        said.append(
-            f"  gate.rules: {len(waiting)} of another task ({tasks}) are kept, and wait until it is chosen again"
+        messages.append(
+            f"  gate.rules: kept {len(waiting)} of another task ({tasks}), for when that task is chosen again"
         )
-    return Changes(values, said)
+    return Changes(values, messages)
 
 
-def _kept(chosen: suggested.Choice) -> list[str]:
+def _kept(chosen: suggested_values.Choice) -> list[str]:
     return [
-        f"  {key} stays {editing.written(now)}, which was set by hand; {editing.written(value)} would suit this set"
+        f"  {key} stays {editing.written(now)}, as you set it; {editing.written(value)} would suit this set"
         for key, (now, value) in chosen.kept.items()
     ]

@@ -1,4 +1,4 @@
-"""A raw set as it is taken in: opened for the task that its rows show, read once, and described."""
+"""Open the files of a raw set for a task, read every row once, and describe what they hold."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,18 +24,18 @@ _BATCH = 1_000
 
 @dataclass(frozen=True)
 class ReadingArguments:
-    """How the command line says that files are read; what it does not say is None or empty."""
+    """How the command line wants files read. What it does not set is None or empty."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field of the record -> column of the files."""
     encoding: str | None = None
     layout: params.Layout | None = None
-    """Of plain text."""
+    """How plain text is read."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files that are left out."""
+    """Patterns of files to leave out."""
 
     def over(self, options: Options) -> Options:
-        """The options, with what is asked in the place of what they say."""
+        """The options, replaced where the command line sets a value."""
         return replace(
             options,
             encoding=self.encoding or options.encoding,
@@ -44,44 +44,44 @@ class ReadingArguments:
         )
 
 
-def ways_of_sets(p: params.Params, asked: ReadingArguments) -> dict[Path, Reading]:
-    """How the files of each set of the project are read.
+def readings_of_sets(p: params.Params, arguments: ReadingArguments) -> dict[Path, Reading]:
+    """How the files of each data set of the project are read.
 
     Args:
         p: all params.
-        asked: what the command line says, which wins.
+        arguments: the settings of the command line, which take precedence.
 
     Returns:
-        Whole path of a set -> how its files are read.
+        Absolute path of a set -> how its files are read.
 
     Raises:
         DataError: data.reading is wrong.
     """
     names = [name for name in p.data.reading if name != params.PRETRAINING]
     found = raw_set.readings(p, names)
-    return {Path(path).resolve(): Reading(asked.over(way.options), way.columns) for path, way in found.items()}
+    return {Path(path).resolve(): Reading(arguments.over(way.options), way.columns) for path, way in found.items()}
 
 
-def way_of(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
-    """How the set is read that a path is, or that it lies in; None where there is none.
+def reading_at(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
+    """How the set that is at `path`, or contains it, is read. None if `path` belongs to no set.
 
     Args:
         path: of a file or a folder.
-        sets: by `ways_of_sets`.
+        sets: the result of `readings_of_sets`.
     """
-    whole = path.resolve()
-    return next((way for at, way in sets.items() if whole.is_relative_to(at)), None)
+    absolute = path.resolve()
+    return next((reading for folder, reading in sets.items() if absolute.is_relative_to(folder)), None)
 
 
 def task_named(name: str | None) -> params.Task | None:
-    """The task of this name; None for None.
+    """The task with this name. None for None.
 
     Raises:
-        DataError: there is none.
+        DataError: no task has this name.
     """
     tasks = get_args(params.Task)
     if name is not None and name not in tasks:
-        raise DataError(f"--task {name}: is no task; give one of {', '.join(tasks)}")
+        raise DataError(f"--task {name}: is not a task; give one of {', '.join(tasks)}")
     return next((task for task in tasks if task == name), None)
 
 
@@ -96,7 +96,7 @@ def open_for_task(
     *,
     is_new: bool,
 ) -> tuple[params.Task, RawSet]:
-    """The task that the rows are for, and the set as it is read for it."""
+    """The task that suits the rows, and the set as it is read for this task."""
 
     def opened(types: Sequence[RecordType] | None) -> RawSet:
         return raw_set.set_of(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
@@ -106,7 +106,7 @@ def open_for_task(
     try:
         as_present = opened(TYPES_OF_TASK[present])
     except DataError:
-        # What is wrong with the set is said by its own reading, not by that for a task which nobody named.
+        # If this fails too, its error is about the set, not about a task that the user did not choose.
         found = opened(None)
         return task_named(shape_choice.task_of(found.record_type)) or present, found
     if not is_new:
@@ -114,20 +114,20 @@ def open_for_task(
     try:
         found = opened(None)
     except DataError:
-        # Its files are of several kinds, and only the present task reads them alike.
+        # The files have several shapes, and only the present task reads all of them as the same record type.
         return present, as_present
     shown = task_named(shape_choice.task_of(found.record_type)) or present
-    # Rows fit both tasks where the present one leaves no column unread: a poem, or stars as classes and as numbers.
+    # The rows fit both tasks if the present task uses as many columns: poems, or stars as classes and as numbers.
     pairs = zip(as_present.shapes, found.shapes, strict=True)
     fits_both = all({*mine.columns} >= {*other.columns} for mine, other in pairs)
     return (present, as_present) if fits_both else (shown, found)
 
 
 def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]) -> RawSet:
-    """The set as it is read to be trained beside the raw set.
+    """The set as it is read to be trained in addition to the raw set.
 
     Raises:
-        DataError: its rows are of no type that may be mixed in, or cannot be read.
+        DataError: its rows cannot be read, or their record type cannot be mixed in.
     """
 
     def opened(types: Sequence[RecordType] | None) -> RawSet:
@@ -143,14 +143,18 @@ def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]
         if found.record_type in raw_set.MIXED:
             raise
         raise DataError(
-            f"{path}: holds {found.record_type} rows, and only pairs, conversations and plain text may be mixed in; "
-            f"make it the raw set instead (`tuneline use {path}`), or bring what is to be learnt as a column `text`, "
-            "or as `prompt` and `completion`"
+            f"{path}: holds {found.record_type} rows, and only pairs, conversations and plain text can be mixed in; "
+            f"make it the raw set (`tuneline use {path}`), or give the text in a column `text`, or in `prompt` and "
+            "`completion`"
         ) from None
 
 
 def read(found: RawSet, max_fraction: float) -> Tally:
-    """Read every row once."""
+    """Read every row once, and count.
+
+    Raises:
+        DataError: the share of unusable rows is more than `max_fraction`.
+    """
     tally = Tally(found, _NAMED_ROWS)
     for portion, shape in found.portions:
         for row in raw_set.read(portion, shape):
@@ -160,20 +164,21 @@ def read(found: RawSet, max_fraction: float) -> Tally:
 
 
 def describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
-    """What was read."""
-    aside = tally.reasons.total()
-    said = [f"{path}: {tally.rows - aside:,} rows of {found.record_type}, {aside:,} set aside", *_ways(found)]
+    """Lines that say what the set holds and how its files are read."""
+    unusable = tally.reasons.total()
+    messages = [
+        f"{path}: {tally.rows - unusable:,} rows of {found.record_type}, {unusable:,} set aside",
+        *_readings(found),
+    ]
     labels = sorted(set(label_names.label_names(found.files).values()))
     if found.record_type == "text" and len(labels) <= _FEW_LABELS and not all(label.isdecimal() for label in labels):
-        said.append(
-            f"  the names of its files could be labels ({', '.join(labels)}): if they are, give --task classification"
-        )
-    said += [f"  {row.describe()}" for row in tally.first]
-    return said + [f"  warning: {warning}" for warning in found.warnings]
+        messages.append(f"  if the names of its files are labels ({', '.join(labels)}), give --task classification")
+    messages += [f"  {row.describe()}" for row in tally.first]
+    return messages + [f"  warning: {warning}" for warning in found.warnings]
 
 
-def _ways(found: RawSet) -> Iterator[str]:
-    """How the files are read, a line for each way; with the columns that are left alone."""
+def _readings(found: RawSet) -> Iterator[str]:
+    """How the files are read, and which columns are not used; one line per shape."""
     ways: dict[str, int] = {}
     for plan, shape in zip(found.files, found.shapes, strict=True):
         if not plan.first_rows:
@@ -187,11 +192,9 @@ def _ways(found: RawSet) -> Iterator[str]:
 
 
 def describe_overlong(found: RawSet, p: params.Params) -> list[str]:
-    """What would be cut of a set's rows, for a person; nothing where none is longer than the model is shown.
+    """Lines about rows that are longer than `finetune.max_length`; empty if no row is.
 
-    Args:
-        found: the set.
-        p: the params.
+    The base's tokenizer counts the tokens. If there is none yet, they are estimated from bytes.
     """
     tokenizer = _tokenizer(p)
     size = long_rows.bytes_per_token(p)
@@ -206,14 +209,14 @@ def describe_overlong(found: RawSet, p: params.Params) -> list[str]:
             break
     if batch:
         lengths.add(batch)
-    how = f"by the tokenizer of {tokenizer.parent}" if tokenizer else f"estimated at {size:g} bytes a token"
+    how = f"by the tokenizer of {tokenizer.parent}" if tokenizer else f"estimated with {size:g} bytes per token"
     tokens = lengths.each()
     among = f", the first {len(tokens):,} rows" if len(tokens) == MEASURED_ROWS else ""
     return long_rows.describe(tokens, how + among, p)
 
 
 def _tokenizer(p: params.Params) -> Path | None:
-    """That of a base which is brought; a builtin base makes its own, from text that may be another by then."""
+    """The tokenizer file of a base that is given. A builtin base trains its own later, on text that may change."""
     if p.base.source == "builtin":
         return None
     folder = Path(p.base.input if p.base.source == "path" else p.paths.base)
@@ -222,7 +225,7 @@ def _tokenizer(p: params.Params) -> Path | None:
 
 
 def _encoded_texts(found: RawSet) -> Iterator[tuple[str, ...]]:
-    """What becomes tokens of each row that can be used."""
+    """The texts of each usable row that become tokens."""
     for portion, shape in found.portions:
         for row in raw_set.read(portion, shape):
             if not isinstance(row, Record):

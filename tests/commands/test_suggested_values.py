@@ -7,8 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from tuneline import params
-from tuneline.commands.use import suggested
-from tuneline.commands.use.suggested import BaseKind, Case
+from tuneline.commands.use import suggested_values as suggested
+from tuneline.commands.use.suggested_values import BaseKind, Case
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.gate import decision
 from tuneline.params import Task
@@ -86,7 +86,10 @@ def test_next_month_s_rows_change_no_value_that_suits_the_task() -> None:
     few, many = Case("classification", "model", 500), Case("classification", "model", 50_000)
     assert suggested.choose(suggested.values_for(few), many, is_new=False) == ({}, {})
     assert suggested.choose(suggested.values_for(few), many, is_new=True).values["finetune.num_train_epochs"] == 2.0
-    by_hand = suggested.values_for(few) | {"finetune.early_stopping_patience": None, "finetune.num_train_epochs": 1.0}
+    by_hand = suggested.values_for(few) | {
+        "finetune.early_stopping_patience": None,
+        "finetune.num_train_epochs": 1.0,
+    }
     assert suggested.choose(by_hand, few, is_new=False) == ({}, {})
     # The base was another in the meantime, so the values of the one before do not suit any more.
     found = suggested.choose(suggested.values_for(Case("sft", "builtin", 500)), Case("sft", "model", 500), is_new=False)

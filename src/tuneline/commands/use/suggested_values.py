@@ -1,7 +1,6 @@
-"""What suits a task, a base and a number of rows: the values that `tuneline use` writes into params.yaml.
+"""Tables of the values that `tuneline use` writes into params.yaml, by task, base and number of rows.
 
-Every value that can be written stands in a table here. So whether a person has set a value by hand can be told from the
-value alone: it is then none that the tables or SHIPPED hold.
+The tables hold every value that can be written. A value that is neither in a table nor in SHIPPED was set by hand.
 """
 
 import math
@@ -12,11 +11,11 @@ from tuneline.params import Task
 from tuneline.params.gate import METRICS
 
 BaseKind = Literal["builtin", "model", "adapters"]
-"""builtin: pretrained here, on the set's own text; model: a folder or a model of the hub, all weights of it; adapters:
-such a model with `finetune.lora`."""
+"""builtin: pretrained here, on the set's own text. model: a folder or a model of the hub, of which all weights are
+trained. adapters: such a model with `finetune.lora`."""
 
 _FEW, _MANY = 2_000, 20_000
-"""Training rows below which there are few, and from which there are many: the three columns of the tables."""
+"""The tables have three columns: fewer training rows than _FEW, fewer than _MANY, and _MANY or more."""
 
 
 class Case(NamedTuple):
@@ -25,7 +24,7 @@ class Case(NamedTuple):
     task: Task
     base: BaseKind
     rows: int
-    """That are learnt."""
+    """Number of training rows."""
 
 
 SHIPPED: dict[str, Any] = {
@@ -44,11 +43,11 @@ SHIPPED: dict[str, Any] = {
     "data.split.validation": 0.05,
     "data.split.test": 0.1,
 }
-"""What params.yaml says as it is shipped, for the built-in corpus."""
+"""The values of params.yaml as it is shipped, for the built-in corpus."""
 
 _Columns = tuple[Any, Any, Any]
 
-# Texts are learnt whole, and the answer stands at their end; the sizes are those that params.yaml is shipped with.
+# The sizes of the shipped params.yaml. Documents are longer, because the answer is at the end of the text.
 _SIZES_OF_LANGUAGE: dict[str, _Columns] = {
     "base.builtin.hidden_size": (96, 96, 96),
     "base.builtin.intermediate_size": (256, 256, 256),
@@ -60,14 +59,14 @@ _SIZES_OF_LANGUAGE: dict[str, _Columns] = {
     "base.builtin.adam_learning_rate": (0.08, 0.08, 0.08),
     "finetune.per_device_train_batch_size": (8, 8, 8),
 }
-# Which words stand in a text says most of its label: wide and flat is better than narrow and deep.
+# The words of a text say most about its label: wide and flat is better than narrow and deep.
 _SIZES_OF_LABELS: dict[str, _Columns] = {
     "base.builtin.hidden_size": (256, 256, 256),
     "base.builtin.intermediate_size": (512, 512, 512),
     "base.builtin.num_hidden_layers": (1, 1, 1),
     "base.builtin.num_attention_heads": (4, 4, 4),
     "base.builtin.document_length": (128, 128, 128),
-    # What a base learns from a few hundred texts gives nothing to labels.
+    # Pretraining on a few hundred texts does not help to predict labels.
     "base.builtin.num_train_epochs": (1.0, 2.0, 4.0),
     "base.builtin.learning_rate": (0.02, 0.02, 0.02),
     "base.builtin.adam_learning_rate": (0.08, 0.08, 0.08),
@@ -76,7 +75,7 @@ _SIZES_OF_LABELS: dict[str, _Columns] = {
 
 _RATE = "finetune.learning_rate"
 _TUNED = ("finetune.num_train_epochs", _RATE, "finetune.early_stopping_patience")
-"""Of every table; the others are only of those for a builtin base."""
+"""The keys of every table. Only the tables of a builtin base have more."""
 
 
 def _tuned(epochs: _Columns, rates: _Columns, patience: _Columns = (3, 3, 3)) -> dict[str, _Columns]:
@@ -88,9 +87,9 @@ _LANGUAGE: dict[BaseKind, dict[str, _Columns]] = {
     "model": _tuned((3.0, 2.0, 1.0), (2e-5, 2e-5, 2e-5)),
     "adapters": _tuned((3.0, 2.0, 1.0), (2e-4, 2e-4, 2e-4)),
 }
-# A hundred validation rows say too little of which weights are best.
+# A hundred validation rows are too few to choose the best weights.
 _NUMBERS_BUILTIN = _tuned((5.0, 5.0, 2.0), (5e-4, 5e-4, 5e-4), (None, 3, 3)) | _SIZES_OF_LABELS
-# At high rates the embeddings of a base grow, and then the few steps of a fine-tuning hardly turn them.
+# High learning rates make the base's embeddings so large that a short fine-tuning hardly changes them.
 _CLASSES_BUILTIN = (
     _tuned((3.0, 5.0, 2.0), (5e-4, 5e-4, 5e-4), (None, 3, 3))
     | _SIZES_OF_LABELS
@@ -118,7 +117,7 @@ _SPLIT: dict[str, _Columns] = {
     "data.split.validation": (0.1, 0.05, 0.05),
     "data.split.test": (0.2, 0.1, 0.1),
 }
-"""Of few rows a larger share is held out: what is measured on a few dozen rows decides nothing."""
+"""Small sets hold out a larger share, because a few dozen test rows decide nothing."""
 SHARES = tuple(_SPLIT)
 """The keys of the shares that are held out."""
 
@@ -135,7 +134,7 @@ def _rules_of_language(**of_base: float) -> list[dict[str, Any]]:
     ]
 
 
-# Each task has a rule that a candidate which has learnt nothing does not pass: better than its base, or than chance.
+# Each task has a rule that an untrained candidate fails: better than its base, or better than chance.
 _LABELS = [
     _rule("accuracy", "baseline", -0.05),
     _rule("matthews_corrcoef", "value", 0.0, value=0.0),
@@ -152,7 +151,7 @@ _PREFERENCES = [
     _rule("bits_per_byte", "base", -0.1),
     _rule("reward_accuracy", "champion", -0.02),
 ]
-# A builtin base has read the same answers: that fine-tuning on them has not made it better is no failure.
+# A builtin base was pretrained on the same answers, so a candidate that is not better than it need not fail.
 _LANGUAGE_OF_BUILTIN = _rules_of_language(fails_below=-0.05)
 _RULES: dict[Task, list[dict[str, Any]]] = {
     "sft": _rules_of_language(),
@@ -172,16 +171,16 @@ SHIPPED_RULES: list[dict[str, Any]] = [
 
 
 class Choice(NamedTuple):
-    """What becomes of the values of params.yaml."""
+    """Which values of params.yaml change, and which stay."""
 
     values: dict[str, Any]
-    """Dotted key -> value, to be written."""
+    """Dotted key -> value to write."""
     kept: dict[str, tuple[Any, Any]]
-    """Dotted key -> the value that was set by hand and stays, and the one that was suggested."""
+    """Dotted key -> the value that was set by hand and stays, and the suggested value."""
 
 
 def values_for(case: Case) -> dict[str, Any]:
-    """The values of `finetune`, and of a builtin base, that suit a case."""
+    """The values of `finetune` and of a builtin base that suit a case."""
     return {key: columns[_column(case.rows)] for key, columns in _TABLES[case.task][case.base].items()}
 
 
@@ -191,13 +190,13 @@ def shares_for(rows: int) -> dict[str, Any]:
 
 
 def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
-    """Decide which values of `finetune`, and of a builtin base, are written.
+    """Decide which values of `finetune` and of a builtin base are written.
 
     Args:
-        present: dotted key -> the value of params.yaml; a key that it leaves out is not written.
+        present: dotted key -> the value of params.yaml. Only these keys are written.
         case: what the values are for.
-        is_new: whether the set or the task is another than before; else the values stay, also where the number of rows
-            has changed, unless they were written for another base or task.
+        is_new: whether the set or the task has changed. If not, the values stay, even if the number of rows has
+            changed, unless they were written for another base or task.
     """
     own = _TABLES[case.task][case.base]
     if not is_new and not _are_for_another(present, case):
@@ -205,7 +204,7 @@ def choose(present: Mapping[str, Any], case: Case, *, is_new: bool) -> Choice:
     suggested = {key: value for key, value in values_for(case).items() if key in present}
     choice = _chosen(present, suggested, {} if is_new else own)
     if any(map(_is_size, choice.kept)):
-        # The sizes of a model fit each other: one that was set by hand keeps them all.
+        # The sizes of a model depend on each other: if one was set by hand, all of them stay.
         values = {key: value for key, value in choice.values.items() if not _is_size(key)}
         return choice._replace(values=values)
     return choice
@@ -220,22 +219,22 @@ def _is_size(key: str) -> bool:
 
 
 def choose_shares(present: Mapping[str, Any], rows: int) -> Choice:
-    """Decide which shares are held out of a set that is new."""
+    """Decide which shares are held out of a new set."""
     return _chosen(present, shares_for(rows), {})
 
 
 def rules_for(
     present: Sequence[Mapping[str, Any]], case: Case, before: Task
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rules of the gate for a case: no rule that a person has written is lost.
+    """The rules of the gate for a case. Rules that were written by hand stay.
 
     Args:
-        present: the rules of params.yaml, without the keys that are null.
+        present: the rules of params.yaml, without keys that are null.
         case: what the rules are for.
-        before: the task that params.yaml has named, for which rules without the key `task` were.
+        before: the previous task of params.yaml, to which rules without the key `task` belong.
 
     Returns:
-        All rules to be written; and of them those for another task, which wait until that task is chosen again.
+        All rules to write, and those of them that belong to another task and apply when that task is chosen again.
     """
     of_task: dict[str, list[dict[str, Any]]] = {}
     for rule in present:
@@ -251,16 +250,16 @@ def rules_for(
 
 
 def resolution(task: Task, rows: int) -> str:
-    """What a number of test rows can decide, in words.
+    """A message about the smallest difference that this number of test rows can show.
 
-    The half width of a 95 % interval is 1.96 standard errors. Of a difference of two shares of right rows the standard
-    error is the root of d / rows, where d is the share of the rows in which just one of the two is right; 0.2 is usual.
-    Of Spearman's correlation it is about (1 - r**2) / sqrt(rows), with r = 0.5. Of bits per byte it was measured: 0.45
-    / sqrt(rows) between a model and its base on the built-in corpus.
+    The half width of a 95 % interval is 1.96 standard errors. For the difference of two accuracies the standard error
+    is sqrt(d / rows), where d is the share of rows on which exactly one of the two models is right, usually 0.2. For
+    Spearman's correlation it is about (1 - r**2) / sqrt(rows), with r = 0.5. For bits per byte it was measured as 0.45
+    / sqrt(rows), between a model and its base on the built-in corpus.
 
     Args:
-        task: what is learnt.
-        rows: of the test split.
+        task: the task.
+        rows: number of rows of the test split.
     """
     name, error = {
         "classification": ("accuracy", math.sqrt(0.2)),
@@ -299,20 +298,20 @@ def _chosen(present: Mapping[str, Any], suggested: Mapping[str, Any], own: Mappi
 
 
 def _written(key: str) -> list[Any]:
-    """Every value that a person has not set by hand."""
+    """Every value of a key that this module may have written."""
     tables = [table for kinds in _TABLES.values() for table in kinds.values()]
     return [SHIPPED[key], *(value for table in [*tables, _SPLIT] for value in table.get(key, ()))]
 
 
 def _are_for_another(present: Mapping[str, Any], case: Case) -> bool:
-    """Whether the values of `finetune` were written for another base, or for a task that was named before.
+    """Whether the values of `finetune` were written for another base or task.
 
-    They were where they have the learning rate of another table and are closer to one of its columns than to any of the
-    case's own table. A rate that was set by hand may be another table's, too: then the values beside it are still the
-    own ones.
+    This is so if the learning rate is that of another table, and the values are closer to a column of that table than
+    to every column of the case's own table. A learning rate that was set by hand may equal that of another table, but
+    then the other values are still those of the own table.
     """
-    now, own = present.get(_RATE), _TABLES[case.task][case.base]
-    if now in own[_RATE]:
+    rate, own = present.get(_RATE), _TABLES[case.task][case.base]
+    if rate in own[_RATE]:
         return False
 
     def closeness(task: Task, column: Mapping[str, Any]) -> int:
@@ -323,7 +322,7 @@ def _are_for_another(present: Mapping[str, Any], case: Case) -> bool:
         for task, kinds in _TABLES.items()
         for table in kinds.values()
         for column in _columns(table)
-        if column[_RATE] == now
+        if column[_RATE] == rate
     ]
     return max(others, default=0) > max(closeness(case.task, column) for column in _columns(own))
 
