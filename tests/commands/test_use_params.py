@@ -43,7 +43,9 @@ def test_a_new_file_that_sorts_before_the_old_ones_is_a_warning(tmp_path: Path) 
     month("outubro", 10)
     month("novembro", 91)
     [warning] = [line for line in use(folder) if "read before" in line]
-    assert warning.startswith("  warning: 10-outubro.jsonl: read before 9-setembro.jsonl, so rows of a label ")
+    assert warning.startswith(
+        "  warning: 10-outubro.jsonl: read before 9-setembro.jsonl, so rows that were in the test split "
+    )
 
 
 def test_the_numbers_of_rows_after_cleaning_are_printed(tmp_path: Path) -> None:
