@@ -183,7 +183,7 @@ def test_the_gate_stops_what_is_not_better_and_what_is_worse_than_the_champion(t
     assert worse.returncode == 1
     assert "champion" in worse.stdout
     assert refused.returncode == 1
-    assert "the gate failed, so nothing is registered" in refused.stderr
+    assert "the gate failed, so the model is not registered" in refused.stderr
 
 
 def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(trained: tuple[Project, str]) -> None:
@@ -199,11 +199,11 @@ def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(tr
         assert "NoneType" not in done.stderr
         *told, last = done.stderr.strip().splitlines()
         assert last == f"{MODEL}: failed, no version is registered; rebuilt: nothing"
-        assert any(line.endswith("none of it above the wanted gain of 9.") for line in told)
+        assert any(line.endswith("the interval is not above the required gain of 9.") for line in told)
         assert any(line.startswith("next: ") for line in told)
     assert "Finished in state GateFailed" in asked.stderr
     # Once by the gate while the run goes on, and once at its end.
-    assert asked.stderr.count("none of it above the wanted gain of 9.") == 2
+    assert asked.stderr.count("the interval is not above the required gain of 9.") == 2
     assert "Flow run" not in again.stderr
     assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
 
@@ -297,7 +297,7 @@ def test_a_destroyed_model_is_not_registered_and_comes_back_by_what_is_printed(p
     done = project.flow()
     assert done.returncode == 1
     assert "models/finetuned: has the sha256" in done.stderr
-    again = re.search(r"measure what is there now with: (.+?);", done.stderr)
+    again = re.search(r"evaluate again with: (.+?);", done.stderr)
     assert again is not None
     subprocess.run(["sh", "-ec", again[1]], cwd=project.root, check=True)
     assert f"{MODEL} version 1, passed; rebuilt: nothing" in project.flow().stdout

@@ -194,7 +194,7 @@ def test_rows_arrive_and_the_schedule_trains_and_the_champion_is_beaten_or_stays
         assert failed["run_count"] == 1
         assert "data changed" in failed["name"]
         reason, *_, last = failed["state"]["message"].splitlines()
-        assert "none of it above the wanted gain of 9" in reason
+        assert "the interval is not above the required gain of 9" in reason
         assert last.startswith(f"{MODEL}: failed, no version is registered; rebuilt: ")
         assert service.versions() == ["1", "2"]
         # What the process of the run says at its end, after its state is known.

@@ -19,14 +19,14 @@ def folder(path: Path, mode: str, labels: list[str] | None = None, **config: Any
     ("other", "reason"),
     [
         (("classification", ["b", "a"], {}), None),
-        (("plain", None, {}), "is of another task: its mode is plain, the candidate's classification"),
+        (("plain", None, {}), "is of another task: its mode is plain, and the candidate's mode is classification"),
         (
             ("classification", ["a", "c"], {}),
-            "has other labels than the candidate: it does not know 'b' and knows besides 'c'",
+            "has other labels than the candidate: it lacks 'b' and also has 'c'",
         ),
         (
             ("classification", ["a", "b"], {"problem_type": "multi_label_classification"}),
-            "was made for multi_label_classification, the candidate for single_label_classification",
+            "was trained for multi_label_classification, and the candidate for single_label_classification",
         ),
     ],
 )

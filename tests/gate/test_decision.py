@@ -71,11 +71,11 @@ def test_between_better_and_too_much_worse_a_rule_is_undecided(
 def test_what_is_shown_to_be_no_better_needs_no_more_rows() -> None:
     [found] = decide([tolerant()], {"base": {"bits_per_byte": interval(0.01, 0.02, 0.03)}}).rules
     assert found.reason == (
-        "Bits per byte is worse than the base's by 0.0200 (95 % interval of the improvement −0.0300 to −0.0100): "
-        "none of it above zero, but not all of it below the tolerated loss (−0.05)."
+        "Bits per byte is worse than the base's by 0.0200 (95 % interval of the improvement −0.0300 to −0.0100); "
+        "the interval is not above zero, but reaches above the tolerated loss (−0.05)."
     )
     [failed] = decide([tolerant()], {"base": {"bits_per_byte": interval(0.05, 0.06, 0.07)}}).rules
-    assert failed.reason.endswith("none of it above the tolerated loss (−0.05).")
+    assert failed.reason.endswith("the interval is not above the tolerated loss (−0.05).")
 
 
 def test_improvement_points_up_whatever_the_metric() -> None:
@@ -130,12 +130,12 @@ def test_reasons_are_sentences_with_numbers() -> None:
     rules = [rule(), rule("chrf"), rule(versus="champion", margin=-0.01)]
     found = decide(rules, {"base": measures, "champion": {"bits_per_byte": interval(0.02, 0.03, 0.04)}})
     assert [one.reason for one in found.rules] == [
-        "Bits per byte is better than the base's by 0.4124 (95 % interval of the improvement +0.3000 to +0.5000): "
-        "all of it above zero.",
-        "chrF is better than the base's by 0.50 (95 % interval of the improvement −1.00 to +2.00): "
-        "on both sides of zero, so more test rows are needed to decide.",
-        "Bits per byte is worse than the champion's by 0.0300 (95 % interval of the improvement −0.0400 to −0.0200): "
-        "none of it above the tolerated loss (−0.01).",
+        "Bits per byte is better than the base's by 0.4124 (95 % interval of the improvement +0.3000 to +0.5000); "
+        "the interval is above zero.",
+        "chrF is better than the base's by 0.50 (95 % interval of the improvement −1.00 to +2.00); "
+        "the interval is on both sides of zero: more test rows are needed to decide.",
+        "Bits per byte is worse than the champion's by 0.0300 (95 % interval of the improvement −0.0400 to −0.0200); "
+        "the interval is not above the tolerated loss (−0.01).",
     ]
 
 
@@ -156,11 +156,11 @@ def test_baselines_and_values_are_rules_like_others() -> None:
     assert [one.verdict for one in found.rules] == ["passed", "undecided", "failed", "failed"]
     assert [one.reason for one in found.rules] == [
         "Accuracy is better than that of the best baseline (TF-IDF) by 0.0200 (95 % interval of the improvement "
-        "+0.0100 to +0.0300): all of it above zero.",
-        "Macro F1 is better than the wanted 0.8 by 0.0100 (95 % interval of the improvement −0.0200 to +0.0400): "
-        "on both sides of zero, so more test rows are needed to decide.",
-        "Recall of “spam” is worse than the wanted 0.9 by 0.3000 (95 % interval of the improvement −0.4000 to −0.2000):"
-        " none of it above zero.",
+        "+0.0100 to +0.0300); the interval is above zero.",
+        "Macro F1 is better than the required 0.8 by 0.0100 (95 % interval of the improvement −0.0200 to +0.0400); "
+        "the interval is on both sides of zero: more test rows are needed to decide.",
+        "Recall of “spam” is worse than the required 0.9 by 0.3000 (95 % interval of the improvement −0.4000 to "
+        "−0.2000); the interval is not above zero.",
         "Recall of “ham” could not be compared with the baseline: it was not measured.",
     ]
     assert found.as_dict()["rules"][1]["value"] == 0.8

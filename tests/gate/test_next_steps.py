@@ -7,7 +7,7 @@ from tuneline.gate.decision import decide
 from tuneline.gate.next_steps import Situation, next_steps
 from tuneline.params import Rule
 
-AT = Situation("sft", "builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})
+AT = Situation("builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})
 
 
 def steps(
@@ -21,11 +21,21 @@ def steps(
 
 def test_a_failure_ends_with_what_to_do() -> None:
     told = steps("baseline", 0.1, 0.3)
-    assert told[0].startswith("It does not beat word frequencies")
-    assert told[1] == "Train longer: raise finetune.num_train_epochs (now 4); the training was not over."
-    assert told[2].startswith("Start from a real base: docs/bases.md")
-    assert told[3].startswith("Bring more rows: 700 were trained on; docs/recipes/README.md")
+    assert told[0].startswith("The model predicts text no better than word frequencies do")
+    assert (
+        told[1]
+        == "Train longer: raise finetune.num_train_epochs (now 4); the validation loss was still falling at the end."
+    )
+    assert told[2].startswith("Start from a pretrained base: docs/bases.md")
+    assert told[3].startswith("Bring more rows: 700 were trained on. docs/recipes/README.md")
     assert told[4].startswith("Compare params.yaml with the recipe")
+
+
+def test_a_chrf_that_copying_the_prompt_reaches_is_not_called_worse_than_word_frequencies() -> None:
+    rule = Rule.model_validate({"metric": "chrf", "direction": "higher", "versus": "baseline", "margin": 0.0})
+    told = next_steps(decide([rule], {"baseline": {"chrf": Interval(-2.0, -3.0, -1.0, 100, "copy")}}), AT)
+    assert told[0].startswith("Copying the prompt scores as high a chrF as the answers do.")
+    assert not any("word frequencies" in step for step in told)
 
 
 def test_advice_fits_the_training_and_the_base() -> None:
@@ -33,14 +43,14 @@ def test_advice_fits_the_training_and_the_base() -> None:
     told = steps("base", 0.1, 0.3, at)
     assert told == [
         "Try another base: docs/bases.md lists models by task and language.",
-        "Compare params.yaml with the recipe for rows of this kind: docs/recipes/README.md.",
+        "Compare params.yaml with the recipe for data like yours: docs/recipes/README.md.",
         "Lower finetune.learning_rate (now 0.002): fine-tuning has made the model worse than its base.",
     ]
 
 
 def test_a_champion_that_is_better_is_no_fault_of_the_training() -> None:
     [told] = steps("champion", 0.1, 0.3)
-    assert told.startswith("The version in use is better on the same rows, so it stays.")
+    assert told.startswith("The champion is better on the same rows, so it stays.")
 
 
 def test_an_undecided_gate_asks_for_rows_and_a_passed_one_for_nothing() -> None:
@@ -51,15 +61,15 @@ def test_an_undecided_gate_asks_for_rows_and_a_passed_one_for_nothing() -> None:
 
 
 def test_fine_tuning_that_has_changed_nothing_is_told_so() -> None:
-    nothing = "Nothing shows that fine-tuning has made the model better than its base, which has read the same text."
+    nothing = "The numbers do not show that fine-tuning has made the model better than its base, which was pretrained on the same text."
     told = steps("base", -0.01, 0.02, fails_below=-0.05)
     assert told[0] == nothing
     assert told[1].startswith("Train longer")
-    assert told[2].startswith("Start from a real base")
+    assert told[2].startswith("Start from a pretrained base")
     assert told[3].startswith("150 test rows are too few to decide")
     # More rows do not help who is known to be no better.
     told = steps("base", 0.01, 0.02, fails_below=-0.05)
     assert told[0] == nothing
     assert not any("too few" in one for one in told)
     told = steps("base", -0.01, 0.02, replace(AT, base_source="hub"))
-    assert told[0] == "Nothing shows that fine-tuning has made the model better than its base."
+    assert told[0] == "The numbers do not show that fine-tuning has made the model better than its base."

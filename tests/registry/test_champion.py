@@ -71,10 +71,10 @@ def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
 
 def compare(
     tracker: Tracker, p: Params, lineage: Lineage, test: pa.Table, scores: dict[str, pa.Table]
-) -> decide._Compared:
+) -> decide._ChampionResult:
     """Today's champion beside a candidate of this lineage."""
     today = champions.look(tracker, p.registry.model)
-    return decide._champion(tracker, p, today, lineage, test, scores)
+    return decide._compare_with_champion(tracker, p, today, lineage, test, scores)
 
 
 def rows() -> pa.Table:
@@ -130,7 +130,7 @@ def test_a_champion_of_other_labels_fails_the_rules_that_ask_for_it(
     assert rule.verdict == "failed"
     assert rule.reason == (
         "Accuracy could not be compared with the champion: version 1 has other labels than the candidate: "
-        "it does not know 'phishing' and knows besides 'spam'."
+        "it lacks 'phishing' and also has 'spam'."
     )
 
 
@@ -145,8 +145,8 @@ def test_a_broken_champion_fails_what_asks_for_it_and_is_tagged(
     verdict = decision.decide(classifier.gate.rules, {"champion": found.measures})
     assert verdict.verdict == "failed"
     assert "version 1 is broken: its files have the digest" in verdict.rules[0].reason
-    [step] = next_steps.next_steps(verdict, next_steps.Situation("classification", "path", 1.0, 1e-3, 10, 10, {}))
-    assert step.startswith("The candidate cannot be held against the champion")
+    [step] = next_steps.next_steps(verdict, next_steps.Situation("path", 1.0, 1e-3, 10, 10, {}))
+    assert step.startswith("The candidate cannot be compared with the champion")
     tags = tracker.version_tags(classifier.registry.model, "1")
     assert tags["0 broken"] == tags["tuneline.broken"]
     assert tracker.version_description(classifier.registry.model, "1").startswith("Broken: its files have the digest")

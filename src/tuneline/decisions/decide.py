@@ -1,6 +1,6 @@
-"""What depends on the registry as it is now, and so is never cached: the gate, and registering.
+"""The gate and registering. Both depend on the registry as it is now, so DVC never caches them.
 
-Called by the flow and by hand (`tuneline gate`, `tuneline register`).
+The flow calls them, and so do `tuneline gate` and `tuneline register`.
 """
 
 from dataclasses import dataclass, field
@@ -27,28 +27,28 @@ from tuneline.reporting import curves, report
 from tuneline.work import WORK
 
 _SCORES = WORK / "scores"
-# What the evaluation has compared the candidate with; the champion is known to the gate alone.
+# The evaluation compares the candidate with these; only the gate compares it with the champion.
 _MEASURED = ("base", "baseline", "value")
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The gate's outcome, as gate.json holds it, and the run that it was written to."""
+    """The outcome of the gate, as in gate.json, and the MLflow run that holds it."""
 
     verdict: str
     reasons: list[str]
     run_id: str
     page: Path
     link: str | None
-    """Where the page opens in a browser, where MLflow is a server's."""
+    """The report's address in a browser; None where MLflow is not a server."""
     next_steps: list[str]
-    """What to do where it did not pass, in sentences."""
+    """What to do after a gate that has not passed, in sentences."""
     remarks: tuple[str, ...] = ()
     """What is unusual about the champion, in sentences."""
 
 
 def gate(p: params.Params) -> Gate:
-    """Hold the candidate against the rules: versus base, baselines and values, and today's champion on the same rows.
+    """Decide the rules: compare the candidate with base, baselines, values, and the current champion on the same rows.
 
     Writes gate.json and index.html into paths.reports, and both with the metrics into the MLflow run.
 
@@ -59,8 +59,8 @@ def gate(p: params.Params) -> Gate:
         The verdict with its reasons.
 
     Raises:
-        DataError: what is to be judged is damaged, although DVC takes it for unchanged.
-        RegistryError: it is not up to date, or not what was measured.
+        DataError: a file of the data, a model or a report is damaged, although DVC takes it for unchanged.
+        RegistryError: a stage is stale, or the evaluation measured other files.
         TrackingError: MLflow does not answer.
     """
     _refuse_stale()
@@ -73,12 +73,12 @@ def gate(p: params.Params) -> Gate:
     rows, scores = score_table.split_columns(files.read_parquet(reports / "rows.parquet"))
     today = champions.look(tracker, p.registry.model)
     champions.remember(tracker, p.registry.model, today.version)
-    champion = _champion(tracker, p, today, origin, rows, scores)
+    champion = _compare_with_champion(tracker, p, today, origin, rows, scores)
     intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
     measures = {name: intervals.get(name, {}) for name in _MEASURED} | {"champion": champion.measures}
     verdict = rules.decide(p.rules, measures, absent={"champion": today.absent})
-    # Measuring a champion may take minutes: what was read meanwhile must be what the evaluation has written.
-    intact.refuse_damage(_reported(reports), cache=False)
+    # Scoring a champion may take minutes: the reports must still be those that the evaluation wrote.
+    intact.refuse_damage(_report_outputs(reports), cache=False)
     steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows))
     remarks = [*today.remarks, *champion.remarks]
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
@@ -86,7 +86,7 @@ def gate(p: params.Params) -> Gate:
     page = reports / "index.html"
     assembled = report.assemble(reports, p, gate=value, lineage=origin.tags(), champion_texts=champion.texts)
     files.write_text(page, report.render(assembled))
-    # Last, with the hash of the page: what was killed between the two is asked again.
+    # gate.json comes last, with the hash of the page: a gate that was killed between the two is run again.
     files.write_json(reports / "gate.json", value | {"page_sha256": files.sha256_file(page)})
     run_id = _run(tracker, p, origin)
     decided = {"tuneline.verdict": verdict.verdict, _decided(reports): verdict.verdict}
@@ -98,19 +98,17 @@ def gate(p: params.Params) -> Gate:
 
 
 def register(p: params.Params) -> versions.Registration:
-    """Register the candidate, if the gate has let it pass (or could not decide).
+    """Register the candidate, if its gate has passed or is undecided.
 
     Args:
         p: the params.
 
     Returns:
-        The version; made now, or the one that stood for the same model, data and evaluation already.
+        The new version, or the existing version of the same model, data and evaluation.
 
     Raises:
-        DataError: the model could not be made again from what is in the workspace and in DVC's cache, every byte of
-            which is hashed.
-        RegistryError: the gate failed or was not asked about this evaluation, or what is registered has changed while
-            it was.
+        DataError: the workspace and DVC's cache, which are hashed, could not make the model again.
+        RegistryError: the gate failed, gate.json is not about this evaluation, or a file changed meanwhile.
     """
     _refuse_stale()
     intact.refuse_damage(dvc_lock.needed(), cache=True)
@@ -121,19 +119,19 @@ def register(p: params.Params) -> versions.Registration:
     tracker = tracking.connect()
     page = reports / "index.html"
     run_id = _run(tracker, p, origin)
-    # Whoever edits the file does not change what the gate has told MLflow.
+    # An edited gate.json does not have the hash that the gate wrote into MLflow.
     is_of_gate = decided.is_file() and _decided(reports) in tracker.run_tags(run_id)
     value = files.read_object(decided, "asked", "verdict", "rules") if is_of_gate else {}
     is_of_page = page.is_file() and value.get("page_sha256") == files.sha256_file(page)
     if not is_of_page or value["asked"] != _asked(p, origin, champions.look(tracker, p.registry.model)):
         raise RegistryError(
-            f"{decided}: is not what the gate has decided about this model, these rules, today's champion and the page "
-            "beside it; run `tuneline gate` first"
+            f"{decided}: does not hold the gate's decision about the current model, rules, champion and report; run "
+            "`tuneline gate` first"
         )
     if value["verdict"] == "failed":
         raise RegistryError(
             *(rule["reason"] for rule in value["rules"] if rule["verdict"] == "failed"),
-            f"the gate failed, so nothing is registered; see {page}",
+            f"the gate failed, so the model is not registered; see {page}",
         )
     evaluation = files.read_object(reports / "evaluation.json")
 
@@ -142,8 +140,8 @@ def register(p: params.Params) -> versions.Registration:
         is_same = copied == [origin.params_sha256, origin.dvc_lock_sha256, value["page_sha256"]]
         if not is_same or params.load() != p or lineage.of_workspace(p) != origin:
             raise RegistryError(
-                "params.yaml, dvc.lock, the data, a model or a report has changed while the model was registered, so "
-                "nothing is; run `make run`"
+                "params.yaml, dvc.lock, the data, a model or a report changed during the registration, so the model is "
+                "not registered; run `make run`"
             )
 
     made = versions.register(tracker, p, origin, run_id, value, evaluation, check)
@@ -153,33 +151,33 @@ def register(p: params.Params) -> versions.Registration:
 
 
 def _decided(reports: Path) -> str:
-    """The tag of a run that says that the gate has written gate.json as it is."""
+    """The tag of a run by which the gate confirms that it wrote this gate.json."""
     return f"tuneline.gate.{files.sha256_file(reports / 'gate.json')[:16]}"
 
 
-def _reported(reports: Path) -> list[dvc_lock.Output]:
+def _report_outputs(reports: Path) -> list[dvc_lock.Output]:
     return [output for output in dvc_lock.needed() if Path(output.path).parent == reports]
 
 
 def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
-    """Raise where the numbers of the evaluation are of other bytes than those that lie here."""
+    """Raise where the evaluation measured other bytes than the workspace holds."""
     account = Path(p.paths.reports) / "measured.json"
     measured, now = files.read_object(account), origin.tags()
-    places = {"model_sha256": p.paths.finetuned, "base_sha256": p.paths.base, "data_sha256": p.paths.clean}
-    others = [name for name in places if measured.get(name) != now[f"tuneline.{name}"]]
+    paths = {"model_sha256": p.paths.finetuned, "base_sha256": p.paths.base, "data_sha256": p.paths.clean}
+    others = [name for name in paths if measured.get(name) != now[f"tuneline.{name}"]]
     if others:
         raise RegistryError(
             *(
-                f"{places[name]}: has the sha256 {now[f'tuneline.{name}'][:12]}…, and what was measured had "
+                f"{paths[name]}: has the sha256 {now[f'tuneline.{name}'][:12]}…, but the evaluation measured "
                 f"{str(measured.get(name))[:12]}… ({account})"
                 for name in others
             ),
-            "measure what is there now with: .venv/bin/dvc repro -f -s evaluate; then run the same command again",
+            "evaluate again with: .venv/bin/dvc repro -f -s evaluate; then run the same command again",
         )
 
 
 def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dict[str, Any]:
-    """What the gate was asked: another model, rule or champion wants another answer."""
+    """What the verdict depends on: model, evaluation, rules and champion."""
     return {
         "model_sha256": origin.model_sha256,
         "evaluation_sha256": origin.evaluation_sha256,
@@ -192,7 +190,6 @@ def _situation(p: params.Params, test_rows: int) -> next_steps.Situation:
     training = Path(p.paths.reports) / "training.json"
     about = files.read_object(Path(p.paths.clean) / "dataset.json", "rows.train")
     return next_steps.Situation(
-        task=p.task,
         base_source=p.base.source,
         epochs=p.finetune.num_train_epochs,
         learning_rate=p.finetune.learning_rate,
@@ -207,16 +204,18 @@ def _refuse_stale() -> None:
     if stale:
         raise RegistryError(
             *(f"{stage}: {reason}" for stage, reasons in stale.items() for reason in reasons),
-            # dvc alone would make again what only its cache has lost.
-            "DVC's cache has lost what is to be judged; run `make run` first, which puts it back if it lies here"
+            # `dvc repro` would run the stages whose outputs only the cache has lost.
+            "DVC's cache has lost these outputs; run `make run` first: it restores them from the workspace where they "
+            "are intact"
             if len(repro.lost(stale)) == len(stale)
-            else "what is to be judged is not what these files make; run `make run` (or `dvc repro`) first",
+            else "these stages are stale, so the model does not belong to the current files; run `make run` (or "
+            "`dvc repro`) first",
         )
 
 
 @dataclass(frozen=True)
-class _Compared:
-    """What is known of today's champion on the candidate's rows; nothing where there is none."""
+class _ChampionResult:
+    """The current champion on the candidate's rows; empty where no version is the champion."""
 
     summary: dict[str, Any] | None = None
     measures: Measures | None = None
@@ -224,20 +223,20 @@ class _Compared:
     remarks: tuple[str, ...] = ()
 
 
-def _champion(
+def _compare_with_champion(
     tracker: tracking.Tracker,
     p: params.Params,
     today: Champion,
     origin: lineage.Lineage,
     rows: pa.Table,
     scores: dict[str, pa.Table],
-) -> _Compared:
+) -> _ChampionResult:
     version, model = today.version, p.registry.model
     if version is None:
-        return _Compared()
+        return _ChampionResult()
     tags, own = tracker.version_tags(model, version), origin.tags()
     if all(tags.get(name) == own[name] for name in versions.MADE):
-        # The candidate is the champion: its files need not be read, and may be what takes the place of broken ones.
+        # The candidate is the champion. Its files in the registry are not read, because they may be broken.
         trained, measured = versions.train_rows(p), scores["candidate"]
     else:
         try:
@@ -254,35 +253,35 @@ def _champion(
     kept = versions.unseen(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     same, theirs = rows.take(kept), measured.take(kept)
     answers = zip(rows["id"].to_pylist(), comparison.answers(measured), strict=True)
-    return _Compared(
+    return _ChampionResult(
         summary={"version": version, "rows": len(kept), **comparison.summarise(same, p.task, theirs)},
         measures=comparison.compare(same, p.task, scores["candidate"].take(kept), theirs, p.evaluate),
         texts={row: text for row, text in answers if text is not None},
     )
 
 
-def _not_compared(p: params.Params, version: str, why: str) -> _Compared:
-    """A champion that cannot be measured: every rule that asks for it fails, and where none does it is told."""
+def _not_compared(p: params.Params, version: str, why: str) -> _ChampionResult:
+    """A champion that cannot be scored: every rule versus it fails; without such a rule, a remark says so."""
     is_asked = any(rule.versus == "champion" for rule in p.rules)
     remarks = () if is_asked else (f"The champion, version {version}, {why}.",)
     reason = f"version {version} {why}"
-    return _Compared({"version": version, "rows": 0}, {rule.metric: reason for rule in p.rules}, remarks=remarks)
+    return _ChampionResult({"version": version, "rows": 0}, {rule.metric: reason for rule in p.rules}, remarks=remarks)
 
 
 def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.Table | None) -> pa.Table:
-    """The champion's scores, kept by what they depend on: model, rows, settings and the code that scores."""
+    """The champion's scores. A file keeps them, named by the digest of model, rows, settings and code."""
     code = {"sources": identity.code_sha256(identity.code_deps("evaluate"))}
     code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
     settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
-    # What rewards are counted from.
+    # Rewards are counted from the base.
     base = base if p.task == "preference" else None
     tables = [table.to_pydict() for table in (rows, base) if table is not None]
     key = files.digest([sha256, tables, p.task, settings, code])
     cached = _SCORES / f"{key}.parquet"
-    kept = _kept(cached)
+    kept = _read_scores(cached)
     if kept is not None:
         return kept
-    # Loads torch and transformers, seconds that most calls need not spend.
+    # This import loads torch, which takes seconds and is needed only here.
     from tuneline.modeling import models
 
     models.use_threads(p.compute.threads)
@@ -292,8 +291,8 @@ def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: p
     return found
 
 
-def _kept(cached: Path) -> pa.Table | None:
-    """Scores that were measured before; None where there are none, or the file is not the one that was written."""
+def _read_scores(cached: Path) -> pa.Table | None:
+    """The scores of this file; None where it does not exist or has changed since it was written."""
     try:
         if files.read_json(_account(cached)) == {"sha256": files.sha256_file(cached)}:
             return files.read_parquet(cached)
@@ -320,7 +319,7 @@ def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -
 def _flat(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
     """evaluation.json as metrics of a run: {"base": {"chrf": 1.0}} -> {"base.chrf": 1.0}.
 
-    What is counted label by label stays out: MLflow refuses names with the characters that labels may have.
+    The recall of each label is left out: MLflow refuses names with some characters of labels.
     """
     flat: dict[str, float] = {}
     for name, value in evaluation.items():

@@ -1,4 +1,4 @@
-"""Whether a candidate is good enough: the rules of params.yaml, decided on the bounds of intervals."""
+"""The gate: it decides the rules of params.yaml on the bounds of intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,31 +14,31 @@ RuleVerdict = Literal["passed", "failed", "undecided", "not applicable"]
 
 @dataclass(frozen=True)
 class Decision:
-    """One rule and what became of it."""
+    """One rule and its verdict."""
 
     metric: str
     direction: str
     versus: str
     margin: float
     improvement: float | None
-    """In the rule's direction: above zero is better, whatever the metric."""
+    """In the direction of the rule: above zero is better, for every metric."""
     low: float | None
     high: float | None
     verdict: RuleVerdict
     reason: str
     value: float | None = None
-    """With `versus: value`, the number that the metric is held against."""
+    """With `versus: value`, the number that the metric must reach."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The whole gate: failed if any rule failed, else undecided if any is or none applied, else passed."""
+    """Failed if a rule failed, else undecided if a rule is undecided or no rule applied, else passed."""
 
     verdict: Literal["passed", "failed", "undecided"]
     rules: tuple[Decision, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For gate.json."""
+        """The values for gate.json."""
         return {"verdict": self.verdict, "rules": [asdict(decision) for decision in self.rules]}
 
 
@@ -48,19 +48,19 @@ def decide(
     """Decide every rule.
 
     Args:
-        rules: what the candidate must do.
-        measures: of `base`, `champion` and `baseline`, how the candidate differs; None where there is none to compare
-            with. Of `value` the candidate's own metrics.
-        absent: why there is none, in words; by default that there is none yet.
+        rules: what the candidate must reach.
+        measures: `base`, `champion` and `baseline` -> how the candidate differs, None where that model does not exist;
+            `value` -> the candidate's own metrics.
+        absent: `champion` -> why it does not exist; by default that there is none yet.
 
     Returns:
-        The verdict with a reason for each rule.
+        The verdict, with a reason for each rule.
     """
     decisions = tuple(_decide(rule, measures.get(rule.versus), (absent or {}).get(rule.versus, "")) for rule in rules)
     verdicts = {decision.verdict for decision in decisions}
     if "failed" in verdicts:
         return Verdict("failed", decisions)
-    # Where no rule applied nothing was shown, and nothing shown is no pass.
+    # A gate of which no rule applied has shown nothing, so it has not passed.
     return Verdict("undecided" if "undecided" in verdicts or "passed" not in verdicts else "passed", decisions)
 
 
@@ -82,7 +82,7 @@ def _decide(rule: Rule, measures: Measures | None, absent: str) -> Decision:
     if measured.low is None or measured.high is None:
         reason = (
             f"cannot be decided: {measured.groups} independent groups "
-            f"of test rows are too few for an interval, {FEWEST_GROUPS} are needed."
+            f"of test rows are too few for an interval, which needs {FEWEST_GROUPS}."
         )
         return decision("undecided", reason, improvement, None, None)
     low, high = sorted((sign * (measured.low - wanted), sign * (measured.high - wanted)))
@@ -92,14 +92,14 @@ def _decide(rule: Rule, measures: Measures | None, absent: str) -> Decision:
         f"(95 % interval of the improvement {_signed(low, digits)} to {_signed(high, digits)})"
     )
     if low > rule.margin:
-        return decision("passed", f"{what}: all of it above {_wanted(rule.margin)}.", improvement, low, high)
+        return decision("passed", f"{what}; the interval is above {_bound(rule.margin)}.", improvement, low, high)
     floor = rule.margin if rule.fails_below is None else rule.fails_below
     if high <= floor:
-        return decision("failed", f"{what}: none of it above {_wanted(floor)}.", improvement, low, high)
+        return decision("failed", f"{what}; the interval is not above {_bound(floor)}.", improvement, low, high)
     if high <= rule.margin:
-        between = f"none of it above {_wanted(rule.margin)}, but not all of it below {_wanted(floor)}"
-        return decision("undecided", f"{what}: {between}.", improvement, low, high)
-    reason = f"{what}: on both sides of {_wanted(rule.margin)}, so more test rows are needed to decide."
+        between = f"the interval is not above {_bound(rule.margin)}, but reaches above {_bound(floor)}"
+        return decision("undecided", f"{what}; {between}.", improvement, low, high)
+    reason = f"{what}; the interval is on both sides of {_bound(rule.margin)}: more test rows are needed to decide."
     return decision("undecided", reason, improvement, low, high)
 
 
@@ -114,14 +114,14 @@ def _compared(improvement: float, rule: Rule, measured: Interval, digits: int) -
 
 
 def _other(rule: Rule) -> str:
-    return f"the wanted {rule.value:g}" if rule.versus == "value" else f"the {rule.versus}"
+    return f"the required {rule.value:g}" if rule.versus == "value" else f"the {rule.versus}"
 
 
 def _signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def _wanted(margin: float) -> str:
+def _bound(margin: float) -> str:
     if margin == 0:
         return "zero"
-    return f"the wanted gain of {margin:g}" if margin > 0 else f"the tolerated loss (−{-margin:g})"
+    return f"the required gain of {margin:g}" if margin > 0 else f"the tolerated loss (−{-margin:g})"

@@ -1,4 +1,4 @@
-"""What a person can do about a candidate that the gate did not let pass, in sentences."""
+"""What a person can do about a candidate that has not passed the gate, in sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,23 @@ from tuneline.gate.decision import Decision, Verdict
 _BASES = "docs/bases.md"
 _RECIPES = "docs/recipes/README.md"
 _FEW_ROWS = 1_000
-_LANGUAGE = ("sft", "language-modeling")
+_UNIGRAM = (
+    "The model predicts text no better than word frequencies do, so it has learned nothing from the order of words. "
+    "Look at the training curve in the report first."
+)
+# Metric -> what it means that the best trivial baseline was not beaten.
+_NOT_BETTER_THAN_BASELINE = {
+    "bits_per_byte": _UNIGRAM,
+    "token_loss": _UNIGRAM,
+    "chrf": "Copying the prompt scores as high a chrF as the answers do. Read the answers in the report: they show "
+    "whether chrF tells good answers from bad ones on these rows.",
+}
 
 
 @dataclass(frozen=True)
 class Situation:
     """What the advice depends on."""
 
-    task: str
     base_source: str
     """builtin, path or hub."""
     epochs: float
@@ -28,14 +37,11 @@ class Situation:
 
 
 def next_steps(verdict: Verdict, situation: Situation) -> list[str]:
-    """What to do next, the most promising first.
+    """What to do next, the most promising step first; nothing where the candidate passed.
 
     Args:
         verdict: of the gate.
         situation: of the training.
-
-    Returns:
-        Sentences; none where the candidate passed.
     """
     failed = [decision for decision in verdict.rules if decision.verdict == "failed"]
     if failed:
@@ -47,18 +53,19 @@ def next_steps(verdict: Verdict, situation: Situation) -> list[str]:
 
 def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
     against = {decision.versus for decision in failed}
-    steps: list[str] = []
-    if "baseline" in against and at.task in _LANGUAGE:
-        steps.append(
-            "It does not beat word frequencies, so it has learnt nothing from the order of words: look at the training "
-            "curve in the report first."
-        )
+    steps = [
+        _NOT_BETTER_THAN_BASELINE[decision.metric]
+        for decision in failed
+        if decision.versus == "baseline" and decision.metric in _NOT_BETTER_THAN_BASELINE
+    ]
     if {"baseline", "value", "base"} & against:
-        steps += _on_training(at)
-        steps += _on_base(at)
+        steps += _train_longer(at)
+        steps += _other_base(at)
         if at.train_rows < _FEW_ROWS:
-            steps.append(f"Bring more rows: {at.train_rows:,} were trained on; {_RECIPES} says how many a task needs.")
-        steps.append(f"Compare params.yaml with the recipe for rows of this kind: {_RECIPES}.")
+            steps.append(
+                f"Bring more rows: {at.train_rows:,} were trained on. {_RECIPES} says how many rows a task needs."
+            )
+        steps.append(f"Compare params.yaml with the recipe for data like yours: {_RECIPES}.")
     if "base" in against:
         steps.append(
             f"Lower finetune.learning_rate (now {at.learning_rate:g}): fine-tuning has made the model worse than its "
@@ -67,32 +74,32 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
     of_champion = [decision for decision in failed if decision.versus == "champion"]
     if any(decision.improvement is None for decision in of_champion):
         steps.append(
-            "The candidate cannot be held against the champion, for the reason above. Give the alias champion to a "
-            "version that can be measured, or take it away, and run again."
+            "The candidate cannot be compared with the champion; the rule names the reason. Set the alias champion on "
+            "a version that can be scored, or remove the alias, and run again."
         )
     if any(decision.improvement is not None for decision in of_champion):
         steps.append(
-            "The version in use is better on the same rows, so it stays. Look at the rows that the candidate answers "
-            "worse in the report, and at what has changed in data and params since (git diff, dvc params diff)."
+            "The champion is better on the same rows, so it stays. Read in the report the rows that the candidate "
+            "answers worse, and look at what has changed in data and params (git diff, dvc params diff)."
         )
     return steps
 
 
-def _on_training(at: Situation) -> list[str]:
+def _train_longer(at: Situation) -> list[str]:
     best, steps = at.training.get("best_step"), at.training.get("steps")
+    step = f"Train longer: raise finetune.num_train_epochs (now {at.epochs:g})"
     if at.training.get("stopped_early"):
         return []
-    if best is None or (steps and best >= 0.9 * steps):
-        # The last evaluation was the best one, or nobody has looked.
-        return [f"Train longer: raise finetune.num_train_epochs (now {at.epochs:g}); the training was not over."]
-    return []
+    if best is None:
+        return [f"{step}."]
+    return [f"{step}; the validation loss was still falling at the end."] if steps and best >= 0.9 * steps else []
 
 
-def _on_base(at: Situation) -> list[str]:
+def _other_base(at: Situation) -> list[str]:
     if at.base_source == "builtin":
         return [
-            f"Start from a real base: {_BASES} lists models by task and language, each with the two lines of YAML for "
-            "base.source: hub; then run `tuneline use` again, which sets the learning rate that suits it."
+            f"Start from a pretrained base: {_BASES} lists models by task and language, with the two lines of YAML for "
+            "base.source: hub. Then run `tuneline use` again: it sets a learning rate for this base."
         ]
     return [f"Try another base: {_BASES} lists models by task and language."]
 
@@ -101,14 +108,14 @@ def _while_undecided(rules: Sequence[Decision], at: Situation) -> list[str]:
     steps: list[str] = []
     undecided = [rule for rule in rules if rule.verdict == "undecided"]
     if any(rule.versus == "base" and rule.margin >= 0 for rule in undecided):
-        which = ", which has read the same text" if at.base_source == "builtin" else ""
-        steps.append(f"Nothing shows that fine-tuning has made the model better than its base{which}.")
-        steps += [*_on_training(at), *_on_base(at)]
+        which = ", which was pretrained on the same text" if at.base_source == "builtin" else ""
+        steps.append(f"The numbers do not show that fine-tuning has made the model better than its base{which}.")
+        steps += [*_train_longer(at), *_other_base(at)]
     if not undecided or any(rule.high is None or rule.high > rule.margin for rule in undecided):
         steps.append(
-            f"{at.test_rows:,} test rows are too few to decide: bring more rows, of which data.split.test are tested; "
-            "the rules that stay undecided name how wide their intervals are."
+            f"{at.test_rows:,} test rows are too few to decide. Bring more rows: data.split.test is the share of them "
+            "that is tested. The undecided rules show how wide their intervals are."
         )
     if any(rule.margin < 0 for rule in undecided):
-        steps.append("Or tolerate a larger loss: lower the margin of that rule in gate.rules, if you can live with it.")
+        steps.append("Or tolerate a larger loss: lower the margin of the undecided rule in gate.rules.")
     return steps
