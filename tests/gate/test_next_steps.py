@@ -61,7 +61,10 @@ def test_an_undecided_gate_asks_for_rows_and_a_passed_one_for_nothing() -> None:
 
 
 def test_fine_tuning_that_has_changed_nothing_is_told_so() -> None:
-    nothing = "The numbers do not show that fine-tuning has made the model better than its base, which was pretrained on the same text."
+    nothing = (
+        "The numbers do not show that fine-tuning has made the model better than its base, which was pretrained on the "
+        "same text."
+    )
     told = steps("base", -0.01, 0.02, fails_below=-0.05)
     assert told[0] == nothing
     assert told[1].startswith("Train longer")
