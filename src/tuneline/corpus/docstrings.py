@@ -1,7 +1,7 @@
-"""The built-in corpus: docstrings of the installed Python and of installed libraries, read by `ast`, never imported.
+"""The built-in corpus: docstrings of the installed Python and of installed libraries, parsed by `ast`, never imported.
 
-Two kinds of rows: whole docstrings, and pairs of a definition as it is written up to the opening quotes of its
-docstring, and the docstring's first sentence.
+It has two sets of rows: complete docstrings; and pairs of a definition, up to the opening quotes of its docstring, and
+the docstring's first sentence.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tuneline.errors import SetupError
 
-# Neither tests, nor programs that are no library, nor copies of other projects, whose docstrings come twice.
+# Tests, programs that are not libraries, and copies of other projects, whose docstrings would come twice.
 _TESTS = ("test", "tests", "testing", "conftest", "setup")
 _COPIES = ("_vendor", "_vendored", "vendor", "externals", "site-packages", "dist-packages")
 _PROGRAMS = ("idlelib", "lib2to3", "turtledemo")
@@ -27,8 +27,8 @@ _SUMMARY_CHARACTERS = (12, 200)
 _SUMMARY_WORDS = 3
 _END_OF_SENTENCE = re.compile(r"[.!?](?=\s|$)")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|cf|vs|Fig|Eq|Sec|Ref|No|al|approx|resp)|\b[A-Z]|^\s*\d+)$")
-# A call spelt out, markup, a prompt of the interpreter, a field: what is no sentence.
-_NO_SENTENCE = re.compile(
+# Not a sentence: a call, markup, a prompt of the interpreter, a field.
+_NOT_A_SENTENCE = re.compile(
     r"^\W*[\w.]+\s*\(|^\s*(?:\.\.|>>>|:\w|@\w)|[-=*~#]{3}|[{}]|::?$|->|^(?:see|deprecated|dummy|todo|alias)\b",
     re.IGNORECASE,
 )
@@ -37,14 +37,14 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Module(NamedTuple):
-    """One source file."""
+    """A source file."""
 
     name: str
     path: Path
 
 
 class Pair(NamedTuple):
-    """A definition and what its docstring says first."""
+    """A definition and the first sentence of its docstring."""
 
     prompt: str
     completion: str
@@ -52,7 +52,7 @@ class Pair(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A whole docstring."""
+    """A complete docstring."""
 
     text: str
     module: str
@@ -62,35 +62,34 @@ Rows = tuple[list[Pair], list[Text]]
 
 
 def standard_library() -> list[Module]:
-    """The modules of the standard library of the running Python, in the order of their names."""
+    """Return the modules of the running Python's standard library, sorted by name."""
     root = Path(sysconfig.get_path("stdlib"))
     paths = (path.relative_to(root) for path in root.rglob("*.py"))
     return _modules(root, (PurePosixPath(path) for path in paths))
 
 
 def library(name: str) -> list[Module]:
-    """The modules of an installed distribution, in the order of their names.
+    """Return the modules of an installed distribution, sorted by name.
 
     Args:
-        name: the distribution, as the package index spells it.
-
-    Returns:
-        The source files that its list of files names.
+        name: of the distribution, as the package index spells it.
 
     Raises:
-        SetupError: it is not installed here, or its installation lists no source files.
+        SetupError: the distribution is not installed, or its list of files names no source files.
     """
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         raise SetupError(
-            f"sample.libraries: {name} is not installed in this environment; take it off the list in params.yaml, or "
+            f"sample.libraries: {name} is not installed in this environment; remove it from the list in params.yaml, or "
             "add it to requirements.lock and install it"
         ) from None
     root = Path(str(distribution.locate_file("")))
     modules = _modules(root, (PurePosixPath(file) for file in distribution.files or []))
     if not modules:
-        raise SetupError(f"sample.libraries: {name} lists no Python source files; take it off the list in params.yaml")
+        raise SetupError(
+            f"sample.libraries: {name} lists no Python source files; remove it from the list in params.yaml"
+        )
     return modules
 
 
@@ -108,16 +107,12 @@ def _modules(root: Path, paths: Iterable[PurePosixPath]) -> list[Module]:
 
 
 def corpus(modules: Iterable[Module], each: Callable[..., Iterable[Rows]] = map) -> Rows:
-    """All pairs and texts of some modules, each content once, as it first occurs.
+    """Return all pairs and texts of some modules without repetitions, in the order of the modules and their lines.
 
     Args:
         modules: the source files.
-        each: maps a function over the modules and keeps their order, as `map` or that of a pool of processes.
-
-    Returns:
-        The pairs and the texts, in the order of the modules and of their lines.
+        each: maps a function over the modules and keeps their order, like `map` or the `map` of a process pool.
     """
-    # A dict keeps the order of first occurrence.
     pairs: dict[tuple[str, str], Pair] = {}
     texts: dict[str, Text] = {}
     for new_pairs, new_texts in each(rows_of, modules):
@@ -129,7 +124,7 @@ def corpus(modules: Iterable[Module], each: Callable[..., Iterable[Rows]] = map)
 
 
 def rows_of(module: Module) -> Rows:
-    """The pairs and the texts of one module, in the order of its lines."""
+    """Return the pairs and the texts of one module, in the order of its lines."""
     pairs: list[Pair] = []
     texts: list[Text] = []
     for source, node in _definitions(module.path):
@@ -148,36 +143,36 @@ def rows_of(module: Module) -> Rows:
 
 
 def _definitions(path: Path) -> Iterator[tuple[Sequence[bytes], ast.Module | _Definition]]:
-    """The module and every function and class in it, in the order of their lines, with the file's lines."""
+    """Yield the module and every function and class in it, in the order of their lines, with the file's lines."""
     source = path.read_bytes()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as an invalid escape in somebody else's regular expression
+            warnings.simplefilter("ignore")  # such as an invalid escape in a library's regular expression
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return  # a template, or a fixture in an older Python
     if source.startswith(b"\xef\xbb\xbf") or b"coding" in source.split(b"\n", 2)[0]:
-        return  # columns of the tree would not fit the bytes
+        return  # the columns of the tree would not match the bytes
     lines = source.splitlines(keepends=True)
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.Module | _Definition):
             yield lines, node
-        # Definitions stand in statements only, which need not be looked for in expressions.
+        # Only statements contain definitions, so expressions are not searched.
         blocks = (getattr(node, field, ()) for field in ("body", "orelse", "handlers", "finalbody", "cases"))
         stack.extend(reversed([child for block in blocks for child in block]))
 
 
 def definition(lines: Sequence[bytes], node: _Definition) -> str | None:
-    """A definition as it is written, without the indentation that all of it has, up to the opening quotes.
+    """Return the source of a definition up to the opening quotes of its docstring, without common indentation.
 
     Args:
         lines: the file's lines.
         node: a definition with a docstring.
 
     Returns:
-        The text, or None where it is too long, has quotes of an unusual kind or shares its line with other code.
+        The text; None if it is too long, has an unusual kind of quotes or shares its line with other code.
     """
     literal = node.body[0]
     indentation = lines[node.lineno - 1][: node.col_offset]
@@ -194,13 +189,13 @@ def definition(lines: Sequence[bytes], node: _Definition) -> str | None:
 
 
 def first_sentence(text: str) -> str | None:
-    """The first sentence of a docstring, on one line.
+    """Return the first sentence of a docstring, on one line.
 
     Args:
-        text: the docstring, its indentation removed.
+        text: the docstring without indentation.
 
     Returns:
-        The sentence, or None where the docstring starts with something else or it has an odd length.
+        The sentence; None if the docstring begins with something else or the sentence is too short or too long.
     """
     paragraph = " ".join(text.split("\n\n", 1)[0].split())
     end = next((match for match in _END_OF_SENTENCE.finditer(paragraph) if _ends(paragraph, match.start())), None)
@@ -208,13 +203,13 @@ def first_sentence(text: str) -> str | None:
     shortest, longest = _SUMMARY_CHARACTERS
     if not shortest <= len(sentence) <= longest or len(sentence.split()) < _SUMMARY_WORDS:
         return None
-    if _NO_SENTENCE.search(sentence) or sum(map(str.isalpha, sentence)) < 0.6 * len(sentence):
+    if _NOT_A_SENTENCE.search(sentence) or sum(map(str.isalpha, sentence)) < 0.6 * len(sentence):
         return None
     return sentence
 
 
 def _ends(paragraph: str, position: int) -> bool:
-    """Whether the stop at `position` ends a sentence: not so in "e.g. this" or "J. Doe"."""
+    """Return whether the full stop at `position` ends a sentence. It does not in "e.g. this" and "J. Doe"."""
     if paragraph[position] == "." and _ABBREVIATION.search(paragraph[max(0, position - 12) : position]):
         return False
     rest = paragraph[position + 1 :].lstrip()
@@ -222,6 +217,6 @@ def _ends(paragraph: str, position: int) -> bool:
 
 
 def is_text(text: str) -> bool:
-    """Whether a docstring is worth learning from: of a sensible length, and mostly words."""
+    """Return whether a docstring is useful for training: of a sensible length, and mostly words."""
     shortest, longest = _TEXT_CHARACTERS
     return shortest <= len(text) <= longest and sum(map(str.isalpha, text)) >= 0.4 * len(text)

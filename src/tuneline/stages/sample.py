@@ -1,4 +1,4 @@
-"""Write the built-in corpus: docstrings of the installed Python and its libraries, as pairs and as whole texts.
+"""Write the built-in corpus: docstrings of the installed Python and of libraries, as pairs and as complete texts.
 
 python -m tuneline.stages sample
 """
@@ -17,7 +17,7 @@ _MODULES_AT_ONCE = 16
 
 
 def main(p: params.Params) -> None:
-    """Read the source files and write both raw sets."""
+    """Write both raw sets."""
     pairs: list[docstrings.Pair] = []
     texts: list[docstrings.Text] = []
     version = ".".join(map(str, sys.version_info[:3]))
