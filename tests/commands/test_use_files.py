@@ -106,8 +106,8 @@ def test_a_file_without_a_usable_row_is_an_error_however_small_it_is(tmp_path: P
     with pytest.raises(DataError) as caught:
         use(folder)
     assert str(caught.value) == (
-        f"{folder}/lost.jsonl: none of its 2 rows can be used, the first for empty: text is empty (line 1); "
-        "mend them, or take the file away"
+        f"{folder}/lost.jsonl: none of its 2 rows can be used; the first because of empty: text is empty "
+        "(line 1); repair the rows, or remove the file"
     )
     # Of documents, each of which is a row, a share may be set aside as of rows.
     for number in range(200):

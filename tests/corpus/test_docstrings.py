@@ -138,5 +138,7 @@ def test_library() -> None:
 
 
 def test_a_library_that_is_not_installed() -> None:
-    with pytest.raises(SetupError, match=r"sample.libraries: no-such-library is not installed.*take it off the list"):
+    with pytest.raises(
+        SetupError, match=r"sample.libraries: no-such-library is not installed.*remove it from the list"
+    ):
         docstrings.library("no-such-library")

@@ -81,8 +81,8 @@ def library(name: str) -> list[Module]:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         raise SetupError(
-            f"sample.libraries: {name} is not installed in this environment; remove it from the list in params.yaml, or "
-            "add it to requirements.lock and install it"
+            f"sample.libraries: {name} is not installed in this environment; remove it from the list in params.yaml, "
+            "or add it to requirements.lock and install it"
         ) from None
     root = Path(str(distribution.locate_file("")))
     modules = _modules(root, (PurePosixPath(file) for file in distribution.files or []))

@@ -9,7 +9,7 @@ import pytest
 from tuneline.data.records.record_form import FIELDS, RecordType
 from tuneline.data.validation import expectations
 from tuneline.data.validation.frames import with_counts
-from tuneline.data.validation.outcomes import Expectation, Outcome, always
+from tuneline.data.validation.outcomes import Expectation, Outcome, required_expectations
 from tuneline.errors import DataError
 
 GOOD: dict[RecordType, list[tuple[str, ...]]] = {
@@ -26,7 +26,7 @@ GOOD: dict[RecordType, list[tuple[str, ...]]] = {
 
 
 def check(frames: list[pd.DataFrame], expected: list[Expectation]) -> list[Outcome]:
-    return expectations.check(lambda: frames, expected)
+    return expectations.validate_rows(lambda: frames, expected)
 
 
 def frame(*texts: str | None, start: int = 1) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def frame(*texts: str | None, start: int = 1) -> pd.DataFrame:
 
 
 def failed(frames: list[pd.DataFrame], *more: Expectation) -> list[list[str]]:
-    outcomes = check(frames, [*always("text", is_clean=False), *more])
+    outcomes = check(frames, [*required_expectations("text", is_clean=False), *more])
     return [outcome.describe("set") for outcome in outcomes if not outcome.success]
 
 
@@ -173,7 +173,7 @@ def frame_of(record_type: RecordType, rows: list[tuple[str, ...]], *, conversati
 
 
 def failures(record_type: RecordType, rows: list[tuple[str, ...]]) -> list[list[str]]:
-    outcomes = check([frame_of(record_type, rows)], always(record_type, is_clean=False))
+    outcomes = check([frame_of(record_type, rows)], required_expectations(record_type, is_clean=False))
     return [outcome.describe("set") for outcome in outcomes if not outcome.success]
 
 
@@ -193,7 +193,7 @@ def test_a_cluster_in_two_splits_fails_whatever_the_yaml_says() -> None:
             "splits_of_cluster": [2, 2],
         }
     )
-    outcomes = check([rows], always("text", is_clean=True))
+    outcomes = check([rows], required_expectations("text", is_clean=True))
     assert [outcome.kwargs["column"] for outcome in outcomes if not outcome.success] == ["splits_of_cluster"]
 
 
@@ -239,7 +239,7 @@ def test_all_problems_of_a_yaml_are_named_with_their_lines(tmp_path: Path) -> No
     assert "did you mean expect_column_values_to_be_unique?" in problems[0]
     assert "colum extra fields not permitted" in problems[1]
     assert "severity 'fatal': must be error or warning" in problems[2]
-    assert "pairs: no record type; known: text, prompt-completion, messages, " in problems[4]
+    assert "pairs: is not a record type; known: text, prompt-completion, messages, " in problems[4]
 
 
 @pytest.mark.parametrize("text", ["a: [", "- type: x\n", "text: unique\n"])

@@ -1,8 +1,8 @@
-"""Great Expectations' own pages of a validation (Data Docs), made of what was found in all portions of a set.
+"""Renders the Data Docs of Great Expectations: the pages of a validation.
 
-The library's pages take values and names of columns for markup, name each run by the clock and fetch pictures from
-the library's makers. Here these are escaped first, the same results give the same bytes, and the pictures are left
-out. Style and scripts still come from a CDN: without a network the pages are plain but readable.
+The library interprets values and column names as markup, names each run by the clock and loads pictures from its
+makers' server. Here all text is escaped first, the same results give the same bytes, and the pictures are removed.
+Style and scripts still come from a CDN: without a network the pages are plain but readable.
 """
 
 import datetime
@@ -33,14 +33,11 @@ _SEVERITIES = {"error": FailureSeverity.CRITICAL, "warning": FailureSeverity.WAR
 
 
 def pages(sets: Sequence[Mapping[str, Any]], run: str) -> dict[str, str]:
-    """The pages of a validation.
+    """Return the pages of a validation: file name -> page, one page per set.
 
     Args:
-        sets: as in validate_raw.json: a name, and what became of each expectation.
-        run: what the pages call it.
-
-    Returns:
-        File name -> page, one a set; the same sets give the same pages.
+        sets: as in validate_raw.json: a name, and the outcome of each expectation.
+        run: name of the validation on the pages.
     """
     return {re.sub(r"[^\w.-]+", "-", f"{one['set']}.html"): _page(one, run) for one in sets}
 
@@ -102,7 +99,7 @@ def _result(outcome: Mapping[str, Any]) -> ExpectationValidationResult:
 
 
 def _escaped(value: Any) -> Any:
-    """A value in which no text is markup."""
+    """Return a value with all its texts escaped."""
     if isinstance(value, str):
         return html.escape(value)
     if isinstance(value, dict):

@@ -1,14 +1,14 @@
-"""Great Expectations on the rows of a set: what the user's YAML adds, and the judging, in bounded memory.
+"""Runs Great Expectations on the rows of a set, in bounded memory, and reads the user's expectations.
 
-The YAML names expectations by the library's own types and arguments, a list for each record type:
+The YAML file has a list of expectations for each record type, with the types and arguments of the library:
 
     prompt-completion:
       - type: expect_column_value_lengths_to_be_between
         kwargs: {column: completion, max_value: 2000}
         severity: warning
 
-What is judged a row at a time is judged in portions, and added up. What needs the whole set is judged on just the
-columns that it names, 8 bytes a value where only equality counts, and of text each different value once.
+Expectations on single rows are validated in portions, and the results are added up. Expectations on the complete set
+are validated on the columns that they name: 8 bytes per value if only equality counts, else each different text once.
 """
 
 import difflib
@@ -41,11 +41,11 @@ from tuneline.data.validation.outcomes import KEPT_ROWS, Expectation, Outcome
 from tuneline.errors import DataError, one_line
 
 Frames = Callable[[], Iterable[pd.DataFrame]]
-"""Gives the rows of a set from their beginning, in portions, each with a column `source`; all have the same columns."""
+"""Returns the rows of a set in portions with the same columns, one of them `source`. Each call starts again."""
 
 _SEVERITIES = {"error": FailureSeverity.CRITICAL, "warning": FailureSeverity.WARNING}
 _BY_ROW = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
-# Judged a row at a time by their class, but a row passes or fails by the other rows of the set.
+# The library has them as expectations on single rows, but whether a row passes depends on other rows of the set.
 _OF_OTHER_ROWS = {
     "expect_column_values_to_be_unique",
     "expect_column_values_to_be_increasing",
@@ -77,17 +77,17 @@ _LONGEST_VALUE = 500
 
 
 def load(path: Path, record_type: RecordType) -> list[Expectation]:
-    """The user's expectations on a record type.
+    """Return the user's expectations for a record type.
 
     Args:
-        path: a YAML file, a list for each record type.
-        record_type: whose list to take.
+        path: a YAML file with a list for each record type.
+        record_type: whose list is returned.
 
     Returns:
-        The expectations, in the order of the file; none where the file or the list is missing.
+        The expectations, in the order of the file. Empty if the file or the list is missing.
 
     Raises:
-        DataError: all that is wrong with the file, each with its line.
+        DataError: all problems of the file, each with its line.
     """
     if not path.exists():
         return []
@@ -104,7 +104,7 @@ def load(path: Path, record_type: RecordType) -> list[Expectation]:
     for name, entries in document.items():
         if name not in FIELDS:
             problems.append(
-                f"{path}:{document.lc.key(name)[0] + 1}: {name}: no record type; known: {', '.join(FIELDS)}"
+                f"{path}:{document.lc.key(name)[0] + 1}: {name}: is not a record type; known: {', '.join(FIELDS)}"
             )
             continue
         for index, entry in enumerate(entries or []):
@@ -121,34 +121,34 @@ def load(path: Path, record_type: RecordType) -> list[Expectation]:
 
 
 def _expectation(entry: Any) -> Expectation:
-    """One entry of the YAML, checked against the library; ValueError says what is wrong."""
+    """Return an entry of the YAML, checked against the library. ValueError says what is wrong."""
     if not isinstance(entry, dict) or "type" not in entry or set(entry) - {"type", "kwargs", "severity"}:
-        raise ValueError("an expectation has a type, and may have kwargs and a severity, nothing else")
+        raise ValueError("an expectation has a type, and may have kwargs and a severity, but no other keys")
     kind, severity = str(entry["type"]), entry.get("severity", "error")
     if severity not in _SEVERITIES:
         raise ValueError(f"{kind}: severity {severity!r}: must be error or warning")
     if kind in _OF_DATABASES:
-        raise ValueError(f"{kind}: needs a database; the rows are judged as they stand in files")
+        raise ValueError(f"{kind}: needs a database, but the rows are in files")
     one = Expectation(kind, _plain(entry.get("kwargs") or {}), severity)
     try:
         _build(one)
     except ExpectationNotFoundError:
         close = difflib.get_close_matches(kind, list_registered_expectation_implementations(), n=1)
-        hint = f"did you mean {close[0]}?" if close else "Great Expectations' gallery lists all of them"
-        raise ValueError(f"{kind}: no such expectation; {hint}") from None
+        hint = f"did you mean {close[0]}?" if close else "Great Expectations' gallery lists all types"
+        raise ValueError(f"{kind}: Great Expectations has no such type; {hint}") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{kind}: {one_line(error)}") from None
     return one
 
 
 def _plain(value: Any) -> Any:
-    """Values of YAML or of a result as plain ones."""
+    """Return values of YAML or of a result as plain Python values."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # which JSON cannot write
+        return None  # JSON has no such number
     return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
 
 
@@ -156,15 +156,12 @@ def _build(one: Expectation, meta: dict[str, Any] | None = None) -> Any:
     return get_expectation_impl(one.type)(**one.kwargs, severity=_SEVERITIES[one.severity], meta=meta)
 
 
-def check(frames: Frames, expected: Sequence[Expectation]) -> list[Outcome]:
-    """Judge all rows of a set.
+def validate_rows(frames: Frames, expected: Sequence[Expectation]) -> list[Outcome]:
+    """Return the outcome of each expectation, in their order; the same rows give the same outcomes.
 
     Args:
-        frames: the set; read once, and once more to name rows that fail by other rows.
-        expected: what must hold.
-
-    Returns:
-        An outcome for each expectation, in their order; the same rows give the same outcomes.
+        frames: the set. It is read once, and again to name rows that fail because of other rows.
+        expected: the expectations.
     """
     outcomes = [Outcome(one.type, one.kwargs, one.severity) for one in expected]
     portions = iter(frames())
@@ -184,13 +181,13 @@ def check(frames: Frames, expected: Sequence[Expectation]) -> list[Outcome]:
         hashed: Compact({name for one, _ in wanted for name in _columns(one, first)}, is_hashed=hashed)
         for hashed, wanted in whole.items()
     }
-    _judge(first.head(0), by_columns)
+    _validate(first.head(0), by_columns)
     for portion in chain([first], portions):
-        _judge(portion, by_row)
+        _validate(portion, by_row)
         for columns in kept.values():
             columns.add(portion)
     for hashed, wanted in whole.items():
-        _judge(kept[hashed].frame(), wanted)
+        _validate(kept[hashed].frame(), wanted)
     _name_rows(frames, [(one, outcome) for wanted in whole.values() for one, outcome in wanted if outcome.first])
     for outcome in outcomes:
         if outcome.rows and not outcome.message:
@@ -200,7 +197,7 @@ def check(frames: Frames, expected: Sequence[Expectation]) -> list[Outcome]:
 
 
 def _columns(one: Expectation, frame: pd.DataFrame) -> list[str]:
-    """The columns that an expectation looks at."""
+    """Return the columns that an expectation uses."""
     kwargs = one.kwargs
     names = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs]
     condition = str(kwargs.get("row_condition") or "")
@@ -208,7 +205,7 @@ def _columns(one: Expectation, frame: pd.DataFrame) -> list[str]:
 
 
 def _name_rows(frames: Frames, failed: Sequence[tuple[Expectation, Outcome]]) -> None:
-    """Put places and values to the numbers of rows that fail by other rows."""
+    """Replace the numbers of failing rows by their sources and values."""
     wanted = sorted({row["source"] for _, outcome in failed for row in outcome.first})
     found: dict[int, dict[str, Any]] = {}
     start = 0
@@ -224,7 +221,7 @@ def _name_rows(frames: Frames, failed: Sequence[tuple[Expectation, Outcome]]) ->
 
 
 def _named(row: dict[str, Any], one: Expectation) -> dict[str, Any]:
-    """Place and value of a row that fails."""
+    """Return source and value of a failing row."""
     column = one.kwargs.get("column")
     value = row.get(column) if column else {name: row[name] for name in row if name in _columns(one, pd.DataFrame())}
     value = _hidden(_plain(value))
@@ -232,7 +229,7 @@ def _named(row: dict[str, Any], one: Expectation) -> dict[str, Any]:
 
 
 def _hidden(value: Any) -> Any:
-    """A value for people to read: without secrets."""
+    """Return a value without secrets."""
     if isinstance(value, dict):
         return {name: _hidden(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -242,7 +239,7 @@ def _hidden(value: Any) -> Any:
 
 @cache
 def _frames() -> Any:
-    """What the library reads a frame through; one for all, because each makes a temporary folder."""
+    """Return the library's reader of frames. It is created once, because it makes a temporary folder."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     return (
@@ -252,20 +249,20 @@ def _frames() -> Any:
     )
 
 
-def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -> None:
-    """Judge one portion and add what was found to the outcomes."""
+def _validate(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -> None:
+    """Validate a portion and add the results to the outcomes."""
     if not wanted:
         return
     batch = _frames().get_batch({"dataframe": frame})
     is_placed = "source" in frame.columns
     how: dict[str, Any] = {
-        "result_format": "SUMMARY",  # the counts of all rows, but only the first that fail
+        "result_format": "SUMMARY",  # counts of all rows, but only the first failing rows
         "partial_unexpected_count": KEPT_ROWS,
         "return_unexpected_index_query": False,
     }
     if is_placed:
         how["unexpected_index_column_names"] = ["source"]
-    # A result tells by this number which expectation it answers: the library gives them in an order of its own.
+    # The library returns results in its own order. This number says to which expectation a result belongs.
     numbered = [_build(one, {"number": number}) for number, (one, _) in enumerate(wanted)]
     for found in batch.validate(gx.ExpectationSuite(name="all", expectations=numbered), result_format=how).results:
         assert found.expectation_config is not None
@@ -282,7 +279,8 @@ def _judge(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]) -
 
 
 def _why(exception_info: dict[str, Any], frame: pd.DataFrame) -> str:
-    """Why an expectation could not be judged, without the library's traceback."""
+    """Return why an expectation could not be validated, without the library's traceback."""
     infos = [info for info in exception_info.values() if isinstance(info, dict)] or [exception_info]
-    said = next((str(info["exception_message"]) for info in infos if info.get("exception_message")), "cannot be judged")
-    return f"{said.splitlines()[0].removeprefix('Error: ')} Columns: {', '.join(map(str, frame.columns))}."
+    reasons = (str(info["exception_message"]) for info in infos if info.get("exception_message"))
+    reason = next(reasons, "cannot be validated")
+    return f"{reason.splitlines()[0].removeprefix('Error: ')} Columns: {', '.join(map(str, frame.columns))}."

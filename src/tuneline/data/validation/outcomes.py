@@ -1,12 +1,12 @@
-"""What must hold of the rows of a set, and what was found: plain values, which Great Expectations fills.
+"""Expectations and their outcomes as plain values, and the expectations that every set must meet.
 
-Beside the fields of a record, the frames that are judged have columns made for it:
+Besides the fields of a record, the frames that are validated have computed columns:
 
-    characters   of the texts that a model is shown, in all fields of the row
-    turns        messages: how many there are; null where the field is no list of messages
-    answers      messages: how many of the assistant's say something or call a tool
-    number       regression: the label as a number; null where it is none
-    damage       the kinds of damage that the texts of the row show, as `mojibake, direction`; empty where there is none
+    characters   number of characters of the texts that a model sees, in all fields of the row
+    turns        messages: number of messages; null if the field is not a list of messages
+    answers      messages: number of the assistant's messages that have text or call a tool
+    number       regression: the label as a number; null if it is not a number
+    damage       kinds of damage that the texts of the row show, such as `mojibake, direction`; empty without damage
 """
 
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ from typing import Any, Literal, NamedTuple
 from tuneline.data.records.record_form import FIELDS, RecordType
 
 KEPT_ROWS = 100
-"""Failing rows that are kept of an expectation."""
+"""Failing rows that are kept per expectation."""
 
 _NAMED_ROWS = 5
 _VALUE = 80
-# Fields that a record may leave empty.
+# Fields that may be empty.
 _MAY_BE_EMPTY = {("messages", "tools"), ("preference", "prompt")}
 
 
 class Expectation(NamedTuple):
-    """One expectation, by the library's type and arguments."""
+    """An expectation: type and arguments of the library."""
 
     type: str
     kwargs: dict[str, Any]
@@ -33,46 +33,43 @@ class Expectation(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What an expectation found."""
+    """The outcome of an expectation."""
 
     type: str
     kwargs: dict[str, Any]
     severity: str
     success: bool = True
     rows: int = 0
-    """Rows looked at, where the expectation is one on rows."""
+    """Rows that were validated; 0 if the expectation is not about rows."""
     unexpected: int = 0
     observed: Any = None
     message: str = ""
-    """Why it could not be judged."""
+    """Why it could not be validated."""
     first: list[dict[str, Any]] = field(default_factory=list)
-    """The first rows that fail it: source and value."""
+    """The first failing rows: source and value."""
 
     def describe(self, where: str) -> list[str]:
-        """The failure, for a person: the expectation, the count, the first rows."""
+        """Return the lines of a message about a failure: the expectation, the count, the first rows."""
         arguments = ", ".join(f"{name} {value!r}" for name, value in self.kwargs.items())
         if self.message:
-            said = self.message
+            reason = self.message
         elif self.unexpected:
-            said = f"{self.unexpected:,} of {self.rows:,} rows fail it"
+            reason = f"{self.unexpected:,} of {self.rows:,} rows fail it"
         else:
-            said = f"found {self.observed!r}"
-        lines = [f"{where}: {self.type} ({arguments}): {said}"]
+            reason = f"found {self.observed!r}"
+        lines = [f"{where}: {self.type} ({arguments}): {reason}"]
         for row in self.first[:_NAMED_ROWS]:
             value = repr(row["value"])
             lines.append(f"  {row['source']}: {value if len(value) <= _VALUE else value[:_VALUE] + '…'}")
         return lines
 
 
-def always(record_type: RecordType, *, is_clean: bool) -> list[Expectation]:
-    """What must hold of every set of a record type: an empty frame and one of nulls pass all other expectations.
+def required_expectations(record_type: RecordType, *, is_clean: bool) -> list[Expectation]:
+    """Return what every set of a record type must meet: empty frames and nulls pass all other expectations.
 
     Args:
         record_type: of the rows.
-        is_clean: whether the rows are the clean ones, which also have id, cluster and split.
-
-    Returns:
-        The expectations.
+        is_clean: whether the rows are clean rows, which also have id, cluster and split.
     """
     fields = FIELDS[record_type]
     columns = ["source", *fields, *(["id", "cluster", "split"] if is_clean else [])]

@@ -1,4 +1,4 @@
-"""How many rows of a set can be used, how many not and why, counted while they stream by."""
+"""Counts the rows of a set that can be used, and the rows that cannot, with reasons, while they are read."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,21 +13,21 @@ _NAMED_FILES = 20
 
 
 class Tally:
-    """The rows of one set.
+    """Counts of the rows of a set.
 
     Args:
         raw: the set.
-        kept: rows set aside that are kept, to be named.
+        kept: number of unusable rows that are kept, to name them.
     """
 
     def __init__(self, raw: RawSet, kept: int) -> None:
         self._raw, self._kept = raw, kept
         self.rows = 0
-        """All rows, those set aside too."""
+        """All rows, unusable rows included."""
         self.reasons: Counter[str] = Counter()
-        """Reason -> rows set aside."""
+        """Reason -> unusable rows."""
         self.first: list[Rejected] = []
-        """The first rows set aside."""
+        """The first unusable rows."""
         self._usable: set[str] = set()
         self._lost: dict[str, tuple[int, Rejected]] = {}
 
@@ -44,24 +44,24 @@ class Tally:
         self._lost[row.source] = count + 1, first
 
     def check(self, max_fraction: float) -> None:
-        """Stop where too many rows were set aside, or all of a file.
+        """Raise if too many rows of the set, or all rows of a file, cannot be used.
 
         Args:
-            max_fraction: share of all rows that may be set aside.
+            max_fraction: share of all rows that may be unusable.
 
         Raises:
-            DataError: more were; with the first of them, or with the files.
+            DataError: names the first unusable rows, or the files without a usable row.
         """
         check_rejected(self._raw.path, self.rows, self.reasons.total(), self.reasons, self.first, max_fraction)
-        # A document is a row: of those a share may be lost, as of any rows.
+        # A document is one row, so a file of one unusable document is not an error by itself.
         lost = [
             (place_of(Path(self._raw.path), plan), *self._lost[plan.name])
             for plan in self._raw.files
             if plan.name in self._lost and plan.name not in self._usable and plan.format != "document"
         ]
         problems = [
-            f"{place}: none of its {count:,} rows can be used, the first for {first.reason}: {first.detail} (line "
-            f"{first.line}); mend them, or take the file away"
+            f"{place}: none of its {count:,} rows can be used; the first because of {first.reason}: {first.detail} "
+            f"(line {first.line}); repair the rows, or remove the file"
             for place, count, first in lost[:_NAMED_FILES]
         ]
         if len(lost) > _NAMED_FILES:

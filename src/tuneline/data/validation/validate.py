@@ -8,7 +8,7 @@ from tuneline.core import files
 from tuneline.data.records.record_form import RecordType
 from tuneline.data.validation import data_docs, expectations
 from tuneline.data.validation.frames import RawFrames
-from tuneline.data.validation.outcomes import always
+from tuneline.data.validation.outcomes import required_expectations
 from tuneline.errors import DataError, ExpectationError
 
 
@@ -34,9 +34,9 @@ class Report:
             yaml: the user's expectations.
             is_clean: whether the rows are clean ones.
         """
-        expected = always(record_type, is_clean=is_clean)
+        expected = required_expectations(record_type, is_clean=is_clean)
         expected += [one for one in expectations.load(yaml, record_type) if one not in expected]
-        outcomes = expectations.check(frames, expected)
+        outcomes = expectations.validate_rows(frames, expected)
         held = sum(outcome.success for outcome in outcomes)
         print(f"{name}: {held} of {len(outcomes)} expectations hold")
         for outcome in outcomes:
