@@ -108,12 +108,12 @@ def answer(who: str, folder: Path, arguments: argparse.Namespace) -> dict[str, A
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tuneline.encoding.mode import mode_of
     from tuneline.evaluation import generation
     from tuneline.modeling import models
+    from tuneline.modeling.model_folder import stored_mode
 
     asked = prompts(arguments.rows)
-    mode = mode_of(folder)
+    mode = stored_mode(folder)
     models.use_threads(arguments.threads)
     if who == OURS:
         model, tokenizer = models.load(folder)

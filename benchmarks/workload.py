@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from tuneline import params
 from tuneline.core import files
 from tuneline.corpus import docstrings
-from tuneline.encoding import encode, mode, packing
-from tuneline.encoding.examples import IGNORED, Example
+from tuneline.encoding import encode, packing
+from tuneline.encoding.examples import IGNORED, PLAIN, Example
 from tuneline.modeling import forward, models
 from tuneline.params import editing
 from tuneline.pretraining import pretrain
@@ -115,8 +115,8 @@ def make(case: Case, folder: Path) -> Made:
     shutil.copytree(folder / "base", folder / "project" / "models" / "base")
     p = params.load(folder / "project" / "params.yaml")
     clean = folder / "project" / "data" / "clean"
-    examples, account = encode.fit_split(tokenizer, clean / "train", "sft", mode.PLAIN, p.finetune)
-    batches = _batches(case, list(examples), models.pad(tokenizer))
+    examples, account = encode.encode_split(tokenizer, clean / "train", "sft", PLAIN, p.finetune)
+    batches = _batches(case, list(examples), models.pad_token_id(tokenizer))
     torch.save(batches, folder / "batches.pt")
     count = sum(weights.numel() for weights in AutoModelForCausalLM.from_pretrained(folder / "base").parameters())
     return Made(folder, account.rows, account.tokens, account.supervised_tokens, count, len(batches))
@@ -132,7 +132,7 @@ def heldout_loss(model: Path, rows: Path, longest: int) -> float:
         prompt, answer = (tokenizer(row[name])["input_ids"] for name in ("prompt", "completion"))
         answer = [*answer, tokenizer.eos_token_id]
         examples.append(Example((prompt + answer)[:longest], ([IGNORED] * len(prompt) + answer)[:longest]))
-    summed, count = forward.total(loaded, examples, pad=models.pad(tokenizer), sparse=False, batch_size=32)
+    summed, count = forward.total_nll(loaded, examples, pad=models.pad_token_id(tokenizer), sparse=False, batch_size=32)
     return summed / count
 
 
@@ -157,7 +157,7 @@ def _base(case: Case, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(pretrain.END_OF_TEXT),
-        pad_token_id=models.pad(tokenizer),
+        pad_token_id=models.pad_token_id(tokenizer),
     )
     models.save(LlamaForCausalLM(config), tokenizer, folder)
 

@@ -6,6 +6,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from tuneline.encoding.encode import encode_records
 from tuneline.encoding.examples import IGNORED, Example
 
 CHATML = (
@@ -39,3 +40,8 @@ def learnt(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
         elif runs[-1]:
             runs.append([])
     return [text_of(tokenizer, run) for run in runs if run]
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any], mode: str) -> list[Example]:
+    """The examples of one record."""
+    return encode_records(tokenizer, [row], mode)[0]

@@ -16,7 +16,7 @@ from tuneline import params
 from tuneline.cli import cli
 from tuneline.commands import preview
 from tuneline.core import files
-from tuneline.encoding.encode import fit_split
+from tuneline.encoding.encode import encode_split
 from tuneline.errors import DataError
 from tuneline.modeling import models
 from tuneline.params import editing
@@ -83,9 +83,9 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
 
     monkeypatch.setattr(loop.ObjectiveTrainer, "compute_loss", watch)
     model, tokenizer = models.load(project / "models/base")
-    examples, _ = fit_split(tokenizer, project / "data/clean/train", "sft", "plain", p.finetune)
+    examples, _ = encode_split(tokenizer, project / "data/clean/train", "sft", "plain", p.finetune)
     how = replace(Recipe.of(p.finetune), early_stopping_patience=None)
-    training_run.train(model, examples, how, pad=models.pad(tokenizer), folder=project / "work/x")
+    training_run.train(model, examples, how, pad=models.pad_token_id(tokenizer), folder=project / "work/x")
     for row in shown:
         batch = seen[row.batch - 1]
         ids = [token.id for document in row.documents for token in document.tokens]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import chats
 import pyarrow as pa
 import pytest
 from chats import CHATML, learnt, record, text_of
@@ -105,27 +106,27 @@ def inference(tokenizer: PreTrainedTokenizerFast, turns: list[Any]) -> str:
 def test_every_answer_is_learnt_behind_what_the_model_is_shown_then(
     qwen: PreTrainedTokenizerFast, turns: list[Any], said: list[str]
 ) -> None:
-    examples = encode.encode(qwen, record(turns, source="a.jsonl:7"), "chat")
+    examples = chats.encode(qwen, record(turns, source="a.jsonl:7"), "chat")
     places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     assert [learnt(qwen, example) for example in examples] == [[one] for one in said]
     for example, place, one in zip(examples, places, said, strict=True):
         assert text_of(qwen, example.input_ids).rstrip("\n") == inference(qwen, turns[:place]) + one
         assert example.source == "a.jsonl:7"
-        [prompt] = ChatTemplate(qwen).prompts([Conversation.of(record(turns[:place]))])
+        [prompt] = ChatTemplate(qwen).prompts([Conversation.from_record(record(turns[:place]))])
         assert example.input_ids[: len(prompt)] == prompt
         assert [label != -100 for label in example.labels].index(True) == len(prompt)
 
 
 def test_what_is_not_rewritten_stays_one_example(qwen: PreTrainedTokenizerFast) -> None:
-    [once] = encode.encode(qwen, record(THINKING[:3]), "chat")
+    [once] = chats.encode(qwen, record(THINKING[:3]), "chat")
     assert learnt(qwen, once) == ["<think>\ngamma\n</think>\n\ndelta<|im_end|>"]
     qwen.chat_template = CHATML
-    [example] = encode.encode(qwen, record(THINKING), "chat")
+    [example] = chats.encode(qwen, record(THINKING), "chat")
     assert len(learnt(qwen, example)) == 2
     # A step between question and answer keeps its thought, and is written as it was said.
     qwen.chat_template = QWEN3
     thinking = [CALLING[0], CALLING[1] | {"reasoning_content": "alpha"}, *CALLING[2:]]
-    [example] = encode.encode(qwen, record(thinking), "chat")
+    [example] = chats.encode(qwen, record(thinking), "chat")
     assert len(learnt(qwen, example)) == 2
 
 
@@ -138,12 +139,12 @@ def test_only_what_was_said_last_is_rewritten(qwen: PreTrainedTokenizerFast) -> 
     )
     turns = [*THINKING, {"role": "user", "content": "alpha"}, {"role": "assistant", "content": "mu"}]
     with pytest.raises(ModelError, match="writes what stands before turn 3 in another way once that turn is there, so"):
-        encode.encode(qwen, record(turns), "chat")
+        chats.encode(qwen, record(turns), "chat")
     qwen.chat_template = qwen.chat_template.replace("{{ 'mu ' }}", "")
-    examples = encode.encode(qwen, record(turns), "chat")
+    examples = chats.encode(qwen, record(turns), "chat")
     for example, place in zip(examples, (2, 4, 6), strict=True):
         assert len(learnt(qwen, example)) == 1
-        [prompt] = ChatTemplate(qwen).prompts([Conversation.of(record(turns[:place]))])
+        [prompt] = ChatTemplate(qwen).prompts([Conversation.from_record(record(turns[:place]))])
         assert example.input_ids[: len(prompt)] == prompt
 
 
@@ -160,7 +161,7 @@ def split(folder: Path, *conversations: list[Any]) -> Path:
 
 def test_rows_are_counted_once_and_examples_too(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, THINKING, THINKING[:3], CALLING)
-    examples, account = encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=200))
+    examples, account = encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=200))
     assert [example.source for example in examples] == [f"a.jsonl:{row}" for row in (1, 1, 2, 3, 3)]
     counts = account.as_dict()
     assert (counts["rows"], counts["examples"], counts["conversations_split_by_answer"]) == (3, 5, 2)
@@ -173,33 +174,33 @@ def test_an_answer_that_is_too_long_loses_early_turns_and_a_row_is_dropped_as_on
 ) -> None:
     short = [{"role": role, "content": "mu"} for role in ("user", "assistant") * 2]
     path = split(tmp_path, THINKING, short)
-    whole = encode.encode(qwen, record(THINKING), "chat")
+    whole = chats.encode(qwen, record(THINKING), "chat")
     limit = len(whole[1].input_ids) - 1
     assert len(whole[0].input_ids) <= limit < len(whole[1].input_ids)
-    examples, account = encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit))
+    examples, account = encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=limit))
     assert examples[0] == whole[0]._replace(source="a.jsonl:1")
     assert text_of(qwen, examples[1].input_ids) == (
         "<|im_start|>system\nalpha<|im_end|>\n<|im_start|>user\nand epsilon?<|im_end|>\n"
         "<|im_start|>assistant\n<think>\nzeta\n</think>\n\neta.<|im_end|>\n"
     )
     assert (account.rows_truncated, account.truncated, account.examples) == (1, ("a.jsonl:1",), 4)
-    examples, account = encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="drop"))
+    examples, account = encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="drop"))
     assert {example.source for example in examples} == {"a.jsonl:2"}
     assert (account.rows_dropped, account.examples, account.conversations_split_by_answer) == (1, 2, 1)
     with pytest.raises(TrainingError, match=r"1 of 2 rows are longer .*: a.jsonl:1 \(\d+ tokens\)"):
-        encode.fit_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="error"))
+        encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="error"))
 
 
 def test_a_step_that_is_too_long_is_learnt_once_alone(qwen: PreTrainedTokenizerFast) -> None:
     """What is left may be written without a rewrite; the answers before the last are examples of their own."""
     template = ChatTemplate(qwen)
-    conversation = Conversation.of(record([*THINKING[1:3], *CALLING]))
+    conversation = Conversation.from_record(record([*THINKING[1:3], *CALLING]))
     [*_, last] = template.encode([conversation])[0]
     shorter = template.shorten(conversation.up_to_answer(2), len(last.input_ids) - 1, only_last=True)
     assert shorter is not None
     assert learnt(qwen, shorter) == ["<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
     thoughtful = [*THINKING[1:3], CALLING[0], CALLING[1] | {"reasoning_content": "alpha"}, *CALLING[2:]]
-    conversation = Conversation.of(record(thoughtful))
+    conversation = Conversation.from_record(record(thoughtful))
     [*_, last] = template.encode([conversation])[0]
     shorter = template.shorten(conversation.up_to_answer(2), len(last.input_ids) - 1, only_last=True)
     assert shorter is not None
@@ -230,7 +231,7 @@ def test_a_conversation_is_judged_by_all_its_answers(qwen: PreTrainedTokenizerFa
     test = causal.test_rows(pa.Table.from_pylist(rows), evaluate)
     found = causal.measure(ModelToScore(tmp_path / "model", "candidate", 128), test, evaluate, is_text=False)
     for row, turns in enumerate((CALLING, THINKING)):
-        examples: list[Example] = encode.encode(qwen, record(turns), "chat")
+        examples: list[Example] = chats.encode(qwen, record(turns), "chat")
         alone = likelihood.score(model, examples, max_length=128, batch_size=1)
         assert found["tokens"][row].as_py() == sum(one.tokens for one in alone)
         assert found["nll"][row].as_py() == pytest.approx(sum(one.nll for one in alone), rel=1e-5)

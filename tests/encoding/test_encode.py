@@ -1,10 +1,12 @@
 from random import Random
 
 import pytest
+from chats import encode
 from transformers import PreTrainedTokenizerFast
 
-from tuneline.encoding.encode import IGNORED, Example, Preference, encode, encode_all, fit, truncate
-from tuneline.encoding.truncation import refusal
+from tuneline.encoding.encode import encode_records
+from tuneline.encoding.examples import IGNORED, Example, Preference
+from tuneline.encoding.truncation import EncodingReport, LengthPolicy, Overlong, refusal, truncate
 from tuneline.errors import TrainingError
 
 
@@ -31,7 +33,7 @@ def test_a_special_token_spelt_in_a_text_is_text(tokenizer: PreTrainedTokenizerF
 
 def test_many_records_become_what_each_becomes_alone(tokenizer: PreTrainedTokenizerFast) -> None:
     records = [{"prompt": f"α {number}\n", "completion": "文" * number} for number in range(5)]
-    assert encode_all(tokenizer, records, "plain") == [encode(tokenizer, record, "plain") for record in records]
+    assert encode_records(tokenizer, records, "plain") == [encode(tokenizer, record, "plain") for record in records]
 
 
 def test_a_beginning_of_text_that_the_tokenizer_writes_is_kept_once(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -48,18 +50,26 @@ def test_a_beginning_of_text_that_the_tokenizer_writes_is_kept_once(tokenizer: P
     assert example.labels[0] == IGNORED
 
 
+def fit(
+    examples: list[Example], max_length: int, overlong: Overlong, max_dropped_fraction: float
+) -> tuple[list[Example], EncodingReport]:
+    policy = LengthPolicy(max_length, overlong, max_dropped_fraction)
+    kept = [kept for example in examples for kept in policy.apply([example])]
+    return kept, policy.report()
+
+
 PAIR = Example([10, 11, 12, 13, 20, 21, 0], [IGNORED] * 4 + [20, 21, 0])
 TEXT = Example([1, 2, 3, 4, 5], [IGNORED, 2, 3, 4, 5])
 
 
 def test_truncate_keeps_the_completion() -> None:
     kept, account = fit([PAIR], 5, "truncate", 0.0)
-    assert list(kept) == [Example([12, 13, 20, 21, 0], [IGNORED, IGNORED, 20, 21, 0])]
+    assert kept == [Example([12, 13, 20, 21, 0], [IGNORED, IGNORED, 20, 21, 0])]
     assert (account.rows_truncated, account.tokens, account.supervised_tokens, account.tokens_left_out) == (1, 5, 3, 2)
 
 
 def test_truncate_cuts_the_completion_only_where_it_is_too_long_itself() -> None:
-    assert list(fit([PAIR], 3, "truncate", 0.0)[0]) == [Example([13, 20, 21], [IGNORED, 20, 21])]
+    assert fit([PAIR], 3, "truncate", 0.0)[0] == [Example([13, 20, 21], [IGNORED, 20, 21])]
 
 
 def test_a_long_answer_leaves_half_of_the_room_to_its_prompt() -> None:
@@ -125,19 +135,19 @@ def test_a_named_length_does_what_it_says() -> None:
 
 def test_drop_counts_and_keeps_what_fits() -> None:
     kept, account = fit([PAIR, TEXT], 5, "drop", 0.5)
-    assert list(kept) == [TEXT]
+    assert kept == [TEXT]
     assert (account.rows, account.rows_dropped, account.tokens_left_out) == (2, 1, 7)
 
 
 def test_split_loses_no_text() -> None:
     kept, account = fit([TEXT], 2, "split", 0.0)
-    assert list(kept) == [Example([1, 2], [IGNORED, 2]), Example([3, 4], [IGNORED, 4])]
+    assert kept == [Example([1, 2], [IGNORED, 2]), Example([3, 4], [IGNORED, 4])]
     assert (account.rows_split, account.rows_dropped, account.tokens_left_out) == (1, 0, 1)
 
 
 def test_a_row_with_nothing_to_learn_is_dropped_and_counted() -> None:
     kept, account = fit([TEXT, Example([7, 8], [IGNORED, IGNORED])], 8, "error", 0.5)
-    assert list(kept) == [TEXT]
+    assert kept == [TEXT]
     assert (account.rows_dropped, account.rows_without_label) == (1, 1)
 
 

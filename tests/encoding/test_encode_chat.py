@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chats import CHATML, fresh, learnt, record, text_of
+from chats import CHATML, encode, fresh, learnt, record, text_of
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.encoding.chat import chat_template
 from tuneline.encoding.chat.chat_template import PLAIN_TEMPLATE, ChatTemplate
 from tuneline.encoding.chat.conversation import Conversation, shortened
-from tuneline.encoding.encode import encode
 from tuneline.encoding.examples import IGNORED
 from tuneline.errors import ModelError, TrainingError
 
@@ -60,7 +59,7 @@ def test_transformers_marks_the_same_tokens(chatty: PreTrainedTokenizerFast) -> 
 def test_a_prompt_is_the_beginning_of_what_was_trained(chatty: PreTrainedTokenizerFast) -> None:
     for template in (CHATML, MARKED, PLAIN_TEMPLATE):
         chatty.chat_template = template
-        conversation = Conversation.of(record(TURNS, TOOLS if template == PLAIN_TEMPLATE else None))
+        conversation = Conversation.from_record(record(TURNS, TOOLS if template == PLAIN_TEMPLATE else None))
         [prompt] = ChatTemplate(chatty).prompts([conversation.prompt])
         [[example]] = ChatTemplate(chatty).encode([conversation])
         assert example.input_ids[: len(prompt)] == prompt
@@ -185,7 +184,9 @@ def test_a_template_without_end_is_refused_at_the_first_conversation(
     chatty.chat_template = template + CHATML
     before = resource.getrlimit(resource.RLIMIT_AS)
     with pytest.raises(ModelError) as caught:
-        ChatTemplate(chatty).encode([Conversation.of(record(TURNS, source=f"rows.jsonl:{row}")) for row in (1, 2)])
+        ChatTemplate(chatty).encode(
+            [Conversation.from_record(record(TURNS, source=f"rows.jsonl:{row}")) for row in (1, 2)]
+        )
     (problem,) = caught.value.problems
     assert problem.startswith("the chat template " if "**" in said else "rows.jsonl:1: the chat template ")
     assert said in problem
@@ -256,7 +257,7 @@ def test_marks_that_mark_nothing_are_refused_with_the_rows(chatty: PreTrainedTok
 
 def test_early_turns_go_first_and_the_system_stays(chatty: PreTrainedTokenizerFast) -> None:
     turns = [*TURNS[:-2], TURNS[-2] | {"content": "0123456789 and epsilon?"}, TURNS[-1]]
-    template, conversation = ChatTemplate(chatty), Conversation.of(record(turns, source="a:1"))
+    template, conversation = ChatTemplate(chatty), Conversation.from_record(record(turns, source="a:1"))
     whole = len(template.encode([conversation])[0][0].input_ids)
     shorter = template.shorten(conversation, whole - 1)
     assert shorter is not None

@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from tuneline.encoding.encode import IGNORED, Example
+from tuneline.encoding.examples import IGNORED, Example
 from tuneline.encoding.packing import collate, group_by_length, pack, plan
 
 

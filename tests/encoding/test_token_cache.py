@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from chats import fresh
@@ -21,7 +20,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from tuneline import params
 from tuneline.core import files, identity
 from tuneline.encoding import encode, token_cache
-from tuneline.encoding.examples import FlatRows
+from tuneline.encoding.examples import ExampleTable
 from tuneline.errors import TrainingError
 from tuneline.finetuning import tasks
 from tuneline.modeling import models
@@ -47,7 +46,7 @@ def texts(folder: Path, more: str = "") -> Path:
 
 
 def made(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path | None, **more: Any) -> tuple[Any, Any]:
-    return encode.fit_split(tokenizer, path, "language-modeling", "plain", finetune(**more), folder=folder)
+    return encode.encode_split(tokenizer, path, "language-modeling", "plain", finetune(**more), folder=folder)
 
 
 def entries(folder: Path) -> dict[Path, int]:
@@ -89,11 +88,11 @@ def test_what_comes_from_the_disk_is_what_was_made(
         labels, multi_label = encode.labels_of(path)
         more = {"labels": labels, "multi_label": multi_label}
 
-    def fitted(folder: Path | None) -> tuple[FlatRows[Any], Any]:
+    def fitted(folder: Path | None) -> tuple[ExampleTable[Any], Any]:
         own = fresh(tokenizer)
         own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
         own.chat_template = QWEN3
-        return encode.fit_split(own, path, task, mode, finetune(**policy), folder=folder, **more)
+        return encode.encode_split(own, path, task, mode, finetune(**policy), folder=folder, **more)
 
     rows, account = fitted(None)
     for _ in range(2):
@@ -101,9 +100,11 @@ def test_what_comes_from_the_disk_is_what_was_made(
         assert list(kept) == list(rows)
         assert kept.lengths.tolist() == rows.lengths.tolist()
         assert same_account == account
-        for part in kept.parts.values():
-            assert isinstance(part.values, np.ndarray)
-            assert isinstance(part.values.base, np.memmap) or isinstance(part.values, np.memmap)
+    # Nothing of the file is copied into memory.
+    before = pa.total_allocated_bytes()
+    opened = type(kept).open(next((tmp_path / "tokens").rglob("*.arrow")))
+    assert list(opened) == list(rows)
+    assert pa.total_allocated_bytes() == before
 
 
 def test_the_same_is_made_once_and_of_a_split_one_entry_stays(
@@ -138,10 +139,10 @@ def test_a_tokenizer_that_has_cut_a_text_is_still_the_same(tokenizer: PreTrained
     path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
 
     def key() -> str:
-        return token_cache.identity(tokenizer, split=files.sha256_path(path))
+        return token_cache.cache_key(tokenizer, split=files.sha256_path(path))
 
     before = key()
-    encode.fit_split(tokenizer, path, "regression", "regression", finetune())
+    encode.encode_split(tokenizer, path, "regression", "regression", finetune())
     assert key() == before
 
 
@@ -149,7 +150,7 @@ def test_a_tokenizer_that_has_cut_a_text_is_still_the_same(tokenizer: PreTrained
 def test_what_is_not_whole_is_made_again(tokenizer: PreTrainedTokenizerFast, tmp_path: Path, harm: str) -> None:
     path, folder = texts(tmp_path), tmp_path / "tokens"
     rows = list(made(path, tokenizer, folder)[0])
-    [ids], [manifest] = folder.rglob("ids.npy"), folder.rglob("manifest.json")
+    [ids], [manifest] = folder.rglob("*.arrow"), folder.rglob("manifest.json")
     whole = ids.read_bytes()
     data = bytearray(whole)
     if harm == "byte":
@@ -162,7 +163,7 @@ def test_what_is_not_whole_is_made_again(tokenizer: PreTrainedTokenizerFast, tmp
     elif harm == "manifest":
         manifest.write_bytes(manifest.read_bytes()[:-20])
     else:
-        (ids.parent / "more.npy").write_bytes(b"")
+        (ids.parent / "more.arrow").write_bytes(b"")
     assert list(made(path, tokenizer, folder)[0]) == rows
     assert ids.read_bytes() == whole
     assert identity.is_complete(ids.parent)

@@ -2,10 +2,12 @@ from typing import Any
 
 import pytest
 import torch
+from chats import encode
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.encoding.encode import IGNORED, Example, encode, encode_all
+from tuneline.encoding.encode import encode_records
+from tuneline.encoding.examples import IGNORED, Example
 from tuneline.evaluation import likelihood
 
 PAIRS = [
@@ -19,7 +21,7 @@ TEXTS = [{"text": pair["prompt"] + pair["completion"]} for pair in PAIRS]
 
 
 def encoded(tokenizer: PreTrainedTokenizerFast, records: list[dict[str, Any]]) -> list[Example]:
-    return [example for [example] in encode_all(tokenizer, records, "plain")]
+    return [example for [example] in encode_records(tokenizer, records, "plain")]
 
 
 def plainly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> tuple[float, int]:

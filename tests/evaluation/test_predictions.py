@@ -20,7 +20,7 @@ def test_batches_say_what_each_text_alone_says(
     encoded, cut = predictions.encode(tokens, TEXTS, 24)
     assert cut == [0]
     seen: list[tuple[float, float]] = []
-    pad = models.pad(tokens)
+    pad = models.pad_token_id(tokens)
     found = predictions.outputs(model, encoded, pad=pad, batch_size=2, progress=lambda *done: seen.append(done))
     for row, text in enumerate(TEXTS[:4]):
         ids = tokens(text)["input_ids"][:24]  # pyright: ignore[reportIndexIssue]

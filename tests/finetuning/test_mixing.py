@@ -16,11 +16,12 @@ from tiny_models import TEXTS
 from tuneline import params
 from tuneline.commands import preview
 from tuneline.core import files
-from tuneline.encoding import mode, packing
+from tuneline.encoding import packing
 from tuneline.encoding.examples import IGNORED, Example, Examples
-from tuneline.encoding.truncation import Fitting
+from tuneline.encoding.truncation import LengthPolicy
 from tuneline.errors import ParamsError, TrainingError
 from tuneline.finetuning import mixing
+from tuneline.modeling import model_folder
 from tuneline.params import MixtureSet, editing
 from tuneline.stages import finetune
 
@@ -30,7 +31,7 @@ def examples(name: str, count: int, length: int = 3) -> Examples:
 
 
 def mixture(raw: int, seed: int = 0, **others: tuple[int, float, int | None]) -> mixing.Mixture:
-    account = Fitting(8, "truncate", 1.0).account()
+    account = LengthPolicy(8, "truncate", 1.0).report()
     parts = [
         mixing.Part(name, examples(name, count), account, MixtureSet(weight=weight, max_examples=most))
         for name, (count, weight, most) in others.items()
@@ -147,7 +148,7 @@ def test_one_model_learns_from_pairs_conversations_and_pretraining_text(
     assert told["fingerprint"] != alone["fingerprint"]
     assert "not trained, as data.mixture does not name them: notes" in capsys.readouterr().out
     # How rows of the set to fine-tune on become tokens is what the model is stored with.
-    assert mode.mode_of(Path("models/finetuned")) == "plain"
+    assert model_folder.stored_mode(Path("models/finetuned")) == "plain"
 
 
 def test_the_same_mixture_gives_the_same_bytes_and_another_weight_others(mixed_place: Path) -> None:

@@ -4,7 +4,7 @@ from tiny_models import VOCABULARY, documents, tiny
 from torch import nn
 from torch.nn import functional
 
-from tuneline.encoding.encode import Example
+from tuneline.encoding.examples import Example
 from tuneline.encoding.packing import collate
 from tuneline.modeling import forward
 
@@ -32,7 +32,7 @@ def test_packed_and_sparse_equal_single_documents(family: str, attention: str) -
             nll, count = forward.nll(model, batch, packed=is_packed, sparse=sparse)
             assert count == tokens
             assert nll.item() / tokens == pytest.approx(expected / tokens, abs=1e-6)
-    summed, count = forward.total(model, examples, pad=1, sparse=True, batch_size=4)
+    summed, count = forward.total_nll(model, examples, pad=1, sparse=True, batch_size=4)
     assert count == tokens
     assert summed / tokens == pytest.approx(expected / tokens, abs=1e-6)
 

@@ -21,11 +21,11 @@ from transformers import (
 )
 
 from tuneline.core import files
-from tuneline.encoding import encode, mode
+from tuneline.encoding import encode, examples
 from tuneline.encoding.chat.chat_template import ChatTemplate
-from tuneline.encoding.label_targets import with_own_special
+from tuneline.encoding.token_ids import with_special_tokens
 from tuneline.errors import ModelError
-from tuneline.modeling import models
+from tuneline.modeling import model_folder, models
 
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -75,13 +75,13 @@ def logits(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
 def test_any_base_becomes_a_classifier_that_is_saved_with_its_labels(any_base: Path, tmp_path: Path) -> None:
     model, tokenizer = models.new_classifier(any_base, LABELS, "single_label_classification", 3)
     assert logits(model, [5, 6, 7]).shape == (1, 3)
-    models.save(model, tokenizer, tmp_path / "made", mode.CLASSIFICATION)
+    models.save(model, tokenizer, tmp_path / "made", examples.CLASSIFICATION)
     again, tokenizer = models.load_classifier(tmp_path / "made")
-    assert mode.mode_of(tmp_path / "made") == "classification"
+    assert model_folder.stored_mode(tmp_path / "made") == "classification"
     assert again.config.id2label == dict(enumerate(LABELS))
     assert again.config.label2id == {"calm": 0, "glad": 1, "sad": 2}
     assert again.config.problem_type == "single_label_classification"
-    assert again.config.pad_token_id == models.pad(tokenizer)
+    assert again.config.pad_token_id == models.pad_token_id(tokenizer)
     torch.testing.assert_close(logits(again, [5, 6, 7]), logits(model, [5, 6, 7]))
 
 
@@ -134,7 +134,7 @@ def test_an_encoder_s_text_keeps_its_special_tokens_also_when_it_is_cut() -> Non
     assert (first.target, second.target, second.source) == (2, 1, "a.csv:2")
     # Spelt in a text it is text.
     assert second.input_ids.count(3) == 1
-    [cut] = with_own_special(tokenizer, ["alpha beta"], 3)
+    [cut] = with_special_tokens(tokenizer, ["alpha beta"], 3)
     assert tokenizer.convert_ids_to_tokens(cut) == ["[CLS]", "alpha", "[SEP]"]
 
 
@@ -152,7 +152,7 @@ def test_a_causal_classifier_s_text_ends_with_end_of_text_wherever_it_is_loaded(
     for tokenizer in (models.load_tokenizer(tmp_path / "made"), AutoTokenizer.from_pretrained(tmp_path / "made")):
         ids = tokenizer("alpha beta")["input_ids"]
         assert tokenizer.decode(ids) == f"alpha beta{end}"
-        [cut] = with_own_special(tokenizer, ["alpha beta"], 3)
+        [cut] = with_special_tokens(tokenizer, ["alpha beta"], 3)
         assert len(cut) == 3
         assert cut[-1] == tokenizer.eos_token_id
     # What the base itself writes stays as it was.
@@ -174,9 +174,9 @@ def test_a_chat_model_is_saved_with_its_template_and_with_what_ends_its_turns(
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
     assert ChatTemplate(own).origin == "shipped"
-    models.save(tiny("llama"), own, tmp_path / "chat", mode.CHAT)
+    models.save(tiny("llama"), own, tmp_path / "chat", examples.CHAT)
     model, own = models.load(tmp_path / "chat")
-    assert mode.mode_of(tmp_path / "chat") == "chat"
+    assert model_folder.stored_mode(tmp_path / "chat") == "chat"
     assert ChatTemplate(own).origin == "shipped"
     assert model.generation_config is not None
     assert model.generation_config.eos_token_id == [own.eos_token_id]

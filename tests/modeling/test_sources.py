@@ -9,9 +9,8 @@ from tiny_models import VOCABULARY, tiny
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from tuneline.core import files
-from tuneline.encoding import mode
 from tuneline.errors import ModelError
-from tuneline.modeling import models, sources
+from tuneline.modeling import model_folder, models, sources
 
 
 def refusal(folder: Path) -> str:
@@ -168,7 +167,7 @@ def test_a_tokenizer_of_another_model(tmp_path: Path, tokenizer: PreTrainedToken
 def test_an_unknown_mode(base: Path) -> None:
     files.write_json(base / "tuneline.json", {"mode": "riddle"})
     with pytest.raises(ModelError, match="mode 'riddle' is unknown here; known: plain, chat, "):
-        mode.mode_of(base)
+        model_folder.stored_mode(base)
 
 
 def test_an_encoder_is_a_base_for_labels_but_not_for_text(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -49,7 +49,7 @@ def classifier(project: Params) -> Params:
         vocab_size=280,
         id2label=names,
         label2id={label: number for number, label in names.items()},
-        pad_token_id=models.pad(tokenizer),
+        pad_token_id=models.pad_token_id(tokenizer),
         problem_type="single_label_classification",
         **shape,
     )

@@ -8,9 +8,8 @@ import pytest
 
 from tuneline import params, processes
 from tuneline.core import files
-from tuneline.encoding import mode
 from tuneline.errors import BusyError, ModelError, TrainingError
-from tuneline.modeling import models
+from tuneline.modeling import model_folder, models
 from tuneline.params import editing
 from tuneline.stages import finetune
 from tuneline.training import checkpoints
@@ -24,7 +23,7 @@ def run(**values: object) -> None:
 def test_it_writes_a_model_its_curve_and_its_accounts(workplace: Path) -> None:
     run()
     model, tokenizer = models.load(workplace / "models/finetuned")
-    assert mode.mode_of(workplace / "models/finetuned") == "plain"
+    assert model_folder.stored_mode(workplace / "models/finetuned") == "plain"
     assert model.config.use_cache
     assert tokenizer.eos_token == "<|endoftext|>"
     lines = list(csv.DictReader((workplace / "reports/training.csv").open()))

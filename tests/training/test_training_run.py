@@ -6,7 +6,7 @@ import torch
 from tiny_models import RECIPE, documents, recipe, tiny
 from torch.optim.adamw import adamw
 
-from tuneline.encoding.encode import IGNORED, Example
+from tuneline.encoding.examples import IGNORED, Example
 from tuneline.encoding.packing import collate
 from tuneline.errors import TrainingError
 from tuneline.modeling import forward

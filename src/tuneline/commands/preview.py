@@ -114,7 +114,7 @@ def first_rows(p: Params, rows: int) -> Preview:
     if not (clean / "dataset.json").is_file():
         raise DataError(f"{clean}: there is no clean data yet; run `make run`, or `dvc repro prepare base`, first")
     ready = tasks.prepare(p.task, clean, base, p.finetune, others=mixing.wanted(p))
-    recipe, pad = Recipe.of(p.finetune), models.pad(ready.tokenizer)
+    recipe, pad = Recipe.of(p.finetune), models.pad_token_id(ready.tokenizer)
     objective = None if p.task == "preference" else tasks.objective(ready, p.finetune, pad)
     planned = packing.plan(
         lengths(ready.examples) if objective else ready.examples.lengths.tolist(),  # pyright: ignore[reportAttributeAccessIssue]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
@@ -11,33 +12,22 @@ from tuneline.core import files
 from tuneline.encoding import token_cache, token_ids
 from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.chat.conversation import Conversation, is_said
-from tuneline.encoding.examples import IGNORED, Example, Examples, Labelled, LabelledRows, Preference, Preferences
-from tuneline.encoding.label_targets import encode_labelled, labels_of, with_own_special
-from tuneline.encoding.mode import CHAT, PLAIN
-from tuneline.encoding.truncation import Account, Fitting, Overlong, fit, length, truncate
+from tuneline.encoding.examples import (
+    CHAT,
+    IGNORED,
+    PLAIN,
+    Example,
+    Examples,
+    Labelled,
+    LabelledRows,
+    Preference,
+    Preferences,
+    Target,
+)
+from tuneline.encoding.truncation import EncodingReport, LengthPolicy, Overlong, length, truncate
 from tuneline.errors import ModelError, TrainingError
 from tuneline.params import Finetune
 from tuneline.progress import Progress
-
-__all__ = [
-    "FIELDS",
-    "IGNORED",
-    "Account",
-    "Example",
-    "Examples",
-    "Labelled",
-    "LabelledRows",
-    "Preference",
-    "Preferences",
-    "encode",
-    "encode_all",
-    "encode_labelled",
-    "encode_preferences",
-    "fit",
-    "fit_split",
-    "fit_texts",
-    "labels_of",
-]
 
 FIELDS = {
     "sft": ["prompt", "completion"],
@@ -53,36 +43,22 @@ _CHAT_FIELDS = ["messages", "tools"]
 _BATCH = 1024
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], mode: str) -> list[Example]:
-    """One record as tokens and labels.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        record: `prompt` and `completion` (the completion and end-of-text are learnt), `text` (all is learnt), or
-            `messages` and `tools` (what the assistant says is learnt).
-        mode: how a record becomes tokens, as stored with the model.
-
-    Returns:
-        The example, of any length; several of a conversation whose template writes earlier turns in another way once
-        it goes on, one for each answer.
-    """
-    return encode_all(tokenizer, [record], mode)[0]
-
-
-def encode_all(tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, Any]], mode: str) -> list[list[Example]]:
+def encode_records(
+    tokenizer: PreTrainedTokenizerBase, records: Sequence[dict[str, Any]], mode: str
+) -> list[list[Example]]:
     """Every record as `encode` gives it, many times as fast."""
     if not records:
         return []
     if "messages" in records[0]:
         assert mode == CHAT, mode
-        return ChatTemplate(tokenizer).encode([Conversation.of(record) for record in records])
+        return ChatTemplate(tokenizer).encode([Conversation.from_record(record) for record in records])
     assert mode in (PLAIN, CHAT), mode
     sources = [record.get("source") or "" for record in records]
-    start, end = token_ids.beginning(tokenizer), [token_ids.end(tokenizer)]
+    start, end = token_ids.bos_ids(tokenizer), [token_ids.eos_id(tokenizer)]
     if "text" in records[0]:
-        ids = token_ids.ids(tokenizer, [record["text"] for record in records])
+        ids = token_ids.text_ids(tokenizer, [record["text"] for record in records])
         return [[_all_learnt(start + one + end, source)] for one, source in zip(ids, sources, strict=True)]
-    prompts = token_ids.ids(tokenizer, [record["prompt"] for record in records])
+    prompts = token_ids.text_ids(tokenizer, [record["prompt"] for record in records])
     completions = _behind(tokenizer, prompts, [record["completion"] for record in records])
     examples = []
     for prompt, completion, source in zip(prompts, completions, sources, strict=True):
@@ -99,10 +75,10 @@ def _all_learnt(ids: list[int], source: str) -> Example:
 
 def _behind(tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[str]) -> list[list[int]]:
     """The ids of every answer as it goes on after its prompt; behind an empty prompt a text begins."""
-    made = token_ids.continued(tokenizer, answers)
-    if not all(prompts) and token_ids.puts_blank_before(tokenizer):
+    made = token_ids.continuation_ids(tokenizer, answers)
+    if not all(prompts) and token_ids.adds_leading_space(tokenizer):
         for place in [place for place, prompt in enumerate(prompts) if not prompt]:
-            made[place] = token_ids.ids(tokenizer, [answers[place]])[0]
+            made[place] = token_ids.text_ids(tokenizer, [answers[place]])[0]
     return made
 
 
@@ -130,8 +106,8 @@ def encode_preferences(
             for name in ("chosen", "rejected")
         ]
     else:
-        start, end = token_ids.beginning(tokenizer), [token_ids.end(tokenizer)]
-        before = token_ids.ids(tokenizer, [record["prompt"] for record in records])
+        start, end = token_ids.bos_ids(tokenizer), [token_ids.eos_id(tokenizer)]
+        before = token_ids.text_ids(tokenizer, [record["prompt"] for record in records])
         answers = [
             [ids + end for ids in _behind(tokenizer, before, [record[name] for record in records])]
             for name in ("chosen", "rejected")
@@ -141,7 +117,7 @@ def encode_preferences(
 
 
 def _conversation(record: dict[str, Any], *names: str) -> Conversation:
-    turns = [message for name in names for message in Conversation.of({"messages": record[name]}).messages]
+    turns = [message for name in names for message in Conversation.from_record({"messages": record[name]}).messages]
     return Conversation(turns, [], record.get("source") or "")
 
 
@@ -170,7 +146,7 @@ def _answer(whole: Example, prompt: list[int]) -> list[int]:
     return whole.input_ids[len(prompt) : last + 1]
 
 
-def fit_split(
+def encode_split(
     tokenizer: PreTrainedTokenizerBase,
     path: Path,
     task: str,
@@ -181,7 +157,7 @@ def fit_split(
     multi_label: bool = False,
     conversational: bool = False,
     folder: Path | None = None,
-) -> tuple[Any, Account]:
+) -> tuple[Any, EncodingReport]:
     """The examples of one split as they are trained, and what became of its rows.
 
     Args:
@@ -208,7 +184,7 @@ def fit_split(
     kind = LabelledRows if is_labelled else Preferences if is_preference else Examples
     policy = {"max_length": finetune.max_length, "overlong": finetune.overlong}
     policy |= {"max_dropped_fraction": finetune.max_dropped_fraction}
-    fitting = Fitting(**policy)
+    limiter = LengthPolicy(**policy)
 
     def portions() -> Iterator[list[Any]]:
         for records in _batches(path, _CHAT_FIELDS if is_chat and not is_preference else FIELDS[task]):
@@ -218,41 +194,41 @@ def fit_split(
             elif is_preference:
                 rows = [[row] for row in encode_preferences(tokenizer, records, CHAT if is_chat else PLAIN)]
             else:
-                rows = encode_all(tokenizer, records, mode)
+                rows = encode_records(tokenizer, records, mode)
             portion: list[Any] = []
             for made, record in zip(rows, records, strict=True):
                 is_longer = max(map(length, made)) > finetune.max_length
                 shorten = _shortening(tokenizer, template, record, made) if is_longer else None
-                portion += fitting.take(made, shorten, by_turns=template is not None and not is_preference)
+                portion += limiter.apply(made, shorten, by_turns=template is not None and not is_preference)
             yield portion
 
-    def account() -> Account:
-        if not fitting.rows:
+    def account() -> EncodingReport:
+        if not limiter.rows:
             raise TrainingError(
                 f"{path}: no rows; the raw set is too small for data.split, or its groups are too large"
             )
-        return fitting.account(template.origin if template else None)
+        return limiter.report(template.origin if template else None)
 
     if folder is None:
         return kind(row for portion in portions() for row in portion), account()
     decisive = {"task": task, "mode": mode, "labels": labels, "multi_label": multi_label, "is_chat": is_chat}
-    key = token_cache.identity(tokenizer, split=files.sha256_path(path), policy=policy, **decisive)
-    return token_cache.kept(token_cache.place_of(path, folder), key, kind, portions(), account)
+    key = token_cache.cache_key(tokenizer, split=files.sha256_path(path), policy=policy, **decisive)
+    return token_cache.read_or_write(token_cache.split_folder(path, folder), key, kind, portions(), account)
 
 
-def fit_texts(
+def encode_texts(
     tokenizer: PreTrainedTokenizerBase, written: Sequence[str], max_length: int, overlong: Overlong
-) -> tuple[Examples, Account]:
+) -> tuple[Examples, EncodingReport]:
     """Plain texts as they are trained, however many are dropped; arguments as in `lengths.fit`."""
-    fitting = Fitting(max_length, overlong, max_dropped_fraction=1.0)
-    kept = Examples()
+    limiter = LengthPolicy(max_length, overlong, max_dropped_fraction=1.0)
+    kept: list[Example] = []
     with Progress("tokenizing", unit="texts") as progress:
         for start in range(0, len(written), _BATCH):
             progress.update(start, len(written))
             batch = [{"text": text} for text in written[start : start + _BATCH]]
-            for examples in encode_all(tokenizer, batch, PLAIN):
-                kept.extend(fitting.take(examples))
-    return kept, fitting.account()
+            for examples in encode_records(tokenizer, batch, PLAIN):
+                kept.extend(limiter.apply(examples))
+    return Examples(kept), limiter.report()
 
 
 def _batches(path: Path, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
@@ -269,15 +245,67 @@ def _batches(path: Path, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]
                     done += batch.num_rows
 
 
+def encode_labelled(
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict[str, Any]],
+    *,
+    labels: Sequence[str] | None = None,
+    multi_label: bool = False,
+) -> list[Labelled]:
+    """Every labelled text as a classifier sees it, with the special tokens that its tokenizer puts around a text.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        records: `text` and `label`.
+        labels: of a classifier, in the order of its outputs; None for a regression.
+        multi_label: whether a label is a JSON list of labels.
+
+    Returns:
+        The texts, of any length.
+
+    Raises:
+        TrainingError: rows have a label that the model does not know, or one that is no number; all of them counted.
+    """
+    targets: list[Target | None] = [_target(record["label"], labels, multi_label) for record in records]
+    unknown = [record for record, target in zip(records, targets, strict=True) if target is None]
+    if unknown:
+        known = "a number" if labels is None else f"one of {', '.join(map(repr, list(labels)[:10]))}"
+        places = ", ".join(f"{record.get('source') or 'a row'} ({record['label']!r})" for record in unknown[:5])
+        raise TrainingError(
+            f"label: {len(unknown)} rows have one that is not {known}: {places}; mend the rows, or give every label "
+            "rows for training"
+        )
+    made = token_ids.with_special_tokens(tokenizer, [record["text"] for record in records])
+    return [
+        Labelled(ids, target, record.get("source") or "")
+        for ids, target, record in zip(made, targets, records, strict=True)
+        if target is not None
+    ]
+
+
+def _target(label: str, labels: Sequence[str] | None, multi_label: bool) -> Target | None:
+    if labels is None:
+        try:
+            return float(label)
+        except ValueError:
+            return None
+    if not multi_label:
+        return list(labels).index(label) if label in labels else None
+    chosen = set(orjson.loads(label))
+    return [float(name in chosen) for name in labels] if chosen <= set(labels) else None
+
+
 def _shortening(
     tokenizer: PreTrainedTokenizerBase, template: ChatTemplate | None, record: dict[str, Any], made: Sequence[Any]
 ) -> Callable[[int, int], Any] | None:
     """How what is too long is made again shorter, where cutting its tokens would tear what holds it together."""
     row = made[0]
     if isinstance(row, Labelled):
-        return lambda _, limit: row._replace(input_ids=with_own_special(tokenizer, [record["text"]], limit)[0])
+        return lambda _, limit: row._replace(
+            input_ids=token_ids.with_special_tokens(tokenizer, [record["text"]], limit)[0]
+        )
     if template is None:
-        start = len(token_ids.beginning(tokenizer))
+        start = len(token_ids.bos_ids(tokenizer))
         return lambda number, limit: truncate(made[number], limit, start)
     if isinstance(row, Preference):
         longest = max(len(row.chosen_ids), len(row.rejected_ids))
@@ -288,7 +316,23 @@ def _shortening(
             return truncate(row._replace(prompt_ids=prompt), limit)
 
         return with_end_of_prompt
-    conversation = Conversation.of(record)
+    conversation = Conversation.from_record(record)
     if len(made) == 1:
         return lambda _, limit: template.shorten(conversation, limit)
     return lambda number, limit: template.shorten(conversation.up_to_answer(number), limit, only_last=True)
+
+
+def labels_of(path: Path) -> tuple[list[str], bool]:
+    """The labels of a clean split, sorted, and whether a row has several.
+
+    Args:
+        path: the split's parquet file or folder.
+    """
+    written = set(files.read_parquet(path, ["label"]).column("label").unique().to_pylist())
+    # Whoever writes several labels writes every row as a list.
+    if written and all(label.startswith("[") and label.endswith("]") for label in written):
+        try:
+            return sorted({name for label in written for name in orjson.loads(label)}), True
+        except orjson.JSONDecodeError:
+            pass
+    return sorted(written), False

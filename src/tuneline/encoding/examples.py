@@ -1,38 +1,55 @@
-"""Examples as a model sees them, millions of them end to end in a few blocks of memory, or of files."""
+"""Examples: what a model sees of a record. Tables of examples are Arrow tables, in memory or memory-mapped."""
 
-from array import array
+import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 IGNORED = -100
-"""The label of a token that is not learnt."""
+"""The label of a token without a loss, as in PyTorch."""
+PLAIN = "plain"
+"""The mode in which a text, or a prompt with its completion, is trained as written plus end-of-text."""
+CHAT = "chat"
+"""The mode in which the tokenizer's chat template writes a conversation, and the assistant's turns are trained."""
+CLASSIFICATION = "classification"
+REGRESSION = "regression"
+MODES = (PLAIN, CHAT, CLASSIFICATION, REGRESSION)
+"""How records become examples; a model folder stores its mode."""
 
 Target = int | float | list[float]
 
+_BATCH = 1024
+"""Rows in a record batch of a table."""
+_IDS = pa.list_(pa.int32())
+
 
 class Example(NamedTuple):
-    """One document as a causal model sees it."""
+    """One document of a causal language model."""
 
     input_ids: list[int]
     labels: list[int]
-    """The token itself where it is learnt, IGNORED elsewhere; never the first, which nothing stands before."""
+    """The token itself where it is supervised, else IGNORED. The first label is IGNORED: no token is before it."""
     source: str = ""
-    """Where the row stands in the raw set, for a person."""
+    """File and line of the row in the raw set."""
 
 
 class Labelled(NamedTuple):
-    """One text with what a classifier, or a regression, is to say of it."""
+    """One text of a classifier or a regression, with its target."""
 
     input_ids: list[int]
     target: Target
-    """The number of the label; of several labels 1.0 or 0.0 for each that there is; of a regression the number."""
+    """Single label: its index. Multi-label: 1.0 or 0.0 for each label. Regression: the number."""
     source: str = ""
 
 
 class Preference(NamedTuple):
-    """One prompt with the better and the worse answer, both with their end."""
+    """One prompt with the better and the worse answer; both end with their end token."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
@@ -43,63 +60,47 @@ class Preference(NamedTuple):
 Row = TypeVar("Row", Example, Labelled, Preference)
 
 
-class Flat:
-    """Lists of numbers end to end in one block, in memory or of a file.
+class ExampleTable(Sequence[Row], Generic[Row]):
+    """Examples in an Arrow table: a few bytes per token. An index makes one example, a slice makes a list.
 
     Args:
-        values: all numbers.
-        ends: where each list ends among them, int64.
+        rows: examples to keep in memory.
     """
 
-    def __init__(self, values: array | np.ndarray, ends: array | np.ndarray) -> None:
-        self.values, self.ends = values, ends
-
-    def append(self, values: Iterable[int] | Iterable[float]) -> None:
-        """Take a list in; only in memory."""
-        self.values.extend(values)  # pyright: ignore[reportAttributeAccessIssue]
-        self.ends.append(len(self.values))  # pyright: ignore[reportAttributeAccessIssue]
-
-    def __getitem__(self, index: int) -> array | np.ndarray:
-        return self.values[self.ends[index - 1] if index else 0 : self.ends[index]]
-
-    def lengths(self) -> np.ndarray:
-        """Numbers in each list, int64."""
-        return np.diff(np.asarray(self.ends, np.int64), prepend=0)
-
-
-class FlatRows(Sequence[Row], Generic[Row]):
-    """Rows that are made when they are asked for; a slice is a list.
-
-    Args:
-        rows: to begin with.
-    """
-
-    PARTS: ClassVar[dict[str, str]]
-    """What is kept of every row, and as which numbers, by the codes of `array`."""
+    SCHEMA: ClassVar[pa.Schema]
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
-        self.parts = {name: Flat(array(code), array("q")) for name, code in self.PARTS.items()}
-        self.extend(rows)
+        self._set(pa.Table.from_batches(map(self.record_batch, _batches(rows)), self.SCHEMA))
+
+    def _set(self, table: pa.Table) -> None:
+        self.table = table
+        batches = table.to_batches()
+        self._starts = list(accumulate((batch.num_rows for batch in batches), initial=0))
+        self._views = [list(map(_numpy_view, batch.columns)) for batch in batches]
 
     @classmethod
-    def of(cls, parts: dict[str, Flat]) -> Self:
-        """Rows whose parts are there already."""
-        rows = cls()
-        rows.parts = parts
-        return rows
+    def open(cls, path: Path) -> Self:
+        """The table that `write` has written, memory-mapped: a row is read from disk when it is asked for."""
+        made = cls.__new__(cls)
+        made._set(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        return made
 
-    def append(self, row: Row) -> None:
-        """Take a row in."""
-        self._keep(row)
-        self.parts["sources"].append(row.source.encode())
+    @classmethod
+    def write(cls, path: Path, batches: Iterable[Sequence[Row]]) -> None:
+        """Write examples as an Arrow IPC file, batch by batch."""
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, cls.SCHEMA) as writer:
+            for rows in batches:
+                writer.write_batch(cls.record_batch(rows))
 
-    def extend(self, rows: Iterable[Row]) -> None:
-        """Take many rows in."""
-        for row in rows:
-            self.append(row)
+    @classmethod
+    def record_batch(cls, rows: Sequence[Row]) -> pa.RecordBatch:
+        """Examples as one Arrow record batch."""
+        columns = zip(*map(cls._values, rows), strict=True) if rows else [()] * len(cls.SCHEMA)
+        arrays = [pa.array(list(column), field.type) for column, field in zip(columns, cls.SCHEMA, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=cls.SCHEMA)
 
     def __len__(self) -> int:
-        return len(self.parts["sources"].ends)
+        return self.table.num_rows
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -107,100 +108,130 @@ class FlatRows(Sequence[Row], Generic[Row]):
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
             raise IndexError(index)
-        return self._made(place, self.parts["sources"][place].tobytes().decode())
+        batch = bisect_right(self._starts, at) - 1
+        at -= self._starts[batch]
+        # Scalars of Arrow cost three times as much.
+        return self._example(*(values[offsets[at] : offsets[at + 1]] for offsets, values in self._views[batch]))
 
     def sources(self) -> Iterator[str]:
-        """Where each row stands in the raw set."""
-        return (self.parts["sources"][place].tobytes().decode() for place in range(len(self)))
+        """The source of each row."""
+        return (value.as_py() for value in self.table["source"])
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row, int64."""
+        """Tokens of each example, int64."""
         raise NotImplementedError
 
-    def _keep(self, row: Row) -> None:
+    def _lengths_of(self, column: str) -> np.ndarray:
+        return pc.list_value_length(self.table[column]).to_numpy().astype(np.int64)
+
+    @staticmethod
+    def _values(row: Row) -> tuple[Any, ...]:
+        """The values of a row in the order of the schema."""
         raise NotImplementedError
 
-    def _made(self, place: int, source: str) -> Row:
+    @staticmethod
+    def _example(*values: Any) -> Row:
+        """The row with these values, a NumPy array of each column; texts are UTF-8 bytes."""
         raise NotImplementedError
 
 
-class Examples(FlatRows[Example]):
-    """Documents: four bytes a token, and one for whether it is learnt."""
+class Examples(ExampleTable[Example]):
+    """Documents: four bytes per token, and one for whether it is supervised."""
 
-    PARTS: ClassVar[dict[str, str]] = {"ids": "i", "learnt": "B", "sources": "B"}
+    SCHEMA = pa.schema({"input_ids": _IDS, "is_supervised": pa.list_(pa.uint8()), "source": pa.string()})
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each document, int64."""
-        return self.parts["ids"].lengths()
+        return self._lengths_of("input_ids")
 
-    def learnt_counts(self) -> np.ndarray:
-        """Tokens of each document that are learnt, int64."""
-        learnt = self.parts["learnt"]
-        if not len(self):
-            return np.zeros(0, np.int64)
-        # No document is empty, so that every sum is of its own tokens alone.
-        starts = np.asarray(learnt.ends, np.int64) - learnt.lengths()
-        return np.add.reduceat(np.asarray(learnt.values), starts, dtype=np.int64)
+    def supervised_counts(self) -> np.ndarray:
+        """Supervised tokens of each document, int64."""
+        counts = [np.zeros(0, np.int64)]
+        for chunk in self.table["is_supervised"].chunks:
+            total = np.append(0, np.cumsum(chunk.values.to_numpy(), dtype=np.int64))
+            counts.append(np.diff(total[chunk.offsets.to_numpy()]))
+        return np.concatenate(counts)
 
-    def _keep(self, row: Example) -> None:
-        self.parts["ids"].append(row.input_ids)
-        self.parts["learnt"].append([label != IGNORED for label in row.labels])
+    @staticmethod
+    def _values(row: Example) -> tuple[Any, ...]:
+        return row.input_ids, np.not_equal(row.labels, IGNORED).view(np.uint8), row.source
 
-    def _made(self, place: int, source: str) -> Example:
-        ids = self.parts["ids"][place]
-        learnt = np.frombuffer(self.parts["learnt"][place], np.bool_)
-        labels = np.where(learnt, np.frombuffer(ids, np.int32), IGNORED)
-        return Example(ids.tolist(), labels.tolist(), source)
+    @staticmethod
+    def _example(input_ids: Any, is_supervised: Any, source: Any) -> Example:
+        labels = np.where(is_supervised, input_ids, IGNORED)
+        return Example(input_ids.tolist(), labels.tolist(), _text(source))
 
 
-class LabelledRows(FlatRows[Labelled]):
-    """Labelled texts."""
+class LabelledRows(ExampleTable[Labelled]):
+    """Labelled texts; the target is JSON, which keeps index, number and list apart."""
 
-    PARTS: ClassVar[dict[str, str]] = {"ids": "i", "targets": "d", "kinds": "B", "sources": "B"}
-    _KINDS = (int, float, list)
+    SCHEMA = pa.schema({"input_ids": _IDS, "target": pa.string(), "source": pa.string()})
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each text, int64."""
-        return self.parts["ids"].lengths()
+        return self._lengths_of("input_ids")
 
-    def _keep(self, row: Labelled) -> None:
-        self.parts["ids"].append(row.input_ids)
-        self.parts["targets"].append(row.target if isinstance(row.target, list) else [row.target])
-        self.parts["kinds"].append([self._KINDS.index(type(row.target))])
+    @staticmethod
+    def _values(row: Labelled) -> tuple[Any, ...]:
+        return row.input_ids, json.dumps(row.target), row.source
 
-    def _made(self, place: int, source: str) -> Labelled:
-        target, kind = self.parts["targets"][place].tolist(), self._KINDS[self.parts["kinds"][place][0]]
-        return Labelled(self.parts["ids"][place].tolist(), target if kind is list else kind(target[0]), source)
+    @staticmethod
+    def _example(input_ids: Any, target: Any, source: Any) -> Labelled:
+        return Labelled(input_ids.tolist(), json.loads(_text(target)), _text(source))
 
 
-class Preferences(FlatRows[Preference]):
+class Preferences(ExampleTable[Preference]):
     """Prompts with two answers each."""
 
-    PARTS: ClassVar[dict[str, str]] = {"prompt": "i", "chosen": "i", "rejected": "i", "sources": "B"}
+    SCHEMA = pa.schema({"prompt_ids": _IDS, "chosen_ids": _IDS, "rejected_ids": _IDS, "source": pa.string()})
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each prompt with its longer answer, int64."""
-        prompt, chosen, rejected = (self.parts[name].lengths() for name in ("prompt", "chosen", "rejected"))
+        prompt, chosen, rejected = map(self._lengths_of, ("prompt_ids", "chosen_ids", "rejected_ids"))
         return prompt + np.maximum(chosen, rejected)
 
-    def _keep(self, row: Preference) -> None:
-        for name, ids in zip(("prompt", "chosen", "rejected"), row[:3], strict=True):
-            self.parts[name].append(ids)
+    @staticmethod
+    def _values(row: Preference) -> tuple[Any, ...]:
+        return tuple(row)
 
-    def _made(self, place: int, source: str) -> Preference:
-        prompt, chosen, rejected = (self.parts[name][place].tolist() for name in ("prompt", "chosen", "rejected"))
-        return Preference(prompt, chosen, rejected, source)
+    @staticmethod
+    def _example(*values: Any) -> Preference:
+        *ids, source = values
+        return Preference(*(value.tolist() for value in ids), _text(source))
 
 
 def lengths(examples: Sequence[Any]) -> Sequence[int]:
     """Tokens of each example."""
     known = getattr(examples, "lengths", None)
     return [len(example.input_ids) for example in examples] if known is None else known.tolist()
+
+
+def _numpy_view(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The offsets and the values of lists or texts, over the same memory."""
+    if pa.types.is_list(array.type):
+        return array.offsets.to_numpy(), array.values.to_numpy()
+    _, offsets, values = array.buffers()
+    return np.frombuffer(offsets, np.int32), np.frombuffer(values or b"", np.uint8)
+
+
+def _text(utf8: np.ndarray) -> str:
+    return utf8.tobytes().decode()
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[tuple[Row, ...]]:
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            yield tuple(batch)
+            batch = []
+    if batch:
+        yield tuple(batch)

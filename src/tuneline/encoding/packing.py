@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tuneline.encoding.encode import IGNORED, Example
+from tuneline.encoding.examples import IGNORED, Example
 
 _OPEN_ROWS = 64
 # Batches among which documents are ordered by length, when they are not packed.

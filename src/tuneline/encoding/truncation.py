@@ -1,13 +1,13 @@
 """What happens to rows that are longer than a model is shown, and the account of it: nothing is cut in silence."""
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from tuneline.encoding.examples import IGNORED, Example, Examples, Labelled, Preference, Row
+from tuneline.encoding.examples import IGNORED, Example, Labelled, Preference, Row
 from tuneline.errors import TrainingError
 
 Overlong = Literal["error", "drop", "truncate", "split"]
@@ -23,7 +23,7 @@ _STEPS = ((1024, 64), (4096, 256), (1 << 20, 1024))
 
 
 @dataclass(frozen=True)
-class Account:
+class EncodingReport:
     """What became of the rows of a split: `rows` equals what is trained plus what was dropped, each counted once."""
 
     rows: int
@@ -64,7 +64,7 @@ class Account:
     """Of conversations: `own`, the tokenizer's; `shipped`, ours, where it has none."""
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Account":
+    def from_json(cls, values: Mapping[str, Any]) -> "EncodingReport":
         """The account whose fields, by their names, have been through JSON."""
         fields: dict[str, Any] = {
             name: tuple(tuple(one) if isinstance(one, list) else one for one in value)
@@ -133,7 +133,7 @@ class Account:
         return lines
 
 
-class Fitting:
+class LengthPolicy:
     """Brings rows to at most `max_length` tokens, one after the other, and counts what that takes.
 
     Args:
@@ -155,7 +155,7 @@ class Fitting:
         self._long_lengths, self._long_learnable, self._long_cost = array("q"), array("q"), array("q")
         self._sources: dict[str, list[str]] = {name: [] for name in self._counts}
 
-    def take(
+    def apply(
         self,
         examples: Sequence[Row],
         shorten: Callable[[int, int], Row | None] | None = None,
@@ -232,7 +232,7 @@ class Fitting:
         self._without_end += made[-1] is None or _lacks_end(examples[-1], made[-1])
 
     def _at_length(self) -> list[tuple[int, int, int]]:
-        """As `Account.at_length`."""
+        """As `EncodingReport.at_length`."""
         longest, limit, made = max(self._long_lengths, default=0), self._max_length, []
         found = (self._long_lengths, self._long_learnable, self._long_cost)
         lengths, learnt, cost = (np.asarray(one, np.int64) for one in found)
@@ -249,7 +249,7 @@ class Fitting:
         if len(self._sources[what]) < _NAMED_IN_ACCOUNT:
             self._sources[what].append(source or f"row {self.rows}")
 
-    def account(self, chat_template: str | None = None) -> Account:
+    def report(self, chat_template: str | None = None) -> EncodingReport:
         """What became of all rows that were taken.
 
         Args:
@@ -288,7 +288,7 @@ class Fitting:
                 f"finetune.max_dropped_fraction {self._max_dropped_fraction:g} allows: {', '.join(sources)}"
                 f"{', …' if dropped > len(sources) else ''}; raise max_length{to} or mend the data"
             )
-        return Account(
+        return EncodingReport(
             rows=self.rows,
             examples=self._examples,
             rows_truncated=counts["truncated"],
@@ -310,30 +310,6 @@ class Fitting:
             at_length=tuple(self._at_length()),
             chat_template=chat_template,
         )
-
-
-def fit(
-    examples: Iterable[Example], max_length: int, overlong: Overlong, max_dropped_fraction: float
-) -> tuple[Examples, Account]:
-    """Bring every example to at most `max_length` tokens, and count what that took.
-
-    Args:
-        examples: of any length.
-        max_length: tokens in a row.
-        overlong: what happens to a longer one.
-        max_dropped_fraction: of the rows; more is an error.
-
-    Returns:
-        Examples that have something to learn, in their order, and the account.
-
-    Raises:
-        TrainingError: an example is too long under `error`, or too many are dropped.
-    """
-    fitting = Fitting(max_length, overlong, max_dropped_fraction)
-    kept = Examples()
-    for example in examples:
-        kept.extend(fitting.take([example]))
-    return kept, fitting.account()
 
 
 def length(row: Row) -> int:
@@ -418,7 +394,9 @@ def _split(example: Example, max_length: int) -> list[Example]:
     return pieces
 
 
-def refusal(account: Account, max_length: int, allowed: float, base: int | None, *, is_builtin: bool = False) -> str:
+def refusal(
+    account: EncodingReport, max_length: int, allowed: float, base: int | None, *, is_builtin: bool = False
+) -> str:
     """Why training rows are not trained as they would be truncated, and what to do.
 
     Args:
@@ -439,7 +417,7 @@ def refusal(account: Account, max_length: int, allowed: float, base: int | None,
     )
 
 
-def _remedy(account: Account, max_length: int, allowed: float, base: int | None, *, is_builtin: bool) -> str:
+def _remedy(account: EncodingReport, max_length: int, allowed: float, base: int | None, *, is_builtin: bool) -> str:
     enough = account.enough(allowed)
     if enough is None:
         return "shorten the rows"

@@ -17,8 +17,8 @@ from transformers import (
 from tuneline.core import limits
 from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.chat.conversation import Conversation
-from tuneline.encoding.encode import IGNORED, encode_all
-from tuneline.encoding.mode import CHAT
+from tuneline.encoding.encode import encode_records
+from tuneline.encoding.examples import CHAT, IGNORED
 from tuneline.errors import ModelError
 from tuneline.progress import Report, silent
 
@@ -219,7 +219,7 @@ def encode_prompts(
     records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
     encoded = [
         [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
-        for [(ids, labels, _)] in encode_all(tokenizer, records, mode)
+        for [(ids, labels, _)] in encode_records(tokenizer, records, mode)
     ]
     cut = [place for place, ids in enumerate(encoded) if 0 < room < len(ids)]
     for place in cut:
@@ -240,7 +240,7 @@ def check_room(model: PreTrainedModel, max_new_tokens: int) -> None:
 def _conversation(prompt: Prompt) -> Conversation:
     if isinstance(prompt, str):
         return Conversation([{"role": "user", "content": prompt}], [])
-    return Conversation.of(prompt).prompt
+    return Conversation.from_record(prompt).prompt
 
 
 def _greedy(

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from tuneline.encoding.encode import IGNORED, Example
+from tuneline.encoding.examples import IGNORED, Example
 from tuneline.modeling import forward
 from tuneline.progress import Report, silent
 
@@ -57,7 +57,7 @@ def score(
     nll = torch.zeros(len(examples), dtype=torch.float64)
     tokens = [0] * len(examples)
     logits_per_token = model.config.get_text_config().vocab_size
-    sparse = forward.allows_sparse(model, forward.proof(examples))
+    sparse = forward.allows_sparse(model, forward.probe(examples))
     model.eval()
     done = 0
     progress(done, len(examples))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from tuneline.encoding.label_targets import with_own_special
+from tuneline.encoding.token_ids import with_special_tokens
 from tuneline.evaluation import generation
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import classification
@@ -37,7 +37,7 @@ def measure(
     with Progress(f"{model.name}: {what}", always=True) as progress:
         progress(0, len(texts))
         encoded, _ = encode(tokenizer, texts, length)
-        pad, size = models.pad(tokenizer), evaluate.batch_size
+        pad, size = models.pad_token_id(tokenizer), evaluate.batch_size
         return loaded.config, outputs(loaded, encoded, pad=pad, batch_size=size, progress=progress)
 
 
@@ -56,11 +56,11 @@ def encode(
     """
     if not texts:
         return [], []
-    pad = models.pad(tokenizer)
-    encoded = [ids or [pad] for ids in with_own_special(tokenizer, texts)]
+    pad = models.pad_token_id(tokenizer)
+    encoded = [ids or [pad] for ids in with_special_tokens(tokenizer, texts)]
     cut = [place for place, ids in enumerate(encoded) if len(ids) > max_length]
     if cut:
-        shorter = with_own_special(tokenizer, [texts[place] for place in cut], max_length)
+        shorter = with_special_tokens(tokenizer, [texts[place] for place in cut], max_length)
         for place, ids in zip(cut, shorter, strict=True):
             encoded[place] = ids
     return encoded, cut

@@ -11,8 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tuneline.encoding.encode import Example
-from tuneline.encoding.examples import lengths
+from tuneline.encoding.examples import Example, lengths
 from tuneline.evaluation import generation, likelihood
 from tuneline.evaluation.generation import Prompt
 from tuneline.modeling import models

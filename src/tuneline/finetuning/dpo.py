@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import pyarrow as pa
 import torch
 from datasets import Dataset
 from datasets.table import InMemoryTable
@@ -129,8 +127,8 @@ def train(
     )
     run(trainer, course, resumed)
     wrapped = cast(PreTrainedModel, trainer.model)
-    adapter = adapters.take(wrapped) if lora else None
-    trained = adapters.merged(wrapped) if lora else model
+    adapter = adapters.extract(wrapped) if lora else None
+    trained = adapters.merge(wrapped) if lora else model
     # trl's own way through the head, and its opinion on padding, are no part of the model.
     trained.__dict__.pop("forward", None)
     for config, pad in zip(configs, pads, strict=True):
@@ -162,7 +160,7 @@ def _trainer(
             model=model,
             ref_model=held_by,
             args=cast(DPOConfig, arguments),
-            data_collator=DataCollatorForPreference(pad_token_id=models.pad(its)),
+            data_collator=DataCollatorForPreference(pad_token_id=models.pad_token_id(its)),
             train_dataset=_dataset(examples).select([document for row in rows for document in row]),
             eval_dataset=_dataset(validation) if validation else None,
             processing_class=its,
@@ -180,15 +178,10 @@ def _trainer(
 
 def _dataset(examples: Sequence[Any]) -> Dataset:
     """The pairs as trl reads them, over the same memory, or the same files."""
-    parts = (examples if isinstance(examples, Preferences) else Preferences(examples)).parts
-    columns: dict[str, pa.Array] = {}
-    for name in ("prompt", "chosen", "rejected"):
-        starts = np.append(0, np.asarray(parts[name].ends, np.int64))
-        columns[f"{name}_ids"] = pa.LargeListArray.from_arrays(
-            pa.array(starts), pa.array(np.asarray(parts[name].values))
-        )
+    pairs = examples if isinstance(examples, Preferences) else Preferences(examples)
+    columns = pairs.table.select(["prompt_ids", "chosen_ids", "rejected_ids"])
     # Without a name of its own a set is read whole to be given one; nothing is looked up by it.
-    return Dataset(InMemoryTable(pa.table(columns)), fingerprint="pairs")
+    return Dataset(InMemoryTable(columns), fingerprint="pairs")
 
 
 def _pairs(batch: dict[str, Tensor]) -> Tensor:

@@ -193,7 +193,7 @@ def _try(memory: int) -> None:
         model = ready.model
     if p.finetune.model_dump().get("activation_checkpointing") or p.finetune.model_dump().get("gradient_checkpointing"):
         model.gradient_checkpointing_enable()
-    pad = models.pad(ready.tokenizer)
+    pad = models.pad_token_id(ready.tokenizer)
     if ready.task == "preference":
         examples = [
             Example(one.prompt_ids + ids, one.prompt_ids + ids)

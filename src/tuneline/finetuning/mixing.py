@@ -17,7 +17,7 @@ import numpy as np
 
 from tuneline.core import files
 from tuneline.encoding.examples import Example, Examples
-from tuneline.encoding.truncation import Account
+from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import TrainingError
 from tuneline.params import MixtureSet, Params
 from tuneline.params.data import PRETRAINING, RAW
@@ -47,7 +47,7 @@ class Part:
 
     name: str
     examples: Examples
-    account: Account
+    account: EncodingReport
     share: MixtureSet
     is_text: bool = False
     """Plain text beside the task, of which any part is as good as another."""
@@ -93,7 +93,7 @@ class Mixture(Sequence[Example]):
         seed: where the orders come from.
     """
 
-    def __init__(self, raw: Examples, account: Account, others: Sequence[Part], seed: int) -> None:
+    def __init__(self, raw: Examples, account: EncodingReport, others: Sequence[Part], seed: int) -> None:
         self._parts = [Part(RAW, raw, account, MixtureSet(weight=1.0)), *others]
         self._ends = list(accumulate(len(part.examples) for part in self._parts))
         self.lengths = np.concatenate([part.examples.lengths for part in self._parts])
@@ -178,7 +178,7 @@ class Mixture(Sequence[Example]):
                 "examples": len(pool),
                 "shown": int(shown.sum()),
                 "tokens": tokens,
-                "supervised_tokens": int((shown * part.examples.learnt_counts()).sum()),
+                "supervised_tokens": int((shown * part.examples.supervised_counts()).sum()),
                 "share_of_tokens": round(tokens / total, 4),
                 "data": part.account.as_dict(),
             }

@@ -8,10 +8,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline.core import files
-from tuneline.encoding import encode, label_targets, token_cache, truncation
-from tuneline.encoding.examples import Preferences
-from tuneline.encoding.mode import CHAT, CLASSIFICATION, PLAIN, REGRESSION
-from tuneline.encoding.truncation import Account
+from tuneline.encoding import encode, token_cache, truncation
+from tuneline.encoding.examples import CHAT, CLASSIFICATION, PLAIN, REGRESSION, Preferences
+from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import SetupError, TrainingError, one_line
 from tuneline.finetuning import dpo, mixing
 from tuneline.finetuning.mixing import Mixture
@@ -35,7 +34,7 @@ class Ready:
     tokenizer: PreTrainedTokenizerBase
     examples: Sequence[Any]
     validation: Sequence[Any]
-    account: Account
+    account: EncodingReport
     multi_label: bool
 
     @property
@@ -88,7 +87,7 @@ def prepare(
     if finetune.lora:
         adapters.config(model, finetune.lora.model_dump())
     (examples, account), (validation, _) = (
-        encode.fit_split(
+        encode.encode_split(
             tokenizer,
             path,
             task,
@@ -134,7 +133,7 @@ def refusals(ready: Ready, p: Params) -> list[str]:
         A line for each set, with a `max_length` that is enough, or what to do where the base cannot see so much.
     """
     finetune, is_builtin = p.finetune, p.base.source == "builtin"
-    bounds = (models.positions_of(ready.model), ready.tokenizer.model_max_length)
+    bounds = (models.max_positions(ready.model), ready.tokenizer.model_max_length)
     # A tokenizer that knows no bound has an enormous number.
     base = min((one for one in bounds if one and one < _UNBOUNDED), default=None)
     allowed = finetune.max_truncated_fraction
@@ -162,7 +161,7 @@ def check_truncated(ready: Ready, p: Params) -> None:
             print(line, flush=True)
 
 
-def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, Account]]:
+def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, EncodingReport]]:
     """The account of each set after its name; perhaps without the plain text that is mixed in."""
     parts = ready.mixture.others if ready.mixture else []
     others = [(f"data.mixture.{part.name}: ", part.account) for part in parts if with_text or not part.is_text]
@@ -172,7 +171,9 @@ def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, Accoun
 def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:
     mode = CHAT if one.record_type == "messages" else PLAIN
     try:
-        examples, account = encode.fit_split(tokenizer, one.path, one.task, mode, finetune, folder=token_cache.FOLDER)
+        examples, account = encode.encode_split(
+            tokenizer, one.path, one.task, mode, finetune, folder=token_cache.FOLDER
+        )
     except TrainingError as error:
         raise TrainingError(*(f"data.mixture.{one.name}: {problem}" for problem in error.problems)) from None
     return mixing.Part(one.name, examples, account, one.share, is_text=one.record_type == "text")
@@ -206,7 +207,7 @@ def train(
     Raises:
         TrainingError: what cannot be trained, or was not well trained.
     """
-    recipe, pad = recipe_of(ready.task, finetune, compute), models.pad(ready.tokenizer)
+    recipe, pad = recipe_of(ready.task, finetune, compute), models.pad_token_id(ready.tokenizer)
     lora = finetune.lora.model_dump() if finetune.lora else None
     if ready.task == "preference":
         assert finetune.dpo is not None
@@ -273,4 +274,4 @@ def _mode(task: str, about: Mapping[str, Any]) -> str:
 
 
 def _labels(task: str, train: Path) -> tuple[list[str], bool]:
-    return label_targets.labels_of(train) if task == "classification" else ([], False)
+    return encode.labels_of(train) if task == "classification" else ([], False)

@@ -79,7 +79,7 @@ def wrap(model: PreTrainedModel, lora: Mapping[str, Any], seed: int) -> PreTrain
         ) from None
 
 
-def take(model: nn.Module) -> Adapter:
+def extract(model: nn.Module) -> Adapter:
     """A copy of the trained adapters."""
     assert isinstance(model, peft.PeftModel)
     weights = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -89,7 +89,7 @@ def take(model: nn.Module) -> Adapter:
     return Adapter(kept, {name: weights[name].detach().clone().contiguous() for name in sorted(weights)})
 
 
-def merged(model: nn.Module) -> PreTrainedModel:
+def merge(model: nn.Module) -> PreTrainedModel:
     """The base with its adapters added to its weights; the model with adapters is used up."""
     assert isinstance(model, peft.PeftModel)
     with torch.no_grad():

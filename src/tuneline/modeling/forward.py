@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from tuneline.encoding.encode import IGNORED, Example
-from tuneline.encoding.examples import lengths
+from tuneline.encoding.examples import IGNORED, Example, lengths
 from tuneline.encoding.packing import collate
 
 TOLERANCE = 1e-5
@@ -69,7 +68,7 @@ def logits_at(positions: Tensor, model: nn.Module, inputs: dict[str, Any], *, sp
         hook.remove()
 
 
-def on(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_device(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The batch where the model is."""
     return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
@@ -82,7 +81,7 @@ def _head(model: nn.Module) -> nn.Module | None:
 
 
 @torch.no_grad()
-def total(
+def total_nll(
     model: PreTrainedModel, examples: Sequence[Example], *, pad: int, sparse: bool, batch_size: int
 ) -> tuple[float, int]:
     """The negative log-likelihood of many examples, whatever the family: a document a row.
@@ -109,7 +108,7 @@ def total(
     return summed, count
 
 
-def proof(examples: Sequence[Example]) -> list[Example]:
+def probe(examples: Sequence[Example]) -> list[Example]:
     """The beginnings of the longest examples, all of them learnt: what `allows_sparse` and `allows_packing` look at."""
     tokens = lengths(examples)
     longest = heapq.nlargest(_PROOF_DOCUMENTS, range(len(tokens)), key=tokens.__getitem__)
@@ -123,7 +122,7 @@ def allows_sparse(model: PreTrainedModel, examples: list[Example]) -> bool:
     if _head(model) is None:
         return False
     model.eval()
-    batch = on(model, collate([[example] for example in examples], pad=0))
+    batch = to_device(model, collate([[example] for example in examples], pad=0))
     plain, count = nll(model, batch, packed=False, sparse=False)
     try:
         sparse, _ = nll(model, batch, packed=False, sparse=True)
@@ -137,10 +136,10 @@ def allows_packing(model: PreTrainedModel, examples: list[Example]) -> bool:
     """Whether documents in one row have the loss that they have alone."""
     model.eval()
     alone, count = nll(
-        model, on(model, collate([[example] for example in examples], pad=0)), packed=False, sparse=False
+        model, to_device(model, collate([[example] for example in examples], pad=0)), packed=False, sparse=False
     )
     try:
-        together, _ = nll(model, on(model, collate([examples], pad=0)), packed=True, sparse=False)
+        together, _ = nll(model, to_device(model, collate([examples], pad=0)), packed=True, sparse=False)
     except (TypeError, RuntimeError, ValueError, IndexError):
         # A family without position_ids refuses the argument.
         return False

@@ -9,8 +9,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from tuneline.core import files
+from tuneline.encoding.examples import MODES, PLAIN
+from tuneline.errors import ModelError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+MODE_FILE = "tuneline.json"
+"""The file of a model folder that stores the mode: how records become tokens for the model."""
 _LAYERS = ("layers", "n_layer", "depth")
 _MOST_LAYERS = 1_000
 _MOST_LABELS = 1_000_000
@@ -132,3 +136,17 @@ def _weight_problems(folder: Path) -> list[str]:
             "save the model again with save_pretrained, which writes model.safetensors"
         ]
     return [f"{folder}/model.safetensors: missing; copy it from where the model came from"]
+
+
+def stored_mode(folder: Path) -> str:
+    """How records become tokens for the model in `folder`, as stored with it."""
+    path = folder / MODE_FILE
+    try:
+        stored = files.read_json(path)["mode"]
+    except FileNotFoundError:
+        return PLAIN
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f'{path}: is not as it was written; it must be {{"mode": "{PLAIN}"}}') from None
+    if stored not in MODES:
+        raise ModelError(f"{path}: mode {stored!r} is unknown here; known: {', '.join(MODES)}")
+    return stored

@@ -21,9 +21,9 @@ from transformers.utils import logging as transformers_logging
 
 from tuneline.core import files, limits
 from tuneline.encoding.chat.chat_template import ChatTemplate
-from tuneline.encoding.mode import CHAT, MODE_FILE, PLAIN
+from tuneline.encoding.examples import CHAT, PLAIN
 from tuneline.errors import ModelError, first_line
-from tuneline.modeling.model_folder import TOKENIZER_FILES, architectures, is_causal, numbers_held, problems
+from tuneline.modeling.model_folder import MODE_FILE, TOKENIZER_FILES, architectures, is_causal, numbers_held, problems
 
 # To lay a model out without its weights, or to load a tokenizer; seconds and some hundred megabytes for large ones.
 _SECONDS = 60
@@ -154,7 +154,7 @@ def new_classifier(
             nn.init.normal_(module.weight, std=getattr(model.config, "initializer_range", 0.02), generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    model.config.pad_token_id = pad(tokenizer)
+    model.config.pad_token_id = pad_token_id(tokenizer)
     if is_causal(base):
         _close_texts(tokenizer)
     return model, tokenizer
@@ -172,7 +172,7 @@ def _close_texts(tokenizer: PreTrainedTokenizerBase) -> None:
     token = tokenizer.eos_token_id
     puts_nothing = tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]
     # The head takes the last token that is not padding.
-    if token is None or token == pad(tokenizer) or not puts_nothing or not hasattr(tokenizer, "add_eos_token"):
+    if token is None or token == pad_token_id(tokenizer) or not puts_nothing or not hasattr(tokenizer, "add_eos_token"):
         return
     tokenizer.add_eos_token = True  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.init_kwargs["add_eos_token"] = True
@@ -350,7 +350,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
         files.write_json(beside / MODE_FILE, {"mode": mode})
 
 
-def pad(tokenizer: PreTrainedTokenizerBase) -> int:
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that fills rows up; it is never learnt, so that end-of-text does where there is no other."""
     token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     assert isinstance(token, int)
@@ -363,7 +363,7 @@ def check_length(model: PreTrainedModel, max_length: int, key: str) -> None:
     Raises:
         ModelError: naming the params key.
     """
-    positions = positions_of(model)
+    positions = max_positions(model)
     if positions is not None and max_length > positions:
         raise ModelError(
             f"{key}: {max_length} tokens are more than the model can see at once ({positions}); "
@@ -371,7 +371,7 @@ def check_length(model: PreTrainedModel, max_length: int, key: str) -> None:
         )
 
 
-def positions_of(model: PreTrainedModel) -> int | None:
+def max_positions(model: PreTrainedModel) -> int | None:
     """Tokens that the model can see at once; None where it has no such bound."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():

@@ -9,9 +9,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from ruamel.yaml.error import YAMLError
 
 from tuneline.core import bounded_yaml, files
-from tuneline.encoding.mode import MODE_FILE, mode_of
 from tuneline.errors import ModelError, as_full_disk_error, one_line
 from tuneline.modeling import model_folder, models
+from tuneline.modeling.model_folder import MODE_FILE, stored_mode
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
 """What a model folder may bring: no code and no pickle."""
@@ -37,7 +37,7 @@ def copy(source: Path, folder: Path) -> None:
     before = {path: files.sha256_file(path) for path in _copied(source)}
     try:
         models.load_base(source)
-        stored_mode = mode_of(source)
+        mode = stored_mode(source)
     except ModelError as error:
         if source.parent.name != _SNAPSHOTS:
             raise
@@ -54,7 +54,7 @@ def copy(source: Path, folder: Path) -> None:
                 raise _changed(path)
         if new := set(_copied(source)) ^ before.keys():
             raise _changed(*new)
-        files.write_json(beside / MODE_FILE, {"mode": stored_mode})
+        files.write_json(beside / MODE_FILE, {"mode": mode})
 
 
 def _copied(source: Path) -> list[Path]:

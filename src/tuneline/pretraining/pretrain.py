@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from tuneline.core import files, information
 from tuneline.encoding import encode
 from tuneline.encoding.examples import Example, Examples
+from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import TrainingError
 from tuneline.modeling import forward, models
 from tuneline.params import Builtin, Compute
@@ -42,7 +43,7 @@ class Pretrained:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     training: Training
-    account: encode.Account
+    account: EncodingReport
 
 
 def texts_of(path: Path) -> list[str]:
@@ -97,7 +98,7 @@ def pretrain(
         model,
         examples,
         recipe,
-        pad=models.pad(tokenizer),
+        pad=models.pad_token_id(tokenizer),
         folder=folder,
         validation=_measured(tokenizer, heldout, builtin.document_length),
         log=log,
@@ -141,7 +142,7 @@ def planned_epochs(tokens: int, recipe: Recipe) -> float:
     return min(recipe.num_train_epochs, recipe.max_steps * of_step / max(tokens, 1))
 
 
-def _tell_plan(parameters: int, account: encode.Account, recipe: Recipe) -> None:
+def _tell_plan(parameters: int, account: EncodingReport, recipe: Recipe) -> None:
     epochs = planned_epochs(account.tokens, recipe)
     print(
         f"pretraining {parameters:,} parameters on {account.rows:,} texts of {account.tokens:,} tokens, each of them "
@@ -158,7 +159,7 @@ def _tell_plan(parameters: int, account: encode.Account, recipe: Recipe) -> None
 
 def _measured(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> list[Example]:
     """Pieces of held-out texts that are measured while the base trains, from all of them."""
-    pieces, _ = encode.fit_texts(tokenizer, texts, length, "split")
+    pieces, _ = encode.encode_texts(tokenizer, texts, length, "split")
     count = min(len(pieces), _MEASURED_PIECES)
     return [pieces[place * len(pieces) // count] for place in range(count)]
 
@@ -207,16 +208,16 @@ def build_model(tokenizer: PreTrainedTokenizerFast, builtin: Builtin) -> PreTrai
         tie_word_embeddings=builtin.tie_word_embeddings,
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
-        pad_token_id=models.pad(tokenizer),
+        pad_token_id=models.pad_token_id(tokenizer),
     )
     return LlamaForCausalLM(config)
 
 
 def examples_of(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], builtin: Builtin
-) -> tuple[Examples, encode.Account]:
+) -> tuple[Examples, EncodingReport]:
     """The beginnings of the texts."""
-    return encode.fit_texts(tokenizer, texts, builtin.document_length, "truncate")
+    return encode.encode_texts(tokenizer, texts, builtin.document_length, "truncate")
 
 
 def heldout(pretrained: Pretrained, texts: Sequence[str], length: int) -> dict[str, Any]:
@@ -230,9 +231,13 @@ def heldout(pretrained: Pretrained, texts: Sequence[str], length: int) -> dict[s
     Returns:
         `rows`, `bits_per_byte` and `token_loss` (nats).
     """
-    examples, _ = encode.fit_texts(pretrained.tokenizer, texts, length, "split")
-    nll, tokens = forward.total(
-        pretrained.model, examples, pad=models.pad(pretrained.tokenizer), sparse=True, batch_size=_EVAL_BATCH_SIZE
+    examples, _ = encode.encode_texts(pretrained.tokenizer, texts, length, "split")
+    nll, tokens = forward.total_nll(
+        pretrained.model,
+        examples,
+        pad=models.pad_token_id(pretrained.tokenizer),
+        sparse=True,
+        batch_size=_EVAL_BATCH_SIZE,
     )
     measured_bytes = sum(len(text.encode()) for text in texts)
     return {"rows": len(texts), "bits_per_byte": information.bits(nll) / measured_bytes, "token_loss": nll / tokens}

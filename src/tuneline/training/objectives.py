@@ -15,8 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from tuneline.encoding import packing
-from tuneline.encoding.encode import IGNORED
-from tuneline.encoding.examples import lengths
+from tuneline.encoding.examples import IGNORED, lengths
 from tuneline.errors import TrainingError
 from tuneline.modeling import forward
 
@@ -88,7 +87,7 @@ class Causal:
         sparse: bool = True,
     ) -> "Causal":
         """As fast as `model` allows: what it does not keep exact is left out, and said."""
-        proof = forward.proof(examples)
+        proof = forward.probe(examples)
         packed = packing and forward.allows_packing(model, proof)
         if packing and not packed:
             family = model.config.model_type

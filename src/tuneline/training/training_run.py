@@ -120,8 +120,8 @@ def train(
         ceiling=objective.ceiling(),
     )
     run(trainer, course, resumed)
-    adapter = adapters.take(wrapped) if lora else None
-    trained = adapters.merged(wrapped) if lora else model
+    adapter = adapters.extract(wrapped) if lora else None
+    trained = adapters.merge(wrapped) if lora else model
     made = Training(trained, adapter, history, objective.packed, course.best, course.is_stopped)
     taken = rows[: made.steps * recipe.gradient_accumulation_steps * recipe.rows_of_a_batch]
     shown = np.fromiter(itertools.chain.from_iterable(taken), np.int64)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from tuneline.commands.ask.answer_files import RowCounts, Table, Writer
 from tuneline.commands.ask.inputs import Input, windows
 from tuneline.commands.ask.served_version import Served
-from tuneline.encoding.mode import REGRESSION
+from tuneline.encoding.examples import REGRESSION
 from tuneline.errors import ModelError
 from tuneline.evaluation import generation, predictions
 from tuneline.evaluation.predictions import EVEN
@@ -73,7 +73,9 @@ class Predictor:
             Of each text the values of `columns`; and how many texts were too long, so that their end was not seen.
         """
         encoded, cut = predictions.encode(self._tokenizer, texts, self.max_length)
-        found = predictions.outputs(self._model, encoded, pad=models.pad(self._tokenizer), batch_size=batch_size)
+        found = predictions.outputs(
+            self._model, encoded, pad=models.pad_token_id(self._tokenizer), batch_size=batch_size
+        )
         if self._is_number:
             return [{"number": _rounded(value)} for value in found[:, 0].tolist()], len(cut)
         return [self._of(row) for row in predictions.probabilities(found, several=self.several).tolist()], len(cut)

@@ -101,4 +101,4 @@ def _rendered(record: dict[str, Any]) -> str:
     from tuneline.encoding.chat.chat_template import PLAIN_TEMPLATE
     from tuneline.encoding.chat.conversation import Conversation
 
-    return render.plain(PLAIN_TEMPLATE, Conversation.of(record))
+    return render.plain_text(PLAIN_TEMPLATE, Conversation.from_record(record))

@@ -12,7 +12,7 @@ from tuneline.encoding import token_ids
 from tuneline.encoding.chat.conversation import Conversation, answered_at, is_asked, last_exchange, shortened
 from tuneline.encoding.chat.render import Draft, Renderer, raises_to_powers
 from tuneline.encoding.examples import IGNORED, Example
-from tuneline.encoding.loss_spans import Piece, ids_of
+from tuneline.encoding.token_ids import LossSpan, span_ids
 from tuneline.errors import ModelError, TrainingError
 
 PLAIN_TEMPLATE = (Path(__file__).parent / "plain.jinja").read_text("utf-8")
@@ -53,7 +53,7 @@ class ChatTemplate:
             )
         self._tokenizer = tokenizer
         self._special_tokens = token_ids.special_tokens(tokenizer)
-        self._puts_blank_before = token_ids.puts_blank_before(tokenizer)
+        self._puts_blank_before = token_ids.adds_leading_space(tokenizer)
         self._special = re.compile("|".join(map(re.escape, self._special_tokens)) or "(?!)")
         self._renderer = Renderer(tokenizer, self._special)
 
@@ -204,7 +204,7 @@ class ChatTemplate:
                 pass
             raise
 
-    def _pieces(self, draft: Draft) -> list[Piece]:
+    def _pieces(self, draft: Draft) -> list[LossSpan]:
         """A text in pieces, each learnt as a whole or not at all, with the special token that stands before it."""
         pieces, done = [], 0
         learnt = draft.spans[-1:] if draft.only_last else draft.spans
@@ -212,7 +212,7 @@ class ChatTemplate:
             for begin, stop, is_learnt in ((done, start, False), (start, end, (start, end) in learnt)):
                 if begin < stop:
                     pieces.append(
-                        Piece(draft.text[begin:stop], is_learnt, self._special_before(draft.text, begin), begin > 0)
+                        LossSpan(draft.text[begin:stop], is_learnt, self._special_before(draft.text, begin), begin > 0)
                     )
                     done = stop
         return pieces
@@ -224,7 +224,7 @@ class ChatTemplate:
 
     def _tokenised(self, drafts: Sequence[Draft]) -> list[Example]:
         whole = [self._pieces(draft) for draft in drafts]
-        made = iter(ids_of(self._tokenizer, [piece for one in whole for piece in one], self._special))
+        made = iter(span_ids(self._tokenizer, [piece for one in whole for piece in one], self._special))
         examples = []
         for one in whole:
             example = Example([], [])

@@ -18,7 +18,7 @@ class Conversation(NamedTuple):
     source: str = ""
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> "Conversation":
+    def from_record(cls, record: dict[str, Any]) -> "Conversation":
         """The conversation of a record whose `messages` and `tools` are JSON text, or lists already."""
         messages, tools = _parsed(record["messages"]), _parsed(record.get("tools") or [])
         return cls([_plain(message) for message in messages], tools, record.get("source") or "")

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tuneline.encoding.chat.conversation import Conversation, Message, answered_at, refuse_left_out
-from tuneline.encoding.loss_spans import BREAK
+from tuneline.encoding.token_ids import BREAK
 from tuneline.errors import ModelError, first_line
 
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -47,7 +47,7 @@ class Draft(NamedTuple):
         return "".join(self.text[start:end] for start, end in self.spans[-1 if self.only_last else 0 :])
 
 
-def plain(template: str, conversation: Conversation) -> str:
+def plain_text(template: str, conversation: Conversation) -> str:
     """The text of a conversation without any special token.
 
     Args:

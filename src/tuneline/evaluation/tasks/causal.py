@@ -20,7 +20,7 @@ from tuneline.progress import Progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from tuneline.encoding.encode import Example, Examples
+    from tuneline.encoding.examples import Example, Examples
     from tuneline.evaluation import timing
 
 # Rows that are encoded together.
@@ -84,17 +84,18 @@ def encode_rows(
         The examples, and the number of the row that each belongs to.
     """
     from tuneline.encoding import token_cache as cache
-    from tuneline.encoding.encode import Examples, encode_all
-    from tuneline.encoding.truncation import Fitting
+    from tuneline.encoding.encode import encode_records
+    from tuneline.encoding.examples import Examples
+    from tuneline.encoding.truncation import LengthPolicy
 
     found = records(rows, is_text=is_text)
-    fitting = Fitting(max_length=sys.maxsize, overlong="error", max_dropped_fraction=1.0)
+    policy = LengthPolicy(max_length=sys.maxsize, overlong="error", max_dropped_fraction=1.0)
 
     def portions() -> "Iterator[list[Example]]":
         for start in range(0, len(found), _BATCH):
             batch = found[start : start + _BATCH]
             batch = [record | {"source": f"row {start + at}"} for at, record in enumerate(batch)]
-            yield [example for row in encode_all(tokenizer, batch, mode) for example in fitting.take(row)]
+            yield [example for row in encode_records(tokenizer, batch, mode) for example in policy.apply(row)]
 
     if token_cache is None:
         examples = Examples(example for portion in portions() for example in portion)
@@ -102,8 +103,8 @@ def encode_rows(
         digest = hashlib.sha256()
         for record in found:
             digest.update(orjson.dumps(record))
-        key = cache.identity(tokenizer, rows=digest.hexdigest(), mode=mode)
-        examples, _ = cache.kept(token_cache, key, Examples, portions(), fitting.account)
+        key = cache.cache_key(tokenizer, rows=digest.hexdigest(), mode=mode)
+        examples, _ = cache.read_or_write(token_cache, key, Examples, portions(), policy.report)
     row_of = [int(source.removeprefix("row ")) for source in examples.sources()]
     return examples, np.array(row_of, np.int64)
 
@@ -161,14 +162,14 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
     Raises:
         ModelError: the folder does not hold a model that can be loaded.
     """
-    from tuneline.encoding.mode import mode_of
     from tuneline.evaluation import generation, likelihood, timing
     from tuneline.modeling import models
+    from tuneline.modeling.model_folder import stored_mode
 
     loaded, tokenizer = models.load(model.folder)
     if model.encoded_as is not None:
         tokenizer = models.load_tokenizer(model.encoded_as)
-    mode = mode_of(model.encoded_as or model.folder)
+    mode = stored_mode(model.encoded_as or model.folder)
     length = min(model.max_length, generation.context_length(loaded, model.max_length))
     examples, row_of = encode_rows(tokenizer, rows, mode, is_text=is_text, token_cache=model.token_cache)
     asked = np.flatnonzero(rows["answered"].to_numpy())
@@ -218,12 +219,12 @@ def estimate_time(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> "t
     Raises:
         ModelError: the folder does not hold a model that can be loaded.
     """
-    from tuneline.encoding.mode import mode_of
     from tuneline.evaluation import generation, timing
     from tuneline.modeling import models
+    from tuneline.modeling.model_folder import stored_mode
 
     loaded, tokenizer = models.load(model.folder)
-    mode = mode_of(model.folder)
+    mode = stored_mode(model.folder)
     examples, _ = encode_rows(tokenizer, rows, mode, is_text=False)
     return timing.estimate(
         loaded,
@@ -247,10 +248,10 @@ def baselines(
     is_text: bool,
 ) -> dict[str, pa.Table]:
     """The baselines. Their tokens are counted with the tokenizer of the candidate in `folder`."""
-    from tuneline.encoding.mode import mode_of
     from tuneline.modeling import models
+    from tuneline.modeling.model_folder import stored_mode
 
-    tokenizer, mode = models.load_tokenizer(folder), mode_of(folder)
+    tokenizer, mode = models.load_tokenizer(folder), stored_mode(folder)
     found = {"unigram": unigram(tokenizer, train, test, mode=mode, is_text=is_text, token_caches=token_caches)}
     return found if is_text else found | {"copy": copy(test)}
 
@@ -265,7 +266,7 @@ def unigram(
     token_caches: tuple[Path, Path] | None = None,
 ) -> pa.Table:
     """The baseline that predicts each token by its frequency among the supervised tokens of training."""
-    from tuneline.encoding.encode import IGNORED
+    from tuneline.encoding.examples import IGNORED
 
     def supervised(rows: pa.Table, token_cache: Path | None) -> Iterator[tuple[int, list[int]]]:
         """Of each example its row and its supervised tokens."""

@@ -19,7 +19,7 @@ from tuneline.params import Evaluate
 from tuneline.progress import Progress
 
 if TYPE_CHECKING:
-    from tuneline.encoding.encode import Example
+    from tuneline.encoding.examples import Example
 
 
 def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
@@ -87,14 +87,14 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> pa.Table
         ModelError: the folder does not hold a model that can be loaded.
     """
     from tuneline.encoding.encode import encode_preferences
-    from tuneline.encoding.mode import mode_of
     from tuneline.evaluation import generation, likelihood, timing
     from tuneline.modeling import models
+    from tuneline.modeling.model_folder import stored_mode
 
     loaded, tokenizer = models.load(model.folder)
     if model.encoded_as is not None:
         tokenizer = models.load_tokenizer(model.encoded_as)
-    mode = mode_of(model.encoded_as or model.folder)
+    mode = stored_mode(model.encoded_as or model.folder)
     length = min(model.max_length, generation.context_length(loaded, model.max_length))
     pairs = encode_preferences(tokenizer, rows.select(["prompt", "chosen", "rejected"]).to_pylist(), mode)
     chosen = [_example(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
@@ -145,7 +145,7 @@ def _preferred(margin: np.ndarray) -> np.ndarray:
 
 def _example(prompt: list[int], answer: list[int]) -> "Example":
     """The answer is supervised, but for its first token where nothing precedes it."""
-    from tuneline.encoding.encode import IGNORED, Example
+    from tuneline.encoding.examples import IGNORED, Example
 
     labels = [IGNORED] * len(prompt) + answer
     return Example(prompt + answer, labels if prompt else [IGNORED, *labels[1:]])
