@@ -39,7 +39,7 @@ def computes_bfloat16(sets: set[str]) -> bool:
     return any(name in sets for name in BFLOAT16_SETS)
 
 
-def identity(compute: Compute) -> list[str]:
+def fingerprint(compute: Compute) -> list[str]:
     """What of the machine decides over the bits of a result."""
     if compute.device == "cuda":
         return [platform.machine(), *(torch.cuda.get_device_name(number) for number in range(gpus()))]
