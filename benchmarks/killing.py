@@ -147,7 +147,7 @@ def _started(project: Project, environment: dict[str, str]) -> Iterator[tuple[su
     log = project.root.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            processes.bound([sys.executable, *FINETUNE]),
+            processes.bound_command([sys.executable, *FINETUNE]),
             cwd=project.root,
             env=project.environment() | environment,
             stdin=subprocess.DEVNULL,

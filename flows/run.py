@@ -15,9 +15,9 @@ import temporary_server
 
 from tuneline import environment, params, prefect_login, processes, stopping, terminal
 from tuneline.commands import garbage
-from tuneline.decisions import keeping, settled
+from tuneline.decisions import git_steps, last_decision
 from tuneline.errors import TunelineError, as_setup_error
-from tuneline.pipeline import repro
+from tuneline.pipeline import graph, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 _STOPPED = "stopped; what is made stays, and `make run` goes on from there"
@@ -52,7 +52,7 @@ def _run() -> None:
     if outcome.is_failed:
         sys.exit(f"\n{outcome.message([])}")
     said = filter(None, [garbage.warning(), added])
-    print("", *keeping.commands(params.load()), *said, outcome.message([]), sep="\n")
+    print("", *git_steps.keep_commands(params.load()), *said, outcome.message([]), sep="\n")
 
 
 def _flow(has_server: bool) -> None:
@@ -67,32 +67,32 @@ def _flow(has_server: bool) -> None:
     train.by_hand()
 
 
-def _settled() -> tuple[settled.Outcome, str | None] | None:
+def _settled() -> tuple[last_decision.Outcome, str | None] | None:
     """What was decided before, where nothing is stale and it still stands; and what the version tells now."""
-    with repro.alone(), ThreadPoolExecutor(1) as beside:
+    with repro.hold_project(), ThreadPoolExecutor(1) as beside:
         p = params.load()
-        for raw in repro.imported(p):
-            repro.update(raw, print)
-        stale = beside.submit(repro.stale)
+        for raw in graph.imported_sets(p):
+            repro.update_imported(raw, print)
+        stale = beside.submit(repro.stale_stages)
         try:
-            found = settled.look(p)
+            found = last_decision.load_if_current(p)
         except TunelineError:
             # What must be rebuilt first is rebuilt, whether or not MLflow answers now.
             if stale.result():
                 return None
             raise
-        if not isinstance(found, settled.Outcome) or stale.result():
+        if not isinstance(found, last_decision.Outcome) or stale.result():
             return None
-        return found, settled.add_commit(p, found)
+        return found, last_decision.add_commit(p, found)
 
 
 def _has_prefect_server() -> bool:
     """Whether a Prefect server is to show runs, by the environment or one of the files that Prefect reads."""
-    address = prefect_login.address(ROOT, os.environ)
+    address = prefect_login.server_address(ROOT, os.environ)
     if address:
-        prefect_login.check(address, os.environ)
+        prefect_login.check_login(address, os.environ)
     return bool(address or os.environ.get("PREFECT_PROFILE"))
 
 
 if __name__ == "__main__":
-    processes.run(main)
+    processes.run_and_exit(main)

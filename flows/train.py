@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from uuid import UUID
 
-import losing
+import lost_prefect
 import temporary_server
 from prefect import Flow, State, flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -29,9 +29,9 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from tuneline import params, stopping, terminal
 from tuneline.commands import garbage
-from tuneline.decisions import decide, keeping, settled
+from tuneline.decisions import decide, git_steps, last_decision
 from tuneline.errors import BusyError, SetupError, TunelineError, as_setup_error
-from tuneline.pipeline import dvc_lock, intact, repro
+from tuneline.pipeline import graph, intact, repro
 
 _GATE_FAILED = "GateFailed"
 _ABORTED = "Execution was aborted by "
@@ -53,9 +53,9 @@ class _SaidOnce(logging.Filter):
         if isinstance(error, TunelineError):
             # Prefect shows what Python calls it, all problems on one line.
             message = message.replace(repr(error), f"\n{error}")
-        message = terminal.harmless(message)
+        message = terminal.safe_text(message)
         record.msg, record.args = message, ()
-        if message.startswith(_OF_A_STOP) and stopping.is_on():
+        if message.startswith(_OF_A_STOP) and stopping.is_active():
             return False
         if message.startswith(f"Task run failed with state: {_GATE_FAILED}"):
             return False
@@ -65,7 +65,7 @@ class _SaidOnce(logging.Filter):
             record.exc_info = None
         elif record.exc_info:
             # What a formatter finds here it does not make anew.
-            record.exc_text = terminal.harmless("".join(traceback.format_exception(*record.exc_info)))
+            record.exc_text = terminal.safe_text("".join(traceback.format_exception(*record.exc_info)))
         # A worker's engine ends by this exception where the flow returns a state of type Failed, logged before.
         return not isinstance(error, FailedRun)
 
@@ -78,7 +78,7 @@ def _is_busy(_task: object, _run: object, state: State) -> bool:
 @task(task_run_name="update {imported}", cache_policy=NO_CACHE)
 def update(imported: str) -> None:
     """Fetch what the source of an imported raw set holds now."""
-    repro.update(Path(imported), get_run_logger().info)
+    repro.update_imported(Path(imported), get_run_logger().info)
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=20, retry_condition_fn=_is_busy)
@@ -160,8 +160,8 @@ def train() -> State:
         return _train(get_run_logger())
     except stopping.Stopped as stopped:
         return Cancelled(message=str(stopped), data=stopped)
-    except losing.ERRORS as error:
-        losing.end_if_caused(error)
+    except lost_prefect.ERRORS as error:
+        lost_prefect.end_if_caused(error)
         raise
 
 
@@ -169,7 +169,7 @@ def train() -> State:
 def _cancel(flow: Flow, flow_run: FlowRun, state: State) -> None:
     """Call a run cancelled that a person has stopped while Prefect was about to begin the flow."""
     del flow
-    if stopping.is_on() and (state.message or "").startswith(_ABORTED):
+    if stopping.is_active() and (state.message or "").startswith(_ABORTED):
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_run.id, Cancelled(message="stopped before its first step"), force=True)
 
@@ -187,33 +187,33 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
             f"this process is not set up for the project in {Path.cwd()}: "
             "start the worker in the project's root with `tuneline exec -- prefect worker start --pool tuneline`"
         )
-    with repro.alone(logger.warning):
+    with repro.hold_project(logger.warning):
         if temporary_server.is_used():
             _end_dead_runs()
         p = params.load()
         if grown := garbage.warning():
             logger.warning(grown)
-        for imported in repro.imported(p):
+        for imported in graph.imported_sets(p):
             update(imported.as_posix())
-        stale = repro.stale()
+        stale = repro.stale_stages()
         if intact.put_back(stale, logger.warning):
-            stale = repro.stale()
-        stands = settled.look(p) if not stale else None
-        if isinstance(stands, settled.Outcome):
+            stale = repro.stale_stages()
+        stands = last_decision.load_if_current(p) if not stale else None
+        if isinstance(stands, last_decision.Outcome):
             _name_run(f"{p.registry.model}: nothing stale")
             logger.info("every stage is up to date, and what the gate decided stands")
-            if added := settled.add_commit(p, stands):
+            if added := last_decision.add_commit(p, stands):
                 logger.info(added)
             return _end(stands, [])
-        _name_run(f"{p.registry.model}: {stands or repro.cause(stale, p)}")
+        _name_run(f"{p.registry.model}: {stands or repro.describe_cause(stale, p)}")
         rebuilt = _rebuild(stale, logger)
-        asked = settled.asked()
+        asked = last_decision.decision_inputs()
         outcome = _decide(p)
-        settled.keep(p, asked, outcome)
+        last_decision.save(p, asked, outcome)
         return _end(outcome, rebuilt)
 
 
-def _decide(p: params.Params) -> settled.Outcome:
+def _decide(p: params.Params) -> last_decision.Outcome:
     """Ask the gate, and register what it lets pass."""
     state = gate(return_state=True)
     if state.name != _GATE_FAILED:
@@ -222,7 +222,7 @@ def _decide(p: params.Params) -> settled.Outcome:
     decision = state.result(raise_on_failure=False)
     assert isinstance(decision, decide.Gate)
     version = register() if decision.verdict != "failed" else None
-    return settled.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(_told(decision)))
+    return last_decision.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(_told(decision)))
 
 
 def _told(decision: decide.Gate) -> list[str]:
@@ -230,7 +230,7 @@ def _told(decision: decide.Gate) -> list[str]:
     return [*decision.reasons, *(f"next: {step}" for step in decision.next_steps)]
 
 
-def _end(outcome: settled.Outcome, rebuilt: list[str]) -> State:
+def _end(outcome: last_decision.Outcome, rebuilt: list[str]) -> State:
     message = outcome.message(rebuilt)
     return Failed(name=_GATE_FAILED, message=message) if outcome.is_failed else Completed(message=message)
 
@@ -258,18 +258,18 @@ def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.Logge
         logger.info("every stage is up to date")
         return []
     rebuilt: dict[str, list[str]] = {}
-    names = repro.stages()
+    names = graph.stage_names()
     for number, stage in enumerate(names, start=1):
-        reasons = stale.get(stage) or (repro.stale(stage).get(stage, []) if rebuilt else [])
+        reasons = stale.get(stage) or (repro.stale_stages(stage).get(stage, []) if rebuilt else [])
         if not reasons:
             logger.info("[%d/%d] %s: up to date", number, len(names), stage)
             continue
         logger.info("[%d/%d] %s", number, len(names), stage)
         # Hours of training on damaged bytes would end in a refusal; what DVC sees as changed it hashes itself.
-        unseen = (read for read in dvc_lock.needed(stage) if read.keeper not in stale or read.keeper in rebuilt)
+        unseen = (read for read in graph.recorded_inputs(stage) if read.keeper not in stale or read.keeper in rebuilt)
         intact.refuse_damage(unseen, cache=False)
         reproduce(stage, reasons)
-        losing.end_if_lost()
+        lost_prefect.end_if_lost()
         rebuilt[stage] = reasons
     report = "\n".join(f"- **{stage}**: {'; '.join(reasons)}" for stage, reasons in rebuilt.items())
     create_markdown_artifact(report, key="stale", description="What was stale, and why")
@@ -288,13 +288,13 @@ def by_hand() -> None:
     _say_nothing_of_a_lost_server()
     try:
         state = train(return_state=True)
-    except losing.ERRORS as error:
-        losing.end_if_caused(error)
+    except lost_prefect.ERRORS as error:
+        lost_prefect.end_if_caused(error)
         raise
     if isinstance(state.data, stopping.Stopped):
         raise state.data
     if state.is_completed():
-        print("", *keeping.commands(params.load()), state.message, sep="\n")
+        print("", *git_steps.keep_commands(params.load()), state.message, sep="\n")
         return
     error = None if state.name == _GATE_FAILED else state.result(raise_on_failure=False)
     if isinstance(error, OSError):

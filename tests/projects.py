@@ -106,7 +106,7 @@ def entered(root: Path, **variables: str) -> Iterator[None]:
             patch.setenv(name, value)
         (root / "work").mkdir(exist_ok=True)
         # Or a command would start this process, which is pytest's, again.
-        for name, value in environment.missing(root).items():
+        for name, value in environment.missing_variables(root).items():
             patch.setenv(name, value)
         yield
 

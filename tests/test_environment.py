@@ -56,5 +56,5 @@ def test_a_path_that_tools_misread_is_refused(name: str, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", FIT)
 def test_other_paths_are_fit(name: str, tmp_path: Path) -> None:
-    assert environment.unfit(f"/home/{name}") == ""
+    assert environment.unfit_characters(f"/home/{name}") == ""
     assert "setup: TORCH=x: must be cpu or cuda" in refusal_of_setup(tmp_path / name)

@@ -68,12 +68,12 @@ def run(train: ModuleType, stage: str) -> BaseException | None:
 
 
 def test_a_stage_is_made_and_is_then_not_stale(train: ModuleType, graph: Path) -> None:
-    assert repro.stages() == ["good", "slow", "lacking", "bad"]
-    assert repro.stale("good") == {"good": ["it was never made"]}
+    assert graph.stage_names() == ["good", "slow", "lacking", "bad"]
+    assert repro.stale_stages("good") == {"good": ["it was never made"]}
     assert run(train, "good") is None
-    assert repro.stale("good") == {}
+    assert repro.stale_stages("good") == {}
     (graph / "out").unlink()
-    assert repro.stale("good") == {"good": ["outs out deleted"]}
+    assert repro.stale_stages("good") == {"good": ["outs out deleted"]}
 
 
 def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleType, graph: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_raw_set_that_dvc_knows_comes_back_from_where_it_is(graph: Path) -> No
     raw = graph / "data/raw/no where"
     raw.mkdir(parents=True)
     (raw / "rows.txt").write_text("a")
-    repro.add(Path("data/raw/no where"))
+    repro.add_to_dvc(Path("data/raw/no where"))
     shutil.rmtree(raw)
     with pytest.raises(PipelineError, match=r"get it back with: dvc checkout 'data/raw/no where.dvc'$"):
         repro.reproduce("lacking", lambda line: None)

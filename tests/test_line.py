@@ -155,7 +155,7 @@ def test_generate_answers_from_the_registry(trained: tuple[Project, str]) -> Non
     project, _ = trained
     asked = project.here("generate", "def add(a, b):\\n    ")
     assert asked.returncode == 1
-    assert "there is no champion yet (registered: 1)" in asked.stderr
+    assert "no version is champion yet (registered: 1)" in asked.stderr
     assert "--version 1" in asked.stderr
     answered = project.here("generate", "def add(a, b):\\n    ", "--version", "1", "--max-new-tokens", "4")
     assert (answered.returncode, answered.stderr) == (0, f"{MODEL} version 1 answers\n")

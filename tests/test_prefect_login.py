@@ -27,7 +27,7 @@ EVIL = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
 def test_the_string_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     code = (
         "import os; os.umask(0)\nfrom pathlib import Path; from tuneline import prefect_login\n"
-        "print(prefect_login.settings(Path.cwd(), {})['PREFECT_API_AUTH_STRING'])"
+        "print(prefect_login.missing_settings(Path.cwd(), {})['PREFECT_API_AUTH_STRING'])"
     )
     racing = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -41,7 +41,7 @@ def test_the_string_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert not list(file.parent.glob("*.partial"))
     # As in a copy of the project that kept no modes.
     file.chmod(0o644)
-    assert prefect_login.settings(tmp_path, {}) == {SERVER: string, CLIENT: string}
+    assert prefect_login.missing_settings(tmp_path, {}) == {SERVER: string, CLIENT: string}
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -74,14 +74,14 @@ def test_only_a_server_on_this_machine_is_told_the_string(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = prefect_login.settings(tmp_path, {"PREFECT_HOME": str(tmp_path / "home"), **given})
+    found = prefect_login.missing_settings(tmp_path, {"PREFECT_HOME": str(tmp_path / "home"), **given})
     assert set(found) == ({SERVER, CLIENT} if clients else {SERVER})
 
 
 def test_what_a_person_has_set_stays(tmp_path: Path) -> None:
-    assert prefect_login.settings(tmp_path, {SERVER: "a:b"}) == {CLIENT: "a:b"}
-    assert prefect_login.settings(tmp_path, {CLIENT: "a:b"}).keys() == {SERVER}
-    assert prefect_login.settings(tmp_path, {SERVER: "a:b", CLIENT: "c:d"}) == {}
+    assert prefect_login.missing_settings(tmp_path, {SERVER: "a:b"}) == {CLIENT: "a:b"}
+    assert prefect_login.missing_settings(tmp_path, {CLIENT: "a:b"}).keys() == {SERVER}
+    assert prefect_login.missing_settings(tmp_path, {SERVER: "a:b", CLIENT: "c:d"}) == {}
 
 
 class _Asking(BaseHTTPRequestHandler):
@@ -98,13 +98,13 @@ def test_a_server_that_refuses_the_login_is_named(tmp_path: Path) -> None:
     with HTTPServer(("127.0.0.1", 0), _Asking) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/api"
-        prefect_login.check(address, {CLIENT: "a:b"})
-        prefect_login.check(address, {"PREFECT_API_KEY": "of the cloud"})
+        prefect_login.check_login(address, {CLIENT: "a:b"})
+        prefect_login.check_login(address, {"PREFECT_API_KEY": "of the cloud"})
         with pytest.raises(SetupError, match=r"refuses the login of this project: .* start it with: tuneline ui$"):
-            prefect_login.check(address, {CLIENT: "a:c"})
+            prefect_login.check_login(address, {CLIENT: "a:c"})
         server.shutdown()
     # Who does not answer is not asked for long, and is reported by those who need it.
-    prefect_login.check(address, {CLIENT: "a:b"})
+    prefect_login.check_login(address, {CLIENT: "a:b"})
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"tuneline:", b":abc", b"tuneline", b"a:b c", b"a:\xff\x00"])
@@ -113,7 +113,7 @@ def test_a_damaged_login_lets_nobody_in(tmp_path: Path, content: bytes) -> None:
     (tmp_path / prefect_login.FILE).parent.mkdir()
     (tmp_path / prefect_login.FILE).write_bytes(content)
     with pytest.raises(SetupError, match="does not hold a login as `user:password`; delete it"):
-        prefect_login.settings(tmp_path, {})
+        prefect_login.missing_settings(tmp_path, {})
 
 
 def test_a_server_that_accepts_and_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_a_server_that_accepts_and_never_answers_is_named(monkeypatch: pytest.Mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
         with pytest.raises(SetupError, match=r"accepts connections and does not answer: stop it and start it again"):
-            prefect_login.check(address, {CLIENT: "a:b"})
+            prefect_login.check_login(address, {CLIENT: "a:b"})
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,9 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """Prefect's server as the env file has it, asked as another machine's name."""
     root = tmp_path_factory.mktemp("root")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (dotenv_values(ROOT / "mlflow/tuneline.env") | prefect_login.settings(root, {})).items():
+        for name, value in (
+            dotenv_values(ROOT / "mlflow/tuneline.env") | prefect_login.missing_settings(root, {})
+        ).items():
             patch.setenv(name, value or "")
         patch.setenv("PREFECT_HOME", str(root / "home"))
         with SettingsContext(profile=Profile(name="test", settings={}), settings=Settings()):

@@ -87,14 +87,14 @@ def test_an_interrupt_takes_the_whole_group_down() -> None:
 
 
 def ended(code: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a process that does `code` in `processes.run`."""
+    """Exit code, stdout and stderr of a process that does `code` in `processes.run_and_exit`."""
     head = """
 import atexit, signal, sys, threading, time
 atexit.register(lambda: print("registered before"))
 from tuneline import processes
 def main():
 """
-    whole = head + textwrap.indent(textwrap.dedent(code), "    ") + "\nprocesses.run(main)\n"
+    whole = head + textwrap.indent(textwrap.dedent(code), "    ") + "\nprocesses.run_and_exit(main)\n"
     done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr
 
@@ -153,7 +153,7 @@ def test_the_collector_is_as_it_was_after_an_import_that_fails() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full")
 def test_what_cannot_be_written_at_the_end_is_no_good_end() -> None:
-    code = "from tuneline import processes; processes.run(lambda: print('x'))"
+    code = "from tuneline import processes; processes.run_and_exit(lambda: print('x'))"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode != 0
@@ -161,5 +161,5 @@ def test_what_cannot_be_written_at_the_end_is_no_good_end() -> None:
 
 
 def test_a_stream_that_was_closed_before_is_passed_over() -> None:
-    code = "import sys; sys.stdout = None; from tuneline import processes; processes.run(lambda: None)"
+    code = "import sys; sys.stdout = None; from tuneline import processes; processes.run_and_exit(lambda: None)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

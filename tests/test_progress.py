@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tuneline.progress import Progress, duration, line, rate
+from tuneline.progress import Progress, duration, progress_line, rate
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_long_times_are_given_in_hours(seconds: float, text: str) -> None:
     ],
 )
 def test_a_line_says_what_is_done_how_fast_and_how_long_it_takes(values: dict, text: str) -> None:
-    assert line("answers", "rows", **values) == text
+    assert progress_line("answers", "rows", **values) == text
 
 
 def test_lines_come_while_one_batch_runs() -> None:
@@ -96,7 +96,7 @@ def test_what_is_over_at_once_is_told_only_where_that_is_wanted() -> None:
         assert len(said.getvalue().splitlines()) == lines
 
 
-def test_work_that_fails_has_no_last_line() -> None:
+def test_work_that_fails_has_no_last_progress_line() -> None:
     said = io.StringIO()
     with pytest.raises(ValueError, match="wrong"), Progress("answers", always=True, to=said):
         raise ValueError("wrong")

@@ -182,7 +182,7 @@ params.load = load
 import run
 from tuneline import processes
 run._settled = lambda: None
-processes.run(run.main)
+processes.run_and_exit(run.main)
 """
 
 

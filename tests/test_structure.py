@@ -16,7 +16,7 @@ OBSERVERS = (
     "terminal",
     "errors",
     "work",
-    "worktree",
+    "git",
     "stopping",
     "progress",
     "processes",

@@ -44,7 +44,7 @@ def test_what_the_environment_keeps_secret_is_masked_wherever_it_stands(monkeypa
 def test_a_name_from_data_steers_no_terminal_and_begins_no_line() -> None:
     name = "\x1b[2Ja\nerror: forged\r\u202e\x9b31mb"
     shown = r"column \x1b[2Ja\nerror: forged\r\u202e\x9b31mb"
-    assert terminal.line(f"column {name}") == shown
+    assert terminal.safe_line(f"column {name}") == shown
     error = DataError(f"column {name}", "the second problem")
     assert error.problems == (shown, "the second problem")
     assert str(error).count("\n") == 1
@@ -93,7 +93,7 @@ def test_a_name_from_data_fills_no_screen() -> None:
     path = "/" + "/".join(["a" * 61] * 8)
     error = DataError(f"{path}: has no column '{'x' * 100_000}', which --column names; {path} stays")
     assert str(error) == f"{path}: has no column '{'x' * 179}…{'x' * 18}', which --column names; {path} stays"
-    assert terminal.line(f"password://u:{'p' * 600}@h") == "password://u:***@h"
+    assert terminal.safe_line(f"password://u:{'p' * 600}@h") == "password://u:***@h"
     assert terminal.shortened("as it is") == "as it is"
 
 

@@ -108,7 +108,7 @@ def use(
     from tuneline.pipeline import repro
 
     arguments = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
-    with repro.alone():
+    with repro.hold_project():
         if mix is not None:
             lines = use_data.mix(path, arguments, name=name, weight=mix, max_rejected=max_rejected)
         else:
@@ -179,7 +179,7 @@ def gate() -> None:
         from tuneline.decisions import decide
         from tuneline.pipeline import repro
 
-    with repro.alone():
+    with repro.hold_project():
         decision = decide.gate(params.load())
     _print(*decision.reasons, *(f"note: {remark}" for remark in decision.remarks))
     _print(*(f"next: {step}" for step in decision.next_steps))
@@ -198,7 +198,7 @@ def register() -> None:
         from tuneline.pipeline import repro
 
     p = params.load()
-    with repro.alone():
+    with repro.hold_project():
         registration = decide.register(p)
     what = "registered" if registration.created else "is registered already"
     _print(*(f"note: {note}" for note in registration.notes))
@@ -421,13 +421,13 @@ def _progress(what: str, given: "Input") -> "Progress":
 def _print(*lines: str) -> None:
     """Print lines on standard output."""
     for line in lines:
-        click.echo(terminal.line(line))
+        click.echo(terminal.safe_line(line))
 
 
 def _note(*lines: str) -> None:
     """Print lines on standard error: standard output holds only the result."""
     for line in lines:
-        click.echo(terminal.line(line), err=True)
+        click.echo(terminal.safe_line(line), err=True)
 
 
 @cli.command()
@@ -538,4 +538,4 @@ def _enter() -> None:
 def main() -> None:
     """The entry point."""
     terminal.guard()
-    processes.run(lambda: cli(prog_name="tuneline"))
+    processes.run_and_exit(lambda: cli(prog_name="tuneline"))

@@ -18,7 +18,7 @@ ENV_FILE = Path("mlflow/tuneline.env")
 _UNFIT = "?%'${}:"
 
 
-def unfit(path: str) -> str:
+def unfit_characters(path: str) -> str:
     """What of a path keeps a project from lying there, in words; empty where nothing does."""
     found = [character for character in _UNFIT if character in path]
     if not path.isprintable():
@@ -39,7 +39,7 @@ def enter() -> None:
     root = Path.cwd()
     if not (root / ENV_FILE).is_file():
         raise SetupError(f"{root}: holds no {ENV_FILE}; run this in the project's root")
-    if found := unfit(str(root)):
+    if found := unfit_characters(str(root)):
         shown = visible(str(root)).replace("\n", "\\n")
         raise SetupError(
             f"{shown}: the path of a project may not hold {found}, which MLflow, Prefect or DVC read as "
@@ -57,16 +57,16 @@ def enter() -> None:
     path = os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != here:
         os.environ["PATH"] = os.pathsep.join([here, path])
-    if found := missing(root):
+    if found := missing_variables(root):
         os.environ.update(found)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def missing(root: Path) -> dict[str, str]:
+def missing_variables(root: Path) -> dict[str, str]:
     """What the environment of this process lacks, of the env file's values and of Prefect's login.
 
     Args:
         root: of the project; the login is made in its folder work/ where it is missing.
     """
     found = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
-    return found | prefect_login.settings(root, os.environ | found)
+    return found | prefect_login.missing_settings(root, os.environ | found)

@@ -31,7 +31,7 @@ class TunelineError(Exception):
     """
 
     def __init__(self, *problems: str) -> None:
-        self.problems = tuple(map(terminal.line, problems))
+        self.problems = tuple(map(terminal.safe_line, problems))
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:

@@ -29,7 +29,7 @@ _URL = "PREFECT_API_URL"
 _PATIENCE = 10.0
 
 
-def settings(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+def missing_settings(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """What a server started here asks for, and what clients started here tell it.
 
     Args:
@@ -44,12 +44,12 @@ def settings(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     own = environment.get(_SERVER) or _string(root / FILE)
     found = {_SERVER: own}
-    if is_here(address(root, environment)):
+    if is_local(server_address(root, environment)):
         found[_CLIENT] = own
     return {name: value for name, value in found.items() if name not in environment}
 
 
-def is_here(address: str | None) -> bool:
+def is_local(address: str | None) -> bool:
     """Whether a server's address is of this machine alone; without any, a temporary server is started here."""
     try:
         host = (urlsplit(address).hostname or "") if address else "localhost"
@@ -58,7 +58,7 @@ def is_here(address: str | None) -> bool:
         return False
 
 
-def address(root: Path, environment: Mapping[str, str]) -> str | None:
+def server_address(root: Path, environment: Mapping[str, str]) -> str | None:
     """The address of the Prefect server that is to show runs, wherever Prefect would read it; None without one.
 
     Args:
@@ -79,7 +79,7 @@ def address(root: Path, environment: Mapping[str, str]) -> str | None:
     return str(url) if url else None
 
 
-def check(address: str, environment: Mapping[str, str]) -> None:
+def check_login(address: str, environment: Mapping[str, str]) -> None:
     """Ask a server for one thing that it answers only to those who log in.
 
     Args:
@@ -108,7 +108,7 @@ def check(address: str, environment: Mapping[str, str]) -> None:
                 "the same command again"
             ) from None
         return
-    if is_here(address):
+    if is_local(address):
         remedy = (
             f"another project may have started it, or {FILE} is newer than it; stop it, and start it with: tuneline ui"
         )

@@ -40,7 +40,7 @@ class Identity:
     started: float
 
     @classmethod
-    def of(cls, pid: int | None = None) -> "Identity":
+    def of_process(cls, pid: int | None = None) -> "Identity":
         """The identity of a process of this machine; of this process where no id is given.
 
         Raises:
@@ -112,7 +112,7 @@ def importing() -> Iterator[None]:
         atexit.register(gc.unfreeze)
 
 
-def run(main: Callable[[], None]) -> NoReturn:
+def run_and_exit(main: Callable[[], None]) -> NoReturn:
     """Run `main` and end this process as it ends, without taking apart what it has in memory.
 
     Where torch is loaded that would take seconds. Threads and what is registered for the exit are waited for, and an
@@ -163,7 +163,7 @@ def exclusive(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def bound(command: list[str]) -> list[str]:
+def bound_command(command: list[str]) -> list[str]:
     """The command that runs `command` so that it dies with the process that starts it."""
     return [sys.executable, "-m", "tuneline.processes", str(os.getpid()), *command]
 
@@ -181,7 +181,7 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         The running process; its `stdout` gives lines of text.
     """
     process = subprocess.Popen(
-        bound(command),
+        bound_command(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -219,7 +219,7 @@ def background(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(
-            bound(command),
+            bound_command(command),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

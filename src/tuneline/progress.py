@@ -122,7 +122,7 @@ class Progress:
 
     def _print(self, now: float, *, is_last: bool = False) -> None:
         self._said = now
-        text = line(
+        text = progress_line(
             self._what,
             self._unit,
             done=self._done,
@@ -136,7 +136,7 @@ class Progress:
         print(text, file=self._to or sys.stdout, flush=True)
 
 
-def line(
+def progress_line(
     what: str,
     unit: str,
     *,

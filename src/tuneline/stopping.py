@@ -70,14 +70,14 @@ def stoppable(line: str) -> Iterator[None]:
                 signal.signal(number, earlier)
 
 
-def is_on() -> bool:
+def is_active() -> bool:
     """Whether the process is `stoppable` now."""
     return isinstance(signal.getsignal(signal.SIGINT), _Handler)
 
 
 def take_over() -> None:
     """Have SIGTERM do what SIGINT does where the process is `stoppable`, whatever a library has made of it since."""
-    if is_on():
+    if is_active():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
@@ -101,5 +101,5 @@ def end_now(line: str, code: int = 1) -> NoReturn:
     is made harmless here, as this line goes past the guarded streams.
     """
     sys.stdout.flush()
-    _say_last(terminal.line(line))
+    _say_last(terminal.safe_line(line))
     os._exit(code)

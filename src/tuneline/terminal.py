@@ -71,12 +71,12 @@ def _secrets(environment: frozenset[tuple[str, str]]) -> tuple[tuple[str, str], 
     return tuple(sorted(found.items(), key=lambda pair: (-len(pair[0]), pair[0])))
 
 
-def harmless(text: str) -> str:
+def safe_text(text: str) -> str:
     """Lines as a person may see them: masked, and without what steers a terminal."""
     return visible(masked(text))
 
 
-def line(text: str) -> str:
+def safe_line(text: str) -> str:
     """One line as a person may see it: as `harmless`, and a name from data can neither begin another line nor fill a
     screen."""
     short = _LONG_WORD.sub(r"\1…\2", masked(text.strip("\n")))
@@ -105,7 +105,7 @@ class _Guarded:
         if text.startswith("\r"):
             text = f"\n{text[1:]}"
         parts = _COLOUR.split(text) if self._colours else [text]
-        self.stream.write("".join(part if number % 2 else harmless(part) for number, part in enumerate(parts)))
+        self.stream.write("".join(part if number % 2 else safe_text(part) for number, part in enumerate(parts)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

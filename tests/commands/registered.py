@@ -109,7 +109,7 @@ def _register(tracker: tracking.Tracker, number: int) -> str:
     )
     lineage = Lineage(**{name: str(number) * 64 for name in names}, git_dirty="false")
     git = {"git_commit": "2" * 40, "git_dirty": "false"}
-    subject = versions.subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
+    subject = versions.training_subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
     gate = {"verdict": "passed", "rules": []}
     evaluation = {"rows": 1, "candidate": {"accuracy": 1.0}}
     return versions.register(

@@ -113,7 +113,7 @@ def test_in_a_finished_project_all_that_is_left_over_goes_and_all_that_is_needed
     for path in (*older.rglob("*"), older):
         os.utime(path, (year_ago, year_ago))
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
-        maker = json.dumps(asdict(Identity.of(process.pid)))
+        maker = json.dumps(asdict(Identity.of_process(process.pid)))
     partial = project.root / f"models/.finetuned.{process.pid}.partial"
     partial.mkdir()
     (partial / "half").write_bytes(b"h" * 1_000_000)

@@ -20,7 +20,7 @@ PLAIN, CHAT = (["generate", "--version", str(VERSIONS[kind])] for kind in ("plai
 def answered(mode: str, *prompts: generation.Prompt) -> list[str]:
     """What the registered model answers to each prompt alone."""
     number = str(VERSIONS[mode])
-    folder = versions.fetch(tracking.connect(), params.load().registry.model, number)
+    folder = versions.fetch_version(tracking.connect(), params.load().registry.model, number)
     model, tokenizer = models.load(folder)
     return [
         generation.generate(model, tokenizer, [prompt], mode=mode, max_new_tokens=6, batch_size=1)[0]

@@ -21,7 +21,7 @@ from tuneline.registry import tracking, versions
 
 def chances(text: str) -> dict[str, float]:
     """What the registered classifier itself finds, without any of the code that is tested."""
-    folder = versions.fetch(tracking.connect(), params.load().registry.model, "1")
+    folder = versions.fetch_version(tracking.connect(), params.load().registry.model, "1")
     model, tokenizer = models.load_classifier(folder)
     ids = tokenizer(text)["input_ids"][:MAX_LENGTH]  # pyright: ignore[reportIndexIssue]
     with torch.no_grad():

@@ -66,7 +66,7 @@ def dvc() -> Iterator[psutil.Process]:
 def held() -> list[str]:
     """What was told on entering the project."""
     told: list[str] = []
-    with repro.alone(told.append):
+    with repro.hold_project(told.append):
         pass
     return told
 
@@ -190,12 +190,12 @@ def test_a_persons_mistake_is_named_by_its_line_and_stays(name: str, before: str
 def test_an_option_that_dvc_does_not_know_is_named_by_its_file_and_line(name: str, text: str, said: str) -> None:
     Path(".dvc", name).write_text(text)
     with pytest.raises(PipelineError, match="^" + re.escape(f".dvc/{name}: {said}") + ".*; correct it$"):
-        repro.has_remote()
+        dvc_files.has_remote()
     if "\n    remote\n" not in text:
         return
     Path("dvc.yaml").write_text("stages: {copy: {cmd: exec false}}\n")
     with pytest.raises(PipelineError, match="^" + re.escape(f".dvc/{name}: {said}")):
-        repro.stale()
+        repro.stale_stages()
 
 
 @pytest.mark.parametrize("left", ["", '{"write": {"/a": {"pid"', '{"write": {"/a": {"pid": 1}}}', "[]"])
@@ -290,23 +290,23 @@ _common._dump_data = killed
 @pytest.mark.slow
 @pytest.mark.usefixtures("pipeline_of_one_stage")
 def test_after_a_kill_in_the_write_of_the_lock_nothing_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    with repro.alone():
+    with repro.hold_project():
         repro.reproduce("copy", print)
     Path("a").write_text("another")
     Path("killing").mkdir()
     Path("killing/sitecustomize.py").write_text(_KILLED)
     with monkeypatch.context() as killing:
         killing.setenv("PYTHONPATH", f"{Path.cwd()}/killing:{os.environ.get('PYTHONPATH', '')}")
-        with pytest.raises(PipelineError), repro.alone():
+        with pytest.raises(PipelineError), repro.hold_project():
             repro.reproduce("copy", print)
     assert Path("dvc.lock").read_text() == "schema: '2.0'\nsta"
     said: list[str] = []
-    with repro.alone(said.append):
+    with repro.hold_project(said.append):
         repro.reproduce("copy", said.append)
     assert said[0].startswith("dvc.lock: a write of it was interrupted; restored from the last good copy; ")
     assert Path("b").read_text() == "another"
     assert Path("log").read_text() == "ran\nran\n"
-    assert repro.stale() == {}
+    assert repro.stale_stages() == {}
 
 
 @pytest.mark.slow
@@ -321,4 +321,4 @@ def test_a_damaged_database_does_not_keep_dvc_from_its_work() -> None:
     repro.reproduce("copy", said.append)
     removed = [f"{path}: was damaged and is removed; DVC hashes the files again" for path in databases]
     assert said == [*removed, "Data and pipelines are up to date."]
-    assert repro.stale() == {}
+    assert repro.stale_stages() == {}

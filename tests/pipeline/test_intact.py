@@ -11,7 +11,7 @@ import pytest
 from dvc.repo import Repo
 
 from tuneline.errors import DataError
-from tuneline.pipeline import dvc_lock, intact, repro
+from tuneline.pipeline import graph, intact, repro
 
 GRAPH = """
 stages:
@@ -76,7 +76,7 @@ def damage(path: Path) -> None:
 
 def objects(path: str) -> list[Path]:
     """The object in the cache that is the whole of a file, or of a folder its listing."""
-    [output] = [one for one in dvc_lock.needed() if Path(path).is_relative_to(one.path)]
+    [output] = [one for one in graph.recorded_outputs() if Path(path).is_relative_to(one.path)]
     cache = Path(".dvc/cache/files/md5")
     if output.path != path:
         return [one for one in cache.rglob("*") if one.is_file() and one.read_bytes() == Path(path).read_bytes()]
@@ -85,37 +85,37 @@ def objects(path: str) -> list[Path]:
 
 def problems(*, cache: bool = True) -> list[str]:
     try:
-        intact.refuse_damage(dvc_lock.needed(), cache=cache)
+        intact.refuse_damage(graph.recorded_outputs(), cache=cache)
     except DataError as error:
         return list(error.problems)
     return []
 
 
 def test_what_a_model_is_made_from_is_all_that_dvc_names(project: Path) -> None:
-    assert [(one.path, one.keeper, one.is_cached) for one in dvc_lock.needed()] == [
+    assert [(one.path, one.keeper, one.is_cached) for one in graph.recorded_outputs()] == [
         ("data/raw/mine", "data/raw/mine.dvc", True),
         ("models/finetuned", "learn", True),
         ("reports/metrics.json", "measure", False),
         ("reports/rows", "measure", True),
     ]
-    assert [one.path for one in dvc_lock.needed("measure")] == ["models/finetuned"]
-    assert [one.path for one in dvc_lock.needed("learn")] == ["data/raw/mine"]
+    assert [one.path for one in graph.recorded_inputs("measure")] == ["models/finetuned"]
+    assert [one.path for one in graph.recorded_inputs("learn")] == ["data/raw/mine"]
     assert problems() == []
 
 
 def test_what_a_stage_does_not_read_any_more_is_a_persons_own(project: Path) -> None:
-    graph = GRAPH.replace("deps: [data/raw/mine]", "deps: ['${raw}']")
-    (project / "dvc.yaml").write_text(graph)
+    changed = GRAPH.replace("deps: [data/raw/mine]", "deps: ['${raw}']")
+    (project / "dvc.yaml").write_text(changed)
     values = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(f"{values}raw: data/raw/mine\n")
-    assert [one.path for one in dvc_lock.needed("learn")] == ["data/raw/mine"]
+    assert [one.path for one in graph.recorded_inputs("learn")] == ["data/raw/mine"]
     (project / "params.yaml").write_text(f"{values}raw: data/raw/other\n")
-    assert dvc_lock.needed("learn") == []
+    assert graph.recorded_inputs("learn") == []
 
 
 def test_a_set_that_was_imported_without_its_bytes_has_none_to_look_at(project: Path) -> None:
     (project / "data/raw/mine.dvc").write_text("outs:\n- hash: md5\n  path: mine\n")
-    assert [one.path for one in dvc_lock.needed("learn")] == []
+    assert [one.path for one in graph.recorded_inputs("learn")] == []
 
 
 @pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW])
@@ -213,17 +213,17 @@ def test_a_stage_for_which_more_has_changed_runs(project: Path) -> None:
 @pytest.mark.slow
 def test_a_lost_cache_makes_no_stage_run(project: Path) -> None:
     expected = lose("all")
-    assert repro.stale() == expected
+    assert repro.stale_stages() == expected
     told: list[str] = []
-    assert intact.put_back(repro.stale(), told.append)
-    assert repro.stale() == {}
+    assert intact.put_back(repro.stale_stages(), told.append)
+    assert repro.stale_stages() == {}
     # What was made from other data is not taken for what is made from these.
     shutil.rmtree(".dvc/cache")
     (project / "dvc.yaml").write_text(GRAPH.replace("echo 1", "echo 3"))
-    stale = repro.stale()
+    stale = repro.stale_stages()
     assert "changed command" in stale["learn"]
     assert intact.put_back(stale, told.append)
-    assert list(repro.stale()) == ["learn"]
+    assert list(repro.stale_stages()) == ["learn"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from tuneline import params
 from tuneline.errors import PipelineError, SetupError
 from tuneline.params import Params
-from tuneline.pipeline import repro
+from tuneline.pipeline import graph, repro
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Para
     ],
 )  # fmt: skip
 def test_the_cause_names_what_a_person_has_changed(p: Params, stale: dict[str, list[str]], expected: str) -> None:
-    assert repro.cause(stale, p) == expected
+    assert repro.describe_cause(stale, p) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_graph_that_cannot_be_read_is_said_in_a_line(p: Params, text: str | No
     if text:
         Path("dvc.yaml").write_text(text)
     with pytest.raises(PipelineError) as caught:
-        repro.stages()
+        graph.stage_names()
     assert str(caught.value).startswith(said)
     assert len(caught.value.problems) == 1
 
@@ -107,14 +107,14 @@ def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_re
     (source / "january.jsonl").write_text("{}\n")
     pointer.parent.mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "dvc", "import-url", "--quiet", source, pointer.with_suffix("")], check=True)
-    assert repro.imported(p) == [pointer]
+    assert graph.imported_sets(p) == [pointer]
     (source / "february.jsonl").write_text("{}\n")
-    repro.update(pointer, print)
+    repro.update_imported(pointer, print)
     found = sorted(path.name for path in Path("data/raw/mine").iterdir())
     assert found == ["february.jsonl", "january.jsonl"]
     source.rename(tmp_path / "elsewhere")
     with pytest.raises(PipelineError) as caught:
-        repro.update(pointer, print)
+        repro.update_imported(pointer, print)
     assert caught.value.problems == (
         "data/raw/mine.dvc: the set could not be updated:",
         "in box: is not there; put it back, or import the set from another place: `dvc import-url --force SOURCE SET`",
@@ -138,7 +138,7 @@ def test_a_dvc_that_is_killed_or_has_no_disk_is_said_in_a_line(
     monkeypatch.setattr(repro, "_command", lambda _: ["sh", "-c", f"{ending}"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     Path("dvc.yaml").write_text("stages: {sample: {cmd: x}}\n")
-    for ask in (repro.stale, lambda: repro.add(Path("data"))):
+    for ask in (repro.stale_stages, lambda: repro.add_to_dvc(Path("data"))):
         with pytest.raises((PipelineError, SetupError)) as caught:
             ask()
         [problem] = caught.value.problems

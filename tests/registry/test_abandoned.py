@@ -27,7 +27,7 @@ from tuneline.registry.tracking import Logged, Tracker
 def dead() -> Identity:
     """A process of this machine that has ended."""
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
-        return Identity.of(process.pid)
+        return Identity.of_process(process.pid)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def leave(tracker: Tracker, project: Params) -> Callable[[Identity], Path]:
 
 
 def found(tracker: Tracker, project: Params, **more: float) -> list[tuple[Path | None, str | None]]:
-    return [(one.logged.folder, one.kept) for one in abandoned.find(tracker, project.registry.model, **more)]
+    return [(one.logged.folder, one.kept) for one in abandoned.find_abandoned(tracker, project.registry.model, **more)]
 
 
 def test_the_next_register_removes_what_a_killed_one_has_left(
@@ -61,14 +61,14 @@ def test_the_next_register_removes_what_a_killed_one_has_left(
     assert done.notes == ("1 copy of the model that a killed register had left in MLflow is removed",)
     assert not left.exists()
     assert found(tracker, project) == []
-    assert versions.damage(tracker, project.registry.model, done.version) is None
+    assert versions.find_damage(tracker, project.registry.model, done.version) is None
     assert register(tracker, project, lineage).notes == ()
 
 
 def test_what_a_living_register_works_on_stays(
     tracker: Tracker, project: Params, lineage: Lineage, leave: Callable[[Identity], Path]
 ) -> None:
-    own = Identity.of()
+    own = Identity.of_process()
     left = leave(own)
     [(_, why)] = found(tracker, project)
     assert why == f"process {own.pid} is at work on it"
@@ -110,7 +110,7 @@ def test_what_was_a_version_that_a_person_has_deleted_is_left_to_that_person(
 ) -> None:
     model = project.registry.model
     register(tracker, project, lineage)
-    folder = versions.fetch(tracker, model, "1")
+    folder = versions.fetch_version(tracker, model, "1")
     mlflow.MlflowClient().delete_model_version(model, "1")
     [(place, why)] = found(tracker, project)
     assert place == folder

@@ -34,4 +34,4 @@ def address() -> Iterator[str]:
 @pytest.mark.parametrize("body", [b"<html>sign in</html>", b"\xff\xfe", b"[]", b'{"experiment": null}'])
 def test_what_is_not_mlflow_s_answer_names_no_page(address: str, body: bytes) -> None:
     _Page.body = body
-    assert list(addresses.pages(address, "m")) == ["all models"]
+    assert list(addresses.ui_pages(address, "m")) == ["all models"]

@@ -54,7 +54,7 @@ def rule(metric: str, verdict: str = "passed") -> dict[str, Any]:
 def test_a_description_is_a_line_of_verdict_and_numbers_then_reasons_then_what_next(
     task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any], expected: str
 ) -> None:
-    first, reasons, title, steps = cards.description(task, gate, evaluation).split("\n\n")
+    first, reasons, title, steps = cards.version_description(task, gate, evaluation).split("\n\n")
     assert first == expected
     assert reasons.split("\n") == [f"- {rule['reason']}" for rule in gate["rules"]]
     assert title == "What to do next:"
@@ -73,7 +73,7 @@ def test_the_tags_that_people_read_sort_before_all_others(
         Path("params.yaml"),
         {"base.source": "hub", "base.input": "base.yaml", "data.mixture": {"general": {"weight": 0.1}}},
     )
-    tags = cards.tags(params.load(), "undecided")
+    tags = cards.first_tags(params.load(), "undecided")
     assert list(tags.values()) == [
         "undecided",
         "data/raw/python-docstrings, general (mixed in)",

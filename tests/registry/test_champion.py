@@ -21,10 +21,10 @@ from tuneline.gate import decision, next_steps
 from tuneline.modeling import models
 from tuneline.params import Params, editing
 from tuneline.pretraining import pretrain
-from tuneline.registry import cards, champions, versions
-from tuneline.registry.champions import Champion
+from tuneline.registry import cards, version_status, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
+from tuneline.registry.version_status import Champion
 
 TEXTS = [f"a text of number {row}" for row in range(24)]
 RULE = "{metric: accuracy, direction: higher, versus: champion, margin: 0.0}"
@@ -59,7 +59,7 @@ def classifier(project: Params) -> Params:
 
 def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
     """Register the model as it is, and make it the champion."""
-    subject = versions.subject(
+    subject = versions.training_subject(
         p, fingerprint="f" * 64, data_sha256="b" * 64, base_sha256="c" * 64, git={"git_commit": "2", "git_dirty": ""}
     )
     run = tracker.ensure_run(subject, [])
@@ -73,7 +73,7 @@ def compare(
     tracker: Tracker, p: Params, lineage: Lineage, test: pa.Table, scores: dict[str, pa.Table]
 ) -> decide._ChampionResult:
     """Today's champion beside a candidate of this lineage."""
-    today = champions.look(tracker, p.registry.model)
+    today = version_status.read_champion(tracker, p.registry.model)
     return decide._compare_with_champion(tracker, p, today, lineage, test, scores)
 
 
@@ -138,7 +138,7 @@ def test_a_broken_champion_fails_what_asks_for_it_and_is_tagged(
     tracker: Tracker, classifier: Params, lineage: Lineage, store: Path
 ) -> None:
     champion(tracker, classifier, lineage)
-    folder = versions.fetch(tracker, classifier.registry.model, "1")
+    folder = versions.fetch_version(tracker, classifier.registry.model, "1")
     (folder / "model.safetensors").write_bytes(b"")
     candidate = classification.scores(["ham"] * 24, np.ones(24))
     found = compare(tracker, classifier, replace(lineage, model_sha256="9" * 64), rows(), {"candidate": candidate})
@@ -167,22 +167,22 @@ def test_there_is_no_champion_yet_or_no_more_or_it_is_misspelt(
 ) -> None:
     client, model = mlflow.MlflowClient(), registered.registry.model
     client.delete_registered_model_alias(model, "champion")
-    assert champions.look(tracker, model) == Champion(None, "there is no champion yet")
-    assert champions.look(tracker, "nobody") == Champion(None, "there is no champion yet")
+    assert version_status.read_champion(tracker, model) == Champion(None, "no version is champion yet")
+    assert version_status.read_champion(tracker, "nobody") == Champion(None, "no version is champion yet")
     client.set_registered_model_alias(model, "Champion", "1")
     with pytest.raises(RegistryError, match=r"version 1 has the alias Champion.*add champion and remove Champion"):
-        champions.look(tracker, model)
+        version_status.read_champion(tracker, model)
     with pytest.raises(RegistryError, match=r"version 1 has the alias Champion"):
-        versions.resolve(tracker, model, version=None, alias="champion")
+        versions.resolve_version(tracker, model, version=None, alias="champion")
     client.delete_registered_model_alias(model, "Champion")
     client.set_registered_model_alias(model, "champion", "1")
-    champions.remember(tracker, model, champions.look(tracker, model).version)
+    version_status.remember_champion(tracker, model, version_status.read_champion(tracker, model).version)
     client.delete_registered_model_alias(model, "champion")
-    gone = "there is no champion any more: version 1, the last one, "
-    assert champions.look(tracker, model).absent == f"{gone}has lost the alias"
+    gone = "no version is champion any more: version 1, the last champion, "
+    assert version_status.read_champion(tracker, model).absent == f"{gone}lost the alias"
     client.delete_model_version(model, "1")
-    assert champions.look(tracker, model).absent == f"{gone}was deleted"
-    absent = {"champion": champions.look(tracker, model).absent}
+    assert version_status.read_champion(tracker, model).absent == f"{gone}was deleted"
+    absent = {"champion": version_status.read_champion(tracker, model).absent}
     [rule] = [rule for rule in registered.gate.rules if rule.versus == "champion"]
     [decided] = decision.decide([rule], {"champion": None}, absent).rules
     assert decided.reason.endswith(f"is not compared: {gone}was deleted.")
@@ -193,8 +193,8 @@ def test_a_champion_that_has_not_passed_is_told_as_such(
     tracker: Tracker, registered: Params, verdict: str, remark: str
 ) -> None:
     client, model = mlflow.MlflowClient(), registered.registry.model
-    assert champions.look(tracker, model) == Champion("1")
+    assert version_status.read_champion(tracker, model) == Champion("1")
     client.set_model_version_tag(model, "1", "tuneline.verdict.2", verdict)
-    [told] = champions.look(tracker, model).remarks
-    assert told.startswith("The champion, version 1, has not passed the gate itself")
+    [told] = version_status.read_champion(tracker, model).remarks
+    assert told.startswith("The champion, version 1, did not pass the gate itself")
     assert remark in told

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tuneline.errors import TrackingError
-from tuneline.registry import runs, stores, tracking
+from tuneline.registry import addresses, runs, tracking
 
 
 def problem(address: str) -> str:
@@ -63,8 +63,8 @@ def open_folder() -> Iterator[Path]:
         ("file/mlflow.db", "nothing can be written to "),
         ("folder", "folder is a folder and not a database; set MLFLOW_TRACKING_URI in mlflow/tuneline.env"),
         ("garbage.db", "garbage.db is damaged (file is not a database); put a copy of it back, or move it away"),
-        ("what?.db", "a path with ? leads to another file; set MLFLOW_TRACKING_URI in mlflow/tuneline.env"),
-        ("100%20.db", "a path with % leads to another file"),
+        ("what?.db", "SQLAlchemy reads a path with ? as another file; set MLFLOW_TRACKING_URI in mlflow/tuneline.env"),
+        ("100%20.db", "SQLAlchemy reads a path with % as another file"),
     ],
 )
 def test_a_place_that_holds_no_store(tmp_path: Path, place: str, said: str) -> None:
@@ -83,10 +83,10 @@ def test_a_look_at_a_sound_store_changes_nothing(tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("create table a (b text)")
     address = f"sqlite:///{database}"
-    before = stores.digest(address)
-    with stores.checked(address, database):
-        assert stores.digest(address) == before
-    assert stores.digest(address) == before
+    before = addresses.store_digest(address)
+    with addresses.hold_store(address, database):
+        assert addresses.store_digest(address) == before
+    assert addresses.store_digest(address) == before
 
 
 def test_a_store_that_may_not_be_written_to(open_folder: Path) -> None:
@@ -125,8 +125,11 @@ def test_a_store_that_another_program_holds_for_long(tmp_path: Path) -> None:
         ("mssql://host", "the package pyodbc, by which"),
         ("postgresql+none://host", "Can't load plugin: sqlalchemy.dialects:postgresql.none; start it, or set MLFLOW_"),
         ("postgresql://host:port/base", "invalid literal for int() with base 10: 'port'; start it, or set MLFLOW_"),
-        ("sqlite:///:memory:", "it is in memory, where nothing lasts; set MLFLOW_TRACKING_URI in mlflow/tuneline.env"),
-        ("sqlite:///", "it is in memory, where nothing lasts"),
+        (
+            "sqlite:///:memory:",
+            "it is in memory and would be lost when the process ends; set MLFLOW_TRACKING_URI in mlflow/tuneline.env",
+        ),
+        ("sqlite:///", "it is in memory and would be lost when the process ends"),
         ("nonsense://host", "got unsupported URI 'nonsense://host'"),
     ],
 )

@@ -36,7 +36,7 @@ tracker = tracking.connect()
 for turn in range(5):
     lineage = Lineage(**{name: str(turn) * 64 for name in names}, git_dirty="false")
     git = {"git_commit": "2", "git_dirty": "false"}
-    subject = versions.subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
+    subject = versions.training_subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
     run = tracker.ensure_run(subject, [])
     Path(f"ready-{turn}").touch()
     while not Path(f"../go-{turn}").exists():
@@ -111,7 +111,7 @@ def test_of_two_clones_that_register_at_once_one_version_remains(
     for turn in range(5):
         same = tracker.find_versions("together", {name: str(turn) * 64 for name in versions.IDENTITY})
         assert len(same) == 1
-        assert versions.damage(tracker, "together", same[0]) is None
+        assert versions.find_damage(tracker, "together", same[0]) is None
         left += same
     assert printed == [left, left]
     assert tracker.find_versions("together", {}) == left

@@ -10,7 +10,7 @@ from tuneline.commands.ask import served_version
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params import Params
-from tuneline.registry import cards, verdicts, versions
+from tuneline.registry import cards, version_status, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 
@@ -23,7 +23,7 @@ EVALUATION = {"rows": 3, "candidate": {"bits_per_byte": 1.5, "chrf": 20.0}, "bas
 
 def register(tracker: Tracker, p: Params, lineage: Lineage, gate: dict[str, Any] = GATE) -> versions.Registration:
     git = {"git_commit": lineage.git_commit, "git_dirty": lineage.git_dirty}
-    subject = versions.subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
+    subject = versions.training_subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
     return versions.register(tracker, p, lineage, tracker.ensure_run(subject, []), gate, EVALUATION, lambda _: None)
 
 
@@ -39,7 +39,7 @@ def test_files_that_change_while_they_are_registered_make_no_version(
 ) -> None:
     weights, copy_tree = Path(project.paths.finetuned) / "model.safetensors", files.copy_tree
     run_id = tracker.ensure_run(
-        versions.subject(
+        versions.training_subject(
             project, fingerprint="f", data_sha256="b", base_sha256="c", git={"git_commit": "2", "git_dirty": ""}
         ),
         [],
@@ -76,7 +76,7 @@ def test_a_later_verdict_is_added_and_the_first_stays_in_tags_description_and_re
 
     first = decide("passed")
     written = tracker.version_description(model, "1")
-    folder = versions.fetch(tracker, model, "1")
+    folder = versions.fetch_version(tracker, model, "1")
     assert (folder / "report.html").read_text() == "<p>passed"
     assert (first["1 verdict"], first["tuneline.verdict"]) == ("passed", "passed")
     assert written.startswith("Passed: ")
@@ -98,7 +98,7 @@ def test_a_later_verdict_is_added_and_the_first_stays_in_tags_description_and_re
     run = tracker.version_tags(model, "1")["tuneline.run_id"]
     assert (store / "artifacts" / run / "artifacts/version-1/verdict-2/index.html").read_text() == "<p>undecided"
     assert (folder / "report.html").read_text() == "<p>passed"
-    assert verdicts.last(third) == "undecided"
+    assert version_status.latest_verdict(third) == "undecided"
 
 
 def destroy(folder: Path, how: str) -> None:
@@ -120,9 +120,9 @@ def test_a_broken_version_is_tagged_so_and_another_takes_its_place(
     model, client = project.registry.model, mlflow.MlflowClient()
     register(tracker, project, lineage)
     client.set_registered_model_alias(model, "champion", "1")
-    destroy(versions.fetch(tracker, model, "1"), how)
+    destroy(versions.fetch_version(tracker, model, "1"), how)
     with pytest.raises(BrokenVersionError, match="its files "):
-        versions.fetch(tracker, model, "1")
+        versions.fetch_version(tracker, model, "1")
     again = register(tracker, project, lineage)
     assert (again.version, again.created) == ("2", True)
     assert again.notes[0].startswith("version 1 is broken: its files ")
@@ -132,8 +132,8 @@ def test_a_broken_version_is_tagged_so_and_another_takes_its_place(
     tags = tracker.version_tags(model, "1")
     assert tags["0 broken"] == tags["tuneline.broken"]
     assert tracker.version_description(model, "1").startswith(f"Broken: {tags['tuneline.broken']}.\n\nPassed: ")
-    versions.fetch(tracker, model, "2")
-    assert "version 2 is of the same model: ask it with --version 2" in versions.instead(tracker, project, "1")
+    versions.fetch_version(tracker, model, "2")
+    assert "version 2 is of the same model: ask it with --version 2" in versions.suggest_instead(tracker, project, "1")
     client.set_registered_model_alias(model, "champion", "2")
     assert register(tracker, project, lineage) == versions.Registration("2", created=False)
 
@@ -142,7 +142,7 @@ def test_whoever_asks_a_broken_version_is_told_what_to_do(tracker: Tracker, proj
     own = replace(lineage, model_sha256=files.sha256_path(Path(project.paths.finetuned)))
     model = project.registry.model
     register(tracker, project, own)
-    destroy(versions.fetch(tracker, model, "1"), "changed")
+    destroy(versions.fetch_version(tracker, model, "1"), "changed")
     with pytest.raises(RegistryError, match=r"do not use this version; models/finetuned is the same model: register it "
                                             r"again with `\.venv/bin/tuneline register`"):  # fmt: skip
         served_version.serve(project, version=1, alias="champion")
@@ -173,10 +173,10 @@ def test_a_version_that_has_become_the_champion_is_not_deleted(
 ) -> None:
     model, client = project.registry.model, mlflow.MlflowClient()
     register(tracker, project, lineage)
-    folder = versions.fetch(tracker, model, "1")
+    folder = versions.fetch_version(tracker, model, "1")
     client.set_registered_model_alias(model, "champion", "1")
     assert not tracker.delete_version(model, "1")
-    assert versions.damage(tracker, model, "1") is None
+    assert versions.find_damage(tracker, model, "1") is None
     client.delete_registered_model_alias(model, "champion")
     assert tracker.delete_version(model, "1")
     assert tracker.find_versions(model, {}) == []
@@ -205,8 +205,8 @@ def test_a_broken_version_of_which_a_kill_has_left_a_part_says_so_once(
     register(tracker, project, lineage)
     whole = tracker.version_description(model, "1")
     # Killed between the description and the tags; what is broken is another thing by now.
-    client.update_model_version(model, "1", cards.of_broken("its files were changed", whole))
-    versions.tag_broken(tracker, model, "1", "its files were deleted")
+    client.update_model_version(model, "1", cards.broken_description("its files were changed", whole))
+    version_status.tag_broken(tracker, model, "1", "its files were deleted")
     assert tracker.version_description(model, "1") == f"Broken: its files were deleted.\n\n{whole}"
     assert tracker.version_tags(model, "1")["0 broken"] == "its files were deleted"
 
@@ -225,7 +225,7 @@ def test_the_commit_that_holds_it_is_added_once_and_replaces_nothing(
 
 def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     version = register(tracker, project, lineage).version
-    folder = versions.fetch(tracker, project.registry.model, version)
+    folder = versions.fetch_version(tracker, project.registry.model, version)
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
         "config.json",
@@ -238,7 +238,10 @@ def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, proje
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert "| candidate | 1.500 | 20.000 |" in card
     assert "b" * 64 in card
-    assert versions.unseen(versions.trained_rows(folder), ["1", "7", "8", "9"], ["z", "a", "z", "y"]) == [2, 3]
+    assert versions.unseen_rows(versions.version_train_rows(folder), ["1", "7", "8", "9"], ["z", "a", "z", "y"]) == [
+        2,
+        3,
+    ]
 
 
 def test_a_version_carries_its_lineage_and_verdict_as_tags(tracker: Tracker, project: Params, lineage: Lineage) -> None:
@@ -256,7 +259,7 @@ def test_changed_files_in_the_store_are_refused(
     card = next(path for path in store.rglob("README.md") if project.registry.model in path.read_text())
     (card.parent / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(RegistryError, match="were changed or deleted in the store"):
-        versions.fetch(tracker, project.registry.model, version)
+        versions.fetch_version(tracker, project.registry.model, version)
     assert not list(Path("work/models").glob("*"))
 
 
@@ -264,7 +267,7 @@ def test_a_store_on_this_machine_is_read_in_place_and_keeps_a_copy_of_its_own(
     tracker: Tracker, project: Params, lineage: Lineage, store: Path
 ) -> None:
     version = register(tracker, project, lineage).version
-    folder = versions.fetch(tracker, project.registry.model, version)
+    folder = versions.fetch_version(tracker, project.registry.model, version)
     assert folder.is_relative_to(store)
     assert not Path("work/models").exists()
     weights = folder / "model.safetensors"
@@ -277,15 +280,15 @@ def test_a_store_on_this_machine_is_read_in_place_and_keeps_a_copy_of_its_own(
 def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     model = project.registry.model
     with pytest.raises(RegistryError, match=r"no version is registered .*make run"):
-        versions.resolve(tracker, model, version=None, alias="champion")
+        versions.resolve_version(tracker, model, version=None, alias="champion")
     version = register(tracker, project, lineage).version
-    with pytest.raises(RegistryError, match=r"there is no champion yet \(registered: 1\).*Aliases.*--version 1"):
-        versions.resolve(tracker, model, version=None, alias="champion")
+    with pytest.raises(RegistryError, match=r"no version is champion yet \(registered: 1\).*Aliases.*--version 1"):
+        versions.resolve_version(tracker, model, version=None, alias="champion")
     mlflow.MlflowClient().set_registered_model_alias(model, "champion", version)
-    assert versions.resolve(tracker, model, version=None, alias="champion") == version
+    assert versions.resolve_version(tracker, model, version=None, alias="champion") == version
 
 
 def test_a_version_that_is_not_there_names_those_that_are(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     register(tracker, project, lineage)
     with pytest.raises(RegistryError, match=r"version 7: not in the registry .*there are versions 1"):
-        versions.fetch(tracker, project.registry.model, "7")
+        versions.fetch_version(tracker, project.registry.model, "7")

@@ -21,7 +21,7 @@ from tuneline.environment import ENV_FILE
 from tuneline.errors import BusyError, PipelineError
 from tuneline.pipeline import repro
 from tuneline.progress import duration
-from tuneline.registry import stores
+from tuneline.registry import addresses
 
 _SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _NEARLY_FULL = 2 * 10**9
@@ -82,7 +82,7 @@ def settings() -> list[Finding]:
         else:
             found.append(Finding(f"{name}={inside}, in force"))
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    store = stores.path_of(address)
+    store = addresses.database_of(address)
     if store and root not in store.parents:
         found.append(Finding(f"MLFLOW_TRACKING_URI: {address} lies outside this project; was it moved?", True))
     else:
@@ -96,7 +96,7 @@ def mended() -> list[Finding]:
         return []
     told: list[str] = []
     try:
-        with repro.alone(told.append):
+        with repro.hold_project(told.append):
             return [Finding(f"mended: {line}") for line in told]
     except BusyError:
         return []

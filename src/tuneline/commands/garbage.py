@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tuneline import params, processes, worktree
+from tuneline import git, params, processes
 from tuneline.core import files
 from tuneline.errors import TrackingError
 from tuneline.pipeline import repro
-from tuneline.registry import stores
+from tuneline.registry import addresses
 from tuneline.training import checkpoints
 from tuneline.work import WORK
 
@@ -62,9 +62,9 @@ def collect(*, dry_run: bool, other_branches: bool = False) -> list[str]:
     Raises:
         BusyError: a run or a training holds the project.
     """
-    with repro.alone(), processes.exclusive(checkpoints.LOCK, "this project's training"):
+    with repro.hold_project(), processes.exclusive(checkpoints.LOCK, "this project's training"):
         p = params.load()
-        stale = list(repro.stale())
+        stale = list(repro.stale_stages())
         made = (p.paths.clean, p.paths.base, p.paths.finetuned, p.paths.reports)
         registered = _of_registry(p.registry.model, dry_run=dry_run)
         branches = [] if other_branches else branches_with_other_params()
@@ -110,21 +110,19 @@ def needed(changed: float, stale: Sequence[str], finished: float | None, branche
 
 def branches_with_other_params() -> list[str]:
     """The branches, here and of remotes, that HEAD does not hold and whose params.yaml is not the working tree's."""
-    if not worktree.ask("rev-parse", "--verify", "--quiet", "HEAD"):
+    if not git.ask("rev-parse", "--verify", "--quiet", "HEAD"):
         return []
-    own = worktree.ask("hash-object", "--", params.PARAMS_FILE)
+    own = git.ask("hash-object", "--", params.PARAMS_FILE)
     places = ("refs/heads", "refs/remotes")
-    names = worktree.ask("for-each-ref", "--format=%(refname)", "--no-merged=HEAD", *places).splitlines()
-    theirs = {
-        name: worktree.ask("rev-parse", "--verify", "--quiet", f"{name}:./{params.PARAMS_FILE}") for name in names
-    }
+    names = git.ask("for-each-ref", "--format=%(refname)", "--no-merged=HEAD", *places).splitlines()
+    theirs = {name: git.ask("rev-parse", "--verify", "--quiet", f"{name}:./{params.PARAMS_FILE}") for name in names}
     return [re.sub("^refs/(heads|remotes)/", "", name) for name, one in theirs.items() if one not in ("", own)]
 
 
 def _of_registry(model: str, *, dry_run: bool) -> Registered:
     """Look at, and remove, what killed registers have left in MLflow."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    store = stores.path_of(address)
+    store = addresses.database_of(address)
     if store and not store.is_file():
         return Registered(None, [], 0)
     # Takes seconds, as it imports MLflow.
@@ -134,7 +132,7 @@ def _of_registry(model: str, *, dry_run: bool) -> Registered:
     try:
         tracker = tracking.connect()
         finished = tracker.last_finished(model)
-        for one in abandoned.find(tracker, model):
+        for one in abandoned.find_abandoned(tracker, model):
             size = _size(one.logged.folder) if one.logged.folder else tracker.size_of(one.logged)
             place = one.logged.folder or f"{one.logged.id} in MLflow"
             if one.kept:

@@ -56,7 +56,7 @@ def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable
             _wait_for(name, address + health, log)
             emit(f"{name:8} {address}")
             if name == "MLflow":
-                named = addresses.pages(address, model)
+                named = addresses.ui_pages(address, model)
                 width = max(map(len, named))
                 for what, page in named.items():
                     emit(f"  {what:{width}}  {page}")

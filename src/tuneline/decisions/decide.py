@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tuneline import params
 from tuneline.core import files, identity
-from tuneline.decisions import keeping
+from tuneline.decisions import git_steps
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.intervals import Measures
@@ -20,9 +20,9 @@ from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import compatibility, next_steps
 from tuneline.gate import decision as rules
-from tuneline.pipeline import dvc_lock, intact, repro
-from tuneline.registry import champions, lineage, tracking, versions
-from tuneline.registry.champions import Champion
+from tuneline.pipeline import graph, intact, repro
+from tuneline.registry import lineage, tracking, version_status, versions
+from tuneline.registry.version_status import Champion
 from tuneline.reporting import curves, report
 from tuneline.work import WORK
 
@@ -64,15 +64,15 @@ def gate(p: params.Params) -> Gate:
         TrackingError: MLflow does not answer.
     """
     _refuse_stale()
-    intact.refuse_damage(dvc_lock.needed(), cache=False)
-    origin = lineage.of_workspace(p)
+    intact.refuse_damage(graph.recorded_outputs(), cache=False)
+    origin = lineage.read_lineage(p)
     _refuse_unmeasured(p, origin)
     tracker = tracking.connect()
     reports = Path(p.paths.reports)
     evaluation = files.read_object(reports / "evaluation.json")
     rows, scores = score_table.split_columns(files.read_parquet(reports / "rows.parquet"))
-    today = champions.look(tracker, p.registry.model)
-    champions.remember(tracker, p.registry.model, today.version)
+    today = version_status.read_champion(tracker, p.registry.model)
+    version_status.remember_champion(tracker, p.registry.model, today.version)
     champion = _compare_with_champion(tracker, p, today, origin, rows, scores)
     intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
     measures = {name: intervals.get(name, {}) for name in _MEASURED} | {"champion": champion.measures}
@@ -111,9 +111,9 @@ def register(p: params.Params) -> versions.Registration:
         RegistryError: the gate failed, gate.json is not about this evaluation, or a file changed meanwhile.
     """
     _refuse_stale()
-    intact.refuse_damage(dvc_lock.needed(), cache=True)
+    intact.refuse_damage(graph.recorded_outputs(), cache=True)
     reports = Path(p.paths.reports)
-    origin = lineage.of_workspace(p)
+    origin = lineage.read_lineage(p)
     _refuse_unmeasured(p, origin)
     decided = reports / "gate.json"
     tracker = tracking.connect()
@@ -123,7 +123,7 @@ def register(p: params.Params) -> versions.Registration:
     is_of_gate = decided.is_file() and _decided(reports) in tracker.run_tags(run_id)
     value = files.read_object(decided, "asked", "verdict", "rules") if is_of_gate else {}
     is_of_page = page.is_file() and value.get("page_sha256") == files.sha256_file(page)
-    if not is_of_page or value["asked"] != _asked(p, origin, champions.look(tracker, p.registry.model)):
+    if not is_of_page or value["asked"] != _asked(p, origin, version_status.read_champion(tracker, p.registry.model)):
         raise RegistryError(
             f"{decided}: does not hold the gate's decision about the current model, rules, champion and report; run "
             "`tuneline gate` first"
@@ -138,14 +138,14 @@ def register(p: params.Params) -> versions.Registration:
     def check(folder: Path) -> None:
         copied = [files.sha256_file(folder / name) for name in (params.PARAMS_FILE, "dvc.lock", versions.REPORT)]
         is_same = copied == [origin.params_sha256, origin.dvc_lock_sha256, value["page_sha256"]]
-        if not is_same or params.load() != p or lineage.of_workspace(p) != origin:
+        if not is_same or params.load() != p or lineage.read_lineage(p) != origin:
             raise RegistryError(
                 "params.yaml, dvc.lock, the data, a model or a report changed during the registration, so the model is "
                 "not registered; run `make run`"
             )
 
     made = versions.register(tracker, p, origin, run_id, value, evaluation, check)
-    if commit := keeping.commit(p):
+    if commit := git_steps.full_commit(p):
         versions.add_commit(tracker, p.registry.model, made.version, commit, origin.dvc_lock_sha256)
     return made
 
@@ -155,8 +155,8 @@ def _decided(reports: Path) -> str:
     return f"tuneline.gate.{files.sha256_file(reports / 'gate.json')[:16]}"
 
 
-def _report_outputs(reports: Path) -> list[dvc_lock.Output]:
-    return [output for output in dvc_lock.needed() if Path(output.path).parent == reports]
+def _report_outputs(reports: Path) -> list[graph.Output]:
+    return [output for output in graph.recorded_outputs() if Path(output.path).parent == reports]
 
 
 def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
@@ -200,14 +200,14 @@ def _situation(p: params.Params, test_rows: int) -> next_steps.Situation:
 
 
 def _refuse_stale() -> None:
-    stale = repro.stale()
+    stale = repro.stale_stages()
     if stale:
         raise RegistryError(
             *(f"{stage}: {reason}" for stage, reasons in stale.items() for reason in reasons),
             # `dvc repro` would run the stages whose outputs only the cache has lost.
             "DVC's cache has lost these outputs; run `make run` first: it restores them from the workspace where they "
             "are intact"
-            if len(repro.lost(stale)) == len(stale)
+            if len(repro.lost_outputs(stale)) == len(stale)
             else "these stages are stale, so the model does not belong to the current files; run `make run` (or "
             "`dvc repro`) first",
         )
@@ -237,20 +237,20 @@ def _compare_with_champion(
     tags, own = tracker.version_tags(model, version), origin.tags()
     if all(tags.get(name) == own[name] for name in versions.MADE):
         # The candidate is the champion. Its files in the registry are not read, because they may be broken.
-        trained, measured = versions.train_rows(p), scores["candidate"]
+        trained, measured = versions.workspace_train_rows(p), scores["candidate"]
     else:
         try:
-            folder = versions.fetch(tracker, model, version)
+            folder = versions.fetch_version(tracker, model, version)
         except BrokenVersionError as error:
-            versions.tag_broken(tracker, model, version, error.reason)
+            version_status.tag_broken(tracker, model, version, error.reason)
             return _not_compared(p, version, f"is broken: {error.reason}")
         mismatch = compatibility.mismatch(Path(p.paths.finetuned), folder)
         if mismatch:
             return _not_compared(p, version, mismatch)
-        trained = versions.trained_rows(folder)
+        trained = versions.version_train_rows(folder)
         sha256 = versions.registered_sha256(tracker, model, version)
         measured = _scores(p, folder, sha256, rows, scores.get("base"))
-    kept = versions.unseen(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
+    kept = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     same, theirs = rows.take(kept), measured.take(kept)
     answers = zip(rows["id"].to_pylist(), comparison.answers(measured), strict=True)
     return _ChampionResult(
@@ -306,7 +306,7 @@ def _account(cached: Path) -> Path:
 
 
 def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> str:
-    subject = versions.subject(
+    subject = versions.training_subject(
         p,
         fingerprint=origin.fingerprint,
         data_sha256=origin.data_sha256,

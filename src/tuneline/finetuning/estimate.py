@@ -147,7 +147,7 @@ def trial(memory: int) -> dict[str, float]:
     Raises:
         TrainingError: it does not fit.
     """
-    command = processes.bound([sys.executable, "-m", "tuneline.finetuning.estimate", str(memory)])
+    command = processes.bound_command([sys.executable, "-m", "tuneline.finetuning.estimate", str(memory)])
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     last = ran.stdout.splitlines()[-1:] or [""]
     if ran.returncode == 0:

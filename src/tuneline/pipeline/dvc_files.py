@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from tuneline import worktree
+from tuneline import git, terminal
 from tuneline.core import files
 from tuneline.errors import PipelineError, one_line
 from tuneline.work import WORK
@@ -36,6 +36,25 @@ _POINTERS = ("*.dvc", "*/*.dvc", "*/*/*.dvc")
 _COMMAND = re.compile(r".*?(?:dvc/__main__\.py|(?:^|/)dvc)(?P<arguments>(?: .*)?)$", re.DOTALL)
 # Seconds by which the clock of the processes and that of the files may differ.
 _CLOCKS = 2.0
+
+
+# Options of a DVC remote that are passwords, whatever its kind.
+_SECRETS = frozenset(
+    {
+        "account_key",
+        "client_secret",
+        "connection_string",
+        "gdrive_client_secret",
+        "oss_key_secret",
+        "passphrase",
+        "password",
+        "sas_token",
+        "secret_access_key",
+        "session_token",
+        "sse_customer_key",
+        "token",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -234,6 +253,31 @@ def config() -> Any:
         raise PipelineError(_of_configuration(one_line(error).removeprefix("config file error: "))) from None
 
 
+def has_remote() -> bool:
+    """Whether DVC knows somewhere to push to and to pull from, without being told its name."""
+    return bool(config()["core"].get("remote"))
+
+
+def shared_secrets() -> list[tuple[str, str]]:
+    """What gives a password away in .dvc/config, which git is to hold: the remote's name, and the option."""
+    from dvc.config import Config
+
+    file = Path(".dvc/config")
+    remotes = Config.load_file(file).get("remote", {}) if file.is_file() else {}
+    return [
+        (name, option)
+        for name, options in remotes.items()
+        for option, value in options.items()
+        if option in _SECRETS or terminal.masked(str(value)) != str(value)
+    ]
+
+
+def cache_folder() -> Path:
+    """Where DVC keeps its objects on this machine, each in a file named by its md5."""
+    place = config()["cache"].get("dir", ".dvc/cache")
+    return Path(place) / "files" / "md5"
+
+
 def _of_configuration(said: str) -> str:
     """What to say where DVC does not take its configuration: the file and the line, as far as DVC tells them."""
     from dvc.config import Config
@@ -258,7 +302,7 @@ def _last_good(path: Path) -> tuple[bytes | None, str]:
     kept = _kept(path)
     if kept is not None and not (_fault_of_config(KEPT / path) if path == _CONFIG else _fault(path, kept)):
         return kept, "the last good copy"
-    committed = worktree.committed(path)
+    committed = git.committed_text(path)
     return (f"{committed}\n".encode() if committed else None), "the last commit"
 
 

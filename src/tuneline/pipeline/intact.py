@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline.errors import DataError
-from tuneline.pipeline import dvc_lock, repro
-from tuneline.pipeline.dvc_lock import Output
+from tuneline.pipeline import dvc_files, graph, repro
+from tuneline.pipeline.graph import Output
 
 _THREADS = 4
 _FOLDER = ".dir"
@@ -53,7 +53,7 @@ class Damage:
             gone = f"rm -rf {shlex.join([path, *objects])}"
             if not is_set:
                 return f"make it again with: {gone} && {_DVC} repro -f -s {shlex.quote(keeper)}"
-            if repro.has_remote():
+            if dvc_files.has_remote():
                 return f"fetch it from the remote with: {gone} && {_DVC} pull {shlex.quote(keeper)}"
             return (
                 "neither this folder nor DVC's cache has it whole, and there is no remote: put its files back from "
@@ -76,7 +76,7 @@ def refuse_damage(outputs: Iterable[Output], *, cache: bool) -> None:
     Raises:
         DataError: names every output that differs, with the command that mends it.
     """
-    objects = repro.cache_folder()
+    objects = dvc_files.cache_folder()
     found = []
     for output in outputs:
         damage = _look(output, objects, cache=cache)
@@ -106,8 +106,8 @@ def put_back(stale: Mapping[str, Sequence[str]], tell: Callable[[str], None]) ->
         PipelineError: DVC cannot write its cache.
     """
     whole: dict[str, list[str]] = {}
-    lost = repro.lost(stale)
-    made = dvc_lock.needed() if lost else []
+    lost = repro.lost_outputs(stale)
+    made = graph.recorded_outputs() if lost else []
     for keeper, paths in lost.items():
         outputs = [output for output in made if output.keeper == keeper]
         wrong = {output.path: different for output in outputs if (different := _missing(output))}
@@ -120,7 +120,7 @@ def put_back(stale: Mapping[str, Sequence[str]], tell: Callable[[str], None]) ->
             )
     if not whole:
         return False
-    repro.commit(*whole)
+    repro.commit_to_cache(*whole)
     places = [path for paths in whole.values() for path in paths]
     more = f" and {len(places) - _TOLD} more" if len(places) > _TOLD else ""
     tell(
@@ -145,7 +145,7 @@ def _missing(output: Output) -> str | None:
 def _consequence(keeper: str) -> str:
     if keeper.endswith(".dvc"):
         return "what lies there now is read"
-    elsewhere = f", or fetch it first with: {_DVC} pull" if repro.has_remote() else ""
+    elsewhere = f", or fetch it first with: {_DVC} pull" if dvc_files.has_remote() else ""
     return f"stage {keeper} makes it again{elsewhere}"
 
 
@@ -197,7 +197,7 @@ def _place(objects: Path, md5: str) -> Path:
 
 def _listing(folder: Path) -> dict[str, str]:
     """Relative path -> md5 of every file below a folder."""
-    paths = repro.tracked(folder)
+    paths = repro.tracked_files(folder)
     return {path.relative_to(folder).as_posix(): md5 for path, md5 in _hashed(paths).items()}
 
 

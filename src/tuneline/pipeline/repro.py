@@ -2,22 +2,21 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
-from tuneline import params, processes, terminal, worktree
-from tuneline.errors import BusyError, GitError, PipelineError, SetupError
-from tuneline.pipeline import dvc_files, dvc_lock, missing_inputs, outputs
+from tuneline import git, params, processes
+from tuneline.errors import BusyError, GitError, ParamsError, PipelineError, SetupError
+from tuneline.pipeline import dvc_files, graph
 from tuneline.work import WORK
 
-_GRAPH = Path("dvc.yaml")
-_LOCK = Path("dvc.lock")
 _ERROR = "error: "
 # What `dvc status` says of an output whose objects are not all in the cache, whether or not the workspace has it.
 _LOST = re.compile(r"outs (.+) not in cache", re.DOTALL)
@@ -40,23 +39,9 @@ _REFUSED = "disk I/O error"
 _CONFIGURATION = "configuration error"
 # Bytes; with fewer free the disk counts as full.
 _LEAST = 1 << 20
-# Options of a DVC remote that are passwords, whatever its kind.
-_SECRETS = frozenset(
-    {
-        "account_key",
-        "client_secret",
-        "connection_string",
-        "gdrive_client_secret",
-        "oss_key_secret",
-        "passphrase",
-        "password",
-        "sas_token",
-        "secret_access_key",
-        "session_token",
-        "sse_customer_key",
-        "token",
-    }
-)
+Keeper = Literal["git", "cache", "remote", "elsewhere", "nothing"]
+"""Who has what is missing: git; DVC's cache; a remote, as far as this clone knows; another clone, because a .dvc file
+names it and this clone has no remote; nothing that this clone knows of."""
 _NO_SOURCE = "put it back, or import the set from another place: `dvc import-url --force SOURCE SET`"
 
 
@@ -65,7 +50,7 @@ def _tell(line: str) -> None:
 
 
 @contextmanager
-def alone(tell: Callable[[str], None] = _tell) -> Iterator[None]:
+def hold_project(tell: Callable[[str], None] = _tell) -> Iterator[None]:
     """Hold this project's pipeline: one run, one decision, one change of the raw set at a time.
 
     What a killed dvc has left of its own files is mended first.
@@ -84,12 +69,7 @@ def alone(tell: Callable[[str], None] = _tell) -> Iterator[None]:
         yield
 
 
-def stages() -> list[str]:
-    """The names of the stages, in the order in which dvc.yaml lists them."""
-    return list(dvc_lock.graph())
-
-
-def stale(stage: str | None = None) -> dict[str, list[str]]:
+def stale_stages(stage: str | None = None) -> dict[str, list[str]]:
     """What `dvc status` finds changed.
 
     Args:
@@ -101,10 +81,10 @@ def stale(stage: str | None = None) -> dict[str, list[str]]:
     Raises:
         PipelineError: DVC cannot say.
     """
-    names = stages()
+    names = graph.stage_names()
     status = _json(["status", "--json", stage] if stage else ["status", "--json", "--with-deps", names[-1]])
     order = {name: place for place, name in enumerate(names)}
-    made = dvc_lock.read(_LOCK).get("stages", {}) if _LOCK.exists() else {}
+    made = graph.read_locked_stages()
     return {
         name: [reason for change in changes for reason in _reasons(change)]
         if name in made or name.endswith(".dvc")
@@ -128,7 +108,7 @@ def _state(state: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in state.items()) if isinstance(state, dict) else str(state)
 
 
-def cause(stale: Mapping[str, Sequence[str]], p: params.Params) -> str:
+def describe_cause(stale: Mapping[str, Sequence[str]], p: params.Params) -> str:
     """Why stages are stale, in a few words for the name of a run; what follows from these changes is left out.
 
     Args:
@@ -174,41 +154,7 @@ def _keys(reason: str) -> list[str]:
     return re.findall(r"(\S+) \w+(?:,|$)", reason.removeprefix(start)) if reason.startswith(start) else []
 
 
-def named() -> set[str]:
-    """The files and folders that dvc.lock names: what its stages read, and what they have made."""
-    return {
-        entry["path"]
-        for stage in (dvc_lock.read(_LOCK) if _LOCK.exists() else {}).get("stages", {}).values()
-        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
-    }
-
-
-def has_remote() -> bool:
-    """Whether DVC knows somewhere to push to and to pull from, without being told its name."""
-    return bool(dvc_files.config()["core"].get("remote"))
-
-
-def shared_secrets() -> list[tuple[str, str]]:
-    """What gives a password away in .dvc/config, which git is to hold: the remote's name, and the option."""
-    from dvc.config import Config
-
-    file = Path(".dvc/config")
-    remotes = Config.load_file(file).get("remote", {}) if file.is_file() else {}
-    return [
-        (name, option)
-        for name, options in remotes.items()
-        for option, value in options.items()
-        if option in _SECRETS or terminal.masked(str(value)) != str(value)
-    ]
-
-
-def cache_folder() -> Path:
-    """Where DVC keeps its objects on this machine, each in a file named by its md5."""
-    place = dvc_files.config()["cache"].get("dir", ".dvc/cache")
-    return Path(place) / "files" / "md5"
-
-
-def lost(stale: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def lost_outputs(stale: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Of what is stale, that for which nothing has changed but that DVC's cache has lost outputs.
 
     Args:
@@ -221,7 +167,7 @@ def lost(stale: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {name: [match[1] for match in matches if match] for name, matches in found.items() if all(matches)}
 
 
-def tracked(folder: Path) -> list[Path]:
+def tracked_files(folder: Path) -> list[Path]:
     """The files below a folder that belong to it for DVC: those that .dvcignore names do not."""
     from dvc.repo import Repo
 
@@ -230,7 +176,7 @@ def tracked(folder: Path) -> list[Path]:
         return sorted(folder / Path(name).relative_to(folder.absolute()) for name in found)
 
 
-def commit(*keepers: str) -> None:
+def commit_to_cache(*keepers: str) -> None:
     """Put what stages have made, or .dvc files name, into DVC's cache, as far as it is what dvc.lock says.
 
     Args:
@@ -261,11 +207,62 @@ def reproduce(stage: str, emit: Callable[[str], None]) -> None:
         ParamsError: DVC would delete what no stage has made.
         PipelineError: the stage stopped; carries its own message.
     """
-    outputs.check(_GRAPH, params.load())
+    refuse_unsafe_outputs(params.load())
     _run(["repro", stage], emit, what=stage)
 
 
-def update(imported: Path, emit: Callable[[str], None]) -> None:
+def refuse_unsafe_outputs(p: params.Params) -> None:
+    """Refuse outputs that git holds, or that lie behind a link.
+
+    Args:
+        p: the params, whose own bounds keep outputs apart from each other and inside their folders.
+
+    Raises:
+        GitError: git does not say what it holds.
+        ParamsError: all of them at once.
+    """
+    places = list(_outputs(p))
+    problems = [
+        f"{link}: is a link to {link.readlink()}, and DVC deletes an output ({place}) before a stage writes it anew; "
+        f"make {link} a folder of the project, or name another place in {params.PARAMS_FILE} (paths)"
+        for link, place in {_link(place): place for place in places}.items()
+        if link
+    ]
+    if places:
+        # Whatever the capital letters: some file systems do not tell them apart.
+        try:
+            held = git.ask("ls-files", "-z", "--", *(f":(literal,icase){place}" for place in places))
+        except GitError as error:
+            raise GitError(
+                *problems,
+                *error.problems,
+                "DVC deletes an output before a stage writes it anew, and whether git holds files there cannot be "
+                "told: nothing is deleted, and nothing made",
+            ) from None
+        problems += [
+            f"{name}: git holds it, and DVC deletes an output before a stage writes it anew; name another place in "
+            f"{params.PARAMS_FILE} (paths), or take it out of git with: git rm --cached '{name}'"
+            for name in filter(None, held.split("\0"))
+        ]
+    if problems:
+        raise ParamsError(*problems)
+
+
+def _outputs(p: params.Params) -> Iterator[str]:
+    """The paths of all outputs; those of metrics, which git is to hold, are left out."""
+    values = p.model_dump()
+    for stage in graph.read_stages().values():
+        for out in stage.get("outs", []):
+            yield graph.fill_template(out if isinstance(out, str) else next(iter(out)), values)
+
+
+def _link(place: str) -> Path | None:
+    """The link through which a place is reached; a file that is one itself is a file of DVC's cache."""
+    path = Path(place)
+    return next((one for one in (*reversed(path.parents), path) if one.is_symlink() and one.is_dir()), None)
+
+
+def update_imported(imported: Path, emit: Callable[[str], None]) -> None:
     """Fetch what an imported set's source holds now.
 
     Args:
@@ -287,14 +284,7 @@ def update(imported: Path, emit: Callable[[str], None]) -> None:
         raise PipelineError(f"{imported}: the set could not be updated:", *error.problems, kept) from None
 
 
-def imported(p: params.Params) -> list[Path]:
-    """The .dvc files of the raw set and of a mixture's sets that `dvc import` or `dvc import-url` brought."""
-    raws = (Path(p.data.raw), *sorted(Path(p.paths.mixture).glob("*/")))
-    pointers = (raw.with_name(f"{raw.name}.dvc") for raw in raws)
-    return [pointer for pointer in pointers if pointer.exists() and "deps" in dvc_lock.read(pointer)]
-
-
-def add(*paths: Path) -> None:
+def add_to_dvc(*paths: Path) -> None:
     """Put files or folders under DVC.
 
     Raises:
@@ -359,20 +349,66 @@ def _mended(lines: Iterable[str], tell: Callable[[str], None]) -> bool:
 def _missing(place: str) -> list[str]:
     """What to say of a file or folder that is not there."""
     try:
-        return [missing_inputs.of_missing(place, _keeper(place), params.load())]
+        return [missing_input(place, _keeper(place), params.load())]
     except GitError as error:
         return [f"{place}: is not there, and git does not say whether it holds it", *error.problems]
 
 
-def _keeper(place: str) -> missing_inputs.Keeper:
+def missing_input(place: str, keeper: Keeper, p: params.Params) -> str:
+    """One line: what is missing, and how the person at this clone gets it back.
+
+    Args:
+        place: the file or folder, relative to the project's root.
+        keeper: who has it.
+        p: the params, which say what it is for.
+    """
+    quoted, pointer = shlex.quote(place), shlex.quote(f"{place}.dvc")
+    again = _again(place, p)
+    if keeper == "git":
+        return f"{place}: is not there, but git has it; get it back with: git restore {quoted}"
+    if keeper == "cache":
+        return f"{place}: is not there, but DVC's cache has it; get it back with: dvc checkout {pointer}"
+    if keeper == "remote":
+        return (
+            f"{place}: is not there and not in DVC's cache; fetch it from the remote with: dvc pull {pointer} (where "
+            f"the remote does not have it either: run `dvc push` in the clone that has it, {again})"
+        )
+    if keeper == "elsewhere":
+        return (
+            f"{place}: is not there and not in DVC's cache, and this clone has no remote to fetch it from; in the "
+            "clone that has it run `dvc remote add --default storage URL`, commit .dvc/config and run `dvc push`; "
+            f"then run `git pull` and `dvc pull` here; {again}"
+        )
+    is_text = place == p.base.input and p.base.source == "hub"
+    return (
+        f"{place}: is not there, and git does not know {'it' if is_text else f'{place}.dvc'} either; if another clone "
+        f"has it, run there what `make run` prints at its end; {again}"
+    )
+
+
+def _again(place: str, p: params.Params) -> str:
+    """How it is brought here anew, by what it is for."""
+    if place == p.data.raw:
+        return "or bring its files with: tuneline use PATH"
+    if place.startswith(f"{p.paths.mixture}/"):
+        name = PurePosixPath(place).name
+        return f"or bring its files with: tuneline use PATH --mix WEIGHT --name {shlex.quote(name)}"
+    if place == p.base.input and p.base.source == "hub":
+        return "or write `id: OWNER/NAME` and `revision: COMMIT` into it"
+    if place == p.base.input:
+        return f"or copy the model to it and run: dvc add {shlex.quote(place)}"
+    return "or put it there"
+
+
+def _keeper(place: str) -> Keeper:
     """Who has the file or folder that is missing."""
-    if worktree.ask("ls-files", "--", place):
+    if git.ask("ls-files", "--", place):
         return "git"
     if not Path(f"{place}.dvc").exists():
         return "nothing"
     if place not in _not_in_cache():
         return "cache"
-    return "remote" if has_remote() else "elsewhere"
+    return "remote" if dvc_files.has_remote() else "elsewhere"
 
 
 def _refuse_configuration(lines: list[str]) -> None:
@@ -425,5 +461,5 @@ def _json(arguments: list[str]) -> dict[str, Any]:
 
 
 def _captured(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = processes.bound(_command(arguments))
+    command = processes.bound_command(_command(arguments))
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)

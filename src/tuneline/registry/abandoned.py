@@ -26,7 +26,7 @@ class Unregistered:
     """Why it is not removed, in words; None where nothing needs it."""
 
 
-def find(tracker: Tracker, model: str, *, now: float | None = None) -> list[Unregistered]:
+def find_abandoned(tracker: Tracker, model: str, *, now: float | None = None) -> list[Unregistered]:
     """The logged models that no version refers to, of any registered model.
 
     Args:
@@ -41,7 +41,7 @@ def find(tracker: Tracker, model: str, *, now: float | None = None) -> list[Unre
     return [Unregistered(one, kept[one.id]) for one in logged if one.id not in referred]
 
 
-def remove(tracker: Tracker, model: str) -> int:
+def remove_abandoned(tracker: Tracker, model: str) -> int:
     """Remove what nothing needs of what killed registers have left.
 
     Args:
@@ -51,7 +51,7 @@ def remove(tracker: Tracker, model: str) -> int:
     Returns:
         How many logged models were removed.
     """
-    found = [one.logged for one in find(tracker, model) if one.kept is None]
+    found = [one.logged for one in find_abandoned(tracker, model) if one.kept is None]
     for one in found:
         tracker.discard(one)
     return len(found)

@@ -21,7 +21,7 @@ _BROKEN = re.compile(r"\ABroken: .*\.\n\n")
 _NUMBERS = 3
 
 
-def tags(p: params.Params, verdict: str) -> dict[str, str]:
+def first_tags(p: params.Params, verdict: str) -> dict[str, str]:
     """What people read first: MLflow sorts tags by name on one page, and shows them as they were set on another.
 
     Args:
@@ -32,7 +32,7 @@ def tags(p: params.Params, verdict: str) -> dict[str, str]:
     return {"1 verdict": verdict, "2 data": data, "3 base": _base(p), "4 task": p.task}
 
 
-def later_tag(number: int, verdict: str) -> dict[str, str]:
+def later_verdict_tag(number: int, verdict: str) -> dict[str, str]:
     """What people read of a later verdict, after the first.
 
     Args:
@@ -47,7 +47,7 @@ def broken_tag(reason: str) -> dict[str, str]:
     return {"0 broken": reason}
 
 
-def of_broken(reason: str, description: str) -> str:
+def broken_description(reason: str, description: str) -> str:
     """The description of a version that is broken: that it is, and then what it has been.
 
     Args:
@@ -74,7 +74,7 @@ def later_verdict(number: int, gate: dict[str, Any], day: str, report: str) -> s
     return "\n".join([*lines, *(f"  - {rule['reason']}" for rule in gate["rules"])])
 
 
-def with_later(description: str, added: str) -> str:
+def append_verdict(description: str, added: str) -> str:
     """A description with a later verdict at its end."""
     return f"{description}\n{added}" if f"\n{_LATER}\n" in description else f"{description}\n\n{_LATER}\n\n{added}"
 
@@ -89,7 +89,7 @@ def _base(p: params.Params) -> str:
     return f"{name} at {revision[:12]}"
 
 
-def description(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
+def version_description(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The verdict with three numbers, the rules' reasons, and what to do next.
 
     The first line is plain text, as the list of versions shows it so.

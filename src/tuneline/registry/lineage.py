@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tuneline import params, worktree
+from tuneline import git, params
 from tuneline.core import files
 from tuneline.errors import GitError
 
@@ -34,7 +34,7 @@ class Lineage:
         return {f"tuneline.{name}": value for name, value in asdict(self).items()}
 
 
-def of_workspace(p: params.Params) -> Lineage:
+def read_lineage(p: params.Params) -> Lineage:
     """The lineage of what lies in the working tree; everything must have been rebuilt.
 
     Args:
@@ -57,8 +57,8 @@ def of_workspace(p: params.Params) -> Lineage:
 def git_state() -> dict[str, str]:
     """`git_commit` ("none" before the first) and `git_dirty`, of the working directory; unknown where git refuses."""
     try:
-        commit = worktree.ask("rev-parse", "--verify", "--quiet", "HEAD")
-        dirty = worktree.ask("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
+        commit = git.ask("rev-parse", "--verify", "--quiet", "HEAD")
+        dirty = git.ask("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
     except GitError as error:
         # What a model is made from is known by its hashes all the same.
         return {"git_commit": "unknown", "git_dirty": f"unknown: {error}"}

@@ -24,8 +24,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline.errors import TrackingError, first_line
-from tuneline.registry import stores
-from tuneline.registry.addresses import OF_TRAINING, without_login
+from tuneline.registry import addresses
+from tuneline.registry.addresses import CLASSIC_VIEW, without_login
 
 FINGERPRINT = "tuneline.fingerprint"
 
@@ -194,11 +194,11 @@ class Runs:
             return None
         experiment = self._client.get_run(run_id).info.experiment_id
         server = without_login(self.address).rstrip("/")
-        return f"{server}/#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}{OF_TRAINING}"
+        return f"{server}/#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}{CLASSIC_VIEW}"
 
     def _experiment(self, name: str) -> str:
         location = None
-        if store := stores.path_of(self.address):
+        if store := addresses.database_of(self.address):
             # Without a location, a direct SQLite store keeps artifacts in ./mlruns, wherever the process stands.
             location = (store.resolve().parent / "artifacts").as_uri()
         experiment = self._client.get_experiment_by_name(name)

@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuneline import processes
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
-from tuneline.registry import stores
+from tuneline.registry import addresses
 from tuneline.registry.runs import Runs, translated
 
 # What the source of a version begins with, before the id of the logged model.
@@ -85,7 +85,7 @@ class Tracker(Runs):
         Raises:
             RegistryError: the folder has changed meanwhile, or its copy is another one, so there is no version.
         """
-        maker = json.dumps(asdict(processes.Identity.of()), sort_keys=True)
+        maker = json.dumps(asdict(processes.Identity.of_process()), sort_keys=True)
         logged = self._client.create_logged_model(
             self._experiment(experiment), name=model, source_run_id=run_id, tags={_MAKER: maker}
         )
@@ -328,7 +328,7 @@ class Tracker(Runs):
 
     def _on_this_machine(self, logged: LoggedModel) -> Path | None:
         # A path that a server gives may be one of another machine.
-        return stores.local(logged.artifact_location) if stores.path_of(self.address) else None
+        return addresses.local_folder(logged.artifact_location) if addresses.database_of(self.address) else None
 
     def _model(self, model: str) -> RegisteredModel | None:
         try:
@@ -367,8 +367,8 @@ def connect() -> Tracker:
         except requests.RequestException as error:
             raise TrackingError(f"MLflow at {address} does not answer ({type(error).__name__}): {remedy}") from None
         return _checked(address, remedy)
-    if store := stores.path_of(address):
-        with stores.checked(address, store):
+    if store := addresses.database_of(address):
+        with addresses.hold_store(address, store):
             return _checked(address, remedy)
     return _checked(address, remedy)
 
@@ -386,7 +386,7 @@ def _checked(address: str, remedy: str) -> Tracker:
     except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
         # SQLAlchemy adds the whole statement.
         reason = one_line(error).split(" [SQL: ")[0].strip(" :.")
-        if (store := stores.path_of(address)) and stores.LOCKED in reason:
+        if (store := addresses.database_of(address)) and addresses.LOCKED in reason:
             raise TrackingError(
                 f"MLflow's store {address}: {store} is locked, as another program writes to it; wait for it to end, or "
                 "end it, then run the same command again"

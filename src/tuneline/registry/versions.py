@@ -13,7 +13,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params.data import PRETRAINING
-from tuneline.registry import abandoned, cards, champions, verdicts
+from tuneline.registry import abandoned, cards, version_status
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
@@ -23,8 +23,6 @@ MADE = ("tuneline.model_sha256", "tuneline.data_sha256")
 """The tags by which a version is of the same model, trained on the same data."""
 IDENTITY = (*MADE, "tuneline.evaluation_sha256")
 """The tags by which a version is of the same model, data and evaluation."""
-BROKEN = "tuneline.broken"
-"""The tag that says why the files of a version cannot be used."""
 REPORT = "report.html"
 """The report of the gate, in the folder of a version."""
 _FILES = "tuneline.files_sha256"
@@ -44,7 +42,9 @@ class Registration:
     """What a person should know besides, in sentences."""
 
 
-def subject(p: params.Params, *, fingerprint: str, data_sha256: str, base_sha256: str, git: dict[str, str]) -> Subject:
+def training_subject(
+    p: params.Params, *, fingerprint: str, data_sha256: str, base_sha256: str, git: dict[str, str]
+) -> Subject:
     """The training run of these params, data and base, as MLflow finds or shows it."""
     values = {
         "task": p.task,
@@ -96,7 +96,7 @@ def register(
     """
     model = p.registry.model
     # First, as what is to be copied needs space.
-    removed = abandoned.remove(tracker, model)
+    removed = abandoned.remove_abandoned(tracker, model)
     broken = _broken(tracker, model, lineage)
     stands = _standing(tracker, model, lineage)
     made = None
@@ -106,7 +106,7 @@ def register(
         stands = _standing(tracker, model, lineage) or made
         if stands != made:
             tracker.delete_version(model, made)
-    verdicts.add(tracker, model, stands, gate, run_id, Path(p.paths.reports) / "index.html")
+    version_status.add_verdict(tracker, model, stands, gate, run_id, Path(p.paths.reports) / "index.html")
     notes = (
         [
             f"{removed} {'copy' if removed == 1 else 'copies'} of the model that a killed register had left in MLflow "
@@ -138,7 +138,7 @@ def _same(tracker: Tracker, model: str, identity: Mapping[str, str]) -> dict[str
 def _standing(tracker: Tracker, model: str, lineage: Lineage) -> str | None:
     """The lowest version of the same model that is not known to be broken."""
     same = _same(tracker, model, lineage.tags())
-    return next((version for version, tags in same.items() if BROKEN not in tags), None)
+    return next((version for version, tags in same.items() if version_status.BROKEN not in tags), None)
 
 
 def _broken(tracker: Tracker, model: str, lineage: Lineage) -> dict[str, str]:
@@ -150,23 +150,15 @@ def _broken(tracker: Tracker, model: str, lineage: Lineage) -> dict[str, str]:
     """
     found, aliases = {}, tracker.aliases(model).values()
     for version, tags in _same(tracker, model, lineage.tags()).items():
-        if BROKEN in tags:
-            found |= {version: tags[BROKEN]} if version in aliases else {}
+        if version_status.BROKEN in tags:
+            found |= {version: tags[version_status.BROKEN]} if version in aliases else {}
             continue
-        reason = damage(tracker, model, version)
+        reason = find_damage(tracker, model, version)
         if reason is None:
             break
         found[version] = reason
-        tag_broken(tracker, model, version, reason)
+        version_status.tag_broken(tracker, model, version, reason)
     return found
-
-
-def tag_broken(tracker: Tracker, model: str, version: str, reason: str) -> None:
-    """Let a version say, in tags and description, that its files cannot be used."""
-    if BROKEN in tracker.version_tags(model, version):
-        return
-    description = cards.of_broken(reason, tracker.version_description(model, version))
-    tracker.update_version(model, version, {**cards.broken_tag(reason), BROKEN: reason}, description)
 
 
 def _create(
@@ -187,11 +179,11 @@ def _create(
             shutil.copyfile(name, folder / name)
         if page.is_file():
             shutil.copyfile(page, folder / REPORT)
-        files.write_parquet(folder / _TRAIN_ROWS, train_rows(p))
-        tags = cards.tags(p, gate["verdict"]) | lineage.tags() | verdicts.first(gate)
+        files.write_parquet(folder / _TRAIN_ROWS, workspace_train_rows(p))
+        tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = files.sha256_path(folder)
         tags |= {_FILES: sha256, "tuneline.run_id": run_id}
-        description = cards.description(p.task, gate, evaluation)
+        description = cards.version_description(p.task, gate, evaluation)
         # What it links to may have changed since it was judged.
         check(folder)
         return tracker.create_version(p.registry.model, p.registry.model, run_id, folder, sha256, tags, description)
@@ -226,7 +218,7 @@ def _link(model: Path, folder: Path) -> None:
             link.symlink_to(path.resolve())
 
 
-def train_rows(p: params.Params) -> pa.Table:
+def workspace_train_rows(p: params.Params) -> pa.Table:
     """Which rows the model has seen in fine-tuning, so that a later test leaves them out."""
     clean = Path(p.paths.clean)
     sets = files.read_object(clean / "dataset.json", "mixture")["mixture"] if p.data.mixture else {}
@@ -236,7 +228,7 @@ def train_rows(p: params.Params) -> pa.Table:
     return pa.concat_tables([files.read_parquet(path, ["id", "cluster"]) for path in seen])
 
 
-def resolve(tracker: Tracker, model: str, *, version: str | None, alias: str) -> str:
+def resolve_version(tracker: Tracker, model: str, *, version: str | None, alias: str) -> str:
     """The version asked for, or the one that `alias` names.
 
     Raises:
@@ -250,8 +242,9 @@ def resolve(tracker: Tracker, model: str, *, version: str | None, alias: str) ->
     versions = tracker.find_versions(model, {})
     if not versions:
         raise RegistryError(f"{model}: no version is registered at {tracker.address}; make one with: make run")
-    champions.refuse_misspelt(tracker, model, alias)
-    why = champions.look(tracker, model).absent if alias == cards.CHAMPION else f"no version is {alias} yet"
+    version_status.refuse_misspelt_alias(tracker, model, alias)
+    is_champion = alias == cards.CHAMPION
+    why = version_status.read_champion(tracker, model).absent if is_champion else f"no version is {alias} yet"
     raise RegistryError(
         f"{model}: {why} (registered: {', '.join(versions)}); "
         f"name one in the MLflow UI (make ui → Model registry → {model} → a version → Aliases → {alias}), "
@@ -259,7 +252,7 @@ def resolve(tracker: Tracker, model: str, *, version: str | None, alias: str) ->
     )
 
 
-def fetch(tracker: Tracker, model: str, version: str) -> Path:
+def fetch_version(tracker: Tracker, model: str, version: str) -> Path:
     """A local folder with the files of a version, each as it was registered; only to be read.
 
     Args:
@@ -286,7 +279,7 @@ def fetch(tracker: Tracker, model: str, version: str) -> Path:
     return folder
 
 
-def damage(tracker: Tracker, model: str, version: str) -> str | None:
+def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
     """Why the files of a version cannot be used, or None; what a server keeps is fetched, and every byte is hashed.
 
     Raises:
@@ -334,7 +327,7 @@ def _check(found: Path, expected: str, model: str, version: str) -> None:
     raise BrokenVersionError(f"{model} version {version}", reason)
 
 
-def instead(tracker: Tracker, p: params.Params, version: str) -> str:
+def suggest_instead(tracker: Tracker, p: params.Params, version: str) -> str:
     """What to do about a version that is broken, in a sentence.
 
     Args:
@@ -344,7 +337,9 @@ def instead(tracker: Tracker, p: params.Params, version: str) -> str:
     """
     model = p.registry.model
     tags = tracker.version_tags(model, version)
-    others = {one: of for one, of in _same(tracker, model, tags).items() if one != version and BROKEN not in of}
+    others = {
+        one: of for one, of in _same(tracker, model, tags).items() if one != version and version_status.BROKEN not in of
+    }
     whole = next(iter(others), None)
     alias = next((name for name, one in tracker.aliases(model).items() if one == version), None)
     move = f", and give it the alias {alias} (make ui → Model registry → {model})" if alias else ""
@@ -375,12 +370,12 @@ def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
     return expected
 
 
-def trained_rows(folder: Path) -> pa.Table:
+def version_train_rows(folder: Path) -> pa.Table:
     """Which rows a fetched version has seen in fine-tuning: their ids and clusters."""
     return files.read_parquet(folder / _TRAIN_ROWS)
 
 
-def unseen(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
+def unseen_rows(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
     """Places of the rows that a model was not trained on, neither on them nor on others of their clusters.
 
     Args:

@@ -56,4 +56,4 @@ def _stop(*problems: str) -> NoReturn:
 
 if __name__ == "__main__":
     terminal.guard()
-    processes.run(lambda: main(sys.argv[1:]))
+    processes.run_and_exit(lambda: main(sys.argv[1:]))

@@ -60,7 +60,7 @@ def _train(p: params.Params) -> None:
         tasks.train(ready, p.finetune, p.compute, folder=folder)
         return
     tracker = tracking.connect()
-    subject = versions.subject(
+    subject = versions.training_subject(
         p,
         fingerprint=fingerprint,
         data_sha256=files.sha256_path(clean),

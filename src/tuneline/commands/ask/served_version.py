@@ -66,11 +66,11 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
         ModelError: what kind of model it is cannot be read.
     """
     tracker = tracking.connect()
-    number = versions.resolve(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
+    number = versions.resolve_version(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
     try:
-        folder = versions.fetch(tracker, p.registry.model, number)
+        folder = versions.fetch_version(tracker, p.registry.model, number)
     except BrokenVersionError as error:
-        raise RegistryError(f"{error}; {versions.instead(tracker, p, number)}") from None
+        raise RegistryError(f"{error}; {versions.suggest_instead(tracker, p, number)}") from None
     notes: tuple[str, ...] = ()
     try:
         own = params.load(folder / params.PARAMS_FILE)

@@ -94,7 +94,7 @@ def use(
         values |= new_params.pretraining_reading(p, target, values)
         new_params.refuse_contradictions(values)
         _copy(path, target, options.exclude)
-        repro.add(target, *([text] if text.exists() else []))
+        repro.add_to_dvc(target, *([text] if text.exists() else []))
     messages.append(f"{target}: copied and added to DVC ({target}.dvc)")
     if is_new:
         messages += new_params.settings_of_previous_set(p)
@@ -158,7 +158,7 @@ def mix(
     tally = open_set.read(found, p.data.max_rejected_fraction)
     messages = open_set.describe(path, found, tally)
     _copy(path, target, way.options.exclude)
-    repro.add(target)
+    repro.add_to_dvc(target)
     mixture = {other: settings.model_dump(exclude_unset=True) for other, settings in p.data.mixture.items()}
     values: dict[str, Any] = {"data.mixture": mixture | {name: mixture.get(name, {}) | {"weight": weight}}}
     values |= changed

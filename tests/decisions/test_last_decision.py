@@ -10,8 +10,8 @@ import mlflow
 import pytest
 
 from tuneline.core import files
-from tuneline.decisions import settled
-from tuneline.decisions.settled import Outcome
+from tuneline.decisions import last_decision
+from tuneline.decisions.last_decision import Outcome
 from tuneline.params import Params
 from tuneline.registry import tracking, versions
 from tuneline.registry.lineage import Lineage
@@ -31,26 +31,26 @@ def outcome(
     reports = Path(project.paths.reports)
     files.write_json(reports / "gate.json", gate | {"asked": asked})
     files.write_text(reports / "index.html", "<p>")
-    subject = versions.subject(project, fingerprint=project.registry.model, data_sha256="b", base_sha256="c",
+    subject = versions.training_subject(project, fingerprint=project.registry.model, data_sha256="b", base_sha256="c",
                                git={"git_commit": "2", "git_dirty": "false"})  # fmt: skip
     run_id = tracker.ensure_run(subject, [])
     version = versions.register(tracker, project, lineage, run_id, gate, EVALUATION, lambda _: None).version
     made = Outcome(project.registry.model, "undecided", version, run_id, ("Too few rows.",))
-    settled.keep(project, settled.asked(), made)
+    last_decision.save(project, last_decision.decision_inputs(), made)
     return made
 
 
 def folder_of(one: Outcome) -> Path:
     assert one.version is not None
-    return versions.fetch(tracking.connect(), one.model, one.version)
+    return versions.fetch_version(tracking.connect(), one.model, one.version)
 
 
 def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outcome) -> None:
     code = (
-        "import sys\nfrom tuneline import params\nfrom tuneline.decisions import settled\n"
-        "print(settled.look(params.load()).message([]), 'mlflow' in sys.modules)"
+        "import sys\nfrom tuneline import params\nfrom tuneline.decisions import last_decision\n"
+        "print(last_decision.load_if_current(params.load()).message([]), 'mlflow' in sys.modules)"
     )
-    sources = os.environ | {"PYTHONPATH": str(Path(settled.__file__).parents[2])}
+    sources = os.environ | {"PYTHONPATH": str(Path(last_decision.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=sources, capture_output=True, text=True, check=True)
     assert done.stdout == f"{outcome.model} version 1, undecided; rebuilt: nothing False\n"
 
@@ -58,7 +58,7 @@ def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outco
 def test_another_models_changes_are_looked_at_once_and_leave_it_as_it_is(project: Params, outcome: Outcome) -> None:
     mlflow.MlflowClient().create_registered_model(f"other-{project.registry.model}")
     noted = files.read_json(Path("work/settled.json"))
-    assert settled.look(project) == outcome
+    assert last_decision.load_if_current(project) == outcome
     assert files.read_json(Path("work/settled.json"))["seen"]["store"] != noted["seen"]["store"]
 
 
@@ -82,7 +82,7 @@ def test_what_people_do_in_the_registry_is_noticed(
     project: Params, outcome: Outcome, change: Callable[[mlflow.MlflowClient, Outcome], object], reason: str
 ) -> None:
     change(mlflow.MlflowClient(), outcome)
-    assert settled.look(project) == reason
+    assert last_decision.load_if_current(project) == reason
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_what_people_do_in_the_registry_is_noticed(
 def test_what_changes_in_the_workspace_is_noticed(project: Params, outcome: Outcome, path: str, reason: str) -> None:
     text = Path(path).read_text("utf-8")
     Path(path).write_text(f"{text}\n", "utf-8")
-    assert settled.look(project) == reason
+    assert last_decision.load_if_current(project) == reason
     Path(path).write_text(text, "utf-8")
-    assert settled.look(project) == outcome
+    assert last_decision.load_if_current(project) == outcome
     if path.startswith("reports"):
         Path(path).unlink()
-        assert settled.look(project) == reason
+        assert last_decision.load_if_current(project) == reason
 
 
 def test_another_store_or_a_note_that_cannot_be_read_wants_a_new_decision(
@@ -110,11 +110,11 @@ def test_another_store_or_a_note_that_cannot_be_read_wants_a_new_decision(
 ) -> None:
     with monkeypatch.context() as other:
         other.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        assert settled.look(project) == "MLflow's address changed"
+        assert last_decision.load_if_current(project) == "MLflow's address changed"
     Path("work/settled.json").write_text("{")
-    assert settled.look(project) == "no decision that can be read"
+    assert last_decision.load_if_current(project) == "no decision that can be read"
     Path("work/settled.json").unlink()
-    assert settled.look(project) == "no decision yet"
+    assert last_decision.load_if_current(project) == "no decision yet"
 
 
 @pytest.mark.parametrize(
@@ -133,15 +133,15 @@ def test_a_note_that_a_person_has_edited_is_no_decision(
     text = note.read_text("utf-8")
     assert before in text
     note.write_text(text.replace(before, after, 1), "utf-8")
-    assert settled.look(project) == "no decision that can be read"
+    assert last_decision.load_if_current(project) == "no decision that can be read"
     note.write_text(text, "utf-8")
-    assert settled.look(project) == outcome
+    assert last_decision.load_if_current(project) == outcome
 
 
 def test_a_failed_gate_stands_as_well(project: Params, outcome: Outcome) -> None:
     failed = Outcome(outcome.model, "failed", None, outcome.run_id, ("Worse.", "Better."))
-    settled.keep(project, settled.asked(), failed)
-    assert settled.look(project) == failed
+    last_decision.save(project, last_decision.decision_inputs(), failed)
+    assert last_decision.load_if_current(project) == failed
     assert failed.message(["evaluate"]).splitlines() == [
         "Worse.",
         "Better.",
@@ -150,14 +150,14 @@ def test_a_failed_gate_stands_as_well(project: Params, outcome: Outcome) -> None
 
 
 def test_what_people_do_while_the_gate_decides_is_noticed_by_the_next_run(project: Params, outcome: Outcome) -> None:
-    before = settled.asked()
+    before = last_decision.decision_inputs()
     Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
-    settled.keep(project, before, outcome)
-    assert settled.look(project) == "params changed"
+    last_decision.save(project, before, outcome)
+    assert last_decision.load_if_current(project) == "params changed"
     assert outcome.version is not None
     mlflow.MlflowClient().set_registered_model_alias(outcome.model, "champion", outcome.version)
-    settled.keep(project, settled.asked(), outcome)
-    assert settled.look(project) == "champion changed"
+    last_decision.save(project, last_decision.decision_inputs(), outcome)
+    assert last_decision.load_if_current(project) == "champion changed"
 
 
 def test_the_commit_of_what_was_made_is_added_to_the_version_once_git_has_it(
@@ -175,17 +175,20 @@ def test_the_commit_of_what_was_made_is_added_to_the_version_once_git_has_it(
     Path(".dvc").mkdir()
     for name in (".dvc/config", "dvc.yaml"):
         Path(name).write_text("")
-    assert settled.add_commit(project, outcome) is None, "there is no git yet"
+    assert last_decision.add_commit(project, outcome) is None, "there is no git yet"
     git("init", "--quiet")
-    assert settled.add_commit(project, outcome) is None, "nothing is committed yet"
+    assert last_decision.add_commit(project, outcome) is None, "nothing is committed yet"
     number = outcome.version or ""
     tracker.update_version(outcome.model, number, {"tuneline.dvc_lock_sha256": files.sha256_file(Path("dvc.lock"))})
     sha = commit()
-    assert settled.add_commit(project, outcome) == f"{outcome.model} version 1: its lineage names commit {sha[:12]} now"
-    assert settled.look(project) == outcome
+    assert (
+        last_decision.add_commit(project, outcome)
+        == f"{outcome.model} version 1: its lineage names commit {sha[:12]} now"
+    )
+    assert last_decision.load_if_current(project) == outcome
     tags = tracker.version_tags(outcome.model, number)
     assert (tags["tuneline.git_commit"], tags["tuneline.kept_in_commit"]) == ("2" * 40, sha)
     Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
     commit()
-    assert settled.add_commit(project, outcome) is None
+    assert last_decision.add_commit(project, outcome) is None
     assert tracker.version_tags(outcome.model, number) == tags

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from tuneline import params, worktree
+from tuneline import git, params
 from tuneline.errors import GitError
-from tuneline.pipeline import repro
+from tuneline.git import Change
+from tuneline.pipeline import dvc_files, graph
 from tuneline.registry import lineage
-from tuneline.worktree import Change
 
 # What git holds of DVC, of the params and of the folders that DVC keeps out of git.
 _CONFIG = ".dvc/config"
@@ -16,22 +16,22 @@ _FILES = frozenset({"dvc.yaml", "dvc.lock", _CONFIG, params.PARAMS_FILE})
 _NAMES = frozenset({".gitignore", ".dvcignore"})
 
 
-def commands(p: params.Params) -> list[str]:
+def keep_commands(p: params.Params) -> list[str]:
     """What to type so that another clone can go on from what is here, one line each; nothing where git holds it all.
 
     Args:
         p: the params.
     """
     try:
-        changes, lock = worktree.changes(), worktree.lock()
+        changes, lock = git.changed_files(), git.held_lock()
     except GitError as error:
         return [f"what was made cannot be kept in git: {problem}" for problem in error.problems]
     loose_places = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
     if p.base.source == "path":
         loose_places.append(p.base.input)
-    has_remote = repro.has_remote()
-    secrets = repro.shared_secrets()
-    steps = describe(changes, repro.named(), loose_places, has_remote=has_remote, secrets=secrets)
+    has_remote = dvc_files.has_remote()
+    secrets = dvc_files.shared_secrets()
+    steps = plan_steps(changes, graph.recorded_paths(), loose_places, has_remote=has_remote, secrets=secrets)
     if steps and lock:
         steps.append(
             f"git adds nothing while {lock} is there; if no git is at work, a killed one has left it: rm {lock}"
@@ -39,7 +39,7 @@ def commands(p: params.Params) -> list[str]:
     return steps
 
 
-def commit(p: params.Params) -> str | None:
+def full_commit(p: params.Params) -> str | None:
     """The commit that holds all from which the model here was made: code, params, graph, locks and the .dvc files.
 
     Args:
@@ -49,12 +49,12 @@ def commit(p: params.Params) -> str | None:
         Its sha; None where git does not hold it all as it is.
     """
     state = lineage.git_state()
-    if state["git_dirty"] != "false" or commands(p):
+    if state["git_dirty"] != "false" or keep_commands(p):
         return None
     return state["git_commit"]
 
 
-def describe(
+def plan_steps(
     changes: Iterable[Change],
     named: set[str],
     data: Sequence[str],

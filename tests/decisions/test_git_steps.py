@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from projects import ROOT
 
-from tuneline import params, worktree
-from tuneline.decisions import keeping
-from tuneline.pipeline import missing_inputs, repro
-from tuneline.worktree import Change
+from tuneline import git, params
+from tuneline.decisions import git_steps
+from tuneline.git import Change
+from tuneline.pipeline import dvc_files, repro
 
 NAMED = {
     "data/raw/mine",
@@ -35,7 +35,7 @@ def test_only_what_belongs_to_a_run_and_has_changed_is_named() -> None:
         *new("dvc.lock", "models/my model.dvc", "models/.gitignore", "data/base.yaml", "reports/metrics.json"),
         *new("notes.txt", "data/raw/other/rows.jsonl"),
     ]
-    assert keeping.describe(changes, NAMED, DATA, has_remote=True) == [
+    assert git_steps.plan_steps(changes, NAMED, DATA, has_remote=True) == [
         "to keep what was made: git add params.yaml .dvc/config data/expectations/raw.yaml src/tuneline/core/files.py "
         "dvc.lock 'models/my model.dvc' models/.gitignore data/base.yaml reports/metrics.json && git commit -m 'Train' "
         "&& .venv/bin/dvc push"
@@ -43,14 +43,14 @@ def test_only_what_belongs_to_a_run_and_has_changed_is_named() -> None:
 
 
 def test_without_a_remote_the_command_that_names_one_is_said() -> None:
-    keep, remote = keeping.describe(changed("dvc.lock"), NAMED, DATA, has_remote=False)
+    keep, remote = git_steps.plan_steps(changed("dvc.lock"), NAMED, DATA, has_remote=False)
     assert keep == "to keep what was made: git add dvc.lock && git commit -m 'Train'"
     assert remote.endswith(".venv/bin/dvc remote add --default storage URL")
 
 
 def test_data_that_neither_git_nor_dvc_holds_goes_under_dvc_and_not_into_git() -> None:
     changes = [*changed("dvc.lock"), *new("models/mine/config.json", "models/mine/a.bin", "data/mixture/chats/a.jsonl")]
-    (keep,) = keeping.describe(changes, NAMED, DATA, has_remote=True)
+    (keep,) = git_steps.plan_steps(changes, NAMED, DATA, has_remote=True)
     assert keep.startswith(
         "to keep what was made: .venv/bin/dvc add models/mine data/mixture/chats && git add dvc.lock models/mine.dvc "
         "models/.gitignore data/mixture/chats.dvc data/mixture/.gitignore && git commit"
@@ -58,19 +58,19 @@ def test_data_that_neither_git_nor_dvc_holds_goes_under_dvc_and_not_into_git() -
 
 
 def test_a_name_that_looks_like_an_option_is_none() -> None:
-    (keep,) = keeping.describe(changed("-f.dvc", "data/a;b.dvc"), NAMED, DATA, has_remote=True)
+    (keep,) = git_steps.plan_steps(changed("-f.dvc", "data/a;b.dvc"), NAMED, DATA, has_remote=True)
     assert keep.startswith("to keep what was made: git add ./-f.dvc 'data/a;b.dvc' && git commit")
 
 
 def test_what_is_staged_already_is_only_committed_and_nothing_is_said_where_git_holds_it_all() -> None:
     staged = [Change("data/raw/old.dvc", is_new=False, is_staged=True)]
-    (keep,) = keeping.describe(staged, NAMED, DATA, has_remote=True)
+    (keep,) = git_steps.plan_steps(staged, NAMED, DATA, has_remote=True)
     assert keep == "to keep what was made: git commit -m 'Train' && .venv/bin/dvc push"
-    assert keeping.describe([*changed("README.md"), *new("notes.txt")], NAMED, DATA, has_remote=True) == []
+    assert git_steps.plan_steps([*changed("README.md"), *new("notes.txt")], NAMED, DATA, has_remote=True) == []
 
 
 def test_a_password_of_a_remote_is_not_committed() -> None:
-    secret, keep = keeping.describe(
+    secret, keep = git_steps.plan_steps(
         changed("params.yaml", ".dvc/config"), NAMED, DATA, has_remote=True, secrets=[("storage", "url")]
     )
     assert secret == (
@@ -80,14 +80,14 @@ def test_a_password_of_a_remote_is_not_committed() -> None:
     )
     assert "git add params.yaml && git commit" in keep
     staged = [Change(".dvc/config", is_new=False, is_staged=True)]
-    [secret] = keeping.describe(staged, NAMED, DATA, has_remote=True, secrets=[("storage", "password")])
+    [secret] = git_steps.plan_steps(staged, NAMED, DATA, has_remote=True, secrets=[("storage", "password")])
     assert "take it back with: git restore --staged .dvc/config" in secret
-    assert keeping.describe(changed("params.yaml"), NAMED, DATA, has_remote=True, secrets=[("a", "b")]) == [keep]
+    assert git_steps.plan_steps(changed("params.yaml"), NAMED, DATA, has_remote=True, secrets=[("a", "b")]) == [keep]
 
 
 def test_what_gives_a_password_away_is_told_from_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert repro.shared_secrets() == []
+    assert dvc_files.shared_secrets() == []
     Path(".dvc").mkdir()
     Path(".dvc/config").write_text(
         "[core]\n    remote = a\n"
@@ -96,24 +96,24 @@ def test_what_gives_a_password_away_is_told_from_what_does_not(tmp_path: Path, m
         "['remote \"c\"']\n    url = ssh://me@example.org/store\n    ask_password = true\n    keyfile = /k\n"
         "['remote \"d\"']\n    url = azure://store\n    sas_token = abc\n"
     )
-    assert repro.shared_secrets() == [("a", "url"), ("b", "secret_access_key"), ("d", "sas_token")]
+    assert dvc_files.shared_secrets() == [("a", "url"), ("b", "secret_access_key"), ("d", "sas_token")]
 
 
 def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = tmp_path / "repository" / "the project"
     project.mkdir(parents=True)
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     for name in ("gone", "staged", "same", "changed"):
         (project / name).write_text("1")
     (tmp_path / "repository" / "outside").write_text("1")
     for arguments in (["init", "--quiet"], ["add", "the project"], ["commit", "--quiet", "--message", "start"]):
-        subprocess.run([*git, *arguments], cwd=tmp_path / "repository", check=True)
+        subprocess.run([*command, *arguments], cwd=tmp_path / "repository", check=True)
     (project / "gone").unlink()
     (project / "changed").write_text("2")
     (project / "größer als.dvc").write_text("1")
-    subprocess.run([*git, "rm", "--quiet", "staged"], cwd=project, check=True)
+    subprocess.run([*command, "rm", "--quiet", "staged"], cwd=project, check=True)
     monkeypatch.chdir(project)
-    assert sorted(worktree.changes(), key=lambda change: change.path) == [
+    assert sorted(git.changed_files(), key=lambda change: change.path) == [
         Change("changed", is_new=False, is_staged=False),
         Change("gone", is_new=False, is_staged=False),
         Change("größer als.dvc", is_new=True, is_staged=False),
@@ -135,7 +135,7 @@ def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: py
         ("data/mixture/chats", "nothing", "tuneline use PATH --mix WEIGHT --name chats"),
     ],
 )
-def test_the_remedy_fits_what_is_missing(place: str, keeper: missing_inputs.Keeper, said: str) -> None:
+def test_the_remedy_fits_what_is_missing(place: str, keeper: repro.Keeper, said: str) -> None:
     p = params.load(ROOT / "params.yaml")
     p = p.model_copy(
         update={
@@ -143,7 +143,7 @@ def test_the_remedy_fits_what_is_missing(place: str, keeper: missing_inputs.Keep
             "base": p.base.model_copy(update={"source": "path", "input": "models/mine"}),
         }
     )
-    line = missing_inputs.of_missing(place, keeper, p)
+    line = repro.missing_input(place, keeper, p)
     assert line.startswith(f"{place}: is not there")
     assert said in line
     assert ("tuneline use" in line) == (place != "models/mine" and keeper in ("nothing", "elsewhere"))
@@ -152,6 +152,6 @@ def test_the_remedy_fits_what_is_missing(place: str, keeper: missing_inputs.Keep
 def test_a_missing_reference_to_the_hub_is_written_or_committed() -> None:
     p = params.load(ROOT / "params.yaml")
     p = p.model_copy(update={"base": p.base.model_copy(update={"source": "hub", "input": "data/base.yaml"})})
-    line = missing_inputs.of_missing("data/base.yaml", "nothing", p)
+    line = repro.missing_input("data/base.yaml", "nothing", p)
     assert "git does not know it either" in line
     assert line.endswith("or write `id: OWNER/NAME` and `revision: COMMIT` into it")

@@ -1,5 +1,6 @@
 """DVC deletes an output before its stage runs: nothing else may lie there."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,14 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.errors import ParamsError
 from tuneline.params import editing
-from tuneline.pipeline import dvc_lock, outputs
-
-GRAPH = ROOT / "dvc.yaml"
+from tuneline.pipeline import graph, repro
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(params_text, "utf-8")
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
     subprocess.run(["git", "init", "--quiet"], check=True)
     for name in ("reports/metrics.json", "reports/notes.md", "data/expectations/raw.yaml", "models/.gitignore"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -30,14 +30,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> P
 
 def problems() -> list[str]:
     with pytest.raises(ParamsError) as caught:
-        outputs.check(GRAPH, params.load())
+        repro.refuse_unsafe_outputs(params.load())
     return list(caught.value.problems)
 
 
 def test_what_stages_have_made_and_what_git_is_to_hold_may_be_deleted(root: Path) -> None:
     Path("models/finetuned").mkdir()
-    Path("models/finetuned/model.safetensors").symlink_to(GRAPH)
-    outputs.check(GRAPH, params.load())
+    Path("models/finetuned/model.safetensors").symlink_to(ROOT / "dvc.yaml")
+    repro.refuse_unsafe_outputs(params.load())
 
 
 def test_what_git_holds_is_not_deleted(root: Path) -> None:
@@ -90,9 +90,9 @@ def test_dvc_by_hand_deletes_no_source_where_a_path_names_it(tmp_path: Path) -> 
     (project.root / ".venv").symlink_to(sys.prefix)
     assert project.run("-m", "dvc", "init", "--force", "--quiet").returncode == 0
     values = params.load(project.root / "params.yaml").model_dump()
-    for stage in dvc_lock.graph(project.root / "dvc.yaml").values():
+    for stage in graph.read_stages(project.root / "dvc.yaml").values():
         for out in [*stage["outs"], *stage.get("metrics", [])]:
-            place = project.root / dvc_lock.filled(out if isinstance(out, str) else next(iter(out)), values)
+            place = project.root / graph.fill_template(out if isinstance(out, str) else next(iter(out)), values)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text("made")
     # As if everything was made.

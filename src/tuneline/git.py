@@ -28,7 +28,7 @@ class Change:
     """Whether `git add` has nothing left to do for it."""
 
 
-def changes() -> list[Change]:
+def changed_files() -> list[Change]:
     """The files below the working directory that git neither ignores nor holds as they are; empty without a repository.
 
     Raises:
@@ -43,7 +43,7 @@ def changes() -> list[Change]:
     return found
 
 
-def lock() -> Path | None:
+def held_lock() -> Path | None:
     """The lock that a git which changes the repository holds, or has left when it was killed; None where there is none.
 
     Raises:
@@ -53,7 +53,7 @@ def lock() -> Path | None:
     return Path(place) if place and Path(place).is_file() else None
 
 
-def committed(path: Path) -> str:
+def committed_text(path: Path) -> str:
     """The text that the last commit holds of a file, without the newline at its end; empty where it holds none.
 
     Args:

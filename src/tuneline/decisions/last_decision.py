@@ -12,9 +12,9 @@ from typing import Any
 
 from tuneline import params, terminal
 from tuneline.core import files
-from tuneline.decisions import keeping
+from tuneline.decisions import git_steps
 from tuneline.errors import BrokenVersionError, TrackingError
-from tuneline.registry import stores
+from tuneline.registry import addresses
 from tuneline.work import WORK
 
 _NOTE = WORK / "settled.json"
@@ -54,7 +54,7 @@ class Outcome:
         return f"{self.model} version {self.version}, {self.verdict}; {changed}"
 
 
-def asked() -> dict[str, str | None]:
+def decision_inputs() -> dict[str, str | None]:
     """What a decision depends on beside the registry and the report: a name for a person -> digest.
 
     Asked for before the gate is, as a person may edit a file while it works. What DVC's stages make is named in
@@ -69,7 +69,7 @@ def asked() -> dict[str, str | None]:
     }
 
 
-def keep(p: params.Params, before: Mapping[str, str | None], outcome: Outcome) -> None:
+def save(p: params.Params, before: Mapping[str, str | None], outcome: Outcome) -> None:
     """Note what was decided, and what it was decided about.
 
     Args:
@@ -122,7 +122,7 @@ def _read() -> dict[str, Any]:
     return note
 
 
-def look(p: params.Params) -> Outcome | str:
+def load_if_current(p: params.Params) -> Outcome | str:
     """What was decided, if it still stands: the same model, rules, code, champion and version.
 
     DVC must say besides that nothing is stale. MLflow is asked only where its store has changed, or is a server's.
@@ -144,13 +144,13 @@ def look(p: params.Params) -> Outcome | str:
         return "no decision yet"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "no decision that can be read"
-    now = {**asked(), "report": _report(p)}
+    now = {**decision_inputs(), "report": _report(p)}
     changed = [name for name in now if then.get(name) != now[name]]
     if changed:
         return f"{' and '.join(changed)} changed"
     if before and before.folder and _state(Path(before.folder)) != before.files:
         return "version's files changed"
-    store = stores.digest(_address())
+    store = addresses.store_digest(_address())
     if before and store is not None and store == before.store:
         return outcome
     reason, seen = _look_into_registry(p, outcome, before)
@@ -178,7 +178,7 @@ def add_commit(p: params.Params, outcome: Outcome) -> str | None:
     except (OSError, ValueError):
         # It was whole a moment ago; the next run asks the gate again.
         return None
-    if outcome.version is None or note.get("commit") or not (commit := keeping.commit(p)):
+    if outcome.version is None or note.get("commit") or not (commit := git_steps.full_commit(p)):
         return None
     from tuneline.registry import tracking, versions
 
@@ -218,12 +218,12 @@ def _look_into_registry(p: params.Params, outcome: Outcome, before: _Seen | None
         before: what the registry held then; None: it was decided just now, or nobody could look.
     """
     # Loads MLflow, seconds that are not needed where the store is as it was.
-    from tuneline.registry import champions, tracking, verdicts, versions
+    from tuneline.registry import tracking, version_status
 
     tracker = tracking.connect()
-    store = stores.digest(_address())
+    store = addresses.store_digest(_address())
     of_gate = files.read_object(Path(p.paths.reports) / "gate.json", *_OF_GATE)["asked"]
-    if champions.look(tracker, outcome.model).version != of_gate["champion"]:
+    if version_status.read_champion(tracker, outcome.model).version != of_gate["champion"]:
         return "champion changed", None
     if not tracker.has_run(outcome.run_id):
         return "run deleted", None
@@ -233,8 +233,8 @@ def _look_into_registry(p: params.Params, outcome: Outcome, before: _Seen | None
     if outcome.version not in tracker.find_versions(outcome.model, wanted):
         return "version changed", None
     tags = tracker.version_tags(outcome.model, outcome.version)
-    told = files.digest(verdicts.told(tags))
-    if versions.BROKEN in tags or (before and before.version != told):
+    told = files.digest(version_status.only_verdict_tags(tags))
+    if version_status.BROKEN in tags or (before and before.version != told):
         return "version changed", None
     try:
         folder = tracker.local_folder(outcome.model, outcome.version)

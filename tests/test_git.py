@@ -1,15 +1,16 @@
 """No repository, and a git that refuses, are two things: the second is said, with the remedy."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from projects import ROOT
 
-from tuneline import params, worktree
-from tuneline.decisions import keeping
+from tuneline import git, params
+from tuneline.decisions import git_steps
 from tuneline.errors import GitError
-from tuneline.pipeline import dvc_files, outputs, repro
+from tuneline.pipeline import dvc_files, repro
 from tuneline.registry import lineage
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
@@ -20,6 +21,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> P
     """A project whose base would lie over a file of git's."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(params_text, "utf-8")
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
     Path("models/base").mkdir(parents=True)
     Path("models/base/kept").write_text("a person's own")
     Path(".dvc").mkdir()
@@ -52,7 +54,7 @@ def said(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyP
 
 def test_where_git_refuses_nothing_is_deleted(root: Path, said: tuple[str, str]) -> None:
     with pytest.raises(GitError) as caught:
-        outputs.check(ROOT / "dvc.yaml", params.load())
+        repro.refuse_unsafe_outputs(params.load())
     problem, consequence = caught.value.problems
     assert said[0] in problem
     assert problem.endswith(said[1])
@@ -60,13 +62,13 @@ def test_where_git_refuses_nothing_is_deleted(root: Path, said: tuple[str, str])
 
 
 def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, said: tuple[str, str]) -> None:
-    [line] = keeping.commands(params.load())
+    [line] = git_steps.keep_commands(params.load())
     assert line.startswith("what was made cannot be kept in git: ")
     assert said[0] in line
     state = lineage.git_state()
     assert state["git_commit"] == "unknown"
     assert said[0] in state["git_dirty"]
-    assert keeping.commit(params.load()) is None
+    assert git_steps.full_commit(params.load()) is None
     first, second = repro._missing("models/mine")
     assert first == "models/mine: is not there, and git does not say whether it holds it"
     assert said[0] in second
@@ -84,30 +86,30 @@ def test_the_remedy_for_a_damaged_index_leaves_files_as_they_are(root: Path) -> 
     Path("models/base/kept").write_text("edited")
     Path(".git/index").write_bytes(b"\0" * 40)
     with pytest.raises(GitError) as caught:
-        worktree.changes()
+        git.changed_files()
     subprocess.run(["sh", "-c", str(caught.value).rpartition(": ")[2]], check=True, capture_output=True)
-    assert [change.path for change in worktree.changes()] == ["models/base/kept"]
+    assert [change.path for change in git.changed_files()] == ["models/base/kept"]
     assert Path("models/base/kept").read_text() == "edited"
 
 
 def test_without_a_repository_and_while_another_git_writes_there_is_an_answer(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert worktree.lock() is None
+    assert git.held_lock() is None
     Path(".git/index.lock").touch()
-    assert worktree.changes() == []
-    assert keeping.commands(params.load()) == []
+    assert git.changed_files() == []
+    assert git_steps.keep_commands(params.load()) == []
     Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
-    assert keeping.commands(params.load())[-1] == (
+    assert git_steps.keep_commands(params.load())[-1] == (
         "git adds nothing while .git/index.lock is there; if no git is at work, a killed one has left it: "
         "rm .git/index.lock"
     )
-    assert worktree.committed(Path("models/base/kept")) == "a person's own"
-    assert worktree.committed(Path("models/base/other")) == ""
+    assert git.committed_text(Path("models/base/kept")) == "a person's own"
+    assert git.committed_text(Path("models/base/other")) == ""
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert lineage.git_state() == {"git_commit": "none", "git_dirty": "true"}
     Path(".git").mkdir()
-    assert worktree.changes() == []
+    assert git.changed_files() == []
     monkeypatch.setenv("PATH", str(root / "models"))
-    assert worktree.ask("ls-files") == ""
-    assert worktree.committed(Path("dvc.lock")) == ""
+    assert git.ask("ls-files") == ""
+    assert git.committed_text(Path("dvc.lock")) == ""

@@ -1,0 +1,181 @@
+"""What dvc.yaml, dvc.lock and the .dvc files hold: the stages, and the files and folders that a model is made from."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ruamel.yaml.error import YAMLError
+
+from tuneline import params
+from tuneline.core import bounded_yaml
+from tuneline.errors import PipelineError, one_line
+
+GRAPH = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
+_ALGORITHM = "md5"
+_TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or folder that a stage has made, or that a .dvc file names."""
+
+    path: str
+    """Relative to the project's root."""
+    md5: str
+    """As DVC writes it; of a folder the md5 of its listing, with `.dir` at its end."""
+    keeper: str
+    """The name of the stage, or the path of the .dvc file."""
+    is_cached: bool = True
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The content of params.yaml or of a YAML file of DVC.
+
+    Raises:
+        PipelineError: the file is missing, or is not YAML, or is not a mapping.
+    """
+    try:
+        value = bounded_yaml.load(file.read_text("utf-8"), "safe") or {}
+    except FileNotFoundError:
+        raise PipelineError(f"{file}: no such file; restore it with: git checkout -- {file}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{file}: cannot be read as YAML: {one_line(error)}; see: git diff -- {file}") from None
+    if not isinstance(value, dict):
+        raise PipelineError(f"{file}: must hold names with values; see: git diff -- {file}")
+    return value
+
+
+def read_stages(file: Path = GRAPH) -> dict[str, dict[str, Any]]:
+    """The stages of a dvc.yaml, by name, in their order.
+
+    Raises:
+        PipelineError: the file cannot be read, or a stage is not a mapping.
+    """
+    found = read_yaml(file).get("stages")
+    if not isinstance(found, dict) or not found or not all(isinstance(stage, dict) for stage in found.values()):
+        raise PipelineError(f"{file}: holds no stages as DVC reads them; see: git diff -- {file}")
+    return found
+
+
+def stage_names() -> list[str]:
+    """The names of the stages, in the order of dvc.yaml."""
+    return list(read_stages())
+
+
+def fill_template(template: str, values: Any) -> str:
+    """A text of dvc.yaml with each `${section.key}` replaced by its value.
+
+    Args:
+        template: the text.
+        values: params, as nested dicts.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        found = values
+        for key in match[1].split("."):
+            found = found[key]
+        return str(found)
+
+    return _TEMPLATE.sub(value, template)
+
+
+def read_locked_stages() -> dict[str, dict[str, Any]]:
+    """The stages that dvc.lock records, by name; empty where no stage has run."""
+    return read_yaml(LOCK).get("stages", {}) if LOCK.exists() else {}
+
+
+def recorded_paths() -> set[str]:
+    """The files and folders that dvc.lock names: what its stages have read, and what they have made."""
+    return {
+        entry["path"]
+        for stage in read_locked_stages().values()
+        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
+    }
+
+
+def recorded_outputs() -> list[Output]:
+    """The outputs of the last stage, and all outputs that it was made from, as dvc.lock and the .dvc files record them.
+
+    Returns:
+        Outputs in the order in which they are made, those of .dvc files first; an output that was never made is absent.
+    """
+    locked, stages = read_locked_stages(), read_stages()
+    of_stages = _outputs_of_stages(locked, stages)
+    wanted: dict[str, None] = {}
+    waiting = [list(stages)[-1]]
+    inputs: list[str] = []
+    while waiting:
+        name = waiting.pop()
+        paths = [entry["path"] for entry in locked.get(name, {}).get("deps", [])]
+        inputs += paths
+        wanted[name] = None
+        makers = {out.keeper for out in of_stages if any(_overlap(out.path, path) for path in paths)}
+        waiting += makers - wanted.keys()
+    return [*_outputs_of_pointers(inputs), *(out for out in of_stages if out.keeper in wanted)]
+
+
+def recorded_inputs(stage: str) -> list[Output]:
+    """The recorded outputs that a stage reads according to dvc.yaml, whatever it read when it was made.
+
+    Returns:
+        As `recorded_outputs`.
+    """
+    stages, values = read_stages(), read_yaml(Path(params.PARAMS_FILE))
+    inputs = [fill_template(path, values) for path in stages[stage].get("deps", [])]
+    of_stages = _outputs_of_stages(read_locked_stages(), stages)
+    read = [out for out in of_stages if any(_overlap(out.path, path) for path in inputs)]
+    return [*_outputs_of_pointers(inputs), *read]
+
+
+def _outputs_of_stages(locked: dict[str, Any], stages: dict[str, Any]) -> list[Output]:
+    uncached = _uncached(stages)
+    return [
+        Output(entry["path"], entry["md5"], name, entry["path"] not in uncached)
+        for name in stages
+        for entry in locked.get(name, {}).get("outs", [])
+        if _has_md5(entry)
+    ]
+
+
+def _outputs_of_pointers(inputs: list[str]) -> Iterator[Output]:
+    """The outputs of the .dvc files next to and inside the inputs of stages."""
+    pointers = {f"{path}.dvc" for path in inputs}
+    pointers |= {str(file) for path in inputs if Path(path).is_dir() for file in Path(path).glob("*.dvc")}
+    for pointer in sorted(pointers):
+        if Path(pointer).is_file():
+            for entry in read_yaml(Path(pointer)).get("outs", []):
+                if _has_md5(entry):
+                    yield Output((PurePosixPath(pointer).parent / entry["path"]).as_posix(), entry["md5"], pointer)
+
+
+def imported_sets(p: params.Params) -> list[Path]:
+    """The .dvc files of the sets (raw set and mixture) that `dvc import` or `dvc import-url` brought."""
+    raws = (Path(p.data.raw), *sorted(Path(p.paths.mixture).glob("*/")))
+    pointers = (raw.with_name(f"{raw.name}.dvc") for raw in raws)
+    return [pointer for pointer in pointers if pointer.exists() and "deps" in read_yaml(pointer)]
+
+
+def _has_md5(entry: dict[str, Any]) -> bool:
+    """Whether DVC has recorded the md5 of an output; it has none yet where only the address was imported."""
+    return entry.get("hash") == _ALGORITHM and isinstance(entry.get("md5"), str)
+
+
+def _overlap(one: str, other: str) -> bool:
+    a, b = PurePosixPath(one), PurePosixPath(other)
+    return a == b or a in b.parents or b in a.parents
+
+
+def _uncached(stages: dict[str, Any]) -> set[str]:
+    """The outputs that dvc.yaml keeps out of the cache."""
+    values = read_yaml(Path(params.PARAMS_FILE))
+    return {
+        fill_template(path, values)
+        for stage in stages.values()
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]
+        if isinstance(out, dict)
+        for path, options in out.items()
+        if options.get("cache") is False
+    }
