@@ -137,12 +137,12 @@ def test_every_test_row_keeps_its_scores(project: Path) -> None:
 def test_the_same_models_give_the_same_bytes(project: Path) -> None:
     evaluate.main(params.load())
     first = files.sha256_tree(project / "reports")
-    tokens = {path: path.stat().st_ino for path in (project / "work/tokens").rglob("*.npy")}
+    tokens = {path: path.stat().st_ino for path in (project / "work/tokens").rglob("*.arrow")}
     assert {path.parts[-3] for path in tokens} == {"evaluated-train", "evaluated-test"}
     evaluate.main(params.load())
     assert files.sha256_tree(project / "reports") == first
     # They were not made again, and of each split there is one entry.
-    assert {path: path.stat().st_ino for path in (project / "work/tokens").rglob("*.npy")} == tokens
+    assert {path: path.stat().st_ino for path in (project / "work/tokens").rglob("*.arrow")} == tokens
     assert len(list((project / "work/tokens").glob("*/*"))) == 2
 
 
