@@ -208,30 +208,6 @@ def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(tr
     assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
 
 
-def test_a_poisoned_raw_file_stops_the_line_before_training(trained: tuple[Project, str], tmp_path: Path) -> None:
-    copy = tmp_path / "project"
-    shutil.copytree(trained[0].root, copy, symlinks=True)
-    project = Project(copy)
-    poisoned = tmp_path / "mine.jsonl"
-    rows = [f'{{"prompt": "Say {n}:", "completion": " {n}"}}' for n in range(100)]
-    poisoned.write_text("\n".join([*rows, '{"prompt": "Say", "completion": "   "}']) + "\n")
-    used = project.tuneline("use", str(poisoned))
-    assert used.returncode == 0, used.stderr
-    raw = project.root / "data" / "raw" / "mine" / "mine.jsonl"
-    raw.write_text("\n".join([*rows[:50], '{"prompt": "broken', *['{"prompt": "Say"}'] * 5, *rows[50:]]) + "\n")
-    before = (weights(project), (project.root / "dvc.lock").read_text())
-    done = project.flow()
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "mine.jsonl:51" in done.stderr
-    assert "] finetune" not in done.stdout + done.stderr
-    assert weights(project) == before[0]
-    assert not list((project.root / "work").glob("*/checkpoint*"))
-    raw.write_text("\n".join(rows) + "\n")
-    mended = project.tuneline("exec", "--", "dvc", "repro", "prepare")
-    assert mended.returncode == 0, mended.stdout + mended.stderr
-
-
 def test_a_second_run_beside_a_running_one_is_refused(trained: tuple[Project, str]) -> None:
     project, _ = trained
     code = (
