@@ -1,4 +1,4 @@
-"""A month with somebody's own rows, and the next one, by the commands that a person types.
+"""Two months with a user's own rows, by the commands that a user types.
 
 inspect, use, run, promote, ask the model, commit, next month's rows, compare with the champion, second clone.
 """
@@ -28,66 +28,66 @@ TOPICS = {
 _ASKS = ("please tell me about", "i need help with", "what happens to", "can you explain", "how do i handle")
 
 
-def _asked(n: int) -> tuple[str, str]:
-    """A topic, and a question about it that no other `n` gives."""
+def _question(n: int) -> tuple[str, str]:
+    """A topic, and a question about it that is different for each `n`."""
     rng = random.Random(n)
     topic = list(TOPICS)[n % len(TOPICS)]
     about = " ".join(rng.sample(TOPICS[topic].split(), 4))
     return topic, f"{rng.choice(_ASKS)} {about} since {rng.randint(1, 28)} {rng.choice(['may', 'june'])} at {n}"
 
 
-def _answered(topic: str) -> str:
+def _reply(topic: str) -> str:
     return f"We look into your {topic} today and write to you."
 
 
 def _label(n: int) -> dict[str, Any]:
-    topic, question = _asked(n)
+    topic, question = _question(n)
     return {"text": question, "label": topic}
 
 
 def _pair(n: int) -> dict[str, Any]:
-    topic, question = _asked(n)
-    return {"prompt": question, "completion": _answered(topic)}
+    topic, question = _question(n)
+    return {"prompt": question, "completion": _reply(topic)}
 
 
 def _dialogue(n: int) -> dict[str, Any]:
-    topic, question = _asked(n)
+    topic, question = _question(n)
     return {
-        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": _answered(topic)}],
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": _reply(topic)}],
     }
 
 
 def _preference(n: int) -> dict[str, Any]:
-    topic, question = _asked(n)
-    return {"prompt": question, "chosen": _answered(topic), "rejected": f"no idea {n}"}
+    topic, question = _question(n)
+    return {"prompt": question, "chosen": _reply(topic), "rejected": f"no idea {n}"}
 
 
 @dataclass(frozen=True)
-class Circle:
-    """What a task's rows are, and what its model is asked by."""
+class Task:
+    """The rows of a task, and the command that asks its model."""
 
-    task: str
+    name: str
     row: Callable[[int], dict[str, Any]]
     command: str
 
 
-CIRCLES = {
-    "labels": Circle("classification", _label, "predict"),
-    "pairs": Circle("sft", _pair, "generate"),
-    "dialogues": Circle("sft", _dialogue, "generate"),
-    "preferences": Circle("preference", _preference, "generate"),
+TASKS = {
+    "labels": Task("classification", _label, "predict"),
+    "pairs": Task("sft", _pair, "generate"),
+    "dialogues": Task("sft", _dialogue, "generate"),
+    "preferences": Task("preference", _preference, "generate"),
 }
 _TINY = {key: value for key, value in TINY.items() if not key.startswith("gate.")} | {
     "finetune.num_train_epochs": 10.0,
     "finetune.learning_rate": 0.01,
 }
-"""The gate's rules are those that `tuneline use` writes."""
+"""`tuneline use` writes the rules of the gate."""
 _FIRST_MONTH, _SECOND_MONTH = 300, 400
 _NAME = "questions"
 
 
 def _write(folder: Path, row: Callable[[int], dict[str, Any]], count: int) -> Path:
-    """A folder of files, as a program that exports one file per hundred rows would leave it."""
+    """A folder with one file per hundred rows."""
     for start in range(0, count, 100):
         path = folder / f"export-{start:04d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _write(folder: Path, row: Callable[[int], dict[str, Any]], count: int) -> Pa
 
 
 def _installed(project: Project) -> Project:
-    """With the environment that runs the tests as its own."""
+    """The project, with the environment of the tests as its .venv."""
     (project.root / ".venv").symlink_to(sys.prefix)
     return project
 
@@ -114,7 +114,7 @@ def _git(project: Project, *command: str) -> str:
 
 
 def _keep(project: Project, printed: str) -> None:
-    """Run the command that a run prints, and see that nothing is left over."""
+    """Run the printed command, and check that git has nothing left to add."""
     found = re.search(r"^to keep what was made: (git add .+ && .venv/bin/dvc push)$", printed, re.MULTILINE)
     assert found is not None, printed
     environment = project.environment() | {
@@ -136,9 +136,9 @@ def _versions(project: Project) -> list[str]:
     return sorted(version.version for version in _client(project).search_model_versions(f"name = '{_NAME}'"))
 
 
-def _ask(project: Project, circle: Circle, *which: str, here: bool = False) -> str:
-    _, question = _asked(10_001)
-    answered = _ok((project.here if here else project.tuneline)(circle.command, question, *which))
+def _ask(project: Project, task: Task, *which: str, here: bool = False) -> str:
+    _, question = _question(10_001)
+    answered = _ok((project.here if here else project.tuneline)(task.command, question, *which))
     assert f"{_NAME} version" in answered.stderr, "the answer does not say which version gave it"
     assert answered.stdout.strip()
     return answered.stdout
@@ -149,18 +149,18 @@ def _ids(project: Project, *splits: str) -> set[str]:
     return {row for table in found for row in table["id"].to_pylist()}
 
 
-def _walk(tmp_path: Path, name: str) -> None:
-    circle = CIRCLES[name]
+def _two_months(tmp_path: Path, name: str) -> None:
+    task = TASKS[name]
     project = _installed(copy_project(tmp_path / "first clone", _TINY))
     remote = tmp_path / "remote"
     _ok(project.tuneline("exec", "--", "dvc", "remote", "add", "--default", "shelf", str(remote)))
-    rows = _write(tmp_path / "months" / _NAME, circle.row, _FIRST_MONTH)
+    rows = _write(tmp_path / "months" / _NAME, task.row, _FIRST_MONTH)
 
     seen = _ok(project.here("inspect", str(rows))).stdout
     assert f"{_FIRST_MONTH} rows" in seen
     _ok(project.tuneline("use", str(rows)))
     p = params.load(project.root / "params.yaml")
-    assert (p.task, p.registry.model) == (circle.task, _NAME)
+    assert (p.task, p.registry.model) == (task.name, _NAME)
     assert {rule.versus for rule in p.gate.rules} >= {"champion"}
 
     first = _ok(project.flow())
@@ -169,11 +169,11 @@ def _walk(tmp_path: Path, name: str) -> None:
     assert verdict in first.stdout.splitlines()[-2] + first.stdout.splitlines()[-1]
     _keep(project, first.stdout)
     _client(project).set_registered_model_alias(_NAME, "champion", "1")
-    _ask(project, circle)
+    _ask(project, task)
     base, held_out = files.sha256_path(project.root / "models/base"), _ids(project, "validation", "test")
 
-    # The next month's export holds the rows of the last one, too.
-    _write(rows, circle.row, _SECOND_MONTH)
+    # The next month's export also holds last month's rows.
+    _write(rows, task.row, _SECOND_MONTH)
     _ok(project.here("use", str(rows)))
     second = _ok(project.flow())
     assert f"{_NAME} version 2" in second.stdout
@@ -186,13 +186,13 @@ def _walk(tmp_path: Path, name: str) -> None:
     assert versus_champion
     assert all(rule["verdict"] != "not applicable" for rule in versus_champion)
     _keep(project, second.stdout)
-    answer = _ask(project, circle, "--version", "2", here=True)
+    answer = _ask(project, task, "--version", "2", here=True)
 
-    _second_clone(project, tmp_path / "second clone", circle, answer)
+    _second_clone(project, tmp_path / "second clone", task, answer)
 
 
-def _second_clone(project: Project, target: Path, circle: Circle, answer: str) -> None:
-    """Somebody else's: nothing is trained there, and the model answers the same."""
+def _second_clone(project: Project, target: Path, task: Task, answer: str) -> None:
+    """A clone of another person: nothing is trained there, and the model gives the same answer."""
     _git(project, "clone", "--quiet", str(project.root), str(target))
     clone = _installed(Project(target))
     _ok(clone.tuneline("exec", "--", "dvc", "pull", "--with-deps", "evaluate"))
@@ -201,16 +201,16 @@ def _second_clone(project: Project, target: Path, circle: Circle, answer: str) -
     assert "rebuilt: nothing" in done.stdout
     weights = "models/finetuned/model.safetensors"
     assert files.sha256_file(clone.root / weights) == files.sha256_file(project.root / weights)
-    assert _ask(clone, circle, "--version", "1") == answer
+    assert _ask(clone, task, "--version", "1") == answer
 
 
 @pytest.mark.timeout(1200)  # A minute or two, alone.
 def test_two_months_with_labelled_rows(tmp_path: Path) -> None:
-    _walk(tmp_path, "labels")
+    _two_months(tmp_path, "labels")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", [name for name in CIRCLES if name != "labels"])
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "labels"])
 def test_two_months(tmp_path: Path, name: str) -> None:
-    _walk(tmp_path, name)
+    _two_months(tmp_path, name)

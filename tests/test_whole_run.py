@@ -1,4 +1,4 @@
-"""The whole line, as a person runs it: from the built-in corpus to a registered version, by the real tools."""
+"""`make run` from the built-in corpus to a registered version, with the real tools."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from tuneline.core import files
 from tuneline.registry import versions
 
 MODEL = "docstring-writer"
-# The first test that is run makes the first run: a minute, and many of them where other work keeps the machine busy.
+# The first test waits for the first run: a minute, and several on a busy machine.
 pytestmark = pytest.mark.timeout(900)
 STAGES = ["sample", "validate_raw", "prepare", "validate_clean", "base", "finetune", "evaluate"]
 
@@ -27,7 +27,7 @@ STAGES = ["sample", "validate_raw", "prepare", "validate_clean", "base", "finetu
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
     """A project after its first run, and what the run printed."""
-    project = copy_project(tmp_path_factory.mktemp("line 流水线") / "my project")
+    project = copy_project(tmp_path_factory.mktemp("run 流水线") / "my project")
     done = project.flow()
     assert done.returncode == 0, done.stdout + done.stderr
     return project, done.stdout + done.stderr
@@ -72,7 +72,7 @@ def test_the_run_in_mlflow_holds_the_curve_the_inputs_and_the_metrics(trained: t
 def test_a_registered_version_is_a_folder_that_transformers_loads(trained: tuple[Project, str], tmp_path: Path) -> None:
     project, _ = trained
     version = client(project).get_model_version(MODEL, "1")
-    # As any other program would: knowing the registry's address and no more.
+    # Like any other program, which knows only the registry's address.
     folder = next((project.root / "mlflow" / "store" / "artifacts").rglob("model.safetensors")).parent
     assert version.source
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -142,7 +142,7 @@ def test_a_second_run_rebuilds_nothing_and_registers_nothing(trained: tuple[Proj
     done = project.flow()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == f"{MODEL} version 1, passed; rebuilt: nothing"
-    # Not even Prefect was started.
+    # Prefect was not started.
     assert done.stderr == ""
     assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
     experiment = client(project).get_experiment_by_name(MODEL)
@@ -202,7 +202,7 @@ def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(tr
         assert any(line.endswith("the interval is not above the required gain of 9.") for line in told)
         assert any(line.startswith("next: ") for line in told)
     assert "Finished in state GateFailed" in asked.stderr
-    # Once by the gate while the run goes on, and once at its end.
+    # Once by the gate, and once at the end of the run.
     assert asked.stderr.count("the interval is not above the required gain of 9.") == 2
     assert "Flow run" not in again.stderr
     assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
@@ -266,7 +266,7 @@ def test_a_destroyed_model_is_not_registered_and_comes_back_by_what_is_printed(p
     done = project.flow()
     assert f"{MODEL} version 1, passed; rebuilt: nothing" in done.stdout, done.stdout + done.stderr
     assert weights(project) == expected
-    # What the evaluation has measured is not what lies here, although DVC knows these bytes.
+    # The files are not those that were evaluated, although DVC knows their bytes.
     measured = project.root / "reports/measured.json"
     files.write_json(measured, files.read_json(measured) | {"model_sha256": "0" * 64})
     assert project.tuneline("exec", "--", "dvc", "commit", "--force", "evaluate").returncode == 0
@@ -296,7 +296,7 @@ def test_nothing_is_trained_on_data_that_a_damaged_cache_has_brought_back(projec
     done = project.flow()
     assert done.returncode == 1
     assert "- step " not in done.stdout + done.stderr
-    # Prefect's log has it in its own words before.
+    # Prefect's log also holds the problem, before this line.
     [problem] = [line for line in done.stderr.splitlines() if line.startswith("data/clean/train/")]
     command = problem.split("make it again with: ")[1]
     subprocess.run(["sh", "-ec", command], cwd=project.root, check=True)
@@ -348,7 +348,7 @@ def test_a_killed_run_ends_in_the_same_weights(trained: tuple[Project, str], tmp
             printed.append(line)
             if f"'{stage}' - Running stage" in line:
                 break
-        # The first checkpoint, of step 10, and then so soon that steps are left.
+        # The first checkpoint is that of step 10; kill so soon that steps are left.
         while not list((project.root / "work").glob("*/checkpoint-*/manifest.json")):
             assert running.poll() is None, f"{stage} was never seen at a checkpoint: {''.join(printed)}"
             time.sleep(0.01)
