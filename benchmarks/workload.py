@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from tuneline import params
 from tuneline.core import files
 from tuneline.corpus import docstrings
+from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding import encode, packing
 from tuneline.encoding.examples import IGNORED, PLAIN, Example
 from tuneline.modeling import forward, models
@@ -191,7 +192,7 @@ def _project(case: Case, folder: Path, splits: dict[str, list[tuple[str, str]]])
         }
         files.write_parquet(folder / "data" / "clean" / split / "part-00000.parquet", pa.table(columns))
     counts = {split: len(rows) for split, rows in splits.items()}
-    about = {"record_type": "prompt-completion", "rows": counts, "mixture": {}}
+    about = RecordForm("prompt-completion").as_json() | {"rows": counts, "mixture": {}}
     files.write_json(folder / "data" / "clean" / "dataset.json", about)
 
 

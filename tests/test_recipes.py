@@ -78,7 +78,7 @@ def test_a_page_says_how_its_recipe_is_run(name: str) -> None:
 def drawn(found: raw_set.RawSet, record: record_form.Record) -> str:
     """A record as its page shows it: where it stands, and each field or message by its name."""
     parts: list[tuple[str, str]] = []
-    for field, value in zip(record_form.FIELDS[found.record_type], record.values, strict=True):
+    for field, value in zip(found.form.fields, record.values, strict=True):
         if field == "tools" and value:
             parts.append(("tools", ", ".join(tool["function"]["name"] for tool in json.loads(value))))
         elif field == "messages":
@@ -89,7 +89,7 @@ def drawn(found: raw_set.RawSet, record: record_form.Record) -> str:
                 parts.append((message["role"], " ".join(said + called)))
         elif value:
             parts.append((field, value))
-    lines = [f"{record.source}  {found.record_type}"]
+    lines = [f"{record.source}  {found.form.record_type}"]
     for name, value in parts:
         first, *rest = value.rstrip("\n").split("\n")
         lines += [f"  {name:<11}{first}".rstrip(), *(f"  {'':<11}{line}".rstrip() for line in rest)]
@@ -111,7 +111,7 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
         group_by=p.data.split.group_by,
         order_by=p.data.split.order_by,
     )
-    assert found.record_type == RECORD_TYPES[name]
+    assert found.form.record_type == RECORD_TYPES[name]
     rows = [row for portion, shape in found.portions for row in raw_set.read(portion, shape)]
     assert len(rows) >= 2
     assert [row for row in rows if not isinstance(row, record_form.Record)] == []

@@ -14,6 +14,7 @@ from tiny_models import TEXTS, VOCABULARY, tiny
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.core import files
+from tuneline.data.records.record_form import RecordForm
 from tuneline.modeling import models
 from tuneline.params import editing
 from tuneline.pretraining import pretrain
@@ -68,7 +69,7 @@ def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: p
         columns = {"prompt": [prompt for prompt, _ in pairs[part]], "completion": [answer for _, answer in pairs[part]]}
         files.write_parquet(tmp_path / f"data/clean/{name}/part-00000.parquet", pa.table(columns))
         files.write_parquet(tmp_path / f"data/pretraining/{name}/part-00000.parquet", pa.table({"text": TEXTS[part]}))
-    files.write_json(tmp_path / "data/clean/dataset.json", {"record_type": "prompt-completion", "mixture": {}})
+    files.write_json(tmp_path / "data/clean/dataset.json", RecordForm("prompt-completion").as_json() | {"mixture": {}})
     models.save(tiny("llama"), tokenizer, tmp_path / "models/base")
     return tmp_path
 

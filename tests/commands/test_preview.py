@@ -16,6 +16,7 @@ from tuneline import params
 from tuneline.cli import cli
 from tuneline.commands import preview
 from tuneline.core import files
+from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding.encode import encode_split
 from tuneline.errors import DataError
 from tuneline.modeling import models
@@ -51,9 +52,7 @@ def write(place: Path, record_type: str, **columns: list[str]) -> None:
     for name in ("train", "validation"):
         table = pa.table({"source": [f"{name}.csv:{row + 2}" for row in range(rows)]} | columns)
         files.write_parquet(place / f"data/clean/{name}/part-00000.parquet", table)
-    files.write_json(
-        place / "data/clean/dataset.json", {"record_type": record_type, "conversational": False, "mixture": {}}
-    )
+    files.write_json(place / "data/clean/dataset.json", RecordForm(record_type).as_json() | {"mixture": {}})
 
 
 def test_what_is_cut_is_said_before_anything_is_trained(project: Path) -> None:

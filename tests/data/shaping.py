@@ -32,7 +32,7 @@ def result(made: Shape, row: dict[str, Any]) -> Any:
     if isinstance(found, Rejected):
         return found.reason, found.detail
     assert isinstance(found, Record)
-    is_json = made.conversational or made.record_type == "messages"
+    is_json = made.form.conversational
     return tuple(orjson.loads(value) if is_json and value else value for value in found.values)
 
 

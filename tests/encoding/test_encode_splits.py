@@ -1,6 +1,7 @@
 """Whole splits become examples of their task, and what is cut, dropped or wrong is named by its place."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tokenizers.models import BPE, Unigram
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.core import files
+from tuneline.data.records.label_codec import decode
 from tuneline.encoding import encode
 from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.chat.conversation import Conversation
@@ -107,9 +109,8 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
         encode.encode_split(own, path, "sft", "chat", finetune(max_length=64, max_dropped_fraction=0.0))
 
 
-def test_labels_of_a_set(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_labels_become_the_numbers_of_outputs(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path / "one", text=["alpha", "beta"], label=["sad", "glad"])
-    assert encode.labels_of(path) == (["glad", "sad"], False)
     rows, account = encode.encode_split(
         tokenizer, path, "classification", "classification", finetune(), labels=["glad", "sad"]
     )
@@ -118,11 +119,8 @@ def test_labels_of_a_set(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> 
     with pytest.raises(TrainingError, match=r"label: 1 rows have one that is not one of 'glad': a.csv:2 \('sad'\);"):
         encode.encode_split(tokenizer, path, "classification", "classification", finetune(), labels=["glad"])
     several = split(tmp_path / "several", text=["alpha", "beta"], label=['["glad", "sad"]', '["sad"]'])
-    labels, is_multi = encode.labels_of(several)
-    assert (labels, is_multi) == (["glad", "sad"], True)
-    rows, _ = encode.encode_split(
-        tokenizer, several, "classification", "classification", finetune(), labels=labels, multi_label=True
-    )
+    several_labels = {"labels": ["glad", "sad"], "names_of": partial(decode, multi_label=True)}
+    rows, _ = encode.encode_split(tokenizer, several, "classification", "classification", finetune(), **several_labels)
     assert [row.target for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tuneline import params
 from tuneline.core import files, identity
+from tuneline.data.records import label_codec
+from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding import encode, token_cache
 from tuneline.encoding.examples import ExampleTable
 from tuneline.errors import TrainingError
@@ -85,8 +88,9 @@ def test_what_comes_from_the_disk_is_what_was_made(
     path = write(tmp_path)
     more: dict[str, Any] = {}
     if task == "classification":
-        labels, multi_label = encode.labels_of(path)
-        more = {"labels": labels, "multi_label": multi_label}
+        form = RecordForm("classification", multi_label=case == "labels")
+        names_of = partial(label_codec.decode, multi_label=True) if form.multi_label else None
+        more = {"labels": tasks.labels_of(form, path), "names_of": names_of}
 
     def fitted(folder: Path | None) -> tuple[ExampleTable[Any], Any]:
         own = fresh(tokenizer)

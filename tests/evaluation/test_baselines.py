@@ -47,8 +47,9 @@ def test_a_conversation_is_copied_by_what_the_user_said_last() -> None:
     assert (test["reference"].to_pylist(), test["bytes"].to_pylist()) == (["late"], [5])
 
 
-def labelled(*rows: tuple[str, Any]) -> pa.Table:
-    return pa.table({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
+def labelled(*rows: tuple[str, Any], multi_label: bool = False) -> pa.Table:
+    texts, labels = zip(*rows, strict=True)
+    return pa.table({"text": list(texts), "label": list(labels), "multilabel": [multi_label] * len(rows)})
 
 
 ENGLISH = labelled(*[("good service", "pos"), ("bad service", "neg"), ("good food", "pos")] * 8)
@@ -74,10 +75,10 @@ def test_blanks_tell_words_apart_but_in_chinese_and_thai() -> None:
 
 def test_several_labels_are_a_regression_each() -> None:
     rows = [("good food", '["food","pos"]'), ("good bed", '["pos"]'), ("bad food", '["food"]'), ("bad bed", "[]")] * 8
-    found = classification.tfidf(labelled(*rows), pa.table({"text": ["good food", "bad bed"]}), 0)
+    found = classification.tfidf(labelled(*rows, multi_label=True), pa.table({"text": ["good food", "bad bed"]}), 0)
     assert found["label"].to_pylist() == ['["food","pos"]', "[]"]
     one = classification.tfidf(
-        labelled(*[("good", '["a","b"]'), ("bad", '["a"]')] * 8), pa.table({"text": ["good"]}), 0
+        labelled(*[("good", '["a","b"]'), ("bad", '["a"]')] * 8, multi_label=True), pa.table({"text": ["good"]}), 0
     )
     assert one["label"].to_pylist() == ['["a","b"]']
 

@@ -6,6 +6,8 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics
 
+from tuneline.data.records import label_codec
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import comparison
 from tuneline.evaluation.tasks import classification
 from tuneline.params import Evaluate
@@ -15,9 +17,11 @@ RANDOM = np.random.default_rng(5)
 LABELS = ["a", "b", "中", "never said"]
 
 
-def rows(labels: list[str]) -> pa.Table:
+def rows(labels: list[str], *, multi_label: bool = False) -> pa.Table:
     count = len(labels)
-    return pa.table({"cluster": [str(row) for row in range(count)], "text": ["t"] * count, "label": labels})
+    keys = {name: [str(row) for row in range(count)] for name in ("id", "source", "cluster")}
+    split = pa.table(keys | {"text": ["t"] * count, "label": labels})
+    return classification.test_rows(split, EVALUATE, RecordForm("classification", multi_label=multi_label))
 
 
 def given(labels: list[str]) -> pa.Table:
@@ -56,10 +60,9 @@ def test_several_labels_are_judged_one_by_one_and_all_together() -> None:
     true, said = (RANDOM.random((200, 3)) < [0.5, 0.3, 0.1] for _ in range(2))
     said = np.where(RANDOM.random((200, 1)) < 0.7, true, said)
     texts = [
-        [classification.written([names[place] for place in np.flatnonzero(row)]) for row in part]
-        for part in (true, said)
+        [label_codec.encode([names[place] for place in np.flatnonzero(row)]) for row in part] for part in (true, said)
     ]
-    found = comparison.summarise(rows(texts[0]), "classification", given(texts[1]))
+    found = comparison.summarise(rows(texts[0], multi_label=True), "classification", given(texts[1]))
     assert found == {
         "accuracy": pytest.approx(metrics.accuracy_score(true, said)),
         "macro_f1": pytest.approx(metrics.f1_score(true, said, average="macro")),
@@ -69,7 +72,7 @@ def test_several_labels_are_judged_one_by_one_and_all_together() -> None:
             _covariance(true, said) / (_covariance(true, true) * _covariance(said, said)) ** 0.5
         ),
     }
-    assert classification.confusion(rows(texts[0]), given(texts[1])) is None
+    assert classification.confusion(rows(texts[0], multi_label=True), given(texts[1])) is None
 
 
 def _covariance(one: np.ndarray, other: np.ndarray) -> float:

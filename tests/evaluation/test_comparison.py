@@ -80,7 +80,9 @@ def test_without_a_common_row_nothing_is_measured() -> None:
 
 
 def test_of_every_metric_the_best_baseline_is_the_one_to_beat() -> None:
-    rows = pa.table({"cluster": [str(row) for row in range(40)], "text": ["t"] * 40, "label": ["a"] * 30 + ["b"] * 10})
+    labels = ["a"] * 30 + ["b"] * 10
+    clusters = [str(row) for row in range(40)]
+    rows = pa.table({"cluster": clusters, "text": ["t"] * 40, "label": labels, "multilabel": [False] * 40})
     given = {
         "candidate": ["a"] * 30 + ["b"] * 10,
         "majority": ["a"] * 40,

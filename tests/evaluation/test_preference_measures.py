@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import comparison
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import preference
@@ -20,7 +21,7 @@ def rows(count: int = 20) -> pa.Table:
     keys = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "source", "cluster")}
     answers = {"chosen": ["Return the area."] * count, "rejected": [f"Open {row}" for row in range(count)]}
     split = pa.table(keys | {"prompt": [f"def f{row}(x):" for row in range(count)]} | answers)
-    return preference.test_rows(split, EVALUATE)
+    return preference.test_rows(split, EVALUATE, RecordForm("preference"))
 
 
 def test_a_reward_is_what_has_changed_since_the_base(
@@ -67,7 +68,8 @@ def test_the_longer_answer_is_a_baseline_even_among_messages() -> None:
     keys = {name: ["a", "b", "c"] for name in ("id", "source", "cluster")}
     answers = {"chosen": ["long answer", "x", "面"], "rejected": ["short", "longer", "积"]}
     columns = {name: [messages(text) for text in texts] for name, texts in answers.items()}
-    test = preference.test_rows(pa.table(keys | {"prompt": ["[]"] * 3} | columns), EVALUATE, {"conversational": True})
+    form = RecordForm("preference", conversational=True)
+    test = preference.test_rows(pa.table(keys | {"prompt": ["[]"] * 3} | columns), EVALUATE, form)
     assert preference.longer(test)["preferred"].to_pylist() == [1.0, 0.0, 0.5]
     assert test["bytes"].to_pylist() == [11, 1, 3]
     assert comparison.summarise(test, "preference", preference.longer(test)) == {"reward_accuracy": 0.5}

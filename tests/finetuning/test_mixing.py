@@ -16,6 +16,7 @@ from tiny_models import TEXTS
 from tuneline import params
 from tuneline.commands import preview
 from tuneline.core import files
+from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding import packing
 from tuneline.encoding.examples import IGNORED, Example, Examples
 from tuneline.encoding.truncation import LengthPolicy
@@ -118,7 +119,7 @@ def mixed_place(workplace: Path) -> Path:
         table = pa.table({"source": [f"{name}.jsonl:{row + 1}" for row in range(count)]} | columns)
         files.write_parquet(workplace / f"data/clean/mixture/{name}/part-00000.parquet", table)
         kind = "messages" if name == "chats" else "text"
-        about["mixture"][name] = {"record_type": kind, "conversational": kind == "messages", "path": f"mixture/{name}"}
+        about["mixture"][name] = RecordForm(kind).as_json() | {"path": f"mixture/{name}"}
     files.write_json(workplace / "data/clean/dataset.json", about)
     editing.set_values(workplace / "params.yaml", {"base.builtin.max_length": 48, "finetune.max_length": 48})
     return workplace

@@ -10,6 +10,8 @@ import pytest
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records import label_codec
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.tasks import classification, preference, regression
 from tuneline.reporting import report
@@ -36,12 +38,13 @@ def page(folder: Path, values: params.Params, test: pa.Table, task: params.Task,
     versus = {"baseline": comparison.compare_with_best_baseline(test, task, scores, values.evaluate)}
     if "base" in scores:
         versus["base"] = comparison.compare(test, task, scores["candidate"], scores["base"], values.evaluate)
+    several = "multilabel" in test.column_names and test["multilabel"][0].as_py()
     files.write_parquet(folder / "rows.parquet", score_table.join(test, scores))
     files.write_json(folder / "evaluation.json", results.evaluation_json(test, task, scores, versus))
     made = report.assemble(
         folder,
         values.model_copy(update={"task": task}),
-        champion_texts={test["id"][0].as_py(): EVIL},
+        champion_texts={test["id"][0].as_py(): label_codec.encode([EVIL]) if several else EVIL},
         params_file=folder / "none.yaml",
     )
     html = report.render(made)
@@ -52,10 +55,12 @@ def page(folder: Path, values: params.Params, test: pa.Table, task: params.Task,
     return html
 
 
-def classified(labels: list[str], values: params.Params, folder: Path) -> str:
+def classified(labels: list[str], values: params.Params, folder: Path, *, multi_label: bool = False) -> str:
     true = [labels[row % len(labels)] for row in range(COUNT)]
     given = [label if RANDOM.random() < 0.7 else labels[0] for label in true]
-    test = classification.test_rows(split(text=[f"{EVIL} {row}" for row in range(COUNT)], label=true), values.evaluate)
+    texts = [f"{EVIL} {row}" for row in range(COUNT)]
+    form = RecordForm("classification", multi_label=multi_label)
+    test = classification.test_rows(split(text=texts, label=true), values.evaluate, form)
     scores = {
         "candidate": classification.scores(given, np.full(COUNT, 0.8)),
         "majority": classification.majority(test, test),
@@ -93,7 +98,7 @@ def test_secrets_of_test_rows_are_not_on_the_page(tmp_path: Path, values: params
     secret = "jane.doe@firm.org"
     texts = [f"{secret} wrote {row}" for row in range(COUNT)]
     labels = ["neg", "pos"] * (COUNT // 2)
-    test = classification.test_rows(split(text=texts, label=labels), values.evaluate)
+    test = classification.test_rows(split(text=texts, label=labels), values.evaluate, RecordForm("classification"))
     scores = {
         "candidate": classification.scores(["neg"] * COUNT, np.full(COUNT, 0.8)),
         "majority": classification.majority(test, test),
@@ -129,7 +134,7 @@ def test_the_confusion_of_many_labels_is_a_picture(tmp_path: Path, values: param
 
 
 def test_several_labels_have_no_confusion(tmp_path: Path, values: params.Params) -> None:
-    html = classified(['["a"]', f'["a","{EVIL[1:8]}"]', "[]"], values, tmp_path)
+    html = classified(['["a"]', f'["a","{EVIL[1:8]}"]', "[]"], values, tmp_path, multi_label=True)
     assert "Label by label" in html
     assert "taken for which" not in html
     assert "a, script&gt;" in html
@@ -158,7 +163,7 @@ def test_numbers_show_how_far_off_they_are(tmp_path: Path, values: params.Params
 
 def test_preferences_show_what_each_answer_has_gained(tmp_path: Path, values: params.Params) -> None:
     fields: dict[str, Any] = {"prompt": [EVIL] * COUNT, "chosen": [EVIL + "better"] * COUNT, "rejected": ["w"] * COUNT}
-    test = preference.test_rows(split(**fields), values.evaluate)
+    test = preference.test_rows(split(**fields), values.evaluate, RecordForm("preference"))
     tokens, nll = np.full(COUNT, 4), np.full(COUNT, 9.0)
     base = preference.scores(tokens, nll, nll, None)
     gained = RANDOM.normal(1, 1, COUNT)

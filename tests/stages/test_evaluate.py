@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from tuneline import params
 from tuneline.commands import doctor
 from tuneline.core import files
+from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding.chat import chat_template
 from tuneline.errors import ModelError
 from tuneline.modeling import models as model_folders
@@ -44,6 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -
     ]
     for name in ("train", "test"):
         files.write_parquet(Path(f"data/clean/{name}/part-00000.parquet"), pa.Table.from_pylist(pairs))
+    files.write_json(Path("data/clean/dataset.json"), RecordForm("prompt-completion").as_json())
     tokenizer = _tokenizer([pair["prompt"] + pair["completion"] for pair in pairs])
     torch.manual_seed(0)
     model = LlamaForCausalLM(
@@ -186,7 +187,7 @@ def test_a_model_that_is_missing_is_named(project: Path) -> None:
     assert not (project / "reports").exists()
 
 
-def _of_task(task: str, columns: dict[str, list[str]], dataset: dict[str, Any]) -> None:
+def _of_task(task: str, columns: dict[str, list[str]], form: RecordForm) -> None:
     """The project of another task: its rows, its account, and rules that can be measured."""
     metric, direction = {"classification": ("macro_f1", "higher"), "regression": ("mae", "lower")}.get(
         task, ("bits_per_byte", "lower")
@@ -199,7 +200,7 @@ def _of_task(task: str, columns: dict[str, list[str]], dataset: dict[str, Any]) 
     keys = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "source", "cluster")}
     for name in ("train", "test"):
         files.write_parquet(Path(f"data/clean/{name}/part-00000.parquet"), pa.table(keys | columns))
-    files.write_json(Path("data/clean/dataset.json"), dataset)
+    files.write_json(Path("data/clean/dataset.json"), form.as_json())
 
 
 TEXTS = [f"{'good' if row % 2 else 'bad'} area number {row} of many" for row in range(24)]
@@ -211,7 +212,7 @@ TEXTS = [f"{'good' if row % 2 else 'bad'} area number {row} of many" for row in 
 )
 def test_a_classifier_is_measured_beside_what_costs_nothing(project: Path, labels: list[str], several: bool) -> None:
     written = [labels[row % 2] for row in range(24)]
-    _of_task("classification", {"text": TEXTS, "label": written}, {"record_type": "classification"})
+    _of_task("classification", {"text": TEXTS, "label": written}, RecordForm("classification", multi_label=several))
     kind = "multi_label_classification" if several else "single_label_classification"
     names = ["long", "pos"] if several else ["neg", "pos"]
     model, tokenizer = model_folders.new_classifier(Path("models/base"), names, kind, 0)
@@ -225,7 +226,7 @@ def test_a_classifier_is_measured_beside_what_costs_nothing(project: Path, label
     assert set(found["versus_baseline"]) == {"accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"}
     assert set(found["recall"]) == set(names)
     table = files.read_parquet(project / "reports/rows.parquet")
-    assert table.column_names[5:] == [
+    assert table.column_names[6:] == [
         f"{model}_{column}" for model in ("candidate", "majority", "tfidf") for column in ("label", "probability")
     ]
     first = files.sha256_tree(project / "reports")
@@ -234,7 +235,9 @@ def test_a_classifier_is_measured_beside_what_costs_nothing(project: Path, label
 
 
 def test_a_number_is_measured_beside_the_mean(project: Path) -> None:
-    _of_task("regression", {"text": TEXTS, "label": [str(row % 2 * 2 + 1) for row in range(24)]}, {})
+    _of_task(
+        "regression", {"text": TEXTS, "label": [str(row % 2 * 2 + 1) for row in range(24)]}, RecordForm("regression")
+    )
     model, tokenizer = model_folders.new_classifier(Path("models/base"), [], "regression", 0)
     save(model, tokenizer, Path("models/finetuned"), "regression")
     evaluate.main(params.load())
@@ -250,7 +253,7 @@ def test_preferences_are_measured_against_the_base(project: Path) -> None:
         "chosen": [ANSWER] * 24,
         "rejected": ["def height"] * 24,
     }
-    _of_task("preference", columns, {"conversational": False})
+    _of_task("preference", columns, RecordForm("preference"))
     evaluate.main(params.load())
     found = files.read_json(project / "reports/evaluation.json")
     assert found["candidate"]["reward_accuracy"] == 1.0
@@ -263,7 +266,7 @@ def test_preferences_are_measured_against_the_base(project: Path) -> None:
 def test_a_conversation_is_answered_and_its_base_asked_in_the_same_template(project: Path) -> None:
     turns = [{"role": "user", "content": "area?"}, {"role": "assistant", "content": ANSWER}]
     messages = [json.dumps([*turns, {"role": "user", "content": f"{row}?"}, turns[1]]) for row in range(24)]
-    _of_task("sft", {"messages": messages, "tools": [""] * 24}, {"record_type": "messages"})
+    _of_task("sft", {"messages": messages, "tools": [""] * 24}, RecordForm("messages"))
     model, tokenizer = model_folders.load(Path("models/finetuned"))
     tokenizer.chat_template = chat_template.PLAIN_TEMPLATE
     save(model, tokenizer, Path("models/finetuned"), "chat")

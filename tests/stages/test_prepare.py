@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import data_project
 import pytest
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records.record_form import RecordForm, read_form
 from tuneline.errors import DataError
+from tuneline.finetuning import tasks
 from tuneline.params import editing
 from tuneline.stages import prepare
 
@@ -169,3 +172,28 @@ def test_plain_text_for_a_language_model() -> None:
     learnt = set(files.read_parquet(Path("data/pretraining/train"))["text"].to_pylist())
     assert learnt == set(tables["train"]["text"].to_pylist())
     assert not learnt & set(tables["test"]["text"].to_pylist())
+
+
+RULE = {"metric": "accuracy", "direction": "higher", "versus": "baseline", "margin": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "multi_label", "names"),
+    [
+        pytest.param(["[1]", "[2]"], False, ["[1]", "[2]"], id="text that looks like a list of numbers"),
+        pytest.param([["joy", "hope"], ["joy"]], True, ["hope", "joy"], id="lists"),
+        pytest.param(['["joy", "hope"]', '["joy"]'], True, ["hope", "joy"], id="lists as JSON text"),
+        pytest.param(['["', "]"], False, ['["', "]"], id="text with brackets"),
+    ],
+)
+def test_preparation_and_training_read_the_same_labels(labels: list[Any], multi_label: bool, names: list[str]) -> None:
+    editing.set_values(
+        Path("params.yaml"), {"task": "classification", "data.split.group_by": None, "gate.rules": [RULE]}
+    )
+    rows = [{"text": data_project.sentence(row), "label": labels[row % 2]} for row in range(200)]
+    PAIRS.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare.main(params.load())
+    form = read_form(Path("data/clean"))
+    assert form == RecordForm("classification", multi_label=multi_label)
+    assert sorted(files.read_json(Path("data/clean/dataset.json"))["labels"]) == names
+    assert tasks.labels_of(form, Path("data/clean/train")) == names

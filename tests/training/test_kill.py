@@ -9,6 +9,7 @@ import pytest
 from tiny_models import TEXTS
 
 from tuneline.core import files
+from tuneline.data.records.record_form import RecordForm
 from tuneline.params import editing
 
 WRITTEN = {"base": ("models/base", "reports/base.csv"), "finetune": ("models/finetuned", "reports/training.csv")}
@@ -50,8 +51,8 @@ def make(workplace: Path, case: str) -> None:
     task, finetune = CASES[case]
     for name, part in (("train", slice(20, 120)), ("validation", slice(0, 20))):
         files.write_parquet(workplace / f"data/clean/{name}/part-00000.parquet", pa.table(rows_of(task, part)))
-    record_type = "prompt-completion" if task == "sft" else task
-    files.write_json(workplace / "data/clean/dataset.json", {"record_type": record_type, "mixture": {}})
+    form = RecordForm("prompt-completion" if task == "sft" else task)  # pyright: ignore[reportArgumentType]
+    files.write_json(workplace / "data/clean/dataset.json", form.as_json() | {"mixture": {}})
     metric, direction = MEASURED.get(task, ("bits_per_byte", "lower"))
     rule = {"metric": metric, "direction": direction, "versus": "champion", "margin": 0.0}
     editing.set_values(workplace / "params.yaml", {"task": task, "gate.rules": [rule]})

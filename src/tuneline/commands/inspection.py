@@ -11,8 +11,9 @@ from tuneline import environment, params
 from tuneline.commands.use.open_set import ReadingArguments, reading_at, readings_of_sets
 from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.label_names import label_names
-from tuneline.data.mapping.raw_set import Reading, Shape
+from tuneline.data.mapping.raw_set import Reading
 from tuneline.data.mapping.shape_counts import ShapeCounts, in_words
+from tuneline.data.mapping.shapes import Shape
 from tuneline.data.preparing import long_rows
 from tuneline.data.profiling.profile import Profile, Settings
 from tuneline.data.reading import readers
@@ -27,7 +28,7 @@ from tuneline.data.reading.grouped_messages import (
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
 from tuneline.data.records import field_texts, labels
-from tuneline.data.records.record_form import Record
+from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.secrets import screening
 from tuneline.errors import DataError
 from tuneline.terminal import shortened
@@ -162,7 +163,7 @@ class _Set:
 
     def __init__(self, path: Path, columns: Mapping[str, str], settings: Settings) -> None:
         self.path, self.columns, self._settings = path, columns, settings
-        self._profiles: dict[tuple[str, bool], Profile] = {}
+        self._profiles: dict[RecordForm, Profile] = {}
 
     def profiles(self, by_name: Mapping[str, int]) -> list[dict[str, Any]]:
         """The profile of the rows of each type; with the labels that the names of the files give, and their rows."""
@@ -181,7 +182,7 @@ class _Set:
         try:
             opened = raw_set.set_of(self.path, [plan], columns=self.columns, record_types=None, group_by=None)
             if plan.first_rows:
-                entry["record_type"] = opened.record_type
+                entry["record_type"] = opened.form.record_type
             self._read(opened, plan, entry)
         except DataError as error:
             return entry | {"message": str(error), "verdict": REFUSED}
@@ -201,9 +202,9 @@ class _Set:
         damaged: Counter[str] = Counter()
         examples: dict[str, str] = {}
         shapes = ShapeCounts(plan, opened.shapes[0])
-        form = opened.record_type, opened.conversational
+        form = opened.form
         if form not in self._profiles:
-            self._profiles[form] = Profile(opened.record_type, opened.conversational, self._settings)
+            self._profiles[form] = Profile(form, self._settings)
         profile = self._profiles[form]
         for rows in _batches(row for portion, shape in opened.portions for row in _rows(portion, shape, shapes)):
             good = [row for row in rows if isinstance(row, Record)]
@@ -215,7 +216,7 @@ class _Set:
                 {"line": row.line, "offset": row.offset, "reason": row.reason, "detail": row.detail}
                 for row in rejected[: LISTED_ROWS - len(entry["rejected"])]
             ]
-            texts = [raw_set.texts(opened.record_type, opened.conversational, row.values) for row in good]
+            texts = [field_texts.texts(form, row.values) for row in good]
             count, found = field_texts.placeholders([row.source for row in good], texts)
             placeholders += count
             first = first or found

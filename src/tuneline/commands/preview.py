@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from tuneline.core import files
+from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.data.secrets import screening
 from tuneline.encoding import packing
 from tuneline.encoding.examples import IGNORED, Preference, lengths
@@ -111,7 +112,7 @@ def first_rows(p: Params, rows: int) -> Preview:
         TunelineError: whatever `finetune` would refuse, but for rows that are cut.
     """
     clean, base = Path(p.paths.clean), Path(p.paths.base)
-    if not (clean / "dataset.json").is_file():
+    if not (clean / DATASET_FILE).is_file():
         raise DataError(f"{clean}: there is no clean data yet; run `make run`, or `dvc repro prepare base`, first")
     ready = tasks.prepare(p.task, clean, base, p.finetune, others=mixing.wanted(p))
     recipe, pad = Recipe.of(p.finetune), models.pad_token_id(ready.tokenizer)

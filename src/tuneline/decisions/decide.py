@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tuneline import params
 from tuneline.core import files, identity
+from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.decisions import git_steps
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.evaluation import comparison, results, score_table
@@ -188,7 +189,7 @@ def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dic
 
 def _situation(p: params.Params, test_rows: int) -> next_steps.Situation:
     training = Path(p.paths.reports) / "training.json"
-    about = files.read_object(Path(p.paths.clean) / "dataset.json", "rows.train")
+    about = files.read_object(Path(p.paths.clean) / DATASET_FILE, "rows.train")
     return next_steps.Situation(
         base_source=p.base.source,
         epochs=p.finetune.num_train_epochs,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
@@ -154,7 +153,7 @@ def encode_split(
     finetune: Finetune,
     *,
     labels: Sequence[str] | None = None,
-    multi_label: bool = False,
+    names_of: Callable[[str], Sequence[str]] | None = None,
     conversational: bool = False,
     folder: Path | None = None,
 ) -> tuple[Any, EncodingReport]:
@@ -167,7 +166,7 @@ def encode_split(
         mode: how a record becomes tokens, as stored with the model.
         finetune: the length policy.
         labels: of a classifier, in the order of its outputs.
-        multi_label: whether a row may have several labels.
+        names_of: gives the labels of a row that may have several; None: a row has one.
         conversational: whether the fields of a preference are lists of messages.
         folder: where they are kept on disk, and found again when the same is asked for; None: in memory.
 
@@ -190,7 +189,7 @@ def encode_split(
         for records in _batches(path, _CHAT_FIELDS if is_chat and not is_preference else FIELDS[task]):
             rows: list[Any]
             if is_labelled:
-                rows = [[row] for row in encode_labelled(tokenizer, records, labels=labels, multi_label=multi_label)]
+                rows = [[row] for row in encode_labelled(tokenizer, records, labels=labels, names_of=names_of)]
             elif is_preference:
                 rows = [[row] for row in encode_preferences(tokenizer, records, CHAT if is_chat else PLAIN)]
             else:
@@ -211,7 +210,7 @@ def encode_split(
 
     if folder is None:
         return kind(row for portion in portions() for row in portion), account()
-    decisive = {"task": task, "mode": mode, "labels": labels, "multi_label": multi_label, "is_chat": is_chat}
+    decisive = {"task": task, "mode": mode, "labels": labels, "multi_label": names_of is not None, "is_chat": is_chat}
     key = token_cache.cache_key(tokenizer, split=files.sha256_path(path), policy=policy, **decisive)
     return token_cache.read_or_write(token_cache.split_folder(path, folder), key, kind, portions(), account)
 
@@ -250,7 +249,7 @@ def encode_labelled(
     records: Sequence[dict[str, Any]],
     *,
     labels: Sequence[str] | None = None,
-    multi_label: bool = False,
+    names_of: Callable[[str], Sequence[str]] | None = None,
 ) -> list[Labelled]:
     """Every labelled text as a classifier sees it, with the special tokens that its tokenizer puts around a text.
 
@@ -258,7 +257,7 @@ def encode_labelled(
         tokenizer: the model's tokenizer.
         records: `text` and `label`.
         labels: of a classifier, in the order of its outputs; None for a regression.
-        multi_label: whether a label is a JSON list of labels.
+        names_of: gives the labels of a row that may have several; None: a row has one.
 
     Returns:
         The texts, of any length.
@@ -266,7 +265,7 @@ def encode_labelled(
     Raises:
         TrainingError: rows have a label that the model does not know, or one that is no number; all of them counted.
     """
-    targets: list[Target | None] = [_target(record["label"], labels, multi_label) for record in records]
+    targets: list[Target | None] = [_target(record["label"], labels, names_of) for record in records]
     unknown = [record for record, target in zip(records, targets, strict=True) if target is None]
     if unknown:
         known = "a number" if labels is None else f"one of {', '.join(map(repr, list(labels)[:10]))}"
@@ -283,15 +282,15 @@ def encode_labelled(
     ]
 
 
-def _target(label: str, labels: Sequence[str] | None, multi_label: bool) -> Target | None:
+def _target(label: str, labels: Sequence[str] | None, names_of: Callable[[str], Sequence[str]] | None) -> Target | None:
     if labels is None:
         try:
             return float(label)
         except ValueError:
             return None
-    if not multi_label:
+    if names_of is None:
         return list(labels).index(label) if label in labels else None
-    chosen = set(orjson.loads(label))
+    chosen = set(names_of(label))
     return [float(name in chosen) for name in labels] if chosen <= set(labels) else None
 
 
@@ -320,19 +319,3 @@ def _shortening(
     if len(made) == 1:
         return lambda _, limit: template.shorten(conversation, limit)
     return lambda number, limit: template.shorten(conversation.up_to_answer(number), limit, only_last=True)
-
-
-def labels_of(path: Path) -> tuple[list[str], bool]:
-    """The labels of a clean split, sorted, and whether a row has several.
-
-    Args:
-        path: the split's parquet file or folder.
-    """
-    written = set(files.read_parquet(path, ["label"]).column("label").unique().to_pylist())
-    # Whoever writes several labels writes every row as a list.
-    if written and all(label.startswith("[") and label.endswith("]") for label in written):
-        try:
-            return sorted({name for label in written for name in orjson.loads(label)}), True
-        except orjson.JSONDecodeError:
-            pass
-    return sorted(written), False

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from tuneline.data.records import label_codec
 from tuneline.encoding.token_ids import with_special_tokens
 from tuneline.evaluation import generation
 from tuneline.evaluation.score_table import ModelToScore
-from tuneline.evaluation.tasks import classification
 from tuneline.modeling import models
 from tuneline.params import Evaluate
 from tuneline.progress import Progress, Report, silent
@@ -123,9 +123,7 @@ def labels(found: np.ndarray, names: list[str], *, several: bool) -> tuple[list[
     """
     of_each = probabilities(found, several=several)
     if several:
-        given = [
-            classification.written([names[place] for place in np.flatnonzero(row > EVEN).tolist()]) for row in of_each
-        ]
+        given = [label_codec.encode([names[place] for place in np.flatnonzero(row > EVEN).tolist()]) for row in of_each]
         return given, np.maximum(of_each, 1 - of_each).min(axis=1)
     return [names[place] for place in of_each.argmax(axis=1).tolist()], of_each.max(axis=1)
 

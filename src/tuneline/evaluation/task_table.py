@@ -1,13 +1,14 @@
 """How the models of each task are evaluated: one row per task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation.intervals import Statistic
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import causal, classification, preference, regression
@@ -41,8 +42,8 @@ class Baselines(Protocol):
 class TaskEvaluation:
     """How the models of one task are evaluated. Neither the table nor `statistics` loads torch."""
 
-    test_rows: Callable[[pa.Table, Evaluate, Mapping[str, Any]], pa.Table]
-    """Clean split, section of params, value of dataset.json -> the rows that models are scored on."""
+    test_rows: Callable[[pa.Table, Evaluate, RecordForm], pa.Table]
+    """Clean split, section of params, form of its records -> the rows that models are scored on."""
     measure: Callable[[ModelToScore, pa.Table, Evaluate], pa.Table]
     """Model, test rows, section of params -> its score table. Raises ModelError where it cannot be loaded."""
     baselines: Baselines

@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 
 from tuneline.core import files
+from tuneline.data.records.record_form import DATASET_FILE, RecordForm
 from tuneline.encoding.examples import Example, Examples
 from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import TrainingError
@@ -32,13 +33,13 @@ class Wanted:
     name: str
     path: Path
     """Folder of its parts."""
-    record_type: str
+    form: RecordForm
     share: MixtureSet
 
     @property
     def task(self) -> str:
         """What is learnt of its rows."""
-        return _TASKS[self.record_type]
+        return _TASKS[self.form.record_type]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def wanted(p: Params) -> list[Wanted]:
         TrainingError: there is no set of a name.
     """
     mixture, clean = p.data.mixture, Path(p.paths.clean)
-    known = files.read_object(clean / "dataset.json", "mixture")["mixture"]
+    known = files.read_object(clean / DATASET_FILE, "mixture")["mixture"]
     missing = sorted(mixture.keys() - known.keys() - {PRETRAINING})
     if missing:
         has = ", ".join(sorted([*known, PRETRAINING]))
@@ -75,9 +76,10 @@ def wanted(p: Params) -> list[Wanted]:
         )
     found = []
     for name in sorted(mixture):
-        about = known.get(name, {"record_type": "text"})
-        path = Path(p.paths.pretraining) / "train" if name == PRETRAINING else clean / about["path"]
-        found.append(Wanted(name, path, about["record_type"], mixture[name]))
+        path, form = Path(p.paths.pretraining) / "train", RecordForm("text")
+        if name != PRETRAINING:
+            path, form = clean / known[name]["path"], RecordForm.from_json(known[name])
+        found.append(Wanted(name, path, form, mixture[name]))
     if idle := sorted(known.keys() - mixture.keys()):
         print(f"not trained, as data.mixture does not name them: {', '.join(idle)}", flush=True)
     return found

@@ -1,13 +1,16 @@
 """A task from clean splits and a base to a trained model: which head, which rows, which objective."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline.core import files
+from tuneline.data.records import label_codec
+from tuneline.data.records.record_form import RecordForm, read_form
 from tuneline.encoding import encode, token_cache, truncation
 from tuneline.encoding.examples import CHAT, CLASSIFICATION, PLAIN, REGRESSION, Preferences
 from tuneline.encoding.truncation import EncodingReport
@@ -71,14 +74,14 @@ def prepare(
         ModelError: the base cannot be used for it.
         TrainingError: there is too little to learn from, or adapters are to go where there is nothing.
     """
-    about = files.read_object(clean / "dataset.json", "record_type")
-    labels, multi_label = _labels(task, splits(clean)["train"])
-    mode = _mode(task, about)
-    if task in ("classification", "regression"):
+    form = read_form(clean)
+    labels = None if form.numeric or not form.labelled else labels_of(form, splits(clean)["train"])
+    mode = _mode(form)
+    if form.labelled:
         problem_type = (
-            "regression" if task == "regression" else f"{'multi' if multi_label else 'single'}_label_classification"
+            "regression" if form.numeric else f"{'multi' if form.multi_label else 'single'}_label_classification"
         )
-        model, tokenizer = models.new_classifier(base, labels, problem_type, finetune.seed)
+        model, tokenizer = models.new_classifier(base, labels or [], problem_type, finetune.seed)
     else:
         model, tokenizer = models.load(base)
     models.check_length(model, finetune.max_length, "finetune.max_length")
@@ -93,9 +96,9 @@ def prepare(
             task,
             mode,
             finetune,
-            labels=labels if task == "classification" else None,
-            multi_label=multi_label,
-            conversational=bool(about.get("conversational")),
+            labels=labels,
+            names_of=partial(label_codec.decode, multi_label=True) if form.multi_label else None,
+            conversational=form.conversational,
             folder=token_cache.FOLDER,
         )
         for path in splits(clean).values()
@@ -103,7 +106,7 @@ def prepare(
     if others:
         examples = Mixture(examples, account, [_part(tokenizer, one, finetune) for one in others], finetune.seed)
         examples.check(finetune.num_train_epochs)
-    return Ready(task, mode, model, tokenizer, examples, validation, account, multi_label)
+    return Ready(task, mode, model, tokenizer, examples, validation, account, form.multi_label)
 
 
 def describe_truncated(ready: Ready, finetune: Finetune) -> list[str]:
@@ -169,14 +172,14 @@ def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, Encodi
 
 
 def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:
-    mode = CHAT if one.record_type == "messages" else PLAIN
+    mode = _mode(one.form)
     try:
         examples, account = encode.encode_split(
             tokenizer, one.path, one.task, mode, finetune, folder=token_cache.FOLDER
         )
     except TrainingError as error:
         raise TrainingError(*(f"data.mixture.{one.name}: {problem}" for problem in error.problems)) from None
-    return mixing.Part(one.name, examples, account, one.share, is_text=one.record_type == "text")
+    return mixing.Part(one.name, examples, account, one.share, is_text=one.form.record_type == "text")
 
 
 def _place(model: PreTrainedModel, compute: Compute) -> None:
@@ -266,12 +269,18 @@ def objective(ready: Ready, finetune: Finetune, pad: int, compute: Compute | Non
     return Causal.of(ready.model, ready.examples, pad=pad, packing=finetune.packing, smoothing=smoothing, sparse=sparse)
 
 
-def _mode(task: str, about: Mapping[str, Any]) -> str:
-    if task in ("classification", "regression"):
-        return CLASSIFICATION if task == "classification" else REGRESSION
-    is_chat = about["record_type"] == "messages" or (task == "preference" and about.get("conversational"))
-    return CHAT if is_chat else PLAIN
+def _mode(form: RecordForm) -> str:
+    if form.labelled:
+        return REGRESSION if form.numeric else CLASSIFICATION
+    return CHAT if form.conversational else PLAIN
 
 
-def _labels(task: str, train: Path) -> tuple[list[str], bool]:
-    return encode.labels_of(train) if task == "classification" else ([], False)
+def labels_of(form: RecordForm, split: Path) -> list[str]:
+    """The labels of a clean split, sorted.
+
+    Args:
+        form: of its records.
+        split: its parquet file or folder.
+    """
+    written = files.read_parquet(split, ["label"]).column("label").unique().to_pylist()
+    return sorted({name for label in written for name in label_codec.decode(label, multi_label=form.multi_label)})

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params.data import PRETRAINING
 from tuneline.registry import abandoned, cards, version_status
@@ -221,7 +222,7 @@ def _link(model: Path, folder: Path) -> None:
 def workspace_train_rows(p: params.Params) -> pa.Table:
     """Which rows the model has seen in fine-tuning, so that a later test leaves them out."""
     clean = Path(p.paths.clean)
-    sets = files.read_object(clean / "dataset.json", "mixture")["mixture"] if p.data.mixture else {}
+    sets = files.read_object(clean / DATASET_FILE, "mixture")["mixture"] if p.data.mixture else {}
     seen = [clean / "train", *(clean / sets[name]["path"] for name in sorted(p.data.mixture) if name in sets)]
     if PRETRAINING in p.data.mixture:
         seen.append(Path(p.paths.pretraining) / "train")

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tuneline.data.records.label_codec import decode
 from tuneline.data.secrets import screening
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.score_table import split_columns
-from tuneline.evaluation.tasks import classification, preference
+from tuneline.evaluation.tasks import preference
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[S
     rows = table.to_pylist()
 
     def sample(row: dict[str, Any]) -> Sample:
-        lines = [Line("True label", _label(row["label"]))]
+        lines = [Line("True label", _label(row["label"], row))]
         for name in (*(model for model in scores if model != "candidate"), "champion", "candidate"):
             text = champion.get(row["id"]) if name == "champion" else row[f"{name}_label"]
             if text is None:
@@ -114,7 +115,7 @@ def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[S
             chance = row.get(f"{name}_probability")
             right = "right" if _is_right(text, row) else "wrong"
             note = right if chance is None or name == "majority" else f"{right}, {100 * chance:.0f} % sure"
-            lines.append(Line(_name(name), _label(text), note, name == "candidate"))
+            lines.append(Line(_name(name), _label(text, row), note, name == "candidate"))
         return Sample(row["source"], row["text"], tuple(lines))
 
     wrong = [row for row in rows if not _is_right(row["candidate_label"], row)]
@@ -135,7 +136,8 @@ def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[S
 
 
 def _is_right(label: str, row: Mapping[str, Any]) -> bool:
-    return set(classification.each(label)) == set(classification.each(row["label"]))
+    given, true = (set(decode(text, multi_label=row["multilabel"])) for text in (label, row["label"]))
+    return given == true
 
 
 def _numbers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
@@ -212,9 +214,9 @@ def _spread(rows: int, wanted: int) -> Sequence[int]:
     return np.unique(np.linspace(0, rows - 1, min(wanted, rows)).round().astype(int)).tolist()
 
 
-def _label(written: str) -> str:
+def _label(label: str, row: Mapping[str, Any]) -> str:
     """Several labels as a person writes them."""
-    return ", ".join(classification.each(written)) or "none"
+    return ", ".join(decode(label, multi_label=row["multilabel"])) or "none"
 
 
 def _value(number: float) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records.record_form import read_form
 from tuneline.encoding import token_cache
 from tuneline.errors import ModelError
 from tuneline.evaluation import comparison, results, score_table
@@ -31,9 +32,8 @@ def main(p: params.Params) -> None:
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
     inputs = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
     measured = {name: files.sha256_path(path) for name, path in inputs.items()}
-    task, account = TASKS[p.task], clean / "dataset.json"
-    dataset = files.read_object(account) if account.is_file() else {}
-    test, train = (task.test_rows(files.read_parquet(clean / name), p.evaluate, dataset) for name in ("test", "train"))
+    task, form = TASKS[p.task], read_form(clean)
+    test, train = (task.test_rows(files.read_parquet(clean / name), p.evaluate, form) for name in ("test", "train"))
     of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     length, scores = p.finetune.max_length, {}
     if p.task not in WITHOUT_BASE:

@@ -10,6 +10,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.data.mapping import raw_set
 from tuneline.data.preparing import long_rows, prepare_sets
+from tuneline.data.records.record_form import DATASET_FILE
 
 
 def main(p: params.Params) -> None:
@@ -25,7 +26,7 @@ def main(p: params.Params) -> None:
         # Processes on other machines know nothing of where this one stands.
         places = prepare_sets.Places(*(path.resolve() for path in (work, clean_beside, text_beside, quarantine)))
         accounts = prepare_sets.prepare(sets, p.data, places)
-        files.write_json(clean_beside / "dataset.json", prepare_sets.dataset(sets, accounts))
+        files.write_json(clean_beside / DATASET_FILE, prepare_sets.dataset(sets, accounts))
     files.write_json(reports / "prepare.json", accounts)
     for account in (accounts["raw"], accounts["pretraining"], *accounts["mixture"].values()):
         for line in describe(account):
@@ -33,7 +34,7 @@ def main(p: params.Params) -> None:
     if spared := accounts["overlap"]["kept_as_boilerplate"]:
         print(f"{spared:,} training rows share with held-out rows only wording that many training rows have: kept")
     # Only told: it is not among the outputs, which do not depend on the params of finetune and base.
-    kind = sets.raw.record_type
+    kind = sets.raw.form.record_type
     tokens = long_rows.in_split(clean / "train", kind) / long_rows.bytes_per_token(p)
     for line in long_rows.describe(tokens, f"estimated at {long_rows.bytes_per_token(p):g} bytes a token", p):
         print(line)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records.record_form import DATASET_FILE, RecordForm, read_form
 from tuneline.data.records.splits import SPLITS
 from tuneline.data.validation import validate
 from tuneline.data.validation.frames import CleanFrames
@@ -17,14 +18,13 @@ def main(p: params.Params) -> None:
     report = validate.Report()
     yaml = Path(p.paths.expectations) / "clean.yaml"
     clean, pretraining = Path(p.paths.clean), Path(p.paths.pretraining)
-    about = files.read_object(clean / "dataset.json", "record_type", "conversational", "mixture")
-    rows = CleanFrames(clean, SPLITS, about["record_type"], conversational=about["conversational"])
-    report.judge(p.paths.clean, rows, about["record_type"], yaml, is_clean=True)
-    texts = CleanFrames(pretraining, ("train", "validation"), "text")
+    form, mixture = read_form(clean), files.read_object(clean / DATASET_FILE, "mixture")["mixture"]
+    report.judge(p.paths.clean, CleanFrames(clean, SPLITS, form), form.record_type, yaml, is_clean=True)
+    texts = CleanFrames(pretraining, ("train", "validation"), RecordForm("text"))
     report.judge(p.paths.pretraining, texts, "text", yaml, is_clean=True)
-    for one in about["mixture"].values():
-        path, kind = clean / one["path"], one["record_type"]
-        rows = CleanFrames(path.parent, (path.name,), kind, conversational=one["conversational"])
-        report.judge(path.as_posix(), rows, kind, yaml, is_clean=True)
+    for described in mixture.values():
+        path, form = clean / described["path"], RecordForm.from_json(described)
+        rows = CleanFrames(path.parent, (path.name,), form)
+        report.judge(path.as_posix(), rows, form.record_type, yaml, is_clean=True)
     accepted = {path.as_posix(): files.sha256_path(path) for path in (clean, pretraining)}
     report.finish(Path(p.paths.reports), "clean", accepted)

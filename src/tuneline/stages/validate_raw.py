@@ -16,11 +16,11 @@ def main(p: params.Params) -> None:
     report = validate.Report()
     accepted: dict[str, str] = {}
     # One set may be both: judged once where both see the same records in it.
-    for raw in {(raw.path, raw.record_type): raw for raw in raw_set.open_all(p).all()}.values():
+    for raw in {(raw.path, raw.form.record_type): raw for raw in raw_set.open_all(p).all()}.values():
         rows = frames.RawFrames(raw)
         yaml = Path(p.paths.expectations) / "raw.yaml"
-        name = f"{raw.path} as {raw.record_type}" if raw.path in accepted else raw.path
-        report.judge(name, rows, raw.record_type, yaml, is_clean=False)
+        name = f"{raw.path} as {raw.form.record_type}" if raw.path in accepted else raw.path
+        report.judge(name, rows, raw.form.record_type, yaml, is_clean=False)
         report.account(rows, p.data.max_rejected_fraction)
         accepted[raw.path] = files.sha256_path(Path(raw.path))
     report.finish(Path(p.paths.reports), "raw", accepted)

@@ -226,7 +226,7 @@ SPELLINGS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 def test_a_spelling(name: str) -> None:
     row, messages = SPELLINGS[name]
     made = shape(row)
-    assert (made.record_type, result(made, row)[0]) == ("messages", messages)
+    assert (made.form.record_type, result(made, row)[0]) == ("messages", messages)
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
@@ -255,7 +255,7 @@ def test_tools_in_every_spelling(tools: Any) -> None:
 def test_preferences_as_openai_writes_them() -> None:
     row = {"input": {"messages": [user("q")]}, "preferred_output": [bot("a")], "non_preferred_output": [bot("b")]}
     made = shape(row)
-    assert (made.record_type, result(made, row)) == ("preference", ([user("q")], [bot("a")], [bot("b")]))
+    assert (made.form.record_type, result(made, row)) == ("preference", ([user("q")], [bot("a")], [bot("b")]))
 
 
 CHAT = {"messages": [user("q"), bot("a")]}

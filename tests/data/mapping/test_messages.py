@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from shaping import bot, call, result, shape, system, user
 
+from tuneline.data.records.record_form import RecordForm
+
 ASKED = '{"name": "find", "arguments": {"city": "Köln"}}'
 
 CONVERSATIONS: list[tuple[str, dict[str, Any], str, list[dict[str, Any]]]] = [
@@ -142,7 +144,7 @@ CONVERSATIONS: list[tuple[str, dict[str, Any], str, list[dict[str, Any]]]] = [
 )
 def test_conversations(row: dict[str, Any], kind: str, messages: list[dict[str, Any]]) -> None:
     made = shape(row)
-    assert (made.kind, made.record_type, result(made, row)) == (kind, "messages", (messages, ""))
+    assert (made.kind, made.form.record_type, result(made, row)) == (kind, "messages", (messages, ""))
 
 
 @pytest.mark.parametrize(
@@ -226,4 +228,4 @@ PREFERENCES: list[tuple[str, dict[str, Any], bool, tuple[Any, ...]]] = [
 )
 def test_preferences(row: dict[str, Any], conversational: bool, fields: tuple[Any, ...]) -> None:
     made = shape(row)
-    assert (made.record_type, made.conversational, result(made, row)) == ("preference", conversational, fields)
+    assert (made.form, result(made, row)) == (RecordForm("preference", conversational), fields)

@@ -14,7 +14,8 @@ from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected, Row
-from tuneline.data.records.record_form import Record
+from tuneline.data.records import field_texts
+from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.errors import DataError
 from tuneline.params import editing
 
@@ -42,7 +43,11 @@ def read(one: RawSet) -> tuple[list[Record], list[Rejected]]:
 def test_records_carry_their_places(tmp_path: Path) -> None:
     write(tmp_path, PAIR, {"prompt": "q2", "completion": "a2"})
     one = opened(tmp_path)
-    assert (one.record_type, one.conversational, one.path) == ("prompt-completion", False, tmp_path.as_posix())
+    assert (one.form.record_type, one.form.conversational, one.path) == (
+        "prompt-completion",
+        False,
+        tmp_path.as_posix(),
+    )
     assert one.bytes == (tmp_path / "a.jsonl").stat().st_size
     kept, _ = read(one)
     assert kept == [
@@ -171,8 +176,11 @@ def test_labels_from_the_names_of_files(tmp_path: Path, names: list[str], labels
         path.write_text("t\n")
     one = opened(tmp_path, record_types=["classification"])
     kept, _ = read(one)
-    assert (one.record_type, [record.values for record in kept]) == ("classification", [("t", one) for one in labels])
-    assert opened(tmp_path).record_type == "text"
+    assert (one.form.record_type, [record.values for record in kept]) == (
+        "classification",
+        [("t", one) for one in labels],
+    )
+    assert opened(tmp_path).form.record_type == "text"
 
 
 @pytest.mark.parametrize("nested", ["", "train/"])
@@ -318,23 +326,23 @@ CHAT = (
 
 
 def test_the_texts_of_a_record() -> None:
-    assert raw_set.texts("prompt-completion", False, ("q", "a")) == ("q", "a")
-    assert raw_set.texts("messages", True, (CHAT, "[{}]")) == ('Ａ\nf {"x":"Ａ"}', "")
+    assert field_texts.texts(RecordForm("prompt-completion"), ("q", "a")) == ("q", "a")
+    assert field_texts.texts(RecordForm("messages", True), (CHAT, "[{}]")) == ('Ａ\nf {"x":"Ａ"}', "")
     answers = ('[{"role":"user","content":"q"}]', '[{"role":"assistant","content":"a"}]')
-    assert raw_set.texts("preference", True, (*answers, answers[1])) == ("q", "a", "a")
+    assert field_texts.texts(RecordForm("preference", True), (*answers, answers[1])) == ("q", "a", "a")
 
 
 def test_every_text_that_a_model_is_shown_can_be_replaced() -> None:
     def lower(text: str) -> str:
         return text.replace("Ａ", "a")
 
-    assert raw_set.map_texts("prompt-completion", False, ("Ａ", "b"), lower) == ("a", "b")
-    assert raw_set.map_texts("classification", False, ("Ａ", "Ａ"), lower) == ("a", "Ａ")
-    mapped = raw_set.map_texts("messages", True, (CHAT, ""), lower)
+    assert field_texts.map_texts(RecordForm("prompt-completion"), ("Ａ", "b"), lower) == ("a", "b")
+    assert field_texts.map_texts(RecordForm("classification"), ("Ａ", "Ａ"), lower) == ("a", "Ａ")
+    mapped = field_texts.map_texts(RecordForm("messages", True), (CHAT, ""), lower)
     assert [message["content"] for message in orjson.loads(mapped[0])] == ["a", ""]
     assert orjson.loads(mapped[0])[1]["tool_calls"] == orjson.loads(CHAT)[1]["tool_calls"]
     same = ('[{"role":"user","content":"b"}]', "")
-    assert raw_set.map_texts("messages", True, same, lower) is same
+    assert field_texts.map_texts(RecordForm("messages", True), same, lower) is same
 
 
 @pytest.mark.parametrize(
@@ -350,10 +358,13 @@ def test_every_text_that_a_model_is_shown_can_be_replaced() -> None:
     ],
 )
 def test_placeholders_left_in_a_text(text: str, found: str | None) -> None:
-    count, first = raw_set.placeholders(["a.jsonl:7"], [("q", text)])
+    count, first = field_texts.placeholders(["a.jsonl:7"], [("q", text)])
     assert (count, first) == ((1, [f"a.jsonl:7: {found}"]) if found else (0, []))
 
 
 def test_of_many_placeholders_the_first_three_are_named() -> None:
     sources = [f"a.jsonl:{line}" for line in range(1, 9)]
-    assert raw_set.placeholders(sources, [("{name}", "{name}")] * 8) == (8, [f"{one}: {{name}}" for one in sources[:3]])
+    assert field_texts.placeholders(sources, [("{name}", "{name}")] * 8) == (
+        8,
+        [f"{one}: {{name}}" for one in sources[:3]],
+    )

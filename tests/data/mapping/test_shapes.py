@@ -125,7 +125,7 @@ PLAIN: list[tuple[str, dict[str, Any], str, RecordType, tuple[str, ...]]] = [
 )
 def test_plain_shapes(row: dict[str, Any], kind: str, record_type: RecordType, fields: tuple[str, ...]) -> None:
     made = shape(row)
-    assert (made.kind, made.record_type, result(made, row)) == (kind, record_type, fields)
+    assert (made.kind, made.form.record_type, result(made, row)) == (kind, record_type, fields)
 
 
 def test_a_part_that_first_appears_late_is_not_left_out() -> None:
@@ -211,7 +211,7 @@ def test_columns_are_mapped(
     row: dict[str, Any], columns: dict[str, str], record_type: RecordType, fields: tuple[Any, ...]
 ) -> None:
     made = shape_of(plan([row]), columns=columns)
-    assert (made.record_type, result(made, row)) == (record_type, fields)
+    assert (made.form.record_type, result(made, row)) == (record_type, fields)
 
 
 @pytest.mark.parametrize(

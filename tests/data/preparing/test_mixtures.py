@@ -97,7 +97,7 @@ def test_every_folder_is_a_set_of_its_own_type(project: Path) -> None:
     Path("data/mixture/README.md").write_text("what this is")
     Path("data/mixture/chats.dvc").write_text("outs: []")
     sets = raw_set.open_all(params.load())
-    assert {name: one.record_type for name, one in sets.mixture.items()} == {"chats": "messages", "texts": "text"}
+    assert {name: one.form.record_type for name, one in sets.mixture.items()} == {"chats": "messages", "texts": "text"}
 
 
 def test_what_a_mixture_cannot_take_is_named_all_at_once(project: Path) -> None:

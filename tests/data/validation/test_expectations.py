@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tuneline.data.records.record_form import FIELDS, RecordType
+from tuneline.data.records.record_form import FIELDS, RecordForm, RecordType
 from tuneline.data.validation import expectations
 from tuneline.data.validation.frames import with_counts
 from tuneline.data.validation.outcomes import Expectation, Outcome, required_expectations
@@ -169,7 +169,7 @@ def test_messages_in_a_preference_are_counted_by_their_contents() -> None:
 def frame_of(record_type: RecordType, rows: list[tuple[str, ...]], *, conversational: bool = False) -> pd.DataFrame:
     columns = dict(zip(FIELDS[record_type], map(list, zip(*rows, strict=True)), strict=True))
     sources = [f"a.jsonl:{line}" for line in range(1, len(rows) + 1)]
-    return with_counts(pa.table({"source": sources, **columns}), record_type, conversational)
+    return with_counts(pa.table({"source": sources, **columns}), RecordForm(record_type, conversational))
 
 
 def failures(record_type: RecordType, rows: list[tuple[str, ...]]) -> list[list[str]]:

@@ -376,7 +376,7 @@ def prompt_finder(
                 if column is None:
                     raise DataError(_which(view, place, "prompt"))
                 return _Text(Columns((column,)))
-        if shape.record_type == "messages" and not chats:
+        if shape.form.record_type == "messages" and not chats:
             raise DataError(_conversations(place))
         return _Prompt(shape)
 
@@ -455,8 +455,8 @@ class _Prompt:
         record = shape.record(row._replace(values=values))
         if isinstance(record, Rejected):
             raise RowError(record.reason, record.detail)
-        fields = field_texts.map_texts(shape.record_type, shape.conversational, record.values, cleaning.clean)
-        if shape.record_type == "messages":
+        fields = field_texts.map_texts(shape.form, record.values, cleaning.clean)
+        if shape.form.record_type == "messages":
             return {"messages": fields[0], "tools": fields[1]}
         return _not_blank(fields[0])
 

@@ -84,13 +84,13 @@ def _texts(split: Path, raw: RawSet) -> Iterator[str]:
 
 
 def _text(row: dict[str, str], raw: RawSet) -> str:
-    if raw.record_type == "messages":
+    if raw.form.record_type == "messages":
         return _rendered(row)
-    if raw.record_type == "preference":
-        if raw.conversational:
+    if raw.form.record_type == "preference":
+        if raw.form.conversational:
             return _rendered({"messages": orjson.loads(row["prompt"]) + orjson.loads(row["chosen"])})
         return row["prompt"] + row["chosen"]
-    if raw.record_type == "prompt-completion":
+    if raw.form.record_type == "prompt-completion":
         return row["prompt"] + row["completion"]
     return row["text"]
 

@@ -11,6 +11,7 @@ from tuneline.data.mapping.raw_set import RawSet, Reading
 from tuneline.data.preparing import long_rows
 from tuneline.data.profiling.row_lengths import Lengths
 from tuneline.data.reading.raw_rows import FilePlan, Options
+from tuneline.data.records import field_texts
 from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordType
 from tuneline.data.validation.row_counts import Tally
 from tuneline.errors import DataError
@@ -108,7 +109,7 @@ def open_for_task(
     except DataError:
         # If this fails too, its error is about the set, not about a task that the user did not choose.
         found = opened(None)
-        return task_named(shape_choice.task_of(found.record_type)) or present, found
+        return task_named(shape_choice.task_of(found.form.record_type)) or present, found
     if not is_new:
         return present, as_present
     try:
@@ -116,7 +117,7 @@ def open_for_task(
     except DataError:
         # The files have several shapes, and only the present task reads all of them as the same record type.
         return present, as_present
-    shown = task_named(shape_choice.task_of(found.record_type)) or present
+    shown = task_named(shape_choice.task_of(found.form.record_type)) or present
     # The rows fit both tasks if the present task uses as many columns: poems, or stars as classes and as numbers.
     pairs = zip(as_present.shapes, found.shapes, strict=True)
     fits_both = all({*mine.columns} >= {*other.columns} for mine, other in pairs)
@@ -140,11 +141,11 @@ def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]
             found = opened(None)
         except DataError:
             raise error from None
-        if found.record_type in raw_set.MIXED:
+        if found.form.record_type in raw_set.MIXED:
             raise
         raise DataError(
-            f"{path}: holds {found.record_type} rows, and only pairs, conversations and plain text can be mixed in; "
-            f"make it the raw set (`tuneline use {path}`), or give the text in a column `text`, or in `prompt` and "
+            f"{path}: holds {found.form.record_type} rows, and only pairs, conversations and plain text can be mixed "
+            f"in; make it the raw set (`tuneline use {path}`), or give the text in a column `text`, or in `prompt` and "
             "`completion`"
         ) from None
 
@@ -167,11 +168,15 @@ def describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
     """Lines that say what the set holds and how its files are read."""
     unusable = tally.reasons.total()
     messages = [
-        f"{path}: {tally.rows - unusable:,} rows of {found.record_type}, {unusable:,} set aside",
+        f"{path}: {tally.rows - unusable:,} rows of {found.form.record_type}, {unusable:,} set aside",
         *_readings(found),
     ]
     labels = sorted(set(label_names.label_names(found.files).values()))
-    if found.record_type == "text" and len(labels) <= _FEW_LABELS and not all(label.isdecimal() for label in labels):
+    if (
+        found.form.record_type == "text"
+        and len(labels) <= _FEW_LABELS
+        and not all(label.isdecimal() for label in labels)
+    ):
         messages.append(f"  if the names of its files are labels ({', '.join(labels)}), give --task classification")
     messages += [f"  {row.describe()}" for row in tally.first]
     return messages + [f"  warning: {warning}" for warning in found.warnings]
@@ -230,9 +235,9 @@ def _encoded_texts(found: RawSet) -> Iterator[tuple[str, ...]]:
         for row in raw_set.read(portion, shape):
             if not isinstance(row, Record):
                 continue
-            texts = raw_set.texts(found.record_type, found.conversational, row.values)
-            if found.record_type in ("classification", "regression"):
+            texts = field_texts.texts(found.form, row.values)
+            if found.form.labelled:
                 texts = texts[:1]
-            elif found.record_type == "preference":
+            elif found.form.record_type == "preference":
                 texts = (texts[0], max(texts[1:], key=len))
             yield texts

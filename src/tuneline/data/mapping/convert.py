@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import orjson
-
 from tuneline.data.reading.formats import strict_json
 from tuneline.data.reading.formats.strict_json import describe_type
+from tuneline.data.records import label_codec
 
 Values = Mapping[str, Any]
 """Column -> value of one row."""
@@ -214,6 +213,18 @@ class Labelled:
         return text, label
 
 
+def listed(value: Any) -> Any:
+    """A list of labels that is written as JSON text, as in a cell of CSV; any other value as it is."""
+    if isinstance(value, str) and value[:2] in ('["', "[]"):
+        try:
+            labels = strict_json.parse(value)
+        except ValueError:
+            return value
+        if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
+            return labels
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class ManyLabelled:
     """A text with a list of labels: a JSON list, sorted, each label once."""
@@ -224,7 +235,7 @@ class ManyLabelled:
     def __call__(self, values: Values) -> Fields:
         """Text and labels."""
         text = text_of(self.text, values.get(self.text))
-        labels = values.get(self.label)
+        labels = listed(values.get(self.label))
         if labels is None or labels == []:
             raise RowError("no-label", f"{self.label} is empty")
         if not isinstance(labels, list):
@@ -234,7 +245,7 @@ class ManyLabelled:
         names = {written(f"{self.label}[{index}]", label) for index, label in enumerate(labels)}
         if any(not name or name.isspace() for name in names):
             raise RowError("no-label", f"{self.label} holds an empty label")
-        return text, orjson.dumps(sorted(names)).decode()
+        return text, label_codec.encode(names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,32 +15,10 @@ from tuneline.data.reading import readers
 from tuneline.data.reading.formats.sniff import is_about_data
 from tuneline.data.reading.grouped_messages import describe_excluded, group_messages
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
-from tuneline.data.records.field_texts import map_texts, placeholders, texts
-from tuneline.data.records.record_form import FIELDS, TYPES_OF_TASK, Record, RecordType
+from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordForm, RecordType
 from tuneline.errors import DataError
 from tuneline.params import MIXABLE, Params
 from tuneline.params.data import PRETRAINING, RAW, SetReading
-
-__all__ = [
-    "FIELDS",
-    "TYPES_OF_TASK",
-    "RawSet",
-    "RawSets",
-    "Reading",
-    "Record",
-    "RecordType",
-    "Shape",
-    "check_rejected",
-    "map_texts",
-    "open_all",
-    "placeholders",
-    "read",
-    "reading_of",
-    "readings",
-    "set_of",
-    "shape_of",
-    "texts",
-]
 
 SET_NAME = re.compile(r"\w[\w.-]{0,99}(?<!\.dvc)")
 """What a set's folder may be called."""
@@ -58,9 +36,7 @@ class RawSet:
     """A raw set that can be used: its files, and the portions in which any process reads it."""
 
     path: str
-    record_type: RecordType
-    conversational: bool
-    """Whether its records are lists of messages."""
+    form: RecordForm
     files: tuple[FilePlan, ...]
     shapes: tuple[Shape, ...]
     """Of the files, in their order."""
@@ -134,8 +110,7 @@ def set_of(
         problems.append(_several_kinds(path, shapes))
     if problems:
         raise DataError(*problems)
-    first = next(iter(shapes.values()), None)
-    record_type: RecordType = first.record_type if first else record_types[0] if record_types else "text"
+    form = next(iter(shapes.values())).form if shapes else RecordForm(record_types[0] if record_types else "text")
     warnings = group_messages([(place_of(path, plan), warning) for plan in plans for warning in plan.warnings])
     if left_out:
         warnings.append(f"{path}: {describe_excluded(left_out)}")
@@ -156,12 +131,11 @@ def set_of(
         )
     of_files: list[Shape] = []
     for plan in plans:
-        shape = shapes.get(plan.name) or Shape(plan.name, "unknown", record_type, Unknown())
+        shape = shapes.get(plan.name) or Shape(plan.name, "unknown", form, Unknown())
         of_files.append(replace(shape, split=plan.split if is_split else None))
     return RawSet(
         path.as_posix(),
-        record_type,
-        record_type == "messages" or (first is not None and first.conversational),
+        form,
         tuple(plans),
         tuple(of_files),
         tuple((portion, shape) for plan, shape in zip(plans, of_files, strict=True) for portion in plan.portions),
@@ -377,13 +351,12 @@ def _several_shapes(plan: FilePlan, shape: Shape, record_types: Sequence[RecordT
 
 
 def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
-    first_of: dict[tuple[str, bool, bool], list[str]] = {}
+    first_of: dict[RecordForm, list[str]] = {}
     for name, shape in shapes.items():
         first_of.setdefault(shape.form, []).append(name)
     words = []
-    for (record_type, conversational, several), names in first_of.items():
-        kind = record_type + " of messages" * conversational + " with several labels" * several
-        words.append(f"{kind} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})")
+    for form, names in first_of.items():
+        words.append(f"{form} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})")
     about = [name for name in shapes if is_about_data(name)]
     remedy = "make a set of each"
     if about and any(set(names) <= set(about) for names in first_of.values()):

@@ -7,14 +7,24 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tuneline.data.mapping.convert import Columns, Convert, Labelled, ManyLabelled, Numbered, Paths, Poem, Question
+from tuneline.data.mapping.convert import (
+    Columns,
+    Convert,
+    Labelled,
+    ManyLabelled,
+    Numbered,
+    Paths,
+    Poem,
+    Question,
+    listed,
+)
 from tuneline.data.reading.formats.strict_json import describe_type
 from tuneline.data.reading.grouped_messages import first_names
 from tuneline.data.reading.raw_rows import FilePlan
-from tuneline.data.records.record_form import FIELDS, RecordType
+from tuneline.data.records.record_form import RecordForm, RecordType
 from tuneline.terminal import shortened
 
 PAIRS = (
@@ -85,17 +95,19 @@ _CODES = (
 )
 _LANGUAGES = frozenset(_CODES.split())
 
+TEXT, PAIR, NUMBER = RecordForm("text"), RecordForm("prompt-completion"), RecordForm("regression")
+LABEL_FORM, LABELS_FORM = RecordForm("classification"), RecordForm("classification", multi_label=True)
+
 
 @dataclass(frozen=True)
 class Reading:
     """One way to make records of a file."""
 
     kind: str
-    record_type: RecordType
+    form: RecordForm
     convert: Convert
     columns: tuple[str, ...]
     """Of the file, that it uses."""
-    conversational: bool = False
 
 
 class View:
@@ -212,10 +224,10 @@ def _pair(view: View) -> list[Reading]:
             column = view.optional(context)
             used = (column,) if filled else ()
             convert = Question(prompt, completion, column)
-            return [Reading("question", "prompt-completion", convert, (*used, prompt, completion))]
+            return [Reading("question", PAIR, convert, (*used, prompt, completion))]
         others = frozenset(map(view.optional, parts))
         pair = Columns((prompt, completion), others)
-        return [Reading("pair", "prompt-completion", pair, (prompt, completion))]
+        return [Reading("pair", PAIR, pair, (prompt, completion))]
     return []
 
 
@@ -243,8 +255,8 @@ def _poem(view: View) -> list[Reading]:
         (sign for sign in _SEPARATORS if view.mostly(lines, lambda value, sign=sign: _is_split(value, sign))), ""
     )
     return [
-        Reading("poem", "prompt-completion", Poem(title, author, lines, separator, is_text=False), columns),
-        Reading("poem", "text", Poem(title, author, lines, separator, is_text=True), columns),
+        Reading("poem", PAIR, Poem(title, author, lines, separator, is_text=False), columns),
+        Reading("poem", TEXT, Poem(title, author, lines, separator, is_text=True), columns),
     ]
 
 
@@ -285,11 +297,11 @@ def _translation(view: View) -> list[Reading]:
     if column is not None and view.mostly(column, lambda value: isinstance(value, dict) and len(value) == 2):
         pairs = [tuple(row[column]) for row in view.rows if isinstance(row.get(column), dict)]
         pair = max(dict.fromkeys(pairs), key=pairs.count)
-        return [Reading("translation", "prompt-completion", Paths(tuple((column, key) for key in pair)), (column,))]
+        return [Reading("translation", PAIR, Paths(tuple((column, key) for key in pair)), (column,))]
     languages = [name for name in view.columns if _folded(name).replace("_", "-").split("-")[0] in _LANGUAGES]
     if len(languages) == 2:
         pair = Columns(tuple(languages))
-        return [Reading("translation", "prompt-completion", pair, tuple(languages))]
+        return [Reading("translation", PAIR, pair, tuple(languages))]
     return []
 
 
@@ -303,16 +315,16 @@ def _labelled(view: View) -> list[Reading]:
 
 def labelled(view: View, text: str, label: str) -> Reading:
     """A text with one label, or with a list of them where most rows have a list."""
-    if view.mostly(label, lambda value: isinstance(value, list)):
-        return Reading("labels", "classification", ManyLabelled(text, label), (text, label))
-    return Reading("label", "classification", Labelled(text, label), (text, label))
+    if view.mostly(label, lambda value: isinstance(listed(value), list)):
+        return Reading("labels", LABELS_FORM, ManyLabelled(text, label), (text, label))
+    return Reading("label", LABEL_FORM, Labelled(text, label), (text, label))
 
 
 def _text(view: View) -> list[Reading]:
     text = view.usual(*TEXTS)
     if text is None or not view.mostly(text, _is_text):
         return []
-    return [Reading("text", "text", Columns((text,)), (text,))]
+    return [Reading("text", TEXT, Columns((text,)), (text,))]
 
 
 def _numbered(view: View) -> list[Reading]:
@@ -320,11 +332,11 @@ def _numbered(view: View) -> list[Reading]:
     if text is None or number is None or not view.mostly(number, _is_number):
         return []
     columns = (text, number)
-    found = [Reading("number", "regression", Numbered(*columns), columns)]
+    found = [Reading("number", NUMBER, Numbered(*columns), columns)]
     # A few whole numbers, as stars are, are classes unless the task says that they are numbers.
     different = {str(row.get(number)) for row in view.rows}
     if number != view.usual(*LABELS) and len(different) <= _FEW and all(one.isdecimal() for one in different):
-        found.insert(0, Reading("label", "classification", Labelled(*columns), columns))
+        found.insert(0, Reading("label", LABEL_FORM, Labelled(*columns), columns))
     return found
 
 
@@ -350,20 +362,19 @@ def mapped(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] 
     if fields == {"text", "label"}:
         text, label = columns["text"], columns["label"]
         if wanted is not None and "regression" in wanted:
-            return [Reading("columns", "regression", Numbered(text, label), names)]
-        one = labelled(view, text, label)
-        return [Reading("labels" if one.kind == "labels" else "columns", "classification", one.convert, names)]
-    record_type: RecordType = "text" if fields == {"text"} else "prompt-completion"
-    order = FIELDS[record_type]
+            return [Reading("columns", NUMBER, Numbered(text, label), names)]
+        return [replace(labelled(view, text, label), kind="columns")]
+    form = TEXT if fields == {"text"} else PAIR
+    order = form.fields
     if fields != set(order):
         return []
     ordered = tuple(columns[field] for field in order)
     if any(name not in view.columns for name in ordered):
         paths = tuple((name,) if name in view.columns else tuple(name.split(".")) for name in ordered)
-        return [Reading("columns", record_type, Paths(paths), names)]
-    if record_type == "prompt-completion" and view.mostly(ordered[1], _is_answers):
-        return [Reading("columns", record_type, Question(*ordered, context=""), names)]
-    return [Reading("columns", record_type, Columns(ordered), names)]
+        return [Reading("columns", form, Paths(paths), names)]
+    if form == PAIR and view.mostly(ordered[1], _is_answers):
+        return [Reading("columns", form, Question(*ordered, context=""), names)]
+    return [Reading("columns", form, Columns(ordered), names)]
 
 
 def is_squad(view: View) -> bool:

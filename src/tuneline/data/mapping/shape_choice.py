@@ -57,10 +57,10 @@ def shape_of(
     view = View(plan)
     if label is not None:
         text = (columns or {}).get("text") or view.usual(*recognise.LABELLED) or "text"
-        reading = Reading("file names", "classification", NamedAfter(text, label), (text,))
+        reading = Reading("file names", recognise.LABEL_FORM, NamedAfter(text, label), (text,))
     else:
         reading = _choose(view, place, columns or {}, record_types)
-        if reading.record_type in _OF_TEXT_ALONE:
+        if reading.form.record_type in _OF_TEXT_ALONE:
             media = view.media()
     keys: dict[str, str | None] = {"group_by": None, "order_by": None}
     for param, column in (("group_by", group_by), ("order_by", order_by)):
@@ -76,10 +76,9 @@ def shape_of(
     return Shape(
         plan.name,
         reading.kind,
-        reading.record_type,
+        reading.form,
         reading.convert,
         reading.columns,
-        reading.conversational,
         split=plan.split,
         media=media,
         **keys,
@@ -115,7 +114,7 @@ def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
         found = recognise_chat.readings(view) + recognise.plain_readings(view)
     if not found:
         raise DataError(_not_understood(view, place, wanted))
-    fitting = [reading for reading in found if wanted is None or reading.record_type in wanted]
+    fitting = [reading for reading in found if wanted is None or reading.form.record_type in wanted]
     if not fitting:
         raise DataError(_other_type(view, place, found, wanted or ()))
     return fitting[0]
@@ -201,7 +200,7 @@ def _example(view: View, wanted: Sequence[RecordType] | None) -> str:
 
 
 def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequence[RecordType]) -> str:
-    types: list[RecordType] = list(dict.fromkeys([reading.record_type for reading in found]))
+    types: list[RecordType] = list(dict.fromkeys([reading.form.record_type for reading in found]))
     tasks = list(dict.fromkeys(task_of(kind) for kind in types))
     if view.plan.format in ("text", "document") and "classification" in wanted:
         return (

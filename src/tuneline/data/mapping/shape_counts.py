@@ -99,7 +99,7 @@ class ShapeCounts:
     def _readings(self, filled: tuple[str, ...], samples: Sequence[Row]) -> list[Reading]:
         view = View(replace(self._plan, first_rows=tuple(samples), columns=filled))
         readings = recognise_chat.readings(view) + recognise.plain_readings(view)
-        return [one for one in readings if self._types is None or one.record_type in self._types]
+        return [one for one in readings if self._types is None or one.form.record_type in self._types]
 
 
 def _is_given(shape: Shape) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneline.data.mapping.convert import Convert, RowError
 from tuneline.data.reading.raw_rows import Rejected, Row, excerpt
-from tuneline.data.records.record_form import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordForm
 
 _SHOWN = 200
 _SHORT = reprlib.Repr()
@@ -23,22 +23,15 @@ class Shape:
     """What rows call it."""
     kind: str
     """How the rows were written: alpaca, sharegpt, messages, pair, columns, …"""
-    record_type: RecordType
+    form: RecordForm
     convert: Convert
     columns: tuple[str, ...] = ()
     """Of the file, that the records are made of."""
-    conversational: bool = False
-    """Whether the fields of a preference are lists of messages."""
     group_by: str | None = None
     order_by: str | None = None
     split: str | None = None
     media: tuple[str, ...] = ()
     """Of the file, that hold pictures, sound or films: a row that has one cannot be learnt as text alone."""
-
-    @property
-    def form(self) -> tuple[RecordType, bool, bool]:
-        """What all files of a set must share."""
-        return self.record_type, self.conversational, self.kind == "labels"
 
     def record(self, row: Row) -> Record | Rejected:
         """One row as a record, or set aside with the reason and the field."""

@@ -22,7 +22,7 @@ from tuneline.data.preparing.text.row_keys import Numbered, Numbering, plain_tex
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import Portion, Rejected, excerpt
 from tuneline.data.records import field_texts, labels
-from tuneline.data.records.record_form import FIELDS, Record, RecordType
+from tuneline.data.records.record_form import Record
 from tuneline.data.secrets import screening
 
 OrderType = Literal["number", "date"]
@@ -42,7 +42,6 @@ class Job:
 
     portion: Portion
     shape: Shape
-    conversational: bool
     folder: Path
     """Where its parts go; is made anew."""
     policy: screening.Policy
@@ -167,12 +166,12 @@ class _Maker:
         self.made = Made()
         self._write = write
         self._job = job
-        self._type: RecordType = job.shape.record_type
-        self._number = Numbering(self._type, near=job.near)
+        self._form = job.shape.form
+        self._number = Numbering(self._form, near=job.near)
         self._clear()
 
     def _clear(self) -> None:
-        self._columns = [text_columns.Strings() for _ in FIELDS[self._type]]
+        self._columns = [text_columns.Strings() for _ in self._form.fields]
         self._offsets: list[int] = []
         self._numbered: list[Numbered] = []
         self._size = 0
@@ -201,7 +200,7 @@ class _Maker:
         if not read:
             return
         values = self._cleaned(read)
-        texts = [plain_texts(self._type, self._job.conversational, row) for row in values]
+        texts = [plain_texts(self._form, row) for row in values]
         block = self._undamaged(_Block(read, values, texts, [0.0] * len(read)))
         block = self._screened(block)
         block = self._ordered(block)
@@ -222,10 +221,10 @@ class _Maker:
         self.made.placeholders += count
         self.made.placeholder_examples = (self.made.placeholder_examples + first)[:_EXAMPLES]
         numbered = self._number(block.records, block.values, columns, block.order)
-        if self._type == "classification":
+        if self._form.record_type == "classification":
             found = [row[1] for row in block.values]
             self.made.labels.update(zip(numbered.rows["answer"].tolist(), found, strict=True))
-            self.made.mentions.update(labels.mentions([row[0] for row in block.values], found))
+            self.made.mentions.update(labels.mentions([row[0] for row in block.values], found, self._form))
         self._numbered.append(numbered)
         self._offsets += [record.offset for record in block.records]
         for column, more in zip(self._columns, zip(*block.values, strict=True), strict=True):
@@ -236,12 +235,10 @@ class _Maker:
 
     def _cleaned(self, read: Sequence[Record]) -> list[tuple[str, ...]]:
         before = [record.values for record in read]
-        if self._type in ("text", "prompt-completion", "preference") and not self._job.conversational:
+        if not self._form.labelled and not self._form.conversational:
             after = list(zip(*map(cleaning.clean_all, zip(*before, strict=True)), strict=True))
         else:
-            after = [
-                field_texts.map_texts(self._type, self._job.conversational, values, cleaning.clean) for values in before
-            ]
+            after = [field_texts.map_texts(self._form, values, cleaning.clean) for values in before]
         self.made.changed += sum(map(tuple.__ne__, before, after))
         return after
 
@@ -251,7 +248,7 @@ class _Maker:
         for row, texts in enumerate(block.texts):
             if all(map(str.isascii, block.values[row])):
                 continue
-            labels = block.values[row][1:] if self._type == "classification" else ()
+            labels = block.values[row][1:] if self._form.record_type == "classification" else ()
             found = {kind for text in (*texts, *labels) for kind in damage.find_kinds(text)}
             if not found:
                 continue
@@ -274,18 +271,18 @@ class _Maker:
             return text if found == text else cleaning.clean(found)
 
         before = block.values[row]
-        values = field_texts.map_texts(self._type, self._job.conversational, before, mended)
-        if self._type == "classification":
+        values = field_texts.map_texts(self._form, before, mended)
+        if self._form.record_type == "classification":
             values = (values[0], *map(mended, values[1:]))
         if values == before:
             return
         block.values[row] = values
-        block.texts[row] = plain_texts(self._type, self._job.conversational, values)
+        block.texts[row] = plain_texts(self._form, values)
         left = {kind for text in (*block.texts[row], *values[1:]) for kind in damage.find_kinds(text)}
         self.made.repaired.update(set(kinds) - left)
 
     def _screened(self, block: _Block) -> _Block:
-        policy, conversational = self._job.policy, self._job.conversational
+        policy = self._job.policy
         width = len(block.texts[0])
         out: dict[int, list[str]] = {}
         masked: set[int] = set()
@@ -298,9 +295,9 @@ class _Maker:
                 masked.add(row)
         for row in masked - out.keys():
             block.values[row] = field_texts.map_texts(
-                self._type, conversational, block.values[row], lambda text: screening.mask(text, policy)
+                self._form, block.values[row], lambda text: screening.mask(text, policy)
             )
-            block.texts[row] = plain_texts(self._type, conversational, block.values[row])
+            block.texts[row] = plain_texts(self._form, block.values[row])
         why = {row: f"holds {', '.join(dict.fromkeys(kinds))}, as data.secrets says" for row, kinds in out.items()}
         return self._drop(block, why, "secret")
 
@@ -323,7 +320,7 @@ class _Maker:
             return
         folder = self._job.folder / f"{len(self.made.parts):04d}"
         folder.mkdir()
-        columns = {name: column.array() for name, column in zip(FIELDS[self._type], self._columns, strict=True)}
+        columns = {name: column.array() for name, column in zip(self._form.fields, self._columns, strict=True)}
         batch = pa.record_batch({"offset": pa.array(self._offsets, pa.int64()), **columns})
         with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)

@@ -15,7 +15,6 @@ from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.prepared_set import REASONS
 from tuneline.data.preparing.store import Catalogue, Part, beginning, mapped, values_of
 from tuneline.data.reading.raw_rows import Rejected
-from tuneline.data.records.record_form import FIELDS
 from tuneline.data.records.splits import SPLITS
 from tuneline.data.secrets import screening
 
@@ -72,7 +71,7 @@ def write(job: Output) -> dict[str, int]:
                     if not len(kept):
                         continue
                     table = table_of(catalogue, batch, rows, kept, catalogue.files[portion], _folds(job, target))
-                    sizes[target] += sum(table.column(name).nbytes for name in FIELDS[catalogue.record_type])
+                    sizes[target] += sum(table.column(name).nbytes for name in catalogue.form.fields)
                     if target not in writers:
                         place = job.folder / target / f"{job.group:06d}.parquet"
                         writers[target] = stack.enter_context(writer(place, table.schema))
@@ -97,7 +96,7 @@ def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def schema_of(catalogue: Catalogue, folds: bool) -> pa.Schema:
     """The columns of a prepared set: all text."""
-    names = ["id", "source", "cluster", *["fold"] * folds, *FIELDS[catalogue.record_type]]
+    names = ["id", "source", "cluster", *["fold"] * folds, *catalogue.form.fields]
     return pa.schema([(name, pa.string()) for name in names])
 
 
@@ -114,7 +113,7 @@ def table_of(
     }
     if folds:
         columns["fold"] = pa.array(list(map(str, (numbers["cluster"] % np.uint64(folds)).tolist())), pa.string())
-    columns |= {name: taken.column(name) for name in FIELDS[catalogue.record_type]}
+    columns |= {name: taken.column(name) for name in catalogue.form.fields}
     return pa.table(columns, schema_of(catalogue, bool(folds)))
 
 

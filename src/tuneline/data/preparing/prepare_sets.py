@@ -22,7 +22,7 @@ from tuneline.data.preparing.prepared_set import DECISION, Prepared, together
 from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.store import Catalogue
 from tuneline.data.preparing.text.row_keys import ROW, same_by
-from tuneline.data.records import labels
+from tuneline.data.records import label_codec, labels
 from tuneline.data.records.splits import SPLITS, SplitName
 from tuneline.data.secrets import screening
 from tuneline.errors import DataError
@@ -157,7 +157,7 @@ def dataset(sets: RawSets, accounts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(one: RawSet, account: dict[str, Any]) -> dict[str, Any]:
-    return {"record_type": one.record_type, "conversational": one.conversational, "rows": account["rows"]}
+    return one.form.as_json() | {"rows": account["rows"]}
 
 
 def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> Prepared:
@@ -165,7 +165,7 @@ def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> P
     order = splits.order_type(data.split) if data.split.order_by is not None else None
     jobs = [
         first_pass.Job(
-            portion, shape, one.conversational, folder / f"{index:06d}",
+            portion, shape, folder / f"{index:06d}",
             screening.Policy.of(data.secrets), data.damaged.model_dump(), order, data.near_duplicates is not None,
         )
         for index, (portion, shape) in enumerate(one.portions)
@@ -179,7 +179,7 @@ def _first_pass(one: RawSet, number: int, data: Data, work: Path, run: Run) -> P
             read += sum(portion.rows for portion in found)
             progress.update(done / len(groups) * size, size, f"{read:,} rows")
     catalogue = Catalogue(
-        one.path, one.record_type, one.conversational, folder,
+        one.path, one.form, folder,
         tuple(portion.name for portion, _ in one.portions),
         tuple(tuple(rows for _, rows in found.parts) for found in made),
     )  # fmt: skip
@@ -294,7 +294,7 @@ def _check_splits(one: Prepared, data: Data) -> None:
 
 
 def _labels(one: Prepared) -> dict[str, dict[SplitName, int]] | None:
-    if one.catalogue.record_type != "classification":
+    if one.catalogue.form.record_type != "classification":
         return None
     names = one.label_names()
     counts: dict[str, Counter[SplitName]] = {}
@@ -302,7 +302,7 @@ def _labels(one: Prepared) -> dict[str, dict[SplitName, int]] | None:
         chosen = (one.decisions["reason"] == 0) & (one.decisions["split"] == index)
         numbers, found = np.unique(one.rows["answer"][chosen], return_counts=True)
         for number, count in zip(numbers.tolist(), found.tolist(), strict=True):
-            for label in labels.each(names[number]):
+            for label in label_codec.decode(names[number], multi_label=one.catalogue.form.multi_label):
                 counts.setdefault(label, Counter())[split] += count
     return {label: dict(counts[label]) for label in sorted(counts)}
 

@@ -75,7 +75,7 @@ class Prepared:
         examples = [example for one in self.made for example in one.placeholder_examples]
         return {
             "set": self.catalogue.path,
-            "record_type": self.catalogue.record_type,
+            "record_type": self.catalogue.form.record_type,
             "files": len(self.raw.files),
             "rows_in": rows_in,
             "changed_by_cleaning": sum(one.changed for one in self.made),

@@ -14,7 +14,7 @@ import xxhash
 from tuneline.core.arrays import among, mix
 from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.prepared_set import REASONS, Prepared
-from tuneline.data.records import labels
+from tuneline.data.records import label_codec, labels
 from tuneline.data.records.splits import SPLITS
 from tuneline.errors import DataError
 from tuneline.params import Split
@@ -79,7 +79,7 @@ def decide_splits(one: Prepared, shares: Split) -> None:
     one.decisions["split"] = np.where(is_open, found, rows["given"])
     if "test" in named:
         _drop_groups_of_held_out_files(one)
-    if one.catalogue.record_type == "classification":
+    if one.catalogue.form.record_type == "classification":
         kept = one.stays
         one.drop(kept[labels.conflicts(rows["key_high"][kept], rows["answer"][kept])], "label-conflict")
         if not is_ordered and share_of_split:
@@ -207,7 +207,7 @@ def _rows_of_labels(one: Prepared, rows: np.ndarray) -> list[np.ndarray]:
     of_kind = np.split(rows[order], np.cumsum(np.bincount(kind, minlength=len(hashes)))[:-1])
     found: dict[str, list[np.ndarray]] = {}
     for label_hash, own in zip(hashes.tolist(), of_kind, strict=False):
-        for label in labels.each(names[label_hash]):
+        for label in label_codec.decode(names[label_hash], multi_label=one.catalogue.form.multi_label):
             found.setdefault(label, []).append(own)
     return [np.sort(np.concatenate(found[label])) for label in sorted(found)]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tuneline.data.reading.raw_rows import excerpt
-from tuneline.data.records.record_form import RecordType
+from tuneline.data.records.record_form import RecordForm
 
 
 class Part(NamedTuple):
@@ -37,8 +37,7 @@ class Catalogue:
 
     path: str
     """Of the set, as accounts call it."""
-    record_type: RecordType
-    conversational: bool
+    form: RecordForm
     folder: Path
     files: tuple[str, ...]
     """Of each portion, the file that it is of."""

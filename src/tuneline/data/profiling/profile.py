@@ -15,8 +15,8 @@ from tuneline.data.preparing.text.row_keys import plain_texts
 from tuneline.data.profiling.repeated import Repeated
 from tuneline.data.profiling.row_lengths import Lengths
 from tuneline.data.profiling.scripts import ScriptCounts
-from tuneline.data.records import field_texts, labels
-from tuneline.data.records.record_form import Record, RecordType
+from tuneline.data.records import field_texts, label_codec, labels
+from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.secrets import screening
 
 CHARACTERS = 200_000_000
@@ -43,16 +43,14 @@ class Profile:
     """The rows of one set.
 
     Args:
-        record_type: of its records.
-        conversational: whether they are lists of messages.
+        form: of its records.
         settings: what they are measured by.
     """
 
-    def __init__(self, record_type: RecordType, conversational: bool, settings: Settings) -> None:
-        self._type: RecordType = record_type
-        self._conversational = conversational
+    def __init__(self, form: RecordForm, settings: Settings) -> None:
+        self._form = form
         self._rows = self._looked_at = self._characters = 0
-        self._repeated = Repeated(record_type, settings.near_duplicates)
+        self._repeated = Repeated(form, settings.near_duplicates)
         self._lengths = Lengths(settings.tokenizer, settings.max_length, settings.bytes_per_token)
         self._scripts = ScriptCounts()
         self._labels: Counter[str] = Counter()
@@ -69,22 +67,24 @@ class Profile:
         if not records:
             return
         self._rows += len(records)
-        if self._type == "classification" and len(self._labels) < _MOST_LABELS:
-            self._labels.update(label for record in records for label in labels.each(record.values[1]))
+        if self._form.record_type == "classification" and len(self._labels) < _MOST_LABELS:
+            self._labels.update(
+                name
+                for record in records
+                for name in label_codec.decode(record.values[1], multi_label=self._form.multi_label)
+            )
         if self._characters >= CHARACTERS:
             return
-        values = [
-            field_texts.map_texts(self._type, self._conversational, record.values, cleaning.clean) for record in records
-        ]
-        texts = [plain_texts(self._type, self._conversational, row) for row in values]
+        values = [field_texts.map_texts(self._form, record.values, cleaning.clean) for record in records]
+        texts = [plain_texts(self._form, row) for row in values]
         self._looked_at += len(records)
         self._characters += sum(len(text) for row in texts for text in row)
         self._scripts.add([text for row in texts for text in row])
         self._repeated.add(records, values, texts)
         self._lengths.add(texts)
         self._screen(records, texts, place)
-        if self._type == "classification":
-            self._mentions.update(labels.mentions([row[0] for row in values], [row[1] for row in values]))
+        if self._form.record_type == "classification":
+            self._mentions.update(labels.mentions([row[0] for row in values], [row[1] for row in values], self._form))
 
     def _screen(self, records: Sequence[Record], texts: Sequence[tuple[str, ...]], place: str) -> None:
         width = len(texts[0])
@@ -102,7 +102,7 @@ class Profile:
     def found(self) -> dict[str, Any]:
         """The profile, as docs/inspect.md describes it."""
         profile: dict[str, Any] = {
-            "record_type": self._type,
+            "record_type": self._form.record_type,
             "rows": self._rows,
             "looked_at": self._looked_at,
             "duplicates": self._repeated.found(),
@@ -110,7 +110,7 @@ class Profile:
             "scripts": {script: round(share, 4) for script, share in self._scripts.shares().items()},
             "secrets": self._secrets,
         }
-        if self._type == "classification":
+        if self._form.record_type == "classification":
             profile["labels"] = dict(self._labels.most_common())
             profile["label_remarks"] = labels.remarks(self._labels, self._mentions) if self._labels else []
         return profile

@@ -9,7 +9,7 @@ from tuneline.data.preparing.dedup import duplicates, near_duplicates
 from tuneline.data.preparing.text import cleaning, grams
 from tuneline.data.preparing.text.row_keys import Numbering, same_by
 from tuneline.data.reading.guards import damage
-from tuneline.data.records.record_form import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordForm
 
 ROWS, CHARACTERS = 300_000, 60_000_000
 """What is looked at, from the beginning of a set: it is kept in memory."""
@@ -21,14 +21,14 @@ class Repeated:
     """The first rows of a set, to be compared.
 
     Args:
-        record_type: of the set.
+        form: of the set.
         near: Jaccard similarity from which two rows are one; None: only exact duplicates are looked for.
     """
 
-    def __init__(self, record_type: RecordType, near: float | None) -> None:
-        self._number = Numbering(record_type, near=near is not None)
+    def __init__(self, form: RecordForm, near: float | None) -> None:
+        self._number = Numbering(form, near=near is not None)
         self._near = near
-        self._with_label = record_type in ("classification", "regression")
+        self._with_label = form.labelled
         self._rows: list[np.ndarray] = []
         self._bands: list[np.ndarray] = []
         self._texts: list[tuple[str, ...]] = []

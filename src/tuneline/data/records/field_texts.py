@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from tuneline.data.records.record_form import RecordType
+from tuneline.data.records.record_form import RecordForm
 
 # Begins with a plain brace, which is what a search skips to.
 _PLACEHOLDER = re.compile(
@@ -17,21 +17,20 @@ _PLACEHOLDER = re.compile(
 _NAMED = 3
 
 
-def texts(record_type: RecordType, conversational: bool, values: tuple[str, ...]) -> tuple[str, ...]:
+def texts(form: RecordForm, values: tuple[str, ...]) -> tuple[str, ...]:
     """The plain text of each field, for keys, duplicates and overlap.
 
     Args:
-        record_type: of the record.
-        conversational: whether its set is.
+        form: of the record.
         values: its fields.
 
     Returns:
-        A text a field. Of messages: their contents and calls of tools, joined by newlines. `tools` is empty: the
-        same list of tools stands in all rows, and says nothing about how much alike two of them are.
+        One text per field. Of messages: their contents and their calls of tools, joined by newlines. `tools` is empty:
+        all rows have the same list of tools, which does not make two rows alike.
     """
-    if record_type == "messages":
+    if form.record_type == "messages":
         return _joined(values[0]), ""
-    if conversational:
+    if form.conversational:
         return tuple(map(_joined, values))
     return values
 
@@ -47,25 +46,22 @@ def _joined(messages: str) -> str:
     return "\n".join(parts)
 
 
-def map_texts(
-    record_type: RecordType, conversational: bool, values: tuple[str, ...], function: Callable[[str], str]
-) -> tuple[str, ...]:
-    """The fields with every text that a model is shown replaced.
+def map_texts(form: RecordForm, values: tuple[str, ...], function: Callable[[str], str]) -> tuple[str, ...]:
+    """The fields after a function has replaced every text that a model reads.
 
     Args:
-        record_type: of the record.
-        conversational: whether its set is.
+        form: of the record.
         values: its fields.
         function: text -> text.
 
     Returns:
-        The fields; `values` itself where nothing changed. Labels, tools, and the arguments of calls stay as they are.
+        The fields; `values` itself where nothing changed. Labels, tools and the arguments of calls stay as they are.
     """
-    if record_type == "messages":
+    if form.record_type == "messages":
         mapped = (_mapped(values[0], function), *values[1:])
-    elif record_type in ("classification", "regression"):
+    elif form.labelled:
         mapped = (function(values[0]), *values[1:])
-    elif conversational:
+    elif form.conversational:
         mapped = tuple([_mapped(value, function) for value in values])
     else:
         mapped = tuple(map(function, values))

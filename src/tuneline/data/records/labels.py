@@ -5,8 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import orjson
 
+from tuneline.data.records import label_codec
+from tuneline.data.records.record_form import RecordForm
 from tuneline.data.records.scripts import character_class
 from tuneline.data.records.splits import SPLITS, SplitName
 from tuneline.errors import DataError
@@ -19,21 +20,6 @@ ONE_SIDED = 0.9
 _FEWEST_ROWS = 5
 _NAMED = 5
 _WITHOUT_SPACES = re.compile(character_class())
-
-
-def each(label: str) -> tuple[str, ...]:
-    """The labels of a row: of a JSON list of text its items, else the label itself.
-
-    Args:
-        label: as the record holds it.
-    """
-    if not label.startswith('["'):
-        return (label,)
-    try:
-        items = orjson.loads(label)
-    except orjson.JSONDecodeError:
-        return (label,)
-    return tuple(items) if isinstance(items, list) and all(isinstance(item, str) for item in items) else (label,)
 
 
 def conflicts(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -57,12 +43,13 @@ def conflicts(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.flatnonzero((lowest != highest)[text])
 
 
-def mentions(texts: Iterable[str], labels: Iterable[str]) -> Counter[str]:
+def mentions(texts: Iterable[str], labels: Iterable[str], form: RecordForm) -> Counter[str]:
     """How many texts of each label hold it as a word, whatever its case.
 
     Args:
         texts: of the rows.
-        labels: of the same rows, as the records hold them.
+        labels: of the same rows, as the records store them.
+        form: of the records.
 
     Returns:
         Label -> number of its texts; to be added up over the portions of a set.
@@ -71,7 +58,8 @@ def mentions(texts: Iterable[str], labels: Iterable[str]) -> Counter[str]:
     wanted: dict[str, list[tuple[str, str, re.Pattern[str] | None]]] = {}
     for text, label in zip(texts, labels, strict=True):
         if label not in wanted:
-            wanted[label] = [(one, one.casefold().strip(), _as_word(one)) for one in each(label) if one.strip()]
+            names = label_codec.decode(label, multi_label=form.multi_label)
+            wanted[label] = [(name, name.casefold().strip(), _as_word(name)) for name in names if name.strip()]
         folded = text.casefold()
         for one, needle, word in wanted[label]:
             if needle in folded and (word is None or word.search(folded)):

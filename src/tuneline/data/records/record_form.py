@@ -42,6 +42,10 @@ class RecordForm:
     multi_label: bool = False
     """Whether each label is a JSON list of labels, as `label_codec` encodes it."""
 
+    def __post_init__(self) -> None:
+        """Messages are always conversational."""
+        object.__setattr__(self, "conversational", self.conversational or self.record_type == "messages")
+
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the fields."""

@@ -19,7 +19,7 @@ from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading.guards import damage
 from tuneline.data.reading.raw_rows import Rejected
-from tuneline.data.records.record_form import FIELDS, Record, RecordType
+from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.validation.row_counts import Tally
 
 CHUNK = 100_000
@@ -65,13 +65,13 @@ class RawFrames:
 
     def _frame(self, part: Sequence[Record]) -> pd.DataFrame:
         columns: dict[str, Any] = {"source": [record.source for record in part]}
-        for index, name in enumerate(FIELDS[self.raw.record_type]):
+        for index, name in enumerate(self.raw.form.fields):
             columns[name] = [record.values[index] for record in part]
         for name in ("group", "order", "split"):
             if part and getattr(part[0], name) is not None:
                 columns[name] = [getattr(record, name) for record in part]
         table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-        return with_counts(table, self.raw.record_type, self.raw.conversational)
+        return with_counts(table, self.raw.form)
 
 
 class CleanFrames:
@@ -83,16 +83,12 @@ class CleanFrames:
     Args:
         folder: holds a folder for each split.
         splits: their names.
-        record_type: of the rows.
-        conversational: whether their fields are messages.
+        form: of the rows.
     """
 
-    def __init__(
-        self, folder: Path, splits: Sequence[str], record_type: RecordType, *, conversational: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, splits: Sequence[str], form: RecordForm) -> None:
         self.parts = {split: sorted((folder / split).glob("*.parquet")) for split in splits}
-        self.record_type: RecordType = record_type
-        self.conversational = conversational
+        self.form = form
 
     def __call__(self) -> Iterator[pd.DataFrame]:
         """Read the splits."""
@@ -100,7 +96,7 @@ class CleanFrames:
         is_empty = True
         for split, paths in self.parts.items():
             for table in _tables(paths):
-                frame = with_counts(table, self.record_type, self.conversational).assign(split=split)
+                frame = with_counts(table, self.form).assign(split=split)
                 # All columns of a frame are text or numbers: object columns would be slow to judge.
                 frame["split"] = frame["split"].astype("str")
                 places = np.searchsorted(shared, clusters := _hashes(table["cluster"]))
@@ -110,7 +106,7 @@ class CleanFrames:
                 is_empty = False
                 yield frame
         if is_empty:
-            columns = ("id", "source", "cluster", *FIELDS[self.record_type], "split", "splits_of_cluster")
+            columns = ("id", "source", "cluster", *self.form.fields, "split", "splits_of_cluster")
             yield pd.DataFrame({name: pd.Series([], dtype="str") for name in columns})
 
     def _clusters_in_several(self) -> tuple[np.ndarray, np.ndarray]:
@@ -142,39 +138,38 @@ def _hash(values: np.ndarray) -> np.ndarray:
     return cast(Any, pandas.util).hash_array(values, categorize=False)
 
 
-def with_counts(table: pa.Table, record_type: RecordType, conversational: bool) -> pd.DataFrame:
+def with_counts(table: pa.Table, form: RecordForm) -> pd.DataFrame:
     """Rows with the columns that are made of their fields.
 
     Args:
         table: the fields, and whatever else the rows have.
-        record_type: of the rows.
-        conversational: whether the fields are messages.
+        form: of the rows.
 
     Returns:
         The table as a frame, with `characters` and `damage`, and what its record type has beside.
     """
     frame = table.to_pandas(types_mapper={pa.string(): _TEXT}.get)
-    frame["damage"] = pd.Series(_damage(table, record_type, conversational), dtype=_TEXT)
-    if record_type == "messages":
+    frame["damage"] = pd.Series(_damage(table, form), dtype=_TEXT)
+    if form.record_type == "messages":
         counts = np.array([_count(text) for text in table["messages"].to_pylist()], float).reshape(-1, 3)
         # A field that is no list of messages has no numbers: as null it fails what is expected of it, by its place.
         return frame.assign(turns=counts[:, 0], answers=counts[:, 1], characters=np.nan_to_num(counts[:, 2]))
-    shown = ("text",) if record_type in ("classification", "regression") else FIELDS[record_type]
-    if conversational:
+    shown = ("text",) if form.labelled else form.fields
+    if form.conversational:
         lengths = [np.array([_count(text)[2] for text in table[name].to_pylist()], float) for name in shown]
         return frame.assign(characters=np.nan_to_num(np.sum(lengths, axis=0)))
     lengths = [_lengths(table[name]) for name in shown]
     frame = frame.assign(characters=np.sum(lengths, axis=0))
-    if record_type == "regression":
+    if form.numeric:
         number = np.asarray(pd.to_numeric(frame["label"].astype(object), errors="coerce"), float)
         frame["number"] = np.where(np.isfinite(number), number, np.nan)
     return frame
 
 
-def _damage(table: pa.Table, record_type: RecordType, conversational: bool) -> list[str]:
+def _damage(table: pa.Table, form: RecordForm) -> list[str]:
     """Of each row the kinds of damage that its texts show; an empty text where there is none."""
     found = [""] * table.num_rows
-    columns = [table[name] for name in FIELDS[record_type]]
+    columns = [table[name] for name in form.fields]
     is_ascii = np.ones(table.num_rows, bool)
     for column in columns:
         is_ascii &= np.asarray(pc.call_function("string_is_ascii", [column]).fill_null(True), bool)
@@ -182,7 +177,7 @@ def _damage(table: pa.Table, record_type: RecordType, conversational: bool) -> l
     taken = [column.take(pa.array(rows)).to_pylist() for column in columns]
     for row, values in zip(rows.tolist(), zip(*taken, strict=True), strict=True):
         texts = [value or "" for value in values]
-        if record_type == "messages" or conversational:
+        if form.record_type == "messages" or form.conversational:
             texts = [content for value in texts for content in _contents(value)]
         shown = {kind for text in texts for kind in damage.find_kinds(text)}
         found[row] = ", ".join(kind for kind in damage.KINDS if kind in shown)

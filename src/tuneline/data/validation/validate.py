@@ -48,7 +48,7 @@ class Report:
     def account(self, rows: RawFrames, max_rejected: float) -> None:
         """Say how many rows of a raw set that was judged were set aside; too many, or all of a file, are a failure."""
         raw, tally = rows.raw, rows.tally
-        print(f"{raw.path}: {tally.rows:,} rows of {raw.record_type}, {tally.reasons.total():,} set aside")
+        print(f"{raw.path}: {tally.rows:,} rows of {raw.form.record_type}, {tally.reasons.total():,} set aside")
         for rejected in tally.first[:5]:
             print(f"  {rejected.describe()}")
         for warning in raw.warnings:

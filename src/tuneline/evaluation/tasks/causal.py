@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import metrics, score_table
 from tuneline.evaluation.intervals import Statistic
 from tuneline.evaluation.score_table import ModelToScore
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _BATCH = 1024
 
 
-def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
+def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm | None = None) -> pa.Table:
     """The rows of a clean split: `prompt`, `reference`, whether they are `answered`, and `bytes` of supervised text.
 
     Of pairs and conversations, `generation_rows` drawn by the seed are answered, and the answers are scored. A text has

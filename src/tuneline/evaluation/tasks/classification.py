@@ -1,28 +1,25 @@
 """How classifiers are evaluated: one label per text, or several, which are stored as a JSON list of strings."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
-from tuneline.data.records import labels as labelling
+from tuneline.data.records import label_codec
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import metrics, score_table
 from tuneline.evaluation.intervals import Statistic
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.params import Evaluate
 
-NONE = "[]"
-"""How a prediction of no label at all is written."""
 
-
-def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
-    """The rows of a clean split: `text` and `label`."""
-    return score_table.test_rows(split, {name: split[name] for name in ("text", "label")})
+def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm) -> pa.Table:
+    """The rows of a clean split: `text`, `label`, and `multilabel`: whether each label is a JSON list of labels."""
+    flags = pa.array([form.multi_label] * split.num_rows, pa.bool_())
+    return score_table.test_rows(split, {name: split[name] for name in ("text", "label")} | {"multilabel": flags})
 
 
 def scores(labels: Sequence[str], probabilities: np.ndarray) -> pa.Table:
@@ -33,16 +30,6 @@ def scores(labels: Sequence[str], probabilities: np.ndarray) -> pa.Table:
         probabilities: of these labels; of several labels, of the least sure yes or no.
     """
     return pa.table({"label": pa.array(labels, pa.string()), "probability": pa.array(probabilities, pa.float64())})
-
-
-def each(label: str) -> tuple[str, ...]:
-    """The labels of a row, one or several or none."""
-    return () if label == NONE else labelling.each(label)
-
-
-def written(labels: Sequence[str]) -> str:
-    """Several labels as the data writes them."""
-    return orjson.dumps(sorted(labels)).decode()
 
 
 def statistics(rows: pa.Table, model: pa.Table) -> list[Statistic]:
@@ -84,10 +71,10 @@ def tfidf(train: pa.Table, test: pa.Table, seed: int) -> pa.Table:
 
     labels = train["label"].to_pylist()
     texts = train["text"].to_pylist(), test["text"].to_pylist()
-    if not any(label.startswith("[") for label in labels):
+    if not any(train["multilabel"].to_pylist()):
         return scores(*linear.predict_labels(texts[0], labels, texts[1], seed))
-    given, probabilities = linear.predict_label_sets(texts[0], [each(label) for label in labels], texts[1], seed)
-    return scores([written(one) for one in given], probabilities)
+    given, probabilities = linear.predict_label_sets(texts[0], _decode(train, train), texts[1], seed)
+    return scores([label_codec.encode(labels) for labels in given], probabilities)
 
 
 @dataclass(frozen=True)
@@ -101,9 +88,9 @@ class Confusion:
 
 def confusion(rows: pa.Table, model: pa.Table) -> Confusion | None:
     """The confusion of one model; None where a row has several labels: which became which is then unknown."""
-    true, given = rows["label"].to_pylist(), model["label"].to_pylist()
-    if any(len(each(label)) != 1 or label.startswith('["') for label in (*true, *given)):
+    if any(rows["multilabel"].to_pylist()):
         return None
+    true, given = rows["label"].to_pylist(), model["label"].to_pylist()
     labels = sorted({*true, *given})
     place = {label: index for index, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels)), int)
@@ -146,4 +133,10 @@ def label_scores(rows: pa.Table, model: pa.Table) -> list[LabelScore]:
 
 def _labels(rows: pa.Table, model: pa.Table) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """The true labels of each row, and those that the model gives."""
-    return [each(label) for label in rows["label"].to_pylist()], [each(label) for label in model["label"].to_pylist()]
+    return _decode(rows, rows), _decode(rows, model)
+
+
+def _decode(rows: pa.Table, labelled: pa.Table) -> list[tuple[str, ...]]:
+    """The labels in the column `label` of a table, read as the test rows say."""
+    columns = labelled["label"].to_pylist(), rows["multilabel"].to_pylist()
+    return [label_codec.decode(label, multi_label=flag) for label, flag in zip(*columns, strict=True)]

@@ -4,14 +4,14 @@ The reward of an answer is how much likelier the model finds it than its base do
 trains on this reward times its factor beta, which changes no comparison.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import metrics, score_table
 from tuneline.evaluation.intervals import Statistic
 from tuneline.evaluation.score_table import ModelToScore
@@ -22,19 +22,18 @@ if TYPE_CHECKING:
     from tuneline.encoding.examples import Example
 
 
-def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
+def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm) -> pa.Table:
     """The rows of a clean split: `prompt`, `chosen`, `rejected` as in the data, and `bytes` of the chosen answer.
 
     Args:
         split: the table.
         evaluate: the section of params.
-        dataset: the value of dataset.json: whether the fields are JSON lists of messages.
+        form: of its records.
     """
-    conversational = bool((dataset or {}).get("conversational"))
-    chosen = [readable(text, conversational) for text in split["chosen"].to_pylist()]
+    chosen = [readable(text, form.conversational) for text in split["chosen"].to_pylist()]
     fields = {name: split[name] for name in ("prompt", "chosen", "rejected")}
     sizes = pa.array([len(text.encode()) for text in chosen], pa.int64())
-    flags = pa.array([conversational] * split.num_rows, pa.bool_())
+    flags = pa.array([form.conversational] * split.num_rows, pa.bool_())
     return score_table.test_rows(split, fields | {"conversational": flags, "bytes": sizes})
 
 

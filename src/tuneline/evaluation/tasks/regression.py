@@ -1,19 +1,18 @@
 """How models that predict a number are evaluated."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import metrics, score_table
 from tuneline.evaluation.intervals import Statistic
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.params import Evaluate
 
 
-def test_rows(split: pa.Table, evaluate: Evaluate, dataset: Mapping[str, Any] | None = None) -> pa.Table:
+def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm | None = None) -> pa.Table:
     """The rows of a clean split: `text`, and `label` as a number."""
     return score_table.test_rows(split, {"text": split["text"], "label": split["label"].cast(pa.float64())})
 

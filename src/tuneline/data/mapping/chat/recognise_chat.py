@@ -6,7 +6,12 @@ from typing import Any
 from tuneline.data.mapping.chat.convert_chat import Alpaca, Calls, Messages, PreferredMessages, PreferredText
 from tuneline.data.mapping.chat.messages import is_calls, is_conversation
 from tuneline.data.mapping.recognise import PAIRS, Reading, View
+from tuneline.data.records.record_form import RecordForm
 from tuneline.errors import DataError
+
+MESSAGES = RecordForm("messages")
+PREFERENCE = RecordForm("preference")
+PREFERENCE_OF_MESSAGES = RecordForm("preference", conversational=True)
 
 _CONVERSATIONS = (
     *("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "chat", "turns"),
@@ -78,16 +83,16 @@ def _preferred(view: View, kind: str, prompt: str, chosen: str, rejected: str) -
         kind != "columns" and prompt and view.is_filled(view.system)
     ):
         convert = PreferredMessages(prompt, chosen, rejected, system)
-        return Reading(kind, "preference", convert, columns, conversational=True)
+        return Reading(kind, PREFERENCE_OF_MESSAGES, convert, columns)
     if kind == "columns":
-        return Reading(kind, "preference", PreferredText(prompt, chosen, rejected), columns)
+        return Reading(kind, PREFERENCE, PreferredText(prompt, chosen, rejected), columns)
     context, given = [
         column if prompt and column != prompt else "" for column in map(view.optional, ("context", "input"))
     ]
     parts = tuple(view.optional(part) for part in ("context", "input") if prompt and view.is_filled(part))
     others = frozenset(map(view.optional, view.parts)) - {prompt, chosen, rejected, context, given}
     convert = PreferredText(prompt, chosen, rejected, context, given, others)
-    return Reading(kind, "preference", convert, tuple(dict.fromkeys((*parts, *columns))))
+    return Reading(kind, PREFERENCE, convert, tuple(dict.fromkeys((*parts, *columns))))
 
 
 def _messages(view: View) -> list[Reading]:
@@ -96,12 +101,12 @@ def _messages(view: View) -> list[Reading]:
     column = _conversation(view)
     if column is not None:
         kind = "sharegpt" if view.mostly(column, _is_sharegpt) else "messages"
-        return [Reading(kind, "messages", Messages((column,), system, tools), (*used, column))]
+        return [Reading(kind, MESSAGES, Messages((column,), system, tools), (*used, column))]
     for pair in _MESSAGE_PAIRS:
         prompt, completion = map(view.usual, pair)
         if prompt and completion and all(view.mostly(name, is_conversation) for name in (prompt, completion)):
             columns = (prompt, completion)
-            return [Reading("messages", "messages", Messages(columns, system, tools), (*used, *columns))]
+            return [Reading("messages", MESSAGES, Messages(columns, system, tools), (*used, *columns))]
     return []
 
 
@@ -116,7 +121,7 @@ def _calls(view: View) -> list[Reading]:
     for names in _CALL_PAIRS:
         asked, calls = map(view.usual, names)
         if asked and calls and view.is_filled(tools) and view.mostly(calls, is_calls):
-            return [Reading("calls", "messages", Calls(asked, calls, view.system, tools), (tools, asked, calls))]
+            return [Reading("calls", MESSAGES, Calls(asked, calls, view.system, tools), (tools, asked, calls))]
     return []
 
 
@@ -137,7 +142,7 @@ def _alpaca(view: View) -> list[Reading]:
         given = "" if "input" in names else view.optional("context" if "context" in filled else "input")
         convert = Alpaca(asked, given, answered, view.system, view.optional("history"))
         used = tuple(view.optional(part) for part in filled)
-        return [Reading("alpaca", "messages", convert, (*used, asked, answered))]
+        return [Reading("alpaca", MESSAGES, convert, (*used, asked, answered))]
     return []
 
 
@@ -151,11 +156,11 @@ def mapped(view: View, columns: Mapping[str, str]) -> list[Reading]:
     system, tools = view.system, columns.get("tools") or _tools(view)
     names = tuple(columns.values())
     if "messages" in columns:
-        return [Reading("columns", "messages", Messages((columns["messages"],), system, tools), names)]
+        return [Reading("columns", MESSAGES, Messages((columns["messages"],), system, tools), names)]
     if "chosen" in columns:
         return [_preferred(view, "columns", columns.get("prompt", ""), columns["chosen"], columns["rejected"])]
     if set(columns) == {"prompt", "completion"}:
         pair = (columns["prompt"], columns["completion"])
         if all(name in view.columns and view.mostly(name, is_conversation) for name in pair):
-            return [Reading("columns", "messages", Messages(pair, system, tools), names)]
+            return [Reading("columns", MESSAGES, Messages(pair, system, tools), names)]
     return []

@@ -90,7 +90,7 @@ def drop_overlapping(
     """
     held = [one.of("validation", "test") for one in sets]
     # The answer counts by itself: a text may hold it without its question.
-    fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1 for one in sets]
+    fields = [2 if one.catalogue.form.record_type in _SEVERAL_FIELDS else 1 for one in sets]
     set_of = np.concatenate([np.full(len(rows) * n, i) for i, (rows, n) in enumerate(zip(held, fields, strict=True))])
     row_of = np.concatenate([np.repeat(rows, n) for rows, n in zip(held, fields, strict=True)])
     index = gram_index.build(work / "held-out", list(run(_grams, _jobs(sets, held, fields, work))), run)
@@ -168,7 +168,7 @@ def drop_given_away(
     Returns:
         The account: how many held-out rows were dropped.
     """
-    fields = [2 if one.catalogue.record_type in _SEVERAL_FIELDS else 1]
+    fields = [2 if one.catalogue.form.record_type in _SEVERAL_FIELDS else 1]
     learnt = text.of("train")
     dropped = 0
     for turn in itertools.count():

@@ -60,7 +60,7 @@ def near(
     """
     np.save(folder / "compared.npy", compared)
     bands = run(buckets_of, [Band(catalogue, band, folder / "compared.npy") for band in range(grams.BANDS)])
-    with_label = catalogue.record_type in ("classification", "regression")
+    with_label = catalogue.form.labelled
 
     def are_alike(pairs: np.ndarray) -> np.ndarray:
         wanted = np.ones(len(pairs), bool)
@@ -130,7 +130,7 @@ def _texts(catalogue: Catalogue, rows: np.ndarray) -> list[tuple[str, ...]]:
         first, last = np.searchsorted(rows, (part.start, part.stop))
         if last > first:
             values = values_of(part.batch(), rows[first:last] - part.start)
-            found += [plain_texts(catalogue.record_type, catalogue.conversational, row) for row in values]
+            found += [plain_texts(catalogue.form, row) for row in values]
     return found
 
 

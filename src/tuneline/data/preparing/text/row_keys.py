@@ -9,7 +9,7 @@ import xxhash
 
 from tuneline.data.preparing.text import cleaning, grams
 from tuneline.data.records import field_texts
-from tuneline.data.records.record_form import Record, RecordType
+from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.records.splits import SPLITS
 
 ROW = np.dtype(
@@ -65,39 +65,38 @@ class Numbered(NamedTuple):
     """[grams.BANDS, rows] or, where near duplicates are not looked for, [0, rows]."""
 
 
-def plain_texts(record_type: RecordType, conversational: bool, values: tuple[str, ...]) -> tuple[str, ...]:
+def plain_texts(form: RecordForm, values: tuple[str, ...]) -> tuple[str, ...]:
     """The texts of a record by which it is compared: what is given first, and what is to be learnt last.
 
     Args:
-        record_type: of its set.
-        conversational: whether its set is.
+        form: of its set.
         values: its fields.
 
     Returns:
         One or more texts. Of messages: those before the first answer, and the rest. Of rows with a label, the text. Of
         a preference the chosen answer comes last.
     """
-    if record_type == "messages":
+    if form.record_type == "messages":
         messages = orjson.loads(values[0])
         turn = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), len(messages))
         halves = (orjson.dumps(half).decode() for half in (messages[:turn], messages[turn:]))
-        return tuple(field_texts.texts("messages", True, (half, ""))[0] for half in halves)
-    if record_type in ("classification", "regression"):
+        return tuple(field_texts.texts(form, (half, ""))[0] for half in halves)
+    if form.labelled:
         return values[:1]
-    texts = field_texts.texts(record_type, conversational, values)
-    return (texts[0], texts[2], texts[1]) if record_type == "preference" else texts
+    texts = field_texts.texts(form, values)
+    return (texts[0], texts[2], texts[1]) if form.record_type == "preference" else texts
 
 
 class Numbering:
     """Numbers the rows of one set; it remembers groups, which come again and again.
 
     Args:
-        record_type: of the set.
+        form: of the set.
         near: whether sketches for near duplicates are made.
     """
 
-    def __init__(self, record_type: RecordType, *, near: bool) -> None:
-        self._type: RecordType = record_type
+    def __init__(self, form: RecordForm, *, near: bool) -> None:
+        self._form = form
         self._near = near
         self._groups: dict[str, int] = {}
 
@@ -126,7 +125,7 @@ class Numbering:
         bare_wholes = cleaning.bares([wholes[row] for row in short])
         numbers["whole"][short] = _hashes(bare_wholes)
         identities = wholes if single else list(map("\0".join, zip(*columns, strict=True)))
-        if self._type in ("messages", "regression"):
+        if self._form.record_type in ("messages", "regression"):
             # Tools, and a number to be learnt, make another row of the same text.
             identities = [f"{key}\0{row[1]}" for key, row in zip(identities, values, strict=True)]
         digests = np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, map(str.encode, identities))), ">u8").reshape(
@@ -135,10 +134,9 @@ class Numbering:
         numbers["key_high"], numbers["key_low"] = digests[:, 0], digests[:, 1]
         numbers["bare"] = numbers["key_low"]
         bares = [bare_wholes] if single else [cleaning.bares([column[row] for row in short]) for column in columns]
-        more = ["\0".join(values[row][1:]) if self._type in _OF_MORE_THAN_TEXT else "" for row in short]
+        more = ["\0".join(values[row][1:]) if self._form.record_type in _OF_MORE_THAN_TEXT else "" for row in short]
         numbers["bare"][short] = _hashes(list(map("\0".join, zip(*bares, more, strict=True))))
-        has_label = self._type in ("classification", "regression")
-        if has_label:
+        if self._form.labelled:
             numbers["answer"] = _hashes([row[1] for row in values])
         else:
             numbers["answer"] = numbers["whole"] if single else _of_answers(columns[-1])
