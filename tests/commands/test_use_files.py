@@ -71,7 +71,7 @@ def test_many_files_with_the_same_problem_are_one_line(tmp_path: Path) -> None:
     assert pdf.startswith(
         f"30 files ({folder}/00.pdf, {folder}/01.pdf, {folder}/02.pdf and 27 more): is a PDF: extract"
     )
-    assert "27 more): is no JSON: a value is missing here; mend it" in broken
+    assert "27 more): is not JSON: expected a value, found ']'; correct it" in broken
 
 
 def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
         use(pairs(tmp_path, 60, '{"question": "broken'))
     with pytest.raises(DataError, match="has no column 'nobody'"):
         use(pairs(tmp_path), group_by="nobody")
-    with pytest.raises(DataError, match="is no encoding that Python knows"):
+    with pytest.raises(DataError, match="is not an encoding that Python knows"):
         use(pairs(tmp_path), encoding="utf9")
-    with pytest.raises(DataError, match="is no encoding that Python knows"):
+    with pytest.raises(DataError, match="is not an encoding that Python knows"):
         mix(pairs(tmp_path), name="more", weight=0.5, encoding="rot13")
     with pytest.raises(DataError, match="belongs to the built-in corpus"):
         use(pairs(tmp_path), name="python-docstrings")

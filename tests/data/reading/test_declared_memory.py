@@ -35,7 +35,7 @@ def test_a_parquet_page_that_takes_too_much_memory_is_refused(
     assert count(whole) == 5000
     monkeypatch.setattr(declared_memory, "MAX_PAGE_BYTES", 20_000)
     (one,) = readers.plan(tmp_path / "a.parquet", Options())
-    assert "in the column 'text', which takes too much memory at once; write it anew" in one.refusal
+    assert "in the column 'text', which takes too much memory at once; write it again" in one.refusal
 
 
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])

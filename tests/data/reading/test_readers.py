@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tuneline.data.reading import plans, readers
-from tuneline.data.reading.formats import arrow_tables, delimited, json_values, sniff
+from tuneline.data.reading import raw_rows, readers
+from tuneline.data.reading.formats import sniff
 from tuneline.data.reading.raw_rows import FilePlan, Options, Rejected, Row
 from tuneline.errors import DataError
 
@@ -171,11 +171,11 @@ def test_an_object_that_is_a_row_is_no_table(tmp_path: Path, content: bytes) -> 
     [
         (
             b'{"a": {"0": "x", "1": "y"}, "b": {"0": "x"}}',
-            "of which not all have the same rows; write one row per line",
+            "and not all columns have the same rows; write one row per line",
         ),
-        (b'{"columns": ["a"], "data": [["x", "y"]]}', "of which not all have the same rows"),
-        (b'{"columns": ["a"], "data": [["x"]], "data": [["y"]]}', "'data' stands twice in one object; mend it"),
-        (b'{"a": {"x": 1}, "b": {"x": 2}} [', "'[' stands where an object should"),
+        (b'{"columns": ["a"], "data": [["x", "y"]]}', "and not all columns have the same rows"),
+        (b'{"columns": ["a"], "data": [["x"]], "data": [["y"]]}', "the key 'data' occurs twice in one object; "),
+        (b'{"a": {"x": 1}, "b": {"x": 2}} [', "is not JSON: expected an object, found '['"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -196,7 +196,7 @@ def test_a_table_has_json_values(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "a.parquet")
     (one,) = readers.plan(tmp_path / "a.parquet", Options())
     assert one.columns == ("text", "turns", "day")
-    assert one.warnings == ("the columns image hold bytes, which are not read",)
+    assert one.warnings == ("the columns image are not read: they hold bytes",)
     assert [tuple(row) for row in rows(one)] == [
         (1, -1, {"text": "a", "turns": [{"role": "user", "n": 1}], "day": "1970-01-01"}),
         (2, -1, {"text": "b", "turns": [], "day": "1970-01-02"}),
@@ -269,10 +269,9 @@ def test_portions_hold_every_row_once_in_whatever_order_they_are_read(
     expected = rows(whole)
     assert len(expected) == len(ROWS)
     assert len(whole.portions) == 1
-    for module in (plans, delimited, json_values):
-        monkeypatch.setattr(module, "PORTION_BYTES", 3_000)
+    monkeypatch.setattr(raw_rows, "PORTION_BYTES", 3_000)
     monkeypatch.setattr("tuneline.data.reading.containers.byte_streams.BLOCK", 500)
-    monkeypatch.setattr("tuneline.data.reading.formats.json_values.BLOCK", 500)
+    monkeypatch.setattr("tuneline.data.reading.formats.json_files.BLOCK", 500)
     (parted,) = readers.plan(tmp_path / name, Options())
     assert len(parted.portions) > 5
     assert pickle.loads(pickle.dumps(parted.portions)) == parted.portions
@@ -299,7 +298,7 @@ def test_portions_of_a_table_are_row_groups_or_batches(
     else:
         with pa.ipc.new_stream(tmp_path / "a", table.schema) as writer:
             writer.write_table(table, max_chunksize=50)
-    monkeypatch.setattr(arrow_tables, "PORTION_BYTES", 1_000)
+    monkeypatch.setattr(raw_rows, "PORTION_BYTES", 1_000)
     (one,) = readers.plan(tmp_path / "a", Options())
     assert [(portion.start, portion.stop) for portion in one.portions] == [(n, n + 50) for n in range(0, 400, 50)]
     assert [tuple(row) for row in rows(one)] == [(n, -1, json.loads(row)) for n, row in enumerate(ROWS, 1)]
@@ -327,7 +326,7 @@ def test_first_rows_are_few_and_small(tmp_path: Path) -> None:
     ],
 )
 def test_names_may_say_the_split(name: str, split: str | None) -> None:
-    assert sniff.split_of(name) == split
+    assert sniff.split_in_name(name) == split
 
 
 def test_files_come_in_the_order_of_their_names_without_hidden_ones(tmp_path: Path) -> None:
@@ -342,7 +341,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         readers.plan(tmp_path / "missing", Options())
     with pytest.raises(DataError, match="holds no files"):
         readers.plan(tmp_path, Options())
-    with pytest.raises(DataError, match="encoding 'klingon': is no encoding that Python knows"):
+    with pytest.raises(DataError, match="encoding 'klingon': is not an encoding that Python knows"):
         readers.plan(tmp_path, Options(encoding="klingon"))
 
 

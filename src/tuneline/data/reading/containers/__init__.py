@@ -1,1 +1,1 @@
-"""Compressed files and archives, unpacked while reading."""
+"""Compressed files and archives as byte streams."""

@@ -1,4 +1,4 @@
-"""Bytes from one end to the other, and their lines, in bounded memory."""
+"""Byte streams that are read once from start to end, and their lines, in bounded memory."""
 
 import codecs
 import zipfile
@@ -9,40 +9,44 @@ from typing import NamedTuple
 from tuneline.errors import DataError
 
 BLOCK = 1 << 20
+HEAD_BYTES = 1 << 20
+"""Bytes at the start of a file by which its format is detected."""
 MAX_ROW_BYTES = 1_000_000
-"""A longer row is a broken file more often than a row."""
+"""A longer row is in most cases a broken file."""
+MAX_RATIO = 200
+"""Unpacked bytes for one packed byte, from RATIO_FROM on; text has 3 to 20."""
+RATIO_FROM = 16_000_000
+"""Unpacked bytes."""
+_KEPT_OF_A_LONG_LINE = 1000
 
-_HEAD_OF_A_LONG_LINE = 1000
+UNPACKING_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+"""The errors of the standard library and pyarrow when a packed file is cut off or corrupt."""
 
 
 class RefusedError(DataError):
-    """A file is not read; what it is, and the remedy, without its name.
+    """A file cannot be read; the message has the reason and the remedy, without the name of the file.
 
     Args:
-        problem: the fact and the remedy.
-        line: 1-based, where there is one to name.
+        problem: the reason and the remedy.
+        line: the line of the problem, from 1; None if it has no line.
     """
 
     def __init__(self, problem: str, line: int | None = None) -> None:
         super().__init__(problem)
         self.line = line
 
-    def at(self, place: str) -> str:
-        """The whole problem, for a person.
-
-        Args:
-            place: the file's name.
-        """
-        return f"{place}: {self}" if self.line is None else f"{place}:{self.line}: {self}"
+    def describe(self, path: str) -> str:
+        """The message with the path and the line in front."""
+        return f"{path}: {self}" if self.line is None else f"{path}:{self.line}: {self}"
 
 
 class Stream:
-    """Bytes, to be taken in order.
+    """Bytes that are read in order.
 
     Args:
-        source: takes a size and gives at most so many bytes, none at the end.
-        close: called when no more is wanted.
-        seek: goes to an offset, where the source can; else what lies between is read.
+        source: takes a size and returns at most so many bytes; empty at the end.
+        close: called when the stream is closed.
+        seek: goes to an offset; None: the bytes before it are read and dropped.
     """
 
     def __init__(
@@ -54,17 +58,17 @@ class Stream:
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end."""
-        pieces: list[bytes] = []
+        parts: list[bytes] = []
         wanted = size
-        while wanted > 0 and (piece := self._source(wanted)):
-            pieces.append(piece)
-            wanted -= len(piece)
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        while wanted > 0 and (part := self._source(wanted)):
+            parts.append(part)
+            wanted -= len(part)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.position += len(data)
         return data
 
     def skip_to(self, offset: int) -> None:
-        """Go forward to an offset; beyond the end means to the end."""
+        """Go forward to an offset, or to the end if the stream is shorter."""
         if self._seek is not None:
             self._seek(offset)
             self.position = offset
@@ -72,26 +76,22 @@ class Stream:
             pass
 
     def drain(self) -> int:
-        """Read to the end, so that check sums are checked.
-
-        Returns:
-            The offset of the end.
-        """
+        """Read to the end, so that checksums are checked; returns the offset of the end."""
         while self.read(BLOCK):
             pass
         return self.position
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the source."""
         self._close()
 
 
-def transcoded(stream: Stream, encoding: str) -> Stream:
+def transcode(stream: Stream, encoding: str) -> Stream:
     """The text of a stream as UTF-8.
 
     Args:
-        stream: at its beginning.
-        encoding: by Python's name.
+        stream: at its start.
+        encoding: the encoding of the stream, by Python's name.
 
     Returns:
         A stream whose offsets are those of the UTF-8 text.
@@ -110,7 +110,7 @@ def transcoded(stream: Stream, encoding: str) -> Stream:
                 ready.extend(decoder.decode(data, final=ended).encode())
             except UnicodeError as error:
                 raise RefusedError(
-                    f"is no whole {encoding}: {error}, between the bytes {start} and {stream.position}"
+                    f"is not valid {encoding}: {error}, between the bytes {start} and {stream.position}"
                 ) from None
         taken = bytes(ready[:size])
         del ready[:size]
@@ -120,30 +120,30 @@ def transcoded(stream: Stream, encoding: str) -> Stream:
 
 
 class Block(NamedTuple):
-    """Some whole lines; or a single line that is too long to be kept, of which only the beginning is."""
+    """Some complete lines; or one line that is too long, of which `data` is only the start."""
 
     offset: int
     data: bytes
     length: int
-    """In bytes, with what is not kept."""
+    """In bytes, with those that are not in `data`."""
     quotes: int
-    """Of a line that is not kept: its double quotes."""
+    """Double quotes in a line that is too long."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether it is the beginning of one line that is too long."""
+        """Whether the block is the start of one line that is too long."""
         return self.length > len(self.data)
 
 
-def blocks(stream: Stream, stop: int | None = None) -> Iterator[Block]:
-    r"""The lines of a stream, in blocks of some 1 MB. \n, \r\n and \r end a line; U+2028 does not.
+def read_blocks(stream: Stream, stop: int | None = None) -> Iterator[Block]:
+    r"""The lines of a stream, in blocks of about 1 MB. \n, \r\n and \r end a line; U+2028 does not.
 
     Args:
-        stream: where a line begins.
+        stream: at the start of a line.
         stop: offset of the end of a line; None: the end of the stream.
 
     Yields:
-        Blocks that together hold every byte once.
+        Blocks that together have every byte once.
     """
     rest = b""
     offset = stream.position
@@ -168,7 +168,7 @@ def blocks(stream: Stream, stop: int | None = None) -> Iterator[Block]:
 
 
 def _long_line(stream: Stream, stop: int | None, offset: int, begun: bytes) -> tuple[Block, bytes]:
-    """A line that is not kept, and what follows it in the bytes read."""
+    """The block of a line that is too long, and the bytes after it that were read already."""
     length, quotes = 0, 0
     # The last byte may be the first half of \r\n.
     data, waiting = begun[:-1], begun[-1:]
@@ -186,19 +186,15 @@ def _long_line(stream: Stream, stop: int | None, offset: int, begun: bytes) -> t
             if buffer[end - 1 : end + 1] == b"\r\n":
                 end += 1
             quotes += buffer.count(b'"', 0, end)
-            return Block(offset, begun[:_HEAD_OF_A_LONG_LINE], length + end, quotes), buffer[end:]
+            return Block(offset, begun[:_KEPT_OF_A_LONG_LINE], length + end, quotes), buffer[end:]
         length += len(data)
         quotes += data.count(b'"')
         data, waiting = waiting + more[:-1], more[-1:]
 
 
 def count_lines(data: bytes) -> int:
-    """How many lines end in `data`."""
+    """The number of line ends in `data`."""
     lines = data.count(b"\n")
     if b"\r" in data:
         lines += data.count(b"\r") - data.count(b"\r\n")
     return lines
-
-
-UNPACKING_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
-"""What the unpackers of the standard library and pyarrow raise where a file is cut off or corrupt."""

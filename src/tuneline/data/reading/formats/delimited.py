@@ -1,104 +1,98 @@
-"""CSV and TSV with a header; cells stay text: "NA", "null" and "00123" are what they say."""
+"""CSV and TSV with a header; cells stay text, also "NA", "null" and "00123"."""
 
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tuneline.data.reading.containers.byte_streams import MAX_ROW_BYTES, Block, RefusedError, Stream, blocks
-from tuneline.data.reading.formats import plain_text
+from tuneline.data.reading.containers.byte_streams import MAX_ROW_BYTES, Block, RefusedError, Stream, read_blocks
 from tuneline.data.reading.formats.sniff import best_delimiter
-from tuneline.data.reading.raw_rows import Portion, Rejected, Row, excerpt, new_row
-
-PORTION_BYTES = 32_000_000
+from tuneline.data.reading.raw_rows import (
+    Portion,
+    Rejected,
+    Row,
+    excerpt,
+    group_rows,
+    new_row,
+    reject_encoding,
+    reject_too_long,
+    reject_zero_byte,
+)
 
 _SNIFFED_LINES = 50
 
 
-class Record(NamedTuple):
-    """The cells of a row, or what is wrong with it."""
+class _Record(NamedTuple):
+    """The cells of a row, or the problem with it."""
 
     line: int
     offset: int
     end: int
-    """Offset behind it."""
-    next_line: int
+    """Offset after its last byte."""
     cells: list[str]
     problem: Rejected | None
 
 
-def delimiter_of(head: bytes, encoding: str) -> str:
-    """The sign between the cells.
+def detect_delimiter(head: bytes, encoding: str) -> str:
+    """The character between the cells: a comma, a semicolon, a tab or a vertical bar.
 
     Args:
-        head: the beginning of the file.
-        encoding: of it.
+        head: the first bytes of the file.
+        encoding: of the file.
     """
     lines = [line.decode(encoding, "replace") for line in head.splitlines(keepends=True)]
     return best_delimiter([line for line in lines if line.strip()][:_SNIFFED_LINES])[0]
 
 
-def _header(cells: list[str], line: int) -> tuple[str, ...]:
+def _read_header(record: _Record) -> tuple[str, ...]:
     """The names of the columns."""
-    doubled = sorted(cell for cell, count in Counter(cells).items() if count > 1)
-    if doubled:
-        raise RefusedError(f"the column {', '.join(map(repr, doubled))} stands twice; rename one of them", line)
-    return tuple(cells)
+    if record.problem is not None:
+        raise RefusedError(f"the header cannot be read: {record.problem.reason}: {record.problem.detail}", record.line)
+    repeated = sorted(cell for cell, count in Counter(record.cells).items() if count > 1)
+    if repeated:
+        raise RefusedError(f"the column {', '.join(map(repr, repeated))} occurs twice; rename one of them", record.line)
+    return tuple(record.cells)
 
 
 def scan(
-    portion: Portion, stream: Stream, encoding: str, see: Callable[[bytes], None]
+    portion: Portion, stream: Stream, encoding: str, add_lines: Callable[[bytes], None]
 ) -> tuple[tuple[str, ...], list[tuple[int, int, int]]]:
-    """The header of a file, and where its portions begin and end; it is read to its end.
+    """The header of a file, and the bounds of its portions; the file is read to its end.
 
     Args:
         portion: the whole file.
         stream: at its start.
         encoding: of the stream.
-        see: is shown all bytes, in whole lines.
+        add_lines: called with all bytes, in complete lines.
 
     Returns:
         The columns; and start, stop and first line of each portion.
 
     Raises:
-        RefusedError: a column stands twice, or a quote swallows lines.
+        RefusedError: a column occurs twice, or a quote is not closed.
     """
-    columns: tuple[str, ...] = ()
-    bounds: list[tuple[int, int, int]] = []
-    start, end, line = -1, 0, 1
-    for record in records(portion, stream, encoding, see):
-        if not columns:
-            if record.problem is not None:
-                raise RefusedError(
-                    f"the header cannot be read: {record.problem.reason}: {record.problem.detail}", record.line
-                )
-            columns = _header(record.cells, record.line)
-            continue
-        if start >= 0 and record.end - start > PORTION_BYTES:
-            bounds.append((start, end, line))
-            start = -1
-        if start < 0:
-            start, line = record.offset, record.line
-        end = record.end
-    if start >= 0:
-        bounds.append((start, end, line))
-    return columns, bounds
+    records = _records(portion, stream, encoding, add_lines)
+    header = next(records, None)
+    if header is None:
+        return (), []
+    columns = _read_header(header)
+    return columns, list(group_rows((record.offset, record.end, record.line) for record in records))
 
 
 def read(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Rejected]:
     """The rows of a portion.
 
     Args:
-        portion: what is read; it begins behind the header.
-        stream: at its start.
+        portion: the portion to read, which starts after the header.
+        stream: at the start of the portion.
         encoding: of the stream.
 
     Yields:
-        Rows, and what is set aside; blank lines lie between them.
+        Rows and rejected rows; empty lines are skipped.
     """
     columns = portion.columns
     width = len(columns)
-    for record in records(portion, stream, encoding):
+    for record in _records(portion, stream, encoding):
         if record.problem is not None:
             yield record.problem
         elif len(record.cells) != width:
@@ -110,11 +104,13 @@ def read(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Reje
 
 
 class _Lines:
-    """The lines of a stream as the csv module takes them, with the places where they begin."""
+    """The lines of a stream as an iterator for the csv module, with their numbers and offsets."""
 
-    def __init__(self, portion: Portion, stream: Stream, encoding: str, see: Callable[[bytes], None] | None) -> None:
-        self._encoding, self._see = encoding, see
-        self._blocks = blocks(stream, portion.stop)
+    def __init__(
+        self, portion: Portion, stream: Stream, encoding: str, add_lines: Callable[[bytes], None] | None
+    ) -> None:
+        self._encoding, self._add_lines = encoding, add_lines
+        self._blocks = read_blocks(stream, portion.stop)
         self._ready: Iterator[bytes] = iter(())
         self._begun: bytes | None = None
         self.line = portion.first_line
@@ -122,25 +118,25 @@ class _Lines:
         self.offset = stream.position
         """Of the next line."""
         self.taken = 0
-        """Lines of the present record."""
+        """Number of lines of the current record."""
         self.cut: Block | None = None
-        """A line that is too long to be given to the csv module."""
+        """A line that is too long for the csv module."""
         self.doubtful = False
-        """Whether a line of the present record has bytes that may be wrong."""
+        """Whether the current record has a line with zero bytes, or with bytes that are not in the encoding."""
 
     def take(self) -> bytes | None:
-        """The next line; None at the end, and before a line that is too long."""
+        """The next line; None at the end, and before a line that is too long, which is then `cut`."""
         while (data := next(self._ready, None)) is None:
             block = next(self._blocks, None)
             if block is None:
                 return None
             if block.is_cut:
                 if self.taken or block.quotes % 2:
-                    raise RefusedError(_swallowed("a quote is not closed in a line that is too long"), self.line)
+                    raise RefusedError(_unclosed("a quote is not closed in a line that is too long"), self.line)
                 self.cut = block
                 return None
-            if self._see is not None:
-                self._see(block.data)
+            if self._add_lines is not None:
+                self._add_lines(block.data)
             self._ready = iter(block.data.splitlines(keepends=True))
         self.taken += 1
         self.line += 1
@@ -148,7 +144,7 @@ class _Lines:
         return data
 
     def decode(self, data: bytes) -> str:
-        """The text of a line; what is wrong with it is looked for later."""
+        """The text of a line; `doubtful` is set if the record must be checked."""
         try:
             text = data.decode(self._encoding)
         except UnicodeDecodeError:
@@ -159,7 +155,7 @@ class _Lines:
         return text
 
     def begin_with(self, data: bytes) -> None:
-        """Give the csv module a line that was taken already."""
+        """Give the csv module a line that was taken already as the first line of a record."""
         self._begun = data
 
     def __iter__(self) -> "_Lines":
@@ -172,30 +168,27 @@ class _Lines:
         return self.decode(data)
 
 
-def _swallowed(problem: str) -> str:
-    # The lines that a stray quote swallowed are rows that nobody would count.
+def _unclosed(problem: str) -> str:
+    # The whole file is refused, because a stray quote makes one cell of the rows after it.
     return f"{problem}; a quote that opens there is not closed, or not doubled"
 
 
-def records(
-    portion: Portion, stream: Stream, encoding: str, see: Callable[[bytes], None] | None = None
-) -> Iterator[Record]:
-    """The records of a stream, the header among them.
+def _records(
+    portion: Portion, stream: Stream, encoding: str, add_lines: Callable[[bytes], None] | None = None
+) -> Iterator[_Record]:
+    """The records of a stream, the header included; empty lines are skipped.
 
     Args:
-        portion: what is read.
+        portion: the portion to read.
         stream: at its start.
         encoding: of the stream.
-        see: is shown all bytes, in whole lines.
-
-    Yields:
-        Records; blank lines lie between them.
+        add_lines: called with all bytes, in complete lines.
 
     Raises:
-        RefusedError: a quote swallows lines.
+        RefusedError: a quote is not closed, so its cell contains the lines after it.
     """
     csv.field_size_limit(MAX_ROW_BYTES)
-    lines = _Lines(portion, stream, encoding, see)
+    lines = _Lines(portion, stream, encoding, add_lines)
     delimiter = portion.delimiter
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -208,10 +201,11 @@ def records(
                 return
             cut, lines.cut = lines.cut, None
             lines.line, lines.offset = line + 1, offset + cut.length
-            yield Record(line, offset, lines.offset, lines.line, [], plain_text.too_long(portion, line, cut, encoding))
+            rejected = reject_too_long(portion, line, offset, cut.length, cut.data, encoding)
+            yield _Record(line, offset, lines.offset, [], rejected)
             continue
         if b'"' not in data:
-            # Where nothing is quoted the csv module would do the same, at a third of the speed.
+            # Without quotes the csv module would give the same at a third of the speed.
             text = lines.decode(data).rstrip("\r\n")
             cells = text.split(delimiter) if text else []
         else:
@@ -219,36 +213,34 @@ def records(
             try:
                 cells = next(reader)
             except StopIteration:
-                # The end of the file, or a line that is too long, in the middle of a quoted cell.
-                raise RefusedError(_swallowed(f"the end of the file from line {line}"), line) from None
+                # The file ends, or a line is too long, in the middle of a quoted cell.
+                raise RefusedError(_unclosed(f"the end of the file from line {line}"), line) from None
             except csv.Error as error:
                 cells, problem = [], str(error)
         if not cells and not problem:
             continue
         if problem and lines.taken > 1:
-            raise RefusedError(_swallowed(f"{problem}, from line {line} to {lines.line - 1}"), line)
+            raise RefusedError(_unclosed(f"{problem}, from line {line} to {lines.line - 1}"), line)
         rejected = None
         if problem or lines.doubtful or lines.offset - offset > MAX_ROW_BYTES:
-            rejected = _rejected(portion, line, offset, lines, problem, cells, encoding)
+            rejected = _reject(portion, line, offset, lines, problem, cells, encoding)
             lines.doubtful = False
-        yield Record(line, offset, lines.offset, lines.line, cells, rejected)
+        yield _Record(line, offset, lines.offset, cells, rejected)
 
 
-def _rejected(
+def _reject(
     portion: Portion, line: int, offset: int, lines: _Lines, problem: str, cells: list[str], encoding: str
 ) -> Rejected | None:
-    """What is wrong with a record, where something is."""
+    """The rejected row of a doubtful record, or None if it is in order."""
     text = portion.delimiter.join(cells)
     length = lines.offset - offset
     if length > MAX_ROW_BYTES or "field limit" in problem:
-        return plain_text.too_long(
-            portion, line, Block(offset, text[:1000].encode("utf-8", "replace"), length, 0), "utf-8"
-        )
+        return reject_too_long(portion, line, offset, length, text[:1000].encode("utf-8", "replace"), "utf-8")
     if problem:
         return Rejected(portion.name, line, offset, "csv", problem, excerpt(text))
     data = text.encode(encoding, "surrogateescape")
     try:
         data.decode(encoding)
     except UnicodeDecodeError as error:
-        return plain_text.wrong_encoding(portion, line, offset, data, error)
-    return plain_text.nul_byte(portion, line, offset, text) if "\0" in text else None
+        return reject_encoding(portion, line, offset, data, error)
+    return reject_zero_byte(portion, line, offset, text) if "\0" in text else None

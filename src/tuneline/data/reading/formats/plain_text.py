@@ -2,34 +2,43 @@
 
 from collections.abc import Iterator
 
-from tuneline.data.reading.containers.byte_streams import MAX_ROW_BYTES, Block, Stream, blocks
-from tuneline.data.reading.raw_rows import Portion, Rejected, Row, excerpt, new_row
+from tuneline.data.reading.containers.byte_streams import MAX_ROW_BYTES, Stream, read_blocks
+from tuneline.data.reading.raw_rows import (
+    Portion,
+    Rejected,
+    Row,
+    excerpt,
+    new_row,
+    reject_encoding,
+    reject_too_long,
+    reject_zero_byte,
+)
 
 MAX_DOCUMENT_BYTES = 16_000_000
 """Of a document that is one row."""
 
 
 def read_lines(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Rejected]:
-    """The rows of a portion of plain text; blank lines lie between them.
+    """The rows of a portion in which each line is a row; empty lines are skipped.
 
     Args:
-        portion: what is read.
-        stream: at its start.
+        portion: the portion to read.
+        stream: at the start of the portion.
         encoding: of the stream.
 
     Yields:
-        Rows with one column `text`, and what is set aside.
+        Rows with one column `text`, and rejected rows.
     """
     line = portion.first_line
     is_utf8 = encoding == "utf-8"
-    for block in blocks(stream, portion.stop):
+    for block in read_blocks(stream, portion.stop):
         if block.is_cut:
-            yield too_long(portion, line, block, encoding)
+            yield reject_too_long(portion, line, block.offset, block.length, block.data, encoding)
             line += 1
             continue
         offset = block.offset
-        if is_utf8 and (texts := _clean(block.data)) is not None:
-            # Split at once: three times as fast as line by line.
+        if is_utf8 and (texts := _regular_lines(block.data)) is not None:
+            # Splitting the whole block is three times as fast as line by line.
             for data, text in zip(block.data.split(b"\n"), texts, strict=True):
                 if text and not text.isspace():
                     yield new_row(Row, (line, offset, {"text": text}))
@@ -42,20 +51,20 @@ def read_lines(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row 
             try:
                 text = data.decode(encoding).rstrip("\r\n")
             except UnicodeDecodeError as error:
-                yield wrong_encoding(portion, line, offset, data, error)
+                yield reject_encoding(portion, line, offset, data, error)
             else:
                 if odd and len(data) > MAX_ROW_BYTES:
-                    yield too_long(portion, line, Block(offset, data[:1000], len(data), 0), encoding)
+                    yield reject_too_long(portion, line, offset, len(data), data, encoding)
                 elif odd and "\0" in text:
-                    yield nul_byte(portion, line, offset, text)
+                    yield reject_zero_byte(portion, line, offset, text)
                 elif text and not text.isspace():
                     yield Row(line, offset, {"text": text})
             offset += len(data)
             line += 1
 
 
-def _clean(data: bytes) -> list[str] | None:
-    """The lines of a block about which there is nothing odd: their ends, their bytes, their length."""
+def _regular_lines(data: bytes) -> list[str] | None:
+    r"""The lines of a block; None if it has \r, zero bytes, bytes that are not UTF-8, or a long line."""
     if b"\r" in data or b"\0" in data:
         return None
     try:
@@ -66,7 +75,7 @@ def _clean(data: bytes) -> list[str] | None:
 
 
 def read_document(portion: Portion, stream: Stream, encoding: str) -> Iterator[Row | Rejected]:
-    """A file that is one row.
+    """The row of a file that is one document.
 
     Args:
         portion: the file.
@@ -74,39 +83,20 @@ def read_document(portion: Portion, stream: Stream, encoding: str) -> Iterator[R
         encoding: of the stream.
 
     Yields:
-        One row with the column `text`, or what is set aside; nothing of a blank file.
+        One row with the column `text`, or one rejected row; nothing if the file has only white space.
     """
     data = stream.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
-        begin = data[:1000].decode(encoding, "replace")
+        start = data[:1000].decode(encoding, "replace")
         detail = f"more than {MAX_DOCUMENT_BYTES:,} bytes in one document; split it"
-        yield Rejected(portion.name, 1, portion.start, "too-long", detail, excerpt(begin))
+        yield Rejected(portion.name, 1, portion.start, "too-long", detail, excerpt(start))
         return
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        yield wrong_encoding(portion, 1, portion.start, data, error)
+        yield reject_encoding(portion, 1, portion.start, data, error)
         return
     if "\0" in text:
-        yield nul_byte(portion, 1, portion.start, text)
+        yield reject_zero_byte(portion, 1, portion.start, text)
     elif text and not text.isspace():
         yield Row(1, portion.start, {"text": text.replace("\r\n", "\n").replace("\r", "\n")})
-
-
-def too_long(portion: Portion, line: int, block: Block, encoding: str) -> Rejected:
-    """A row of which only the beginning was kept."""
-    begin = block.data[:1000].decode(encoding, "replace")
-    return Rejected(portion.name, line, block.offset, "too-long", f"{block.length:,} bytes in one row", excerpt(begin))
-
-
-def wrong_encoding(portion: Portion, line: int, offset: int, data: bytes, error: UnicodeDecodeError) -> Rejected:
-    """A row that is not in the encoding of its file."""
-    detail = f"0x{data[error.start]:02x} at byte {error.start} is no {portion.encoding}"
-    text = data[:1000].decode(error.encoding, "backslashreplace")
-    return Rejected(portion.name, line, offset, "encoding", detail, excerpt(text))
-
-
-def nul_byte(portion: Portion, line: int, offset: int, text: str) -> Rejected:
-    """A row with a byte of zero."""
-    detail = f"a byte of zero at character {text.index(chr(0))}"
-    return Rejected(portion.name, line, offset, "nul-byte", detail, excerpt(text.replace("\0", "\\0")))

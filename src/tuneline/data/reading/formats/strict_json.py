@@ -1,7 +1,7 @@
-"""JSON texts -> values, of which nothing was lost: no key stands twice, no number was rounded, nothing is too deep.
+"""Parsing JSON without loss: a repeated key is an error, and integers of any size are exact.
 
-orjson keeps the last of two equal keys, and makes a float of a whole number beyond 64 bits. Both are found out here, at
-its speed: the first by counting, the second by looking at the few floats that are so large.
+orjson keeps the last of two equal keys, and returns a float for an integer of more than 64 bits. Both are detected here
+at the speed of orjson: the first by counting keys, the second by checking the few floats that are so large.
 """
 
 import json
@@ -11,17 +11,17 @@ from typing import Any
 import orjson
 
 MAX_DEPTH = 200
-"""Of lists and objects in a row; orjson writes up to 254 deep."""
+"""Levels of lists and objects; orjson writes up to 254."""
 
 _SPACED = re.compile(rb'"[ \t\r\n]+:')
 _KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*(:)?', re.DOTALL)
 _TEXT = frozenset((str,))
-# Below it a float is never a whole number beyond 64 bits.
+# A float below it is never an integer of more than 64 bits.
 _WIDE = float(1 << 63)
 
 
 class UnsoundError(ValueError):
-    """A JSON text that parses, but not to what it says.
+    """A JSON text can be parsed, but a part of it would be lost, or it nests too deep.
 
     Args:
         reason: a code, such as `repeated-key`.
@@ -34,7 +34,7 @@ class UnsoundError(ValueError):
 
 
 def describe_type(value: Any) -> str:
-    """What a value is, for a person."""
+    """The JSON type of a value, for a person."""
     names = {
         list: "a list",
         str: "text",
@@ -49,23 +49,20 @@ def describe_type(value: Any) -> str:
 
 
 def has_spaced_keys(data: bytes) -> bool:
-    """Whether a key in some JSON text may have a blank before its colon.
+    """Whether a key may have white space before its colon.
 
     Args:
-        data: the text, or many.
+        data: one JSON text, or several.
     """
     return _SPACED.search(data) is not None
 
 
 def load(data: bytes, spaced: bool) -> dict[str, Any] | None:
-    """The object that a JSON text is.
+    """The object of a JSON text; None if the text is not an object, or cannot be parsed without loss.
 
     Args:
         data: UTF-8.
-        spaced: False where `has_spaced_keys` has denied it for this text.
-
-    Returns:
-        Its values; None where it is no object, or something about it is wrong.
+        spaced: the result of `has_spaced_keys` for this text.
     """
     try:
         values = orjson.loads(data)
@@ -73,8 +70,8 @@ def load(data: bytes, spaced: bool) -> dict[str, Any] | None:
         return None
     if type(values) is not dict:
         return None
-    # Behind every key stands `":`, if no blank is before a colon, and it may stand elsewhere: so there are at most as
-    # many keys as that. Where there are as many as in the outermost object, there are no others, and none was lost.
+    # Every key ends with `":` if no white space is before a colon, so the text has at most that many keys. If the
+    # outermost object has as many, then no key was lost, and no inner object has any.
     most = data.count(b'":')
     if most == len(values) and not spaced:
         for value in values.values():
@@ -93,54 +90,49 @@ def load(data: bytes, spaced: bool) -> dict[str, Any] | None:
 
 
 def parse(text: str) -> Any:
-    """The value that a JSON text in a field of a row is.
+    """The value of a JSON text; integers of any size are exact.
 
     Args:
         text: without lone surrogates.
 
-    Returns:
-        The value; whole numbers of any size are exact.
-
     Raises:
-        ValueError: it is no JSON; as UnsoundError: it is, but a key stands twice or it is too deep.
+        UnsoundError: a key occurs twice, or the text nests too deep.
+        ValueError: the text is not JSON.
     """
     data = text.encode()
     return _sound(data, orjson.loads(data), data.count(b'":'), has_spaced_keys(data))
 
 
 def check(data: bytes) -> None:
-    """Find out what is wrong with a JSON text that parses.
+    """Raise UnsoundError if a key occurs twice in a JSON text, or the text nests too deep.
 
     Args:
-        data: UTF-8.
-
-    Raises:
-        UnsoundError: a key stands twice, or it is too deep.
+        data: JSON in UTF-8.
     """
     _sound(data, orjson.loads(data), 0, True)
 
 
 def _sound(data: bytes, value: Any, most: int, spaced: bool) -> Any:
-    """The parsed value, with whole numbers as they are written; raises UnsoundError where something was lost.
+    """The parsed value with exact integers; raises UnsoundError if a key was lost or the nesting is too deep.
 
     Args:
         data: the JSON text.
-        value: that it was parsed to.
-        most: keys that may be in it, where none has a blank before its colon.
-        spaced: whether one may have.
+        value: the value by orjson.
+        most: the number of `":` in the text.
+        spaced: whether a key may have white space before its colon.
     """
     keys, depth, is_wide = _measure(value)
     if depth > MAX_DEPTH:
         raise UnsoundError("too-deep", f"nested more than {MAX_DEPTH} deep")
-    # An escaped quote with no backslash before it is in a string, and so is no end of a key.
+    # An escaped quote without a backslash before it is inside of a string, so it is not the end of a key.
     is_sure = not spaced and (keys == most or (keys == most - data.count(b'\\":') and b'\\\\":' not in data))
     if not is_sure and keys != _KEY.findall(data).count(b":"):
-        raise UnsoundError("repeated-key", f"{_repeated_key(data)!r} stands twice in one object")
+        raise UnsoundError("repeated-key", f"the key {_repeated_key(data)!r} occurs twice in one object")
     return json.loads(data) if is_wide else value
 
 
 def _measure(value: Any) -> tuple[int, int, bool]:
-    """The number of keys of a JSON value, how deep it is nested, and whether it has a number of 2^63 or more."""
+    """The number of keys in a JSON value, its depth, and whether it has a float of 2^63 or more."""
     keys, depth, is_wide = 0, 0, False
     level = [value] if type(value) is dict or type(value) is list else []
     while level and depth <= MAX_DEPTH:

@@ -1,1 +1,1 @@
-"""What is refused or repaired before a row is read: encodings, damage, foreign formats, memory."""
+"""Checks of untrusted files: encodings, other formats, declared memory; and damage to text."""

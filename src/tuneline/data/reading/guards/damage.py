@@ -1,14 +1,14 @@
-"""Text that was damaged before it came here: which kinds of damage it shows, and what repairs them.
+"""Damage in text: finding its kinds, and repairing it.
 
-    mojibake      bytes of one encoding that were read in another, once or twice: `é` became `Ã©` or `茅`
-    replacement   U+FFFD, which stands where a character was lost: nothing repairs it
-    control       C1 control characters (U+0080 to U+009F): Windows' quotes and dashes, read as Latin-1
-    direction     characters that override the direction of writing, or turn it where nothing runs from right to left
+    mojibake      text that was decoded in a wrong encoding, once or twice: `é` became `Ã©` or `茅`
+    replacement   U+FFFD, the replacement for a lost character; it cannot be repaired
+    control       C1 control characters (U+0080 to U+009F): quotes and dashes of Windows-1252, read as Latin-1
+    direction     characters that override the direction of writing, or set it in a text without right-to-left letters
     invisible     zero-width characters, soft hyphens and tags, which people do not see and models learn
-    blank         nothing but white space and characters that nobody sees
+    blank         text of white space and invisible characters only
 
-ASCII shows none of these. Mojibake of single-byte encodings is recognised and repaired by ftfy, whose heuristic is made
-to be wrong about once in a million texts; what it does not know is recognised here.
+ASCII text has none of these. ftfy finds and repairs mojibake of single-byte encodings; it is designed to be wrong in
+one of a million texts. Mojibake of East Asian encodings is found here.
 """
 
 import codecs
@@ -22,27 +22,27 @@ from tuneline.data.records.scripts import SOUTHEAST_ASIAN, character_class
 
 KINDS = ("mojibake", "replacement", "control", "direction", "invisible", "blank")
 REPAIRED = ("mojibake", "control", "direction", "invisible")
-"""The kinds that can be repaired."""
+"""The kinds that `repair` can repair."""
 
 _C1 = re.compile("[\x80-\x84\x86-\x9f]")
 _MARKS = "\u200e\u200f\u061c\u202a-\u202c\u2066-\u2069"
 _OVERRIDE = re.compile("[\u202d\u202e]")
 _TURNS = re.compile(f"[{_MARKS}\u202d\u202e]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
-# A tag belongs to a flag where it follows a black flag or another tag of it.
-# Thai, Lao, Burmese and Khmer mark the ends of words by a space of no width.
+# In these scripts a zero-width space separates words.
 _WITHOUT_SPACES = character_class(SOUTHEAST_ASIAN)
+# Tag characters after a black flag or another tag are part of a flag.
 _INVISIBLE = re.compile(
     f"(?<!{_WITHOUT_SPACES})\u200b(?!{_WITHOUT_SPACES})|"
     "[\xad\u180e\u2060-\u2064\ufeff]|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0001-\U000e007f]+"
 )
-# White space, and what Unicode says is to be ignored where it is not known.
+# White space, and the characters that Unicode calls default ignorable.
 _UNSEEN = re.compile(
     "[\\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]*"
 )
 _LOST = "\ufffd"
-# What is left of U+FFFD when its own bytes are read as Latin-1, Windows-1252 or GB 18030.
+# The bytes of U+FFFD, read as Latin-1, Windows-1252 or GB 18030.
 _LOST_AGAIN = re.compile("ï¿½|锟斤拷")
 _SHOWN = re.compile("[\x80-\x9f\xad\u180e\u200b-\u200f\u061c\u202a-\u202e\u2060-\u2069\ufeff\U000e0001-\U000e007f]")
 
@@ -62,16 +62,12 @@ _AROUND = 16
 
 
 def find_kinds(text: str) -> tuple[str, ...]:
-    """The kinds of damage that a text shows, in the order of KINDS.
-
-    Args:
-        text: as it was read, or cleaned.
-    """
+    """The kinds of damage in a text, in the order of KINDS."""
     if text.isascii():
         return ()
     decoded = _redecoded(text)
     found = {"mojibake"} if decoded is not None else set[str]()
-    # In mojibake these characters may be bytes of other ones, and go with it.
+    # In mojibake that is not repaired, these characters may be bytes of other characters.
     is_known = decoded is None or decoded != text
     text = decoded or text
     if _LOST in text or _LOST_AGAIN.search(text):
@@ -81,7 +77,7 @@ def find_kinds(text: str) -> tuple[str, ...]:
             kind
             for kind, is_there in (
                 ("control", _C1.search(text)),
-                ("direction", _turned(text) != text),
+                ("direction", _without_direction_marks(text) != text),
                 ("invisible", _INVISIBLE.search(text)),
             )
             if is_there
@@ -92,40 +88,40 @@ def find_kinds(text: str) -> tuple[str, ...]:
 
 
 def repair(text: str, wanted: Iterable[str]) -> str:
-    """A text without some kinds of damage.
+    """The text without some kinds of damage.
 
     Args:
         text: as it was read, before it is cleaned.
-        wanted: which of REPAIRED; where a text shows none of them, it is returned as it is.
+        wanted: kinds of REPAIRED.
     """
     if text.isascii():
         return text
     wanted = set(wanted)
     decoded = _redecoded(text)
     if decoded is not None:
-        # Every character of mojibake may be a byte of another one.
+        # Every character of mojibake may be a byte of another character.
         if "mojibake" not in wanted or decoded == text:
             return text
         text = decoded
     if "control" in wanted and _C1.search(text):
-        # What Windows-1252 does not know stands for nothing.
+        # Control characters that Windows-1252 does not have are removed.
         text = _C1.sub("", _without_c1(text))
     if "direction" in wanted:
-        text = _turned(text)
+        text = _without_direction_marks(text)
     if "invisible" in wanted:
         text = _INVISIBLE.sub("", text)
     return text
 
 
 def example(text: str, kind: str) -> str:
-    """Where a text shows a kind of damage, and what it is when it is repaired.
+    """An excerpt of the damage in a text, and of the repaired text.
 
     Args:
-        text: a text that shows it.
+        text: a text with this kind of damage.
         kind: of KINDS.
 
     Returns:
-        A few characters, with those that nobody sees as escapes: `'caf\\u200bé' is 'café'`.
+        For example `'caf\\u200bé' is 'café'`; invisible characters are escaped.
     """
     if kind != "mojibake":
         text = _redecoded(text) or text
@@ -145,7 +141,7 @@ def _excerpt(text: str, first: int, end: int) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nobody sees anything of a text that is not empty."""
+    """Whether a text that is not empty has white space and invisible characters only."""
     return bool(text) and _UNSEEN.fullmatch(text) is not None
 
 
@@ -154,15 +150,15 @@ def is_mojibake(text: str) -> bool:
     return not text.isascii() and _redecoded(text) is not None
 
 
-def _turned(text: str) -> str:
-    """Without overrides of direction and, where nothing runs from right to left, without any mark of it."""
+def _without_direction_marks(text: str) -> str:
+    """The text without direction overrides and, if it has no right-to-left letters, without any direction mark."""
     if not _TURNS.search(text):
         return text
     return (_OVERRIDE if _RIGHT_TO_LEFT.search(text.replace("\ufeff", "")) else _TURNS).sub("", text)
 
 
 def _redecoded(text: str) -> str | None:
-    """What mojibake should have been, or the text itself where that is not known; None where it is no mojibake."""
+    """The correct text of mojibake, or the text itself if that is unknown; None if the text is not mojibake."""
     runs = _LATIN_1_RUN.findall(text)
     is_latin_1 = bool(runs) and sum(map(len, runs)) >= _LATIN_1_SHARE * sum(map(str.isalpha, text))
     if is_latin_1 and (fixed := _chinese_from_latin_1(text)):
@@ -171,13 +167,13 @@ def _redecoded(text: str) -> str | None:
         return fixed
     if (wide := _WIDE.search(text)) and (fixed := _from_multi_byte(text, wide.start())) is not None:
         return fixed
-    # Words of Latin-1's letters beyond ASCII alone are another encoding, whichever it is.
+    # Words of non-ASCII Latin-1 letters only are text in another encoding.
     return text if is_latin_1 else None
 
 
 def _fixed(text: str) -> str | None:
-    """What ftfy makes of mojibake, or the text itself where it cannot tell; None where it is no mojibake."""
-    import ftfy  # which takes long, and is needed for few texts
+    """The text that ftfy makes of mojibake, or the text itself if ftfy fails; None if the text is not mojibake."""
+    import ftfy  # slow to import, and few texts need it
     from ftfy import badness
 
     if not badness.is_bad(text):
@@ -185,12 +181,12 @@ def _fixed(text: str) -> str | None:
     fixed = ftfy.fix_encoding(text)
     if fixed == text or _C1.sub("", fixed) == _C1.sub("", _without_c1(text)):
         return None
-    # A repair that loses characters is none.
+    # A repair must not lose characters.
     return fixed if fixed.count(_LOST) <= text.count(_LOST) else text
 
 
 def _without_c1(text: str) -> str:
-    """C1 control characters as the characters of Windows-1252 that they stand for."""
+    """The text with C1 control characters replaced by the Windows-1252 characters of the same bytes."""
     from ftfy import fixes
 
     return fixes.fix_c1_controls(text)
@@ -198,26 +194,28 @@ def _without_c1(text: str) -> str:
 
 @cache
 def _may_be_single_byte() -> Callable[[str], object]:
-    """A search for the bytes of one character in UTF-8 beyond ASCII, as single-byte encodings read them."""
+    """A search for the UTF-8 bytes of one non-ASCII character, decoded in a single-byte encoding."""
 
     def letters(first: int, last: int) -> str:
         found = {bytes([byte]).decode(name, "replace") for name in _SINGLE_BYTE for byte in range(first, last + 1)}
         return "".join(sorted(re.escape(char) for char in found - {_LOST}))
 
-    # Quotes and dashes stand before letters everywhere; only on old Macs they were first bytes.
+    # Quotes and dashes are before letters in many texts; they are first bytes in Mac encodings only.
     first_of_two = re.sub("[’‘“”«»–—…\xa0]", "", letters(0xC2, 0xDF))
     later = f"[{letters(0x80, 0xBF)}]"
-    # The second byte of `à` is a no-break space, which many programs have made a plain one.
+    # The second byte of `à` is a no-break space, which many programs replace by a space.
     two, three, four = f"[{first_of_two}]{later}|[ÃĂ] ", f"[{letters(0xE0, 0xEF)}]", f"[{letters(0xF0, 0xF4)}]"
     return re.compile(f"{two}|{three}{later}{{2}}|{four}{later}{{3}}").search
 
 
 def _from_multi_byte(text: str, first: int) -> str | None:
-    """UTF-8 that was read as an encoding of East Asia: its own bytes are UTF-8 again, which those of real text are not.
+    """The text of UTF-8 that was decoded in an East Asian encoding, else None.
+
+    Encoded again, such a text is valid UTF-8; real East Asian text is not.
 
     Args:
         text: the text.
-        first: where its first wide character is.
+        first: the index of its first wide character.
     """
     names = [name for name in _MULTI_BYTE if _is_utf8(text[max(0, first - 1) : first + _TRIED], name)]
     if not names:
@@ -237,7 +235,7 @@ def _from_multi_byte(text: str, first: int) -> str | None:
 
 
 def _is_utf8(text: str, encoding: str) -> bool:
-    """Whether the bytes of a text in an encoding are UTF-8, but for a character that is cut at the end."""
+    """Whether the text encoded in `encoding` is valid UTF-8, except for a character that is cut off at the end."""
     try:
         codecs.utf_8_decode(text.encode(encoding), "strict", False)
     except UnicodeError:
@@ -246,7 +244,7 @@ def _is_utf8(text: str, encoding: str) -> bool:
 
 
 def _chinese_from_latin_1(text: str) -> str:
-    """GB 18030 that was read as Latin-1; empty where it is not that."""
+    """The text of GB 18030 that was decoded as Latin-1; empty if it is another text."""
     try:
         written = text.encode("latin-1")
     except UnicodeError:
@@ -261,14 +259,14 @@ def _chinese_from_latin_1(text: str) -> str:
 
 
 def count_damaged_rows(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Counter[str], dict[str, str]]:
-    """The rows that show damage.
+    """Count the rows with each kind of damage.
 
     Args:
-        sources: where each row stands.
-        texts: of each row.
+        sources: the source of each row.
+        texts: the texts of each row.
 
     Returns:
-        Kind -> how many rows show it, and kind -> the place of the first one with an example.
+        Kind -> the number of rows with it, and kind -> the source of the first such row with an example.
     """
     count: Counter[str] = Counter()
     first: dict[str, str] = {}

@@ -1,23 +1,21 @@
-"""How much memory a Parquet or Arrow file asks for, by its own headers, before anything of it is unpacked.
+"""Refusing Parquet and Arrow files that would take too much memory, by the sizes in their headers.
 
-pyarrow unpacks a page of Parquet, and a batch of Arrow, as a whole and says nothing of their size beforehand. So the
-headers are read here: Parquet's page headers (Thrift's compact protocol) and Arrow's messages (flatbuffers).
+pyarrow unpacks a whole page of Parquet, or a whole batch of Arrow, at once and does not show its size before. So this
+module reads the headers itself: the page headers of Parquet (Thrift compact protocol) and the messages of Arrow
+(flatbuffers).
 """
 
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from tuneline.data.reading.containers.byte_streams import RefusedError
+from tuneline.data.reading.containers.byte_streams import MAX_RATIO, RATIO_FROM, RefusedError
 
 MAX_PAGE_BYTES = 128 << 20
-"""Of a page of Parquet, unpacked; writers make pages of 1 MB, DuckDB up to 100 MB."""
+"""Of one page of Parquet, unpacked; most writers make pages of 1 MB, DuckDB up to 100 MB."""
 MAX_BATCH_BYTES = 512_000_000
-"""Of a batch of Arrow, unpacked."""
-MAX_RATIO = 200
-"""Unpacked bytes for a packed one, from 16 MB on."""
+"""Of one batch of Arrow, unpacked."""
 
-RATIO_FROM = 16_000_000
 _HEADER_BYTES = 1 << 10
 _MAX_HEADER_BYTES = 16 << 20
 _CONTINUED = 0xFFFFFFFF
@@ -25,16 +23,17 @@ _DICTIONARY, _BATCH = 2, 3
 
 
 def check_pages(file: BinaryIO, start: int, stop: int, column: str) -> None:
-    """Refuse a column of Parquet with a page that would take too much memory.
+    """Check the sizes of the pages of a Parquet column in one row group.
 
     Args:
-        file: from which it is read.
-        start: offset of the first page of a part of the column.
-        stop: offset behind the last one.
-        column: its name.
+        file: the Parquet file.
+        start: offset of the first page.
+        stop: offset after the last page.
+        column: the name of the column.
 
     Raises:
-        RefusedError: a page is too large when it is unpacked.
+        RefusedError: a page is larger than MAX_PAGE_BYTES when unpacked.
+        ValueError: a page header is broken.
     """
     while start < stop:
         file.seek(start)
@@ -52,7 +51,7 @@ def check_pages(file: BinaryIO, start: int, stop: int, column: str) -> None:
         if unpacked > MAX_PAGE_BYTES:
             raise RefusedError(
                 f"holds a page of {unpacked:,} bytes in the column {column!r}, which takes too much memory at once; "
-                "write it anew, as `pyarrow.parquet.write_table` does by default"
+                "write it again, as `pyarrow.parquet.write_table` does by default"
             )
         if packed < 0:
             raise ValueError("a page has a negative size")
@@ -60,7 +59,7 @@ def check_pages(file: BinaryIO, start: int, stop: int, column: str) -> None:
 
 
 def _thrift_struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
-    """The whole numbers of a struct by their field, and where it ends; IndexError where `data` ends before it."""
+    """The integer fields of a struct by number, and the offset after it; IndexError if `data` ends before it does."""
     fields: dict[int, int] = {}
     number = 0
     while (head := data[at]) != 0:
@@ -75,12 +74,12 @@ def _thrift_struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
             value, at = _varint(data, at)
             fields[number] = _signed(value)
         else:
-            at = _skipped(data, at, kind)
+            at = _skip_value(data, at, kind)
     return fields, at + 1
 
 
-def _skipped(data: bytes, at: int, kind: int) -> int:
-    """Where a value ends."""
+def _skip_value(data: bytes, at: int, kind: int) -> int:
+    """The offset after a value."""
     if kind in (1, 2):
         return at
     if kind in (3, 7):
@@ -92,7 +91,7 @@ def _skipped(data: bytes, at: int, kind: int) -> int:
         return at + length
     if kind == 12:
         return _thrift_struct(data, at)[1]
-    # Lists and maps, of which page headers have none.
+    # Lists and maps: page headers do not have them.
     raise ValueError("a page has an unknown header")
 
 
@@ -112,27 +111,27 @@ def _signed(value: int) -> int:
 
 
 class _Message(NamedTuple):
-    """A message of Arrow."""
+    """An Arrow message."""
 
     kind: int
     buffers: list[tuple[int, int]]
-    """Offset in the body, and length."""
+    """Offset in the body, and length, in bytes."""
     is_packed: bool
     body_length: int
 
 
 def check_batches(file: BinaryIO, is_file: bool) -> None:
-    """Refuse an Arrow file or stream with a batch that would take too much memory.
+    """Check the sizes of the batches of an Arrow file or stream.
 
     Args:
-        file: from which it is read.
-        is_file: whether it is a file with a footer; else a stream.
+        file: the Arrow file or stream.
+        is_file: whether it is an Arrow file, which has a footer.
 
     Raises:
-        RefusedError: a batch is too large when it is unpacked.
-        ValueError: it is no whole Arrow; as struct.error, too.
+        RefusedError: a batch is larger than MAX_BATCH_BYTES when unpacked, or a bomb.
+        ValueError, struct.error: a header is broken.
     """
-    for at in _in_footer(file) if is_file else [0]:
+    for at in _footer_offsets(file) if is_file else [0]:
         while (found := _message(file, at)) is not None:
             message, body = found
             if message.kind in (_DICTIONARY, _BATCH):
@@ -158,12 +157,12 @@ def _check_batch(file: BinaryIO, message: _Message, body: int) -> None:
         )
     if unpacked > RATIO_FROM and unpacked > MAX_RATIO * message.body_length:
         raise RefusedError(
-            f"unpacks to more than {MAX_RATIO} times its size in one batch, as bombs do; write it anew if you trust it"
+            f"unpacks to more than {MAX_RATIO} times its size in one batch, as bombs do; write it again if you trust it"
         )
 
 
-def _in_footer(file: BinaryIO) -> Iterator[int]:
-    """Offsets of the messages that a footer names."""
+def _footer_offsets(file: BinaryIO) -> Iterator[int]:
+    """The offsets of the messages in the footer of an Arrow file."""
     end = file.seek(0, 2) - 10
     file.seek(end)
     (length,) = struct.unpack("<i", file.read(4))
@@ -180,13 +179,13 @@ def _in_footer(file: BinaryIO) -> Iterator[int]:
 
 
 def _message(file: BinaryIO, at: int) -> tuple[_Message, int] | None:
-    """The message at an offset, and the offset of its body; None at the end."""
+    """The message at an offset, and the offset of its body; None at the end of the stream."""
     file.seek(at)
     prefix = file.read(8)
     if len(prefix) < 8:
         return None
     first, second = struct.unpack("<Ii", prefix)
-    # Before Arrow 0.15 there was no mark before the length.
+    # Versions before Arrow 0.15 wrote no mark before the length.
     length, start = (second, at + 8) if first == _CONTINUED else (first, at + 4)
     if length == 0:
         return None
@@ -215,7 +214,7 @@ def _message(file: BinaryIO, at: int) -> tuple[_Message, int] | None:
 
 
 def _field(data: bytes, table: int, number: int) -> int:
-    """Where a field of a flatbuffers table is; 0 where it is absent."""
+    """The offset of a field in a flatbuffers table; 0 if the table does not have the field."""
     vtable = table - _at(data, "<i", table)
     place = 4 + 2 * number
     offset = _at(data, "<H", vtable + place) if place < _at(data, "<H", vtable) else 0

@@ -1,4 +1,4 @@
-"""Whether a file is in the encoding that it should be in, and which one it may be in instead."""
+"""Checking the encoding of files, and guessing it if it is wrong."""
 
 import codecs
 
@@ -15,7 +15,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# charset-normalizer's names, each with the encoding that holds it whole.
+# An encoding by charset-normalizer's name -> a larger encoding that contains it.
 _WIDER = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -39,14 +39,11 @@ _SAMPLE_BYTES = 2_000
 _CONTROLS = bytes(range(1, 9)) + bytes(range(14, 27)) + bytes(range(28, 32))
 
 
-def of_mark(head: bytes) -> tuple[str, int]:
-    """The encoding that a byte order mark names.
+def read_mark(head: bytes) -> tuple[str, int]:
+    """The encoding of a byte order mark by Python's name, and the length of the mark; ("", 0) without a mark.
 
     Args:
         head: the first bytes of a file.
-
-    Returns:
-        The encoding by Python's name and the length of the mark; an empty text and 0 where there is none.
     """
     for mark, encoding in _BOMS:
         if head.startswith(mark):
@@ -55,21 +52,18 @@ def of_mark(head: bytes) -> tuple[str, int]:
 
 
 def is_wide(encoding: str) -> bool:
-    """Whether an encoding's line ends are other bytes than ASCII's, so that it has to be transcoded first."""
+    """Whether an encoding has other line ends than ASCII, so that its files must be transcoded to find lines."""
     return "\n".encode(encoding) != b"\n"
 
 
 def guess(sample: bytes) -> str:
-    """The encoding that a text may be in.
+    """The probable encoding of a text by Python's name; empty if no encoding fits.
 
     Args:
-        sample: a part of it.
-
-    Returns:
-        By Python's name; empty where none fits.
+        sample: a part of the text.
     """
     sample = sample[:_GUESSED_FROM]
-    # A single byte encoding fits every text; the commonest is taken where it gives letters and signs that go together.
+    # A single-byte encoding can decode any text; cp1252 is accepted if it gives Western letters and signs only.
     western = sample.decode("cp1252", "replace")
     if {char for char in western if not char.isascii()} <= _WESTERN:
         return "cp1252"
@@ -80,7 +74,7 @@ def guess(sample: bytes) -> str:
 
 
 def is_chinese(sample: bytes) -> bool:
-    """Whether a text is GB 18030 by the frequent characters in it, of which a short text has enough."""
+    """Whether a text is GB 18030, by the share of frequent Chinese characters; works for short texts."""
     try:
         text = sample.decode("gb18030")
     except UnicodeDecodeError:
@@ -88,22 +82,19 @@ def is_chinese(sample: bytes) -> bool:
     leads = [
         char.encode("gb18030")[0] if len(char.encode("gb18030")) == 2 else 0 for char in text if not char.isascii()
     ]
-    # The frequent ones stand in rows 16 to 55 of GB 2312, of which Korean in its own encoding takes only 16 to 40;
-    # signs are before them, and so are kana.
+    # The frequent characters are in rows 16 to 55 of GB 2312. Korean text in EUC-KR has only rows 16 to 40; signs and
+    # kana are in rows before 16.
     frequent = sum(0xB0 <= lead <= 0xD7 for lead in leads)
     signs = sum(lead in (0xA1, 0xA3) for lead in leads)
     beyond_korean = sum(0xC9 <= lead <= 0xD7 for lead in leads)
     return frequent + signs >= 0.9 * len(leads) and 10 * beyond_korean >= frequent > 0
 
 
-def wide_without_mark(head: bytes) -> str:
-    """UTF-16 or UTF-32 without a byte order mark, told by the bytes of zero between the letters.
+def detect_wide(head: bytes) -> str:
+    """UTF-16 or UTF-32 without a byte order mark by Python's name, by the zero bytes between letters; else empty.
 
     Args:
         head: the first bytes of a file.
-
-    Returns:
-        By Python's name; empty where it is none of them.
     """
     units = head[: len(head) // 4 * 4]
     if len(units) < 8:
@@ -122,82 +113,72 @@ def wide_without_mark(head: bytes) -> str:
 
 
 def check_codec(encoding: str) -> None:
-    """Refuse what Python knows as a codec, but not as an encoding of text.
-
-    Raises:
-        DataError: with an example.
-    """
+    """Raise DataError unless Python has a text encoding of this name."""
     try:
         "\n".encode(encoding)
     except (LookupError, UnicodeError):
         raise DataError(
-            f"encoding {encoding!r}: is no encoding that Python knows; utf-8, gb18030 and cp1252 are examples"
+            f"encoding {encoding!r}: is not an encoding that Python knows; utf-8, gb18030 and cp1252 are examples"
         ) from None
 
 
 def check_is_text(head: bytes) -> None:
-    """Refuse what is no text in any encoding: many bytes of zero, or control characters.
+    """Raise RefusedError for a binary file, which has many zero bytes or control characters.
 
     Args:
-        head: the first bytes of a file, transcoded where its encoding is a wide one.
-
-    Raises:
-        RefusedError: it is binary.
+        head: the first bytes of a file, transcoded if its encoding is UTF-16 or UTF-32.
     """
     head = head[:_GUESSED_FROM]
     if head.count(0) >= 8 and 20 * head.count(0) > len(head):
-        raise RefusedError(f"holds many bytes of zero, so it is no text; read are {FORMATS}")
+        raise RefusedError(f"has many zero bytes, so it is not text; tuneline reads {FORMATS}")
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls >= 8 and 20 * controls > len(head):
-        raise RefusedError(f"holds many control characters, so it is no text; read are {FORMATS}")
+        raise RefusedError(f"has many control characters, so it is not text; tuneline reads {FORMATS}")
 
 
 def check_head(head: bytes, encoding: str, param: str) -> None:
-    """Refuse a file whose beginning is in another encoding, where its lines do not tell.
+    """Check the encoding of a JSON file by its first bytes, because its lines are not rows.
 
     Args:
         head: its first bytes.
-        encoding: that it should be in, by Python's name.
-        param: the param that says so; empty where only an option does.
+        encoding: that it should have, by Python's name.
+        param: the param that sets the encoding; empty if only a command-line option sets it.
 
     Raises:
-        RefusedError: most of what is not ASCII is not in it.
+        RefusedError: most of the characters beyond ASCII are not in the encoding.
     """
     if encoding != "utf-8" or head.isascii():
         return
     text = head.decode("utf-8", "surrogateescape")
-    # A character that is cut at the end leaves up to three.
+    # Up to three wrong bytes may be a character that is cut off at the end.
     wrong = sum(1 for char in text if "\udc80" <= char <= "\udcff")
     if wrong > 3 and 2 * wrong > sum(1 for char in text if not char.isascii()):
-        raise RefusedError(f"is not utf-8; {_looks(guess(bytes(head)), param)}")
+        raise RefusedError(f"is not utf-8; {_describe_guess(guess(bytes(head)), param)}")
 
 
-def _looks(other: str, param: str) -> str:
+def _describe_guess(other: str, param: str) -> str:
     if not other:
         setting = f"set `{param}` to it" if param else "give it as `--encoding`"
-        return f"no encoding was recognised: find out which it is in, and {setting}, or mend the lines"
-    return f"it looks like {other}: if that is right, {setting_of(other, param)}"
+        return f"its encoding was not recognised: find out its encoding and {setting}, or correct the lines"
+    return f"it looks like {other}: if that is right, {describe_setting(other, param)}"
 
 
-def setting_of(encoding: str, param: str) -> str:
-    """How a person says the encoding of files.
+def describe_setting(encoding: str, param: str) -> str:
+    """The remedy that sets the encoding of files.
 
     Args:
         encoding: by Python's name.
-        param: the param that says it; empty where only an option does.
-
-    Returns:
-        What to do.
+        param: the param that sets the encoding; empty if only a command-line option sets it.
     """
     return f"set `{param}: {encoding}` (`--encoding {encoding}`)" if param else f"give `--encoding {encoding}`"
 
 
-class Watch:
-    """Counts, while a file streams by, the lines that are not in its encoding.
+class EncodingCheck:
+    """Counts the lines of a file that are not in its encoding.
 
     Args:
-        encoding: that it should be in.
-        param: the param that says so; empty where only an option does.
+        encoding: that the file should have.
+        param: the param that sets the encoding; empty if only a command-line option sets it.
     """
 
     def __init__(self, encoding: str, param: str) -> None:
@@ -207,8 +188,8 @@ class Watch:
         self._lines = self._good = self._bad = 0
         self._sample: list[bytes] = []
 
-    def see(self, data: bytes) -> None:
-        """Take note of some whole lines."""
+    def add_lines(self, data: bytes) -> None:
+        """Count some complete lines."""
         if data.isascii() and self.encoding == "utf-8":
             self._lines += data.count(b"\n")
             return
@@ -235,19 +216,16 @@ class Watch:
             else:
                 self._good += 1
 
-    def close(self) -> str:
-        """Decide at the end of the file.
-
-        Returns:
-            A warning where some lines are in another encoding; else an empty text.
+    def finish(self) -> str:
+        """A warning if some lines are in another encoding, else an empty text.
 
         Raises:
-            RefusedError: most of it is in another encoding.
+            RefusedError: most lines are in another encoding.
         """
         if not self._bad:
             return ""
-        looks = _looks(guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
+        remedy = _describe_guess(guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
         many = 2 * self._bad > self._lines or (self._bad >= 5 and 10 * self._bad > self._lines)
         if self._bad > self._good and many:
-            raise RefusedError(f"is not {self.encoding}; {looks}")
-        return f"{self._bad:,} line(s) are not {self.encoding}; {looks}"
+            raise RefusedError(f"is not {self.encoding}; {remedy}")
+        return f"{self._bad:,} line(s) are not {self.encoding}; {remedy}"

@@ -1,4 +1,4 @@
-"""What is no text and no table, told by its first bytes, and what a person can do about it."""
+"""Files that are neither text nor tables, detected by their first bytes; each with its remedy."""
 
 import pickletools
 import re
@@ -7,7 +7,7 @@ _PICKLE = "is a pickle (as torch, joblib and pandas save), which is never loaded
 _ARRAY = "is a numpy array: export it as JSON lines"
 _IMAGE = "is an image: give its text"
 _SOUND = "is sound or video: give its transcript"
-_PROGRAM = "is a program: it holds no rows; take it away"
+_PROGRAM = "is a program, which holds no rows; remove it"
 
 _MAGIC = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the data: run `git lfs pull`"),
@@ -17,13 +17,13 @@ _MAGIC = (
     (b"Rar!\x1a\x07", "is RAR: unpack it with `unrar x`"),
     (b"\x04\x22\x4d\x18", "is lz4: unpack it with `unlz4`"),
     (b"\x1f\x9d", "is a file of `compress`: unpack it with `uncompress`"),
-    (b"PK\x05\x06", "is a zip archive without members: pack it anew"),
+    (b"PK\x05\x06", "is a zip archive without members: pack it again"),
     (b"\x93NUMPY", _ARRAY),
     (b"\x89HDF\r\n", "is HDF5: export it as Parquet"),
     (b"FEA1", "is an old Feather file: save it as Parquet"),
     (b"ORC", "is ORC: export it as Parquet"),
     (b"Obj\x01", "is Avro: export it as Parquet"),
-    (b"GGUF", "is a GGUF model, not data; take it away"),
+    (b"GGUF", "is a GGUF model, not data; remove it"),
     (b"%PDF-", "is a PDF: extract its text with `pdftotext`"),
     (b"%!PS", "is PostScript: extract its text with `ps2ascii`"),
     (b"{\\rtf", "is RTF: save it as plain text"),
@@ -42,12 +42,12 @@ _MAGIC = (
     (b"\xca\xfe\xba\xbe", _PROGRAM),
     (b"\xcf\xfa\xed\xfe", _PROGRAM),
 )
-# Letters that a text could begin with as well, so that more has to fit.
+# Their first letters may also start a text, so more bytes must match.
 _PATTERNS = (
     (re.compile(rb"\x80[\x02-\x05].", re.DOTALL), _PICKLE),
     (
         re.compile(rb"\x78[\x01\x9c\xda][^\x20-\x7e]", re.DOTALL),
-        "is zlib data, such as joblib saves a pickle in, which is never loaded: export it as JSON lines",
+        "is zlib data, as joblib saves pickles, which are never loaded: export it as JSON lines",
     ),
     (re.compile(rb"MZ.{0,60}\0", re.DOTALL), _PROGRAM),
     (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), _IMAGE),
@@ -56,11 +56,11 @@ _PATTERNS = (
     (re.compile(rb".{4}ftyp", re.DOTALL), _SOUND),
     (
         re.compile(rb".{4}\0{4}\{\"", re.DOTALL),
-        "is a model's weights (safetensors), not data; take it away",
+        "is a model's weights (safetensors), not data; remove it",
     ),
     (
         re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE),
-        "is an HTML page, such as a server sends instead of the data: download it again",
+        "is an HTML page, as servers send instead of the data: download it again",
     ),
 )
 _TEXT_PICKLE = re.compile(rb"[(c\])}lLIVSNdai]")
@@ -105,15 +105,12 @@ _DOCUMENT_SUFFIXES = {
 )
 
 
-def refusal(head: bytes, is_whole: bool) -> str:
-    """Why a file is not read, whatever it is called.
+def find_refusal(head: bytes, is_whole: bool) -> str:
+    """The reason why a file cannot be read, and the remedy; empty if its first bytes are of no known binary format.
 
     Args:
         head: its first bytes.
-        is_whole: whether they are all of it.
-
-    Returns:
-        The fact and the remedy; empty where nothing is known against it.
+        is_whole: whether they are the whole file.
     """
     for magic, what in _MAGIC:
         if head.startswith(magic):
@@ -127,7 +124,7 @@ def refusal(head: bytes, is_whole: bool) -> str:
 
 
 def _is_pickle(data: bytes) -> bool:
-    """Whether all of it is a pickle of the first, textual protocol; its instructions are listed, not followed."""
+    """Whether the data are a pickle of protocol 0 or 1; its instructions are listed, not executed."""
     try:
         *_, (last, _, position) = pickletools.genops(data)
     except (ValueError, IndexError, UnicodeError, OverflowError):
@@ -135,15 +132,12 @@ def _is_pickle(data: bytes) -> bool:
     return last.name == "STOP" and position == len(data) - 1
 
 
-def document(head: bytes, suffix: str) -> tuple[str, str]:
-    """Whether a text is of a kind that has no rows.
+def find_document(head: bytes, suffix: str) -> tuple[str, str]:
+    """The format of a text that has no rows, such as YAML, and how to make rows of it; ("", "") for other texts.
 
     Args:
         head: its first bytes.
         suffix: of the file's name, with its dot, in lower case.
-
-    Returns:
-        What it is, and how rows can be made of it; two empty texts where it may have rows.
     """
     if suffix in _DOCUMENT_SUFFIXES:
         return _DOCUMENT_SUFFIXES[suffix]
