@@ -71,7 +71,7 @@ def test_many_files_with_the_same_problem_are_one_line(tmp_path: Path) -> None:
     assert pdf.startswith(
         f"30 files ({folder}/00.pdf, {folder}/01.pdf, {folder}/02.pdf and 27 more): is a PDF: extract"
     )
-    assert "27 more): is not JSON: expected a value, found ']'; correct it" in broken
+    assert "27 more): is not JSON: expected a value, found the end of the file; correct it" in broken
 
 
 def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
