@@ -85,5 +85,5 @@ def test_a_curve_of_few_steps_names_each_once() -> None:
 def test_a_curve_that_is_not_as_it_was_written_is_said_in_a_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "training.csv"
     path.write_text(text)
-    with pytest.raises(UnreadableFileError, match=r"training\.csv: is not a curve as it was written"):
+    with pytest.raises(UnreadableFileError, match=r"training\.csv: is not a table of steps"):
         curves.read(path)

@@ -151,7 +151,7 @@ def test_the_same_reports_give_the_same_page(page: Callable[..., str]) -> None:
             "failed",
             "The new docstring-writer is not good enough: on text it has never seen, it fails a rule against its base.",
         ),
-        ("undecided", "It cannot be told yet whether the new docstring-writer is good enough: there are too few test"),
+        ("undecided", "The test rows are too few to decide whether the new docstring-writer is good enough."),
     ],
 )
 def test_the_verdict_comes_first(verdict: str, sentence: str, folder: Path, page: Callable[..., str]) -> None:
@@ -168,7 +168,7 @@ def test_a_champion_stands_in_the_table_and_in_the_picture(folder: Path, page: C
     files.write_json(folder / "gate.json", {"verdict": "passed", "rules": rules, "champion": champion})
     html = page(champion_texts={"r0": "what the champion says"})
     assert "its base and version 7" in html
-    assert "version 7, in use today; on the 3,000 rows that it was not trained on" in html
+    assert "version 7, the current champion; on the 3,000 rows that it was not trained on" in html
     assert "Bits per byte against the champion: improvement 0.030, interval 0.020 to 0.040" in html
     assert html.count("what the champion says") == 1
 
@@ -183,7 +183,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path, values: params.Params) -> N
         "How sure",
         "Answers side by side",
         "How it was trained",
-        "Where every row went",
+        "What became of every row",
         "Where it comes from",
     ):
         assert title not in html
@@ -214,7 +214,7 @@ def test_text_has_no_chrf_and_the_page_does_not_speak_of_it(folder: Path, page: 
         ),
         (
             {"copy": {"chrf": 30.0}},
-            "Giving the prompt back as the answer scores a higher chrF (chrF 30.0 against 21.5)",
+            "Copying the prompt scores a higher chrF (chrF 30.0 against 21.5)",
         ),
     ],
 )
@@ -229,9 +229,9 @@ def test_a_model_that_adds_nothing_is_called_out(
 def test_what_was_found_in_the_data_is_told(folder: Path, page: Callable[..., str]) -> None:
     text = " ".join(" ".join(Elements(page()).text).split())
     for words in (
-        "email addresses, kept, only counted 3",
+        "email addresses, kept and counted 3",
         "2 rows like it dropped",
-        "not every pair of them was compared",
+        "not every pair was compared",
         "In 1 row, such as",
         "ham 4 1 0",
         "raw: data-raw-mine&more",
@@ -275,28 +275,27 @@ def test_many_labels_and_warnings_are_cut_and_counted(folder: Path, page: Callab
     assert html.index("label 29") < html.index("label 10")
     assert "label 9<" not in html
     assert "None was found." in html
-    assert "7 training rows repeat between 30% and 50% of a row that is held out" in html
+    assert "7 training rows repeat between 30% and 50% of a held-out row" in html
     assert "2 test rows have answers that training rows give to other prompts" in html
 
 
 def test_labels_are_not_taken_for_copied_answers(folder: Path, values: params.Params) -> None:
     overlap = {"max_overlap": 0.5, "kept_above_0.3": 1, "test_rows_with_an_answer_that_train_has": 98}
-    for task in ("classification", "regression", "preference", "language-modeling"):
-        assert data_section.of_overlap({"overlap": overlap}, task) == [
-            "1 training row repeats between 30% and 50% of a row that is held out, less than data.max_overlap allows, "
-            "and stayed in training."
-        ]
-    assert len(data_section.of_overlap({"overlap": overlap}, "sft")) == 2
+    assert data_section.overlap({"overlap": overlap}, has_answers=False) == [
+        "1 training row repeats between 30% and 50% of a held-out row. Rows below data.max_overlap stay in training."
+    ]
+    assert len(data_section.overlap({"overlap": overlap}, has_answers=True)) == 2
+    assert [task for task, shown in report.TASK_PAGES.items() if shown.has_answers] == ["sft"]
 
 
 def test_a_candidate_like_its_base_is_not_said_to_lack_rows(folder: Path, page: Callable[..., str]) -> None:
     like = RULE | {"verdict": "undecided", "improvement": -0.01, "low": -0.02, "high": -0.001}
     files.write_json(folder / "gate.json", {"verdict": "undecided", "rules": [like, RULE], "champion": None})
-    assert "is not shown to be better than its base, but not so much worse that it fails." in page()
+    assert "is better than its base, but it is not so much worse that it fails." in page()
     files.write_json(
         folder / "gate.json", {"verdict": "undecided", "rules": [like | {"high": 0.001}], "champion": None}
     )
-    assert "there are too few test rows to be sure" in page()
+    assert "The test rows are too few to decide" in page()
 
 
 def test_steps_after_a_failure_stand_before_the_numbers(folder: Path, page: Callable[..., str]) -> None:
@@ -347,7 +346,8 @@ def test_rows_that_were_cut_are_told(folder: Path, page: Callable[..., str]) -> 
     counts = {"rows": 200, "rows_truncated": 10, "supervised_tokens": 750, "supervised_tokens_left_out": 250}
     files.write_json(folder / "training.json", account | {"data": counts})
     sentence = (
-        "10 of 200 training rows (5.0%) were longer than finetune.max_length and were cut, without 25.0% of the tokens"
+        "10 of 200 training rows (5.0%) were longer than finetune.max_length and were cut, which leaves out 25.0% of "
+        "the tokens"
     )
     assert sentence in page()
     files.write_json(folder / "training.json", account | {"data": counts | {"rows_truncated": 0}})

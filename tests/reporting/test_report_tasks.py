@@ -79,10 +79,10 @@ def test_labels_have_their_table_their_confusion_and_the_surest_mistakes(tmp_pat
         "The surest mistakes",
         "wrong, 80 % sure",
         "Label by label",
-        "<bdi>neg</bdi> taken for <bdi>&lt;script&gt;",
+        "<bdi>neg</bdi> mistaken for <bdi>&lt;script&gt;",
         'class="taken',
         "TF-IDF, a linear model of the words, is better (Macro F1 1.000 against",
-        "judges unseen text no better than the trivial baselines",
+        "predicts the labels of unseen text no better than the trivial baselines",
     ):
         assert words in html
 
@@ -91,7 +91,7 @@ def test_labels_that_differ_only_in_blanks_differ_on_the_page(tmp_path: Path, va
     html = classified(["pos", "pos "], values, tmp_path)
     assert ">pos</th>" in html
     assert ">&#39;pos\N{NO-BREAK SPACE}&#39;</th>" in html
-    assert "<bdi>&#39;pos\N{NO-BREAK SPACE}&#39;</bdi> taken for <bdi>pos</bdi>" in html
+    assert "<bdi>&#39;pos\N{NO-BREAK SPACE}&#39;</bdi> mistaken for <bdi>pos</bdi>" in html
 
 
 def test_secrets_of_test_rows_are_not_on_the_page(tmp_path: Path, values: params.Params) -> None:
@@ -136,7 +136,7 @@ def test_the_confusion_of_many_labels_is_a_picture(tmp_path: Path, values: param
 def test_several_labels_have_no_confusion(tmp_path: Path, values: params.Params) -> None:
     html = classified(['["a"]', f'["a","{EVIL[1:8]}"]', "[]"], values, tmp_path, multi_label=True)
     assert "Label by label" in html
-    assert "taken for which" not in html
+    assert "labels are confused" not in html
     assert "a, script&gt;" in html
     assert '<dd dir="auto">none</dd>' in html
 
@@ -154,9 +154,9 @@ def test_numbers_show_how_far_off_they_are(tmp_path: Path, values: params.Params
     for words in (
         "Mean absolute error",
         "Spearman correlation",
-        "Furthest off",
+        "The largest errors",
         "off by 0.25",
-        "judges unseen text better",
+        "predicts the numbers of unseen text better",
     ):
         assert words in html
 
@@ -176,7 +176,7 @@ def test_preferences_show_what_each_answer_has_gained(tmp_path: Path, values: pa
     for words in (
         "Reward accuracy",
         "likelihood +1.5",
-        "Always choosing the longer answer",
+        "Always preferring the longer answer",
         "against the base",
         "Longer",
     ):

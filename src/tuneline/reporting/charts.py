@@ -1,6 +1,6 @@
-"""The report's pictures as plain coordinates in percent; the template draws them, and labels them in HTML.
+"""The pictures of the report as coordinates in percent. The template draws the lines as SVG and the labels as HTML.
 
-Text inside a stretched SVG would shrink on a phone, so a picture is only its lines.
+Text inside a stretched SVG would shrink on a phone.
 """
 
 import math
@@ -16,7 +16,7 @@ _SMOOTHING = 0.1
 
 @dataclass(frozen=True)
 class Difference:
-    """An improvement to be drawn: above zero is better, whatever the metric."""
+    """An improvement with its interval: above zero is better, for every metric."""
 
     metric: str
     versus: str
@@ -24,12 +24,12 @@ class Difference:
     low: float
     high: float
     margin: float | None
-    """What a rule asks the interval to clear; None where no rule asks."""
+    """The margin of the rule, which the interval must be above; None without a rule."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One difference on an axis whose zero stands at the same place in every strip."""
+    """The coordinates of one difference. Zero is at the same place in every strip."""
 
     difference: Difference
     low: float
@@ -41,7 +41,7 @@ class Strip:
 
 
 def strips(differences: Sequence[Difference]) -> list[Strip]:
-    """Differences of several units, one above the other, each scaled by its own largest bound."""
+    """The strips of differences in several units. Each is scaled by its largest bound."""
     if not differences:
         return []
     scales = [max(abs(item.low), abs(item.high), abs(item.margin or 0.0)) or 1.0 for item in differences]
@@ -73,7 +73,7 @@ def strips(differences: Sequence[Difference]) -> list[Strip]:
 
 @dataclass(frozen=True)
 class Tick:
-    """A label at a place along an axis."""
+    """A label on an axis."""
 
     place: float
     label: str
@@ -81,13 +81,13 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss over steps."""
+    """A loss over steps."""
 
     raw: str
-    """Points of the measured line, as SVG writes them."""
+    """The points of the measured line, as in SVG."""
     smooth: str
     held_out: tuple[tuple[float, float], ...]
-    """Places of the losses on the validation split."""
+    """The points of the losses on the validation split."""
     x: tuple[Tick, ...]
     y: tuple[Tick, ...]
     last: float
@@ -95,7 +95,7 @@ class Curve:
 
 
 def curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]] = ()) -> Curve | None:
-    """The loss curve of `(step, loss)` points, or None where there are too few to be a line."""
+    """The curve of `(step, loss)` points; None where there are fewer than two points."""
     if len(points) < 2:
         return None
     steps = [step for step, _ in points]
@@ -110,7 +110,7 @@ def curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float,
 
     smoothed = []
     for index, (step, _) in enumerate(points):
-        # As many on the left as on the right, so that the mean lags behind nowhere.
+        # As many points on the left as on the right, so that the smoothed line does not lag.
         reach = min(math.ceil(_SMOOTHING * len(points) / 2), index, len(points) - 1 - index)
         around = [loss for _, loss in points[index - reach : index + reach + 1]]
         smoothed.append((step, sum(around) / len(around)))
@@ -118,7 +118,7 @@ def curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float,
         raw=_polyline([at(*point) for point in points]),
         smooth=_polyline([at(*point) for point in smoothed]),
         held_out=tuple(at(*point) for point in held_out),
-        # There is no half step.
+        # Only whole steps are labelled.
         x=tuple(Tick(at(step, up[0])[0], f"{step:,.0f}") for step in ticks(*across) if step == round(step)),
         y=tuple(Tick(at(across[0], loss)[1], f"{loss:g}") for loss in ticks(*up)),
         last=points[-1][1],

@@ -1,4 +1,4 @@
-"""The report's numbers: who is compared, by which metrics, with what certainty, and what to make of it."""
+"""The numbers of the report: metrics of each model, intervals, what the metrics mean, and warnings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,89 +11,53 @@ from tuneline.reporting import charts
 Evaluation = Mapping[str, Any]
 """The value of evaluation.json."""
 
-_TERMS = (
-    (
-        ("bits_per_byte",),
-        "Bits per byte, lower is better",
-        "How many bits the model needs to write down the unseen text, per byte of it. Comparable between any two "
-        "models.",
-    ),
-    (
-        ("token_loss", "perplexity"),
-        "Token loss and perplexity, lower is better",
-        "Token loss: how much a token of the unseen text surprises the model, in nats (the natural logarithm). "
-        "Perplexity: among how many equally likely tokens it would have to guess. Comparable only between models with "
-        "the same tokenizer.",
-    ),
-    (
-        ("chrf",),
-        "chrF, higher is better",
-        "How many character sequences an answer shares with the reference, from 0 to 100, over {answers} answered "
-        "rows.",
-    ),
-    (
-        ("accuracy",),
-        "Accuracy, higher is better",
-        "The share of rows that are given the right label; where a row has several, all of them and no other.",
-    ),
-    (
-        ("macro_f1", "weighted_f1"),
-        "Macro and weighted F1, higher is better",
-        "F1 is one number for the precision and the recall of a label, their harmonic mean. Macro F1 counts every "
-        "label the same, however rare; weighted F1 counts each label by its rows.",
-    ),
-    (
-        ("matthews_corrcoef",),
-        "Matthews correlation, higher is better",
-        "Whether labels go with the texts that have them: 1 is all right, 0 is what always giving the same label, or "
-        "giving labels by chance, comes to.",
-    ),
-    (
-        ("mae", "rmse"),
-        "Mean absolute and root mean squared error, lower is better",
-        "How far the model's numbers are from the true ones, in the same unit; large errors weigh more in the second.",
-    ),
-    (
-        ("spearman",),
-        "Spearman correlation, higher is better",
-        "Whether the model puts the rows into the right order: 1 is the right order, 0 is chance, −1 is the reverse.",
-    ),
-    (
-        ("reward_accuracy",),
-        "Reward accuracy, higher is better",
-        "The share of rows whose better answer gained more likelihood in training than the worse one. The base counts "
-        "as 0.5, like a coin.",
-    ),
-    (
-        ("reward_margin",),
-        "Reward margin, higher is better",
-        "How much more likelihood the better answer gained than the worse one, over the whole answer, in nats (the "
-        "natural logarithm: +1 is 2.7 times as likely).",
-    ),
-)
+_EXPLANATIONS = {
+    ("bits_per_byte",): "How many bits the model needs to encode the unseen text, per byte of the text. Comparable "
+    "between any two models.",
+    ("token_loss", "perplexity"): "Token loss: how much a token of the unseen text surprises the model, in nats (the "
+    "natural logarithm). Perplexity: the number of equally likely tokens that it would have to choose from. Comparable "
+    "only between models with the same tokenizer.",
+    ("chrf",): "How many character sequences an answer shares with the reference, from 0 to 100, over {answers} "
+    "answered rows.",
+    ("accuracy",): "The share of rows that are given the right label. Of a row with several labels, all must be right "
+    "and no other label given.",
+    ("macro_f1", "weighted_f1"): "F1 is the harmonic mean of the precision and the recall of a label. Macro F1 weighs "
+    "all labels alike, however rare; weighted F1 weighs each label by its rows.",
+    ("matthews_corrcoef",): "How well the given labels correlate with the true labels: 1 is all right; 0 is what "
+    "always giving the same label, or guessing, reaches.",
+    ("mae", "rmse"): "How far the model's numbers are from the true numbers, in the same unit. Large errors weigh "
+    "more in the second.",
+    ("spearman",): "Whether the model puts the rows into the right order: 1 is the right order, 0 is chance, −1 is the "
+    "reverse.",
+    ("reward_accuracy",): "The share of rows whose chosen answer gained more likelihood in training than the rejected "
+    "answer. The base counts as 0.5, like a coin.",
+    ("reward_margin",): "How much more likelihood the chosen answer gained than the rejected answer, over the whole "
+    "answer, in nats (the natural logarithm: +1 is 2.7 times as likely).",
+}
+"""Metrics -> what they mean."""
 
 
 def shown(evaluation: Evaluation) -> list[str]:
-    """The metrics that the candidate has."""
+    """The metrics that the candidate has, in the order of the page."""
     return [name for name in METRICS if name in evaluation["candidate"]]
 
 
 def table(evaluation: Evaluation, champion: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """A line a model: name, what it is, its metrics, and in which of them it is the best of all."""
+    """One row per model: name, note, metrics, and the metrics in which it is the best."""
     rows = evaluation["rows"]
     lines = [(*named, evaluation.get(model, {})) for model, named in MODELS.items()]
     if champion is not None:
-        note = f"version {champion['version']}, in use today"
+        note = f"version {champion['version']}, the current champion"
         if champion.get("rows", rows) != rows:
             note += f"; on the {champion['rows']:,} rows that it was not trained on"
         lines.insert(1, ("Champion", note, champion))
     best = {}
     for name in METRICS:
-        # A champion measured on fewer rows cannot be the best of all.
+        # A champion that was scored on fewer rows is not compared here.
         values = [
             values[name] for _, _, values in lines if values.get(name) is not None and values.get("rows", rows) == rows
         ]
-        best[name] = (min if METRICS[name].better == "lower" else max)(values) if values else None
+        best[name] = METRICS[name].best(values) if values else None
     return [
         {"name": name, "note": note, "values": values, "best": [one for one in METRICS if values.get(one) == best[one]]}
         for name, note, values in lines
@@ -102,7 +66,7 @@ def table(evaluation: Evaluation, champion: Mapping[str, Any] | None) -> list[di
 
 
 def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> list[charts.Difference]:
-    """Every interval as an improvement: base and baselines from the evaluation, all else from the gate's rules."""
+    """Every interval as an improvement: of base and baselines from the evaluation, the others from the gate's rules."""
     margins = {(rule["metric"], rule["versus"]): rule["margin"] for rule in rules}
     asked = {versus for _, versus in margins}
     found = []
@@ -114,7 +78,7 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             measured = measures[name]
             if measured.get("low") is None:
                 continue
-            sign = -1.0 if METRICS[name].better == "lower" else 1.0
+            sign = METRICS[name].sign
             low, high = sorted((sign * measured["low"], sign * measured["high"]))
             margin = margins.get((name, versus))
             found.append(charts.Difference(name, versus, sign * measured["difference"], low, high, margin))
@@ -140,7 +104,7 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
 
 
 def _best_baseline(evaluation: Evaluation, name: str) -> str | None:
-    """The trivial baseline that is best in a metric, as a person calls it."""
+    """The name of the trivial baseline that is best in a metric."""
     values = {
         model: evaluation[model][name]
         for model in MODELS
@@ -148,71 +112,74 @@ def _best_baseline(evaluation: Evaluation, name: str) -> str | None:
     }
     if not values:
         return None
-    best = min if METRICS[name].better == "lower" else max
-    return MODELS[best(values, key=lambda model: values[model])][0]
+    best = METRICS[name].best(values.values())
+    return MODELS[next(model for model in values if values[model] == best)][0]
 
 
 def names(items: Sequence[charts.Difference]) -> dict[str, str]:
-    """Of every metric that is shown, what a person calls it."""
+    """Metric -> its name for a person."""
     return {name: metric(name).name for name in (*METRICS, *(item.metric for item in items))}
 
 
 def terms(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What the metrics mean."""
+    """What the metrics mean: titles and texts."""
     answers = f"{evaluation.get('answers', 0):,}"
     seen = set(shown(evaluation))
-    return [(title, text.format(answers=answers)) for about, title, text in _TERMS if seen & set(about)]
+    found = []
+    for about, text in _EXPLANATIONS.items():
+        if seen & set(about):
+            title = " / ".join(METRICS[name].name for name in about)
+            found.append((f"{title}, {METRICS[about[0]].better} is better", text.format(answers=answers)))
+    return found
 
 
 def notes(evaluation: Evaluation) -> list[str]:
-    """What the numbers do not say aloud: that a trivial baseline is better than the candidate, or as good."""
+    """Warnings: a trivial baseline is better than the candidate, or as good."""
     found = []
     if versus := _compared(evaluation, "bits_per_byte", "unigram"):
         how, numbers = versus
         found.append(
             f"Word frequencies alone predict the test rows {'better' if how == 'better' else 'as well'} ({numbers}): "
-            "the candidate has learnt nothing useful about the order of words."
+            "the candidate has learned nothing useful about the order of words."
         )
     if versus := _compared(evaluation, "chrf", "copy"):
         how, numbers = versus
         found.append(
-            f"Giving the prompt back as the answer scores {'a higher' if how == 'better' else 'as high a'} chrF "
-            f"({numbers}), because prompts and references share many words: read the answers to judge them, and "
-            "compare models by bits per byte."
+            f"Copying the prompt scores {'a higher' if how == 'better' else 'as high a'} chrF ({numbers}), because "
+            "prompts and references share many words. Read the answers, and compare models by bits per byte."
         )
     for name in ("macro_f1", "mae"):
         if versus := _compared(evaluation, name, "tfidf"):
             how, numbers = versus
             found.append(
                 f"TF-IDF, a linear model of the words, {'is better' if how == 'better' else 'does as well'} "
-                f"({numbers}). It is trained in seconds and runs on anything, so the candidate is not worth its cost "
-                "yet."
+                f"({numbers}). It is trained in seconds and runs on any machine, so the candidate is not yet worth its "
+                "cost."
             )
     if versus := _compared(evaluation, "reward_accuracy", "longer"):
         how, numbers = versus
         found.append(
-            f"Always choosing the longer answer is right {'more' if how == 'better' else 'as'} often ({numbers}): the "
-            "candidate may have learnt nothing but length."
+            f"Always preferring the longer answer is right {'more' if how == 'better' else 'as'} often ({numbers}): "
+            "the candidate may have learned only the length."
         )
     return found
 
 
 def _compared(evaluation: Evaluation, name: str, baseline: str) -> tuple[str, str] | None:
-    """Whether a baseline is `better` than the candidate or `as good`, and both numbers; None where it is worse.
+    """Whether a baseline is `better` than the candidate or `as good`, and both values; None where it is worse.
 
-    It is as good where the interval of the difference holds zero, or where the numbers are the same as they are shown.
+    It is as good if the interval of the difference contains zero, or if both values look the same on the page.
     """
     theirs, mine = evaluation.get(baseline, {}).get(name), evaluation["candidate"].get(name)
     if theirs is None or mine is None:
         return None
-    is_lower_better = METRICS[name].better == "lower"
-    if theirs != mine and (theirs > mine) == is_lower_better:
+    if METRICS[name].sign * theirs < METRICS[name].sign * mine:
         return None
     measured = evaluation.get("versus_baseline", {}).get(name, {})
-    is_the_best = _best_baseline(evaluation, name) == MODELS[baseline][0]
-    low, high = (measured.get(end) if is_the_best else None for end in ("low", "high"))
+    is_best = _best_baseline(evaluation, name) == MODELS[baseline][0]
+    low, high = (measured.get(end) if is_best else None for end in ("low", "high"))
     spans_zero = low is not None and high is not None and low <= 0 <= high
-    digits = 1 if name == "chrf" else 3
+    digits = METRICS[name].report_digits
     shown_theirs, shown_mine = f"{theirs:.{digits}f}", f"{mine:.{digits}f}"
     how = "as good" if spans_zero or shown_theirs == shown_mine else "better"
     return how, f"{metric(name).name} {shown_theirs} against {shown_mine}"

@@ -1,4 +1,4 @@
-"""The curves of a training, as its report holds them: a line a step."""
+"""training.csv and base.csv: what was measured at each step of a training."""
 
 import csv
 from pathlib import Path
@@ -7,10 +7,10 @@ from tuneline.errors import UnreadableFileError, one_line
 
 
 def read(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """Every step with what was measured at it; a value that was not is left out.
+    """Each step with the values that were measured at it.
 
     Raises:
-        UnreadableFileError: it is not such a table.
+        UnreadableFileError: the file is not such a table.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -24,6 +24,5 @@ def read(path: Path) -> list[tuple[int, dict[str, float]]]:
         ]
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise UnreadableFileError(
-            f"{path}: is not a curve as it was written ({one_line(error)}); delete it and run `make run`, which makes "
-            "it again"
+            f"{path}: is not a table of steps ({one_line(error)}); delete it and run `make run`, which makes it again"
         ) from None

@@ -1,4 +1,4 @@
-"""What the page says of the data: where the rows went, what was found in them, and what is odd about them."""
+"""The data of the report: what became of the rows, and what was found in them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,19 +7,19 @@ from typing import Any
 SPLITS = ("train", "validation", "test")
 MOST_LINES = 8
 MOST_LABELS = 20
-# What the reasons mean that a person would ask about; the others speak for themselves.
+# Reason -> its words on the page; the other reasons are shown as they are.
 REASONS = {
     "duplicate": "the same as another row",
     "near-duplicate": "nearly the same as another row",
     "held-out": "the same as a row kept for testing",
     "held-out-group": "of a group kept for testing",
-    "label-conflict": "its text stands with two labels",
+    "label-conflict": "its text has two different labels",
     "other-split": "in a file named as validation or test",
-    "pretraining": "kept for testing, but the base has read much of it",
+    "pretraining": "kept for testing, but much of it is in the pretraining text",
     "overlap": "repeats much of a row kept for testing",
-    "spread": "repeats a piece of a row kept for testing, of which other rows repeat the rest",
-    "damaged": "its text was damaged before it came here",
-    "secret": "holds a secret or personal data",
+    "spread": "repeats a part of a row kept for testing; other rows repeat the rest",
+    "damaged": "its text is damaged in the raw file",
+    "secret": "contains a secret or personal data",
 }
 _SECRETS = {
     "email": "email addresses",
@@ -28,28 +28,25 @@ _SECRETS = {
     "card": "payment cards",
     "key": "keys, tokens and passwords",
 }
-_DONE = {"report": "kept, only counted", "mask": "masked", "drop": "their rows dropped"}
+_DONE = {"report": "kept and counted", "mask": "masked", "drop": "rows dropped"}
 
 
-def of_sets(
+def sets(
     data: Mapping[str, Any], policies: Mapping[str, str], *, with_pretraining: bool = True
 ) -> list[dict[str, Any]]:
-    """The accounts of prepare.json, as the page shows them; what an old file does not have is left out.
+    """What became of the rows of each set, in the order of prepare.json; the sets of a mixture come last.
 
     Args:
         data: the value of prepare.json.
-        policies: kind of secret -> what is done with it.
-        with_pretraining: whether the pretraining text is among them.
-
-    Returns:
-        One for each set, in the order of the file, those of a mixture last.
+        policies: type of secret -> what is done with it.
+        with_pretraining: whether the pretraining text is shown.
     """
     names = ("raw", "pretraining") if with_pretraining else ("raw",)
     found = [*(data.get(name) for name in names), *(data.get("mixture") or {}).values()]
-    return [_of_set(one, policies) for one in found if one]
+    return [_set(one, policies) for one in found if one]
 
 
-def _of_set(account: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, Any]:
+def _set(account: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, Any]:
     found = account.get("secrets")
     warnings, clusters = account.get("warnings") or [], account.get("largest_clusters") or []
     labels = _labels(account.get("labels") or {})
@@ -77,8 +74,8 @@ def _of_set(account: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str
 
 
 def _labels(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
-    """Labels with their rows by split, the most frequent first, each with its length against the longest."""
-    totals = {label: sum(of.values()) for label, of in counts.items()}
+    """One line per label: its rows in each split, and the width of its bar; the most frequent label first."""
+    totals = {label: sum(by_split.values()) for label, by_split in counts.items()}
     longest = max(totals.values(), default=0) or 1
     return [
         {
@@ -91,13 +88,12 @@ def _labels(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     ]
 
 
-def of_mixture(training: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was trained of each set, the largest share first; nothing where there is but one set.
+def mixture(training: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was trained on of each set, the largest share first; empty where there is one set only.
 
     Args:
         training: the value of training.json.
     """
-    sets = training.get("mixture") or {}
     lines = [
         {
             "set": name,
@@ -108,40 +104,40 @@ def of_mixture(training: Mapping[str, Any]) -> list[dict[str, Any]]:
             "supervised_tokens": one["supervised_tokens"],
             "width": round(100.0 * one["share_of_tokens"], 2),
         }
-        for name, one in sets.items()
+        for name, one in (training.get("mixture") or {}).items()
     ]
     return sorted(lines, key=lambda line: -line["width"])
 
 
-def of_overlap(data: Mapping[str, Any], task: str) -> list[str]:
-    """What training and held-out rows have in common and was kept, in sentences.
+def overlap(data: Mapping[str, Any], *, has_answers: bool) -> list[str]:
+    """Sentences about training rows that share text with held-out rows and stayed in training.
 
     Args:
         data: the value of prepare.json.
-        task: what was learnt; where the answer is a label or a number, test and training share all of them.
+        has_answers: whether the task is to write answers; labels and numbers are always the same in train and test.
     """
-    overlap = data.get("overlap") or {}
-    said: list[str] = []
-    for name, count in overlap.items():
+    counts = data.get("overlap") or {}
+    sentences: list[str] = []
+    for name, count in counts.items():
         if name.startswith("kept_above_") and count:
             low = float(name.removeprefix("kept_above_"))
-            said.append(
-                f"{_rows(count, 'training')} between {low:.0%} and {overlap['max_overlap']:.0%} of a row that is held "
-                "out, less than data.max_overlap allows, and stayed in training."
+            sentences.append(
+                f"{_rows(count, 'training')} between {low:.0%} and {counts['max_overlap']:.0%} of a held-out row. Rows "
+                "below data.max_overlap stay in training."
             )
-    if spared := overlap.get("kept_as_boilerplate"):
-        said.append(
-            f"{_rows(spared, 'training')} only wording of rows that are held out which many training rows have, and "
-            "stayed in training."
+    if spared := counts.get("kept_as_boilerplate"):
+        sentences.append(
+            f"{_rows(spared, 'training')} only such wording of held-out rows as many training rows have, and stayed in "
+            "training."
         )
-    known = overlap.get("test_rows_with_an_answer_that_train_has")
-    if known and task == "sft":
-        one = "1 test row has an answer" if known == 1 else f"{known:,} test rows have answers"
-        said.append(
-            f"{one} that training rows give to other prompts, as short or standard answers do; if answers should be "
-            "unique, look for copies."
+    known = counts.get("test_rows_with_an_answer_that_train_has")
+    if known and has_answers:
+        what = "1 test row has an answer" if known == 1 else f"{known:,} test rows have answers"
+        sentences.append(
+            f"{what} that training rows give to other prompts. This is normal for short or standard answers; if "
+            "answers should be unique, look for copies."
         )
-    return said
+    return sentences
 
 
 def _rows(count: int, what: str) -> str:
@@ -149,14 +145,7 @@ def _rows(count: int, what: str) -> str:
 
 
 def data_docs(reports: Path) -> list[dict[str, str]]:
-    """The pages that Great Expectations made of the last validations.
-
-    Args:
-        reports: the folder of reports.
-
-    Returns:
-        The path of each, from the folder of reports, and its name for a person.
-    """
+    """The path from the folder `reports`, and the name, of each page of Great Expectations in it."""
     pages = sorted(reports.glob("data_docs_*/*.html"))
     return [
         {

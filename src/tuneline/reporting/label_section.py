@@ -1,4 +1,4 @@
-"""How a classifier does label by label, and which labels it takes for which, as the report shows it."""
+"""The metrics of each label, and which labels are confused, for the report of a classifier."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from tuneline.evaluation.tasks import classification
 from tuneline.evaluation.tasks.classification import LabelScore
 
 MOST_IN_WORDS = 20
-"""Labels up to which the confusion is a table of numbers; above, a picture."""
+"""Up to this number of labels the confusion is a table of numbers; above, a picture."""
 MOST_ON_A_PHONE = 8
-"""Labels up to which that table fits a phone; above, a picture there."""
+"""Up to this number of labels the table fits on a phone; above, a picture replaces it there."""
 _MOST_LABELS = 40
 _MOST_MISTAKES = 10
 
@@ -23,7 +23,7 @@ class Cell:
     column: int
     count: int
     share: float
-    """Of the true label's rows, 0 to 1."""
+    """Of the rows with the true label, 0 to 1."""
     is_right: bool
 
 
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One label taken for another."""
+    """One label that is mistaken for another."""
 
     true: str
     given: str
@@ -46,13 +46,13 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Labels:
-    """Everything that the page says of labels."""
+    """What the page shows of the labels."""
 
     labels: tuple[LabelScore, ...]
     more: int
-    """Labels that are not shown."""
+    """The number of labels that are not shown."""
     names: tuple[str, ...]
-    """The columns of the confusion; none where rows have several labels."""
+    """The columns of the confusion; empty where rows have several labels."""
     confusion: tuple[Row, ...]
     mistakes: tuple[Mistake, ...]
     """The most frequent first."""
@@ -69,8 +69,9 @@ def labels_of(table: pa.Table) -> Labels:
         total = sum(counts)
         cells = [Cell(at, count, count / total if total else 0.0, at == place) for at, count in enumerate(counts)]
         lines.append(Row(names[place], tuple(cells)))
-        mistakes += [Mistake(names[place], names[cell.column], cell.count) for cell in cells if not cell.is_right]
-    mistakes = [mistake for mistake in mistakes if mistake.count]
+        mistakes += [
+            Mistake(names[place], names[cell.column], cell.count) for cell in cells if cell.count and not cell.is_right
+        ]
     mistakes.sort(key=lambda mistake: (-mistake.count, mistake.true, mistake.given))
     shown = found[:_MOST_LABELS]
     return Labels(tuple(shown), len(found) - len(shown), names, tuple(lines), tuple(mistakes[:_MOST_MISTAKES]))

@@ -1,6 +1,6 @@
-"""Test rows that people read: what was asked, what is right, and what each model says."""
+"""Test rows for people to read: the prompt, the right answer, and the answer of each model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,21 +13,24 @@ from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.score_table import split_columns
 from tuneline.evaluation.tasks import preference
 
+_NOT_PICKED = "Test rows spread evenly over the split, none picked by hand."
+_LIKELIEST = "its likeliest token at each step."
+
 
 @dataclass(frozen=True)
 class Line:
-    """What is right, or what one model says."""
+    """The right answer, or the answer of one model."""
 
     name: str
     text: str
     note: str = ""
     is_own: bool = False
-    """The candidate's."""
+    """Whether it is the candidate's."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row."""
+    """One test row."""
 
     source: str
     prompt: str
@@ -36,37 +39,33 @@ class Sample:
 
 @dataclass(frozen=True)
 class Section:
-    """Some rows under a title."""
+    """Some test rows under a title."""
 
     title: str
     lead: str
     samples: tuple[Sample, ...]
 
 
-def sections(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str]) -> list[Section]:
-    """Rows spread evenly over the test split, so that nobody has picked the good ones.
+MakeSections = Callable[[pa.Table, int, Mapping[str, str]], list[Section]]
+"""rows.parquet, rows per section at most, row id -> the champion's answer; at least one row."""
+
+
+def sections(table: pa.Table, make: MakeSections, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    """The sections of the page, without secrets.
 
     Args:
         table: rows.parquet.
-        task: what was learnt.
-        wanted: rows under a title at most.
-        champion: what the champion says, by row id.
+        make: makes the sections of the task.
+        wanted: rows per section at most.
+        champion: row id -> the champion's answer.
     """
     if not wanted or not table.num_rows:
         return []
-    if task == "classification":
-        made = _labels(table, wanted, champion)
-    elif task == "regression":
-        made = _numbers(table, wanted, champion)
-    elif task == "preference":
-        made = _preferences(table, wanted)
-    else:
-        made = _answers(table, task, wanted, champion)
-    return [_hidden(section) for section in made if section.samples]
+    return [_masked(section) for section in make(table, wanted, champion) if section.samples]
 
 
-def _hidden(section: Section) -> Section:
-    """Without secrets: the page is sent to people who need not see what `data.secrets` keeps in the rows."""
+def _masked(section: Section) -> Section:
+    """The page is sent to people who must not see the secrets that `data.secrets` keeps in the rows."""
     samples = tuple(
         replace(
             sample,
@@ -80,42 +79,52 @@ def _hidden(section: Section) -> Section:
     return replace(section, samples=samples, lead=f"{section.lead} What looks like a secret is masked on this page.")
 
 
-def _answers(table: pa.Table, task: str, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+def answers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    """The answers to prompts."""
+    return _side_by_side(table, wanted, champion, "Reference", f"{_NOT_PICKED} Each model writes {_LIKELIEST}")
+
+
+def continuations(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    """The second halves of texts."""
     lead = (
-        "Test rows spread evenly over the split, none picked by hand. Every model writes its likeliest token at each "
-        "step."
-        if task == "sft"
-        else "The first half of a test text, the second half as it is written, and how each model continues it by its "
-        "likeliest token at each step."
+        "The first half of a test text, its second half, and how each model continues the first half. Each model "
+        "writes " + _LIKELIEST
     )
+    return _side_by_side(table, wanted, champion, "The text", lead)
+
+
+def _side_by_side(
+    table: pa.Table, wanted: int, champion: Mapping[str, str], reference: str, lead: str
+) -> list[Section]:
     answered = [row for row in table.to_pylist() if row["candidate_text"] is not None]
     samples = []
-    for row in (answered[place] for place in _spread(len(answered), wanted)):
-        said = {"base": row.get("base_text"), "champion": champion.get(row["id"]), "candidate": row["candidate_text"]}
-        lines = [Line("Reference" if task == "sft" else "The text", row["reference"])]
-        for name, text in said.items():
-            mark = row.get(f"{name}_chrf")
+    for row in _spread(answered, wanted):
+        texts = {"base": row.get("base_text"), "champion": champion.get(row["id"]), "candidate": row["candidate_text"]}
+        lines = [Line(reference, row["reference"])]
+        for name, text in texts.items():
+            chrf = row.get(f"{name}_chrf")
             if text is not None:
-                note = "" if mark is None else f"chrF {mark:.0f}"
-                lines.append(Line(name.capitalize(), text, note, name == "candidate"))
+                lines.append(Line(_name(name), text, "" if chrf is None else f"chrF {chrf:.0f}", name == "candidate"))
         samples.append(Sample(row["source"], row["prompt"], tuple(lines)))
     return [Section("Answers side by side", lead, tuple(samples))]
 
 
-def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+def labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    """The labels of texts."""
     _, scores = split_columns(table)
     rows = table.to_pylist()
 
     def sample(row: dict[str, Any]) -> Sample:
         lines = [Line("True label", _label(row["label"], row))]
         for name in (*(model for model in scores if model != "candidate"), "champion", "candidate"):
-            text = champion.get(row["id"]) if name == "champion" else row[f"{name}_label"]
-            if text is None:
+            label = champion.get(row["id"]) if name == "champion" else row[f"{name}_label"]
+            if label is None:
                 continue
-            chance = row.get(f"{name}_probability")
-            right = "right" if _is_right(text, row) else "wrong"
-            note = right if chance is None or name == "majority" else f"{right}, {100 * chance:.0f} % sure"
-            lines.append(Line(_name(name), _label(text, row), note, name == "candidate"))
+            probability = row.get(f"{name}_probability")
+            note = "right" if _is_right(label, row) else "wrong"
+            if probability is not None and name != "majority":
+                note += f", {100 * probability:.0f} % sure"
+            lines.append(Line(_name(name), _label(label, row), note, name == "candidate"))
         return Sample(row["source"], row["text"], tuple(lines))
 
     wrong = [row for row in rows if not _is_right(row["candidate_label"], row)]
@@ -123,15 +132,11 @@ def _labels(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[S
     return [
         Section(
             "The surest mistakes",
-            "Test rows to which the candidate gives another label than the data, the surest first. Either the "
-            "candidate has learnt something wrong, or the label in the data is wrong.",
+            "Test rows for which the candidate gives another label than the data, the surest first. Either the "
+            "candidate has learned something wrong, or the label in the data is wrong.",
             tuple(sample(row) for row in wrong[:wanted]),
         ),
-        Section(
-            "Some texts and their labels",
-            "Test rows spread evenly over the split, none picked by hand.",
-            tuple(sample(rows[place]) for place in _spread(len(rows), wanted)),
-        ),
+        Section("Some texts and their labels", _NOT_PICKED, tuple(sample(row) for row in _spread(rows, wanted))),
     ]
 
 
@@ -140,43 +145,38 @@ def _is_right(label: str, row: Mapping[str, Any]) -> bool:
     return given == true
 
 
-def _numbers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+def numbers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    """The numbers of texts."""
     _, scores = split_columns(table)
     rows = table.to_pylist()
 
+    def line(name: str, row: dict[str, Any]) -> Line:
+        value = row[f"{name}_value"]
+        return Line(_name(name), _value(value), f"off by {abs(value - row['label']):.3g}", name == "candidate")
+
     def sample(row: dict[str, Any]) -> Sample:
         lines = [Line("True number", _value(row["label"]))]
-        lines += [
-            Line(_name(name), _value(row[f"{name}_value"]), f"off by {abs(row[f'{name}_value'] - row['label']):.3g}")
-            for name in scores
-            if name != "candidate"
-        ]
+        lines += [line(name, row) for name in scores if name != "candidate"]
         if row["id"] in champion:
             lines.append(Line("Champion", champion[row["id"]].replace("-", "−")))
-        off = abs(row["candidate_value"] - row["label"])
-        lines.append(Line("Candidate", _value(row["candidate_value"]), f"off by {off:.3g}", True))
-        return Sample(row["source"], row["text"], tuple(lines))
+        return Sample(row["source"], row["text"], (*lines, line("candidate", row)))
 
     furthest = sorted(rows, key=lambda row: -abs(row["candidate_value"] - row["label"]))
     return [
         Section(
-            "Furthest off",
-            "The test rows on which the candidate errs most. Either it has learnt something wrong, or the number in "
-            "the data is wrong.",
+            "The largest errors",
+            "The test rows on which the candidate's error is largest. Either it has learned something wrong, or the "
+            "number in the data is wrong.",
             tuple(sample(row) for row in furthest[:wanted]),
         ),
-        Section(
-            "Some texts and their numbers",
-            "Test rows spread evenly over the split, none picked by hand.",
-            tuple(sample(rows[place]) for place in _spread(len(rows), wanted)),
-        ),
+        Section("Some texts and their numbers", _NOT_PICKED, tuple(sample(row) for row in _spread(rows, wanted))),
     ]
 
 
-def _preferences(table: pa.Table, wanted: int) -> list[Section]:
-    rows = table.to_pylist()
+def preferences(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
+    """The chosen and rejected answers of prompts."""
     samples = []
-    for row in (rows[place] for place in _spread(len(rows), wanted)):
+    for row in _spread(table.to_pylist(), wanted):
         prompt, chosen, rejected = (
             preference.readable(row[name], row["conversational"]) for name in ("prompt", "chosen", "rejected")
         )
@@ -186,36 +186,33 @@ def _preferences(table: pa.Table, wanted: int) -> list[Section]:
         ]
         margin = row["candidate_margin"]
         verdict = (
-            "right: the better answer gained more than the worse one"
+            "right: the chosen answer gained more than the rejected answer"
             if margin > 0
-            else "wrong: the better answer did not gain more than the worse one"
+            else "wrong: the chosen answer did not gain more than the rejected answer"
         )
-        samples.append(
-            Sample(
-                row["source"],
-                prompt,
-                (
-                    Line("Better", chosen, gained[0]),
-                    Line("Worse", rejected, gained[1]),
-                    Line("Candidate", f"{verdict} ({margin:+.1f})".replace("-", "−"), "", True),
-                ),
-            )
+        lines = (
+            Line("Chosen", chosen, gained[0]),
+            Line("Rejected", rejected, gained[1]),
+            Line("Candidate", f"{verdict} ({margin:+.1f})".replace("-", "−"), "", True),
         )
+        samples.append(Sample(row["source"], prompt, lines))
     lead = (
-        "Test rows spread evenly over the split, none picked by hand. Beside each answer stands how much more likely "
-        "training made it than it was under the base, as a natural logarithm: +1 is 2.7 times as likely."
+        f"{_NOT_PICKED} The number at each answer says how much likelier the candidate finds it than the base does, "
+        "as a natural logarithm: +1 is 2.7 times as likely."
     )
-    return [Section("Better and worse answers", lead, tuple(samples))]
+    return [Section("Chosen and rejected answers", lead, tuple(samples))]
 
 
-def _spread(rows: int, wanted: int) -> Sequence[int]:
+def _spread(rows: Sequence[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
+    """Rows at equal distances."""
     if not rows:
         return []
-    return np.unique(np.linspace(0, rows - 1, min(wanted, rows)).round().astype(int)).tolist()
+    places = np.unique(np.linspace(0, len(rows) - 1, min(wanted, len(rows))).round().astype(int))
+    return [rows[place] for place in places.tolist()]
 
 
 def _label(label: str, row: Mapping[str, Any]) -> str:
-    """Several labels as a person writes them."""
+    """The labels of a row, with commas between them."""
     return ", ".join(decode(label, multi_label=row["multilabel"])) or "none"
 
 
