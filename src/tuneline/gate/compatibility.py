@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneline.core import files
-from tuneline.encoding.mode import CLASSIFICATION, mode_of
+from tuneline.encoding.examples import CLASSIFICATION
 from tuneline.errors import ModelError
+from tuneline.modeling.model_folder import stored_mode
 
 _MOST_NAMED = 5
 
@@ -23,7 +24,7 @@ def mismatch(candidate: Path, other: Path) -> str | None:
     Raises:
         ModelError: a folder lacks a file that is needed.
     """
-    mine, theirs = mode_of(candidate), mode_of(other)
+    mine, theirs = stored_mode(candidate), stored_mode(other)
     if mine != theirs:
         return f"is of another task: its mode is {theirs}, and the candidate's mode is {mine}"
     return _label_mismatch(candidate, other) if mine == CLASSIFICATION else None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline import params
-from tuneline.encoding.mode import mode_of
 from tuneline.errors import BrokenVersionError, ModelError, ParamsError, RegistryError
+from tuneline.modeling.model_folder import stored_mode
 from tuneline.registry import cards, tracking, versions
 
 PREDICTS = ("classification", "regression")
@@ -85,7 +85,7 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
         version=number,
         alias=None if version else alias,
         folder=folder,
-        mode=mode_of(folder),
+        mode=stored_mode(folder),
         max_length=own.finetune.max_length,
         columns=own.data.columns,
         notes=notes,
