@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from tuneline.data.mapping.raw_set import shape_of
-from tuneline.data.mapping.shapes import Shape
+from tuneline.data.mapping.choose import shape_of
+from tuneline.data.mapping.convert import Shape
 from tuneline.data.reading.raw_rows import FilePlan, Rejected, Row
 from tuneline.data.records.record_form import Record, RecordType
 

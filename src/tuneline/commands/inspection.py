@@ -10,10 +10,9 @@ from typing import Any
 from tuneline import environment, params
 from tuneline.commands.use.open_set import ReadingArguments, reading_at, readings_of_sets
 from tuneline.data.mapping import raw_set
-from tuneline.data.mapping.label_names import label_names
+from tuneline.data.mapping.choose import ShapeCounts, in_words, labels_by_file
+from tuneline.data.mapping.convert import Shape
 from tuneline.data.mapping.raw_set import Reading
-from tuneline.data.mapping.shape_counts import ShapeCounts, in_words
-from tuneline.data.mapping.shapes import Shape
 from tuneline.data.preparing import long_rows
 from tuneline.data.profiling.profile import Profile, Settings
 from tuneline.data.reading import readers
@@ -110,7 +109,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         plans = [plan for plan in plans if not plan.excluded]
         one = _Set(path, how.columns or way.columns, how.settings)
         of_set = [one.read(plan) for plan in plans]
-        by_name = label_names(plans)
+        by_name = labels_by_file(plans)
         problems += _of_the_set(path, plans, one.columns, of_set, by_name)
         files += of_set
         sets += one.profiles(_rows_by_label(plans, of_set, by_name))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shaping import bot, plan, result, shape, system, user
 
-from tuneline.data.mapping.raw_set import shape_of
+from tuneline.data.mapping.choose import shape_of
 from tuneline.data.reading.raw_rows import Rejected, Row
 from tuneline.errors import DataError
 

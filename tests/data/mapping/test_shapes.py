@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from shaping import bot, plan, result, shape, user
 
-from tuneline.data.mapping.raw_set import shape_of
+from tuneline.data.mapping.choose import shape_of
 from tuneline.data.records.record_form import RecordType
 from tuneline.errors import DataError
 

@@ -18,13 +18,11 @@ import orjson
 
 from tuneline.commands.use.open_set import ReadingArguments, reading_at, readings_of_sets
 from tuneline.core import files
-from tuneline.data.mapping import recognise, shape_choice
-from tuneline.data.mapping.chat import recognise_chat
+from tuneline.data.mapping import choose, recognise
 from tuneline.data.mapping.chat.convert_chat import Alpaca, Calls, Messages
 from tuneline.data.mapping.chat.messages import messages_of
-from tuneline.data.mapping.convert import Columns, Convert, Paths, Poem, Question, RowError
+from tuneline.data.mapping.convert import Columns, Convert, Paths, Poem, Question, RowError, Shape
 from tuneline.data.mapping.recognise import PAIRS, View
-from tuneline.data.mapping.shapes import Shape
 from tuneline.data.preparing.text import cleaning
 from tuneline.data.reading import readers
 from tuneline.data.reading.guards import encodings
@@ -199,7 +197,7 @@ def read_path(path: Path, options: Options, find: Callable[[FilePlan, Path], Rea
         rows=rows,
         files=len(plans),
         bytes=sum(plan.bytes for plan in plans),
-        notes=tuple(f"{shape_choice.place_of(path, plan)}: {warning}" for plan in plans for warning in plan.warnings),
+        notes=tuple(f"{choose.file_path(path, plan)}: {warning}" for plan in plans for warning in plan.warnings),
         csv_note=_csv_note(plans),
     )
 
@@ -301,7 +299,7 @@ def text_finder(columns: Mapping[str, str], trained: Mapping[str, str]) -> Calla
     _check_fields(columns, ("text",))
 
     def find(plan: FilePlan, path: Path) -> ReadContent:
-        place, view = shape_choice.place_of(path, plan), View(plan)
+        place, view = choose.file_path(path, plan), View(plan)
         if plan.format in ("text", "document"):
             column = "text"
         elif "text" in columns:
@@ -356,12 +354,12 @@ def prompt_finder(
     _check_fields(columns, ("prompt", "messages", "tools", "text"))
 
     def find(plan: FilePlan, path: Path) -> ReadContent:
-        place, view = shape_choice.place_of(path, plan), View(plan)
+        place, view = choose.file_path(path, plan), View(plan)
         wanted: tuple[RecordType, ...] = ("messages", "prompt-completion") if chats else ("prompt-completion",)
         asked = columns.get("prompt") or columns.get("text")
         if "messages" in columns:
             fields = {name: columns[name] for name in ("messages", "tools") if name in columns}
-            shape = shape_choice.shape_of(plan, path=path, columns=fields)
+            shape = choose.shape_of(plan, path=path, columns=fields)
         elif plan.format in ("text", "document"):
             return _Text(Columns(("text",)))
         elif asked:
@@ -384,7 +382,7 @@ def prompt_finder(
 
 
 def _holds_conversations(view: View) -> bool:
-    return any(isinstance(reading.convert, Messages) for reading in recognise_chat.readings(view))
+    return any(isinstance(reading.convert, Messages) for reading in recognise.chat_readings(view))
 
 
 def _conversations(place: str) -> str:
@@ -403,7 +401,7 @@ def _recognised(plan: FilePlan, path: Path, usual: str | None, wanted: tuple[Rec
     answers = [(answer,) for asked, answer in names if view.usual(asked) and not view.usual(answer)]
     for added in ((), *answers):
         try:
-            return shape_choice.shape_of(_with_answer(plan, *added), path=path, record_types=wanted)
+            return choose.shape_of(_with_answer(plan, *added), path=path, record_types=wanted)
         except DataError:
             continue
     return None
@@ -415,8 +413,8 @@ def _shape_of_prompts(plan: FilePlan, path: Path, column: str, wanted: tuple[Rec
     answer = next(name for name in _answer_names() if name not in plan.columns)
     with_answer = _with_answer(plan, answer)
     if column in plan.columns and view.mostly(column, _is_conversation):
-        return shape_choice.shape_of(plan, path=path, columns={"messages": column})
-    return shape_choice.shape_of(
+        return choose.shape_of(plan, path=path, columns={"messages": column})
+    return choose.shape_of(
         with_answer, path=path, columns={"prompt": column, "completion": answer}, record_types=wanted
     )
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import get_args
 
 from tuneline import params
-from tuneline.data.mapping import label_names, raw_set, shape_choice
+from tuneline.data.mapping import choose, raw_set
 from tuneline.data.mapping.raw_set import RawSet, Reading
 from tuneline.data.preparing import long_rows
-from tuneline.data.profiling.row_lengths import Lengths
+from tuneline.data.profiling.profile import Lengths
 from tuneline.data.reading.raw_rows import FilePlan, Options
 from tuneline.data.records import field_texts
 from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordType
@@ -109,7 +109,7 @@ def open_for_task(
     except DataError:
         # If this fails too, its error is about the set, not about a task that the user did not choose.
         found = opened(None)
-        return task_named(shape_choice.task_of(found.form.record_type)) or present, found
+        return task_named(choose.task_of(found.form.record_type)) or present, found
     if not is_new:
         return present, as_present
     try:
@@ -117,7 +117,7 @@ def open_for_task(
     except DataError:
         # The files have several shapes, and only the present task reads all of them as the same record type.
         return present, as_present
-    shown = task_named(shape_choice.task_of(found.form.record_type)) or present
+    shown = task_named(choose.task_of(found.form.record_type)) or present
     # The rows fit both tasks if the present task uses as many columns: poems, or stars as classes and as numbers.
     pairs = zip(as_present.shapes, found.shapes, strict=True)
     fits_both = all({*mine.columns} >= {*other.columns} for mine, other in pairs)
@@ -171,7 +171,7 @@ def describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
         f"{path}: {tally.rows - unusable:,} rows of {found.form.record_type}, {unusable:,} set aside",
         *_readings(found),
     ]
-    labels = sorted(set(label_names.label_names(found.files).values()))
+    labels = sorted(set(choose.labels_by_file(found.files).values()))
     if (
         found.form.record_type == "text"
         and len(labels) <= _FEW_LABELS

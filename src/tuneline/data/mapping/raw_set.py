@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tuneline.data.mapping.convert import Unknown
-from tuneline.data.mapping.label_names import label_names
-from tuneline.data.mapping.shape_choice import place_of, shape_of
-from tuneline.data.mapping.shape_counts import counted, in_words
-from tuneline.data.mapping.shapes import Shape
+from tuneline.data.mapping.choose import count_first_rows, file_path, in_words, labels_by_file, shape_of
+from tuneline.data.mapping.convert import Shape, Unknown
 from tuneline.data.reading import readers
 from tuneline.data.reading.formats.sniff import is_about_data
 from tuneline.data.reading.grouped_messages import describe_excluded, group_messages
@@ -87,10 +84,10 @@ def set_of(
         problems.append(f"{path}: holds no rows, in {len(plans)} file(s): {named}; put your text there")
     shapes: dict[str, Shape] = {}
     refused: list[tuple[str, str]] = []
-    labels = label_names(plans) if record_types and "classification" in record_types else {}
+    labels = labels_by_file(plans) if record_types and "classification" in record_types else {}
     for plan in plans:
         if plan.refusal:
-            refused.append((place_of(path, plan), plan.refusal))
+            refused.append((file_path(path, plan), plan.refusal))
         elif plan.first_rows:
             try:
                 shapes[plan.name] = shape_of(
@@ -104,19 +101,19 @@ def set_of(
                     label=labels.get(plan.name),
                 )
             except DataError as error:
-                refused += [(place_of(path, plan), problem) for problem in error.problems]
+                refused += [(file_path(path, plan), problem) for problem in error.problems]
     problems += group_messages(refused)
     if len({shape.form for shape in shapes.values()}) > 1:
         problems.append(_several_kinds(path, shapes))
     if problems:
         raise DataError(*problems)
     form = next(iter(shapes.values())).form if shapes else RecordForm(record_types[0] if record_types else "text")
-    warnings = group_messages([(place_of(path, plan), warning) for plan in plans for warning in plan.warnings])
+    warnings = group_messages([(file_path(path, plan), warning) for plan in plans for warning in plan.warnings])
     if left_out:
         warnings.append(f"{path}: {describe_excluded(left_out)}")
     warnings += group_messages(
         [
-            (place_of(path, plan), warning)
+            (file_path(path, plan), warning)
             for plan in plans
             if plan.name in shapes and (warning := _several_shapes(plan, shapes[plan.name], record_types))
         ]
@@ -341,7 +338,7 @@ def check_rejected(
 
 def _several_shapes(plan: FilePlan, shape: Shape, record_types: Sequence[RecordType] | None) -> str:
     """What to say of a file of which rows are set aside because they are of another shape; empty where none are."""
-    counts = counted(plan, shape, record_types)
+    counts = count_first_rows(plan, shape, record_types)
     if not counts.set_aside():
         return ""
     return (

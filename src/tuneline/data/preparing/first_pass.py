@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 
 from tuneline.data.mapping import raw_set
-from tuneline.data.mapping.shapes import Shape
+from tuneline.data.mapping.convert import Shape
 from tuneline.data.preparing.text import cleaning, text_columns
 from tuneline.data.preparing.text.row_keys import Numbered, Numbering, plain_texts
 from tuneline.data.reading.guards import damage

@@ -4,21 +4,30 @@ Rows are cleaned as `prepare` cleans them and pass by once, in batches. Labels a
 scripts, lengths and duplicates in the first rows only where a set is large, and the profile says in how many.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tuneline.data.preparing.long_rows import BYTES_PER_TOKEN
 from tuneline.data.preparing.text import cleaning
 from tuneline.data.preparing.text.row_keys import plain_texts
 from tuneline.data.profiling.repeated import Repeated
-from tuneline.data.profiling.row_lengths import Lengths
-from tuneline.data.profiling.scripts import ScriptCounts
 from tuneline.data.records import field_texts, label_codec, labels
 from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.secrets import screening
 
+TOKENIZED_CHARACTERS = 10_000_000
+"""Characters of the first rows that are made tokens of."""
+
+_COVERED = 0.99
+_WIDTHS = ("FULLWIDTH", "HALFWIDTH")
+_NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han"}
+_LATIN = "Latin"
 CHARACTERS = 200_000_000
 """Characters of the first rows that are looked at for more than labels."""
 
@@ -114,3 +123,121 @@ class Profile:
             profile["labels"] = dict(self._labels.most_common())
             profile["label_remarks"] = labels.remarks(self._labels, self._mentions) if self._labels else []
         return profile
+
+
+class Lengths:
+    """Lengths of rows.
+
+    Args:
+        tokenizer: the tokenizer.json of a base; None: tokens are estimated from bytes.
+        max_length: tokens that a model sees of a row; None where that is not known.
+        bytes_per_token: by which they are estimated.
+    """
+
+    def __init__(self, tokenizer: Path | None, max_length: int | None, bytes_per_token: float) -> None:
+        self._file, self._max_length, self._bytes_per_token = tokenizer, max_length, bytes_per_token
+        self._tokenizer: Any = None
+        self._lengths: list[np.ndarray] = []
+        self._characters = 0
+        self._is_full = False
+
+    def add(self, rows: Sequence[tuple[str, ...]]) -> None:
+        """Measure some rows.
+
+        Args:
+            rows: the texts of each.
+        """
+        if self._is_full:
+            return
+        if self._file is None:
+            sizes = [sum(len(text.encode("utf-8", "surrogatepass")) for text in row) for row in rows]
+            self._lengths.append(np.ceil(np.array(sizes) / self._bytes_per_token).astype(np.int64))
+            return
+        width = max(map(len, rows), default=0)
+        texts = [text for row in rows for text in (*row, *[""] * (width - len(row)))]
+        tokens = np.array([len(one) for one in self._loaded().encode_batch_fast(texts, add_special_tokens=False)])
+        self._lengths.append(tokens.reshape(len(rows), width).sum(axis=1))
+        self._characters += sum(map(len, texts))
+        self._is_full = self._characters >= TOKENIZED_CHARACTERS
+
+    def _loaded(self) -> Any:
+        if self._tokenizer is None:
+            # Takes a moment, which nobody should wait for who has no base yet.
+            from tokenizers import Tokenizer
+
+            self._tokenizer = Tokenizer.from_file(str(self._file))
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+        return self._tokenizer
+
+    def each(self) -> np.ndarray:
+        """Tokens of each row that was measured, int64."""
+        return np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int64)
+
+    def found(self) -> dict[str, Any] | None:
+        """The lengths in numbers; None where there is no row."""
+        lengths = self.each()
+        if not len(lengths):
+            return None
+        median, ninety, covered = np.quantile(lengths, (0.5, 0.9, _COVERED), method="higher").tolist()
+        over = None if self._max_length is None else float(np.mean(lengths > self._max_length))
+        return {
+            "unit": "tokens",
+            "tokenizer": None if self._file is None else self._file.parent.as_posix(),
+            "bytes_per_token": None if self._file is not None else self._bytes_per_token,
+            "rows": len(lengths),
+            "median": median,
+            "quantile_90": ninety,
+            "quantile_99": covered,
+            "longest": int(lengths.max()),
+            "max_length": self._max_length,
+            "over_max_length": over,
+        }
+
+
+class ScriptCounts:
+    """Counts the letters of each script."""
+
+    def __init__(self) -> None:
+        self._letters: Counter[str] = Counter()
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Count the letters of some texts."""
+        ascii_letters = 0
+        wide: list[str] = []
+        for text in texts:
+            if text.isascii():
+                ascii_letters += _ascii_letters(text.encode())
+            else:
+                wide.append(text)
+        if ascii_letters:
+            self._letters[_LATIN] += ascii_letters
+        if wide:
+            codes = np.frombuffer("".join(wide).encode("utf-32-le", "surrogatepass"), np.uint32)
+            found, counts = np.unique(codes, return_counts=True)
+            for code, count in zip(found.tolist(), counts.tolist(), strict=True):
+                if script := _script(code):
+                    self._letters[script] += count
+
+    def shares(self) -> dict[str, float]:
+        """Script -> share of all letters, the most frequent first."""
+        total = self._letters.total()
+        return {script: count / total for script, count in self._letters.most_common()} if total else {}
+
+
+_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
+
+
+def _ascii_letters(text: bytes) -> int:
+    return len(text.translate(None, _NO_LETTERS))
+
+
+@cache
+def _script(code: int) -> str:
+    """The script of a letter, by the first word of its name in Unicode; empty where it is no letter."""
+    char = chr(code)
+    if not char.isalpha():
+        return ""
+    words = unicodedata.name(char, "").split()
+    word = next((word for word in words if word not in _WIDTHS), "")
+    return _NAMES.get(word, word.capitalize())

@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
+from tuneline.data.mapping.choose import file_path
 from tuneline.data.mapping.raw_set import RawSet, check_rejected
-from tuneline.data.mapping.shape_choice import place_of
 from tuneline.data.reading.raw_rows import Rejected
 from tuneline.data.records.record_form import Record
 from tuneline.errors import DataError
@@ -55,7 +55,7 @@ class Tally:
         check_rejected(self._raw.path, self.rows, self.reasons.total(), self.reasons, self.first, max_fraction)
         # A document is one row, so a file of one unusable document is not an error by itself.
         lost = [
-            (place_of(Path(self._raw.path), plan), *self._lost[plan.name])
+            (file_path(Path(self._raw.path), plan), *self._lost[plan.name])
             for plan in self._raw.files
             if plan.name in self._lost and plan.name not in self._usable and plan.format != "document"
         ]

@@ -3,17 +3,23 @@
 import difflib
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
-from tuneline.data.mapping import recognise, shape_counts
-from tuneline.data.mapping.chat import recognise_chat
-from tuneline.data.mapping.convert import NamedAfter
+from tuneline.data.mapping import recognise
+from tuneline.data.mapping.convert import NamedAfter, Shape
 from tuneline.data.mapping.recognise import Reading, View
-from tuneline.data.mapping.shapes import Shape
-from tuneline.data.reading.raw_rows import FilePlan
-from tuneline.data.records.record_form import FIELDS, TYPES_OF_TASK, RecordType
+from tuneline.data.reading.raw_rows import FilePlan, Row
+from tuneline.data.records.record_form import FIELDS, TYPES_OF_TASK, Record, RecordType
 from tuneline.errors import DataError
 
+_SPLITS = frozenset(("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"))
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".zst")
+_SAMPLES = 20
+_SIGNATURES = 1_000
+# Of a text with a number the whole file decides which it is.
+_ALIKE = {"label", "number"}
+_NAMED_COLUMNS = 5
 _SQUAD = (
     "jq -c '.data[].paragraphs[] | .context as $context | .qas[] | "
     "{id, $context, question, answers: {text: [.answers[].text]}}'"
@@ -52,7 +58,7 @@ def shape_of(
     Raises:
         DataError: the columns are not understood, or the rows are of another type; with the remedy.
     """
-    place = place_of(path, plan)
+    place = file_path(path, plan)
     media: tuple[str, ...] = ()
     view = View(plan)
     if label is not None:
@@ -85,7 +91,7 @@ def shape_of(
     )
 
 
-def place_of(path: Path | None, plan: FilePlan) -> str:
+def file_path(path: Path | None, plan: FilePlan) -> str:
     """Where a file of a set is, for a person."""
     if path is None:
         return plan.name
@@ -110,8 +116,8 @@ def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
     if columns and view.plan.format not in ("text", "document"):
         found = _mapped(view, place, columns, wanted)
     else:
-        recognise_chat.refuse_unpaired(view, place)
-        found = recognise_chat.readings(view) + recognise.plain_readings(view)
+        recognise.refuse_unpaired(view, place)
+        found = recognise.readings(view)
     if not found:
         raise DataError(_not_understood(view, place, wanted))
     fitting = [reading for reading in found if wanted is None or reading.form.record_type in wanted]
@@ -140,7 +146,7 @@ def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
         close = difflib.get_close_matches(missing[0], view.columns, n=1)
         hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.columns_found(view)}"
         raise DataError(f"{place}: data.columns names {', '.join(missing)}, which the file does not have; {hint}")
-    return recognise_chat.mapped(view, columns) or recognise.mapped(view, columns, wanted)
+    return recognise.mapped_readings(view, columns, wanted)
 
 
 def _leads_somewhere(view: View, name: str) -> bool:
@@ -155,11 +161,11 @@ def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None)
             f"{place}: is SQuAD by article, in which a row holds many questions; make it a row a question with "
             f"`{_SQUAD} FILE > squad.jsonl`"
         )
-    found = shape_counts.counted(view.plan, None, wanted).found()
+    found = count_first_rows(view.plan, None, wanted).found()
     if len(found) > 1 and sum(not name.startswith("unknown") for name in found) > 1:
         return (
             f"{place}: its rows are of several shapes, and none of them of most rows: of the first "
-            f"{len(view.rows):,} {shape_counts.in_words(found)}; make a file of each"
+            f"{len(view.rows):,} {in_words(found)}; make a file of each"
         )
     if nested := recognise.nested(view):
         return (
@@ -213,3 +219,164 @@ def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequen
         f"{' or '.join(tasks)}, or map columns to {' and '.join(fields)} by data.columns "
         f"(columns found: {recognise.describe_types(view)})"
     )
+
+
+@dataclass
+class _Group:
+    """Rows with the same filled columns."""
+
+    rows: int = 0
+    samples: list[Row] = field(default_factory=list)
+
+
+class ShapeCounts:
+    """Counts rows by the shape that each has by itself.
+
+    Args:
+        plan: of the file.
+        shape: that the file is read by; None where none was found.
+        record_types: what the rows may be; None: what they are.
+    """
+
+    def __init__(self, plan: FilePlan, shape: Shape | None, record_types: Sequence[RecordType] | None = None) -> None:
+        self._plan, self._shape, self._types = plan, shape, record_types
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._more = _Group()
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        filled = tuple([key for key, value in row.values.items() if value is not None and value != "" and value != []])
+        group = self._groups.get(filled)
+        if group is None:
+            group = self._more
+            if len(self._groups) < _SIGNATURES:
+                group = self._groups[filled] = _Group()
+        group.rows += 1
+        if len(group.samples) < _SAMPLES:
+            group.samples.append(row)
+
+    def found(self) -> dict[str, int]:
+        """Shape -> rows, the file's own shape first, then the most frequent; one entry where all rows are alike."""
+        counts: dict[str, int] = {}
+        if self._shape is not None:
+            counts[self._shape.kind] = 0
+        for filled, group in [*self._groups.items(), ((), self._more)]:
+            if group.rows:
+                name = self._name(filled, group.samples)
+                counts[name] = counts.get(name, 0) + group.rows
+        first = self._shape.kind if self._shape is not None else None
+        return dict(sorted(counts.items(), key=lambda item: (item[0] != first, -item[1])))
+
+    def set_aside(self) -> int:
+        """Rows of another shape than the file's that its shape does not accept."""
+        if self._shape is None:
+            return 0
+        return sum(
+            group.rows
+            for filled, group in self._groups.items()
+            if self._name(filled, group.samples) != self._shape.kind and not self._accepts(group.samples)
+        )
+
+    def _name(self, filled: tuple[str, ...], samples: Sequence[Row]) -> str:
+        shape = self._shape
+        if shape is not None and set(filled) <= {*shape.columns, *self._plan.columns}:
+            # A part of it may be missing, but nothing of another shape is there.
+            return shape.kind
+        readings = self._readings(filled, samples)
+        if not readings:
+            named = ", ".join(filled[:_NAMED_COLUMNS]) + ("…" if len(filled) > _NAMED_COLUMNS else "")
+            return f"unknown ({named})" if named else "unknown"
+        reading = readings[0]
+        if shape is not None and (
+            reading.kind == shape.kind or {reading.kind, shape.kind} == _ALIKE or _is_given(shape)
+        ):
+            if self._accepts(samples):
+                return shape.kind
+            return f"{reading.kind} ({', '.join(reading.columns)})"
+        return reading.kind
+
+    def _accepts(self, samples: Sequence[Row]) -> bool:
+        """Whether the file's shape makes a record of most of the samples."""
+        assert self._shape is not None
+        return 2 * sum(isinstance(self._shape.record(row), Record) for row in samples) > len(samples)
+
+    def _readings(self, filled: tuple[str, ...], samples: Sequence[Row]) -> list[Reading]:
+        view = View(replace(self._plan, first_rows=tuple(samples), columns=filled))
+        readings = recognise.readings(view)
+        return [one for one in readings if self._types is None or one.form.record_type in self._types]
+
+
+def _is_given(shape: Shape) -> bool:
+    """Whether the columns or the label of a file were given, not recognised."""
+    return shape.kind in ("columns", "file names")
+
+
+def count_first_rows(
+    plan: FilePlan, shape: Shape | None, record_types: Sequence[RecordType] | None = None
+) -> ShapeCounts:
+    """The first rows of a file, counted.
+
+    Args:
+        plan: of the file.
+        shape: that it is read by; None where none was found.
+        record_types: what the rows may be; None: what they are.
+    """
+    counts = ShapeCounts(plan, shape, record_types)
+    for row in plan.first_rows:
+        counts.add(row)
+    return counts
+
+
+def in_words(found: Mapping[str, int]) -> str:
+    """Shapes with their rows, for a person.
+
+    Args:
+        found: shape -> rows.
+    """
+    return ", ".join(f"{name} {rows:,}" for name, rows in found.items())
+
+
+def labels_by_file(plans: Sequence[FilePlan]) -> dict[str, str]:
+    """The label of every file of a set whose rows are texts without a label of their own.
+
+    Args:
+        plans: of all files.
+
+    Returns:
+        File -> label: the name of its folder where folders tell the files apart, else (for plain text with one row per
+        line) the file's own name. Empty where a file has a column of labels or none of texts, or fewer than two labels
+        come out.
+    """
+    files = [plan for plan in plans if not plan.refusal and plan.first_rows]
+    if not files or not all(map(_is_unlabelled, files)):
+        return {}
+    folders = {plan.name: _folder(plan.name) for plan in files}
+    if all(folders.values()) and len(set(folders.values())) > 1:
+        return folders
+    if any(plan.format != "text" for plan in files):
+        return {}
+    names = {plan.name: _stem(plan.name) for plan in files}
+    return names if len(set(names.values())) > 1 else {}
+
+
+def _is_unlabelled(plan: FilePlan) -> bool:
+    """Whether the rows of a file are texts, and say nothing of a label."""
+    if plan.format in ("text", "document"):
+        return True
+    view = View(plan)
+    return view.usual(*recognise.LABELLED) is not None and view.usual(*recognise.LABELS) is None
+
+
+def _folder(name: str) -> str:
+    """The innermost folder that is neither a split nor an archive; empty where there is none."""
+    for part in reversed(PurePosixPath(name).parts[:-1]):
+        if part.casefold() not in _SPLITS and not part.casefold().endswith(_ARCHIVES):
+            return part
+    return ""
+
+
+def _stem(name: str) -> str:
+    stem = PurePosixPath(name).name
+    while (suffix := PurePosixPath(stem).suffix.casefold()) in (".txt", ".text", *_ARCHIVES) and suffix:
+        stem = PurePosixPath(stem).stem
+    return stem
