@@ -43,7 +43,7 @@ def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
     train, heldout = (pretrain.texts_of(Path(p.base.input) / name) for name in ("train", "validation"))
     fingerprint = identity.compute_fingerprint(
         identity.code_sha256(identity.code_deps("base")),
-        hardware.identity(p.compute),
+        hardware.fingerprint(p.compute),
         builtin=p.base.builtin.model_dump(),
         compute=p.compute.model_dump(),
         data=files.sha256_path(Path(p.base.input)),

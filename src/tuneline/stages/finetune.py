@@ -44,7 +44,7 @@ def _train(p: params.Params) -> None:
     sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
     fingerprint = identity.compute_fingerprint(
         identity.code_sha256(identity.code_deps("finetune")),
-        hardware.identity(p.compute),
+        hardware.fingerprint(p.compute),
         task=p.task,
         finetune=p.finetune.model_dump(),
         compute=p.compute.model_dump(),
