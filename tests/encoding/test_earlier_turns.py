@@ -138,7 +138,7 @@ def test_only_what_was_said_last_is_rewritten(qwen: PreTrainedTokenizerFast) -> 
         "{% if loop.index0 == 2 and messages | length > 5 %}{{ '!' }}{% endif %}",
     )
     turns = [*THINKING, {"role": "user", "content": "alpha"}, {"role": "assistant", "content": "mu"}]
-    with pytest.raises(ModelError, match="writes what stands before turn 3 in another way once that turn is there, so"):
+    with pytest.raises(ModelError, match="changes the text before turn 3 when that turn is added, so"):
         chats.encode(qwen, record(turns), "chat")
     qwen.chat_template = qwen.chat_template.replace("{{ 'mu ' }}", "")
     examples = chats.encode(qwen, record(turns), "chat")

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tuneline.encoding.chat import chat_template
 from tuneline.encoding.chat.chat_template import PLAIN_TEMPLATE, ChatTemplate
-from tuneline.encoding.chat.conversation import Conversation, shortened
+from tuneline.encoding.chat.conversation import Conversation, shorten
 from tuneline.encoding.examples import IGNORED
 from tuneline.errors import ModelError, TrainingError
 
@@ -118,7 +118,7 @@ def test_what_is_said_is_text_whatever_it_spells(chatty: PreTrainedTokenizerFast
 def test_the_end_of_turn_is_the_template_s(chatty: PreTrainedTokenizerFast) -> None:
     assert ChatTemplate(chatty).end_of_turn() == chatty.convert_tokens_to_ids("<|im_end|>")
     chatty.chat_template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
-    with pytest.raises(ModelError, match="in another way"):
+    with pytest.raises(ModelError, match="changes the text before turn 2"):
         chatty.chat_template += "{{ messages | length }}"
         ChatTemplate(chatty).end_of_turn()
 
@@ -141,7 +141,7 @@ def test_the_day_does_not_change_the_tokens(chatty: PreTrainedTokenizerFast) -> 
         ("{% for n in range(1000000000) %}{% endfor %}", "the chat template fails: OverflowError: "),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "the chat template fails: RecursionError: "),
         ("{{ messages.append(1) }}", "the chat template fails: SecurityError: "),
-        ("{{ messages | length }}" + CHATML, "the chat template writes what stands before turn 3 in another way"),
+        ("{{ messages | length }}" + CHATML, "the chat template changes the text before turn 3"),
     ],
 )
 def test_a_template_that_fails_is_one_line_with_the_row(
@@ -220,7 +220,7 @@ def test_a_template_that_nothing_can_stop_ends_the_process_with_a_line(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     while not said.read_text("utf-8").endswith("\n"):
         time.sleep(0.01)
-    assert said.read_text("utf-8").startswith("error: the chat template has not written a conversation after 40 s, and")
+    assert said.read_text("utf-8").startswith("error: the chat template did not finish a conversation in 40 s, and")
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_what_is_left_out_by_turns() -> None:
         def fits(one: Conversation) -> bool:
             return sum(len(message["content"]) for message in one.messages) <= characters
 
-        return "|".join(message["content"] for message in shortened(conversation, fits).messages)
+        return "|".join(message["content"] for message in shorten(conversation, fits).messages)
 
     assert within(99) == "s|u1|a1|t1|u2 long|a2"
     assert within(12) == "s|u2 long|a2"

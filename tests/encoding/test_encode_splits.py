@@ -153,7 +153,7 @@ def test_conversational_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path
     assert own.decode(row.prompt_ids) == "System:\nmu\n\nUser:\nalpha\n\nAssistant:\n"
     assert [own.decode(ids) for ids in row[1:3]] == ["good<|endoftext|>", "bad<|endoftext|>"]
     own.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.role + m.content + eos_token }}{% endfor %}"
-    with pytest.raises(ModelError, match=r"^a.csv:2: the chat template writes"):
+    with pytest.raises(ModelError, match=r"^a.csv:2: the chat template changes the text before turn"):
         encode.encode_split(own, path, "preference", "chat", finetune(max_length=64), conversational=True)
 
 

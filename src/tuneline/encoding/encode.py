@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from tuneline.core import files
 from tuneline.encoding import token_cache, token_ids
 from tuneline.encoding.chat.chat_template import ChatTemplate
-from tuneline.encoding.chat.conversation import Conversation, is_said
+from tuneline.encoding.chat.conversation import Conversation, is_assistant
 from tuneline.encoding.examples import (
     CHAT,
     IGNORED,
@@ -124,7 +124,7 @@ def _answered(template: ChatTemplate, records: Sequence[dict[str, Any]], name: s
     """Every prompt with one of its two answers behind it."""
     made = template.encode([_conversation(record, "prompt", name) for record in records])
     for examples, record in zip(made, records, strict=True):
-        answer = [message for message in _conversation(record, name).messages if is_said(message)]
+        answer = [message for message in _conversation(record, name).messages if is_assistant(message)]
         if len(examples) > 1 and len(answer) > 1:
             raise ModelError(
                 f"{examples[0].source or 'a row'}: the chat template writes earlier turns in another way once the "

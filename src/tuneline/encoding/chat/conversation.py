@@ -1,4 +1,4 @@
-"""Conversations as they stand in the data, and which of their turns are left out where all do not fit."""
+"""Conversations of the data, and which of their turns are left out if not all fit into a row."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ Message = dict[str, Any]
 
 
 class Conversation(NamedTuple):
-    """Turns, and the tools that the assistant may call."""
+    """Messages, and the tools that the assistant may call."""
 
     messages: list[Message]
     tools: list[dict[str, Any]]
@@ -19,44 +19,44 @@ class Conversation(NamedTuple):
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Conversation":
-        """The conversation of a record whose `messages` and `tools` are JSON text, or lists already."""
-        messages, tools = _parsed(record["messages"]), _parsed(record.get("tools") or [])
-        return cls([_plain(message) for message in messages], tools, record.get("source") or "")
+        """The conversation of a record; `messages` and `tools` are JSON text or lists."""
+        messages, tools = _parse(record["messages"]), _parse(record.get("tools") or [])
+        return cls([_normalize(message) for message in messages], tools, record.get("source") or "")
 
     def up_to_answer(self, number: int) -> "Conversation":
-        """Up to the answer of this number, from 0."""
-        return self._replace(messages=self.messages[: answered_at(self.messages)[number] + 1])
+        """The messages up to answer `number`, counted from 0."""
+        return self._replace(messages=self.messages[: answer_indices(self.messages)[number] + 1])
 
     def with_arguments_as_text(self) -> "Conversation":
-        """The same with the arguments of every tool call as JSON text."""
-        return self._replace(messages=[_as_text(message) for message in self.messages])
+        """The conversation with the arguments of every tool call as JSON text."""
+        return self._replace(messages=[_with_arguments_as_text(message) for message in self.messages])
 
     @property
     def prompt(self) -> "Conversation":
-        """All before the last turn of the assistant; everything where the assistant has said nothing."""
-        last = next((at for at in reversed(range(len(self.messages))) if is_said(self.messages[at])), None)
+        """The messages before the last turn of the assistant; all messages without such a turn."""
+        last = next((at for at in reversed(range(len(self.messages))) if is_assistant(self.messages[at])), None)
         return self if last is None else self._replace(messages=self.messages[:last])
 
     @property
     def answer(self) -> str:
-        """What the assistant says in its last turn."""
-        said = [message for message in self.messages if is_said(message)]
-        return (said[-1].get("content") or "") if said else ""
+        """The content of the last turn of the assistant."""
+        turns = [message for message in self.messages if is_assistant(message)]
+        return (turns[-1].get("content") or "") if turns else ""
 
 
-def _parsed(value: Any) -> list[Any]:
+def _parse(value: Any) -> list[Any]:
     return orjson.loads(value) if isinstance(value, str | bytes) else list(value)
 
 
-def _plain(message: Message) -> Message:
-    """Without absent values, and a tool call's arguments as an object, which is what templates write out."""
-    plain = {key: value for key, value in message.items() if value is not None}
-    if calls := plain.get("tool_calls"):
-        plain["tool_calls"] = [_with_object(call) for call in calls]
-    return plain
+def _normalize(message: Message) -> Message:
+    """The message without absent values, with the arguments of tool calls as objects, as templates expect them."""
+    present = {key: value for key, value in message.items() if value is not None}
+    if calls := present.get("tool_calls"):
+        present["tool_calls"] = [_with_arguments_as_object(call) for call in calls]
+    return present
 
 
-def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+def _with_arguments_as_object(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
@@ -66,7 +66,7 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
         return call
 
 
-def _as_text(message: Message) -> Message:
+def _with_arguments_as_text(message: Message) -> Message:
     if not message.get("tool_calls"):
         return message
     calls = []
@@ -78,47 +78,46 @@ def _as_text(message: Message) -> Message:
     return message | {"tool_calls": calls}
 
 
-def is_said(message: Message) -> bool:
-    """Whether it is the assistant's turn."""
+def is_assistant(message: Message) -> bool:
+    """Whether the message is a turn of the assistant."""
     return message.get("role") == "assistant"
 
 
-def answered_at(messages: Sequence[Message]) -> list[int]:
-    """The places of the assistant's answers; what opens a conversation answers nothing."""
-    return [place for place in range(1, len(messages)) if is_said(messages[place])]
+def answer_indices(messages: Sequence[Message]) -> list[int]:
+    """The indices of the assistant's answers; a first message answers nothing."""
+    return [index for index in range(1, len(messages)) if is_assistant(messages[index])]
 
 
-def shortened(
+def shorten(
     conversation: Conversation,
     fits: Callable[[Conversation], bool],
     fits_alone: Callable[[Conversation], bool] | None = None,
 ) -> Conversation:
-    """A conversation that fits, if there is one: early turns go first, then the beginning of the last question.
+    """A conversation that fits: without early turns, and if necessary without the beginning of the last question.
 
     Args:
         conversation: up to the last turn that matters.
-        fits: whether a shorter one is short enough.
-        fits_alone: the same of one with no turns before the last question; None: as `fits`.
+        fits: whether a shortened conversation is short enough.
+        fits_alone: whether a conversation without turns before the last question is short enough; None: `fits`.
 
     Returns:
-        With the system's turns and all that was said last; the shortest there is where none fits, its last question
-        empty.
+        The system's turns, and the last turns. If nothing fits, the last question is empty.
     """
-    messages, system, asked = conversation.messages, _first_said(conversation), _asked(conversation)
+    messages, system, asked = conversation.messages, _first_after_system(conversation), _questions(conversation)
 
-    def since(exchange: int) -> Conversation:
-        start = asked[exchange] if exchange else system
+    def since(question: int) -> Conversation:
+        start = asked[question] if question else system
         return conversation._replace(messages=messages[:system] + messages[start:])
 
     if not asked:
         return conversation
-    exchange = _first(len(asked), lambda number: fits(since(number)))
-    if exchange < len(asked):
-        return since(exchange)
+    first = _first(len(asked), lambda question: fits(since(question)))
+    if first < len(asked):
+        return since(first)
     question = messages[asked[-1]].get("content")
     if not isinstance(question, str):
         return since(len(asked) - 1)
-    # The more is left out, the shorter.
+    # The more characters are left out, the shorter the conversation, so that a binary search finds the first that fits.
     left_out = _first(
         len(question),
         lambda number: (fits_alone or fits)(last_exchange(conversation, len(question) - number)),
@@ -127,37 +126,39 @@ def shortened(
 
 
 def last_exchange(conversation: Conversation, characters: int) -> Conversation:
-    """The system's turns, the end of the last question in so many characters, and what was said after it."""
-    messages, asked = conversation.messages, _asked(conversation)
+    """The system's turns, the last `characters` characters of the last question, and the messages after it."""
+    messages, asked = conversation.messages, _questions(conversation)
     if not asked or not isinstance(messages[asked[-1]].get("content"), str):
         return conversation
     question = messages[asked[-1]]
     cut = question | {"content": question["content"][len(question["content"]) - characters :]}
-    return conversation._replace(messages=[*messages[: _first_said(conversation)], cut, *messages[asked[-1] + 1 :]])
+    system = messages[: _first_after_system(conversation)]
+    return conversation._replace(messages=[*system, cut, *messages[asked[-1] + 1 :]])
 
 
-def is_asked(conversation: Conversation) -> bool:
-    """Whether the last question, if there is one, is more than white space."""
-    asked = _asked(conversation)
+def has_question(conversation: Conversation) -> bool:
+    """Whether the last question is more than white space; true for a conversation without a question."""
+    asked = _questions(conversation)
     content = conversation.messages[asked[-1]].get("content") if asked else None
     return not isinstance(content, str) or bool(content.strip())
 
 
-def _first_said(conversation: Conversation) -> int:
-    """The place of the first turn that is not the system's."""
+def _first_after_system(conversation: Conversation) -> int:
+    """The index of the first message that is not the system's."""
     return next(
         (at for at, one in enumerate(conversation.messages) if one.get("role") not in ("system", "developer")), 0
     )
 
 
-def _asked(conversation: Conversation) -> list[int]:
-    """The places of the user's turns after the system's."""
+def _questions(conversation: Conversation) -> list[int]:
+    """The indices of the user's messages after the system's."""
     messages = conversation.messages
-    return [at for at in range(_first_said(conversation), len(messages)) if messages[at].get("role") == "user"]
+    start = _first_after_system(conversation)
+    return [at for at in range(start, len(messages)) if messages[at].get("role") == "user"]
 
 
 def _first(count: int, holds: Callable[[int], bool]) -> int:
-    """The first number below `count` from which on something holds, else `count`."""
+    """The first number below `count` for which `holds` is true, else `count`; it stays true for larger numbers."""
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2
@@ -168,34 +169,34 @@ def _first(count: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def refuse_left_out(messages: list[Message], tools: list[dict[str, Any]], text: str, learnt: str) -> None:
-    """Refuse a text without what it should hold; some templates drop the calls and tools that they have no words for.
+def check_complete(messages: list[Message], tools: list[dict[str, Any]], text: str, supervised: str) -> None:
+    """Check that a rendered conversation has all answers, calls and tools; some templates leave them out.
 
     Args:
-        messages: the turns.
-        tools: what the assistant may call.
-        text: as a template has written the conversation.
-        learnt: the assistant's part of it.
+        messages: of the conversation.
+        tools: that the assistant may call.
+        text: the rendered conversation.
+        supervised: the assistant's part of `text`.
 
     Raises:
-        ModelError: naming what is left out.
+        ModelError: names the first part that is left out.
     """
-    for at in answered_at(messages):
-        message = messages[at]
-        # What was thought before an answer, most templates leave out on purpose.
+    for index in answer_indices(messages):
+        message = messages[index]
+        # Most templates leave out the thoughts before an answer on purpose.
         content = str(message.get("content") or "").rpartition("</think>")[2].strip()
         calls = [str(_function(call).get("name", "")) for call in message.get("tool_calls") or []]
-        left_out = [part for part in (content, *calls) if part not in learnt]
+        left_out = [part for part in (content, *calls) if part not in supervised]
         if left_out:
             raise ModelError(
-                f"the chat template does not write what the assistant says in turn {at + 1}: {left_out[0][:40]!r}; use "
-                "a base whose template does, or leave such rows out"
+                f"the chat template does not write what the assistant says in turn {index + 1}: {left_out[0][:40]!r}; "
+                "use a base whose template writes it, or remove such rows"
             )
     unnamed = [name for name in (str(_function(tool).get("name", "")) for tool in tools) if name not in text]
     if unnamed:
         raise ModelError(
-            f"the chat template does not write the tools, {unnamed[0]!r} first; use a base whose template does, or "
-            "leave them out"
+            f"the chat template does not write the tools, {unnamed[0]!r} first; use a base whose template writes them, "
+            "or remove the tools from the rows"
         )
 
 

@@ -1,8 +1,7 @@
-"""Conversations as the text that a chat template makes of them, and where in it the assistant's part lies.
+"""The text that a chat template makes of a conversation, and the spans of the text that the assistant says.
 
-A template comes with a model from somewhere. transformers renders it in jinja's sandbox; whatever it raises there is an
-error of the template, said in a line. Today's date, which some templates ask for, is a fixed day: the same conversation
-gives the same text tomorrow.
+A template comes with a model and is untrusted. transformers renders it in the sandbox of jinja. An exception there is an error
+of the template. The date that some templates ask for is fixed, so that a conversation always gives the same text.
 """
 
 import re
@@ -13,13 +12,13 @@ from jinja2 import Environment, TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from tuneline.encoding.chat.conversation import Conversation, Message, answered_at, refuse_left_out
+from tuneline.encoding.chat.conversation import Conversation, Message, answer_indices, check_complete
 from tuneline.encoding.token_ids import BREAK
 from tuneline.errors import ModelError, first_line
 
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _FIXED_DATE = "{%- macro strftime_now(format) -%}26 July 2024{%- endmacro -%}"
-# What a hostile or broken template can raise; `raise_exception` in it is a TemplateError too.
+# What a hostile or broken template can raise; its `raise_exception` raises TemplateError.
 _FAILURES = (
     TemplateError,
     ArithmeticError,
@@ -32,27 +31,27 @@ _FAILURES = (
 )
 
 
-class Draft(NamedTuple):
-    """The text of a conversation."""
+class Rendered(NamedTuple):
+    """A conversation as text."""
 
     text: str
     spans: list[tuple[int, int]]
-    """Start and end of each part that the assistant has said, in order."""
+    """Start and end of each turn of the assistant, in order."""
     only_last: bool = False
-    """Whether only the last part is learnt, or every one."""
+    """Whether only the last span is supervised; by default all are."""
 
     @property
-    def said(self) -> str:
-        """The parts that are learnt."""
+    def supervised_text(self) -> str:
+        """The text of the supervised spans."""
         return "".join(self.text[start:end] for start, end in self.spans[-1 if self.only_last else 0 :])
 
 
 def plain_text(template: str, conversation: Conversation) -> str:
-    """The text of a conversation without any special token.
+    """The text of a conversation without special tokens.
 
     Args:
-        template: that fails on no conversation, such as ours.
-        conversation: the turns.
+        template: a chat template that renders every conversation, such as PLAIN_TEMPLATE.
+        conversation: the conversation.
     """
     rendered, _ = render_jinja_template(
         [conversation.messages],
@@ -66,19 +65,19 @@ def plain_text(template: str, conversation: Conversation) -> str:
 
 class _Answer(NamedTuple):
     turn: int
-    """From 1."""
+    """The number of the message, counted from 1."""
     before: str
-    """What the model is shown when it is to answer."""
+    """The prompt of the answer."""
     after: str
-    """That with the answer."""
+    """The prompt with the answer."""
 
 
 class Renderer:
-    """A tokenizer's chat template at work.
+    """Renders conversations with a tokenizer's chat template.
 
     Args:
         tokenizer: the model's, with a template.
-        special: any special token as it is spelt.
+        special: matches every special token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, special: re.Pattern[str]) -> None:
@@ -86,92 +85,91 @@ class Renderer:
         self._special = special
         self._end_of_turn = re.compile(rf"\s*({special.pattern})")
 
-    def drafts(self, conversation: Conversation) -> list[Draft]:
-        """What is learnt of a conversation.
+    def render(self, conversation: Conversation) -> list[Rendered]:
+        """The texts that a conversation is trained as.
 
         Returns:
-            One text in which all answers are learnt; or, where the template writes an earlier turn in another way once
-            the conversation goes on (Qwen3 takes out what was thought), a text for each answer: the conversation up to
-            it, as the model is shown it when it is to say just this.
+            One text in which all answers are supervised. If the template changes earlier turns when the conversation
+            goes on (Qwen3 removes thoughts), one text for each answer: the prompt of that answer, with the answer.
 
         Raises:
-            ModelError: the template fails, leaves something out, or cannot say what the assistant's part is.
+            ModelError: the template fails, leaves something out, or does not show which part is the assistant's.
         """
-        messages, tools = self._texts_of(conversation)
+        messages, tools = self._with_broken_tokens(conversation)
         template = self._template(tools)
         if _MARKS.search(template):
-            text, spans = self._rendered(template, messages, tools, marks=True)
-            drafts = [Draft(text, self._whole(text, spans))]
+            text, spans = self._render(template, messages, tools, marks=True)
+            found = [Rendered(text, self._extend_all(text, spans))]
         else:
-            text, _ = self._rendered(template, messages, tools)
-            said = self._answers(template, messages, tools)
-            if _is_kept(text, said):
-                drafts = [Draft(text, self._spans(text, said))]
+            text, _ = self._render(template, messages, tools)
+            answers = self._answers(template, messages, tools)
+            if _is_unchanged(text, answers):
+                found = [Rendered(text, self._spans(text, answers))]
             else:
-                drafts = [self._draft_of(said[: place + 1]) for place in range(len(said))]
-        if any(draft.spans for draft in drafts):
-            refuse_left_out(messages, tools, text, "".join(draft.said for draft in drafts))
-        return drafts
+                found = [self._up_to_last(answers[: number + 1]) for number in range(len(answers))]
+        if any(rendered.spans for rendered in found):
+            check_complete(messages, tools, text, "".join(rendered.supervised_text for rendered in found))
+        return found
 
-    def prompt(self, conversation: Conversation) -> Draft:
-        """A conversation as it stands before an answer of the assistant; its spans are those of training.
+    def render_prompt(self, conversation: Conversation) -> Rendered:
+        """A conversation as the prompt of the assistant's next answer; the spans are those of `render`.
 
         Args:
-            conversation: up to the answer.
+            conversation: the messages before the answer.
 
         Raises:
             ModelError: the template fails or leaves something out.
         """
-        messages, tools = self._texts_of(conversation)
+        messages, tools = self._with_broken_tokens(conversation)
         template = self._template(tools)
         if _MARKS.search(template):
-            text, spans = self._rendered(template, messages, tools, answering=True, marks=True)
-            draft = Draft(text, self._whole(text, spans))
+            text, spans = self._render(template, messages, tools, is_prompt=True, marks=True)
+            rendered = Rendered(text, self._extend_all(text, spans))
         else:
-            text, _ = self._rendered(template, messages, tools, answering=True)
-            said = self._answers(template, messages, tools)
-            draft = Draft(text, self._spans(text, said) if _is_kept(text, said) else [])
-        if draft.spans:
-            refuse_left_out(messages, tools, text, draft.said)
-        return draft
+            text, _ = self._render(template, messages, tools, is_prompt=True)
+            answers = self._answers(template, messages, tools)
+            rendered = Rendered(text, self._spans(text, answers) if _is_unchanged(text, answers) else [])
+        if rendered.spans:
+            check_complete(messages, tools, text, rendered.supervised_text)
+        return rendered
 
     def _answers(self, template: str, messages: list[Message], tools: list[dict[str, Any]]) -> list[_Answer]:
         return [
             _Answer(
-                place + 1,
-                self._rendered(template, messages[:place], tools, answering=True)[0],
-                self._rendered(template, messages[: place + 1], tools)[0],
+                index + 1,
+                self._render(template, messages[:index], tools, is_prompt=True)[0],
+                self._render(template, messages[: index + 1], tools)[0],
             )
-            for place in answered_at(messages)
+            for index in answer_indices(messages)
         ]
 
-    def _draft_of(self, said: Sequence[_Answer]) -> Draft:
-        """The text up to the last of these answers."""
-        *earlier, last = said
+    def _up_to_last(self, answers: Sequence[_Answer]) -> Rendered:
+        """The text up to the last of these answers, which alone is supervised."""
+        *earlier, last = answers
         if not last.after.startswith(last.before):
             raise ModelError(
-                f"the chat template writes what stands before turn {last.turn} in another way once that turn is there, "
-                "so what the assistant said cannot be told apart; put {% generation %} and {% endgeneration %} around "
-                "what the assistant says in the base's chat template"
+                f"the chat template changes the text before turn {last.turn} when that turn is added, so the text of "
+                "the assistant cannot be found; put {% generation %} and {% endgeneration %} around what the assistant "
+                "says in the base's chat template"
             )
         own = self._spans(last.after, [last])
-        before = self._spans(last.after, earlier) if own and _is_kept(last.before, earlier) else []
-        return Draft(last.after, [*before, *own], only_last=True)
+        before = self._spans(last.after, earlier) if own and _is_unchanged(last.before, earlier) else []
+        return Rendered(last.after, [*before, *own], only_last=True)
 
-    def _texts_of(self, conversation: Conversation) -> tuple[list[Message], list[dict[str, Any]]]:
+    def _with_broken_tokens(self, conversation: Conversation) -> tuple[list[Message], list[dict[str, Any]]]:
+        """Messages and tools with a BREAK in each special token that they spell, because such a token is text."""
         messages, tools = conversation.messages, conversation.tools
-        # Only where a message spells a special token: what has been said is text, whatever it spells.
         if self._special.search(repr((messages, tools))):
-            messages, tools = self._broken(messages), self._broken(tools)
+            messages, tools = self._break_tokens(messages), self._break_tokens(tools)
         return messages, tools
 
-    def _broken(self, value: Any) -> Any:
+    def _break_tokens(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._special.sub(lambda found: found[0][0] + BREAK + found[0][1:], value)
         if isinstance(value, dict):
-            # Roles are the template's words, not text.
-            return {key: inner if key == "role" else self._broken(inner) for key, inner in value.items()}
-        return [self._broken(inner) for inner in value] if isinstance(value, list) else value
+            # The template compares roles with its own words.
+            return {key: inner if key == "role" else self._break_tokens(inner) for key, inner in value.items()}
+        return [self._break_tokens(inner) for inner in value] if isinstance(value, list) else value
 
     def _template(self, tools: list[dict[str, Any]]) -> str:
         try:
@@ -179,56 +177,56 @@ class Renderer:
         except ValueError as error:
             raise ModelError(f"chat template: {type(error).__name__}: {first_line(error)}") from None
 
-    def _rendered(
+    def _render(
         self,
         template: str,
         messages: list[Message],
         tools: list[dict[str, Any]],
         *,
-        answering: bool = False,
+        is_prompt: bool = False,
         marks: bool = False,
     ) -> tuple[str, list[tuple[int, int]]]:
         if "strftime_now" in template:
             template = _FIXED_DATE + template
-        words: dict[str, Any] = dict(self._tokenizer.special_tokens_map)
+        special_tokens: dict[str, Any] = dict(self._tokenizer.special_tokens_map)
         try:
             rendered, spans = render_jinja_template(  # pyright: ignore[reportAssignmentType]
                 [messages],
                 tools=tools or None,  # pyright: ignore[reportArgumentType]
                 chat_template=template,
                 return_assistant_tokens_mask=marks,
-                add_generation_prompt=answering,
-                **words,
+                add_generation_prompt=is_prompt,
+                **special_tokens,
             )
         except _FAILURES as error:
             raise ModelError(f"the chat template fails: {type(error).__name__}: {first_line(error)}") from None
         return rendered[0], spans[0] if spans else []  # pyright: ignore[reportReturnType]
 
-    def _spans(self, text: str, said: Sequence[_Answer]) -> list[tuple[int, int]]:
-        return self._whole(text, [(len(one.before), len(one.after)) for one in said])
+    def _spans(self, text: str, answers: Sequence[_Answer]) -> list[tuple[int, int]]:
+        return self._extend_all(text, [(len(answer.before), len(answer.after)) for answer in answers])
 
-    def _whole(self, text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        return [self._to_the_end_of_turn(text, *span) for span in spans if span[0] < span[1]]
+    def _extend_all(self, text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [self._extend(text, *span) for span in spans if span[0] < span[1]]
 
-    def _to_the_end_of_turn(self, text: str, start: int, end: int) -> tuple[int, int]:
-        """The span with its end-of-turn token, and nothing behind that."""
-        said = text[start:end].rstrip()
-        ends = [found.end() for found in self._special.finditer(said)]
-        if ends and ends[-1] == len(said):
-            return start, start + len(said)
-        behind = self._end_of_turn.match(text, end)
-        return (start, behind.end()) if behind else (start, end)
+    def _extend(self, text: str, start: int, end: int) -> tuple[int, int]:
+        """The span up to and including its end-of-turn token."""
+        answer = text[start:end].rstrip()
+        ends = [found.end() for found in self._special.finditer(answer)]
+        if ends and ends[-1] == len(answer):
+            return start, start + len(answer)
+        end_of_turn = self._end_of_turn.match(text, end)
+        return (start, end_of_turn.end()) if end_of_turn else (start, end)
 
 
-def raises_to_powers(template: str) -> bool:
-    """Whether a single step of a template could take any time, during which Python hears no clock."""
+def uses_powers(template: str) -> bool:
+    """Whether a template uses the operator **. A single power can take any time, and no signal interrupts it."""
     try:
         return any(kind == "operator" and value == "**" for _, kind, value in Environment().lex(template))
     except TemplateError:
-        # Said where it is rendered.
+        # Rendering the template reports it.
         return False
 
 
-def _is_kept(text: str, said: Sequence[_Answer]) -> bool:
-    """Whether every answer stands in the text as it was said."""
-    return all(text.startswith(one.after) and one.after.startswith(one.before) for one in said)
+def _is_unchanged(text: str, answers: Sequence[_Answer]) -> bool:
+    """Whether the text contains every answer and its prompt unchanged."""
+    return all(text.startswith(answer.after) and answer.after.startswith(answer.before) for answer in answers)
