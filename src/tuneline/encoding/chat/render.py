@@ -1,7 +1,7 @@
 """The text that a chat template makes of a conversation, and the spans of the text that the assistant says.
 
-A template comes with a model and is untrusted. transformers renders it in the sandbox of jinja. An exception there is an error
-of the template. The date that some templates ask for is fixed, so that a conversation always gives the same text.
+A template comes with a model and is untrusted. transformers renders it in the sandbox of jinja, and an exception there
+is an error of the template. The date that some templates ask for is fixed: the same conversation gives the same text.
 """
 
 import re
