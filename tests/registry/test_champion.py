@@ -81,7 +81,7 @@ def rows() -> pa.Table:
     keys = {"id": [f"test {row}" for row in range(24)], "source": TEXTS, "cluster": [f"c{row}" for row in range(24)]}
     # The first row's cluster is one that the champion was trained on.
     keys["cluster"][0] = "a"
-    return pa.table(keys | {"text": TEXTS, "label": ["ham", "spam"] * 12})
+    return pa.table(keys | {"text": TEXTS, "label": ["ham", "spam"] * 12, "multilabel": [False] * 24})
 
 
 def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
