@@ -1,4 +1,4 @@
-"""A few kilobytes of YAML keep nothing busy for long, and what cannot be read is said with its line."""
+"""YAML beyond the limits is refused quickly, with the line of the problem."""
 
 from datetime import date
 
@@ -26,13 +26,13 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: [", "expected the node content"),
     ],
 )
-def test_what_cannot_be_read(text: str, said: str) -> None:
+def test_a_document_beyond_the_limits_is_refused(text: str, said: str) -> None:
     with pytest.raises(YAMLError) as caught:
         bounded_yaml.load(text, "rt")
     assert said in " ".join(str(caught.value).split())
 
 
-def test_aliases_that_repeat_a_little_are_read() -> None:
+def test_aliases_within_the_limits_are_read() -> None:
     text = "a: &a {x: 1, y: [2, 3]}\nb: *a\nc: {<<: *a, x: 4}\nd: 2024-01-31\ne: 3e-4\n"
     plain = {"x": 1, "y": [2, 3]}
     assert bounded_yaml.load(text, "safe") == {

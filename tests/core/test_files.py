@@ -1,3 +1,5 @@
+"""Files and folders are written completely or not at all, and a broken file is an error with a remedy."""
+
 import errno
 import os
 import subprocess
@@ -13,41 +15,41 @@ from tuneline import errors
 from tuneline.core import files
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(path, {"a": float("nan")})
-    with pytest.raises(RuntimeError), files.atomic_file(path) as beside:
-        beside.write_text("half")
+    with pytest.raises(RuntimeError), files.atomic_file(path) as temporary:
+        temporary.write_text("half")
         raise RuntimeError
     assert files.read_json(path) == {"a": 1}
     assert [left.name for left in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_what_others_have_put_beside_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_with_a_similar_name_is_kept(tmp_path: Path) -> None:
     theirs = tmp_path / ".made.txt.mine.partial"
     theirs.write_text("kept")
     files.write_text(tmp_path / "made.txt", "made")
     assert theirs.read_text() == "kept"
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    with files.atomic_folder(folder) as beside:
-        (beside / "old").write_text("1")
+    with files.atomic_folder(folder) as temporary:
+        (temporary / "old").write_text("1")
         assert not folder.exists()
-    with pytest.raises(RuntimeError), files.atomic_folder(folder) as beside:
-        (beside / "new").write_text("2")
+    with pytest.raises(RuntimeError), files.atomic_folder(folder) as temporary:
+        (temporary / "new").write_text("2")
         raise RuntimeError
     assert [path.name for path in folder.iterdir()] == ["old"]
-    with files.atomic_folder(folder) as beside:
-        (beside / "new").write_text("2")
+    with files.atomic_folder(folder) as temporary:
+        (temporary / "new").write_text("2")
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert [left.name for left in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_tree_s_digest_is_of_names_and_contents(tmp_path: Path) -> None:
+def test_the_digest_of_a_folder_depends_on_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "x").write_text("1")
     (tmp_path / "a" / "y").write_text("2")
@@ -75,11 +77,11 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5, 3_000_000])
-def test_a_copy_has_the_same_bytes_and_is_a_file_of_its_own(tmp_path: Path, size: int) -> None:
+def test_a_copy_has_the_same_bytes_and_is_not_a_link(tmp_path: Path, size: int) -> None:
     source, link, target = tmp_path / "a", tmp_path / "link", tmp_path / "b"
     source.write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
     link.symlink_to(source)
-    target.write_bytes(b"what was there before, which may be longer")
+    target.write_bytes(b"earlier content, which may be longer")
     files.copy(link, target)
     assert target.read_bytes() == source.read_bytes()
     assert not target.is_symlink()
@@ -88,7 +90,7 @@ def test_a_copy_has_the_same_bytes_and_is_a_file_of_its_own(tmp_path: Path, size
     assert source.stat().st_size == size
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="another file system that every Linux has")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
 def test_a_copy_goes_from_one_file_system_to_another(tmp_path: Path) -> None:
     (tmp_path / "folder" / "deep").mkdir(parents=True)
     (tmp_path / "folder" / "deep" / "a").write_text("text")
@@ -97,7 +99,7 @@ def test_a_copy_goes_from_one_file_system_to_another(tmp_path: Path) -> None:
         assert files.sha256_path(Path(elsewhere)) == files.sha256_path(tmp_path / "folder")
 
 
-def test_a_full_disk_is_named_by_the_file_that_was_to_be_made(tmp_path: Path) -> None:
+def test_the_error_of_a_full_disk_names_the_target(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("text")
     with pytest.raises(OSError, match="No space left") as caught:
         files.copy(tmp_path / "a", Path("/dev/full"))
@@ -112,8 +114,8 @@ def test_a_copy_onto_itself_leaves_the_file_as_it_is(tmp_path: Path) -> None:
         assert (tmp_path / "a").read_text() == "text"
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="a file whose size is told as 0")
-def test_a_file_that_tells_no_size_is_copied_all_the_same(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs a file with size 0 and content")
+def test_a_file_of_the_kernel_with_size_0_is_copied(tmp_path: Path) -> None:
     files.copy(Path("/proc/self/stat"), tmp_path / "stat")
     assert (tmp_path / "stat").stat().st_size > 0
 
@@ -129,8 +131,8 @@ def killed(self, target):
         os._exit(9)
     return rename(self, target)
 Path.replace = killed
-with files.atomic_folder(Path(sys.argv[1])) as beside:
-    (beside / "new").write_text("2")
+with files.atomic_folder(Path(sys.argv[1])) as temporary:
+    (temporary / "new").write_text("2")
 """
 
 
@@ -157,7 +159,7 @@ def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, renames
         (errno.ENOENT, "None"),
     ],
 )
-def test_what_the_machine_refuses_is_said_in_words(number: int, said: str) -> None:
+def test_an_error_of_the_system_has_a_remedy(number: int, said: str) -> None:
     assert str(errors.as_setup_error(OSError(number, "text of the system", "a/b"))).startswith(said)
 
 
@@ -170,16 +172,16 @@ from tuneline.core import files
 path = Path(sys.argv[1])
 with files.atomic_folder(path / "model") as folder, files.atomic_file(path / "rows") as file, files.work_folder(path):
     with files.temporary_folder() as temporary:
-        for place in (folder, temporary):
-            (place / "half").write_text("a row")
+        for made in (folder, temporary):
+            (made / "half").write_text("a row")
         print(flush=True)
         input()
 """
 
 
 @pytest.fixture
-def writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of what it writes."""
+def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A process that is writing temporary files and folders."""
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-c", _WRITING, str(tmp_path / "data")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -189,12 +191,13 @@ def writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproc
         process.kill()
 
 
-def unfinished(root: Path) -> list[Path]:
+def temporaries(root: Path) -> list[Path]:
+    """The temporary files and folders below `root`."""
     return [*root.rglob("*.partial"), *(root / files.TEMPORARY).iterdir()]
 
 
 def write_all(root: Path) -> None:
-    """Write what the other process writes, as another container would whose processes have the same ids."""
+    """Write the same files as `writer`."""
     with files.atomic_folder(root / "data/model") as folder, files.atomic_file(root / "data/rows") as rows:
         (folder / "whole").touch()
         rows.write_text("1")
@@ -202,24 +205,24 @@ def write_all(root: Path) -> None:
         pass
 
 
-def test_what_another_process_is_writing_is_left_alone_and_what_it_left_when_killed_goes(
-    writing: subprocess.Popen[str], tmp_path: Path
+def test_temporary_files_of_a_running_process_are_kept_and_those_of_a_killed_process_removed(
+    writer: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    theirs = unfinished(tmp_path)
+    theirs = temporaries(tmp_path)
     assert len(theirs) == 4
     assert not any(map(files.is_abandoned, theirs))
     write_all(tmp_path)
-    assert sorted(unfinished(tmp_path)) == sorted(theirs)
-    writing.kill()
-    writing.wait()
+    assert sorted(temporaries(tmp_path)) == sorted(theirs)
+    writer.kill()
+    writer.wait()
     assert all(map(files.is_abandoned, theirs))
     write_all(tmp_path)
-    assert unfinished(tmp_path) == []
+    assert temporaries(tmp_path) == []
     assert (tmp_path / "data/model/whole").is_file()
 
 
-def test_a_process_s_id_says_nothing_of_what_it_left(tmp_path: Path) -> None:
-    """It may be in use again: by this process, as in a container, or by another."""
+def test_temporary_files_named_by_a_process_id_are_removed(tmp_path: Path) -> None:
+    """The id may be in use again, by this process (in a container) or by another one."""
     for owner in (os.getpid(), os.getppid(), 1):
         left = tmp_path / f".model.{owner}.partial"
         left.mkdir()
@@ -256,7 +259,7 @@ def test_two_threads_write_one_file(tmp_path: Path) -> None:
         (None, "does not exist; run `make run`, which makes it again"),
     ],
 )
-def test_what_cannot_be_read_back_is_said_in_a_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_broken_json_file_is_an_error_with_a_remedy(tmp_path: Path, content: bytes | None, said: str) -> None:
     path = tmp_path / "account.json"
     if content is not None:
         path.write_bytes(content)
@@ -265,7 +268,7 @@ def test_what_cannot_be_read_back_is_said_in_a_sentence(tmp_path: Path, content:
     [problem] = caught.value.problems
     assert problem.startswith(f"{path}: {said}")
     assert problem.endswith("run `make run`, which makes it again")
-    # Those who make it again do not ask why.
+    # Callers that make the file again catch ValueError.
     assert isinstance(caught.value, ValueError)
 
 
@@ -274,7 +277,7 @@ def test_an_object_with_its_keys_is_read(tmp_path: Path) -> None:
     assert files.read_object(tmp_path / "a.json", "rows.train", "none") == {"rows": {"train": 0}, "none": None}
 
 
-def test_a_table_that_was_cut_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_cut_off_parquet_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     files.write_parquet(path, pa.table({"a": list(range(1000))}))
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""One list of code for DVC, for a training's fingerprint and for the kept scores of the champion."""
+"""The code digest of a stage covers every file in its deps."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from tuneline.core import identity
 
 
 @pytest.mark.parametrize("stage", ["base", "finetune", "evaluate"])
-def test_a_byte_of_any_file_that_a_stage_depends_on_is_other_code(stage: str, tmp_path: Path) -> None:
+def test_a_changed_byte_in_any_file_of_the_deps_changes_the_code_digest(stage: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     listed = identity.code_deps(stage)
     for path in listed:

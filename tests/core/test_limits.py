@@ -1,4 +1,4 @@
-"""A block that takes too long or too much ends, also where a library catches errors and goes on."""
+"""A block at its limit of time or memory is stopped, also if a library in it catches every exception."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ import pytest
 from tuneline.core import limits
 
 
-def test_time_that_is_over_ends_a_block_that_catches_every_error() -> None:
+def test_the_time_limit_stops_a_block_that_catches_every_exception() -> None:
     alarm = signal.getitimer(signal.ITIMER_REAL)[0]
     with pytest.raises(TimeoutError), limits.within(0.1):
         while True:
@@ -26,14 +26,14 @@ def test_time_that_is_over_ends_a_block_that_catches_every_error() -> None:
     assert alarm - 1 < signal.getitimer(signal.ITIMER_REAL)[0] <= alarm
 
 
-def test_memory_that_is_used_up_ends_a_block_and_is_not_bounded_behind_it() -> None:
+def test_the_memory_limit_stops_a_block_and_ends_with_it() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
     with pytest.raises(MemoryError), limits.within(60, 1 << 28):
         bytearray(1 << 29)
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
-def test_what_stays_within_its_bounds_is_left_alone() -> None:
+def test_a_block_within_its_limits_is_not_changed() -> None:
     handler = signal.getsignal(signal.SIGALRM)
     with limits.within(60, 1 << 28):
         made = bytearray(1 << 20)
@@ -42,7 +42,7 @@ def test_what_stays_within_its_bounds_is_left_alone() -> None:
 
 
 ENDLESS = "9 ** 9 ** 9"
-"""A single call that never comes back, in which Python hears no signal and lets no other thread run."""
+"""One call that never returns; meanwhile Python handles no signal and runs no other thread."""
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ ENDLESS = "9 ** 9 ** 9"
         "import threading\n"
         "def work():\n    with limits.exit_after(0.3, 'it never ends'): ENDLESS\n"
         "threading.Thread(target=work).start()",
-        # Its whole time again, as often as is asked.
+        # The time starts again at each call of `restart`.
         "import time\n"
-        "with limits.exit_after(0.5, 'it never ends') as again:\n"
-        "    for _ in range(5): time.sleep(0.2); again()\n"
+        "with limits.exit_after(0.5, 'it never ends') as restart:\n"
+        "    for _ in range(5): time.sleep(0.2); restart()\n"
         "    ENDLESS",
-        # Behind other blocks, with another sentence each.
+        # After other blocks with other messages.
         "with limits.exit_after(9, 'no'): pass\n"
         "with limits.exit_after(9, 'also no'): pass\n"
         "with limits.exit_after(0.3, 'it never ends'): ENDLESS",
-        # The process that is to say it was killed, or is that of the process from which this one was forked.
+        # The child that prints the message was killed, or belongs to the parent process.
         "import os, signal, time\n"
         "with limits.exit_after(9, 'no'): pass\n"
         "os.kill(int(open(f'/proc/self/task/{os.getpid()}/children').read()), signal.SIGKILL)\n"
@@ -74,7 +74,7 @@ ENDLESS = "9 ** 9 ** 9"
         "with limits.exit_after(0.3, 'it never ends'): ENDLESS",
     ],
 )
-def test_a_call_that_never_comes_back_ends_its_process_with_a_line(program: str) -> None:
+def test_a_call_that_never_returns_exits_the_process_with_a_message(program: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"from tuneline.core import limits\n{program.replace('ENDLESS', ENDLESS)}"],
         capture_output=True,
@@ -85,8 +85,8 @@ def test_a_call_that_never_comes_back_ends_its_process_with_a_line(program: str)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: it never ends\n")
 
 
-def test_a_block_that_ends_in_time_is_not_ended_later() -> None:
-    with limits.exit_after(0.1, "no"), limits.exit_after(0.01, "a part of the other"):
+def test_a_block_that_ends_in_time_does_not_exit_the_process_later() -> None:
+    with limits.exit_after(0.1, "no"), limits.exit_after(0.01, "the limit of the outer block counts"):
         pass
     time.sleep(0.2)
     with pytest.raises(ZeroDivisionError), limits.exit_after(0.1, "no"):
@@ -110,12 +110,12 @@ def _crashes() -> None:
         (_crashes, ChildProcessError),
     ],
 )
-def test_what_would_end_this_process_is_tried_in_another(call: Callable[[], object], kind: type[Exception]) -> None:
+def test_a_call_that_would_end_this_process_ends_the_child(call: Callable[[], object], kind: type[Exception]) -> None:
     with pytest.raises(kind):
         limits.try_in_child(1, 1 << 29, call)
 
 
-def test_what_does_no_harm_is_left_to_the_callers_own_call(capfd: pytest.CaptureFixture[str]) -> None:
-    limits.try_in_child(5, 1 << 29, lambda: os.write(2, b"heard by nobody"))
+def test_the_output_and_errors_of_a_harmless_call_in_the_child_are_dropped(capfd: pytest.CaptureFixture[str]) -> None:
+    limits.try_in_child(5, 1 << 29, lambda: os.write(2, b"dropped"))
     limits.try_in_child(5, 1 << 29, lambda: 1 // 0)
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Which damage a text shows, and what repairs it."""
+"""The kinds of damage in a text, and the repaired text."""
 
 import pytest
 
@@ -24,7 +24,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_good_text_shows_none(text: str) -> None:
+def test_good_text_has_no_damage(text: str) -> None:
     assert damage.find_kinds(text) == ()
     assert damage.repair(text, damage.REPAIRED) == text
 
@@ -50,7 +50,7 @@ def test_utf_8_read_as_another_encoding_is_recognised_and_repaired(text: str, en
     assert damage.repair(read, ("control", "direction", "invisible")) == read
 
 
-def test_twice_is_repaired_twice() -> None:
+def test_text_that_was_decoded_wrongly_twice_is_repaired() -> None:
     twice = "déjà vu – voilà".encode().decode("latin-1").encode().decode("latin-1")
     assert damage.find_kinds(twice) == ("mojibake",)
     assert damage.repair(twice, ("mojibake",)) == "déjà vu – voilà"
@@ -66,12 +66,12 @@ def test_twice_is_repaired_twice() -> None:
         ("lost \ufffd here", ("replacement",), "lost \ufffd here"),
         ("锟斤拷 again", ("replacement",), "锟斤拷 again"),
         ("\u3000\u2800", ("blank",), "\u3000\u2800"),
-        # Other encodings that were read as Latin-1: one is known again, of the other it is only known that it is wrong.
+        # Text in GB 18030 and in cp1251, read as Latin-1: the first is repaired, the second only found.
         ("ÖÐ¹úÈËÃñ", ("mojibake",), "中国人民"),
         ("Ïðèâåò ìèð", ("mojibake",), "Ïðèâåò ìèð"),
     ],
 )
-def test_every_kind(text: str, kinds: tuple[str, ...], repaired: str) -> None:
+def test_each_kind_is_found_and_repaired(text: str, kinds: tuple[str, ...], repaired: str) -> None:
     assert damage.find_kinds(text) == kinds
     assert damage.repair(text, damage.REPAIRED) == repaired
 

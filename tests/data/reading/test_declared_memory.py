@@ -1,4 +1,4 @@
-"""Tables that would take too much memory are refused by what their headers say, before they are unpacked."""
+"""Tables that would take too much memory are refused by the sizes in their headers, before they are unpacked."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What becomes of hostile and odd inputs: the exact verdict, reason and place; never a crash, a hang or a lost row."""
+"""Hostile and odd files get the exact verdict, reason and line; never a crash, a hang or a lost row."""
 
 import gzip
 import json
@@ -12,15 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hostile_json import ROWS_OF_JSON, WHOLE_JSON
-from hostile_kinds import CONTAINERS, OTHER_KINDS
-from hostile_making import ROW, Case, parquet
-from hostile_tables import TABLES, TEXTS
+from hostile_files import CASES, ROW, Case, parquet
 
 from tuneline.commands import inspection
 from tuneline.data.reading.raw_rows import Options
 
-CASES = [*ROWS_OF_JSON, *WHOLE_JSON, *TABLES, *TEXTS, *OTHER_KINDS, *CONTAINERS]
 VERDICTS = {
     "accepted": inspection.ACCEPTED,
     "some": inspection.PARTLY,
@@ -31,7 +27,7 @@ MB = 1_000_000
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_verdict_reason_and_place(tmp_path: Path, case: Case) -> None:
+def test_verdict_reason_and_line_of_a_hostile_file(tmp_path: Path, case: Case) -> None:
     path = tmp_path / case.name
     path.write_bytes(case.content)
     report = inspection.inspect([path], inspection.How(Options(**case.options)))  # type: ignore[arg-type]
@@ -52,7 +48,7 @@ from tuneline.cli import cli
 try:
     cli()
 finally:
-    # Not ru_maxrss, which begins with the memory of the process that started this one.
+    # Not ru_maxrss, which starts at the memory of the parent process.
     print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1], file=sys.stderr)
 """
 
@@ -64,7 +60,7 @@ def run(*arguments: str | Path, cwd: Path) -> tuple[int, dict[str, Any], int]:
     return done.returncode, json.loads(done.stdout), int(done.stderr) * 1024
 
 
-def test_pipes_links_and_devices_are_named_and_not_waited_for(tmp_path: Path) -> None:
+def test_pipes_links_and_devices_are_refused_without_reading_them(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     (tmp_path / "secret.txt").write_text("secret")
@@ -131,7 +127,7 @@ def test_bombs_take_little_memory(tmp_path: Path) -> None:
         file.write(b'[{"text": "')
         file.writelines(zeros for _ in range(100))
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), pa.array(["x" * (MB - 1)]))
-    # A value of 1 MB lies once in the file and stands in 2,000 rows.
+    # 2,000 rows share one value of 1 MB, which the file contains once.
     (tmp_path / "dictionary.parquet").write_bytes(parquet({"text": texts}, compression="NONE"))
     code, report, peak = run(".", cwd=tmp_path)
     assert code == 1

@@ -1,4 +1,4 @@
-"""What a plan says, and that its portions hold every row once, with its place, in whatever order they are read."""
+"""Plans are right, and their portions have every row once, with its line and offset, in any order of reading."""
 
 import gzip
 import io
@@ -31,7 +31,7 @@ def rows(plan: FilePlan) -> list[Row | Rejected]:
     return [row for portion in plan.portions for row in readers.rows(portion)]
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_rows_of_json_lines(tmp_path: Path) -> None:
     one = plan(tmp_path, "a.jsonl", '{"text": "一\\n"}\r\n\n{"text": "b", "n": 1}'.encode())
     assert [tuple(row) for row in rows(one)] == [(1, 0, {"text": "一\n"}), (3, 20, {"text": "b", "n": 1})]
     assert (one.format, one.encoding, one.columns, one.bytes) == ("jsonl", "utf-8", ("text",), 41)
@@ -49,7 +49,7 @@ def test_whole_numbers_of_any_size_are_exact(tmp_path: Path) -> None:
         assert [row.values for row in rows(plan(tmp_path, name, text.encode()))] == values  # type: ignore[union-attr]
 
 
-def test_what_is_wrong_with_json_is_said_in_words(tmp_path: Path) -> None:
+def test_a_broken_json_row_has_a_detail_in_words(tmp_path: Path) -> None:
     one = plan(tmp_path, "a.jsonl", b'{"text": "a"}\n{"text": "b\n{"text": "a\tb"}\n')
     assert [row.detail for row in rows(one) if isinstance(row, Rejected)] == [
         "Unterminated string starting at character 9",
@@ -66,13 +66,13 @@ def test_csv_cells_stay_text(tmp_path: Path) -> None:
     ]
 
 
-def test_the_sign_between_cells_is_the_one_that_fits_the_rows(tmp_path: Path) -> None:
+def test_the_delimiter_is_the_one_that_fits_all_rows(tmp_path: Path) -> None:
     one = plan(tmp_path, "a.csv", b"a question, or two;answer\none, two, three;x\nfour;y\n")
     assert one.columns == ("a question, or two", "answer")
     assert plan(tmp_path, "a.tsv", b"q\ta\n1, 2\tx\n").format == "tsv"
 
 
-def test_plain_text_is_a_row_a_line_or_a_document_a_file(tmp_path: Path) -> None:
+def test_plain_text_is_one_row_per_line_or_one_document_per_file(tmp_path: Path) -> None:
     content = "\ufeff  one \r\n\r\ntwo\rthree\u2028still three".encode()
     assert [tuple(row) for row in rows(plan(tmp_path, "a.txt", content))] == [
         (1, 3, {"text": "  one "}),
@@ -160,7 +160,7 @@ def test_a_table_by_columns_or_keys_may_be_larger_than_a_row(tmp_path: Path) -> 
         b"{}",
     ],
 )
-def test_an_object_that_is_a_row_is_no_table(tmp_path: Path, content: bytes) -> None:
+def test_an_object_that_is_a_row_is_not_a_table(tmp_path: Path, content: bytes) -> None:
     for name in ("a.json", "a.jsonl"):
         found = [row.values for row in rows(plan(tmp_path, name, content))]  # type: ignore[union-attr]
         assert found == [json.loads(line) for line in content.splitlines()]
@@ -178,13 +178,13 @@ def test_an_object_that_is_a_row_is_no_table(tmp_path: Path, content: bytes) -> 
         (b'{"a": {"x": 1}, "b": {"x": 2}} [', "is not JSON: expected an object, found '['"),
     ],
 )
-def test_a_table_that_is_none_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_a_broken_table_in_json_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "a.json").write_bytes(content)
     (one,) = readers.plan(tmp_path / "a.json", Options())
     assert problem in one.refusal
 
 
-def test_a_table_has_json_values(tmp_path: Path) -> None:
+def test_the_cells_of_parquet_are_json_values(tmp_path: Path) -> None:
     table = pa.table(
         {
             "text": pa.array(["a", "b", "a"]).dictionary_encode(),
@@ -216,7 +216,7 @@ def test_members_of_archives_are_files_of_the_set(tmp_path: Path) -> None:
     train, notes, x, y = readers.plan(tmp_path, Options())
     assert (train.name, train.split, rows(train)) == ("a.zip/train/a.csv", "train", [Row(2, 4, {"a": "1", "b": "2"})])
     assert notes.refusal.startswith(f"{tmp_path}/a.zip/notes.pdf: is a PDF")
-    # Backwards, and each twice.
+    # Backwards, and each member twice.
     for one, text in ((y, "y1"), (x, "x1"), (y, "y1"), (x, "x1")):
         assert rows(one) == [Row(1, 0, {"text": text}), Row(2, 3, {"text": "2"})]
 
@@ -233,7 +233,7 @@ def test_a_packed_archive_of_many_members_is_not_unpacked_anew_for_each(tmp_path
     begun = time.process_time()
     found = [rows(one) for one in readers.plan(tmp_path / "a.tar.gz", Options(layout="documents"))]
     assert [row.values["text"].partition(" ")[0] for (row,) in found] == [str(n) for n in range(800)]  # type: ignore
-    # About 1 second; where each member unpacks all that is before it, 20.
+    # About 1 second; 20 if each member unpacked everything before it.
     assert time.process_time() - begun < 10
 
 
@@ -262,7 +262,7 @@ MANY = {
 
 
 @pytest.mark.parametrize("name", MANY)
-def test_portions_hold_every_row_once_in_whatever_order_they_are_read(
+def test_portions_have_every_row_once_in_any_order_of_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     whole = plan(tmp_path, name, MANY[name])
@@ -325,7 +325,7 @@ def test_first_rows_are_few_and_small(tmp_path: Path) -> None:
         ("latest.csv", None),
     ],
 )
-def test_names_may_say_the_split(name: str, split: str | None) -> None:
+def test_the_split_in_a_file_name(name: str, split: str | None) -> None:
     assert sniff.split_in_name(name) == split
 
 
@@ -336,7 +336,7 @@ def test_files_come_in_the_order_of_their_names_without_hidden_ones(tmp_path: Pa
     assert [one.name for one in readers.plan(tmp_path, Options())] == ["a.txt", "b.txt", "b/a.txt"]
 
 
-def test_nothing_to_read(tmp_path: Path) -> None:
+def test_a_missing_path_an_empty_folder_and_an_unknown_encoding_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder; `dvc repro sample`"):
         readers.plan(tmp_path / "missing", Options())
     with pytest.raises(DataError, match="holds no files"):
