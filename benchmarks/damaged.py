@@ -76,7 +76,7 @@ def damages(back: Path) -> list[Damage]:
     interrupted = "a write of it was interrupted; "
     restored = f"{interrupted}restored from the last good copy"
     settled = r"^\S+ version \d+, \w+; rebuilt: nothing$"
-    in_cache, here = r"cache has it whole: (?P<remedy>rm .+)", r"workspace has it whole: (?P<remedy>rm .+)"
+    in_cache, here = r"cache has it undamaged: (?P<remedy>rm .+)", r"workspace has it undamaged: (?P<remedy>rm .+)"
     generate, again = (*_TUNELINE, "generate", "--version"), r"`(?P<remedy>\.venv/bin/tuneline register)`"
     evaluate = (*_TUNELINE, "exec", "--", "dvc", "repro", "--force", "--single-item", "evaluate")
     no_room = twins.mounted("tmpfs", "work/prefect", "size=128k", twins.COMMAND)

@@ -17,7 +17,7 @@ ERRORS = (httpx.TransportError, PrefectHTTPStatusError, RuntimeError)
 _PATIENCE = 15.0
 _TIMEOUT = 5.0
 _NOT_REACHED = "Failed to reach API"
-_KEPT = "what is made stays, and the same command goes on from there"
+_KEPT = "finished work is kept, and the same command goes on from there"
 
 
 def end_if_lost() -> None:

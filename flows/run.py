@@ -20,7 +20,7 @@ from tuneline.errors import TunelineError, as_setup_error
 from tuneline.pipeline import graph, repro
 
 ROOT = Path(__file__).resolve().parent.parent
-_STOPPED = "stopped; what is made stays, and `make run` goes on from there"
+_STOPPED = "stopped; finished work is kept, and `make run` goes on from there"
 
 
 def main() -> None:

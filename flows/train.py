@@ -196,7 +196,7 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
         for imported in graph.imported_sets(p):
             update(imported.as_posix())
         stale = repro.stale_stages()
-        if intact.put_back(stale, logger.warning):
+        if intact.refill_cache(stale, logger.warning):
             stale = repro.stale_stages()
         stands = last_decision.load_if_current(p) if not stale else None
         if isinstance(stands, last_decision.Outcome):

@@ -98,7 +98,7 @@ def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType,
     editing.set_values(graph / "params.yaml", {"data.raw": "data/raw/no where"})
     error = run(train, "lacking")
     assert isinstance(error, PipelineError)
-    assert str(error).startswith("data/raw/no where: is not there, and git does not know data/raw/no where.dvc either")
+    assert str(error).startswith("data/raw/no where: is missing, and git does not know data/raw/no where.dvc either")
     assert str(error).endswith("or bring its files with: tuneline use PATH")
 
 

@@ -58,7 +58,7 @@ def test_where_git_refuses_nothing_is_deleted(root: Path, said: tuple[str, str])
     problem, consequence = caught.value.problems
     assert said[0] in problem
     assert problem.endswith(said[1])
-    assert consequence.endswith("nothing is deleted, and nothing made")
+    assert consequence.endswith("nothing is deleted and no stage runs")
 
 
 def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, said: tuple[str, str]) -> None:
@@ -70,7 +70,7 @@ def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, said: tup
     assert said[0] in state["git_dirty"]
     assert git_steps.full_commit(params.load()) is None
     first, second = repro._missing("models/mine")
-    assert first == "models/mine: is not there, and git does not say whether it holds it"
+    assert first == "models/mine: is missing, and git does not say whether it holds it"
     assert said[0] in second
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from projects import ROOT, Project
 
-_LINE = "stopped; what is made stays, and `make run` goes on from there"
+_LINE = "stopped; finished work is kept, and `make run` goes on from there"
 
 
 def stopped(code: str, *signals: signal.Signals) -> tuple[int, str, float]:
@@ -217,7 +217,7 @@ def test_a_run_that_loses_prefect_keeps_its_stage(project: Project, number: sign
         assert process.returncode == 1
         *before, line = said.rstrip().splitlines()
         assert line == (
-            f"Prefect's temporary server {what}; what is made stays, and the same command goes on from there"
+            f"Prefect's temporary server {what}; finished work is kept, and the same command goes on from there"
         )
         assert ended - max(seen for line, seen in lines if " - " in line) < 30
         assert "Traceback" not in said
@@ -235,8 +235,8 @@ def test_a_prefect_that_cannot_be_used_is_said_in_a_line(project: Project) -> No
     away = project.tuneline("exec", "--", "python", "flows/run.py", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert (away.returncode, away.stdout) == (1, "starting Prefect\n")
     assert away.stderr == (
-        "\nPrefect's server at http://127.0.0.1:9/api does not answer; what is made stays, and the same command goes "
-        "on from there, once it is started again (`tuneline ui` starts one here)\n"
+        "\nPrefect's server at http://127.0.0.1:9/api does not answer; finished work is kept, and the same command "
+        "goes on from there, once it is started again (`tuneline ui` starts one here)\n"
     )
     home = project.root / "work" / "prefect"
     shutil.rmtree(home, ignore_errors=True)

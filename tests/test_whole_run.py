@@ -261,8 +261,8 @@ def test_a_destroyed_model_is_not_registered_and_comes_back_by_what_is_printed(p
         assert done.returncode == 1
         assert "Traceback" not in done.stdout + done.stderr
         [problem] = [line for line in done.stderr.splitlines() if line.startswith("models/finetuned/model.safetensors")]
-        assert "DVC's cache has it whole: " in problem
-    subprocess.run(["sh", "-ec", problem.split("has it whole: ")[1]], cwd=project.root, check=True)
+        assert "DVC's cache has it undamaged: " in problem
+    subprocess.run(["sh", "-ec", problem.split("has it undamaged: ")[1]], cwd=project.root, check=True)
     done = project.flow()
     assert f"{MODEL} version 1, passed; rebuilt: nothing" in done.stdout, done.stdout + done.stderr
     assert weights(project) == expected

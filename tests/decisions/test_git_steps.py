@@ -144,7 +144,7 @@ def test_the_remedy_fits_what_is_missing(place: str, keeper: repro.Keeper, said:
         }
     )
     line = repro.missing_input(place, keeper, p)
-    assert line.startswith(f"{place}: is not there")
+    assert line.startswith(f"{place}: is missing")
     assert said in line
     assert ("tuneline use" in line) == (place != "models/mine" and keeper in ("nothing", "elsewhere"))
 

@@ -125,7 +125,7 @@ def test_a_damaged_file_is_named_with_the_command_that_brings_it_back(project: P
     for cache in (True, False):
         [problem, last] = problems(cache=cache)
         assert problem.startswith(f"{path}: differs from what ")
-        assert problem.endswith(f"DVC's cache has it whole: rm -rf {path} && .venv/bin/dvc checkout {target}")
+        assert problem.endswith(f"DVC's cache has it undamaged: rm -rf {path} && .venv/bin/dvc checkout {target}")
         assert last == "then run the same command again"
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_object_is_named_with_the_command_that_puts_it_there_again(
     damage(place) if how == "damaged" else place.unlink()
     [problem, _] = problems()
     keeper = {RAW: "data/raw/mine.dvc", ROWS: "measure"}.get(path, "learn")
-    assert f"the workspace has it whole: rm -f {place} && .venv/bin/dvc commit -f {keeper}" in problem
+    assert f"the workspace has it undamaged: rm -f {place} && .venv/bin/dvc commit -f {keeper}" in problem
     assert problems(cache=False) == []
 
 
@@ -179,10 +179,10 @@ def test_what_the_cache_has_lost_and_the_workspace_holds_is_put_back(project: Pa
     # As an editor or a viewer may leave it; .dvcignore names it.
     (project / ".dvcignore").write_text(".*.partial\n")
     (project / "models/finetuned/.a.partial").touch()
-    assert intact.put_back(stale, told.append)
+    assert intact.refill_cache(stale, told.append)
     [line] = told
     assert line.startswith("DVC's cache has lost ")
-    assert line.endswith("so it is put back from there, and no stage runs for it")
+    assert line.endswith("so they are put back into the cache from there, and no stage runs for them")
     assert problems() == []
     assert Path("dvc.lock").read_bytes() == lock
 
@@ -193,21 +193,21 @@ def test_what_neither_holds_is_made_again_and_said_so(project: Path) -> None:
     damage(project / WEIGHTS)
     (project / ROWS).unlink()
     (project / RAW).write_text("another")
-    assert not intact.put_back(stale, told.append)
+    assert not intact.refill_cache(stale, told.append)
     lost = "DVC's cache has lost it, and the workspace does not hold what"
     assert sorted(told) == [
-        f"data/raw/mine: {lost} data/raw/mine.dvc names either (files in data/raw/mine differ); what lies there now is "
-        "read",
-        f"models/finetuned: {lost} dvc.lock names either (files in models/finetuned differ); stage learn makes it "
+        f"data/raw/mine: {lost} data/raw/mine.dvc records either (files in data/raw/mine differ); the pipeline "
+        "reads what the workspace holds now",
+        f"models/finetuned: {lost} dvc.lock records either (files in models/finetuned differ); stage learn makes it "
         "again",
-        f"reports/rows: {lost} dvc.lock names either (reports/rows is not there); stage measure makes it again",
+        f"reports/rows: {lost} dvc.lock records either (reports/rows is missing); stage measure makes it again",
     ]
     assert not Path(".dvc/cache").exists()
 
 
 def test_a_stage_for_which_more_has_changed_runs(project: Path) -> None:
     stale = {"learn": ["outs models/finetuned not in cache", "deps data/raw/mine modified"], "measure": ["a: b"]}
-    assert not intact.put_back(stale, pytest.fail)
+    assert not intact.refill_cache(stale, pytest.fail)
 
 
 @pytest.mark.slow
@@ -215,14 +215,14 @@ def test_a_lost_cache_makes_no_stage_run(project: Path) -> None:
     expected = lose("all")
     assert repro.stale_stages() == expected
     told: list[str] = []
-    assert intact.put_back(repro.stale_stages(), told.append)
+    assert intact.refill_cache(repro.stale_stages(), told.append)
     assert repro.stale_stages() == {}
     # What was made from other data is not taken for what is made from these.
     shutil.rmtree(".dvc/cache")
     (project / "dvc.yaml").write_text(GRAPH.replace("echo 1", "echo 3"))
     stale = repro.stale_stages()
     assert "changed command" in stale["learn"]
-    assert intact.put_back(stale, told.append)
+    assert intact.refill_cache(stale, told.append)
     assert list(repro.stale_stages()) == ["learn"]
 
 

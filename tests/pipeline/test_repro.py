@@ -78,8 +78,8 @@ def test_a_dvc_that_is_killed_is_told_as_killed(p: Params) -> None:
     with pytest.raises(PipelineError) as caught:
         repro.reproduce("prepare", print)
     assert caught.value.problems == (
-        "prepare: dvc was ended from outside by signal 9 (Killed), as a system does that has no memory left; what is "
-        "made stays, and the same command goes on from there",
+        "prepare: dvc was killed by signal 9 (Killed) from outside, as a system does when it has no memory left; "
+        "finished work is kept, and the same command goes on from there",
     )
 
 
@@ -93,8 +93,8 @@ def test_a_stage_that_is_killed_is_told_as_killed(
     with pytest.raises(PipelineError) as caught:
         repro.reproduce("base", print)
     assert caught.value.problems == (
-        f"base: the stage was ended from outside by signal {number} ({name}), as a system does that has no memory "
-        "left; what is made stays, and the same command goes on from there",
+        f"base: the stage was killed by signal {number} ({name}) from outside, as a system does when it has no memory "
+        "left; finished work is kept, and the same command goes on from there",
     )
 
 
@@ -117,7 +117,7 @@ def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_re
         repro.update_imported(pointer, print)
     assert caught.value.problems == (
         "data/raw/mine.dvc: the set could not be updated:",
-        "in box: is not there; put it back, or import the set from another place: `dvc import-url --force SOURCE SET`",
+        "in box: is missing; put it back, or import the set from another place: `dvc import-url --force SOURCE SET`",
         "data/raw/mine is as it was",
     )
     assert sorted(path.name for path in Path("data/raw/mine").iterdir()) == found
@@ -126,9 +126,9 @@ def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_re
 @pytest.mark.parametrize(
     ("ending", "free", "said"),
     [
-        ("kill -9 $$", 1 << 30, "dvc was ended from outside by signal 9"),
+        ("kill -9 $$", 1 << 30, "dvc was killed by signal 9"),
         ("echo 'ERROR: failed to reproduce: disk I/O error' >&2; exit 255", 0, "no space left on the disk; free some"),
-        ("echo 'ERROR: unexpected error - disk I/O error' >&2; exit 255", 1 << 30, "whether the disk is sound"),
+        ("echo 'ERROR: unexpected error - disk I/O error' >&2; exit 255", 1 << 30, "check that the disk works"),
         ("echo 'ERROR: [Errno 28] No space left on device: x' >&2; exit 1", 1 << 30, "no space left on the disk; free"),
     ],
 )

@@ -52,7 +52,7 @@ def test_what_git_holds_is_not_deleted(root: Path) -> None:
         "models/[kept]/config.json",
         "reports/prepare.json",
     ]
-    assert found[0].endswith(f"take it out of git with: git rm --cached '{found[0].split(':')[0]}'")
+    assert found[0].endswith(f"take the file out of git with: git rm --cached '{found[0].split(':')[0]}'")
 
 
 @pytest.mark.parametrize("name", ["models", "models/finetuned"])

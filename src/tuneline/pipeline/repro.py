@@ -1,4 +1,4 @@
-"""Runs DVC, which owns the graph: what is stale and why, and rebuilding it stage by stage."""
+"""Runs DVC: finds the stages that are stale, rebuilds them, and turns DVC's errors into messages for a person."""
 
 import json
 import re
@@ -18,12 +18,12 @@ from tuneline.pipeline import dvc_files, graph
 from tuneline.work import WORK
 
 _ERROR = "error: "
-# What `dvc status` says of an output whose objects are not all in the cache, whether or not the workspace has it.
+# The line of `dvc status` for an output whose objects are not all in the cache, whether or not the workspace has it.
 _LOST = re.compile(r"outs (.+) not in cache", re.DOTALL)
 _NEVER_MADE = "it was never made"
-# Keys in the name of a run.
+# Params keys in the name of a run.
 _NAMED_KEYS = 2
-# What dvc says to those who call it by hand.
+# Lines of dvc that only help those who call it by hand.
 _NOISE = re.compile(
     r"To track the changes|To enable auto staging|Use `dvc push`|(Updat|Generat)ing lock file|\s+(git add|dvc config) "
     r"|Having any troubles\?|Stage '.*' didn't change|'.*' didn't change"
@@ -34,52 +34,52 @@ _MISSING = re.compile(
 _STAGE_KILLED = re.compile(r"exited with (-\d+)$")
 _DAMAGED = ("database disk image is malformed", "file is not a database")
 _FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
-# What SQLite says where it cannot write, most often because the disk is full.
+# SQLite's message where it cannot write, most often because the disk is full.
 _REFUSED = "disk I/O error"
 _CONFIGURATION = "configuration error"
-# Bytes; with fewer free the disk counts as full.
+# With fewer free bytes the disk counts as full.
 _LEAST = 1 << 20
 Keeper = Literal["git", "cache", "remote", "elsewhere", "nothing"]
-"""Who has what is missing: git; DVC's cache; a remote, as far as this clone knows; another clone, because a .dvc file
-names it and this clone has no remote; nothing that this clone knows of."""
+"""Who has a missing input: git; DVC's cache; probably the remote; probably another clone ("elsewhere": a .dvc file
+names the input and this clone has no remote); nothing that this clone knows."""
 _NO_SOURCE = "put it back, or import the set from another place: `dvc import-url --force SOURCE SET`"
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def hold_project(tell: Callable[[str], None] = _tell) -> Iterator[None]:
+def hold_project(log: Callable[[str], None] = _print) -> Iterator[None]:
     """Hold this project's pipeline: one run, one decision, one change of the raw set at a time.
 
-    What a killed dvc has left of its own files is mended first.
+    First it repairs those of DVC's own files that a killed dvc has left unfinished.
 
     Args:
-        tell: is given a line for each file that was mended.
+        log: called with a line for each file that was repaired.
 
     Raises:
-        BusyError: another process holds it.
-        PipelineError: a file of DVC's can be mended only by a person.
+        BusyError: another process holds the project.
+        PipelineError: only a person can repair one of DVC's files.
     """
     with processes.exclusive(WORK / "run.lock", "this project's pipeline"):
         for line in dvc_files.mend():
-            tell(line)
+            log(line)
         dvc_files.keep()
         yield
 
 
 def stale_stages(stage: str | None = None) -> dict[str, list[str]]:
-    """What `dvc status` finds changed.
+    """The stages that are stale according to `dvc status`, with the reasons.
 
     Args:
-        stage: the one to look at, without what is upstream of it; None: the last stage and all that it depends on.
+        stage: the only stage to look at; None for the last stage and all that it depends on.
 
     Returns:
-        Stage (or .dvc file) -> why it is stale, in words, in the order of dvc.yaml; what is up to date is absent.
+        Stage (or .dvc file) -> why it is stale, in words, in the order of dvc.yaml.
 
     Raises:
-        PipelineError: DVC cannot say.
+        PipelineError: `dvc status` fails.
     """
     names = graph.stage_names()
     status = _json(["status", "--json", stage] if stage else ["status", "--json", "--with-deps", names[-1]])
@@ -109,10 +109,10 @@ def _state(state: Any) -> str:
 
 
 def describe_cause(stale: Mapping[str, Sequence[str]], p: params.Params) -> str:
-    """Why stages are stale, in a few words for the name of a run; what follows from these changes is left out.
+    """Why stages are stale, in a few words for the name of a run.
 
     Args:
-        stale: what `stale` returns; not empty.
+        stale: what `stale_stages` returns; not empty.
         p: the params.
 
     Returns:
@@ -149,26 +149,26 @@ def _names(reasons: Sequence[str], *starts: str) -> bool:
 
 
 def _keys(reason: str) -> list[str]:
-    """The params that a reason names, as in "deps params.yaml finetune modified, task modified"."""
+    """The keys of params that a reason names, as in "deps params.yaml finetune modified, task modified"."""
     start = f"deps {params.PARAMS_FILE} "
     return re.findall(r"(\S+) \w+(?:,|$)", reason.removeprefix(start)) if reason.startswith(start) else []
 
 
 def lost_outputs(stale: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Of what is stale, that for which nothing has changed but that DVC's cache has lost outputs.
+    """The stages that are stale only because DVC's cache has lost outputs.
 
     Args:
-        stale: what `stale` returns.
+        stale: what `stale_stages` returns.
 
     Returns:
-        Stage (or .dvc file) -> the outputs.
+        Stage (or .dvc file) -> the lost outputs.
     """
     found = {name: [_LOST.fullmatch(reason) for reason in reasons] for name, reasons in stale.items()}
     return {name: [match[1] for match in matches if match] for name, matches in found.items() if all(matches)}
 
 
 def tracked_files(folder: Path) -> list[Path]:
-    """The files below a folder that belong to it for DVC: those that .dvcignore names do not."""
+    """The files below a folder that DVC counts as part of it: those that .dvcignore names are left out."""
     from dvc.repo import Repo
 
     with Repo() as repo:
@@ -177,16 +177,16 @@ def tracked_files(folder: Path) -> list[Path]:
 
 
 def commit_to_cache(*keepers: str) -> None:
-    """Put what stages have made, or .dvc files name, into DVC's cache, as far as it is what dvc.lock says.
+    """Put outputs into DVC's cache that the workspace holds as dvc.lock or a .dvc file records them.
 
     Args:
         keepers: the stages and the .dvc files.
 
     Raises:
         BusyError: another dvc holds the project.
-        PipelineError: it is not; or with DVC's own words.
+        PipelineError: an output differs from the record, or DVC fails.
     """
-    # Not forced: DVC refuses where anything differs, instead of noting it as what the stage has made.
+    # Without --force: DVC refuses an output that differs, instead of recording it as made by the stage.
     _run(["commit", "--quiet", "--no-relink", *keepers], lambda line: None, what=", ".join(keepers))
 
 
@@ -195,53 +195,53 @@ def _not_in_cache() -> list[str]:
     return [path.rstrip("/") for path in _json(["data", "status", "--json"]).get("not_in_cache", [])]
 
 
-def reproduce(stage: str, emit: Callable[[str], None]) -> None:
-    """Rebuild `stage` and what it depends on, as far as it is stale.
+def reproduce(stage: str, log: Callable[[str], None]) -> None:
+    """Rebuild what is stale of `stage` and of the stages that it depends on.
 
     Args:
         stage: a stage of dvc.yaml.
-        emit: is given each line of output while it runs.
+        log: called with each line of output while dvc runs.
 
     Raises:
         BusyError: another dvc holds the project.
-        ParamsError: DVC would delete what no stage has made.
-        PipelineError: the stage stopped; carries its own message.
+        ParamsError: DVC would delete files that no stage has made.
+        PipelineError: the stage failed; holds the stage's own message.
     """
     refuse_unsafe_outputs(params.load())
-    _run(["repro", stage], emit, what=stage)
+    _run(["repro", stage], log, what=stage)
 
 
 def refuse_unsafe_outputs(p: params.Params) -> None:
-    """Refuse outputs that git holds, or that lie behind a link.
+    """Refuse outputs that git holds, or that are reached through a link: DVC deletes an output before its stage runs.
 
     Args:
-        p: the params, whose own bounds keep outputs apart from each other and inside their folders.
+        p: the params; their own bounds keep outputs apart from each other and inside their folders.
 
     Raises:
-        GitError: git does not say what it holds.
-        ParamsError: all of them at once.
+        GitError: git fails.
+        ParamsError: names all such outputs.
     """
     places = list(_outputs(p))
     problems = [
-        f"{link}: is a link to {link.readlink()}, and DVC deletes an output ({place}) before a stage writes it anew; "
-        f"make {link} a folder of the project, or name another place in {params.PARAMS_FILE} (paths)"
+        f"{link}: is a link to {link.readlink()}, and DVC deletes an output ({place}) before its stage writes it; "
+        f"make {link} a folder of the project, or set another path in {params.PARAMS_FILE} (paths)"
         for link, place in {_link(place): place for place in places}.items()
         if link
     ]
     if places:
-        # Whatever the capital letters: some file systems do not tell them apart.
+        # icase: some file systems do not distinguish capital letters.
         try:
             held = git.ask("ls-files", "-z", "--", *(f":(literal,icase){place}" for place in places))
         except GitError as error:
             raise GitError(
                 *problems,
                 *error.problems,
-                "DVC deletes an output before a stage writes it anew, and whether git holds files there cannot be "
-                "told: nothing is deleted, and nothing made",
+                "DVC deletes an output before its stage writes it, and git does not say whether it holds files there, "
+                "so nothing is deleted and no stage runs",
             ) from None
         problems += [
-            f"{name}: git holds it, and DVC deletes an output before a stage writes it anew; name another place in "
-            f"{params.PARAMS_FILE} (paths), or take it out of git with: git rm --cached '{name}'"
+            f"{name}: git holds it, and DVC deletes an output before its stage writes it; set another path in "
+            f"{params.PARAMS_FILE} (paths), or take the file out of git with: git rm --cached '{name}'"
             for name in filter(None, held.split("\0"))
         ]
     if problems:
@@ -249,7 +249,7 @@ def refuse_unsafe_outputs(p: params.Params) -> None:
 
 
 def _outputs(p: params.Params) -> Iterator[str]:
-    """The paths of all outputs; those of metrics, which git is to hold, are left out."""
+    """The paths of all outputs, without the metrics, which git holds."""
     values = p.model_dump()
     for stage in graph.read_stages().values():
         for out in stage.get("outs", []):
@@ -257,29 +257,29 @@ def _outputs(p: params.Params) -> Iterator[str]:
 
 
 def _link(place: str) -> Path | None:
-    """The link through which a place is reached; a file that is one itself is a file of DVC's cache."""
+    """The link to a folder through which a path is reached; a link to a file leads into DVC's cache."""
     path = Path(place)
     return next((one for one in (*reversed(path.parents), path) if one.is_symlink() and one.is_dir()), None)
 
 
-def update_imported(imported: Path, emit: Callable[[str], None]) -> None:
-    """Fetch what an imported set's source holds now.
+def update_imported(imported: Path, log: Callable[[str], None]) -> None:
+    """Fetch the present content of the source of an imported set.
 
     Args:
         imported: the .dvc file of a `dvc import` or `dvc import-url`.
-        emit: is given each line of output while it runs.
+        log: called with each line of output while dvc runs.
 
     Raises:
         BusyError: another dvc holds the project.
-        PipelineError: the source cannot be read; the set is as it was.
+        PipelineError: the source cannot be read; the set stays as it was.
     """
     try:
-        _run(["update", str(imported)], emit, what=str(imported), remedy=_NO_SOURCE)
+        _run(["update", str(imported)], log, what=str(imported), remedy=_NO_SOURCE)
     except BusyError:
         raise
     except PipelineError as error:
-        # DVC removes the set before it looks for its source.
-        _run(["checkout", "--quiet", str(imported)], emit, what=str(imported))
+        # DVC deletes the set before it looks for the source.
+        _run(["checkout", "--quiet", str(imported)], log, what=str(imported))
         kept = f"{imported.with_suffix('')} is as it was"
         raise PipelineError(f"{imported}: the set could not be updated:", *error.problems, kept) from None
 
@@ -288,7 +288,7 @@ def add_to_dvc(*paths: Path) -> None:
     """Put files or folders under DVC.
 
     Raises:
-        PipelineError: with DVC's own words.
+        PipelineError: DVC's own message.
     """
     names = [str(path) for path in paths]
     _run(["add", "--quiet", *names], lambda line: None, what=", ".join(names))
@@ -298,11 +298,11 @@ def _command(arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: str | None = None) -> None:
-    code, errors, last = _streamed(arguments, emit)
+def _run(arguments: list[str], log: Callable[[str], None], what: str, remedy: str | None = None) -> None:
+    code, errors, last = _streamed(arguments, log)
     of_dvc = [line for line in errors if line.startswith("ERROR: ")]
-    if code != 0 and _mended(of_dvc, emit):
-        code, errors, last = _streamed(arguments, emit)
+    if code != 0 and _repaired(of_dvc, log):
+        code, errors, last = _streamed(arguments, log)
         of_dvc = [line for line in errors if line.startswith("ERROR: ")]
     if code == 0:
         dvc_files.keep()
@@ -312,7 +312,7 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
     if missing := next(filter(None, map(_MISSING.search, of_dvc)), None):
         place = missing[1].removeprefix(f"{Path.cwd()}/")
         if remedy:
-            raise PipelineError(f"{place}: is not there; {remedy}")
+            raise PipelineError(f"{place}: is missing; {remedy}")
         raise PipelineError(*_missing(place))
     _refuse_killed(code, f"{what}: dvc")
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
@@ -323,8 +323,8 @@ def _run(arguments: list[str], emit: Callable[[str], None], what: str, remedy: s
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
 
-def _streamed(arguments: list[str], emit: Callable[[str], None]) -> tuple[int, list[str], list[str]]:
-    """Run dvc, and hand out what it prints: its exit code, its lines of errors, and its last other lines."""
+def _streamed(arguments: list[str], log: Callable[[str], None]) -> tuple[int, list[str], list[str]]:
+    """Run dvc and log its lines; returns the exit code, the lines of errors and the last other lines."""
     errors: list[str] = []
     last: list[str] = []
     with processes.process_group(_command(arguments)) as process:
@@ -334,60 +334,60 @@ def _streamed(arguments: list[str], emit: Callable[[str], None]) -> tuple[int, l
                 errors.append(line)
             elif line and not _NOISE.match(line):
                 last = [*last[-19:], line]
-                emit(line)
+                log(line)
     return process.returncode, errors, last
 
 
-def _mended(lines: Iterable[str], tell: Callable[[str], None]) -> bool:
-    """Whether DVC has failed on a database of its own that could be removed, so that it is worth another try."""
+def _repaired(lines: Iterable[str], log: Callable[[str], None]) -> bool:
+    """Whether DVC failed on a damaged database of its own that is now removed, so that another try can succeed."""
     removed = dvc_files.mend_databases() if any(damage in line for line in lines for damage in _DAMAGED) else []
     for line in removed:
-        tell(line)
+        log(line)
     return bool(removed)
 
 
 def _missing(place: str) -> list[str]:
-    """What to say of a file or folder that is not there."""
+    """The message about a missing file or folder."""
     try:
         return [missing_input(place, _keeper(place), params.load())]
     except GitError as error:
-        return [f"{place}: is not there, and git does not say whether it holds it", *error.problems]
+        return [f"{place}: is missing, and git does not say whether it holds it", *error.problems]
 
 
 def missing_input(place: str, keeper: Keeper, p: params.Params) -> str:
-    """One line: what is missing, and how the person at this clone gets it back.
+    """One line: which input is missing, and how to get it back in this clone.
 
     Args:
         place: the file or folder, relative to the project's root.
         keeper: who has it.
-        p: the params, which say what it is for.
+        p: the params, which say what the input is for.
     """
     quoted, pointer = shlex.quote(place), shlex.quote(f"{place}.dvc")
     again = _again(place, p)
     if keeper == "git":
-        return f"{place}: is not there, but git has it; get it back with: git restore {quoted}"
+        return f"{place}: is missing, but git has it; get it back with: git restore {quoted}"
     if keeper == "cache":
-        return f"{place}: is not there, but DVC's cache has it; get it back with: dvc checkout {pointer}"
+        return f"{place}: is missing, but DVC's cache has it; get it back with: dvc checkout {pointer}"
     if keeper == "remote":
         return (
-            f"{place}: is not there and not in DVC's cache; fetch it from the remote with: dvc pull {pointer} (where "
-            f"the remote does not have it either: run `dvc push` in the clone that has it, {again})"
+            f"{place}: is missing here and in DVC's cache; fetch it from the remote with: dvc pull {pointer} (if the "
+            f"remote does not have it either: run `dvc push` in the clone that has it, {again})"
         )
     if keeper == "elsewhere":
         return (
-            f"{place}: is not there and not in DVC's cache, and this clone has no remote to fetch it from; in the "
-            "clone that has it run `dvc remote add --default storage URL`, commit .dvc/config and run `dvc push`; "
+            f"{place}: is missing here and in DVC's cache, and this clone has no remote to fetch it from; in the clone "
+            "that has it run `dvc remote add --default storage URL`, commit .dvc/config and run `dvc push`; "
             f"then run `git pull` and `dvc pull` here; {again}"
         )
     is_text = place == p.base.input and p.base.source == "hub"
     return (
-        f"{place}: is not there, and git does not know {'it' if is_text else f'{place}.dvc'} either; if another clone "
-        f"has it, run there what `make run` prints at its end; {again}"
+        f"{place}: is missing, and git does not know {'it' if is_text else f'{place}.dvc'} either; if another clone "
+        f"has it, run there the commands that `make run` prints at its end; {again}"
     )
 
 
 def _again(place: str, p: params.Params) -> str:
-    """How it is brought here anew, by what it is for."""
+    """How to make the input anew, by its purpose."""
     if place == p.data.raw:
         return "or bring its files with: tuneline use PATH"
     if place.startswith(f"{p.paths.mixture}/"):
@@ -397,11 +397,11 @@ def _again(place: str, p: params.Params) -> str:
         return "or write `id: OWNER/NAME` and `revision: COMMIT` into it"
     if place == p.base.input:
         return f"or copy the model to it and run: dvc add {shlex.quote(place)}"
-    return "or put it there"
+    return "or put it back"
 
 
 def _keeper(place: str) -> Keeper:
-    """Who has the file or folder that is missing."""
+    """Who has a missing file or folder."""
     if git.ask("ls-files", "--", place):
         return "git"
     if not Path(f"{place}.dvc").exists():
@@ -412,13 +412,13 @@ def _keeper(place: str) -> Keeper:
 
 
 def _refuse_configuration(lines: list[str]) -> None:
-    """Raise where DVC's own lines say that its configuration is wrong: with the file and the line."""
+    """Raise where DVC reports that its configuration is wrong; names the file and the line."""
     if any(_CONFIGURATION in line for line in lines):
         dvc_files.config()
 
 
 def _refuse_busy(lines: list[str], what: str) -> None:
-    """Raise where DVC's own lines say that another dvc is at work."""
+    """Raise where DVC reports that another dvc is running."""
     if any("is busy" in line or "Unable to acquire lock" in line for line in lines):
         raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
 
@@ -426,13 +426,13 @@ def _refuse_busy(lines: list[str], what: str) -> None:
 def _refuse_killed(code: int, what: str) -> None:
     if code < 0:
         raise PipelineError(
-            f"{what} was ended from outside by signal {-code} ({signal.strsignal(-code)}), as a system does that "
-            "has no memory left; what is made stays, and the same command goes on from there"
+            f"{what} was killed by signal {-code} ({signal.strsignal(-code)}) from outside, as a system does when it "
+            "has no memory left; finished work is kept, and the same command goes on from there"
         )
 
 
 def _refuse_full(lines: list[str], what: str) -> None:
-    """Raise where dvc's own lines say that the disk is full, or broken."""
+    """Raise where DVC reports that the disk is full or broken."""
     is_refused = any(_REFUSED in line for line in lines)
     if any(sign in line for sign in _FULL for line in lines) or (
         is_refused and shutil.disk_usage(Path.cwd()).free < _LEAST
@@ -440,14 +440,14 @@ def _refuse_full(lines: list[str], what: str) -> None:
         raise SetupError(f"{Path.cwd()}: no space left on the disk; free some and run the same command again")
     if is_refused:
         raise SetupError(
-            f"{what}: a database of DVC's could not be read or written ({_REFUSED}); look whether the disk is sound "
-            "and has space, then run the same command again"
+            f"{what}: one of DVC's databases cannot be read or written ({_REFUSED}); check that the disk works and has "
+            "space, then run the same command again"
         )
 
 
 def _json(arguments: list[str]) -> dict[str, Any]:
     done = _captured(arguments)
-    if done.returncode != 0 and _mended(done.stderr.splitlines(), _tell):
+    if done.returncode != 0 and _repaired(done.stderr.splitlines(), _print):
         done = _captured(arguments)
     if done.returncode != 0:
         said = (line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line))
