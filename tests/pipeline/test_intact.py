@@ -147,7 +147,7 @@ def test_what_is_damaged_in_both_places_is_made_again(project: Path) -> None:
     for one in (place, project / WEIGHTS, project / "reports/metrics.json"):
         damage(one)
     of_model, of_metrics, _ = problems(cache=False)
-    assert of_model.startswith(f"{WEIGHTS}, {place}: differ from what dvc.lock (stage learn) names")
+    assert of_model.startswith(f"{WEIGHTS}, {place}: differ from what dvc.lock (stage learn) records")
     assert of_model.endswith(f"rm -rf models/finetuned {place} && .venv/bin/dvc repro -f -s learn")
     assert of_metrics.endswith("rm -rf reports/metrics.json && .venv/bin/dvc repro -f -s measure")
 
@@ -156,7 +156,7 @@ def test_a_set_that_is_whole_nowhere_is_asked_of_a_person(project: Path) -> None
     [place] = objects(RAW)
     damage(place)
     damage(project / RAW)
-    assert "put its files back from where they came from" in problems()[0]
+    assert "put its files back from their origin" in problems()[0]
     (project / ".dvc/config").write_text("[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = /tmp/shelf\n")
     assert problems()[0].endswith(f"rm -rf data/raw/mine {place} && .venv/bin/dvc pull data/raw/mine.dvc")
 

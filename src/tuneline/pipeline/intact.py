@@ -57,7 +57,7 @@ class Damage:
                 return f"fetch it from the remote with: {gone} && {_DVC} pull {shlex.quote(keeper)}"
             return (
                 "neither this folder nor DVC's cache has it undamaged, and this clone has no remote: put its files "
-                f"back from where they came from, then run: rm -f {shlex.join(objects)} && {_DVC} add {shlex.quote(path)}"
+                f"back from their origin, then run: rm -f {shlex.join(objects)} && {_DVC} add {shlex.quote(path)}"
             )
         if self.in_workspace:
             some = self.in_workspace if len(self.in_workspace) <= _NAMED else (path,)
