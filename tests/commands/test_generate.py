@@ -123,12 +123,12 @@ def test_a_prompt_that_is_too_long_is_counted(shell: Shell) -> None:
         (
             ["generate", "Where?"],
             None,
-            "asked version 1 gives labels and writes no text; ask it with: tuneline predict TEXT",
+            "asked version 1 gives labels, not text; use: tuneline predict TEXT",
         ),
         (
             ["generate", "--version", "3", "a"],
             None,
-            "gives numbers and writes no text; ask it with: tuneline predict --version 3 TEXT",
+            "gives numbers, not text; use: tuneline predict --version 3 TEXT",
         ),
         (PLAIN, "", "standard input is empty; give a PROMPT, or --input FILE"),
         (PLAIN, b"Gr\xfc\xdfe", "standard input is not utf-8: byte 2 is 0xfc; name its encoding with --encoding"),

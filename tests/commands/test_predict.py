@@ -139,7 +139,7 @@ def test_a_regression_gives_a_number(shell: Shell) -> None:
     refused = shell.run("predict", "--version", str(VERSIONS["regression"]), "--all-labels", "a b")
     assert (refused.exit_code, refused.stderr) == (
         1,
-        "--top-k, --all-labels: asked version 3 gives numbers and no labels\n",
+        "--top-k, --all-labels: asked version 3 gives numbers, not labels\n",
     )
 
 
@@ -170,11 +170,15 @@ def test_nothing_that_can_be_used_is_an_error(shell: Shell) -> None:
         (["predict"], "", "standard input is empty; give a TEXT, a PATH, or standard input"),
         (["predict", "  "], None, "the text is empty"),
         (["predict", ""], None, "the text is empty"),
-        (["predict", "nowhere.csv"], None, "nowhere.csv: no such file; to have these letters themselves read"),
+        (
+            ["predict", "nowhere.csv"],
+            None,
+            "nowhere.csv: no such file; to use this text itself, give --text nowhere.csv",
+        ),
         (["predict", "--input", "nowhere"], None, "nowhere: no such file or folder"),
         (["predict"], b"\xff\xfe\x00\x01binary\x00", "standard input"),
-        (["predict", "--output", "no/such/out.csv", "a"], None, "there is no folder no/such"),
-        (["predict", "--output", "out.xlsx", "a"], None, "its ending is none of .csv, .jsonl, .ndjson, .parquet"),
+        (["predict", "--output", "no/such/out.csv", "a"], None, "the folder no/such does not exist"),
+        (["predict", "--output", "out.xlsx", "a"], None, "its suffix is not one of .csv, .jsonl, .ndjson, .parquet"),
         (["predict", "--output", "mlflow", "a"], None, "--output mlflow: is a folder"),
         (["predict", "--output", "/dev/null", "--format", "csv", "a"], None, "/dev/null: is not a regular file"),
         (["predict", "--output", "/proc/out.csv", "a"], None, "--output /proc/out.csv: cannot be written: "),
@@ -183,7 +187,7 @@ def test_nothing_that_can_be_used_is_an_error(shell: Shell) -> None:
         (
             ["predict", "--version", "4", "a"],
             None,
-            "writes text and gives no labels or numbers; ask it with: tuneline generate --version 4 PROMPT",
+            "writes text, not labels or numbers; use: tuneline generate --version 4 PROMPT",
         ),
         (["predict", "--threshold", "0.9", "a"], None, "--threshold: asked version 1 does not give several labels"),
     ],
@@ -240,7 +244,8 @@ def test_a_missing_column_names_those_that_are_there(shell: Shell) -> None:
     ran = shell.run("predict", "other.csv")
     assert ran.exit_code == 1
     assert ran.stderr.splitlines()[-1] == (
-        "other.csv: columns found: number, remark; say which of them holds the text, as in --column text=number"
+        "other.csv: columns found: number, remark; name the column that holds the text, for example "
+        "--column text=number"
     )
     wrong = shell.run("predict", "other.csv", "--column", "text=remarks")
     assert "other.csv: has no column 'remarks', which --column names; did you mean remark?" in wrong.stderr

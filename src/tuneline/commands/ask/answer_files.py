@@ -1,4 +1,4 @@
-"""What is written beside the rows that were asked: CSV, JSON lines or Parquet, to a file or to the screen."""
+"""Write answers as CSV, JSON lines or Parquet to a file or to standard output, and count unusable rows."""
 
 import csv
 import io
@@ -31,21 +31,21 @@ _NAMED = 5
 
 
 class Writer(Protocol):
-    """Takes rows in their order."""
+    """Writes rows in order."""
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write some rows: column -> value."""
+        """Write rows, each as column -> value."""
         ...
 
 
 class Table:
-    """The columns of what is written: those of the input, then what the model said, then why a row could not be used.
+    """The columns of the output: those of the input, then the model's, then `error`.
 
-    A column of the input that is called as one of ours is renamed to `input_NAME`.
+    A column of the input whose name the output needs is renamed to `input_NAME`.
 
     Args:
-        given: the rows that are asked.
-        made: what the model says -> its Arrow type.
+        given: the input rows.
+        made: the model's columns -> Arrow type.
     """
 
     def __init__(self, given: Input, made: Mapping[str, pa.DataType]) -> None:
@@ -56,13 +56,13 @@ class Table:
         self._taken = {*before, *behind}
         self._names: dict[str, str] = {}
         self.columns = before | {self._name(name): text for name in given.columns} | behind
-        """Name -> Arrow type; what a column of the input holds is text, or JSON where it is not."""
+        """Name -> Arrow type. Columns of the input are text; other values become JSON."""
         self._first = set(given.columns)
         self.unknown: Counter[str] = Counter()
-        """Columns that the first rows did not have -> rows that have them: JSON lines hold them, a table does not."""
+        """Column that the first rows do not have -> number of rows that have it. Only JSON lines can hold it."""
 
     def _name(self, name: str) -> str:
-        """What a column of the input is called in what is written."""
+        """The name of an input column in the output."""
         if name not in self._names:
             free = name
             while free in self._taken:
@@ -72,11 +72,11 @@ class Table:
         return self._names[name]
 
     def row(self, asked: InputRow, made: Mapping[str, Any]) -> dict[str, Any]:
-        """One row that is written.
+        """One row of the output.
 
         Args:
-            asked: the row.
-            made: what the model says of it; nothing where it could not be used.
+            asked: the input row.
+            made: the model's columns; empty if the row cannot be used.
         """
         self.unknown.update(asked.values.keys() - self._first)
         found: dict[str, Any] = {_SOURCE: asked.source} if self._has_sources else {}
@@ -89,18 +89,18 @@ class Table:
 
 @dataclass
 class RowCounts:
-    """What became of the rows."""
+    """How many rows were used, unusable and cut."""
 
     rows: int = 0
     unusable: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    """By the code of the reason."""
+    """Code of the reason -> unusable rows."""
     first: list[str] = field(default_factory=list)
     cut: int = 0
-    """Texts of which the model did not see all."""
+    """Number of texts that were too long for the model."""
 
     def count(self, rows: Sequence[InputRow]) -> None:
-        """Count rows, those that cannot be used by their reason."""
+        """Count rows, and unusable rows by reason."""
         self.rows += len(rows)
         for row in rows:
             if row.problem:
@@ -110,12 +110,12 @@ class RowCounts:
                     self.first.append(f"{row.source}: {row.problem}")
 
     def lines(self, table: Table, form: Format, seen: str) -> Iterator[str]:
-        """What a person must know of the rows.
+        """Warnings about the rows.
 
         Args:
-            table: what was written.
-            form: as what.
-            seen: what the model does with a text that is too long, in words.
+            table: the columns of the output.
+            form: the format of the output.
+            seen: the limit of a text, and what the model did not see, in words.
         """
         if self.unusable:
             counts = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
@@ -126,21 +126,17 @@ class RowCounts:
         if form != "jsonl":
             for name, count in table.unknown.items():
                 yield (
-                    f"warning: {count:,} rows have a column {name!r} that the first rows do not have; it is left out: "
-                    "only JSON lines hold it"
+                    f"warning: {count:,} rows have a column {name!r} that the first rows do not have; it is left out, "
+                    "because only JSON lines can hold it"
                 )
 
     def check(self) -> None:
-        """Refuse to call it a success where nothing could be used.
-
-        Raises:
-            DataError: there was no row, or none that can be used.
-        """
+        """Raise DataError if the input had no row, or no usable row."""
         if not self.rows:
-            raise DataError("there is no row in the input; give at least one")
+            raise DataError("the input has no rows; give at least one")
         if self.unusable == self.rows:
             rows = "the only row cannot" if self.rows == 1 else f"none of the {self.rows:,} rows can"
-            raise DataError(f"{rows} be used; mend it, or name another column with --column")
+            raise DataError(f"{rows} be used; correct the input, or name another column with --column")
 
 
 class _Jsonl:
@@ -186,7 +182,7 @@ def _typed(value: Any, kind: pa.DataType) -> Any:
 
 
 class _Screen:
-    """Standard output as a file of bytes, on which nothing steers a terminal."""
+    """Standard output as a file of bytes. Control characters are escaped on a terminal."""
 
     def write(self, data: bytes) -> None:
         if sys.stdout.isatty():
@@ -197,21 +193,21 @@ class _Screen:
 
 
 def show(text: str) -> None:
-    """Write text to standard output at once, harmless where that is a terminal."""
+    """Write text to standard output at once. Control characters are escaped on a terminal."""
     screen = unguarded(sys.stdout)
     screen.write(visible(text) if screen.isatty() else text)
     screen.flush()
 
 
 def format_of(output: Path | None, chosen: str | None) -> Format:
-    """The format to write; checked before anything is computed.
+    """The output format, checked before anything is computed.
 
     Args:
-        output: the file; None: standard output.
-        chosen: what the command line says; None: by the file's ending, CSV on standard output.
+        output: the file. None: standard output.
+        chosen: the format from the command line. None: by the file's suffix; CSV on standard output.
 
     Raises:
-        SetupError: nothing says it, the file cannot be written, or a table of bytes would go to a terminal.
+        SetupError: the format is unknown, the file cannot be written, or Parquet would go to a terminal.
     """
     if output is not None:
         _check(output)
@@ -220,12 +216,12 @@ def format_of(output: Path | None, chosen: str | None) -> Format:
         form = _SUFFIXES.get(output.suffix.lower())
         if form is None:
             raise SetupError(
-                f"--output {output}: its ending is none of {', '.join(_SUFFIXES)}; choose one of them, or give --format"
+                f"--output {output}: its suffix is not one of {', '.join(_SUFFIXES)}; use one of them, or give --format"
             )
     if output is None and sys.stdout is None:
         raise SetupError("standard output is closed; give --output FILE")
     if output is None and form == "parquet" and sys.stdout.isatty():
-        raise SetupError("--format parquet: is no text for a terminal; give --output FILE.parquet")
+        raise SetupError("--format parquet: is not text for a terminal; give --output FILE.parquet")
     return form or "csv"
 
 
@@ -234,10 +230,10 @@ def _check(output: Path) -> None:
     if output.is_dir():
         raise SetupError(f"--output {output}: is a folder; name a file in it")
     if output.exists() and not output.is_file():
-        raise SetupError(f"--output {output}: is not a regular file; without --output all goes to standard output")
+        raise SetupError(f"--output {output}: is not a regular file; leave out --output to write to standard output")
     if not place.parent.is_dir():
         folder = place.parent if output.is_symlink() else output.parent
-        raise SetupError(f"--output {output}: there is no folder {folder}; make it first")
+        raise SetupError(f"--output {output}: the folder {folder} does not exist; create it first")
     try:
         with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", suffix=".writable"):
             pass
@@ -248,18 +244,18 @@ def _check(output: Path) -> None:
 
 
 def _place(output: Path) -> Path:
-    """Where the file is: of a link what it leads to, so that the link stays."""
+    """The file to write: the target of a link, so that the link stays."""
     return Path(os.path.realpath(output))
 
 
 @contextmanager
 def writing(output: Path | None, form: Format, table: Table) -> Iterator[Writer]:
-    """A writer to a file, which appears when all is written; or to standard output, row by row.
+    """A writer to a file, which appears when it is complete; or to standard output, row by row.
 
     Args:
-        output: the file, or a link to it; None: standard output.
-        form: what is written.
-        table: its columns.
+        output: the file, or a link to it. None: standard output.
+        form: the format.
+        table: the columns.
     """
     if output is None:
         with _writer(_Screen(), form, table) as writer:
@@ -267,13 +263,13 @@ def writing(output: Path | None, form: Format, table: Table) -> Iterator[Writer]
         return
     try:
         with (
-            files.atomic_file(_place(output)) as beside,
-            beside.open("wb") as file,
+            files.atomic_file(_place(output)) as temporary,
+            temporary.open("wb") as file,
             _writer(file, form, table) as writer,
         ):
             yield writer
     except OSError as error:
-        # Of a write the system does not say to which file.
+        # The error of a write does not name the file.
         error.filename = error.filename or str(output)
         raise
 
@@ -286,7 +282,7 @@ def _writer(file: Any, form: Format, table: Table) -> Iterator[Writer]:
         yield _Csv(file, list(table.columns))
     else:
         schema = pa.schema([pa.field(name, kind) for name, kind in table.columns.items()])
-        # Parquet is written with a look back, which a pipe has not.
+        # Writing Parquet needs seek(), which a pipe does not have.
         with tempfile.TemporaryFile() if isinstance(file, _Screen) else nullcontext(file) as seekable:
             with pq.ParquetWriter(seekable, schema, compression="zstd") as writer:
                 yield _Parquet(writer)

@@ -1,4 +1,4 @@
-"""Answers to any number of prompts by a registered version, in their order and in bounded memory."""
+"""Answer any number of prompts with a registered version, in order and in bounded memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,21 +14,21 @@ from tuneline.modeling import models
 from tuneline.progress import Progress
 
 BATCHES_AT_ONCE = 8
-"""Batches whose prompts are sorted by their length together."""
+"""Number of batches whose prompts are sorted by length together."""
 
 COLUMNS = {"answer": pa.string()}
-"""What the model says of a prompt -> its Arrow type."""
+"""The model's columns -> Arrow type."""
 
 
 class Generator:
-    """A model that writes, loaded.
+    """A loaded model that writes text.
 
     Args:
         served: the version.
-        max_new_tokens: tokens of an answer at most.
+        max_new_tokens: most tokens of an answer.
 
     Raises:
-        ModelError: the version cannot be loaded, or sees too few tokens at once for such answers.
+        ModelError: the version cannot be loaded, or its context is too short for such answers.
     """
 
     def __init__(self, served: Served, max_new_tokens: int) -> None:
@@ -38,14 +38,14 @@ class Generator:
 
     @property
     def room(self) -> int:
-        """Tokens of a prompt at most."""
+        """Most tokens of a prompt."""
         return generation.context_length(self.model, 0) - self.max_new_tokens
 
     def stream(self, given: Input) -> Iterator[str]:
-        """The answer to a single prompt, piece by piece as it is made.
+        """The answer to a single prompt, in parts, while it is generated.
 
         Args:
-            given: one row.
+            given: an input with one row.
         """
         [row] = given.rows()
         return generation.stream(
@@ -53,21 +53,21 @@ class Generator:
         )
 
     def encode(self, rows: Sequence[InputRow]) -> tuple[list[InputRow], list[list[int]], int]:
-        """The prompts as tokens.
+        """The prompts as token ids.
 
         Args:
-            rows: in their order; those that cannot be used are left alone.
+            rows: in order; unusable rows stay as they are.
 
         Returns:
-            The rows, those that the chat template refuses with the reason; the ids of all that can be used; and how
-            many of these had to be shortened.
+            The rows, with a problem if the chat template refuses them; the ids of all usable rows; and the number of
+            prompts that were cut.
         """
         usable = [row for row in rows if not row.problem]
         try:
             ids, cut = self._encode(usable)
             return list(rows), ids, len(cut)
         except ModelError:
-            # One by one, to find out which are refused.
+            # One by one, to find the rows that the template refuses.
             checked, ids, count = [], [], 0
             for row in rows:
                 if not row.problem:
@@ -93,25 +93,22 @@ class Generator:
 def run(
     generator: Generator, given: Input, table: Table, writer: Writer, *, batch_size: int, progress: Progress
 ) -> RowCounts:
-    """Answer all rows and write them in their order.
+    """Answer all rows and write them in order.
 
     Args:
         generator: the model.
         given: the rows.
-        table: what is written.
-        writer: where to.
-        batch_size: prompts in a batch.
-        progress: told how many rows are done.
-
-    Returns:
-        What became of the rows.
+        table: the columns of the output.
+        writer: writes the rows.
+        batch_size: prompts per batch.
+        progress: gets the number of finished rows.
     """
-    account = RowCounts()
+    counts = RowCounts()
     for window in windows(given.rows(), BATCHES_AT_ONCE * batch_size):
-        before = account.rows
+        before = counts.rows
         rows, ids, cut = generator.encode(window)
-        account.count(rows)
-        account.cut += cut
+        counts.count(rows)
+        counts.cut += cut
         made = iter(
             generation.generate_encoded(
                 generator.model,
@@ -124,5 +121,5 @@ def run(
             )
         )
         writer.write([table.row(row, {} if row.problem else {"answer": next(made)}) for row in rows])
-        progress.update(account.rows)
-    return account
+        progress.update(counts.rows)
+    return counts

@@ -1,7 +1,7 @@
-"""What a person hands to a model: a text, standard input, a file or a folder, as rows in their order.
+"""The rows that a user gives to `predict` or `generate`: a text, standard input, a file or a folder.
 
-Files are read by the pipeline's own readers, and texts are cleaned as those that the model was trained on. A row that
-cannot be used is kept in its place with the reason.
+The pipeline's own readers read files, and texts are cleaned like the training texts. A row that cannot be used stays in
+its place, with the reason.
 """
 
 import difflib
@@ -33,16 +33,16 @@ from tuneline.errors import DataError
 from tuneline.params import Params
 
 STDIN = "-"
-"""What stands for standard input on the command line."""
+"""The path that means standard input."""
 
 Content = str | dict[str, str]
-"""What a model is shown: a text or a prompt; or a conversation, as `messages` and `tools` in JSON."""
+"""The input of a model: a text or prompt, or a conversation with `messages` and `tools` as JSON."""
 
 ReadContent = Callable[[Row], Content]
-"""What is asked in a row of a file; raises RowError where the row does not fit."""
+"""Returns the content of a row. Raises RowError if the row does not fit."""
 
 _ANSWER = "."
-"""Stands for the answer that a row of prompts need not have; no model is shown it."""
+"""Placeholder for the answer that a row of prompts need not have. No model sees it."""
 _SPOOL = 1 << 20
 _CHARACTERS_AT_ONCE = 8_000_000
 _SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".txt", ".gz", ".zst", ".zip", ".tar")
@@ -53,46 +53,44 @@ class InputRow:
     """One row."""
 
     source: str
-    """FILE:LINE; empty for a text of the command line."""
+    """FILE:LINE. Empty for a text from the command line."""
     values: dict[str, Any]
-    """Column -> value, as it stands in the file."""
+    """Column -> value, as in the file."""
     content: Content
     problem: str = ""
-    """Why it cannot be used: a code and the detail; empty where it can."""
+    """Why the row cannot be used: a code and the detail. Empty if it can."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """All rows of one call."""
+    """All rows of one call of `predict` or `generate`."""
 
     columns: tuple[str, ...]
-    """That the first rows have, in the order in which they were met."""
+    """The columns of the first rows, in order of appearance."""
     has_sources: bool
+    """Whether the rows come from a file or standard input."""
     rows: Callable[[], Iterator[InputRow]]
     files: int = 0
     bytes: int = 0
     notes: tuple[str, ...] = ()
     csv_note: str = ""
-    """How CSV that is written differs from the files, in words; empty where it does not."""
+    """How written CSV differs from the input, in words. Empty if it does not differ."""
 
 
 def path_or_text(word: str) -> tuple[str | None, Path | None]:
-    """What a word of the command line is: a file or a folder where one is called so, else a text.
-
-    Args:
-        word: as written.
+    """A command-line argument as a text or a path: a path if a file or folder has this name, else a text.
 
     Returns:
-        The text or the path; the other is None. STDIN is a path.
+        The text and the path; one of them is None. STDIN is a path.
 
     Raises:
-        DataError: it looks like the name of a file that is not there.
+        DataError: the argument looks like the name of a file that does not exist.
     """
-    # The path of an empty word would be the working directory.
+    # Path("") would be the working directory.
     if word == STDIN or (word and _exists(Path(word))):
         return None, Path(word)
     if not any(map(str.isspace, word)) and PurePath(word).suffix.lower() in _SUFFIXES:
-        raise DataError(f"{word}: no such file; to have these letters themselves read, give --text {shlex.quote(word)}")
+        raise DataError(f"{word}: no such file; to use this text itself, give --text {shlex.quote(word)}")
     return word, None
 
 
@@ -100,7 +98,7 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        # A text may be longer than a name can be.
+        # A text may be longer than the longest file name.
         return False
 
 
@@ -115,16 +113,16 @@ def open_input(
     find: Callable[[FilePlan, Path], ReadContent],
     remedy: str,
 ) -> Iterator["Input"]:
-    """The rows of a text, of a path, or of standard input where there is neither.
+    """The rows of a text, of a path, or of standard input if neither is given.
 
     Args:
-        text: of the command line.
+        text: from the command line.
         path: of a file or a folder, or STDIN.
-        column: what a text of the command line is called in what is written.
+        column: the column of a text from the command line in the output.
         options: how files and standard input are read.
-        is_plain: whether standard input is plain text, whatever its first lines look like.
-        find: as for `read_path`.
-        remedy: what to give where there is nothing to read.
+        is_plain: read standard input as plain text, whatever its content looks like.
+        find: see `read_path`.
+        remedy: what to give if there is nothing to read.
 
     Raises:
         DataError: there is nothing to read, or it cannot be read.
@@ -141,20 +139,20 @@ def open_input(
         yield read_path(path, options, find)
 
 
-def options_for(p: Params, path: Path | None, asked: ReadingArguments) -> Options:
-    """How the input is read: as the command line says, else as params.yaml says of the set in which it lies.
+def options_for(p: Params, path: Path | None, arguments: ReadingArguments) -> Options:
+    """How the input is read: by the command line, else by params.yaml if `path` belongs to a set of the project.
 
     Args:
         p: all params.
-        path: of a file or a folder; None for standard input or a text.
-        asked: what the command line says.
+        path: of a file or a folder. None for standard input or a text.
+        arguments: the settings of the command line.
 
     Raises:
         DataError: data.reading is wrong.
     """
-    way = reading_at(path, readings_of_sets(p, asked)) if path is not None else None
-    # The remedy for an encoding that does not fit is the option, whoever has said it.
-    return replace(way.options if way else asked.over(Options()), param="")
+    way = reading_at(path, readings_of_sets(p, arguments)) if path is not None else None
+    # For a wrong encoding, messages name the option --encoding instead of a param.
+    return replace(way.options if way else arguments.over(Options()), param="")
 
 
 def read_path(path: Path, options: Options, find: Callable[[FilePlan, Path], ReadContent], *, shown: str = "") -> Input:
@@ -163,11 +161,12 @@ def read_path(path: Path, options: Options, find: Callable[[FilePlan, Path], Rea
     Args:
         path: of the file or the folder.
         options: how it is read.
-        find: finds out what is asked in the rows of one file; raises DataError where the columns do not say it.
-        shown: what the path is called in messages, where that is not its own name.
+        find: returns the function that reads the content of a file's rows. Raises DataError if the columns do not
+            show where the content is.
+        shown: the name of the path in messages. Default: the path.
 
     Raises:
-        DataError: a file cannot be read, or its columns are not understood; all problems of all files.
+        DataError: a file cannot be read, or its columns are not known; all problems of all files.
     """
     plans = readers.plan(path, options)
     problems = [plan.refusal for plan in plans if plan.refusal]
@@ -214,16 +213,16 @@ def _csv_note(plans: Sequence[FilePlan]) -> str:
 def read_stdin(
     options: Options, find: Callable[[FilePlan, Path], ReadContent], *, is_plain: bool, remedy: str
 ) -> Iterator[Input]:
-    """The rows of standard input, read by content as a file is; it is kept in a temporary file while the block runs.
+    """The rows of standard input, whose format is detected as for a file. A temporary file holds it during the block.
 
     Args:
         options: how it is read.
-        find: as for `read_path`.
-        is_plain: whether it is plain text, whatever its first lines look like.
-        remedy: what to give instead where there is none.
+        find: see `read_path`.
+        is_plain: read it as plain text, whatever its content looks like.
+        remedy: what to give if it is empty.
 
     Raises:
-        DataError: it is closed, empty or cannot be read.
+        DataError: standard input is closed or empty, or cannot be read.
     """
     with files.temporary_folder() as folder:
         path = folder / ("stdin.txt" if is_plain else "stdin")
@@ -235,14 +234,14 @@ def read_stdin(
 
 
 def text_of_stdin(encoding: str, remedy: str) -> str:
-    """All of standard input as one text, without the line end behind it.
+    """All of standard input as one text, without the final line break.
 
     Args:
-        encoding: by Python's name.
-        remedy: what to give instead where there is none.
+        encoding: a Python name.
+        remedy: what to give if it is empty.
 
     Raises:
-        DataError: it is closed, empty or in another encoding.
+        DataError: standard input is closed, empty or in another encoding.
     """
     encodings.check_codec(encoding)
     data = _stdin(remedy).read()
@@ -267,7 +266,7 @@ def _stdin(remedy: str) -> Any:
 
 
 def _unknown_columns(row: Row) -> Content:
-    raise RowError("shape", "no row at the beginning of this file could be read, so its columns are not known")
+    raise RowError("shape", "none of the first rows of this file could be read, so its columns are unknown")
 
 
 def _columns(plan: FilePlan) -> Iterator[str]:
@@ -287,14 +286,14 @@ def _input_row(name: str, row: Row | Rejected, ask: ReadContent) -> InputRow:
 
 
 def text_finder(columns: Mapping[str, str], trained: Mapping[str, str]) -> Callable[[FilePlan, Path], ReadContent]:
-    """What finds the text in a row, for models that give labels or numbers.
+    """A function for `read_path` that finds the text of a row, for models that give labels or numbers.
 
     Args:
-        columns: field -> column, from the command line; only `text` is known.
-        trained: the same of the rows that the model was trained on.
+        columns: field -> column, from the command line; the only field is `text`.
+        trained: field -> column, of the rows that the model was trained on.
 
     Raises:
-        DataError: another field is named.
+        DataError: `columns` has another field.
     """
     _check_fields(columns, ("text",))
 
@@ -319,12 +318,12 @@ def text_finder(columns: Mapping[str, str], trained: Mapping[str, str]) -> Calla
 
 @dataclass(frozen=True)
 class _Text:
-    """The text of a row, cleaned."""
+    """Reads the text of a row, and cleans it."""
 
     convert: Convert
 
     def __call__(self, row: Row) -> Content:
-        """The text; raises RowError where there is none."""
+        """The text of the row. Raises RowError if it has none."""
         [text] = self.convert(row.values)
         return _not_blank(cleaning.clean(text))
 
@@ -338,18 +337,18 @@ def _not_blank(text: str) -> str:
 def prompt_finder(
     columns: Mapping[str, str], trained: Mapping[str, str], *, chats: bool
 ) -> Callable[[FilePlan, Path], ReadContent]:
-    """What finds the prompt or the conversation in a row, for models that write text.
+    """A function for `read_path` that finds the prompt or conversation of a row, for models that write text.
 
-    A row may hold an answer or not: the model is not shown it. Of a conversation it is shown all before the assistant's
-    last turn, or all where the user speaks last.
+    The model does not see an answer that a row holds. It sees a conversation up to the assistant's last turn, or all of
+    it if the user speaks last.
 
     Args:
         columns: field -> column, from the command line: prompt, messages, tools or text.
-        trained: the same of the rows that the model was trained on.
+        trained: field -> column, of the rows that the model was trained on.
         chats: whether the model was trained on conversations.
 
     Raises:
-        DataError: another field is named.
+        DataError: `columns` has another field.
     """
     _check_fields(columns, ("prompt", "messages", "tools", "text"))
 
@@ -387,13 +386,13 @@ def _holds_conversations(view: View) -> bool:
 
 def _conversations(place: str) -> str:
     return (
-        f"{place}: holds conversations, and this version was trained on plain prompts; name a column of plain text "
-        "with --column prompt=COLUMN"
+        f"{place}: holds conversations, but this version was trained on plain prompts; name a column with plain "
+        "text: --column prompt=COLUMN"
     )
 
 
 def _recognised(plan: FilePlan, path: Path, usual: str | None, wanted: tuple[RecordType, ...]) -> Shape | None:
-    """The shape by which the pipeline reads such rows, with or without an answer; None where it knows none."""
+    """The shape as which the pipeline reads such rows, with or without an answer. None if it knows none."""
     view = View(plan)
     if usual is not None:
         return _shape_of_prompts(plan, path, usual, wanted)
@@ -408,7 +407,7 @@ def _recognised(plan: FilePlan, path: Path, usual: str | None, wanted: tuple[Rec
 
 
 def _shape_of_prompts(plan: FilePlan, path: Path, column: str, wanted: tuple[RecordType, ...]) -> Shape:
-    """The shape of rows whose prompt, as text or as a conversation, is in a column."""
+    """The shape of rows whose prompt (a text or a conversation) is in `column`."""
     view = View(plan)
     answer = next(name for name in _answer_names() if name not in plan.columns)
     with_answer = _with_answer(plan, answer)
@@ -442,12 +441,12 @@ def _with_answer(plan: FilePlan, *answers: str) -> FilePlan:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """The prompt or the conversation of a row, cleaned."""
+    """Reads the prompt or conversation of a row, and cleans it."""
 
     shape: Shape
 
     def __call__(self, row: Row) -> Content:
-        """What the model is shown; raises RowError where the row does not fit."""
+        """The content of the row. Raises RowError if the row does not fit."""
         shape = self.shape
         values = _answered(shape.convert, row.values)
         record = shape.record(row._replace(values=values))
@@ -460,7 +459,7 @@ class _Prompt:
 
 
 def _answered(convert: Convert, values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a row with some answer, as the pipeline's reading of it needs one; no model is shown it."""
+    """The values of a row with a placeholder for its answer, which the pipeline's reading needs."""
     match convert:
         case Messages():
             column = convert.columns[-1]
@@ -507,23 +506,18 @@ def _leads_somewhere(view: View, name: str) -> bool:
 def _which(view: View, place: str, field: str) -> str:
     example = " ".join(["--column", shlex.quote(f"{field}={view.columns[0] if view.columns else '…'}")])
     return (
-        f"{place}: columns found: {recognise.describe_types(view)}; say which of them holds the {field}, as in "
-        f"{example}"
+        f"{place}: columns found: {recognise.describe_types(view)}; name the column that holds the {field}, for "
+        f"example {example}"
     )
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON text; what JSON has no form for as text."""
+    """A value as JSON. Values that JSON cannot hold become strings."""
     return orjson.dumps(value, default=str).decode()
 
 
 def windows(rows: Iterable[InputRow], most: int) -> Iterator[list[InputRow]]:
-    """The rows in their order, so many at once as memory holds.
-
-    Args:
-        rows: all of them.
-        most: rows at once.
-    """
+    """The rows in order, in lists of at most `most` rows and a bounded number of characters."""
     window: list[InputRow] = []
     characters = 0
     for row in rows:

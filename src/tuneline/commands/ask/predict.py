@@ -1,4 +1,4 @@
-"""Labels or numbers of any number of texts by a registered version, in their order and in bounded memory."""
+"""Predict labels or numbers of any number of texts with a registered version, in order and in bounded memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,22 +16,22 @@ from tuneline.modeling import models
 from tuneline.progress import Progress
 
 ROWS_AT_ONCE = 1_024
-"""Rows that are sorted by their length before they are cut into batches."""
+"""Number of rows that are sorted by length together before they are divided into batches."""
 _DIGITS = 6
 
 _LABELS = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
 
 
 class Predictor:
-    """A classifier or a regression, loaded.
+    """A loaded classification or regression model.
 
     Args:
         served: the version.
-        top_k: how many labels are told with their probabilities beside the answer; None: none, 0: all.
-        threshold: of several labels, the probability above which a text has one; None: even odds.
+        top_k: how many labels with probabilities are written in addition to the answer. None: none; 0: all.
+        threshold: with several labels per text, labels above this probability are given. None: 0.5.
 
     Raises:
-        ModelError: the version cannot be loaded, or has nothing to do with a threshold or with labels.
+        ModelError: the version cannot be loaded, or its task has no threshold or no labels.
     """
 
     def __init__(self, served: Served, *, top_k: int | None = None, threshold: float | None = None) -> None:
@@ -43,17 +43,17 @@ class Predictor:
         if threshold is not None and not self.several:
             raise ModelError(f"--threshold: {served.name} does not give several labels to a text")
         if top_k is not None and self._is_number:
-            raise ModelError(f"--top-k, --all-labels: {served.name} gives numbers and no labels")
+            raise ModelError(f"--top-k, --all-labels: {served.name} gives numbers, not labels")
         self.max_length = min(served.max_length, generation.context_length(self._model, served.max_length))
 
     def describe(self) -> str:
-        """What it gives, in words."""
+        """What the model gives, in words."""
         if self._is_number:
             return "a number"
         return f"any of {len(self._names)} labels" if self.several else f"one of {len(self._names)} labels"
 
     def columns(self) -> dict[str, pa.DataType]:
-        """What it says of a text -> its Arrow type."""
+        """The model's columns -> Arrow type."""
         if self._is_number:
             return {"number": pa.float64()}
         label, probability = pa.string(), pa.float64()
@@ -63,14 +63,14 @@ class Predictor:
         return made if self._top_k is None else made | {"labels": _LABELS}
 
     def predict(self, texts: Sequence[str], batch_size: int) -> tuple[list[dict[str, Any]], int]:
-        """What the model says of each text.
+        """The model's columns of each text.
 
         Args:
-            texts: clean.
-            batch_size: texts in a batch.
+            texts: cleaned texts.
+            batch_size: texts per batch.
 
         Returns:
-            Of each text the values of `columns`; and how many texts were too long, so that their end was not seen.
+            The values of `columns` of each text; and the number of texts whose end was cut.
         """
         encoded, cut = predictions.encode(self._tokenizer, texts, self.max_length)
         found = predictions.outputs(
@@ -78,22 +78,24 @@ class Predictor:
         )
         if self._is_number:
             return [{"number": _rounded(value)} for value in found[:, 0].tolist()], len(cut)
-        return [self._of(row) for row in predictions.probabilities(found, several=self.several).tolist()], len(cut)
+        rows = predictions.probabilities(found, several=self.several).tolist()
+        return [self._columns_of(row) for row in rows], len(cut)
 
-    def _of(self, chances: list[float]) -> dict[str, Any]:
-        # The likeliest first; of equals the first of the labels.
-        order = sorted(range(len(chances)), key=lambda place: (-chances[place], place))
+    def _columns_of(self, probabilities: list[float]) -> dict[str, Any]:
+        # The most probable label first; of equal ones, the first label.
+        order = sorted(range(len(probabilities)), key=lambda place: (-probabilities[place], place))
         if self.several:
-            given = [place for place in order if chances[place] > self._threshold]
+            given = [place for place in order if probabilities[place] > self._threshold]
             made: dict[str, Any] = {
                 "label": [self._names[place] for place in given],
-                "probability": [_rounded(chances[place]) for place in given],
+                "probability": [_rounded(probabilities[place]) for place in given],
             }
         else:
-            made = {"label": self._names[order[0]], "probability": _rounded(chances[order[0]])}
+            made = {"label": self._names[order[0]], "probability": _rounded(probabilities[order[0]])}
         if self._top_k is not None:
             made["labels"] = [
-                {"label": self._names[place], "probability": _rounded(chances[place])} for place in order[: self._top_k]
+                {"label": self._names[place], "probability": _rounded(probabilities[place])}
+                for place in order[: self._top_k]
             ]
         return made
 
@@ -105,26 +107,23 @@ def _rounded(value: float) -> float:
 def run(
     predictor: Predictor, given: Input, table: Table, writer: Writer, *, batch_size: int, progress: Progress
 ) -> RowCounts:
-    """Predict all rows and write them in their order.
+    """Predict all rows and write them in order.
 
     Args:
         predictor: the model.
         given: the rows.
-        table: what is written.
-        writer: where to.
-        batch_size: texts in a batch.
-        progress: told how many rows are done.
-
-    Returns:
-        What became of the rows.
+        table: the columns of the output.
+        writer: writes the rows.
+        batch_size: texts per batch.
+        progress: gets the number of finished rows.
     """
-    account = RowCounts()
+    counts = RowCounts()
     for window in windows(given.rows(), ROWS_AT_ONCE):
-        account.count(window)
+        counts.count(window)
         usable = [row for row in window if not row.problem]
         made, cut = predictor.predict([str(row.content) for row in usable], batch_size)
-        account.cut += cut
+        counts.cut += cut
         answers = iter(made)
         writer.write([table.row(row, {} if row.problem else next(answers)) for row in window])
-        progress.update(account.rows)
-    return account
+        progress.update(counts.rows)
+    return counts

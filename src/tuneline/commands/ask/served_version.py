@@ -1,4 +1,4 @@
-"""A registered version, fetched and ready to be asked: which one it is, what it can do, and how it was made."""
+"""Fetch the registered version that answers, and refuse it if its task does not fit the command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from tuneline.modeling.model_folder import stored_mode
 from tuneline.registry import cards, tracking, versions
 
 PREDICTS = ("classification", "regression")
-"""Modes of models that give labels or numbers; all others write text."""
+"""Modes of models that give labels or numbers. All other models write text."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A version whose files are here."""
+    """A version whose files are on this machine."""
 
     model: str
     """The registered model's name."""
     version: str
     alias: str | None
-    """By which it was asked for; None: by its number."""
+    """The alias that was given. None: the version was given by number."""
     folder: Path
     mode: str
     """plain, chat, classification or regression."""
     max_length: int
-    """Tokens of a text that it saw in training."""
+    """Most tokens of a text in training."""
     columns: Mapping[str, str]
-    """Field -> column of the files that it was trained on, where its params name them."""
+    """Field -> column of the training files, if its params name them."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -38,32 +38,32 @@ class Served:
 
     @property
     def name(self) -> str:
-        """As in `reviews version 3`."""
+        """The name for messages, for example `reviews version 3`."""
         return f"{self.model} version {self.version}"
 
     def describe(self) -> str:
-        """Who answers, in a line."""
+        """A line that says which version answers."""
         return f"{self.name}{f' ({self.alias})' if self.alias else ''} answers"
 
     def arguments(self) -> str:
-        """How a command names it."""
+        """The command-line arguments that choose this version."""
         if self.alias is None:
             return f" --version {self.version}"
         return f" --alias {self.alias}" if self.alias != cards.CHAMPION else ""
 
 
 def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
-    """Find a version and fetch it; no library that computes is loaded.
+    """Find a version and fetch its files. Does not import torch.
 
     Args:
         p: the project's params.
-        version: its number; None: the one that `alias` names.
-        alias: a name that people have given to a version.
+        version: its number. None: the version with `alias`.
+        alias: an alias of the version.
 
     Raises:
-        RegistryError: there is no such version, or its files are not those that were registered.
+        RegistryError: the version does not exist, or its files differ from the registered ones.
         TrackingError: MLflow does not answer.
-        ModelError: what kind of model it is cannot be read.
+        ModelError: the model's mode cannot be read.
     """
     tracker = tracking.connect()
     number = versions.resolve_version(tracker, p.registry.model, version=str(version) if version else None, alias=alias)
@@ -77,8 +77,8 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
     except ParamsError:
         own = p
         notes = (
-            f"the params that version {number} was made with are of another release: finetune.max_length "
-            f"{p.finetune.max_length} is taken from {params.PARAMS_FILE} of this project",
+            f"version {number} has params of another release, so finetune.max_length {p.finetune.max_length} is taken "
+            f"from {params.PARAMS_FILE} of this project",
         )
     return Served(
         model=p.registry.model,
@@ -93,26 +93,15 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
 
 
 def check_predicts(served: Served) -> None:
-    """Refuse a version that writes text.
-
-    Raises:
-        ModelError: names the command for it.
-    """
+    """Raise ModelError, with the command to use instead, if the version writes text."""
     if served.mode not in PREDICTS:
         raise ModelError(
-            f"{served.name} writes text and gives no labels or numbers; ask it with: "
-            f"tuneline generate{served.arguments()} PROMPT"
+            f"{served.name} writes text, not labels or numbers; use: tuneline generate{served.arguments()} PROMPT"
         )
 
 
 def check_writes(served: Served) -> None:
-    """Refuse a version that gives labels or numbers.
-
-    Raises:
-        ModelError: names the command for it.
-    """
+    """Raise ModelError, with the command to use instead, if the version gives labels or numbers."""
     if served.mode in PREDICTS:
         what = "labels" if served.mode == "classification" else "numbers"
-        raise ModelError(
-            f"{served.name} gives {what} and writes no text; ask it with: tuneline predict{served.arguments()} TEXT"
-        )
+        raise ModelError(f"{served.name} gives {what}, not text; use: tuneline predict{served.arguments()} TEXT")
