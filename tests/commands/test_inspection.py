@@ -271,8 +271,8 @@ def test_labels_are_counted_and_judged(folder: Path) -> None:
     found, said = profile(Path("a.jsonl"))
     assert found["labels"] == {"good": 20, "Good ": 20, "bad": 20, "rare": 2}
     assert "  4 labels: good 20, Good  20, bad 20, rare 2" in said
-    assert "    labels of fewer than 5 rows are hardly learnt or measured: 'rare' (2)" in said
-    assert any("differ only in case or blanks" in line for line in said)
+    assert "    labels with fewer than 5 rows, too few to learn from or to measure: 'rare' (2)" in said
+    assert any("differ only in case or spaces" in line for line in said)
 
 
 def test_labels_in_names_are_counted(folder: Path) -> None:

@@ -169,7 +169,7 @@ class _Set:
         found = [{"path": printable(str(self.path)), **profile.found()} for profile in self._profiles.values()]
         for one in found:
             if by_name and one["record_type"] == "text":
-                one |= {"labels": dict(by_name), "label_remarks": [_BY_NAME, *labels.remarks(by_name)]}
+                one |= {"labels": dict(by_name), "label_remarks": [_BY_NAME, *labels.warnings_before_split(by_name)]}
         return found
 
     def read(self, plan: FilePlan) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.data.records.record_form import DATASET_FILE, RecordForm, read_form
-from tuneline.data.records.splits import SPLITS
+from tuneline.data.records.record_form import DATASET_FILE, SPLITS, RecordForm, read_form
 from tuneline.data.validation import validate
 from tuneline.data.validation.frames import CleanFrames
 

@@ -1,4 +1,4 @@
-"""What is said about the classes of a set, and what is refused."""
+"""The warnings about the labels of a set, and the sets that are refused."""
 
 import numpy as np
 import pytest
@@ -6,72 +6,78 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneline.data.records import labels
-from tuneline.data.records.record_form import RecordForm
-from tuneline.data.records.splits import SplitName
+from tuneline.data.records.record_form import RecordForm, SplitName
 from tuneline.errors import DataError
 
 
-def of(train: int, validation: int = 10, test: int = 10) -> dict[SplitName, int]:
+def counted(train: int, validation: int = 10, test: int = 10) -> dict[SplitName, int]:
     return {"train": train, "validation": validation, "test": test}
 
 
 def test_balanced_classes_give_no_warning() -> None:
-    assert labels.check({"good": of(100), "bad": of(80)}, held={"good": 40, "bad": 0}) == []
+    assert labels.split_warnings({"good": counted(100), "bad": counted(80)}, mentioned={"good": 40, "bad": 0}) == []
 
 
 def test_one_class_or_none_is_refused() -> None:
-    with pytest.raises(DataError, match=r"raw: all 120 rows have the label 'good', and a classifier needs two"):
-        labels.check({"good": of(100), "bad": of(0, 0, 0)}, where="raw")
+    with pytest.raises(
+        DataError, match=r"raw: all 120 rows have the label 'good', but a classifier needs at least two labels;"
+    ):
+        labels.split_warnings({"good": counted(100), "bad": counted(0, 0, 0)}, where="raw")
     with pytest.raises(DataError, match="no row has a label"):
-        labels.check({})
+        labels.split_warnings({})
 
 
 @pytest.mark.parametrize(
     ("counts", "warning"),
     [
-        ({"a": of(100), "b": of(1, 0, 0)}, "raw: labels of a single row, which is in one split only: 'b'"),
+        ({"a": counted(100), "b": counted(1, 0, 0)}, "raw: labels with a single row, which is in only one split: 'b'"),
         (
-            {"a": of(100), "b": of(90, 0, 9)},
-            "raw: labels of which no row is in validation, so they choose no epoch: 'b' (99)",
+            {"a": counted(100), "b": counted(90, 0, 9)},
+            "raw: labels without a row in validation, so they do not count in the choice of the best weights: 'b' (99)",
         ),
         (
-            {"a": of(100), "b": of(0, 0, 9)},
-            "raw: labels of which no row is in train, so they cannot be learnt: 'b' (9)",
+            {"a": counted(100), "b": counted(0, 0, 9)},
+            "raw: labels without a row in train, so the model cannot learn them: 'b' (9)",
         ),
-        ({"a": of(100), "b": of(0, 0, 1)}, "raw: train holds rows of the label 'a' only"),
-        ({"a": of(100), "b": of(2, 0, 1)}, "raw: labels of fewer than 5 rows are hardly learnt or measured: 'b' (3)"),
+        ({"a": counted(100), "b": counted(0, 0, 1)}, "raw: all rows of train have the label 'a'"),
         (
-            {"Spam": of(100), "spam ": of(3), "ham": of(100)},
-            "raw: labels 'Spam' (120) and 'spam ' (23) differ only in case or blanks; they are kept apart: spell them "
-            "alike in the raw files where they mean the same",
+            {"a": counted(100), "b": counted(2, 0, 1)},
+            "raw: labels with fewer than 5 rows, too few to learn from or to measure: 'b' (3)",
         ),
         (
-            {"a": of(1980), "b": of(10, 5, 5)},
-            "raw: 99.0% of the rows have the label 'a': a model that always says so is right as often; judge by macro "
-            "F1, not by accuracy",
+            {"Spam": counted(100), "spam ": counted(3), "ham": counted(100)},
+            "raw: labels 'Spam' (120) and 'spam ' (23) differ only in case or spaces and are different labels; "
+            "if they mean the same, use one spelling in the raw files",
         ),
         (
-            {str(number / 7): of(1, 0, 0) for number in range(40)},
-            "raw: 40 different labels on 40 rows: hardly any is seen twice; they are numbers: task: regression learns "
-            "them as such",
+            {"a": counted(1980), "b": counted(10, 5, 5)},
+            "raw: 99.0% of the rows have the label 'a': a model that always gives this label has this accuracy; "
+            "compare models by macro F1",
+        ),
+        (
+            {str(number / 7): counted(1, 0, 0) for number in range(40)},
+            "raw: 40 rows have 40 different labels: too few rows per label to learn from; all labels are numbers: use "
+            "task: regression",
         ),
     ],
 )
 def test_what_is_odd_is_reported_and_stops_nothing(counts: dict[str, dict[SplitName, int]], warning: str) -> None:
-    assert warning in labels.check(counts, where="raw")
+    assert warning in labels.split_warnings(counts, where="raw")
 
 
 def test_a_label_in_most_of_its_texts_is_reported() -> None:
-    warnings = labels.check({"spam": of(80), "ham": of(100)}, held={"spam": 60, "ham": 50})
+    warnings = labels.split_warnings({"spam": counted(80), "ham": counted(100)}, mentioned={"spam": 60, "ham": 50})
     assert warnings == [
-        "labels: label 'spam' stands in 60 of its 100 texts: a model that reads it there learns nothing of the rest"
+        "labels: 60 of the 100 texts with the label 'spam' contain the label: a model learns to copy it and ignores "
+        "the "
+        "rest of the text"
     ]
 
 
 def test_many_odd_labels_are_one_line() -> None:
-    counts = {str(number): of(1, 0, 0) for number in range(9)} | {"a": of(50)}
-    assert "labels: labels of a single row, which is in one split only: '0', '1', '2', '3', '4' and 4 more" in (
-        labels.check(counts)
+    counts = {str(number): counted(1, 0, 0) for number in range(9)} | {"a": counted(50)}
+    assert "labels: labels with a single row, which is in only one split: '0', '1', '2', '3', '4' and 4 more" in (
+        labels.split_warnings(counts)
     )
 
 

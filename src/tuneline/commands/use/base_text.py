@@ -14,7 +14,7 @@ import orjson
 from tuneline.core import files
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.preparing import prepare_sets
-from tuneline.data.records.splits import SplitName
+from tuneline.data.records.record_form import SplitName
 from tuneline.params import Data
 
 SUFFIX = "-pretraining"

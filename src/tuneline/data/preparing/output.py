@@ -15,7 +15,7 @@ from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.prepared_set import REASONS
 from tuneline.data.preparing.store import Catalogue, Part, beginning, mapped, values_of
 from tuneline.data.reading.raw_rows import Rejected
-from tuneline.data.records.splits import SPLITS
+from tuneline.data.records.record_form import SPLITS
 from tuneline.data.secrets import screening
 
 GROUP = 64_000_000

@@ -23,7 +23,7 @@ from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.store import Catalogue
 from tuneline.data.preparing.text.row_keys import ROW, same_by
 from tuneline.data.records import label_codec, labels
-from tuneline.data.records.splits import SPLITS, SplitName
+from tuneline.data.records.record_form import SPLITS, SplitName
 from tuneline.data.secrets import screening
 from tuneline.errors import DataError
 from tuneline.params import Data
@@ -90,7 +90,9 @@ def prepare(sets: RawSets, data: Data, places: Places, *, inline: int = schedule
         _check_left(texts, mixture)
         counts = _labels(pairs)
         where = pairs.catalogue.path
-        warnings = labels.check(counts, where=where, held=pairs.count("mentions")) if counts is not None else []
+        warnings = (
+            labels.split_warnings(counts, where=where, mentioned=pairs.count("mentions")) if counts is not None else []
+        )
         sizes = _write(all_sets, _targets(places, list(sets.mixture), data), places, run)
     rows = {split: len(pairs.of(split)) for split in SPLITS}
     groups = {split: len(distinct(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}

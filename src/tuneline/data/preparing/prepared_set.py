@@ -10,7 +10,7 @@ from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.store import Catalogue
 from tuneline.data.reading.guards import damage
-from tuneline.data.records.splits import SPLITS, SplitName
+from tuneline.data.records.record_form import SPLITS, SplitName
 from tuneline.data.secrets import screening
 
 REASONS = (

@@ -15,7 +15,7 @@ from tuneline.core.arrays import among, mix
 from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.prepared_set import REASONS, Prepared
 from tuneline.data.records import label_codec, labels
-from tuneline.data.records.splits import SPLITS
+from tuneline.data.records.record_form import SPLITS
 from tuneline.errors import DataError
 from tuneline.params import Split
 

@@ -121,7 +121,9 @@ class Profile:
         }
         if self._form.record_type == "classification":
             profile["labels"] = dict(self._labels.most_common())
-            profile["label_remarks"] = labels.remarks(self._labels, self._mentions) if self._labels else []
+            profile["label_remarks"] = (
+                labels.warnings_before_split(self._labels, self._mentions) if self._labels else []
+            )
         return profile
 
 

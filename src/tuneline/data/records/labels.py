@@ -1,4 +1,4 @@
-"""What the labels of a set for classification say about it: plain functions of plain values."""
+"""Checks of the labels of a classification set."""
 
 import re
 from collections import Counter, defaultdict
@@ -7,30 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from tuneline.data.records import label_codec
-from tuneline.data.records.record_form import RecordForm
+from tuneline.data.records.record_form import SPLITS, RecordForm, SplitName
 from tuneline.data.records.scripts import character_class
-from tuneline.data.records.splits import SPLITS, SplitName
 from tuneline.errors import DataError
 from tuneline.terminal import shortened
 
-MOST = 0.5
-"""Share of a label's texts that hold the label itself from which it is reported."""
-ONE_SIDED = 0.9
-"""Share of the rows that have one label from which it is reported."""
+MAX_MENTIONED = 0.5
+"""A label is reported if a larger share of its texts contains the label itself."""
+MAX_SHARE = 0.9
+"""A label is reported if a larger share of the rows has it."""
 _FEWEST_ROWS = 5
 _NAMED = 5
 _WITHOUT_SPACES = re.compile(character_class())
 
 
 def conflicts(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The rows whose text stands in the set with more than one label.
+    """The rows whose text occurs in the set with more than one label.
 
     Args:
         keys: [rows], equal for equal texts: hashes or texts.
-        labels: [rows], as the records hold them: hashes, numbers or texts.
+        labels: [rows], equal for equal labels: hashes, numbers or texts.
 
     Returns:
-        Their indices, rising.
+        int64, indices of rows in ascending order.
     """
     if not len(keys):
         return np.empty(0, np.int64)
@@ -44,7 +43,7 @@ def conflicts(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def mentions(texts: Iterable[str], labels: Iterable[str], form: RecordForm) -> Counter[str]:
-    """How many texts of each label hold it as a word, whatever its case.
+    """The number of texts of each label that contain the label as a word, in any case.
 
     Args:
         texts: of the rows.
@@ -52,7 +51,7 @@ def mentions(texts: Iterable[str], labels: Iterable[str], form: RecordForm) -> C
         form: of the records.
 
     Returns:
-        Label -> number of its texts; to be added up over the portions of a set.
+        Label -> number of its texts. The counts of all portions of a set can be added.
     """
     found: Counter[str] = Counter()
     wanted: dict[str, list[tuple[str, str, re.Pattern[str] | None]]] = {}
@@ -73,103 +72,118 @@ def _as_word(label: str) -> re.Pattern[str] | None:
     return re.compile(rf"(?<!\w){re.escape(label.casefold().strip())}(?!\w)")
 
 
-def check(
-    counts: Mapping[str, Mapping[SplitName, int]], *, where: str = "labels", held: Mapping[str, int] | None = None
+def split_warnings(
+    counts: Mapping[str, Mapping[SplitName, int]], *, where: str = "labels", mentioned: Mapping[str, int] | None = None
 ) -> list[str]:
-    """Judge the classes of a set.
+    """The warnings about the labels of a set that is split.
 
     Args:
-        counts: label -> split -> number of rows; a row of several labels counts for each.
-        where: the set, as it is called in the messages.
-        held: label -> number of its texts that hold it, from `mentions`.
+        counts: label -> split -> number of rows; a row with several labels counts for each of them.
+        where: the name of the set in the messages.
+        mentioned: label -> number of its texts that contain it, from `mentions`.
 
     Returns:
-        Warnings, a line each, in a fixed order.
+        One line per warning, in a fixed order.
 
     Raises:
-        DataError: there is one class, or none.
+        DataError: the rows have fewer than two labels.
     """
-    rows = {label: sum(of.values()) for label, of in counts.items() if sum(of.values())}
+    rows = {label: sum(by_split.values()) for label, by_split in counts.items() if sum(by_split.values())}
     if len(rows) < 2:
         found = "no row has a label"
         for label, number in rows.items():
             found = f"all {number:,} rows have the label {_quoted(label)}"
         raise DataError(
-            f"{where}: {found}, and a classifier needs two or more; bring rows of another label, or say in "
-            "data.columns.label which column holds the labels"
+            f"{where}: {found}, but a classifier needs at least two labels; add rows with another label, or set "
+            "data.columns.label to the column of the labels"
         )
-    warnings = [*_of_balance(rows), *_of_splits(rows, counts), *_of_spelling(rows), *_of_texts(rows, held or {})]
+    warnings = [
+        *_balance_warnings(rows),
+        *_warnings_of_splits(rows, counts),
+        *_spelling_warnings(rows),
+        *_text_warnings(rows, mentioned or {}),
+    ]
     return [f"{where}: {warning}" for warning in warnings]
 
 
-def remarks(rows: Mapping[str, int], held: Mapping[str, int] | None = None) -> list[str]:
-    """Judge the classes of a set that is not split yet.
+def warnings_before_split(rows: Mapping[str, int], mentioned: Mapping[str, int] | None = None) -> list[str]:
+    """The warnings about the labels of a set that is not split yet.
 
     Args:
-        rows: label -> number of rows; at least one.
-        held: label -> number of its texts that hold it, from `mentions`.
+        rows: label -> number of rows; at least one label.
+        mentioned: label -> number of its texts that contain it, from `mentions`.
 
     Returns:
-        Warnings, a line each, in a fixed order.
+        One line per warning, in a fixed order.
     """
     single = [_quoted(label) for label, number in rows.items() if number == 1]
-    alone = [f"labels of a single row: {_named(single)}"] if single else []
-    return [*_of_balance(rows), *alone, *_of_spelling(rows), *_of_texts(rows, held or {})]
+    alone = [f"labels with a single row: {_named(single)}"] if single else []
+    return [*_balance_warnings(rows), *alone, *_spelling_warnings(rows), *_text_warnings(rows, mentioned or {})]
 
 
-def _of_balance(rows: Mapping[str, int]) -> list[str]:
+def _balance_warnings(rows: Mapping[str, int]) -> list[str]:
     total, (most, number) = sum(rows.values()), max(rows.items(), key=lambda item: item[1])
     warnings: list[str] = []
-    if number > ONE_SIDED * total:
+    if number > MAX_SHARE * total:
         warnings.append(
-            f"{number / total:.1%} of the rows have the label {_quoted(most)}: a model that always says so is right as "
-            "often; judge by macro F1, not by accuracy"
+            f"{number / total:.1%} of the rows have the label {_quoted(most)}: a model that always gives this label "
+            "has "
+            "this accuracy; compare models by macro F1"
         )
     if len(rows) > max(20, total / 2):
-        hint = "; they are numbers: task: regression learns them as such" if all(map(_is_number, rows)) else ""
-        warnings.append(f"{len(rows):,} different labels on {total:,} rows: hardly any is seen twice{hint}")
+        hint = "; all labels are numbers: use task: regression" if all(map(_is_number, rows)) else ""
+        warnings.append(
+            f"{total:,} rows have {len(rows):,} different labels: too few rows per label to learn from{hint}"
+        )
     few = [f"{_quoted(label)} ({number:,})" for label, number in rows.items() if 1 < number < _FEWEST_ROWS]
     if few:
-        warnings.append(f"labels of fewer than {_FEWEST_ROWS} rows are hardly learnt or measured: {_named(few)}")
+        warnings.append(
+            f"labels with fewer than {_FEWEST_ROWS} rows, too few to learn from or to measure: {_named(few)}"
+        )
     return warnings
 
 
-def _of_splits(rows: Mapping[str, int], counts: Mapping[str, Mapping[SplitName, int]]) -> list[str]:
+def _warnings_of_splits(rows: Mapping[str, int], counts: Mapping[str, Mapping[SplitName, int]]) -> list[str]:
     warnings: list[str] = []
     single = [_quoted(label) for label, number in rows.items() if number == 1]
     if single:
-        warnings.append(f"labels of a single row, which is in one split only: {_named(single)}")
-    meaning = {"train": "they cannot be learnt", "validation": "they choose no epoch", "test": "they are not measured"}
+        warnings.append(f"labels with a single row, which is in only one split: {_named(single)}")
+    meaning = {
+        "train": "the model cannot learn them",
+        "validation": "they do not count in the choice of the best weights",
+        "test": "they are not measured",
+    }
     for split in SPLITS:
         present = [label for label in rows if counts[label].get(split, 0)]
         absent = [
             f"{_quoted(label)} ({rows[label]:,})" for label in rows if rows[label] > 1 and label not in set(present)
         ]
         if absent and present:
-            warnings.append(f"labels of which no row is in {split}, so {meaning[split]}: {_named(absent)}")
+            warnings.append(f"labels without a row in {split}, so {meaning[split]}: {_named(absent)}")
         if len(present) == 1:
-            warnings.append(f"{split} holds rows of the label {_quoted(present[0])} only")
+            warnings.append(f"all rows of {split} have the label {_quoted(present[0])}")
     return warnings
 
 
-def _of_spelling(rows: Mapping[str, int]) -> list[str]:
+def _spelling_warnings(rows: Mapping[str, int]) -> list[str]:
     same: dict[str, list[str]] = defaultdict(list)
     for label in rows:
         same[" ".join(label.casefold().split())].append(label)
     return [
         f"labels {' and '.join(f'{_quoted(label)} ({rows[label]:,})' for label in labels)} differ only in case or "
-        "blanks; they are kept apart: spell them alike in the raw files where they mean the same"
+        "spaces and are different labels; if they mean the same, use one spelling in the raw files"
         for labels in same.values()
         if len(labels) > 1
     ]
 
 
-def _of_texts(rows: Mapping[str, int], held: Mapping[str, int]) -> list[str]:
+def _text_warnings(rows: Mapping[str, int], mentioned: Mapping[str, int]) -> list[str]:
     return [
-        f"label {_quoted(label)} stands in {held[label]:,} of its {number:,} texts: a model that reads it there learns "
-        "nothing of the rest"
+        f"{mentioned[label]:,} of the {number:,} texts with the label {_quoted(label)} contain the label: a model "
+        "learns to copy "
+        "it and ignores the rest of the text"
         for label, number in rows.items()
-        if number >= _FEWEST_ROWS and held.get(label, 0) > MOST * number
+        if number >= _FEWEST_ROWS and mentioned.get(label, 0) > MAX_MENTIONED * number
     ]
 
 

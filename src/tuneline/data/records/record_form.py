@@ -28,6 +28,10 @@ TYPES_OF_TASK: dict[str, tuple[RecordType, ...]] = {
 }
 """Task of params.yaml -> the record types that it learns from."""
 
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+"""In arrays a split is its index here. Where a group has rows of several splits, the highest index decides."""
+
 DATASET_FILE = "dataset.json"
 """The file in a folder of clean splits that describes them."""
 

@@ -9,8 +9,7 @@ import xxhash
 
 from tuneline.data.preparing.text import cleaning, grams
 from tuneline.data.records import field_texts
-from tuneline.data.records.record_form import Record, RecordForm
-from tuneline.data.records.splits import SPLITS
+from tuneline.data.records.record_form import SPLITS, Record, RecordForm
 
 ROW = np.dtype(
     [
