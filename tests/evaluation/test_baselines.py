@@ -19,7 +19,9 @@ def pairs(*rows: tuple[str, str]) -> pa.Table:
     return causal.test_rows(pa.table(keys | columns), EVALUATE)
 
 
-def test_unigram_is_add_one_over_the_training_completions(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_unigram_baseline_adds_one_to_the_counts_of_the_training_completions(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     train, test = pairs(("aaaaaaaa", "zq"), ("b", "z")), pairs(("q", "zj"))
     # Seen: z twice, q once, end of text twice; of 320 tokens each counts once more.
     total = 5 + 320
@@ -32,12 +34,12 @@ def test_unigram_is_add_one_over_the_training_completions(tokenizer: PreTrainedT
     }
 
 
-def test_copying_scores_what_prompt_and_reference_share() -> None:
+def test_the_copy_baseline_scores_the_text_that_prompt_and_reference_share() -> None:
     test = pairs(("the same", "the same"), ("xyz", "abc"))
     assert comparison.summarise(test, "sft", causal.copy(test)) == {"chrf": pytest.approx(50.0)}
 
 
-def test_a_conversation_is_copied_by_what_the_user_said_last() -> None:
+def test_in_a_conversation_the_copy_baseline_answers_with_the_last_user_message() -> None:
     turns = [("system", "s"), ("user", "early"), ("assistant", "a"), ("user", "late"), ("assistant", "late")]
     messages = orjson.dumps([{"role": role, "content": content} for role, content in turns]).decode()
     keys = {name: ["x"] for name in ("id", "source", "cluster")}
@@ -59,7 +61,7 @@ CHINESE = labelled(*[("服务很好", "pos"), ("服务很差", "neg"), ("味道�
 @pytest.mark.parametrize(
     ("train", "texts"), [(ENGLISH, ["a good day", "bad service"]), (CHINESE, ["今天很好", "今天很差"])]
 )
-def test_words_or_characters_tell_labels_apart(train: pa.Table, texts: list[str]) -> None:
+def test_tfidf_predicts_labels_by_words_or_by_chinese_characters(train: pa.Table, texts: list[str]) -> None:
     test = pa.table({"text": texts})
     found = classification.tfidf(train, test, 0)
     assert found["label"].to_pylist() == ["pos", "neg"]
@@ -67,13 +69,13 @@ def test_words_or_characters_tell_labels_apart(train: pa.Table, texts: list[str]
     assert classification.majority(train, test)["label"].to_pylist() == ["pos", "pos"]
 
 
-def test_blanks_tell_words_apart_but_in_chinese_and_thai() -> None:
+def test_chinese_and_thai_are_written_without_spaces() -> None:
     assert tfidf.is_unspaced(["今天 is 很好", "สวัสดีครับ"])
     assert not tfidf.is_unspaced(["service 服 in a long english sentence", "한국어 낱말"])
     assert not tfidf.is_unspaced([""])
 
 
-def test_several_labels_are_a_regression_each() -> None:
+def test_tfidf_fits_one_regression_per_label() -> None:
     rows = [("good food", '["food","pos"]'), ("good bed", '["pos"]'), ("bad food", '["food"]'), ("bad bed", "[]")] * 8
     found = classification.tfidf(labelled(*rows, multi_label=True), pa.table({"text": ["good food", "bad bed"]}), 0)
     assert found["label"].to_pylist() == ['["food","pos"]', "[]"]
@@ -83,7 +85,7 @@ def test_several_labels_are_a_regression_each() -> None:
     assert one["label"].to_pylist() == ['["a","b"]']
 
 
-def test_numbers_are_estimated_by_words_and_by_their_mean() -> None:
+def test_numbers_have_the_baselines_tfidf_and_mean() -> None:
     train = labelled(*[("good food", 5.0), ("bad food", 1.0), ("food", 3.0)] * 8)
     test = pa.table({"text": ["good", "bad"]})
     good, bad = regression.tfidf(train, test, 0)["value"].to_pylist()

@@ -55,7 +55,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert confusion.labels == tuple(sorted({*true, *said}))
 
 
-def test_several_labels_are_judged_one_by_one_and_all_together() -> None:
+def test_metrics_of_rows_with_several_labels_are_those_of_scikit_learn() -> None:
     names = ["a", "b", "中"]
     true, said = (RANDOM.random((200, 3)) < [0.5, 0.3, 0.1] for _ in range(2))
     said = np.where(RANDOM.random((200, 1)) < 0.7, true, said)
@@ -81,12 +81,12 @@ def _covariance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("said", [["a"] * 40, ["a", "a", "b", "b"] * 10], ids=["always the same", "by chance"])
-def test_who_has_learnt_nothing_has_no_correlation(said: list[str]) -> None:
+def test_a_classifier_that_ignores_the_text_has_a_correlation_of_zero(said: list[str]) -> None:
     found = comparison.summarise(rows(["a", "b"] * 20), "classification", given(said))
     assert found["matthews_corrcoef"] == 0.0
 
 
-def test_an_interval_is_that_of_counting_again_what_was_drawn() -> None:
+def test_metrics_of_drawn_rows_are_those_of_a_table_of_these_rows() -> None:
     true = RANDOM.choice(["a", "b", "c"], 60).tolist()
     said = RANDOM.choice(["a", "b", "c"], 60).tolist()
     [statistic] = classification.statistics(rows(true), given(said))

@@ -45,7 +45,7 @@ def test_a_seed_draws_the_rows_that_are_answered() -> None:
     assert causal.records(test, is_text=False)[0] == {"prompt": "def f0(x):\n", "completion": "Return the area. 面积"}
 
 
-def test_a_text_is_halved_and_still_measured_whole() -> None:
+def test_a_text_is_cut_in_half_for_answers_and_scored_in_full() -> None:
     test = causal.test_rows(split(1, text=["abcde"]), EVALUATE)
     columns = {name: test[name][0].as_py() for name in ("prompt", "reference", "answered", "bytes")}
     assert columns == {"prompt": "ab", "reference": "cde", "answered": True, "bytes": 5}
@@ -74,12 +74,12 @@ def test_a_loss_per_token_is_not_compared_across_tokenizers() -> None:
     assert set(results.differences_of(found)) == {"bits_per_byte"}
 
 
-def test_without_a_common_row_nothing_is_measured() -> None:
+def test_without_test_rows_every_metric_has_a_reason() -> None:
     found = comparison.compare(sized(0), "sft", scores([], [], []), scores([], [], []), EVALUATE)
     assert set(found.values()) == {"no test row is left on which both may be measured"}
 
 
-def test_of_every_metric_the_best_baseline_is_the_one_to_beat() -> None:
+def test_each_metric_is_compared_with_its_best_baseline() -> None:
     labels = ["a"] * 30 + ["b"] * 10
     clusters = [str(row) for row in range(40)]
     rows = pa.table({"cluster": clusters, "text": ["t"] * 40, "label": labels, "multilabel": [False] * 40})
@@ -104,12 +104,12 @@ def test_of_every_metric_the_best_baseline_is_the_one_to_beat() -> None:
     assert accuracy.difference == pytest.approx(0.25)
 
 
-def test_a_fixed_value_is_held_against_the_candidate_alone() -> None:
+def test_without_another_model_an_interval_is_that_of_the_candidate_s_own_metric() -> None:
     found = comparison.compare(sized(40), "sft", scores([2.0] * 40, [2] * 40, [30.0] * 40), None, EVALUATE)
     assert found["chrf"] == Interval(30.0, 30.0, 30.0, 40)
 
 
-def test_another_model_is_measured_on_the_rows_of_the_report(
+def test_another_model_can_be_scored_on_the_rows_of_rows_parquet(
     tmp_path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     models.save(model, tokenizer, tmp_path / "model")

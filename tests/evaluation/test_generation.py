@@ -22,7 +22,7 @@ def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: s
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_batched_answers_are_those_of_each_prompt_alone(
+def test_a_batch_gives_the_answers_of_each_prompt_alone(
     batch_size: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     answers = generation.generate(model, tokenizer, PROMPTS, mode="plain", max_new_tokens=12, batch_size=batch_size)
@@ -44,7 +44,9 @@ def test_the_model_s_own_end_of_turn_ends_an_answer(model: PreTrainedModel, toke
     assert answers == [tokenizer.decode(ids[: end + 1])]
 
 
-def test_a_model_s_own_sampling_is_left_aside(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_sampling_settings_of_a_model_are_ignored(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
     plain = generation.generate(model, tokenizer, PROMPTS, mode="plain", max_new_tokens=8, batch_size=5)
     assert model.generation_config is not None
     model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=9.0)
@@ -55,7 +57,7 @@ def test_a_model_s_own_sampling_is_left_aside(model: PreTrainedModel, tokenizer:
     assert again == plain
 
 
-def test_a_folder_that_was_saved_without_cache_is_not_read_again_for_every_token(
+def test_answers_use_the_cache_even_if_the_model_was_saved_with_use_cache_false(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     widths: list[int] = []
@@ -72,7 +74,7 @@ def test_a_folder_that_was_saved_without_cache_is_not_read_again_for_every_token
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_a_stream_s_pieces_are_the_answer(
+def test_the_pieces_of_a_stream_are_the_answer(
     prompt: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     pieces = list(generation.stream(model, tokenizer, prompt, mode="plain", max_new_tokens=12))
@@ -81,7 +83,7 @@ def test_a_stream_s_pieces_are_the_answer(
     assert all(pieces)
 
 
-def test_a_failure_behind_a_stream_reaches_the_reader(
+def test_an_exception_during_a_stream_is_raised_in_the_reader(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     def fail(*_: object) -> None:
@@ -95,7 +97,7 @@ def test_a_failure_behind_a_stream_reaches_the_reader(
         hook.remove()
 
 
-def test_a_chat_model_is_asked_in_its_template_and_stops_at_its_end_of_turn(
+def test_a_chat_model_is_prompted_with_its_template_and_stops_at_the_end_of_its_turn(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     before = tokenizer.chat_template

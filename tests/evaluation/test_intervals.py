@@ -42,7 +42,7 @@ def test_a_ratio_of_sums_has_the_interval_that_scipy_gives_it() -> None:
     assert found.high == pytest.approx(expected.high, abs=0.05 * width)
 
 
-def test_a_mean_has_the_interval_of_the_normal_law() -> None:
+def test_the_interval_of_a_mean_is_near_that_of_the_normal_distribution() -> None:
     change = CANDIDATE - BASE
     found = paired_bootstrap((CANDIDATE, ONES), (BASE, ONES), resamples=4000, seed=3)
     error = change.std() / np.sqrt(300)
@@ -50,7 +50,7 @@ def test_a_mean_has_the_interval_of_the_normal_law() -> None:
     assert found.high == pytest.approx(change.mean() + 1.96 * error, abs=0.15 * error)
 
 
-def test_literal_values() -> None:
+def test_an_interval_of_few_numbers_is_exactly_this() -> None:
     a, b = np.arange(12.0), np.arange(12.0)[::-1] / 2
     ones = np.ones(12)
     found = paired_bootstrap((a, ones), (b, ones), resamples=100, seed=0)
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others() -> None:
     assert low(1) != low(2)
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawing_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = paired_bootstrap((CANDIDATE, TOKENS), (BASE, TOKENS), resamples=500, seed=5)
     monkeypatch.setattr("tuneline.evaluation.intervals._DRAWS", 1000)
     parts = paired_bootstrap((CANDIDATE, TOKENS), (BASE, TOKENS), resamples=500, seed=5)
@@ -74,7 +74,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts.high == pytest.approx(whole.high)
 
 
-def test_rows_that_repeat_each_other_make_no_surer_interval() -> None:
+def test_copies_of_rows_in_a_group_do_not_narrow_the_interval() -> None:
     def width(repeats: int, grouped: bool) -> float:
         def often(values: np.ndarray) -> np.ndarray:
             return np.repeat(values, repeats)
@@ -91,7 +91,7 @@ def test_rows_that_repeat_each_other_make_no_surer_interval() -> None:
     assert width(4, grouped=False) < 0.6 * width(1, grouped=False)
 
 
-def test_the_same_model_has_an_interval_of_nothing() -> None:
+def test_a_model_compared_with_itself_has_an_interval_of_zero() -> None:
     assert paired_bootstrap((BASE, TOKENS), (BASE, TOKENS), resamples=200, seed=0) == Interval(0.0, 0.0, 0.0, 300)
 
 
@@ -102,7 +102,7 @@ def test_too_few_groups_have_no_interval(groups: list[str]) -> None:
     assert found.difference < 0
 
 
-def test_a_hundred_thousand_rows_stay_small() -> None:
+def test_a_hundred_thousand_rows_need_little_memory() -> None:
     import tracemalloc
 
     rows = np.random.default_rng(0).random(100_000)
@@ -126,7 +126,7 @@ def test_metrics_of_sparse_columns_are_those_of_dense_ones() -> None:
     assert found(hits)["a"].difference == hits[0].sum() / hits[2].sum() - 0.25
 
 
-def test_a_metric_that_is_not_defined_has_no_interval_and_a_draw_without_it_does_not_count() -> None:
+def test_draws_on_which_a_metric_is_not_defined_are_left_out() -> None:
     rare = np.zeros(40)
     rare[0] = 1.0
     mine = Statistic(("never", "rare"), np.stack([np.zeros(40), rare]), lambda sums: sums / sums)

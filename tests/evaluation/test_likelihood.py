@@ -49,7 +49,7 @@ def test_batches_score_as_each_row_alone(
         assert score.tokens == tokens
 
 
-def test_a_long_prompt_loses_its_beginning_and_no_label(
+def test_a_long_prompt_loses_its_beginning_but_every_label_is_scored(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     record = PAIRS[0]
@@ -77,7 +77,7 @@ def test_every_token_of_a_row_over_the_window_is_measured_once(
     assert score.tokens == sum(label != IGNORED for label in encode(tokenizer, record, "plain")[0].labels)
 
 
-def test_a_row_of_any_place_scores_the_same(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_order_of_rows_changes_no_score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     forward = likelihood.score(model, encoded(tokenizer, PAIRS), max_length=64, batch_size=2)
     backward = likelihood.score(model, encoded(tokenizer, PAIRS[::-1]), max_length=64, batch_size=2)
     for one, other in zip(forward, backward[::-1], strict=True):

@@ -12,7 +12,7 @@ TEXTS = ["Return the area of a rectangle. " * 4, "x", "把一个字符串倒过�
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_batches_say_what_each_text_alone_says(
+def test_a_batch_gives_the_outputs_of_each_text_alone(
     family: str, families: dict[str, PreTrainedModel], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     models.save(families[family], tokenizer, tmp_path / "base")
@@ -31,13 +31,13 @@ def test_batches_say_what_each_text_alone_says(
     assert predictions.outputs(model, [], pad=pad, batch_size=2).shape == (0, 3)
 
 
-def test_one_label_is_the_likeliest() -> None:
+def test_a_single_label_is_the_most_probable_one() -> None:
     labels, chances = predictions.labels(np.array([[0.0, np.log(3)], [1000.0, -1000.0]]), ["a", "b"], several=False)
     assert labels == ["b", "a"]
     assert chances == pytest.approx([0.75, 1.0])
 
 
-def test_several_labels_are_those_above_even_odds_and_the_least_sure_speaks() -> None:
+def test_several_labels_are_those_above_even_odds_with_the_probability_of_the_least_sure() -> None:
     outputs = np.array([[np.log(9), np.log(3)], [-1000.0, 1000.0], [-np.log(4), -np.log(9)]])
     labels, chances = predictions.labels(outputs, ["b", "a"], several=True)
     assert labels == ['["a","b"]', '["a"]', "[]"]

@@ -24,7 +24,7 @@ def rows(count: int = 20) -> pa.Table:
     return preference.test_rows(split, EVALUATE, RecordForm("preference"))
 
 
-def test_a_reward_is_what_has_changed_since_the_base(
+def test_a_reward_is_the_change_of_likelihood_from_the_base(
     tmp_path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     models.save(model, tokenizer, tmp_path / "base")
@@ -61,7 +61,7 @@ def test_a_reward_is_what_has_changed_since_the_base(
     assert compared["reward_margin"].difference == pytest.approx(margin.mean())  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_the_longer_answer_is_a_baseline_even_among_messages() -> None:
+def test_the_longer_baseline_reads_the_text_of_messages() -> None:
     def messages(text: str) -> str:
         return orjson.dumps([{"role": "assistant", "content": text}]).decode()
 

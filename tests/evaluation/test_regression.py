@@ -31,7 +31,7 @@ def test_metrics_are_those_of_scikit_learn_and_scipy() -> None:
     }
 
 
-def test_ranks_are_drawn_again_with_the_rows() -> None:
+def test_spearman_of_drawn_rows_is_that_of_scipy() -> None:
     statistic = regression.statistics(rows(TRUE), regression.scores(GIVEN))[-1]
     drawn = RANDOM.integers(200, size=200)
     sums = np.bincount(drawn, minlength=200).astype(float)[:, None]
@@ -39,7 +39,7 @@ def test_ranks_are_drawn_again_with_the_rows() -> None:
     assert statistic.of_sums(sums)[0, 0] == pytest.approx(expected)
 
 
-def test_a_constant_has_errors_but_no_order() -> None:
+def test_a_constant_has_errors_but_no_rank_correlation() -> None:
     mean = regression.scores(np.full(200, TRUE.mean()))
     assert set(comparison.summarise(rows(TRUE), "regression", mean)) == {"mae", "rmse"}
     found = comparison.compare(rows(TRUE), "regression", regression.scores(GIVEN), mean, EVALUATE)

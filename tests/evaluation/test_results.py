@@ -1,9 +1,12 @@
-"""The few numbers by which people compare trainings."""
+"""The files that an evaluation writes."""
+
+import json
 
 from tuneline.evaluation import results
+from tuneline.evaluation.intervals import Interval, Measures
 
 
-def test_of_the_baselines_the_best_in_each_metric_is_compared() -> None:
+def test_metrics_json_has_the_best_baseline_of_each_metric() -> None:
     evaluation = {
         "rows": 30,
         "bytes": 900,
@@ -21,7 +24,7 @@ def test_of_the_baselines_the_best_in_each_metric_is_compared() -> None:
     }
 
 
-def test_without_a_base_labels_are_compared_with_the_better_of_two_baselines() -> None:
+def test_metrics_json_of_a_classifier_has_no_base() -> None:
     evaluation = {
         "rows": 9,
         "candidate": {"accuracy": 0.8, "macro_f1": 0.7, "weighted_f1": 0.75},
@@ -32,3 +35,15 @@ def test_without_a_base_labels_are_compared_with_the_better_of_two_baselines() -
     value = results.metrics_json(evaluation, "classification", train_rows=90)
     assert value["baseline"] == {"accuracy": 0.9, "macro_f1": 0.6}
     assert "base" not in value
+
+
+def test_intervals_json_keeps_all_digits_and_reasons() -> None:
+    third = 1 / 3
+    versus: dict[str, Measures] = {
+        "baseline": {
+            "accuracy": Interval(third, -third, 2 * third, 40, "tfidf"),
+            "recall:中": "no baseline measures it",
+        },
+        "value": {"accuracy": Interval(0.8, None, None, 3)},
+    }
+    assert results.read_intervals(json.loads(json.dumps(results.intervals_json(versus)))) == versus

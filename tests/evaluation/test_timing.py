@@ -16,7 +16,7 @@ from tuneline.params import Evaluate
 EVALUATE = Evaluate(seed=0, batch_size=3, generation_rows=8, max_new_tokens=6, samples=2, bootstrap_resamples=100)
 
 
-def test_answers_are_counted_by_batches_and_likelihood_by_tokens() -> None:
+def test_the_estimate_counts_batches_of_answers_and_tokens_of_likelihood() -> None:
     work = Work(read=10_000, prompts=4_000, rows=200, batch_size=32, max_new_tokens=50, models=2)
     found = timing.estimate_seconds(work, Speed(token=0.001, step=0.5))
     assert work.batches == 7
@@ -27,7 +27,7 @@ def test_answers_are_counted_by_batches_and_likelihood_by_tokens() -> None:
     assert found.generation_rows == 3 * 32
 
 
-def test_one_batch_is_the_least() -> None:
+def test_at_least_one_batch_of_answers_is_recommended() -> None:
     work = Work(read=1, prompts=1, rows=200, batch_size=32, max_new_tokens=500)
     assert timing.estimate_seconds(work, Speed(token=1.0, step=10.0)).generation_rows == 32
 
@@ -60,7 +60,7 @@ def test_one_batch_is_the_least() -> None:
         ),
     ],
 )
-def test_what_is_said(found: Estimate, can_choose: bool, wanted: list[str]) -> None:
+def test_the_estimate_in_words(found: Estimate, can_choose: bool, wanted: list[str]) -> None:
     work = Work(read=1, prompts=1, rows=200, batch_size=32, max_new_tokens=50, models=2)
     assert timing.messages(work, found, can_choose=can_choose) == wanted
 

@@ -30,7 +30,7 @@ def folder(path: Path, mode: str, labels: list[str] | None = None, **config: Any
         ),
     ],
 )
-def test_models_of_other_tasks_or_labels_are_told_apart(
+def test_models_of_other_tasks_or_labels_are_not_compatible(
     other: tuple[str, list[str] | None, dict[str, Any]], reason: str | None, tmp_path: Path
 ) -> None:
     mode, labels, more = other

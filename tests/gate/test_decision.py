@@ -41,7 +41,7 @@ def interval(low: float, difference: float, high: float) -> Interval:
         ("chrf", 5.0, (0.3, 2.0, 5.0), "failed"),
     ],
 )
-def test_a_rule_is_decided_on_the_interval_s_bounds(
+def test_a_rule_is_decided_on_the_bounds_of_the_interval(
     metric: str, margin: float, measured: tuple[float, float, float], verdict: str
 ) -> None:
     found = decide([rule(metric, margin=margin)], {"base": {metric: interval(*measured)}, "champion": None})
@@ -68,7 +68,7 @@ def test_between_better_and_too_much_worse_a_rule_is_undecided(
     assert found.verdict == verdict
 
 
-def test_what_is_shown_to_be_no_better_needs_no_more_rows() -> None:
+def test_the_reason_of_a_small_loss_does_not_ask_for_more_rows() -> None:
     [found] = decide([tolerant()], {"base": {"bits_per_byte": interval(0.01, 0.02, 0.03)}}).rules
     assert found.reason == (
         "Bits per byte is worse than the base's by 0.0200 (95 % interval of the improvement −0.0300 to −0.0100); "
@@ -78,7 +78,7 @@ def test_what_is_shown_to_be_no_better_needs_no_more_rows() -> None:
     assert failed.reason.endswith("the interval is not above the tolerated loss (−0.05).")
 
 
-def test_improvement_points_up_whatever_the_metric() -> None:
+def test_an_improvement_is_positive_for_every_metric() -> None:
     measures: Measures = {"bits_per_byte": interval(-0.5, -0.4, -0.2), "chrf": interval(0.2, 0.4, 0.5)}
     found = decide([rule(), rule("chrf")], {"base": measures, "champion": None})
     assert [(one.improvement, one.low, one.high) for one in found.rules] == [(0.4, 0.2, 0.5), (0.4, 0.2, 0.5)]
@@ -92,7 +92,7 @@ def test_without_a_champion_its_rules_do_not_apply() -> None:
     assert found.rules[1].reason == "Bits per byte is not compared: there is no champion yet."
 
 
-def test_what_could_not_be_measured_is_failed() -> None:
+def test_a_rule_fails_if_its_metric_could_not_be_measured() -> None:
     measures: Measures = {"token_loss": "their tokenizers cut the rows differently"}
     found = decide([rule("token_loss"), rule("chrf")], {"base": measures})
     assert [one.verdict for one in found.rules] == ["failed", "failed"]
@@ -117,7 +117,9 @@ def test_too_few_groups_are_undecided() -> None:
         ([0.0, 1.0], "failed"),
     ],
 )
-def test_one_failed_rule_fails_the_gate_and_an_undecided_one_holds_it(changes: list[float], verdict: str) -> None:
+def test_a_failed_rule_fails_the_gate_and_an_undecided_rule_leaves_it_undecided(
+    changes: list[float], verdict: str
+) -> None:
     names = ["bits_per_byte", "token_loss"]
     measures: Measures = {
         name: interval(change - 0.1, change, change + 0.1) for name, change in zip(names, changes, strict=True)
@@ -166,7 +168,7 @@ def test_baselines_and_values_are_rules_like_others() -> None:
     assert found.as_dict()["rules"][1]["value"] == 0.8
 
 
-def test_an_error_is_held_below_a_value() -> None:
+def test_a_rule_can_limit_an_error_by_a_value() -> None:
     rule = Rule(metric="rmse", direction="lower", versus="value", value=1.0, margin=0.0)
     found = decide([rule], {"value": {"rmse": interval(0.5, 0.6, 0.7)}})
     assert (found.rules[0].improvement, found.rules[0].low, found.rules[0].high) == pytest.approx((0.4, 0.3, 0.5))

@@ -19,7 +19,7 @@ def steps(
     return next_steps(decide([rule], {versus: {"bits_per_byte": measured}}), at)
 
 
-def test_a_failure_ends_with_what_to_do() -> None:
+def test_a_failed_baseline_rule_advises_on_curve_epochs_base_and_rows() -> None:
     told = steps("baseline", 0.1, 0.3)
     assert told[0].startswith("The model predicts text no better than word frequencies do")
     assert (
@@ -38,7 +38,7 @@ def test_a_chrf_that_copying_the_prompt_reaches_is_not_called_worse_than_word_fr
     assert not any("word frequencies" in step for step in told)
 
 
-def test_advice_fits_the_training_and_the_base() -> None:
+def test_the_advice_depends_on_the_training_and_the_base() -> None:
     at = replace(AT, base_source="hub", train_rows=50_000, training={"stopped_early": True, "best_step": 10})
     told = steps("base", 0.1, 0.3, at)
     assert told == [
@@ -48,19 +48,19 @@ def test_advice_fits_the_training_and_the_base() -> None:
     ]
 
 
-def test_a_champion_that_is_better_is_no_fault_of_the_training() -> None:
+def test_after_a_better_champion_the_advice_is_to_compare_data_and_params() -> None:
     [told] = steps("champion", 0.1, 0.3)
     assert told.startswith("The champion is better on the same rows, so it stays.")
 
 
-def test_an_undecided_gate_asks_for_rows_and_a_passed_one_for_nothing() -> None:
+def test_an_undecided_gate_advises_more_rows_and_a_passed_gate_nothing() -> None:
     told = steps("baseline", -0.1, 0.3, margin=-0.05)
     assert told[0].startswith("150 test rows are too few to decide")
     assert told[1].startswith("Or tolerate a larger loss")
     assert steps("baseline", -0.3, -0.1) == []
 
 
-def test_fine_tuning_that_has_changed_nothing_is_told_so() -> None:
+def test_the_advice_says_when_fine_tuning_shows_no_improvement() -> None:
     nothing = (
         "The numbers do not show that fine-tuning has made the model better than its base, which was pretrained on the "
         "same text."

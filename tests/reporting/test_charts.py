@@ -11,7 +11,7 @@ def difference(low: float, value: float, high: float, margin: float | None = Non
     return Difference("chrf", "base", value, low, high, margin)
 
 
-def test_zero_stands_at_one_place_whatever_the_units() -> None:
+def test_zero_is_at_the_same_place_in_every_strip() -> None:
     drawn = charts.strips([difference(0.01, 0.02, 0.04), difference(-5.0, 5.0, 10.0), difference(-0.2, -0.1, 0.1)])
     assert {strip.zero for strip in drawn} == {50.0}
     assert [(strip.low, strip.value, strip.high) for strip in drawn] == [
@@ -29,7 +29,7 @@ def test_a_margin_is_drawn_inside_the_picture() -> None:
     assert charts.strips([difference(0.1, 0.2, 0.3, margin=0.0)])[0].margin is None
 
 
-def test_no_difference_at_all_can_be_drawn() -> None:
+def test_a_difference_of_zero_can_be_drawn() -> None:
     [strip] = charts.strips([difference(0.0, 0.0, 0.0)])
     assert (strip.low, strip.value, strip.high, strip.state) == (50.0, 50.0, 50.0, "unsure")
     assert charts.strips([]) == []
@@ -58,31 +58,31 @@ def test_a_curve_falls_from_the_left_top_to_the_right_bottom() -> None:
 
 
 @pytest.mark.parametrize("points", [[], [(10, 4.0)]])
-def test_too_few_points_are_no_curve(points: list[tuple[float, float]]) -> None:
+def test_fewer_than_two_points_are_not_a_curve(points: list[tuple[float, float]]) -> None:
     assert charts.curve(points) is None
 
 
-def test_a_flat_curve_lies_in_the_middle() -> None:
+def test_a_flat_curve_is_in_the_middle() -> None:
     curve = charts.curve([(1, 2.0), (2, 2.0)])
     assert curve is not None
     assert curve.raw == "0,50 100,50"
 
 
-def test_the_smoothed_curve_lags_behind_nowhere() -> None:
+def test_the_smoothed_curve_does_not_lag() -> None:
     line = [(float(step), 100.0 - step) for step in range(101)]
     curve = charts.curve(line)
     assert curve is not None
     assert curve.smooth == curve.raw
 
 
-def test_a_curve_of_few_steps_names_each_once() -> None:
+def test_a_curve_of_few_steps_labels_each_step_once() -> None:
     drawn = charts.curve([(1.0, 3.0), (2.0, 2.9)])
     assert drawn is not None
     assert [tick.label for tick in drawn.x] == ["1", "2"]
 
 
 @pytest.mark.parametrize("text", ["step,loss\n1,0.5\nx", "loss\n1", "step,loss\n1,2,3", "s\0"])
-def test_a_curve_that_is_not_as_it_was_written_is_said_in_a_sentence(tmp_path: Path, text: str) -> None:
+def test_a_damaged_table_of_steps_is_an_error_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "training.csv"
     path.write_text(text)
     with pytest.raises(UnreadableFileError, match=r"training\.csv: is not a table of steps"):

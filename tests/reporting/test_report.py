@@ -116,7 +116,7 @@ class Elements(HTMLParser):
         self.text.append(data)
 
 
-def test_what_data_and_models_say_is_text_and_nothing_else(page: Callable[..., str]) -> None:
+def test_texts_of_data_and_models_are_escaped(page: Callable[..., str]) -> None:
     html = page(lineage={"tuneline.git_commit": EVIL}, champion_texts={"r0": EVIL})
     elements = Elements(html)
     assert elements.open == []
@@ -162,7 +162,7 @@ def test_the_verdict_comes_first(verdict: str, sentence: str, folder: Path, page
     assert html.index(sentence) < html.index("Bits per byte is better than the base&#39;s") < html.index("The numbers")
 
 
-def test_a_champion_stands_in_the_table_and_in_the_picture(folder: Path, page: Callable[..., str]) -> None:
+def test_the_champion_is_in_the_table_and_in_the_picture(folder: Path, page: Callable[..., str]) -> None:
     champion = {"version": 7, "rows": 3000, "token_loss": 3.2, "bits_per_byte": 1.6, "perplexity": 24.5, "chrf": 20.0}
     rules = [RULE, RULE | {"versus": "champion", "margin": -0.01, "low": 0.02, "improvement": 0.03, "high": 0.04}]
     files.write_json(folder / "gate.json", {"verdict": "passed", "rules": rules, "champion": champion})
@@ -173,7 +173,7 @@ def test_a_champion_stands_in_the_table_and_in_the_picture(folder: Path, page: C
     assert html.count("what the champion says") == 1
 
 
-def test_what_is_missing_is_left_out(tmp_path: Path, values: params.Params) -> None:
+def test_parts_of_missing_files_are_left_out(tmp_path: Path, values: params.Params) -> None:
     empty = tmp_path / "empty"
     files.write_json(empty / "evaluation.json", EVALUATION | {"versus_base": {}})
     html = report.render(report.assemble(empty, values, params_file=empty / "none.yaml"))
@@ -189,7 +189,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path, values: params.Params) -> N
         assert title not in html
 
 
-def test_text_has_no_chrf_and_the_page_does_not_speak_of_it(folder: Path, page: Callable[..., str]) -> None:
+def test_a_page_without_chrf_does_not_explain_it(folder: Path, page: Callable[..., str]) -> None:
     evaluation = {
         name: {metric: number for metric, number in value.items() if metric != "chrf"}
         if isinstance(value, dict)
@@ -218,7 +218,7 @@ def test_text_has_no_chrf_and_the_page_does_not_speak_of_it(folder: Path, page: 
         ),
     ],
 )
-def test_a_model_that_adds_nothing_is_called_out(
+def test_the_page_warns_of_a_baseline_that_is_as_good(
     changed: dict[str, Any], sentence: str, folder: Path, page: Callable[..., str]
 ) -> None:
     assert sentence not in page()
@@ -226,7 +226,7 @@ def test_a_model_that_adds_nothing_is_called_out(
     assert sentence in page()
 
 
-def test_what_was_found_in_the_data_is_told(folder: Path, page: Callable[..., str]) -> None:
+def test_the_page_shows_what_was_found_in_the_data(folder: Path, page: Callable[..., str]) -> None:
     text = " ".join(" ".join(Elements(page()).text).split())
     for words in (
         "email addresses, kept and counted 3",
@@ -240,7 +240,7 @@ def test_what_was_found_in_the_data_is_told(folder: Path, page: Callable[..., st
     assert "phone numbers" not in text
 
 
-def test_the_shares_of_a_mixture_are_told_the_largest_first(folder: Path, page: Callable[..., str]) -> None:
+def test_the_sets_of_a_mixture_are_shown_with_the_largest_share_first(folder: Path, page: Callable[..., str]) -> None:
     assert "What it was trained on" not in page()
     account = files.read_json(folder / "training.json")
     one = {"weight": 1.0, "max_examples": None, "examples": 1200, "tokens": 3600, "supervised_tokens": 1234, "data": {}}
@@ -279,7 +279,7 @@ def test_many_labels_and_warnings_are_cut_and_counted(folder: Path, page: Callab
     assert "2 test rows have answers that training rows give to other prompts" in html
 
 
-def test_labels_are_not_taken_for_copied_answers(folder: Path, values: params.Params) -> None:
+def test_equal_labels_in_train_and_test_are_not_reported_as_copied_answers(folder: Path, values: params.Params) -> None:
     overlap = {"max_overlap": 0.5, "kept_above_0.3": 1, "test_rows_with_an_answer_that_train_has": 98}
     assert data_section.overlap({"overlap": overlap}, has_answers=False) == [
         "1 training row repeats between 30% and 50% of a held-out row. Rows below data.max_overlap stay in training."
@@ -288,7 +288,9 @@ def test_labels_are_not_taken_for_copied_answers(folder: Path, values: params.Pa
     assert [task for task, shown in report.TASK_PAGES.items() if shown.has_answers] == ["sft"]
 
 
-def test_a_candidate_like_its_base_is_not_said_to_lack_rows(folder: Path, page: Callable[..., str]) -> None:
+def test_the_headline_of_a_candidate_like_its_base_does_not_ask_for_rows(
+    folder: Path, page: Callable[..., str]
+) -> None:
     like = RULE | {"verdict": "undecided", "improvement": -0.01, "low": -0.02, "high": -0.001}
     files.write_json(folder / "gate.json", {"verdict": "undecided", "rules": [like, RULE], "champion": None})
     assert "is better than its base, but it is not so much worse that it fails." in page()
@@ -298,7 +300,7 @@ def test_a_candidate_like_its_base_is_not_said_to_lack_rows(folder: Path, page: 
     assert "The test rows are too few to decide" in page()
 
 
-def test_steps_after_a_failure_stand_before_the_numbers(folder: Path, page: Callable[..., str]) -> None:
+def test_next_steps_come_before_the_numbers(folder: Path, page: Callable[..., str]) -> None:
     assert "What to do next" not in page()
     failed = [RULE | {"verdict": "failed", "versus": "baseline"}, RULE]
     steps = ["Set `finetune.num_train_epochs` to 3.", EVIL]
@@ -312,7 +314,7 @@ def test_steps_after_a_failure_stand_before_the_numbers(folder: Path, page: Call
     assert EVIL not in html
 
 
-def test_a_pretraining_text_is_told_only_where_a_base_was_made_from_a_set_of_yours(
+def test_the_pretraining_text_is_shown_only_if_a_base_was_made_from_the_user_s_own_set(
     folder: Path, values: params.Params
 ) -> None:
     data = files.read_json(folder / "prepare.json")
@@ -341,7 +343,7 @@ def test_a_pretraining_text_is_told_only_where_a_base_was_made_from_a_set_of_you
     assert "Pretraining of the base" not in hub
 
 
-def test_rows_that_were_cut_are_told(folder: Path, page: Callable[..., str]) -> None:
+def test_the_page_counts_training_rows_that_were_cut(folder: Path, page: Callable[..., str]) -> None:
     account = files.read_json(folder / "training.json")
     counts = {"rows": 200, "rows_truncated": 10, "supervised_tokens": 750, "supervised_tokens_left_out": 250}
     files.write_json(folder / "training.json", account | {"data": counts})
@@ -354,7 +356,7 @@ def test_rows_that_were_cut_are_told(folder: Path, page: Callable[..., str]) -> 
     assert "longer than finetune.max_length" not in page()
 
 
-def test_accounts_of_an_older_version_are_shown_as_they_are(folder: Path, page: Callable[..., str]) -> None:
+def test_prepare_json_of_an_older_version_can_be_shown(folder: Path, page: Callable[..., str]) -> None:
     data = files.read_json(folder / "prepare.json")
     data["raw"] = {key: data["raw"][key] for key in ("set", "rows_in", "rows_out", "rows", "dropped")}
     files.write_json(folder / "prepare.json", data)
@@ -363,7 +365,7 @@ def test_accounts_of_an_older_version_are_shown_as_they_are(folder: Path, page: 
     assert "Secrets" not in html
 
 
-def test_the_gate_does_not_read_what_it_has_decided_before(page: Callable[..., str], folder: Path) -> None:
+def test_the_page_of_a_gate_does_not_read_an_old_gate_json(page: Callable[..., str], folder: Path) -> None:
     decided = {"verdict": "passed", "rules": [RULE], "champion": None}
     before = page()
     (folder / "gate.json").write_text("")

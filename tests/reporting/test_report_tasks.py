@@ -69,7 +69,7 @@ def classified(labels: list[str], values: params.Params, folder: Path, *, multi_
     return page(folder, values, test, "classification", scores)
 
 
-def test_labels_have_their_table_their_confusion_and_the_surest_mistakes(tmp_path: Path, values: params.Params) -> None:
+def test_the_page_of_a_classifier_has_labels_confusion_and_mistakes(tmp_path: Path, values: params.Params) -> None:
     html = classified([EVIL, "neg", "中"], values, tmp_path)
     for words in (
         "Macro F1",
@@ -87,14 +87,14 @@ def test_labels_have_their_table_their_confusion_and_the_surest_mistakes(tmp_pat
         assert words in html
 
 
-def test_labels_that_differ_only_in_blanks_differ_on_the_page(tmp_path: Path, values: params.Params) -> None:
+def test_labels_that_differ_only_in_spaces_differ_on_the_page(tmp_path: Path, values: params.Params) -> None:
     html = classified(["pos", "pos "], values, tmp_path)
     assert ">pos</th>" in html
     assert ">&#39;pos\N{NO-BREAK SPACE}&#39;</th>" in html
     assert "<bdi>&#39;pos\N{NO-BREAK SPACE}&#39;</bdi> mistaken for <bdi>pos</bdi>" in html
 
 
-def test_secrets_of_test_rows_are_not_on_the_page(tmp_path: Path, values: params.Params) -> None:
+def test_secrets_of_test_rows_are_masked(tmp_path: Path, values: params.Params) -> None:
     secret = "jane.doe@firm.org"
     texts = [f"{secret} wrote {row}" for row in range(COUNT)]
     labels = ["neg", "pos"] * (COUNT // 2)
@@ -110,7 +110,7 @@ def test_secrets_of_test_rows_are_not_on_the_page(tmp_path: Path, values: params
     assert "What looks like a secret is masked on this page." in html
 
 
-def test_the_confusion_names_each_label_once_and_numbers_its_column(tmp_path: Path, values: params.Params) -> None:
+def test_the_confusion_names_rows_and_numbers_columns(tmp_path: Path, values: params.Params) -> None:
     name = "transfer_not_received_by_the_recipient_" + "x" * 90
     html = classified([name, *(f"label {place}" for place in range(9))], values, tmp_path)
     table = html[
@@ -133,7 +133,7 @@ def test_the_confusion_of_many_labels_is_a_picture(tmp_path: Path, values: param
     assert '<table class="confusion">' not in html
 
 
-def test_several_labels_have_no_confusion(tmp_path: Path, values: params.Params) -> None:
+def test_rows_with_several_labels_have_no_confusion(tmp_path: Path, values: params.Params) -> None:
     html = classified(['["a"]', f'["a","{EVIL[1:8]}"]', "[]"], values, tmp_path, multi_label=True)
     assert "Label by label" in html
     assert "labels are confused" not in html
@@ -141,7 +141,7 @@ def test_several_labels_have_no_confusion(tmp_path: Path, values: params.Params)
     assert '<dd dir="auto">none</dd>' in html
 
 
-def test_numbers_show_how_far_off_they_are(tmp_path: Path, values: params.Params) -> None:
+def test_the_page_of_a_regression_shows_errors(tmp_path: Path, values: params.Params) -> None:
     texts = [f"{EVIL} {row}" for row in range(COUNT)]
     test = regression.test_rows(split(text=texts, label=[str(row % 5) for row in range(COUNT)]), values.evaluate)
     true = test["label"].to_numpy()
@@ -161,7 +161,7 @@ def test_numbers_show_how_far_off_they_are(tmp_path: Path, values: params.Params
         assert words in html
 
 
-def test_preferences_show_what_each_answer_has_gained(tmp_path: Path, values: params.Params) -> None:
+def test_the_page_of_a_preference_shows_gains_of_likelihood(tmp_path: Path, values: params.Params) -> None:
     fields: dict[str, Any] = {"prompt": [EVIL] * COUNT, "chosen": [EVIL + "better"] * COUNT, "rejected": ["w"] * COUNT}
     test = preference.test_rows(split(**fields), values.evaluate, RecordForm("preference"))
     tokens, nll = np.full(COUNT, 4), np.full(COUNT, 9.0)

@@ -14,6 +14,8 @@ from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding.chat import chat_template
 from tuneline.errors import ModelError
+from tuneline.evaluation import results
+from tuneline.evaluation.intervals import Interval
 from tuneline.modeling import models as model_folders
 from tuneline.modeling.models import save
 from tuneline.params import editing
@@ -85,7 +87,7 @@ def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
 
 
-def test_a_candidate_is_measured_beside_its_base_and_what_costs_nothing(
+def test_a_candidate_is_scored_with_its_base_and_trivial_baselines(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate.main(params.load())
@@ -102,6 +104,10 @@ def test_a_candidate_is_measured_beside_its_base_and_what_costs_nothing(
     lines = (project / "reports/intervals.csv").read_text("utf-8").splitlines()
     assert lines[0] == "metric,difference,low,high"
     assert [line.split(",")[0] for line in lines[1:]] == ["token_loss", "bits_per_byte", "chrf"]
+    versus = results.read_intervals(files.read_json(project / "reports/intervals.json"))
+    assert results.differences_of(versus["base"])["chrf"] == pytest.approx(found["versus_base"]["chrf"], abs=1e-6)
+    assert versus["value"]["chrf"] == Interval(100.0, 100.0, 100.0, versus["value"]["chrf"].groups)  # pyright: ignore[reportAttributeAccessIssue]
+    assert versus["baseline"]["chrf"].other == "copy"  # pyright: ignore[reportAttributeAccessIssue]
     assert "candidate: likelihood: 24 of 24 rows" in capsys.readouterr().out
     compared = files.read_json(project / "reports/metrics.json")
     assert compared["candidate"] == {name: found["candidate"][name] for name in ("token_loss", "bits_per_byte", "chrf")}
@@ -117,7 +123,7 @@ def test_doctor_recommends_how_many_rows_are_answered(project: Path) -> None:
     assert advice.text == "recommended: evaluate.generation_rows: 24 (all test rows are answered in a few minutes)"
 
 
-def test_every_test_row_keeps_its_scores(project: Path) -> None:
+def test_rows_parquet_has_the_scores_of_every_test_row(project: Path) -> None:
     evaluate.main(params.load())
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table.column_names == [
@@ -147,7 +153,7 @@ def test_the_same_models_give_the_same_bytes(project: Path) -> None:
     assert len(list((project / "work/tokens").glob("*/*"))) == 2
 
 
-def test_text_is_measured_by_likelihood_and_continued_in_samples(project: Path) -> None:
+def test_texts_are_scored_by_likelihood_and_continued_in_samples(project: Path) -> None:
     editing.set_values(Path("params.yaml"), {"task": "language-modeling"})
     text = Path("params.yaml").read_text("utf-8")
     rule = next(line for line in text.splitlines() if "metric: chrf" in line)
@@ -167,7 +173,7 @@ def test_text_is_measured_by_likelihood_and_continued_in_samples(project: Path) 
     assert table["candidate_text"].null_count == 21
 
 
-def test_what_was_measured_is_named_by_its_hashes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_json_has_the_hashes_of_what_was_measured(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate.main(params.load())
     assert files.read_json(project / "reports/measured.json") == {
         "model_sha256": files.sha256_path(project / "models/finetuned"),
@@ -210,7 +216,7 @@ TEXTS = [f"{'good' if row % 2 else 'bad'} area number {row} of many" for row in 
     ("labels", "several"),
     [(["pos", "neg"], False), (['["long","pos"]', "[]"], True)],
 )
-def test_a_classifier_is_measured_beside_what_costs_nothing(project: Path, labels: list[str], several: bool) -> None:
+def test_a_classifier_is_scored_with_trivial_baselines(project: Path, labels: list[str], several: bool) -> None:
     written = [labels[row % 2] for row in range(24)]
     _of_task("classification", {"text": TEXTS, "label": written}, RecordForm("classification", multi_label=several))
     kind = "multi_label_classification" if several else "single_label_classification"
@@ -234,7 +240,7 @@ def test_a_classifier_is_measured_beside_what_costs_nothing(project: Path, label
     assert files.sha256_tree(project / "reports") == first
 
 
-def test_a_number_is_measured_beside_the_mean(project: Path) -> None:
+def test_a_regression_is_scored_with_the_mean(project: Path) -> None:
     _of_task(
         "regression", {"text": TEXTS, "label": [str(row % 2 * 2 + 1) for row in range(24)]}, RecordForm("regression")
     )
@@ -247,7 +253,7 @@ def test_a_number_is_measured_beside_the_mean(project: Path) -> None:
     assert found["tfidf"]["mae"] < 0.5
 
 
-def test_preferences_are_measured_against_the_base(project: Path) -> None:
+def test_preferences_are_scored_against_the_base(project: Path) -> None:
     columns = {
         "prompt": [f"def area{row}(width, height):\n" for row in range(24)],
         "chosen": [ANSWER] * 24,
@@ -263,7 +269,7 @@ def test_preferences_are_measured_against_the_base(project: Path) -> None:
     assert found["versus_base"]["reward_margin"]["low"] > 0
 
 
-def test_a_conversation_is_answered_and_its_base_asked_in_the_same_template(project: Path) -> None:
+def test_the_base_of_a_chat_model_is_prompted_with_the_same_template(project: Path) -> None:
     turns = [{"role": "user", "content": "area?"}, {"role": "assistant", "content": ANSWER}]
     messages = [json.dumps([*turns, {"role": "user", "content": f"{row}?"}, turns[1]]) for row in range(24)]
     _of_task("sft", {"messages": messages, "tools": [""] * 24}, RecordForm("messages"))

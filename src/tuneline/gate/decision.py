@@ -118,7 +118,8 @@ def _other(rule: Rule) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+    # Adding 0.0 makes a negative zero positive.
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def _bound(margin: float) -> str:

@@ -47,6 +47,8 @@ def table(evaluation: Evaluation, champion: Mapping[str, Any] | None) -> list[di
     rows = evaluation["rows"]
     lines = [(*named, evaluation.get(model, {})) for model, named in MODELS.items()]
     if champion is not None:
+        # As in evaluation.json, or equal models would differ in a digit that is not shown.
+        champion = {name: round(value, 6) if isinstance(value, float) else value for name, value in champion.items()}
         note = f"version {champion['version']}, the current champion"
         if champion.get("rows", rows) != rows:
             note += f"; on the {champion['rows']:,} rows that it was not trained on"
