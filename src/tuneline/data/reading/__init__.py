@@ -1,1 +1,1 @@
-"""Bytes on disk to raw rows, each with its place."""
+"""Raw files to raw rows, each with its line and offset; `readers` is the entry point."""

@@ -51,9 +51,9 @@ def plan(path: Path, options: Options) -> list[FilePlan]:
         elif file.refusal:
             found.append(FilePlan(file.name, refusal=f"{shown}: {file.refusal}"))
         else:
-            for one in plans.plan_file(unpack.new_source(file.path, ()), file.name, shown, options):
+            for file_plan in plans.plan_file(unpack.new_source(file.path, ()), file.name, shown, options):
                 most = max(_LEAST_FIRST_CHARACTERS, min(_FIRST_CHARACTERS, left // 8))
-                planned, used = _add_first_rows(one, most, shown)
+                planned, used = _add_first_rows(file_plan, most, shown)
                 left = max(0, left - used)
                 found.append(planned)
     return found

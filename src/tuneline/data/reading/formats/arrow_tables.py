@@ -176,7 +176,7 @@ def _has_nested_bytes(data_type: pa.DataType) -> bool:
     if not pa.types.is_nested(data_type):
         return False
     inner = [data_type.field(at).type for at in range(data_type.num_fields)]
-    return any(pa.types.is_binary(one) or pa.types.is_large_binary(one) or _has_nested_bytes(one) for one in inner)
+    return any(pa.types.is_binary(t) or pa.types.is_large_binary(t) or _has_nested_bytes(t) for t in inner)
 
 
 def read(portion: Portion, file: BinaryIO) -> Iterator[Row | Rejected]:

@@ -111,12 +111,12 @@ def find_value_end(data: bytes, start: int) -> int:
     """The offset after the object, array or string that starts at `start`; 0 if `data` ends before it does."""
     depth = 0
     for match in _TOKEN.finditer(data, start):
-        sign = data[match.start()]
-        if sign == 0x22:
+        char = data[match.start()]
+        if char == 0x22:
             if match.end() == match.start() + 1:
                 return 0
         else:
-            depth += 1 if sign in b"{[" else -1
+            depth += 1 if char in b"{[" else -1
         if depth <= 0:
             return match.end()
     return 0
@@ -230,13 +230,13 @@ class _Cursor:
             position = self._at + done
             for match in _TOKEN.finditer(self._buffer, position):
                 start, end = match.span()
-                sign = self._buffer[start]
-                if sign == 0x22:
+                char = self._buffer[start]
+                if char == 0x22:
                     if end == start + 1:
                         position = start
                         break
                 else:
-                    depth += 1 if sign in b"{[" else -1
+                    depth += 1 if char in b"{[" else -1
                 position = end
                 if depth <= 0:
                     return end
@@ -249,23 +249,23 @@ class _Cursor:
 
     def unexpected(self, expected: str) -> RefusedError:
         """The error of a file in which something else is at the position."""
-        sign = self.peek()
-        found = repr(sign.decode("utf-8", "replace")) if sign else "the end of the file"
+        char = self.peek()
+        found = repr(char.decode("utf-8", "replace")) if char else "the end of the file"
         return RefusedError(f"is not JSON: expected {expected}, found {found}{self.remedy}", self.line)
 
     def expect_value(self) -> None:
         """Raise RefusedError unless a value starts at the position."""
-        sign = self.peek()
-        if not sign or sign in b",]}:":
+        char = self.peek()
+        if not char or char in b",]}:":
             raise self.unexpected("a value")
 
     def has_next(self, close: bytes) -> bool:
         """Go past the comma after a value, or past the bracket that closes its list; returns whether it is a comma."""
-        sign = self.peek()
-        if sign not in (b",", close):
+        char = self.peek()
+        if char not in (b",", close):
             raise self.unexpected(f"a comma or {close.decode()}")
         self.skip()
-        return sign == b","
+        return char == b","
 
 
 def scan(stream: Stream) -> Iterator[Section]:
@@ -297,8 +297,8 @@ def scan(stream: Stream) -> Iterator[Section]:
         yield from _splits(cursor)
     else:
         yield Section(None, tuple(group_rows(_objects(cursor))))
-    if sign := cursor.peek():
-        raise RefusedError(f"has {sign.decode('utf-8', 'replace')!r} after its end{_REMEDY}", cursor.line)
+    if char := cursor.peek():
+        raise RefusedError(f"has {char.decode('utf-8', 'replace')!r} after its end{_REMEDY}", cursor.line)
 
 
 def _span(cursor: _Cursor) -> tuple[int, int, int]:
@@ -324,8 +324,8 @@ def _elements(cursor: _Cursor) -> Iterator[tuple[int, int, int]]:
 def _objects(cursor: _Cursor) -> Iterator[tuple[int, int, int]]:
     """Start, end and line of each object of a file of objects one after another."""
     cursor.remedy = _REMEDY_OF_OBJECTS
-    while sign := cursor.peek():
-        if sign != b"{":
+    while char := cursor.peek():
+        if char != b"{":
             raise cursor.unexpected("an object")
         yield _span(cursor)
 
@@ -379,8 +379,8 @@ def read(portion: Portion, stream: Stream) -> Iterator[Row | Rejected]:
         if cursor.peek():
             yield from _table_rows(portion, cursor.read_value())
         return
-    while sign := cursor.peek():
-        if sign == b",":
+    while char := cursor.peek():
+        if char == b",":
             cursor.skip()
             if portion.orientation == KEYED:
                 _skip_key(cursor)
@@ -388,7 +388,7 @@ def read(portion: Portion, stream: Stream) -> Iterator[Row | Rejected]:
         line, offset = cursor.line, cursor.offset
         data = cursor.read_value()
         values = strict_json.load(data, strict_json.has_spaced_keys(data)) if len(data) <= MAX_ROW_BYTES else None
-        if values is None and sign == b"[" and len(data) <= MAX_ROW_BYTES:
+        if values is None and char == b"[" and len(data) <= MAX_ROW_BYTES:
             values = _pair(data)
         yield json_lines.reject(portion, line, offset, data) if values is None else Row(line, offset, values)
 

@@ -145,11 +145,6 @@ def is_blank(text: str) -> bool:
     return bool(text) and _UNSEEN.fullmatch(text) is not None
 
 
-def is_mojibake(text: str) -> bool:
-    """Whether a text was decoded wrongly."""
-    return not text.isascii() and _redecoded(text) is not None
-
-
 def _without_direction_marks(text: str) -> str:
     """The text without direction overrides and, if it has no right-to-left letters, without any direction mark."""
     if not _TURNS.search(text):

@@ -64,32 +64,32 @@ def _thrift_struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
     number = 0
     while (head := data[at]) != 0:
         at += 1
-        kind = head & 15
+        wire_type = head & 15
         if head >> 4:
             number += head >> 4
         else:
             value, at = _varint(data, at)
             number = _signed(value)
-        if kind in (4, 5, 6):
+        if wire_type in (4, 5, 6):
             value, at = _varint(data, at)
             fields[number] = _signed(value)
         else:
-            at = _skip_value(data, at, kind)
+            at = _skip_value(data, at, wire_type)
     return fields, at + 1
 
 
-def _skip_value(data: bytes, at: int, kind: int) -> int:
+def _skip_value(data: bytes, at: int, wire_type: int) -> int:
     """The offset after a value."""
-    if kind in (1, 2):
+    if wire_type in (1, 2):
         return at
-    if kind in (3, 7):
-        return at + (1 if kind == 3 else 8)
-    if kind in (4, 5, 6):
+    if wire_type in (3, 7):
+        return at + (1 if wire_type == 3 else 8)
+    if wire_type in (4, 5, 6):
         return _varint(data, at)[1]
-    if kind == 8:
+    if wire_type == 8:
         length, at = _varint(data, at)
         return at + length
-    if kind == 12:
+    if wire_type == 12:
         return _thrift_struct(data, at)[1]
     # Lists and maps: page headers do not have them.
     raise ValueError("a page has an unknown header")
@@ -208,20 +208,20 @@ def _message(file: BinaryIO, at: int) -> tuple[_Message, int] | None:
         if where := _field(data, table, 2):
             vector = where + _at(data, "<I", where)
             for number in range(_at(data, "<I", vector)):
-                place = vector + 4 + 16 * number
-                buffers.append((_at(data, "<q", place), _at(data, "<q", place + 8)))
+                position = vector + 4 + 16 * number
+                buffers.append((_at(data, "<q", position), _at(data, "<q", position + 8)))
     return _Message(kind, buffers, is_packed, body_length), start + length
 
 
 def _field(data: bytes, table: int, number: int) -> int:
     """The offset of a field in a flatbuffers table; 0 if the table does not have the field."""
     vtable = table - _at(data, "<i", table)
-    place = 4 + 2 * number
-    offset = _at(data, "<H", vtable + place) if place < _at(data, "<H", vtable) else 0
+    position = 4 + 2 * number
+    offset = _at(data, "<H", vtable + position) if position < _at(data, "<H", vtable) else 0
     return table + offset if offset else 0
 
 
-def _at(data: bytes, form: str, place: int) -> Any:
-    if place < 0:
+def _at(data: bytes, form: str, position: int) -> Any:
+    if position < 0:
         raise ValueError("a header points before its beginning")
-    return struct.unpack_from(form, data, place)[0]
+    return struct.unpack_from(form, data, position)[0]

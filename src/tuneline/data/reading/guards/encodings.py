@@ -56,7 +56,7 @@ def is_wide(encoding: str) -> bool:
     return "\n".encode(encoding) != b"\n"
 
 
-def guess(sample: bytes) -> str:
+def _guess(sample: bytes) -> str:
     """The probable encoding of a text by Python's name; empty if no encoding fits.
 
     Args:
@@ -153,7 +153,7 @@ def check_head(head: bytes, encoding: str, param: str) -> None:
     # Up to three wrong bytes may be a character that is cut off at the end.
     wrong = sum(1 for char in text if "\udc80" <= char <= "\udcff")
     if wrong > 3 and 2 * wrong > sum(1 for char in text if not char.isascii()):
-        raise RefusedError(f"is not utf-8; {_describe_guess(guess(bytes(head)), param)}")
+        raise RefusedError(f"is not utf-8; {_describe_guess(_guess(bytes(head)), param)}")
 
 
 def _describe_guess(other: str, param: str) -> str:
@@ -224,7 +224,7 @@ class EncodingCheck:
         """
         if not self._bad:
             return ""
-        remedy = _describe_guess(guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
+        remedy = _describe_guess(_guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
         many = 2 * self._bad > self._lines or (self._bad >= 5 and 10 * self._bad > self._lines)
         if self._bad > self._good and many:
             raise RefusedError(f"is not {self.encoding}; {remedy}")
