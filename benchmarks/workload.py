@@ -16,7 +16,7 @@ from tuneline.core import files
 from tuneline.corpus import docstrings
 from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding import encode, packing
-from tuneline.encoding.examples import IGNORED, PLAIN, Example
+from tuneline.encoding.examples import IGNORED, Example
 from tuneline.modeling import forward, models
 from tuneline.params import editing
 from tuneline.pretraining import pretrain
@@ -116,7 +116,9 @@ def make(case: Case, folder: Path) -> Made:
     shutil.copytree(folder / "base", folder / "project" / "models" / "base")
     p = params.load(folder / "project" / "params.yaml")
     clean = folder / "project" / "data" / "clean"
-    examples, account = encode.encode_split(tokenizer, clean / "train", "sft", PLAIN, p.finetune)
+    examples, account = encode.encode_split(
+        tokenizer, clean / "train", "prompt-completion", ("prompt", "completion"), p.finetune
+    )
     batches = _batches(case, list(examples), models.pad_token_id(tokenizer))
     torch.save(batches, folder / "batches.pt")
     count = sum(weights.numel() for weights in AutoModelForCausalLM.from_pretrained(folder / "base").parameters())

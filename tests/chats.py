@@ -1,13 +1,20 @@
 """ChatML, a tokenizer that may be changed, and what is learnt of a conversation, as text."""
 
 import json
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from tuneline.data.records import label_codec
+from tuneline.data.records.record_form import RecordForm, RecordType
+from tuneline.encoding import encode as encode_module
 from tuneline.encoding.encode import encode_records
 from tuneline.encoding.examples import IGNORED, Example
+from tuneline.encoding.truncation import EncodingReport
+from tuneline.params import Finetune
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{{ message.content }}"
@@ -42,6 +49,31 @@ def learnt(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
     return [text_of(tokenizer, run) for run in runs if run]
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any], mode: str) -> list[Example]:
+def encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any]) -> list[Example]:
     """The examples of one record."""
-    return encode_records(tokenizer, [row], mode)[0]
+    return encode_records(tokenizer, [row])[0]
+
+
+def encode_split(
+    tokenizer: PreTrainedTokenizerFast,
+    path: Path,
+    record_type: RecordType,
+    finetune: Finetune,
+    *,
+    conversational: bool | None = None,
+    multi_label: bool = False,
+    **more: Any,
+) -> tuple[Any, EncodingReport]:
+    """The examples of a split of this type, and the report about them."""
+    is_chat = record_type == "messages" if conversational is None else conversational
+    names_of = partial(label_codec.decode, multi_label=True) if multi_label else None
+    return encode_module.encode_split(
+        tokenizer,
+        path,
+        record_type,
+        RecordForm(record_type).fields,
+        finetune,
+        conversational=is_chat,
+        names_of=names_of,
+        **more,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from chats import encode_split
 from click.testing import CliRunner
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -17,7 +18,6 @@ from tuneline.cli import cli
 from tuneline.commands import preview
 from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm
-from tuneline.encoding.encode import encode_split
 from tuneline.errors import DataError
 from tuneline.modeling import models
 from tuneline.params import editing
@@ -82,7 +82,7 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
 
     monkeypatch.setattr(loop.ObjectiveTrainer, "compute_loss", watch)
     model, tokenizer = models.load(project / "models/base")
-    examples, _ = encode_split(tokenizer, project / "data/clean/train", "sft", "plain", p.finetune)
+    examples, _ = encode_split(tokenizer, project / "data/clean/train", "prompt-completion", p.finetune)
     how = replace(Recipe.of(p.finetune), early_stopping_patience=None)
     training_run.train(model, examples, how, pad=models.pad_token_id(tokenizer), folder=project / "work/x")
     for row in shown:

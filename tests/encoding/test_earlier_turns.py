@@ -4,17 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import chats
 import pyarrow as pa
 import pytest
-from chats import CHATML, learnt, record, text_of
+from chats import CHATML, encode, encode_split, learnt, record, text_of
 from tiny_models import VOCABULARY, tiny
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.core import files
-from tuneline.encoding import encode
 from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.chat.conversation import Conversation
+from tuneline.encoding.encode import encode_preferences
 from tuneline.encoding.examples import Example
 from tuneline.errors import ModelError, TrainingError
 from tuneline.evaluation import likelihood
@@ -106,7 +105,7 @@ def inference(tokenizer: PreTrainedTokenizerFast, turns: list[Any]) -> str:
 def test_every_answer_is_learnt_behind_what_the_model_is_shown_then(
     qwen: PreTrainedTokenizerFast, turns: list[Any], said: list[str]
 ) -> None:
-    examples = chats.encode(qwen, record(turns, source="a.jsonl:7"), "chat")
+    examples = encode(qwen, record(turns, source="a.jsonl:7"))
     places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     assert [learnt(qwen, example) for example in examples] == [[one] for one in said]
     for example, place, one in zip(examples, places, said, strict=True):
@@ -118,15 +117,15 @@ def test_every_answer_is_learnt_behind_what_the_model_is_shown_then(
 
 
 def test_what_is_not_rewritten_stays_one_example(qwen: PreTrainedTokenizerFast) -> None:
-    [once] = chats.encode(qwen, record(THINKING[:3]), "chat")
+    [once] = encode(qwen, record(THINKING[:3]))
     assert learnt(qwen, once) == ["<think>\ngamma\n</think>\n\ndelta<|im_end|>"]
     qwen.chat_template = CHATML
-    [example] = chats.encode(qwen, record(THINKING), "chat")
+    [example] = encode(qwen, record(THINKING))
     assert len(learnt(qwen, example)) == 2
     # A step between question and answer keeps its thought, and is written as it was said.
     qwen.chat_template = QWEN3
     thinking = [CALLING[0], CALLING[1] | {"reasoning_content": "alpha"}, *CALLING[2:]]
-    [example] = chats.encode(qwen, record(thinking), "chat")
+    [example] = encode(qwen, record(thinking))
     assert len(learnt(qwen, example)) == 2
 
 
@@ -139,9 +138,9 @@ def test_only_what_was_said_last_is_rewritten(qwen: PreTrainedTokenizerFast) -> 
     )
     turns = [*THINKING, {"role": "user", "content": "alpha"}, {"role": "assistant", "content": "mu"}]
     with pytest.raises(ModelError, match="changes the text before turn 3 when that turn is added, so"):
-        chats.encode(qwen, record(turns), "chat")
+        encode(qwen, record(turns))
     qwen.chat_template = qwen.chat_template.replace("{{ 'mu ' }}", "")
-    examples = chats.encode(qwen, record(turns), "chat")
+    examples = encode(qwen, record(turns))
     for example, place in zip(examples, (2, 4, 6), strict=True):
         assert len(learnt(qwen, example)) == 1
         [prompt] = ChatTemplate(qwen).prompts([Conversation.from_record(record(turns[:place]))])
@@ -161,7 +160,7 @@ def split(folder: Path, *conversations: list[Any]) -> Path:
 
 def test_rows_are_counted_once_and_examples_too(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, THINKING, THINKING[:3], CALLING)
-    examples, account = encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=200))
+    examples, account = encode_split(qwen, path, "messages", finetune(max_length=200))
     assert [example.source for example in examples] == [f"a.jsonl:{row}" for row in (1, 1, 2, 3, 3)]
     counts = account.as_dict()
     assert (counts["rows"], counts["examples"], counts["conversations_split_by_answer"]) == (3, 5, 2)
@@ -174,21 +173,21 @@ def test_an_answer_that_is_too_long_loses_early_turns_and_a_row_is_dropped_as_on
 ) -> None:
     short = [{"role": role, "content": "mu"} for role in ("user", "assistant") * 2]
     path = split(tmp_path, THINKING, short)
-    whole = chats.encode(qwen, record(THINKING), "chat")
+    whole = encode(qwen, record(THINKING))
     limit = len(whole[1].input_ids) - 1
     assert len(whole[0].input_ids) <= limit < len(whole[1].input_ids)
-    examples, account = encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=limit))
+    examples, account = encode_split(qwen, path, "messages", finetune(max_length=limit))
     assert examples[0] == whole[0]._replace(source="a.jsonl:1")
     assert text_of(qwen, examples[1].input_ids) == (
         "<|im_start|>system\nalpha<|im_end|>\n<|im_start|>user\nand epsilon?<|im_end|>\n"
         "<|im_start|>assistant\n<think>\nzeta\n</think>\n\neta.<|im_end|>\n"
     )
     assert (account.rows_truncated, account.truncated, account.examples) == (1, ("a.jsonl:1",), 4)
-    examples, account = encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="drop"))
+    examples, account = encode_split(qwen, path, "messages", finetune(max_length=limit, overlong="drop"))
     assert {example.source for example in examples} == {"a.jsonl:2"}
     assert (account.rows_dropped, account.examples, account.conversations_split_by_answer) == (1, 2, 1)
     with pytest.raises(TrainingError, match=r"1 of 2 rows are longer .*: a.jsonl:1 \(\d+ tokens\)"):
-        encode.encode_split(qwen, path, "sft", "chat", finetune(max_length=limit, overlong="error"))
+        encode_split(qwen, path, "messages", finetune(max_length=limit, overlong="error"))
 
 
 def test_a_step_that_is_too_long_is_learnt_once_alone(qwen: PreTrainedTokenizerFast) -> None:
@@ -212,14 +211,14 @@ def test_a_preference_behind_earlier_turns(qwen: PreTrainedTokenizerFast) -> Non
     asked = json.dumps(THINKING[:4])
     good, bad = (json.dumps([{"role": "assistant", "content": content}]) for content in ("good", "bad"))
     pair = {"prompt": asked, "chosen": good, "rejected": bad, "source": "a.jsonl:7"}
-    [row] = encode.encode_preferences(qwen, [pair], "chat")
+    [row] = encode_preferences(qwen, [pair], "chat")
     assert text_of(qwen, row.prompt_ids) == inference(qwen, THINKING[:4])
     assert [text_of(qwen, ids) for ids in row[1:3]] == [
         f"<think>\n\n</think>\n\n{one}<|im_end|>" for one in ("good", "bad")
     ]
     longer = pair | {"chosen": json.dumps([THINKING[4], {"role": "user", "content": "mu?"}, *json.loads(good)])}
     with pytest.raises(ModelError, match=r"^a.jsonl:7: .* so chosen, an answer of 2 turns, cannot be compared"):
-        encode.encode_preferences(qwen, [longer], "chat")
+        encode_preferences(qwen, [longer], "chat")
 
 
 def test_a_conversation_is_judged_by_all_its_answers(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -231,7 +230,7 @@ def test_a_conversation_is_judged_by_all_its_answers(qwen: PreTrainedTokenizerFa
     test = causal.test_rows(pa.Table.from_pylist(rows), evaluate)
     found = causal.measure(ModelToScore(tmp_path / "model", "candidate", 128), test, evaluate, is_text=False)
     for row, turns in enumerate((CALLING, THINKING)):
-        examples: list[Example] = chats.encode(qwen, record(turns), "chat")
+        examples: list[Example] = encode(qwen, record(turns))
         alone = likelihood.score(model, examples, max_length=128, batch_size=1)
         assert found["tokens"][row].as_py() == sum(one.tokens for one in alone)
         assert found["nll"][row].as_py() == pytest.approx(sum(one.nll for one in alone), rel=1e-5)

@@ -11,7 +11,7 @@ from tuneline.errors import TrainingError
 
 
 def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    [example] = encode(tokenizer, {"prompt": "alpha ", "completion": "beta."}, "plain")
+    [example] = encode(tokenizer, {"prompt": "alpha ", "completion": "beta."})
     assert tokenizer.decode(example.input_ids) == "alpha beta.<|endoftext|>"
     learnt = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
     assert tokenizer.decode(learnt) == "beta.<|endoftext|>"
@@ -19,21 +19,21 @@ def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedToke
 
 
 def test_of_a_text_all_but_the_first_token_is_learnt(tokenizer: PreTrainedTokenizerFast) -> None:
-    [example] = encode(tokenizer, {"text": "gamma delta"}, "plain")
+    [example] = encode(tokenizer, {"text": "gamma delta"})
     assert tokenizer.decode(example.input_ids) == "gamma delta<|endoftext|>"
     assert example.labels == [IGNORED, *example.input_ids[1:]]
 
 
 def test_a_special_token_spelt_in_a_text_is_text(tokenizer: PreTrainedTokenizerFast) -> None:
     spelt = f"a {tokenizer.eos_token} b"
-    [example] = encode(tokenizer, {"prompt": spelt, "completion": spelt}, "plain")
+    [example] = encode(tokenizer, {"prompt": spelt, "completion": spelt})
     ends = [place for place, token in enumerate(example.input_ids) if token == tokenizer.eos_token_id]
     assert ends == [len(example.input_ids) - 1]
 
 
 def test_many_records_become_what_each_becomes_alone(tokenizer: PreTrainedTokenizerFast) -> None:
     records = [{"prompt": f"α {number}\n", "completion": "文" * number} for number in range(5)]
-    assert encode_records(tokenizer, records, "plain") == [encode(tokenizer, record, "plain") for record in records]
+    assert encode_records(tokenizer, records) == [encode(tokenizer, record) for record in records]
 
 
 def test_a_beginning_of_text_that_the_tokenizer_writes_is_kept_once(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -45,7 +45,7 @@ def test_a_beginning_of_text_that_the_tokenizer_writes_is_kept_once(tokenizer: P
             return made
 
     own = Beginning(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|endoftext|>", bos_token="<|pad|>")
-    [example] = encode(own, {"prompt": "alpha ", "completion": "beta"}, "plain")
+    [example] = encode(own, {"prompt": "alpha ", "completion": "beta"})
     assert own.decode(example.input_ids) == "<|pad|>alpha beta<|endoftext|>"
     assert example.labels[0] == IGNORED
 

@@ -40,7 +40,7 @@ def theirs(tokenizer: PreTrainedTokenizerFast, **more: Any) -> Any:
 @pytest.mark.parametrize("template", [CHATML, MARKED])
 def test_only_the_assistant_is_learnt_with_its_end_of_turn(chatty: PreTrainedTokenizerFast, template: str) -> None:
     chatty.chat_template = template
-    [example] = encode(chatty, record(TURNS), "chat")
+    [example] = encode(chatty, record(TURNS))
     assert learnt(chatty, example) == ["delta<|im_end|>", "zeta.<|im_end|>"]
     assert example.input_ids == theirs(chatty)["input_ids"]
 
@@ -49,7 +49,7 @@ def test_transformers_marks_the_same_tokens(chatty: PreTrainedTokenizerFast) -> 
     chatty.chat_template = MARKED.replace(
         "{% endgeneration %}{% else %}", "{{ '<|im_end|>' }}{% endgeneration %}{% else %}"
     ).replace("{% endif %}{{ '<|im_end|>\\n' }}", "{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}")
-    [example] = encode(chatty, record(TURNS), "chat")
+    [example] = encode(chatty, record(TURNS))
     assert example.input_ids == theirs(chatty, return_assistant_tokens_mask=True)["input_ids"]
     assert [int(label != IGNORED) for label in example.labels] == theirs(chatty, return_assistant_tokens_mask=True)[
         "assistant_masks"
@@ -70,12 +70,12 @@ def test_a_prompt_is_the_beginning_of_what_was_trained(chatty: PreTrainedTokeniz
 
 def test_a_base_without_a_template_gets_ours_and_keeps_it(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     bare = fresh(tokenizer)
-    [example] = encode(bare, record(TURNS), "chat")
+    [example] = encode(bare, record(TURNS))
     assert learnt(bare, example) == ["delta<|endoftext|>", "zeta.<|endoftext|>"]
     bare.save_pretrained(tmp_path)
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert ChatTemplate(again).origin == "shipped"
-    assert encode(again, record(TURNS), "chat") == [example]
+    assert encode(again, record(TURNS)) == [example]
     assert text_of(bare, example.input_ids) == (
         "System:\nalpha beta\n\nUser:\ngamma?\n\nAssistant:\ndelta<|endoftext|>\n\n"
         "User:\nand epsilon?\n\nAssistant:\nzeta.<|endoftext|>\n\n"
@@ -91,7 +91,7 @@ def test_tools_and_calls_are_written_and_a_call_is_learnt(tokenizer: PreTrainedT
         {"role": "assistant", "content": "2"},
     ]
     bare = fresh(tokenizer)
-    [example] = encode(bare, record(turns, TOOLS), "chat")
+    [example] = encode(bare, record(turns, TOOLS))
     called = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call><|endoftext|>'
     assert learnt(bare, example) == [called, "2<|endoftext|>"]
     text = text_of(bare, example.input_ids)
@@ -104,7 +104,7 @@ def test_what_is_said_is_text_whatever_it_spells(chatty: PreTrainedTokenizerFast
         {"role": "user", "content": "a<|im_end|>\n<|im_start|>assistant\nb"},
         {"role": "assistant", "content": "c<|endoftext|>d"},
     ]
-    [example] = encode(chatty, record(turns), "chat")
+    [example] = encode(chatty, record(turns))
     assert text_of(chatty, example.input_ids) == (
         "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
         "<|im_start|>assistant\nc<|endoftext|>d<|im_end|>\n"
@@ -125,9 +125,7 @@ def test_the_end_of_turn_is_the_template_s(chatty: PreTrainedTokenizerFast) -> N
 
 def test_the_day_does_not_change_the_tokens(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = "{{ strftime_now('%Y') }}" + CHATML
-    assert text_of(chatty, encode(chatty, record(TURNS), "chat")[0].input_ids).startswith(
-        "26 July 2024<|im_start|>system"
-    )
+    assert text_of(chatty, encode(chatty, record(TURNS))[0].input_ids).startswith("26 July 2024<|im_start|>system")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +147,7 @@ def test_a_template_that_fails_is_one_line_with_the_row(
 ) -> None:
     chatty.chat_template = template
     with pytest.raises(ModelError) as caught:
-        encode(chatty, record(TURNS, source="a.jsonl:7"), "chat")
+        encode(chatty, record(TURNS, source="a.jsonl:7"))
     assert str(caught.value).startswith(f"a.jsonl:7: {message}")
     assert "\n" not in str(caught.value)
 
@@ -214,7 +212,7 @@ def test_a_template_that_nothing_can_stop_ends_the_process_with_a_line(
     if not child:
         try:
             os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
-            encode(chatty, record(TURNS), "chat")
+            encode(chatty, record(TURNS))
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
@@ -241,18 +239,18 @@ def test_what_a_template_leaves_out_is_refused(
 ) -> None:
     chatty.chat_template = template
     with pytest.raises(ModelError, match=rf"^a.jsonl:7: the chat template .*{message}"):
-        encode(chatty, record(turns, tools, "a.jsonl:7"), "chat")
+        encode(chatty, record(turns, tools, "a.jsonl:7"))
 
 
 def test_a_template_that_wants_arguments_as_text_gets_them(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = CHATML.replace("call.function | tojson", "call.function.name + call.function.arguments")
-    assert learnt(chatty, encode(chatty, record(CALL), "chat")[0]) == ['<call>add{"a":1}<|im_end|>']
+    assert learnt(chatty, encode(chatty, record(CALL))[0]) == ['<call>add{"a":1}<|im_end|>']
 
 
 def test_marks_that_mark_nothing_are_refused_with_the_rows(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = CHATML + "{% if false %}{% generation %}{% endgeneration %}{% endif %}"
     with pytest.raises(TrainingError, match=r"marks no token of 1 conversations as the assistant's: a.jsonl:7; put"):
-        encode(chatty, record(TURNS, source="a.jsonl:7"), "chat")
+        encode(chatty, record(TURNS, source="a.jsonl:7"))
 
 
 def test_early_turns_go_first_and_the_system_stays(chatty: PreTrainedTokenizerFast) -> None:

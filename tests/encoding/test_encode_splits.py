@@ -1,20 +1,17 @@
 """Whole splits become examples of their task, and what is cut, dropped or wrong is named by its place."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import chats
 import pyarrow as pa
 import pytest
+from chats import encode, encode_split
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE, Unigram
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.core import files
-from tuneline.data.records.label_codec import decode
-from tuneline.encoding import encode
 from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.chat.conversation import Conversation
 from tuneline.encoding.examples import Example, Examples, Labelled, LabelledRows, Preference, Preferences
@@ -42,7 +39,7 @@ def split(folder: Path, **columns: list[str]) -> Path:
 
 def test_parts_are_read_in_order_and_rows_carry_their_place(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, prompt=["alpha ", "beta ", "gamma "], completion=["a", "b", "c"])
-    examples, account = encode.encode_split(tokenizer, path, "sft", "plain", finetune())
+    examples, account = encode_split(tokenizer, path, "prompt-completion", finetune())
     assert [example.source for example in examples] == ["a.csv:2", "a.csv:3", "a.csv:4"]
     assert [tokenizer.decode(example.input_ids) for example in examples][2] == "gamma c<|endoftext|>"
     assert examples.lengths.tolist() == [len(example.input_ids) for example in examples]
@@ -51,15 +48,15 @@ def test_parts_are_read_in_order_and_rows_carry_their_place(tokenizer: PreTraine
 
 def test_rows_that_are_cut_or_dropped_are_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, text=["alpha", "alpha beta " * 9, "mu"])
-    _, account = encode.encode_split(tokenizer, path, "language-modeling", "plain", finetune())
+    _, account = encode_split(tokenizer, path, "text", finetune())
     assert account.as_dict()["truncated_rows"] == ["a.csv:3"]
-    _, account = encode.encode_split(tokenizer, path, "language-modeling", "plain", finetune(overlong="drop"))
+    _, account = encode_split(tokenizer, path, "text", finetune(overlong="drop"))
     assert account.as_dict()["dropped_rows"] == ["a.csv:3"]
     with pytest.raises(TrainingError, match=r"1 of 3 rows are longer than max_length 16: a.csv:3 \(\d+ tokens\);"):
-        encode.encode_split(tokenizer, path, "language-modeling", "plain", finetune(overlong="error"))
+        encode_split(tokenizer, path, "text", finetune(overlong="error"))
     with pytest.raises(TrainingError, match=r"more than finetune.max_dropped_fraction 0 allows: a.csv:3; raise"):
         narrow = finetune(overlong="drop", max_dropped_fraction=0.0)
-        encode.encode_split(tokenizer, path, "language-modeling", "plain", narrow)
+        encode_split(tokenizer, path, "text", narrow)
 
 
 def test_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -68,7 +65,7 @@ def test_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> No
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
     path = split(tmp_path, messages=[json.dumps(turns), json.dumps(early + turns)], tools=["", ""])
-    examples, account = encode.encode_split(own, path, "sft", "chat", finetune(max_length=30))
+    examples, account = encode_split(own, path, "messages", finetune(max_length=30))
     assert examples[0].input_ids == examples[1].input_ids
     assert account.as_dict()["truncated_rows"] == ["a.csv:3"]
     assert account.as_dict()["chat_template"] == "shipped"
@@ -82,7 +79,7 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
     long_system = [{"role": "system", "content": "delta " * 99}, *turns[:2]]
     rows = [json.dumps(one) for one in (turns[:2], turns, long_answer, long_system)]
     path = split(tmp_path, messages=rows, tools=[""] * 4)
-    examples, account = encode.encode_split(own, path, "sft", "chat", finetune(max_length=64))
+    examples, account = encode_split(own, path, "messages", finetune(max_length=64))
     texts = [str(own.decode(example.input_ids)) for example in examples]
     assert all("alpha beta" in text.split("Assistant:")[0] for text in texts)
     assert (account.rows_truncated, account.rows_without_end, account.rows_without_prompt) == (2, 1, 1)
@@ -90,7 +87,7 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
     assert account.without_prompt == ("a.csv:5",)
     learnt = {True: 0, False: 0}
     for row in (turns[:2], turns, long_answer):
-        for example in chats.encode(own, {"messages": row, "tools": []}, "chat"):
+        for example in encode(own, {"messages": row, "tools": []}):
             learnt[len(example.input_ids) > 64] += sum(label != -100 for label in example.labels)
     assert account.supervised_tokens + account.supervised_tokens_left_out == sum(learnt.values())
     said = account.describe_truncated(64)
@@ -98,45 +95,40 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
     assert f"{account.answers_left_out} answers in early turns, the end of 1 row" in said[0]
     assert said[1].startswith("1 of 4 rows are dropped: in 64 tokens there is no room for their question")
     # The account is kept with the tokens.
-    kept = [
-        encode.encode_split(own, path, "sft", "chat", finetune(max_length=64), folder=tmp_path / "kept")[1]
-        for _ in "12"
-    ]
+    kept = [encode_split(own, path, "messages", finetune(max_length=64), folder=tmp_path / "kept")[1] for _ in "12"]
     assert kept == [account, account]
     with pytest.raises(
         TrainingError, match=r"1 of 4 rows .* 1 without room for their question in it\), more .*: a.csv:5;"
     ):
-        encode.encode_split(own, path, "sft", "chat", finetune(max_length=64, max_dropped_fraction=0.0))
+        encode_split(own, path, "messages", finetune(max_length=64, max_dropped_fraction=0.0))
 
 
 def test_labels_become_the_numbers_of_outputs(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path / "one", text=["alpha", "beta"], label=["sad", "glad"])
-    rows, account = encode.encode_split(
-        tokenizer, path, "classification", "classification", finetune(), labels=["glad", "sad"]
-    )
+    rows, account = encode_split(tokenizer, path, "classification", finetune(), labels=["glad", "sad"])
     assert [row.target for row in rows] == [1, 0]
     assert account.supervised_tokens == 2
-    with pytest.raises(TrainingError, match=r"label: 1 rows have one that is not one of 'glad': a.csv:2 \('sad'\);"):
-        encode.encode_split(tokenizer, path, "classification", "classification", finetune(), labels=["glad"])
+    with pytest.raises(TrainingError, match=r"label: the label of 1 rows is not one of 'glad': a.csv:2 \('sad'\);"):
+        encode_split(tokenizer, path, "classification", finetune(), labels=["glad"])
     several = split(tmp_path / "several", text=["alpha", "beta"], label=['["glad", "sad"]', '["sad"]'])
-    several_labels = {"labels": ["glad", "sad"], "names_of": partial(decode, multi_label=True)}
-    rows, _ = encode.encode_split(tokenizer, several, "classification", "classification", finetune(), **several_labels)
+    several_labels = {"labels": ["glad", "sad"], "multi_label": True}
+    rows, _ = encode_split(tokenizer, several, "classification", finetune(), **several_labels)
     assert [row.target for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
 
 
 def test_numbers(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
-    rows, account = encode.encode_split(tokenizer, path, "regression", "regression", finetune())
+    rows, account = encode_split(tokenizer, path, "regression", finetune())
     assert [row.target for row in rows] == [-0.5, 3.0]
     assert (len(rows[0].input_ids), account.truncated) == (16, ("a.csv:2",))
     wrong = split(tmp_path / "wrong", text=["alpha"], label=["many"])
     with pytest.raises(TrainingError, match=r"not a number: a.csv:2 \('many'\)"):
-        encode.encode_split(tokenizer, wrong, "regression", "regression", finetune())
+        encode_split(tokenizer, wrong, "regression", finetune())
 
 
 def test_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, prompt=["alpha ", "beta " * 40], chosen=["good", "good"], rejected=["bad bad", "bad"])
-    rows, account = encode.encode_split(tokenizer, path, "preference", "plain", finetune())
+    rows, account = encode_split(tokenizer, path, "preference", finetune())
     assert [tokenizer.decode(ids) for ids in rows[0][:3]] == ["alpha ", "good<|endoftext|>", "bad bad<|endoftext|>"]
     assert rows[1].chosen_ids == rows[0].chosen_ids
     assert rows.lengths.tolist()[1] == 16
@@ -149,12 +141,12 @@ def test_conversational_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
     path = split(tmp_path, prompt=[asked], chosen=said[:1], rejected=said[1:])
-    [row], _ = encode.encode_split(own, path, "preference", "chat", finetune(max_length=64), conversational=True)
+    [row], _ = encode_split(own, path, "preference", finetune(max_length=64), conversational=True)
     assert own.decode(row.prompt_ids) == "System:\nmu\n\nUser:\nalpha\n\nAssistant:\n"
     assert [own.decode(ids) for ids in row[1:3]] == ["good<|endoftext|>", "bad<|endoftext|>"]
     own.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.role + m.content + eos_token }}{% endfor %}"
     with pytest.raises(ModelError, match=r"^a.csv:2: the chat template changes the text before turn"):
-        encode.encode_split(own, path, "preference", "chat", finetune(max_length=64), conversational=True)
+        encode_split(own, path, "preference", finetune(max_length=64), conversational=True)
 
 
 def test_rows_come_out_of_memory_as_they_went_in() -> None:
@@ -212,10 +204,10 @@ def test_a_completion_goes_on_where_the_prompt_ends(kind: str) -> None:
     tokenizer = prefixing(kind)
     assert adds_leading_space(tokenizer)
     for prompt, completion in (("alpha", " beta"), ("delta:", " zeta"), ("eta\n", "theta")):
-        [example] = chats.encode(tokenizer, {"prompt": prompt, "completion": completion}, "plain")
+        [example] = encode(tokenizer, {"prompt": prompt, "completion": completion})
         whole = tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
         assert example.input_ids == [*whole, tokenizer.eos_token_id], (kind, prompt, completion)
-    [begun] = chats.encode(tokenizer, {"prompt": "", "completion": "alpha"}, "plain")
+    [begun] = encode(tokenizer, {"prompt": "", "completion": "alpha"})
     assert begun.input_ids == [*tokenizer("alpha", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 

@@ -7,22 +7,20 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from chats import fresh
+from chats import encode_split, fresh
 from test_earlier_turns import CALLING, QWEN3, THINKING
 from tiny_models import TEXTS
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tuneline import params
 from tuneline.core import files, identity
-from tuneline.data.records import label_codec
-from tuneline.data.records.record_form import RecordForm
-from tuneline.encoding import encode, token_cache
+from tuneline.data.records.record_form import RecordForm, RecordType
+from tuneline.encoding import token_cache
 from tuneline.encoding.examples import ExampleTable
 from tuneline.errors import TrainingError
 from tuneline.finetuning import tasks
@@ -49,7 +47,7 @@ def texts(folder: Path, more: str = "") -> Path:
 
 
 def made(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path | None, **more: Any) -> tuple[Any, Any]:
-    return encode.encode_split(tokenizer, path, "language-modeling", "plain", finetune(**more), folder=folder)
+    return encode_split(tokenizer, path, "text", finetune(**more), folder=folder)
 
 
 def entries(folder: Path) -> dict[Path, int]:
@@ -63,20 +61,19 @@ def conversations(folder: Path) -> Path:
 
 
 ANSWERS: dict[str, list[Any]] = {"prompt": ["alpha ", "beta " * 40], "chosen": ["a", "b"], "rejected": ["c c", "d"]}
-CASES: dict[str, tuple[Callable[[Path], Path], str, str, dict[str, Any]]] = {
-    "text": (texts, "language-modeling", "plain", {}),
-    "split": (texts, "language-modeling", "plain", {"max_length": 5, "overlong": "split"}),
-    "pairs": (lambda to: split(to, prompt=["a", "b"], completion=["c", "d"]), "sft", "plain", {}),
-    "chat": (conversations, "sft", "chat", {"max_length": 90}),
-    "label": (lambda to: split(to, text=["a", "b"], label=["sad", "glad"]), "classification", "classification", {}),
+CASES: dict[str, tuple[Callable[[Path], Path], RecordType, dict[str, Any]]] = {
+    "text": (texts, "text", {}),
+    "split": (texts, "text", {"max_length": 5, "overlong": "split"}),
+    "pairs": (lambda to: split(to, prompt=["a", "b"], completion=["c", "d"]), "prompt-completion", {}),
+    "chat": (conversations, "messages", {"max_length": 90}),
+    "label": (lambda to: split(to, text=["a", "b"], label=["sad", "glad"]), "classification", {}),
     "labels": (
         lambda to: split(to, text=["a", "b"], label=['["sad"]', '["glad", "sad"]']),
         "classification",
-        "classification",
         {},
     ),
-    "number": (lambda to: split(to, text=["a " * 30, "b"], label=["-0.5", "3"]), "regression", "regression", {}),
-    "preference": (lambda to: split(to, **ANSWERS), "preference", "plain", {}),
+    "number": (lambda to: split(to, text=["a " * 30, "b"], label=["-0.5", "3"]), "regression", {}),
+    "preference": (lambda to: split(to, **ANSWERS), "preference", {}),
 }
 
 
@@ -84,19 +81,18 @@ CASES: dict[str, tuple[Callable[[Path], Path], str, str, dict[str, Any]]] = {
 def test_what_comes_from_the_disk_is_what_was_made(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, case: str
 ) -> None:
-    write, task, mode, policy = CASES[case]
+    write, record_type, policy = CASES[case]
     path = write(tmp_path)
     more: dict[str, Any] = {}
-    if task == "classification":
+    if record_type == "classification":
         form = RecordForm("classification", multi_label=case == "labels")
-        names_of = partial(label_codec.decode, multi_label=True) if form.multi_label else None
-        more = {"labels": tasks.labels_of(form, path), "names_of": names_of}
+        more = {"labels": tasks.labels_of(form, path), "multi_label": form.multi_label}
 
     def fitted(folder: Path | None) -> tuple[ExampleTable[Any], Any]:
         own = fresh(tokenizer)
         own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
         own.chat_template = QWEN3
-        return encode.encode_split(own, path, task, mode, finetune(**policy), folder=folder, **more)
+        return encode_split(own, path, record_type, finetune(**policy), folder=folder, **more)
 
     rows, account = fitted(None)
     for _ in range(2):
@@ -146,7 +142,7 @@ def test_a_tokenizer_that_has_cut_a_text_is_still_the_same(tokenizer: PreTrained
         return token_cache.cache_key(tokenizer, split=files.sha256_path(path))
 
     before = key()
-    encode.encode_split(tokenizer, path, "regression", "regression", finetune())
+    encode_split(tokenizer, path, "regression", finetune())
     assert key() == before
 
 

@@ -21,12 +21,12 @@ TEXTS = [{"text": pair["prompt"] + pair["completion"]} for pair in PAIRS]
 
 
 def encoded(tokenizer: PreTrainedTokenizerFast, records: list[dict[str, Any]]) -> list[Example]:
-    return [example for [example] in encode_records(tokenizer, records, "plain")]
+    return [example for [example] in encode_records(tokenizer, records)]
 
 
 def plainly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> tuple[float, int]:
     """One row alone, all its logits, by the library's own forward."""
-    [(ids, labels, _)] = encode(tokenizer, record, "plain")
+    [(ids, labels, _)] = encode(tokenizer, record)
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
     nll = functional.cross_entropy(logits, torch.tensor(labels[1:]), ignore_index=IGNORED, reduction="sum")
@@ -53,7 +53,7 @@ def test_a_long_prompt_loses_its_beginning_but_every_label_is_scored(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     record = PAIRS[0]
-    [(ids, labels, _)] = encode(tokenizer, record, "plain")
+    [(ids, labels, _)] = encode(tokenizer, record)
     learnt = sum(label != IGNORED for label in labels)
     window = learnt + 5
     assert window < len(ids)
@@ -74,7 +74,7 @@ def test_every_token_of_a_row_over_the_window_is_measured_once(
     record: dict[str, Any], max_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     [score] = likelihood.score(model, encoded(tokenizer, [record]), max_length=max_length, batch_size=4)
-    assert score.tokens == sum(label != IGNORED for label in encode(tokenizer, record, "plain")[0].labels)
+    assert score.tokens == sum(label != IGNORED for label in encode(tokenizer, record)[0].labels)
 
 
 def test_the_order_of_rows_changes_no_score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -219,7 +219,7 @@ def encode_prompts(
     records = [{"prompt": prompt, "completion": ""} for prompt in prompts]
     encoded = [
         [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]
-        for [(ids, labels, _)] in encode_records(tokenizer, records, mode)
+        for [(ids, labels, _)] in encode_records(tokenizer, records)
     ]
     cut = [place for place, ids in enumerate(encoded) if 0 < room < len(ids)]
     for place in cut:

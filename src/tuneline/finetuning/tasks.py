@@ -93,8 +93,8 @@ def prepare(
         encode.encode_split(
             tokenizer,
             path,
-            task,
-            mode,
+            form.record_type,
+            form.fields,
             finetune,
             labels=labels,
             names_of=partial(label_codec.decode, multi_label=True) if form.multi_label else None,
@@ -172,10 +172,16 @@ def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, Encodi
 
 
 def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:
-    mode = _mode(one.form)
+    form = one.form
     try:
         examples, account = encode.encode_split(
-            tokenizer, one.path, one.task, mode, finetune, folder=token_cache.FOLDER
+            tokenizer,
+            one.path,
+            form.record_type,
+            form.fields,
+            finetune,
+            conversational=form.conversational,
+            folder=token_cache.FOLDER,
         )
     except TrainingError as error:
         raise TrainingError(*(f"data.mixture.{one.name}: {problem}" for problem in error.problems)) from None

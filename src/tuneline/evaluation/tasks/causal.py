@@ -96,7 +96,7 @@ def encode_rows(
         for start in range(0, len(found), _BATCH):
             batch = found[start : start + _BATCH]
             batch = [record | {"source": f"row {start + at}"} for at, record in enumerate(batch)]
-            yield [example for row in encode_records(tokenizer, batch, mode) for example in policy.apply(row)]
+            yield [example for row in encode_records(tokenizer, batch) for example in policy.apply(row)]
 
     if token_cache is None:
         examples = Examples(example for portion in portions() for example in portion)
