@@ -16,6 +16,7 @@ from tuneline.data.mapping import raw_set
 from tuneline.data.preparing import long_rows
 from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import Options
+from tuneline.data.records.record_form import RecordForm
 from tuneline.params import editing
 
 
@@ -49,7 +50,7 @@ def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: 
     )
     assert "finetune.max_length 256 and would be cut (finetune.overlong: truncate)" in told[0]
     assert (
-        "stops where it is more than 10%; set finetune.max_length and base.builtin.max_length to about 704" in told[1]
+        "stops if they are more than 10%; set finetune.max_length and base.builtin.max_length to about 704" in told[1]
     )
     # Not more than is allowed: only told.
     assert len(open_set.describe_overlong(found, p(finetune__max_truncated_fraction=0.3))) == 1
@@ -67,7 +68,7 @@ def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any
     own = p(base__source="path", base__input="models/mine", finetune__max_length=8)
     [line, warning] = open_set.describe_overlong(found, own)
     assert line.startswith("rows in tokens (by the tokenizer of models/mine): median 9, longest 12; 66.7% are longer")
-    assert "set finetune.max_length to about 64, if the base sees so many" in warning
+    assert "set finetune.max_length to about 64, if the base can read so many tokens" in warning
     assert "base.builtin" not in warning
     (tmp_path / "models/mine/tokenizer.json").unlink()
     assert open_set.describe_overlong(found, own) == []
@@ -83,9 +84,9 @@ def test_of_a_preference_the_longer_answer_counts(tmp_path: Path, p: Any) -> Non
 def test_rows_of_a_clean_split_are_measured_without_their_labels(tmp_path: Path) -> None:
     table = pa.table({"text": ["abc", "好的"], "label": ["x" * 99, "y"], "id": ["1", "2"]})
     files.write_parquet(tmp_path / "train/part-00000.parquet", table)
-    assert long_rows.in_split(tmp_path / "train", "classification").tolist() == [3, 6]
+    assert long_rows.bytes_of_rows(tmp_path / "train", RecordForm("classification")).tolist() == [3, 6]
     pairs = pa.table({"prompt": ["ab"], "chosen": ["c"], "rejected": ["defg"]})
     files.write_parquet(tmp_path / "pairs/part-00000.parquet", pairs)
-    assert long_rows.in_split(tmp_path / "pairs", "preference").tolist() == [6]
-    assert long_rows.in_split(tmp_path / "none", "text").tolist() == []
-    assert np.dtype(np.int64) == long_rows.in_split(tmp_path / "none", "text").dtype
+    assert long_rows.bytes_of_rows(tmp_path / "pairs", RecordForm("preference")).tolist() == [6]
+    assert long_rows.bytes_of_rows(tmp_path / "none", RecordForm("text")).tolist() == []
+    assert np.dtype(np.int64) == long_rows.bytes_of_rows(tmp_path / "none", RecordForm("text")).dtype

@@ -113,15 +113,15 @@ def prepare(
         opened = {name: _open(folder / name, rows, chosen, name) for name, rows in written.items()}
         sets = raw_set.RawSets(opened.pop("raw"), opened.pop("text"), opened)
         out = folder / "out"
-        places = prepare_sets.Places(out / "work", out / "clean", out / "pretraining", out / "quarantine.jsonl")
-        for place in (places.work, places.clean, places.pretraining):
+        paths = prepare_sets.Paths(out / "work", out / "clean", out / "pretraining", out / "quarantine.jsonl")
+        for place in (paths.work, paths.clean, paths.pretraining):
             place.mkdir(parents=True)
-        accounts = prepare_sets.prepare(sets, chosen, places, inline=inline)
-        read = {split: files.read_parquet(places.clean / split) for split in SPLITS}
-        read |= {name: files.read_parquet(places.clean / "mixture" / name) for name in mixture or {}}
-        base = {split: files.read_parquet(places.pretraining / split) for split in ("train", "validation")}
-        digest = files.digest([files.sha256_path(place) for place in (places.clean, places.pretraining)])
-        quarantine = [json.loads(line) for line in places.quarantine.read_text("utf-8").splitlines()]
+        accounts = prepare_sets.prepare(sets, chosen, paths, inline=inline)
+        read = {split: files.read_parquet(paths.clean / split) for split in SPLITS}
+        read |= {name: files.read_parquet(paths.clean / "mixture" / name) for name in mixture or {}}
+        base = {split: files.read_parquet(paths.pretraining / split) for split in ("train", "validation")}
+        digest = files.digest([files.sha256_path(place) for place in (paths.clean, paths.pretraining)])
+        quarantine = [json.loads(line) for line in paths.quarantine.read_text("utf-8").splitlines()]
         for row in quarantine:
             row["set"] = Path(row["set"]).name
             row["detail"] = row["detail"].replace(f"{folder.as_posix()}/", "")

@@ -78,13 +78,13 @@ def test_damaged_rows_are_reported_raw_and_stop_the_line_where_they_are_left_in_
     assert "warning: data/raw/python-docstrings: expect_column_values_to_not_match_regex (column 'damage'" in said
     assert "50 of 200 rows fail it\n  pairs.jsonl:1: 'mojibake'" in said
     prepare.main(params.load())
-    assert "  damaged: 50 rows of mojibake, as pairs.jsonl:1: 'caf\u00c3\u00a9 " in capsys.readouterr().out
+    assert "  damaged: 50 rows of mojibake, such as pairs.jsonl:1: 'caf\u00c3\u00a9 " in capsys.readouterr().out
     with pytest.raises(ExpectationError, match=r"data/clean: .*'damage'.*: 50 of 200 rows fail it"):
         validate_clean.main(params.load())
     editing.set_values(Path("params.yaml"), {"data.damaged.mojibake": "repair"})
     prepare.main(params.load())
     validate_clean.main(params.load())
-    assert "50 rows of mojibake, 50 of them repaired, as pairs.jsonl:1: " in capsys.readouterr().out
+    assert "50 rows of mojibake, 50 of them repaired, such as pairs.jsonl:1: " in capsys.readouterr().out
     completions = {row for split in ("train", "test") for row in clean_column(split, "completion")}
     assert sum(text.startswith("caf\u00e9 ") for text in completions) > 25
 

@@ -1,10 +1,33 @@
 """How much of a held-out row a training row gives away."""
 
 import random
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
-from tuneline.data.preparing.decontamination.coverage import compared, overlap
+from tuneline.core import files
+from tuneline.data.preparing.decontamination import coverage, decontamination_index
+from tuneline.data.preparing.text import grams
+
+
+def compare(rows: Sequence[str], held_out: Sequence[str]) -> tuple[coverage.Overlap, np.ndarray]:
+    """What each row leaks, and of each held-out row the share that rows leak together."""
+    with files.temporary_folder() as folder:
+        held, training = (grams.sketch(texts, near=False).tokens for texts in (held_out, rows))
+        batch = decontamination_index.write_grams(folder / "grams.npy", held.hashes, held.starts)
+        index = decontamination_index.build(folder, [batch])
+        arrays = index.arrays()
+        shared = coverage.find_shared(arrays, index.bits, training.hashes, training.starts)
+        common = coverage.common_grams(coverage.rows_per_gram(arrays, shared), len(rows))
+        counted = decontamination_index.count_outside(arrays, common)
+        found, pieces = coverage.measure(arrays, counted, coverage.without_common(shared, common), len(rows))
+        return found, coverage.joint_shares(arrays, counted, pieces)
+
+
+def overlap(rows: Sequence[str], held_out: Sequence[str]) -> coverage.Overlap:
+    return compare(rows, held_out)[0]
+
 
 HELD = "the quick brown fox jumps over the lazy dog today"
 
@@ -115,7 +138,7 @@ def test_pieces_in_several_rows_are_put_together() -> None:
     for row, start in ((10, 0), (20, 16), (30, 33)):
         train[row] += " " + " ".join(held[0][start : start + 16])
     train[40] += " " + " ".join(held[1][:16])
-    found, shares = compared(train, [" ".join(one) for one in held])
+    found, shares = compare(train, [" ".join(one) for one in held])
     assert found.share.max() == pytest.approx(16 / 50)
     assert shares.tolist() == [pytest.approx(48 / 50), pytest.approx(16 / 50), 0]
 
@@ -123,4 +146,4 @@ def test_pieces_in_several_rows_are_put_together() -> None:
 def test_short_phrases_of_many_rows_are_no_pieces() -> None:
     held = words("held", 24)
     train = [" ".join([*words(n, 40), *held[start : start + 8]]) for n, start in enumerate((0, 8, 16))]
-    assert compared(train, [" ".join(held)])[1].tolist() == [0]
+    assert compare(train, [" ".join(held)])[1].tolist() == [0]

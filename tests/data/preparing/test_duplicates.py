@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from preparing import data, pair, prepare, sentence, some_pairs, some_texts
 
-from tuneline.data.preparing.dedup import duplicates
+from tuneline.data.preparing import duplicates
 from tuneline.data.preparing.text import cleaning, grams
 
 ROWS = [sentence(n, 12 + n % 60) for n in range(400)]
@@ -23,7 +23,7 @@ def test_the_one_in_test_stays_then_the_lowest_number_then_the_first() -> None:
     preference = duplicates.Preference(ranks, numbers, np.zeros(7, np.uint64))
     keys = np.array([7, 3, 7, 7, 7, 3, 4], np.uint64)
     assert duplicates.representatives([keys], preference).tolist() == [3, 1, 3, 3, 3, 1, 6]
-    assert duplicates.representatives([keys[:0]], preference.of(np.zeros(0, np.int64))).tolist() == []
+    assert duplicates.representatives([keys[:0]], preference.take(np.zeros(0, np.int64))).tolist() == []
 
 
 def test_buckets_are_the_rows_that_share_a_key() -> None:
@@ -46,14 +46,14 @@ def test_similar_texts_share_a_band(length: int) -> None:
             words[drawn.randrange(length)] = "".join(drawn.choices("abcdefghij", k=5))
         if 0.8 <= similarity(one, " ".join(words)) < 0.9:
             pairs.append((one, " ".join(words)))
-    ones, others = (grams.bands(column) for column in zip(*pairs, strict=True))
+    ones, others = (grams.sketch(column).bands for column in zip(*pairs, strict=True))
     assert (ones == others).any(axis=0).mean() >= 0.99
 
 
 def test_unrelated_texts_meet_hardly_ever() -> None:
     drawn = random.Random(0)
     texts = [" ".join("".join(drawn.choices("etaoinsh", k=4)) for _ in range(60)) for _ in range(2000)]
-    meetings = sum(len(duplicates.buckets(band, np.arange(len(texts))).rows) for band in grams.bands(texts))
+    meetings = sum(len(duplicates.buckets(band, np.arange(len(texts))).rows) for band in grams.sketch(texts).bands)
     assert meetings < 10
 
 
@@ -81,12 +81,12 @@ def test_what_is_linked_is_one_cluster_however_large_the_bucket() -> None:
     band = duplicates.Buckets(np.arange(rows), np.array([0, rows]))
     asked: list[int] = []
 
-    def alike(pairs: np.ndarray) -> np.ndarray:
+    def compare(pairs: np.ndarray) -> np.ndarray:
         asked.append(len(pairs))
         return pairs[:, 0] % 3 == pairs[:, 1] % 3
 
-    found = duplicates.near(rows, [band], alike)
-    assert found.clusters.tolist() == [n % 3 for n in range(rows)]
+    found = duplicates.cluster_rows(rows, [band], compare)
+    assert found.of_rows.tolist() == [n % 3 for n in range(rows)]
     assert (found.bounded, found.compared) == (rows, sum(asked))
     assert sum(asked) < 20 * rows
 

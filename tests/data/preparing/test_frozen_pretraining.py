@@ -58,7 +58,7 @@ def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
     assert after.pretraining == before.pretraining
     assert set(before.sources("test")) < set(after.sources("test"))
     [detail] = {row["detail"] for row in after.quarantine if row["source"] == "a.jsonl:13"}
-    assert detail == "is held out, and text/train.jsonl:7, which the base learns, holds 100% of it"
+    assert detail == "is held out, and text/train.jsonl:7, which the base learns, contains 100% of it"
 
 
 def test_a_split_that_it_gives_away_whole_is_told_with_its_reason_and_the_remedy() -> None:

@@ -68,7 +68,7 @@ def test_a_group_is_held_out_also_where_its_only_row_repeats_another() -> None:
 
 def test_a_set_of_which_nothing_is_left_is_named() -> None:
     held = pair("q", sentence("its answer"), in_split("test", 3))
-    with pytest.raises(DataError, match=r"faq: no row is left to train on \(overlap 1\)"):
+    with pytest.raises(DataError, match=r"faq: no row is left to train on \(dropped: overlap 1\)"):
         prepare([*some_pairs(), held], some_texts(), mixture={"faq": [pair("other", held["completion"])]})
 
 

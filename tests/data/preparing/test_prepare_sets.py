@@ -51,7 +51,7 @@ def test_a_held_out_answer_in_another_modules_text_is_taken_out() -> None:
         ],
     )
     assert prepared.reasons() == [("text", "a.jsonl:1", "overlap"), ("text", "a.jsonl:2", "held-out")]
-    assert prepared.quarantine[0]["detail"] == "holds 100% of raw/a.jsonl:1, which is held out"
+    assert prepared.quarantine[0]["detail"] == "contains 100% of raw/a.jsonl:1, which is held out"
 
 
 def test_a_training_pair_that_gives_away_a_held_out_text_is_taken_out() -> None:
@@ -72,7 +72,7 @@ def test_rows_that_hold_pieces_of_a_held_out_row_are_taken_out_of_all_sets_toget
     assert prepared.reasons() == [
         ("raw", "a.jsonl:2", "spread"), ("text", "a.jsonl:1", "spread"), ("text", "a.jsonl:2", "spread"),
     ]  # fmt: skip
-    detail = "holds a piece of raw/a.jsonl:1, which is held out; with the pieces in other rows it is 95%"
+    detail = "contains a piece of raw/a.jsonl:1, which is held out; the pieces in several rows are 95% of it"
     assert prepared.quarantine[0]["detail"] == detail
     # The answer by itself, and with its question.
     assert prepared.accounts["overlap"]["held_out_texts_in_pieces"] == 2
@@ -348,5 +348,5 @@ def test_too_few_rows_for_a_validation_set_beside_a_test_file_say_what_to_do() -
         prepare([], some_texts(), data(group_by=None, validation=0.001), files_of_raw={
             "train.jsonl": [pair(f"q{n}", sentence(n)) for n in range(9)], "test.jsonl": [pair("q", sentence("t"))],
         })  # fmt: skip
-    assert "no rows for validation: files named train and test are taken as they are" in str(caught.value)
-    assert "data.split.validation) of the 9 groups of the others; raise it" in str(caught.value)
+    assert "no rows for validation: files named train and test keep their split" in str(caught.value)
+    assert "data.split.validation) of the 9 groups of the other files; raise it" in str(caught.value)

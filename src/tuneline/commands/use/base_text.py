@@ -53,18 +53,18 @@ def write(raw: RawSet, data: Data, folder: Path) -> Written:
         DataError: too many rows cannot be used, or a split is empty; nothing was written.
     """
     with files.work_folder(folder) as work:
-        places = prepare_sets.Places(*(work / name for name in ("work", "clean", "pretraining", "quarantine.jsonl")))
-        for place in (places.work, places.clean, places.pretraining):
+        paths = prepare_sets.Paths(*(work / name for name in ("work", "clean", "pretraining", "quarantine.jsonl")))
+        for place in (paths.work, paths.clean, paths.pretraining):
             place.mkdir()
-        rows = prepare_sets.prepare_alone(raw, data, places)
-        with places.quarantine.open("rb") as lines:
+        rows = prepare_sets.prepare_alone(raw, data, paths)
+        with paths.quarantine.open("rb") as lines:
             dropped = Counter(orjson.loads(line)["reason"] for line in lines)
         count = size = left_out = 0
         with files.atomic_folder(folder) as temporary:
             for split, most in _SPLITS:
                 with (temporary / f"{split}.jsonl").open("wb") as file:
                     left = most
-                    for text in _texts(places.clean / split, raw):
+                    for text in _texts(paths.clean / split, raw):
                         # Smaller texts may still fit after one that does not: a book must not exclude all that follow.
                         fits = len(text.encode()) <= left
                         if fits:

@@ -1,4 +1,4 @@
-"""How many rows are longer than a model is shown of a row, before its tokenizer is at hand: an estimate, from bytes."""
+"""Estimates, from bytes, how many rows are longer than finetune.max_length, before a tokenizer is known."""
 
 from pathlib import Path
 
@@ -6,36 +6,32 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tuneline.data.records.record_form import FIELDS, RecordType
+from tuneline.data.records.record_form import RecordForm
 from tuneline.params import Params
 
 BYTES_PER_TOKEN = 4
-"""Of UTF-8, about, for tokenizers with a vocabulary of 30,000 and more: 4.2 for English, 3 to 4.5 for Chinese."""
+"""About, in UTF-8, for a vocabulary of 30,000 or more tokens: 4.2 for English, 3 to 4.5 for Chinese."""
 _BYTES_PER_BUILTIN_TOKEN = 2.5
-"""About, with a vocabulary of 2,048: 2.6 for English with code."""
-# Lengths that are named are multiples of it.
+"""About, for a vocabulary of 2,048 tokens: 2.6 for English with code."""
+# Suggested lengths are multiples of it.
 _STEP = 64
 _NOT_READ = ("label", "tools")
 _ANSWERS = ("chosen", "rejected")
 
 
 def bytes_per_token(p: Params) -> float:
-    """Bytes of UTF-8 in a token, about, by the vocabulary that a base of this source has.
-
-    Args:
-        p: the params.
-    """
+    """Return the average number of bytes per token, estimated from the size of the base's vocabulary."""
     return _BYTES_PER_BUILTIN_TOKEN if p.base.source == "builtin" else BYTES_PER_TOKEN
 
 
-def in_split(split: Path, record_type: RecordType) -> np.ndarray:
-    """Bytes of each row of a clean split, int64: of a preference those of the prompt and the longer answer.
+def bytes_of_rows(split: Path, form: RecordForm) -> np.ndarray:
+    """Return the bytes of each row of a clean split, int64. A preference counts its prompt and its longer answer.
 
     Args:
         split: the folder of its parts.
-        record_type: of its rows.
+        form: of its rows.
     """
-    columns = [name for name in FIELDS[record_type] if name not in _NOT_READ]
+    columns = [name for name in form.fields if name not in _NOT_READ]
     found = [np.zeros(0, np.int64)]
     for part in sorted(split.glob("*.parquet")):
         table = pq.read_table(part, columns=columns)
@@ -48,12 +44,12 @@ def in_split(split: Path, record_type: RecordType) -> np.ndarray:
 
 
 def describe(tokens: np.ndarray, how: str, p: Params) -> list[str]:
-    """What may be cut, for a person; nothing where no row is longer than the model is shown.
+    """Return the lines that tell what finetune.overlong will do with long rows; empty without long rows.
 
     Args:
-        tokens: of each row.
-        how: they were found.
-        p: the params; what finetune.overlong does with such rows is said, and what to set where it is too much.
+        tokens: [rows] number of tokens.
+        how: how these numbers were found.
+        p: the params.
     """
     finetune = p.finetune
     over = float(np.mean(tokens > finetune.max_length)) if len(tokens) else 0.0
@@ -72,9 +68,9 @@ def describe(tokens: np.ndarray, how: str, p: Params) -> list[str]:
         enough = -(-enough // _STEP) * _STEP
         is_builtin = p.base.source == "builtin"
         keys = "finetune.max_length and base.builtin.max_length" if is_builtin else "finetune.max_length"
-        unless = "" if is_builtin else ", if the base sees so many"
+        unless = "" if is_builtin else ", if the base can read so many tokens"
         lines.append(
-            f"  warning: finetune counts exactly, and stops where it is more than {limit:.0%}; set {keys} to about "
+            f"  warning: finetune counts exactly, and stops if they are more than {limit:.0%}; set {keys} to about "
             f"{enough:,}{unless}, or see finetune.overlong in params.yaml"
         )
     return lines

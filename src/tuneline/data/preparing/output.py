@@ -1,4 +1,4 @@
-"""The last pass: rows that stay -> parquet, split by split; rows that do not -> quarantine, each with its reason."""
+"""The last pass: writes kept rows to parquet, split by split, and dropped rows to the quarantine with their reasons."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,45 +13,38 @@ import pyarrow.parquet as pq
 
 from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.prepared_set import REASONS
-from tuneline.data.preparing.store import Catalogue, Part, beginning, mapped, values_of
-from tuneline.data.reading.raw_rows import Rejected
+from tuneline.data.preparing.store import Store, mapped, values_of
+from tuneline.data.reading.raw_rows import Rejected, excerpt
 from tuneline.data.records.record_form import SPLITS
 from tuneline.data.secrets import screening
 
 GROUP = 64_000_000
-"""Bytes that one process writes at a time, so of one parquet file of the training split."""
+"""Bytes of rows that one job writes, and so of a parquet file of the training split."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Some portions of a set, and where their rows go."""
+    """Some portions of a set, and where their rows are written."""
 
-    catalogues: tuple[Catalogue, ...]
+    stores: tuple[Store, ...]
     """Of all sets."""
     number: int
-    """Which of the sets."""
+    """Number of the set."""
     portions: range
     decisions: Path
     """Folder of `decisions-SET.npy` and `lines-SET.npy`."""
     folder: Path
-    """Gets SPLIT/NAME."""
+    """Files are written to SPLIT/NAME in it."""
     splits: dict[str, str]
-    """Split -> the split that it becomes."""
+    """Split of a row -> name of the split that is written."""
     quarantine: Path
     folds: int | None
     group: int
 
 
 def write(job: Output) -> dict[str, int]:
-    """Write some portions.
-
-    Args:
-        job: which, and where to.
-
-    Returns:
-        Split -> bytes of its texts.
-    """
-    catalogue = job.catalogues[job.number]
+    """Write some portions; return split -> bytes of its texts."""
+    store = job.stores[job.number]
     decisions = mapped(job.decisions / f"decisions-{job.number}.npy")
     sizes = dict.fromkeys(job.splits.values(), 0)
     with ExitStack() as stack:
@@ -59,66 +52,57 @@ def write(job: Output) -> dict[str, int]:
         quarantine = stack.enter_context(job.quarantine.open("wb"))
         for portion in job.portions:
             dropped = [
-                Rejected(*row[:5], screening.hidden(row.row))
-                for row in first_pass.rejected(catalogue.folder_of(portion))
+                Rejected(*row[:5], screening.hidden(row.row)) for row in first_pass.rejected(store.folder_of(portion))
             ]
-            for part in catalogue.of_portion(portion):
+            for part in store.of_portion(portion):
                 decided, batch = decisions[part.start : part.stop], part.batch()
                 rows = part.array("rows")
-                dropped += _dropped(job, part, decided, batch, rows, catalogue.files[portion])
+                dropped += _dropped(job, decided, batch, rows, store.files[portion])
                 for split, target in job.splits.items():
                     kept = np.flatnonzero((decided["reason"] == 0) & (decided["split"] == SPLITS.index(split)))
                     if not len(kept):
                         continue
-                    table = table_of(catalogue, batch, rows, kept, catalogue.files[portion], _folds(job, target))
-                    sizes[target] += sum(table.column(name).nbytes for name in catalogue.form.fields)
+                    folds = None if target == "test" else job.folds
+                    table = _table(store, batch, rows, kept, store.files[portion], folds)
+                    sizes[target] += sum(table.column(name).nbytes for name in store.form.fields)
                     if target not in writers:
-                        place = job.folder / target / f"{job.group:06d}.parquet"
-                        writers[target] = stack.enter_context(writer(place, table.schema))
+                        path = job.folder / target / f"{job.group:06d}.parquet"
+                        writers[target] = stack.enter_context(parquet_writer(path, table.schema))
                     writers[target].write_table(table)
-            # The end of a file's name may hold what looks like a line, so the order is that of numbers.
+            # Sort by numbers: the end of a file's name may look like a line number.
             for row in sorted(dropped, key=lambda row: (row.line, row.offset)):
-                quarantine.write(orjson.dumps(_quarantined(catalogue.path, row)) + b"\n")
+                quarantine.write(orjson.dumps(_quarantined(store.path, row)) + b"\n")
     return sizes
 
 
-def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A parquet file to be filled.
-
-    Args:
-        path: of the file; its folder is made.
-        schema: of the tables.
-    """
+def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer of a parquet file, and make the file's folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     few: Any = [name for name in ("cluster", "fold", "label") if name in schema.names]
     return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=few, write_statistics=few)
 
 
-def schema_of(catalogue: Catalogue, folds: bool) -> pa.Schema:
-    """The columns of a prepared set: all text."""
-    names = ["id", "source", "cluster", *["fold"] * folds, *catalogue.form.fields]
+def schema_of(store: Store, folds: bool) -> pa.Schema:
+    """Return the schema of a clean split: all columns are text."""
+    names = ["id", "source", "cluster", *["fold"] * folds, *store.form.fields]
     return pa.schema([(name, pa.string()) for name in names])
 
 
-def table_of(
-    catalogue: Catalogue, batch: pa.RecordBatch, rows: np.ndarray, kept: np.ndarray, file: str, folds: int | None
+def _table(
+    store: Store, batch: pa.RecordBatch, rows: np.ndarray, kept: np.ndarray, file: str, folds: int | None
 ) -> pa.Table:
-    """The rows of a part that stay, as they are written."""
-    numbers = rows[kept]
+    """Return the kept rows of a part as they are written."""
+    keys = rows[kept]
     taken = batch.take(pa.array(kept))
     columns: dict[str, Any] = {
-        "id": pa.array(_hex(numbers["key_high"]), pa.string()),
-        "source": pa.array([f"{file}:{line}" for line in numbers["line"].tolist()], pa.string()),
-        "cluster": pa.array(_hex(numbers["cluster"]), pa.string()),
+        "id": pa.array(_hex(keys["key_high"]), pa.string()),
+        "source": pa.array([f"{file}:{line}" for line in keys["line"].tolist()], pa.string()),
+        "cluster": pa.array(_hex(keys["cluster"]), pa.string()),
     }
     if folds:
-        columns["fold"] = pa.array(list(map(str, (numbers["cluster"] % np.uint64(folds)).tolist())), pa.string())
-    columns |= {name: taken.column(name) for name in catalogue.form.fields}
-    return pa.table(columns, schema_of(catalogue, bool(folds)))
-
-
-def _folds(job: Output, split: str) -> int | None:
-    return None if split == "test" else job.folds
+        columns["fold"] = pa.array(list(map(str, (keys["cluster"] % np.uint64(folds)).tolist())), pa.string())
+    columns |= {name: taken.column(name) for name in store.form.fields}
+    return pa.table(columns, schema_of(store, bool(folds)))
 
 
 def _hex(numbers: np.ndarray) -> list[str]:
@@ -127,34 +111,34 @@ def _hex(numbers: np.ndarray) -> list[str]:
 
 
 def _dropped(
-    job: Output, part: Part, decided: np.ndarray, batch: pa.RecordBatch, rows: np.ndarray, file: str
+    job: Output, decided: np.ndarray, batch: pa.RecordBatch, rows: np.ndarray, file: str
 ) -> Iterator[Rejected]:
-    """The rows of a part that do not stay."""
-    out = np.flatnonzero(decided["reason"])
-    if not len(out):
+    """Yield the dropped rows of a part."""
+    dropped = np.flatnonzero(decided["reason"])
+    if not len(dropped):
         return
-    lines = [mapped(job.decisions / f"lines-{number}.npy") for number in range(len(job.catalogues))]
+    lines = [mapped(job.decisions / f"lines-{number}.npy") for number in range(len(job.stores))]
     offsets = batch.column("offset").to_numpy()
-    for row, values in zip(out.tolist(), values_of(batch, out), strict=True):
+    for row, values in zip(dropped.tolist(), values_of(batch, dropped), strict=True):
         _, reason, other_set, share, other = decided[row].tolist()
-        catalogue = job.catalogues[other_set]
-        place = catalogue.source(other, int(lines[other_set][other])) if other >= 0 else ""
-        detail = _detail(REASONS[reason], place, f"{catalogue.path}/{place}", share)
-        text = screening.hidden(beginning(values))
+        store = job.stores[other_set]
+        source = store.source(other, int(lines[other_set][other])) if other >= 0 else ""
+        detail = _detail(REASONS[reason], source, f"{store.path}/{source}", share)
+        text = screening.hidden(excerpt(" | ".join(values)))
         yield Rejected(file, int(rows["line"][row]), int(offsets[row]), REASONS[reason], detail, text)
 
 
-def _detail(reason: str, place: str, full: str, share: float) -> str:
+def _detail(reason: str, source: str, path: str, share: float) -> str:
     return {
-        "duplicate": f"the same as {place}",
-        "near-duplicate": f"nearly the same as {place}",
-        "label-conflict": "its text stands in the set with more than one label",
-        "held-out": f"the same text as {full}, which is held out",
-        "overlap": f"holds {share:.0%} of {full}, which is held out",
-        "pretraining": f"is held out, and {full}, which the base learns, holds {share:.0%} of it",
-        "spread": f"holds a piece of {full}, which is held out; with the pieces in other rows it is {share:.0%}",
+        "duplicate": f"the same as {source}",
+        "near-duplicate": f"nearly the same as {source}",
+        "label-conflict": "the set has its text with more than one label",
+        "held-out": f"the same text as {path}, which is held out",
+        "overlap": f"contains {share:.0%} of {path}, which is held out",
+        "pretraining": f"is held out, and {path}, which the base learns, contains {share:.0%} of it",
+        "spread": f"contains a piece of {path}, which is held out; the pieces in several rows are {share:.0%} of it",
         "held-out-group": "its group is held out",
-        "other-split": "its file says that it is for validation or test, and of this set only training rows are used",
+        "other-split": "its file is for validation or test, and only training rows of this set are used",
     }[reason]
 
 

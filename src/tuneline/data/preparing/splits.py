@@ -13,7 +13,7 @@ import xxhash
 
 from tuneline.core.arrays import among, mix
 from tuneline.data.preparing import first_pass
-from tuneline.data.preparing.prepared_set import REASONS, Prepared
+from tuneline.data.preparing.prepared_set import REASONS, PreparedSet
 from tuneline.data.records import label_codec, labels
 from tuneline.data.records.record_form import SPLITS
 from tuneline.errors import DataError
@@ -49,7 +49,7 @@ def order_type(shares: Split) -> first_pass.OrderType:
     return first_type
 
 
-def decide_splits(one: Prepared, shares: Split) -> None:
+def decide_splits(one: PreparedSet, shares: Split) -> None:
     """Decide to which split each row of a set belongs, and drop rows that no split can have.
 
     A row of a test file is test, and no other row is: a row of another file is dropped where its group is in a test
@@ -79,17 +79,17 @@ def decide_splits(one: Prepared, shares: Split) -> None:
     one.decisions["split"] = np.where(is_open, found, rows["given"])
     if "test" in named:
         _drop_groups_of_held_out_files(one)
-    if one.catalogue.form.record_type == "classification":
-        kept = one.stays
+    if one.store.form.record_type == "classification":
+        kept = one.kept
         one.drop(kept[labels.conflicts(rows["key_high"][kept], rows["answer"][kept])], "label-conflict")
         if not is_ordered and share_of_split:
-            kept = one.stays[is_open[one.stays]]
+            kept = one.kept[is_open[one.kept]]
             one.decisions["split"] = with_every_label(
                 one.decisions["split"], rows["cluster"], numbers, _rows_of_labels(one, kept), share_of_split
             )
 
 
-def decide_only_train(one: Prepared, measured: Sequence[Prepared]) -> None:
+def decide_only_train(one: PreparedSet, measured: Sequence[PreparedSet]) -> None:
     """Put a set of a mixture into train; drop its rows of held-out files and of groups that another set holds out.
 
     Args:
@@ -99,7 +99,7 @@ def decide_only_train(one: Prepared, measured: Sequence[Prepared]) -> None:
     one.drop(np.flatnonzero(one.rows["given"] > 0), "other-split")
     # A group is held out although its rows may have been dropped.
     held_out = [other.rows["cluster"][other.decisions["split"] > 0] for other in measured]
-    kept = one.stays
+    kept = one.kept
     one.drop(kept[among(one.rows["cluster"][kept], np.concatenate(held_out))], "held-out-group")
     one.decisions["split"] = 0
 
@@ -191,7 +191,7 @@ def with_every_label(
     return found
 
 
-def _drop_groups_of_held_out_files(one: Prepared) -> None:
+def _drop_groups_of_held_out_files(one: PreparedSet) -> None:
     """Drop rows outside the held-out files whose group is in a test file or a validation file."""
     clusters, decided = one.rows["cluster"], one.decisions["split"]
     for held in (_TEST, _VALIDATION):
@@ -199,7 +199,7 @@ def _drop_groups_of_held_out_files(one: Prepared) -> None:
         one.drop(rows[among(clusters[rows], clusters[one.rows["given"] == held])], "held-out-group")
 
 
-def _rows_of_labels(one: Prepared, rows: np.ndarray) -> list[np.ndarray]:
+def _rows_of_labels(one: PreparedSet, rows: np.ndarray) -> list[np.ndarray]:
     """Return for each label, sorted by its name, which of some rows have it."""
     names = one.label_names()
     hashes, kind = np.unique(one.rows["answer"][rows], return_inverse=True)
@@ -207,12 +207,12 @@ def _rows_of_labels(one: Prepared, rows: np.ndarray) -> list[np.ndarray]:
     of_kind = np.split(rows[order], np.cumsum(np.bincount(kind, minlength=len(hashes)))[:-1])
     found: dict[str, list[np.ndarray]] = {}
     for label_hash, own in zip(hashes.tolist(), of_kind, strict=False):
-        for label in label_codec.decode(names[label_hash], multi_label=one.catalogue.form.multi_label):
+        for label in label_codec.decode(names[label_hash], multi_label=one.store.form.multi_label):
             found.setdefault(label, []).append(own)
     return [np.sort(np.concatenate(found[label])) for label in sorted(found)]
 
 
-def changed_splits(one: Prepared) -> dict[str, dict[str, Any]]:
+def changed_splits(one: PreparedSet) -> dict[str, dict[str, Any]]:
     """Return what was dropped of the rows of the user's own test and validation files.
 
     Returns:
@@ -234,10 +234,10 @@ def changed_splits(one: Prepared) -> dict[str, dict[str, Any]]:
     return found
 
 
-def warnings(one: Prepared) -> list[str]:
+def warnings(one: PreparedSet) -> list[str]:
     """Return what a person should know about the splits of a set that has its own test files."""
     lines = [
-        f"{one.catalogue.path}: your {name} set changed: {found['rows_out']:,} of {found['rows_in']:,} rows are left, "
+        f"{one.store.path}: your {name} set changed: {found['rows_out']:,} of {found['rows_in']:,} rows are left, "
         f"because {', '.join(f'{count:,} {reason}' for reason, count in found['dropped'].items())}"
         for name, found in changed_splits(one).items()
     ]
@@ -245,7 +245,7 @@ def warnings(one: Prepared) -> list[str]:
     lost = int((given["reason"] == REASONS.index("held-out-group")).sum())
     if lost > _MANY * len(given):
         lines.append(
-            f"{one.catalogue.path}: {lost:,} of {len(given):,} rows of the train files are dropped, because a test or "
+            f"{one.store.path}: {lost:,} of {len(given):,} rows of the train files are dropped, because a test or "
             "validation file has rows of the same group; if that is too many, set data.split.group_by: null, which "
             "groups by the prompt alone"
         )

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tuneline.data.preparing.dedup import duplicates, near_duplicates
+from tuneline.data.preparing import duplicates
 from tuneline.data.preparing.text import cleaning, grams
-from tuneline.data.preparing.text.row_keys import Numbering, same_by
+from tuneline.data.preparing.text.row_keys import KeyMaker, equal_keys
 from tuneline.data.reading.guards import damage
 from tuneline.data.records.record_form import Record, RecordForm
 
@@ -26,7 +26,7 @@ class Repeated:
     """
 
     def __init__(self, form: RecordForm, near: float | None) -> None:
-        self._number = Numbering(form, near=near is not None)
+        self._make_keys = KeyMaker(form, near=near is not None)
         self._near = near
         self._with_label = form.labelled
         self._rows: list[np.ndarray] = []
@@ -59,14 +59,14 @@ class Repeated:
             columns = [[column[row] for row in kept] for column in columns]
         if not kept:
             return
-        numbered = self._number(
+        keyed = self._make_keys(
             [records[row] for row in kept], [values[row] for row in kept], columns, [0.0] * len(kept)
         )
-        self._rows.append(numbered.rows)
-        self._bands.append(numbered.bands)
+        self._rows.append(keyed.rows)
+        self._bands.append(keyed.bands)
         self._texts += [texts[row] for row in kept]
         self._places += [records[row].source for row in kept]
-        self._characters += int(numbered.rows["characters"].sum())
+        self._characters += int(keyed.rows["characters"].sum())
         self.is_full = len(self._texts) >= ROWS or self._characters >= CHARACTERS
 
     def found(self) -> dict[str, Any]:
@@ -76,12 +76,12 @@ class Repeated:
         clusters = np.arange(count)
         if count:
             rows = np.concatenate(self._rows)
-            exact = _firsts(same_by(rows))
+            exact = _firsts(equal_keys(rows))
             unique = np.flatnonzero(exact == np.arange(count))
             if self._near is not None:
                 bands = np.concatenate(self._bands, axis=1)
                 buckets = (duplicates.buckets(bands[band][unique], unique) for band in range(grams.BANDS))
-                clusters = duplicates.near(count, buckets, lambda pairs: self._alike(rows, pairs)).clusters
+                clusters = duplicates.cluster_rows(count, buckets, lambda pairs: self._compare(rows, pairs)).of_rows
         repeated = np.flatnonzero(exact != np.arange(count))
         near = np.flatnonzero((clusters != np.arange(count)) & (exact == np.arange(count)))
         return {
@@ -93,17 +93,17 @@ class Repeated:
             "near_examples": self._examples(near, clusters),
         }
 
-    def _alike(self, rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    def _compare(self, rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         answers, characters = rows["answer"], rows["characters"]
         assert self._near is not None
         wanted = np.ones(len(pairs), bool)
         if self._with_label:
             wanted = answers[pairs[:, 0]] == answers[pairs[:, 1]]
         found = [np.zeros(0, bool)]
-        for chunk in near_duplicates.chunks(pairs[wanted], characters):
+        for chunk in duplicates.bounded_chunks(pairs[wanted], characters):
             chosen, places = np.unique(chunk, return_inverse=True)
             texts = [self._texts[row] for row in chosen.tolist()]
-            found.append(near_duplicates.alike_texts(texts, places.reshape(-1, 2), self._near))
+            found.append(duplicates.compare_texts(texts, places.reshape(-1, 2), self._near))
         wanted[wanted] = np.concatenate(found)
         return wanted
 

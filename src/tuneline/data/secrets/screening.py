@@ -9,14 +9,13 @@ such as `phone` before them.
 import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tuneline.data.secrets import named_numbers, patterns
-from tuneline.params import Secrets
 
 Kind = Literal["email", "phone", "id_number", "card", "key"]
 KINDS: tuple[Kind, ...] = ("email", "phone", "id_number", "card", "key")
@@ -46,30 +45,6 @@ class Span(NamedTuple):
     stop: int
 
 
-@dataclass(frozen=True)
-class Policy:
-    """Kind of secret -> what happens to a row that contains such a secret: report, mask or drop."""
-
-    email: str
-    phone: str
-    id_number: str
-    card: str
-    key: str
-
-    @classmethod
-    def of(cls, secrets: Secrets) -> "Policy":
-        """Return the policy of the params."""
-        return cls(secrets.email, secrets.phone, secrets.id_number, secrets.card, secrets.key)
-
-    def __getitem__(self, kind: Kind) -> str:
-        return getattr(self, kind)
-
-    @property
-    def masked(self) -> frozenset[Kind]:
-        """Kinds that are masked."""
-        return frozenset(kind for kind in KINDS if self[kind] == "mask")
-
-
 def screen(texts: Sequence[str]) -> list[Found]:
     """Return which texts contain secrets of which kinds. The secrets themselves are not returned.
 
@@ -95,17 +70,17 @@ def screen(texts: Sequence[str]) -> list[Found]:
     return [Found(row, kind, counts[row, kind]) for row, kind in sorted(counts)]
 
 
-def mask(text: str, policy: Policy) -> str:
-    """Return a text in which a mark such as <EMAIL> replaces every secret whose kind is masked.
+def mask(text: str, kinds: Collection[Kind]) -> str:
+    """Return a text in which a mark such as <EMAIL> replaces every secret of some kinds.
 
     Args:
         text: any text. What is not a secret stays as it is, zero-width characters included.
-        policy: what happens to each kind.
+        kinds: kinds that are masked.
     """
     parts: list[str] = []
     done = 0
     for span in find_spans(text):
-        if span.kind in policy.masked:
+        if span.kind in kinds:
             parts += [text[done : span.start], mark(span.kind)]
             done = span.stop
     return "".join([*parts, text[done:]])
@@ -118,10 +93,7 @@ def mark(kind: Kind) -> str:
 
 def hidden(text: str) -> str:
     """Return a text for people to read: all its secrets are masked, whatever the params do with them in the data."""
-    return mask(text, _ALL_MASKED)
-
-
-_ALL_MASKED = Policy(**dict.fromkeys(KINDS, "mask"))
+    return mask(text, KINDS)
 
 
 def find_spans(text: str) -> list[Span]:

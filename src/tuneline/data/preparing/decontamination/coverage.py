@@ -1,113 +1,79 @@
-"""How much of a held-out row training rows give away, by the 8-grams of tokens that they share.
+"""Measures how much of a held-out row training rows leak: the share of its tokens that are in common 8-grams.
 
-Wording that stands in many rows, such as a prompt's template, a disclaimer or a greeting, gives nothing away: a gram
-that stands in many held-out rows, or in many training rows, does not count, and neither do its tokens. What is left of
-a held-out row must be a gram's worth, or no row gives it away.
+Frequent wording, such as the template of a prompt, a disclaimer or a greeting, leaks nothing: a gram that is in many
+held-out rows or in many training rows does not count, and neither do its tokens. A held-out row with fewer than 8
+tokens left cannot be leaked.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from tuneline.core import files
-from tuneline.data.preparing.decontamination import gram_index
-from tuneline.data.preparing.text import grams
+from tuneline.data.preparing.decontamination import decontamination_index
+from tuneline.data.preparing.decontamination.decontamination_index import GRAM, Arrays
 
 MOST_ROWS = 10
-"""Training rows in which a gram may stand and still count; fewer where there are few rows."""
+"""A gram counts in up to this many training rows; in fewer if the set is small."""
 
 PIECE, PIECE_TOKENS = 0.2, 10
-"""Share of a held-out row, and tokens, from which what a training row holds of it is a piece."""
+"""Least share of a held-out row, and least number of tokens, of a piece that a training row holds."""
 
 SPREAD = 0.75
-"""Share of a held-out row from which the pieces of several training rows give it away together."""
+"""Share of a held-out row that the pieces in several training rows must exceed together to leak it."""
 
 _LEAST_ROWS = 4
 _PAIRS_AT_ONCE = 4_000_000
 _TOKENS_AT_ONCE = 1 << 15
 
 
-class Shared(NamedTuple):
-    """Which grams of held-out rows stand in which rows: each pair once, by row."""
+class SharedGrams(NamedTuple):
+    """The grams of held-out rows that are in training rows: each pair once, sorted by row."""
 
     rows: np.ndarray
-    """Indices."""
+    """[pairs] indices of training rows."""
     grams: np.ndarray
-    """Of each, the index of the first one of its hash."""
+    """[pairs] indices of grams: of the first gram with the same hash."""
 
 
 class Pieces(NamedTuple):
-    """What rows hold of held-out rows: each place of a gram in a held-out row that stands in a row as well."""
+    """The pieces of held-out rows in training rows: an entry for each position of a shared gram."""
 
     rows: np.ndarray
+    """Indices of training rows."""
     held_out: np.ndarray
-    places: np.ndarray
+    """Indices of held-out rows."""
+    positions: np.ndarray
     """Index of the gram's first token among the tokens of all held-out rows."""
 
 
 class Overlap(NamedTuple):
-    """For each row, the held-out row of which it gives away most."""
+    """For each training row, the held-out row of which it leaks the largest share."""
 
     share: np.ndarray
-    """Share of that held-out row's tokens that stand in shared grams; 0 where none does."""
+    """Share of that held-out row's tokens that are in shared grams, or 0."""
     held_out: np.ndarray
-    """Index of that held-out row; -1 where none."""
+    """Index of that held-out row, or -1."""
 
 
-def overlap(rows: Sequence[str], held_out: Sequence[str]) -> Overlap:
-    """For each row, the held-out row of which it covers the largest share.
-
-    Args:
-        rows: normalised texts.
-        held_out: normalised texts; one of fewer than 8 tokens has no gram and is never covered.
-
-    Returns:
-        Shares and indices, in the order of the rows.
-    """
-    return compared(rows, held_out)[0]
-
-
-def compared(rows: Sequence[str], held_out: Sequence[str]) -> tuple[Overlap, np.ndarray]:
-    """What each row gives away, and what rows give away together.
-
-    Args:
-        rows: normalised texts.
-        held_out: normalised texts.
-
-    Returns:
-        As `overlap`; and for each held-out row the share of it that stands in pieces of any rows.
-    """
-    with files.temporary_folder() as folder:
-        held, learnt = grams.tokens(held_out), grams.tokens(rows)
-        batch = gram_index.write_grams(folder / "grams.npy", held.hashes, held.starts)
-        index = gram_index.build(folder, [batch])
-        arrays = index.arrays()
-        shared = search(arrays, index.bits, learnt.hashes, learnt.starts)
-        common = boilerplate(rows_of(arrays, shared), len(rows))
-        rest = gram_index.outside(arrays, common)
-        found, pieces = cover(arrays, rest, without(shared, common), len(rows))
-        return found, together(arrays, rest, pieces)
-
-
-def search(
-    held: gram_index.Arrays, bits: int, tokens: np.ndarray, starts: np.ndarray, wanted: np.ndarray | None = None
-) -> Shared:
-    """The grams of held-out rows that stand in some rows.
+def find_shared(
+    held: Arrays, bits: int, tokens: np.ndarray, starts: np.ndarray, wanted: np.ndarray | None = None
+) -> SharedGrams:
+    """Return the grams of held-out rows that are in some training rows.
 
     Args:
         held: the index.
         bits: of the index.
         tokens: token hashes of the rows.
-        starts: index of each row's first token, and one more.
-        wanted: whether a row is looked at; None: all are.
+        starts: [rows + 1] index of each row's first token.
+        wanted: [rows] whether a row is searched; None searches all rows.
     """
-    if not len(held.hashes) or len(tokens) < gram_index.GRAM:
-        return Shared(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    places, hashes = _that_may_be_held(held.filter, bits, tokens)
-    rows = np.searchsorted(starts, places, "right") - 1
-    inside = places + gram_index.GRAM <= starts[rows + 1]
+    if not len(held.hashes) or len(tokens) < GRAM:
+        return SharedGrams(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    positions, hashes = _pass_filter(held.filter, bits, tokens)
+    rows = np.searchsorted(starts, positions, "right") - 1
+    inside = positions + GRAM <= starts[rows + 1]
     if wanted is not None:
         inside &= wanted[rows]
     hashes, rows = hashes[inside], rows[inside]
@@ -117,79 +83,73 @@ def search(
     order = np.lexsort((first, rows))
     first, rows = first[order], rows[order]
     is_new = np.append(True, (np.diff(rows) != 0) | (np.diff(first) != 0))[: len(rows)]
-    return Shared(rows[is_new], first[is_new])
+    return SharedGrams(rows[is_new], first[is_new])
 
 
-def rows_of(held: gram_index.Arrays, shared: Shared) -> np.ndarray:
-    """In how many rows each gram stands; uint32, by the index of the first one of its hash."""
+def rows_per_gram(held: Arrays, shared: SharedGrams) -> np.ndarray:
+    """Return the number of rows that contain each gram: uint32, by the index of the first gram with the same hash."""
     return np.bincount(shared.grams, minlength=len(held.hashes)).astype(np.uint32)
 
 
-def boilerplate(rows: np.ndarray, learnt: int) -> np.ndarray:
-    """The grams that stand in so many training rows that they give nothing away.
+def common_grams(rows: np.ndarray, training_rows: int) -> np.ndarray:
+    """Return the indices of the grams that are in too many training rows to leak anything, in ascending order.
 
     Args:
-        rows: from `rows_of`, added up over all training rows.
-        learnt: how many training rows there are.
-
-    Returns:
-        Their indices, rising.
+        rows: from `rows_per_gram`, added up over all training rows.
+        training_rows: number of training rows.
     """
-    return np.flatnonzero(rows > max(_LEAST_ROWS, min(MOST_ROWS, learnt // 20)))
+    return np.flatnonzero(rows > max(_LEAST_ROWS, min(MOST_ROWS, training_rows // 20)))
 
 
-def without(shared: Shared, common: np.ndarray) -> Shared:
-    """Without the grams that are common; these indices rise."""
+def without_common(shared: SharedGrams, common: np.ndarray) -> SharedGrams:
+    """Return the shared grams without the common grams, whose indices are in ascending order."""
     if not len(common) or not len(shared.grams):
         return shared
     place = np.minimum(np.searchsorted(common, shared.grams), len(common) - 1)
     left = common[place] != shared.grams
-    return Shared(shared.rows[left], shared.grams[left])
+    return SharedGrams(shared.rows[left], shared.grams[left])
 
 
-def cover(held: gram_index.Arrays, telling: np.ndarray, shared: Shared, rows: int) -> tuple[Overlap, Pieces]:
-    """What each row gives away.
+def measure(held: Arrays, counted: np.ndarray, shared: SharedGrams, rows: int) -> tuple[Overlap, Pieces]:
+    """Return how much each training row leaks, and all pieces of held-out rows in training rows.
 
     Args:
         held: the index.
-        telling: running count of the held-out rows' tokens that count.
-        shared: which grams stand in which rows.
-        rows: how many rows there are.
-
-    Returns:
-        Of each row the held-out row of which it covers the largest share; and all pieces that rows hold.
+        counted: running count of the held-out rows' tokens that count.
+        shared: grams of held-out rows in training rows.
+        rows: number of training rows.
     """
     found = Overlap(np.zeros(rows), np.full(rows, -1, dtype=np.int64))
     pieces = [Pieces(*[np.zeros(0, np.int64)] * 3)]
-    for part, owners, places in _pairs(held, shared):
-        order = np.lexsort((places, owners, part))
-        part, owners, places = part[order], owners[order], places[order]
-        first, covered = _covered(telling, part, owners, places)
+    for part, owners, positions in _pairs(held, shared):
+        order = np.lexsort((positions, owners, part))
+        part, owners, positions = part[order], owners[order], positions[order]
+        first, covered = _covered(counted, part, owners, positions)
         row, owner = part[first], owners[first]
-        share = _shares(held, telling, owner, covered)
+        share = _shares(held, counted, owner, covered)
         best = np.lexsort((owner, -share, row))
         best = best[np.flatnonzero(np.append(True, np.diff(row[best]) != 0))]
         best = best[share[best] > 0]
         found.share[row[best]] = share[best]
         found.held_out[row[best]] = owner[best]
         is_piece = np.repeat((share >= PIECE) & (covered >= PIECE_TOKENS), np.diff(np.append(first, len(part))))
-        pieces.append(Pieces(part[is_piece], owners[is_piece], places[is_piece]))
+        pieces.append(Pieces(part[is_piece], owners[is_piece], positions[is_piece]))
     return found, Pieces(*map(np.concatenate, zip(*pieces, strict=True)))
 
 
-def together(held: gram_index.Arrays, telling: np.ndarray, pieces: Pieces) -> np.ndarray:
-    """Of each held-out row, the share that some pieces hold together."""
+def joint_shares(held: Arrays, counted: np.ndarray, pieces: Pieces) -> np.ndarray:
+    """Return for each held-out row the share that some pieces cover together."""
     shares = np.zeros(len(held.starts) - 1)
-    if len(pieces.places):
-        order = np.lexsort((pieces.places, pieces.held_out))
-        owners, places = pieces.held_out[order], pieces.places[order]
-        first, covered = _covered(telling, owners, owners, places)
-        shares[owners[first]] = _shares(held, telling, owners[first], covered)
+    if len(pieces.positions):
+        order = np.lexsort((pieces.positions, pieces.held_out))
+        owners, positions = pieces.held_out[order], pieces.positions[order]
+        first, covered = _covered(counted, owners, owners, positions)
+        shares[owners[first]] = _shares(held, counted, owners[first], covered)
     return shares
 
 
-def _pairs(held: gram_index.Arrays, shared: Shared) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows, held-out rows, and places of the grams that both have; in portions of whole rows, so memory is bounded."""
+def _pairs(held: Arrays, shared: SharedGrams) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield training rows, held-out rows and positions of their shared grams, in portions of bounded size."""
     rows, first = shared
     if not len(rows):
         return
@@ -200,51 +160,51 @@ def _pairs(held: gram_index.Arrays, shared: Shared) -> Iterator[tuple[np.ndarray
     for start, stop in itertools.pairwise(cuts):
         n = count[start:stop]
         pairs = np.repeat(first[start:stop] - (np.cumsum(n) - n), n) + np.arange(n.sum())
-        owners, places = (column[pairs].astype(np.int64) for column in (held.owners, held.places))
-        yield np.repeat(rows[start:stop], n), owners, places
+        owners, positions = (column[pairs].astype(np.int64) for column in (held.owners, held.positions))
+        yield np.repeat(rows[start:stop], n), owners, positions
 
 
 def _covered(
-    telling: np.ndarray, rows: np.ndarray, held: np.ndarray, places: np.ndarray
+    counted: np.ndarray, rows: np.ndarray, held: np.ndarray, positions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each run of the same row and held-out row: its beginning, and the tokens that its grams cover.
+    """Return for each pair of row and held-out row its first entry, and the number of tokens that its grams cover.
 
-    The grams come by row, then by held-out row, then by place.
+    The entries are sorted by row, held-out row and position.
     """
     same_pair = (np.diff(rows) == 0) & (np.diff(held) == 0)
-    # A gram covers its 8 tokens, less those that the next one covers as well.
-    length = np.full(len(rows), gram_index.GRAM)
-    length[:-1][same_pair] = np.minimum(np.diff(places)[same_pair], gram_index.GRAM)
+    # A gram covers its 8 tokens, without those that the next gram covers, too.
+    length = np.full(len(rows), GRAM)
+    length[:-1][same_pair] = np.minimum(np.diff(positions)[same_pair], GRAM)
     first = np.flatnonzero(np.append(True, ~same_pair))
-    return first, np.add.reduceat((telling[places + length] - telling[places]).astype(np.int64), first)
+    return first, np.add.reduceat((counted[positions + length] - counted[positions]).astype(np.int64), first)
 
 
-def _shares(held: gram_index.Arrays, telling: np.ndarray, owners: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Shares of held-out rows; of those of which less than a gram's worth is telling, nothing is given away."""
-    whole = (telling[held.starts[owners + 1]] - telling[held.starts[owners]]).astype(np.int64)
-    return np.where(whole >= gram_index.GRAM, covered / np.maximum(whole, 1), 0.0)
+def _shares(held: Arrays, counted: np.ndarray, owners: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Return the covered shares of held-out rows; 0 for rows of which fewer than 8 tokens count."""
+    whole = (counted[held.starts[owners + 1]] - counted[held.starts[owners]]).astype(np.int64)
+    return np.where(whole >= GRAM, covered / np.maximum(whole, 1), 0.0)
 
 
 def _first_of(ordered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """As a search for the first place of each, which takes a fraction of the time where one is next to the other."""
+    """Return the first position of each value, as np.searchsorted does; sorting first is several times faster."""
     order = np.argsort(wanted)
     first = np.empty(len(wanted), np.int64)
     first[order] = np.searchsorted(ordered, wanted[order])
     return first
 
 
-def _that_may_be_held(held: np.ndarray, bits: int, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a gram begins that the filter does not deny, and its hash; in pieces that fit a processor's cache."""
-    places, hashes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
-    for start in range(0, len(tokens) - gram_index.GRAM + 1, _TOKENS_AT_ONCE):
-        piece = gram_index.hashes_of(tokens[start : start + _TOKENS_AT_ONCE + gram_index.GRAM - 1])
+def _pass_filter(held: np.ndarray, bits: int, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions and hashes of the grams that pass the Bloom filter, in blocks that fit a processor's cache."""
+    positions, hashes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    for start in range(0, len(tokens) - GRAM + 1, _TOKENS_AT_ONCE):
+        piece = decontamination_index.hashes_of(tokens[start : start + _TOKENS_AT_ONCE + GRAM - 1])
         beginning = piece >> np.uint64(64 - bits)
         bit = beginning.astype(np.uint8) & np.uint8(7)
         beginning >>= np.uint64(3)
         hits = np.flatnonzero((held.take(beginning.view(np.int64)) >> bit) & np.uint8(1))
-        second = gram_index.second_flag(piece[hits], bits)
+        second = decontamination_index.second_flag(piece[hits], bits)
         byte = held.take((second >> np.uint64(3)).view(np.int64))
         hits = hits[((byte >> (second.astype(np.uint8) & np.uint8(7))) & np.uint8(1)).view(bool)]
-        places.append(hits + start)
+        positions.append(hits + start)
         hashes.append(piece[hits])
-    return np.concatenate(places), np.concatenate(hashes)
+    return np.concatenate(positions), np.concatenate(hashes)

@@ -1,8 +1,8 @@
-"""What is changed in a text before a model sees it, and the key by which two texts are the same.
+"""Cleans the texts that a model sees, and makes the keys by which texts are compared.
 
-Text is put into Unicode's normal form C and loses control characters of ASCII, nothing else: the wider form KC would
-rewrite most Chinese poems, and C1 control characters may be what is left of other characters, by which they can be
-repaired (data/reading/guards/damage.py). Keys, which no model sees, use that wider form.
+Cleaning puts text into Unicode's normal form C and removes the control characters of ASCII. It does not use form KC,
+which would rewrite most Chinese poems, and keeps C1 control characters: they may be the remains of other characters,
+which data/reading/guards/damage.py can repair. Keys, which no model sees, use form KC.
 """
 
 import re
@@ -14,17 +14,17 @@ import numpy as np
 from tuneline.data.reading.guards import damage
 
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c]")
-# All of C0 but tab and newline, and half characters, which no encoder can write.
+# C0 except tab and newline, and lone surrogates, which no encoder can write.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 _TO_CLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f\x85\ud800-\udfff]")
 _NEXT_LINE = "\x85"
 
-# For many ASCII texts at once: what stands in none that is clean, and what a key is made of.
+# For many ASCII texts at once: bytes that a clean text does not have, and the bytes of keys.
 _CONTROL_BYTES = bytes(sorted({*range(0x20), 0x7F} - {9, 10}))
 _KEY_BYTES = bytes(32 if chr(code).isspace() else ord(chr(code).lower()) if code < 128 else code for code in range(256))
 
 
-# Of punctuation, what tells one short text from another.
+# Punctuation that distinguishes short texts.
 _MEANT = "#%&*/@\\"
 _SIGNS = "-."
 _SIGN_BYTES = np.frombuffer(_SIGNS.encode(), np.uint8)
@@ -34,7 +34,7 @@ _DROPPED_BYTES = np.array(
 
 
 class _Marks(dict[int, int]):
-    """Code point -> itself, or zero for punctuation, blanks and characters that nobody sees; filled as they come."""
+    """Code point -> itself, or 0 for punctuation, spaces and invisible characters. Is filled on demand."""
 
     def __missing__(self, code: int) -> int:
         is_dropped = unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in _MEANT
@@ -47,9 +47,9 @@ _MARKED = re.compile("\0+")
 
 
 def clean(text: str) -> str:
-    """The text in normal form C, with newlines for all line ends and without control characters of ASCII."""
+    """Return the text in normal form C, with newlines as line ends and without control characters of ASCII."""
     if _TO_CLEAN.search(text):
-        # Among other C1 control characters it is no end of a line, but what is left of another character.
+        # Next to other C1 control characters it is not a line end, but the remains of another character.
         if _NEXT_LINE in text and not {"mojibake", "control"} & {*damage.find_kinds(text)}:
             text = text.replace(_NEXT_LINE, "\n")
         text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
@@ -57,32 +57,33 @@ def clean(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """What two texts share that differ only in case, blanks or the width and form of characters."""
+    """Return a key that is equal for texts that differ only in case, spaces, or the width and form of characters."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.casefold().split())
 
 
 def bare(text: str) -> str:
-    """What two short texts share that differ only in punctuation or blanks as well.
+    """Return a key that is equal for short texts that differ only in punctuation or spaces, too.
 
-    Between two digits they stay, and so does a sign or a point before a number: `-1.5` is neither `1.5` nor `-15`. So
-    do signs that mean something: `C#` is not `C`, an emoji is no punctuation. A text of nothing else stays as it is.
+    Punctuation stays between two digits, and as a sign or a point before a number: `-1.5` is neither `1.5` nor `-15`.
+    Signs with a meaning stay: `C#` is not `C`. Emoji stay, as they are not punctuation. A text of punctuation alone
+    stays as it is.
 
     Args:
-        text: a key.
+        text: from `key`.
     """
     marked = text.translate(_MARKS)
     return text if marked == text else _MARKED.sub(lambda run: _kept(run, text), marked) or text
 
 
 def bares(texts: Sequence[str]) -> list[str]:
-    """As `bare`, of many texts at once."""
+    """Return `bare` of many texts at once."""
     return _ascii_at_once(texts, _ascii_bares, bare)
 
 
 def _kept(run: re.Match[str], text: str) -> str:
-    """What stays of a run of marks in a text."""
+    """Return what stays of a run of punctuation in a text."""
     before, after = text[: run.start()][-1:], text[run.end() : run.end() + 1]
     if not after.isdecimal():
         return ""
@@ -114,12 +115,12 @@ def _ascii_bares(texts: Sequence[str]) -> list[str]:
 
 
 def clean_all(texts: Sequence[str]) -> list[str]:
-    """As `clean`, of many texts at once."""
+    """Return `clean` of many texts at once."""
     return _ascii_at_once(texts, _clean_ascii, clean)
 
 
 def keys(texts: Sequence[str]) -> list[str]:
-    """As `key`, of many texts at once; they must be clean."""
+    """Return `key` of many clean texts at once."""
     return _ascii_at_once(texts, _ascii_keys, key)
 
 
@@ -144,13 +145,13 @@ def _ascii_keys(texts: Sequence[str]) -> list[str]:
     if not texts:
         return []
     codes = np.frombuffer(("\0" + "\0".join(texts) + "\0").encode().translate(_KEY_BYTES), np.uint8)
-    blank = codes == 32
-    # Of several blanks the last stays, and none at either end of a text.
-    dropped = blank[1:-1] & (blank[2:] | (codes[2:] == 0))
+    is_space = codes == 32
+    # Of several spaces the last stays, and no space at either end of a text.
+    dropped = is_space[1:-1] & (is_space[2:] | (codes[2:] == 0))
     if dropped.any():
         codes = codes[np.concatenate([[True], ~dropped, [True]])]
-        blank = codes == 32
-    leading = blank[1:] & (codes[:-1] == 0)
+        is_space = codes == 32
+    leading = is_space[1:] & (codes[:-1] == 0)
     if leading.any():
         codes = codes[np.append(True, ~leading)]
     return codes[1:-1].tobytes().decode().split("\0")

@@ -1,4 +1,7 @@
-"""The numbers of cleaned rows, by which all later steps compare them: whole blocks of rows at once."""
+"""The keys of cleaned rows: hashes of their texts, their tokens and their sketches. All later steps compare these.
+
+Keys are made for a block of rows at once.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,53 +30,53 @@ ROW = np.dtype(
         ("given", "i1"),
     ]
 )
-"""What is kept of a row in memory. key: of all that makes it what it is; bare: of that without the punctuation and the
-blanks of a short row; whole, answer: of its normalised text, and of
-the last of its fields (or its label); tokens: of the whole, and of the last of several
-fields; characters: of the whole; given: index of SPLITS, or -1."""
+"""The keys of a row that stay in memory.
+
+key_high, key_low: hash of everything that distinguishes the row; bare: the same without punctuation and spaces, if the
+row is short; whole: hash of the row's normalised text; answer: hash of its last field or label; cluster: hash of its
+group; tokens, characters: length of the whole text; answer_tokens: length of the last of several fields; given: index
+of the split that the user's file says, or -1.
+"""
 
 SHORT = 200
-"""Characters of a row to which punctuation and blanks make no difference; of longer ones near duplicates are found."""
+"""Characters of a row up to which punctuation and spaces do not distinguish it. Longer rows can be near duplicates."""
 
 _KEPT_GROUPS = 100_000
 _LONGEST_GROUP = 200
-# Tools, and what is to be learnt, make another row of the same text.
-_OF_MORE_THAN_TEXT = ("messages", "classification", "regression")
+# Rows with the same text differ if their tools or labels differ.
+_MORE_THAN_TEXT = ("messages", "classification", "regression")
 
 
-def same_by(rows: np.ndarray) -> list[np.ndarray]:
-    """What is equal of rows that are one: of short rows punctuation and blanks make no difference.
-
-    Args:
-        rows: [rows] of ROW.
-
-    Returns:
-        Arrays of [rows], all equal where rows are the same.
-    """
-    return [rows["bare"], np.where(rows["characters"] <= SHORT, np.uint64(0), rows["key_high"])]
-
-
-class Numbered(NamedTuple):
-    """A block of rows in numbers."""
+class KeyedRows(NamedTuple):
+    """The keys of a block of rows."""
 
     rows: np.ndarray
     """[rows] of ROW."""
     tokens: np.ndarray
-    """Hashes of all tokens."""
+    """Hashes of the tokens of all rows."""
     bands: np.ndarray
-    """[grams.BANDS, rows] or, where near duplicates are not looked for, [0, rows]."""
+    """[grams.BANDS, rows], or [0, rows] without sketches."""
+
+
+def equal_keys(rows: np.ndarray) -> list[np.ndarray]:
+    """Return arrays of [rows] whose values are all equal for duplicates.
+
+    Args:
+        rows: [rows] of ROW.
+    """
+    return [rows["bare"], np.where(rows["characters"] <= SHORT, np.uint64(0), rows["key_high"])]
 
 
 def plain_texts(form: RecordForm, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts of a record by which it is compared: what is given first, and what is to be learnt last.
+    """Return the texts by which a record is compared: first what is given, last what is to be learned.
 
     Args:
-        form: of its set.
-        values: its fields.
+        form: of the set.
+        values: the record's fields.
 
     Returns:
-        One or more texts. Of messages: those before the first answer, and the rest. Of rows with a label, the text. Of
-        a preference the chosen answer comes last.
+        One or more texts. Messages have two: the messages before the first answer, and the rest. A row with a label has
+        its text. A preference has the chosen answer last.
     """
     if form.record_type == "messages":
         messages = orjson.loads(values[0])
@@ -86,8 +89,8 @@ def plain_texts(form: RecordForm, values: tuple[str, ...]) -> tuple[str, ...]:
     return (texts[0], texts[2], texts[1]) if form.record_type == "preference" else texts
 
 
-class Numbering:
-    """Numbers the rows of one set; it remembers groups, which come again and again.
+class KeyMaker:
+    """Makes the keys of a set's rows. It remembers the hashes of groups, because groups recur.
 
     Args:
         form: of the set.
@@ -105,57 +108,54 @@ class Numbering:
         values: Sequence[tuple[str, ...]],
         columns: Sequence[Sequence[str]],
         order: Sequence[float],
-    ) -> Numbered:
-        """The numbers of some rows.
+    ) -> KeyedRows:
+        """Return the keys of some rows.
 
         Args:
             records: the rows.
             values: their cleaned fields.
-            columns: their normalised texts, a list for each field; none is empty.
-            order: of each, by which the newest are held out.
+            columns: their normalised texts, a list for each field. No text is empty.
+            order: [rows] value by which the newest rows are held out.
         """
         single = len(columns) == 1
         wholes = columns[0] if single else list(map(" ".join, zip(*columns, strict=True)))
-        numbers = np.zeros(len(records), ROW)
-        numbers["characters"] = list(map(len, wholes))
-        short = np.flatnonzero(numbers["characters"] <= SHORT).tolist()
+        keys = np.zeros(len(records), ROW)
+        keys["characters"] = list(map(len, wholes))
+        short = np.flatnonzero(keys["characters"] <= SHORT).tolist()
         hashes = _hashes(wholes)
-        numbers["whole"] = hashes
+        keys["whole"] = hashes
         bare_wholes = cleaning.bares([wholes[row] for row in short])
-        numbers["whole"][short] = _hashes(bare_wholes)
+        keys["whole"][short] = _hashes(bare_wholes)
         identities = wholes if single else list(map("\0".join, zip(*columns, strict=True)))
         if self._form.record_type in ("messages", "regression"):
-            # Tools, and a number to be learnt, make another row of the same text.
             identities = [f"{key}\0{row[1]}" for key, row in zip(identities, values, strict=True)]
-        digests = np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, map(str.encode, identities))), ">u8").reshape(
-            -1, 2
-        )
-        numbers["key_high"], numbers["key_low"] = digests[:, 0], digests[:, 1]
-        numbers["bare"] = numbers["key_low"]
+        digests = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, identities)))
+        keys["key_high"], keys["key_low"] = np.frombuffer(digests, ">u8").reshape(-1, 2).T
+        keys["bare"] = keys["key_low"]
         bares = [bare_wholes] if single else [cleaning.bares([column[row] for row in short]) for column in columns]
-        more = ["\0".join(values[row][1:]) if self._form.record_type in _OF_MORE_THAN_TEXT else "" for row in short]
-        numbers["bare"][short] = _hashes(list(map("\0".join, zip(*bares, more, strict=True))))
+        more = ["\0".join(values[row][1:]) if self._form.record_type in _MORE_THAN_TEXT else "" for row in short]
+        keys["bare"][short] = _hashes(list(map("\0".join, zip(*bares, more, strict=True))))
         if self._form.labelled:
-            numbers["answer"] = _hashes([row[1] for row in values])
+            keys["answer"] = _hashes([row[1] for row in values])
         else:
-            numbers["answer"] = numbers["whole"] if single else _of_answers(columns[-1])
-        numbers["cluster"] = hashes if single else _hashes(columns[0])
+            keys["answer"] = keys["whole"] if single else _hashes_of_answers(columns[-1])
+        keys["cluster"] = hashes if single else _hashes(columns[0])
         for row, record in enumerate(records):
             if record.group is not None:
-                numbers["cluster"][row] = self._group(record.group)
-        numbers["order"] = order
-        numbers["line"] = [record.line for record in records]
-        numbers["given"] = [-1 if record.split is None else _INDEX[record.split] for record in records]
-        found, bands = grams.sketch(wholes, near=self._near)
-        numbers["tokens"] = np.diff(found.starts)
+                keys["cluster"][row] = self._hash_of_group(record.group)
+        keys["order"] = order
+        keys["line"] = [record.line for record in records]
+        keys["given"] = [-1 if record.split is None else _INDEX[record.split] for record in records]
+        tokens, bands = grams.sketch(wholes, near=self._near)
+        keys["tokens"] = np.diff(tokens.starts)
         if not single:
-            # The last field is the end of the whole: its tokens are those that begin there.
-            begins = numbers["characters"] - np.array(list(map(len, columns[-1])))
-            row = np.repeat(np.arange(len(records)), numbers["tokens"])
-            numbers["answer_tokens"] = np.bincount(row[found.codes >= begins[row]], minlength=len(records))
-        return Numbered(numbers, found.hashes, bands)
+            # The last field is the end of the whole text. Its tokens are those that begin there.
+            begins = keys["characters"] - np.array(list(map(len, columns[-1])))
+            row = np.repeat(np.arange(len(records)), keys["tokens"])
+            keys["answer_tokens"] = np.bincount(row[tokens.codes >= begins[row]], minlength=len(records))
+        return KeyedRows(keys, tokens.hashes, bands)
 
-    def _group(self, name: str) -> int:
+    def _hash_of_group(self, name: str) -> int:
         found = self._groups.get(name)
         if found is None:
             if len(self._groups) == _KEPT_GROUPS:
@@ -169,17 +169,17 @@ class Numbering:
 _INDEX: dict[str, int] = {name: index for index, name in enumerate(SPLITS)}
 
 
-def _of_answers(texts: Sequence[str]) -> np.ndarray:
-    """The hashes of answers, as they are compared with whole rows."""
+def text_hash(text: str) -> int:
+    """Return the hash of a text, below 2**64."""
+    return xxhash.xxh3_64_intdigest(text.encode())
+
+
+def _hashes_of_answers(texts: Sequence[str]) -> np.ndarray:
+    """Return the hashes of answers, made like those of whole texts."""
     found = _hashes(texts)
     short = [row for row, text in enumerate(texts) if len(text) <= SHORT]
     found[short] = _hashes(cleaning.bares([texts[row] for row in short]))
     return found
-
-
-def text_hash(text: str) -> int:
-    """Return the hash of a text, below 2**64."""
-    return xxhash.xxh3_64_intdigest(text.encode())
 
 
 def _hashes(texts: Sequence[str]) -> np.ndarray:

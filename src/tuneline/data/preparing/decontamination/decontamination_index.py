@@ -1,4 +1,7 @@
-"""The index of all grams of held-out texts: on disk, made range by range of hashes by any number of processes."""
+"""The decontamination index on disk: all 8-grams of the held-out texts.
+
+Any number of processes build it, each a range of hashes.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -16,107 +19,105 @@ GRAM = 8
 """Tokens in a gram."""
 
 _BLOCK = 9
-"""Of so many bits a number says where in a cache line a flag is."""
+"""Number of bits of a position within a cache line of 512 bits."""
 _GRAMS_AT_ONCE = 4_000_000
-_KINDS = {"filter": "u1", "hashes": "u8", "owners": "", "places": "", "starts": "i8", "telling": ""}
-"""File -> type of its numbers; "": u4 where the tokens can be counted so, else i8."""
-_OF_A_RANGE = ("filter", "hashes", "owners", "places")
+_DTYPES = {"filter": "u1", "hashes": "u8", "owners": "", "positions": "", "starts": "i8", "counted": ""}
+"""File -> dtype; "": u4 if that can count all tokens, else i8."""
+_FILES_OF_A_RANGE = ("filter", "hashes", "owners", "positions")
 _COPIED_AT_ONCE = 1 << 22
 
 
 class Grams(NamedTuple):
-    """All grams of some texts."""
+    """The grams of some texts."""
 
     hashes: np.ndarray
     owners: np.ndarray
-    """Index of the text."""
-    places: np.ndarray
-    """Index of the gram's first token among the tokens of all texts."""
+    """Indices of the texts."""
+    positions: np.ndarray
+    """Index of each gram's first token among the tokens of all texts."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The grams of some held-out texts in a file."""
+    """A file with the grams of some held-out texts."""
 
     file: Path
     starts: np.ndarray
-    """Index of each text's first token among theirs, and one more."""
+    """[texts + 1] index of each text's first token among the tokens of the batch."""
     grams: int
+    """Number of grams."""
 
 
 @dataclass(frozen=True)
 class _Range:
-    """A range of hashes, of which one process makes the part of the index."""
+    """A range of hashes. One process builds its part of the index."""
 
     folder: Path
     files: tuple[tuple[Path, int, int], ...]
-    """Of grams, each with how many texts and tokens stand before its own."""
+    """Files of grams, each with the number of texts and tokens in the files before it."""
     part: int
     parts: int
     bits: int
     counts: str
     limit: int
-    """Texts in which a gram may stand."""
+    """Number of texts in which a gram may be and still count."""
 
     def file(self, name: str) -> Path:
-        """Where its part of one of the arrays is written."""
+        """Return the path of this range's part of an array."""
         return self.folder / f"{name}.{self.part}"
 
 
 @dataclass(frozen=True)
 class Index:
-    """The grams of all held-out texts, on disk, so that many processes share them."""
+    """The index of all held-out texts on disk, which many processes share."""
 
     folder: Path
     bits: int
-    """Leading bits of a hash that say where in the filter its first flag is."""
+    """Number of leading bits of a hash that are the position of its first flag in the filter."""
     counts: str
-    """Type of numbers of tokens."""
+    """Dtype that can count all tokens."""
 
     def arrays(self) -> "Arrays":
-        """The index, mapped into memory."""
-        return Arrays(*(_mapped(self.folder / name, kind or self.counts) for name, kind in _KINDS.items()))
+        """Return the index, mapped into memory."""
+        return Arrays(*(_mapped(self.folder / name, kind or self.counts) for name, kind in _DTYPES.items()))
 
 
 class Arrays(NamedTuple):
     """The index in memory."""
 
     filter: np.ndarray
-    """A bit for each beginning of a hash."""
+    """Bloom filter of the hashes, one bit per flag."""
     hashes: np.ndarray
     """Sorted."""
     owners: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     starts: np.ndarray
-    """Of each text: index of its first token; one more than there are texts."""
-    telling: np.ndarray
-    """Running count of the tokens outside common grams."""
+    """[texts + 1] index of each text's first token."""
+    counted: np.ndarray
+    """Running count of the tokens that are not in common grams."""
 
 
 def write_grams(file: Path, tokens: np.ndarray, starts: np.ndarray) -> Batch:
-    """The first step of an index: the grams of some held-out texts, kept in a file.
+    """Write the grams of some held-out texts to a file: the first step of an index.
 
     Args:
-        file: to write.
+        file: is written.
         tokens: token hashes.
-        starts: index of each text's first token, and one more.
+        starts: [texts + 1] index of each text's first token.
     """
     found = grams_of(tokens, starts)
-    columns = (found.hashes, found.owners.view(np.uint64), found.places.view(np.uint64))
+    columns = (found.hashes, found.owners.view(np.uint64), found.positions.view(np.uint64))
     np.save(file, np.stack(columns))
     return Batch(file, starts, len(found.hashes))
 
 
 def build(folder: Path, batches: Sequence[Batch], run: Run = scheduler.here) -> Index:
-    """Make the index of the held-out texts; memory is bounded by their tokens, not by their grams.
+    """Build the index of the held-out texts. Their tokens must fit into memory, their grams need not.
 
     Args:
-        folder: to write to.
-        batches: in the order of the texts; their files are deleted.
-        run: runs a function over items.
-
-    Returns:
-        The index.
+        folder: is written.
+        batches: in the order of the texts. Their files are deleted.
+        run: maps a function over items.
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = np.cumsum([0, *(len(batch.starts) - 1 for batch in batches)])
@@ -131,65 +132,62 @@ def build(folder: Path, batches: Sequence[Batch], run: Run = scheduler.here) -> 
         for batch, owner, place in zip(batches, texts[:-1], before[:-1], strict=True)
     )
     ranges = [_Range(folder, files, part, parts, bits, counts, int(limit)) for part in range(parts)]
-    telling = np.ones(total + 1, np.int8)
+    counted = np.ones(total + 1, np.int8)
     with ExitStack() as stack:
-        whole = {name: stack.enter_context((folder / name).open("wb")) for name in _OF_A_RANGE}
+        complete = {name: stack.enter_context((folder / name).open("wb")) for name in _FILES_OF_A_RANGE}
         for one, common in zip(ranges, run(_write_range, ranges), strict=True):
             for step in range(GRAM):
-                telling[common + step] = 0
-            for name in _OF_A_RANGE:
+                counted[common + step] = 0
+            for name in _FILES_OF_A_RANGE:
                 with one.file(name).open("rb") as made:
-                    shutil.copyfileobj(made, whole[name], _COPIED_AT_ONCE)
+                    shutil.copyfileobj(made, complete[name], _COPIED_AT_ONCE)
                 one.file(name).unlink()
     starts = [
         np.zeros(1, np.int64),
         *(batch.starts[1:] + tokens for batch, tokens in zip(batches, before, strict=False)),
     ]
     np.concatenate(starts).tofile(folder / "starts")
-    np.append(0, np.cumsum(telling, dtype=np.int64)).astype(counts).tofile(folder / "telling")
+    np.append(0, np.cumsum(counted, dtype=np.int64)).astype(counts).tofile(folder / "counted")
     for batch in batches:
         batch.file.unlink()
     return Index(folder, bits, counts)
 
 
-def outside(held: Arrays, common: np.ndarray) -> np.ndarray:
-    """The running count of tokens outside common grams, when more of them are common.
+def count_outside(held: Arrays, common: np.ndarray) -> np.ndarray:
+    """Return `Arrays.counted` without the tokens of further common grams.
 
     Args:
         held: the index.
-        common: indices of grams, of each hash the first one.
-
-    Returns:
-        As `Arrays.telling`.
+        common: indices of grams: of the first gram with each hash.
     """
     if not len(common):
-        return held.telling
+        return held.counted
     count = np.searchsorted(held.hashes, held.hashes[common], "right") - common
     grams = np.repeat(common - (np.cumsum(count) - count), count) + np.arange(count.sum())
-    places = held.places[grams].astype(np.int64)
-    telling = np.diff(held.telling).astype(np.int8)
+    positions = held.positions[grams].astype(np.int64)
+    counted = np.diff(held.counted).astype(np.int8)
     for step in range(GRAM):
-        telling[places + step] = 0
-    return np.append(0, np.cumsum(telling, dtype=np.int64)).astype(held.telling.dtype)
+        counted[positions + step] = 0
+    return np.append(0, np.cumsum(counted, dtype=np.int64)).astype(held.counted.dtype)
 
 
 def _write_range(job: _Range) -> np.ndarray:
-    """Write the part of the index that belongs to a range of hashes; the places of common grams, which tell nothing."""
+    """Write a range's part of the index and return the positions of its common grams, which do not count."""
     batch = _in_range(job)
     common = _in_many_texts(batch, job.limit)
     kept = Grams(*(column[~common] for column in batch))
     for name, column in kept._asdict().items():
-        column.astype(_KINDS[name] or job.counts, copy=False).tofile(job.file(name))
-    # The slice of the filter that belongs to this range.
+        column.astype(_DTYPES[name] or job.counts, copy=False).tofile(job.file(name))
+    # This range's slice of the filter.
     flags = np.zeros((1 << job.bits) // job.parts, bool)
     for beginning in (kept.hashes >> np.uint64(64 - job.bits), second_flag(kept.hashes, job.bits)):
         flags[beginning.astype(np.int64) & (len(flags) - 1)] = True
     np.packbits(flags, bitorder="little").tofile(job.file("filter"))
-    return batch.places[common]
+    return batch.positions[common]
 
 
 def second_flag(hashes: np.ndarray, bits: int) -> np.ndarray:
-    """Of each hash the place of its second flag in the filter: in the block of its first, so in the same cache line.
+    """Return the position of each hash's second flag in the filter, in the same cache line as its first flag.
 
     A blocked Bloom filter (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007).
     """
@@ -198,7 +196,7 @@ def second_flag(hashes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _in_many_texts(held: Grams, limit: int) -> np.ndarray:
-    """Which grams, sorted by hash and then by text, stand in more than `limit` texts."""
+    """Return which grams are in more than `limit` texts. The grams are sorted by hash, then by text."""
     if not len(held.hashes):
         return np.zeros(0, bool)
     is_first = np.append(True, np.diff(held.hashes) != 0)
@@ -208,21 +206,21 @@ def _in_many_texts(held: Grams, limit: int) -> np.ndarray:
 
 
 def _in_range(job: _Range) -> Grams:
-    """The grams of all files in a range of hashes, sorted by hash and, of equals, as they come."""
+    """Return the grams of a range from all files, in a stable order by hash."""
     pieces = [np.zeros((3, 0), np.uint64)]
     for file, texts, tokens in job.files:
         array = np.load(file, mmap_mode="r").view(np.ndarray)
-        # A shift by all bits is no shift.
+        # A shift by 64 bits is undefined.
         own = array[0] >> np.uint64(65 - job.parts.bit_length()) == job.part if job.parts > 1 else slice(None)
         pieces.append(array[:, own] + np.array([[0], [texts], [tokens]], np.uint64))
     batch = np.concatenate(pieces, axis=1)
     order = _stable_order(batch[0])
-    hashes, owners, places = (column.take(order) for column in batch)
-    return Grams(hashes, owners.view(np.int64), places.view(np.int64))
+    hashes, owners, positions = (column.take(order) for column in batch)
+    return Grams(hashes, owners.view(np.int64), positions.view(np.int64))
 
 
 def _stable_order(keys: np.ndarray) -> np.ndarray:
-    """As a stable argsort, several times as fast: places stand in the low bits of the keys while these are sorted."""
+    """Return a stable argsort, several times as fast: the positions are in the low bits while the keys are sorted."""
     low = np.uint64((1 << len(keys).bit_length()) - 1)
     packed = (keys & ~low) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
@@ -230,7 +228,7 @@ def _stable_order(keys: np.ndarray) -> np.ndarray:
     ordered = keys[order]
     wrong = np.flatnonzero(ordered[1:] < ordered[:-1])
     if len(wrong):
-        # Of keys that differ in the low bits alone.
+        # Keys that differ only in the low bits.
         group = np.append(0, np.cumsum((ordered[1:] & ~low) != (ordered[:-1] & ~low)))
         mended = np.flatnonzero(np.isin(group, group[wrong]))
         again = order[mended]
@@ -239,17 +237,17 @@ def _stable_order(keys: np.ndarray) -> np.ndarray:
 
 
 def _mapped(path: Path, kind: str) -> np.ndarray:
-    # An empty file cannot be mapped. A plain array, because NumPy takes longer over every slice of its own kind of map.
+    # An empty file cannot be mapped. A slice of np.memmap is slower than a slice of a plain array.
     return np.memmap(path, kind, "r").view(np.ndarray) if path.stat().st_size else np.zeros(0, kind)
 
 
 def hashes_of(tokens: np.ndarray) -> np.ndarray:
-    """A hash for the gram at every token but the last seven, whatever text it ends in."""
+    """Return a hash for the gram at every token except the last seven, even where it crosses into the next text."""
     if len(tokens) < GRAM:
         return np.zeros(0, np.uint64)
     hashes = tokens.astype(np.uint64)
     hashes *= np.uint64(0x9E3779B97F4A7C15)
-    # Of two, of four, of eight.
+    # Hashes of two, then four, then eight tokens.
     for step, multiplier in ((1, 0xBF58476D1CE4E5B9), (2, 0x94D049BB133111EB), (4, 0xD6E8FEB86659FD93)):
         later = hashes[step:]
         hashes = hashes[:-step] * np.uint64(multiplier)
@@ -258,9 +256,9 @@ def hashes_of(tokens: np.ndarray) -> np.ndarray:
 
 
 def grams_of(tokens: np.ndarray, starts: np.ndarray) -> Grams:
-    """The grams of some texts; arguments as of `write_grams`."""
+    """Return the grams of some texts; for the arguments see `write_grams`."""
     hashes = hashes_of(tokens)
-    places = np.arange(len(hashes))
+    positions = np.arange(len(hashes))
     owners = np.repeat(np.arange(len(starts) - 1), np.diff(starts))[: len(hashes)]
-    inside = places + GRAM <= starts[owners + 1]
-    return Grams(hashes[inside], owners[inside], places[inside])
+    inside = positions + GRAM <= starts[owners + 1]
+    return Grams(hashes[inside], owners[inside], positions[inside])
