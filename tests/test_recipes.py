@@ -103,7 +103,7 @@ def test_the_rows_that_a_page_shows_are_read_by_its_recipe(name: str, tmp_path: 
     for file, text in shown.items():
         files.write_text(tmp_path / "set" / file, text)
     p = params.load(ROOT / "docs" / "recipes" / f"{name}.yaml")
-    found = raw_set.set_of(
+    found = raw_set.open_set(
         tmp_path / "set",
         readers.plan(tmp_path / "set", Options(p.data.encoding, p.data.layout)),
         columns=p.data.columns,

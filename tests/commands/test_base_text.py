@@ -22,7 +22,7 @@ def test_a_text_that_does_not_fit_leaves_room_for_the_others(
     data = params.load(tmp_path / "params.yaml").data
     split = data.split.model_copy(update={"group_by": None, "validation": 0.2, "test": 0.2})
     data = data.model_copy(update={"split": split})
-    one = raw_set.set_of(
+    one = raw_set.open_set(
         tmp_path / "set", readers.plan(tmp_path / "set", Options()),
         columns={}, record_types=("text",), group_by=None, order_by=None,
     )  # fmt: skip

@@ -168,7 +168,7 @@ def test_a_set_of_several_kinds_and_a_set_without_rows_are_not_usable(folder: Pa
     (folder / "mixed" / "b.jsonl").write_text('{"text": "t"}\n')
     report = inspection.inspect([Path("mixed")], inspection.How())
     assert [file["verdict"] for file in report["files"]] == ["accepted", "accepted"]
-    assert "mixed: the files hold rows of several kinds" in report["totals"]["problems"][0]
+    assert "mixed: the files contain rows of several types" in report["totals"]["problems"][0]
     assert not inspection.is_usable(report)
     (folder / "none.txt").write_text("")
     report = inspection.inspect([Path("none.txt")], inspection.How())

@@ -37,7 +37,7 @@ def opened(path: Path, rows: list[dict[str, Any]]) -> raw_set.RawSet:
     path.mkdir()
     files.write_text(path / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     plans = readers.plan(path, Options())
-    return raw_set.set_of(path, plans, columns={}, record_types=None, group_by=None)
+    return raw_set.open_set(path, plans, columns={}, record_types=None, group_by=None)
 
 
 def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: Any) -> None:

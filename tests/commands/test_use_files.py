@@ -36,7 +36,7 @@ def test_excluded_files_stay_excluded_next_month(tmp_path: Path) -> None:
     pairs(tmp_path).rename(folder / "faq.jsonl")
     (folder / "LICENSE").write_text("MIT License\n\nPermission is hereby granted\n")
     (folder / "docs" / "notes.md").write_text("# Notes\n")
-    with pytest.raises(DataError, match=r"leave out what only tells of the data: --exclude LICENSE") as caught:
+    with pytest.raises(DataError, match=r"exclude the files that only describe the data: --exclude LICENSE") as caught:
         use(folder, exclude=["*.md"])
     assert "text (LICENSE)" in str(caught.value)
     messages = use(folder, exclude=["LICENSE", "*.md"])
@@ -88,7 +88,7 @@ def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
         use(pairs(tmp_path), name="python-docstrings")
     with pytest.raises(DataError, match="--task poetry: is not a task; give one of sft, language-modeling"):
         use(pairs(tmp_path), task="poetry")
-    with pytest.raises(DataError, match="holds prompt-completion rows, but classification rows are needed"):
+    with pytest.raises(DataError, match="contains prompt-completion rows, but the task needs classification rows"):
         use(pairs(tmp_path), task="classification")
     with pytest.raises(DataError, match="cannot be a folder under data/raw"):
         use(pairs(tmp_path), name="../escape")

@@ -29,11 +29,11 @@ def test_two_sets_are_mixed_in(tmp_path: Path) -> None:
 
 def test_a_refused_mixed_in_set_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
-    with pytest.raises(DataError, match=r"^data/mixture/pretraining: is no name for a set of a mixture"):
+    with pytest.raises(DataError, match=r"^data/mixture/pretraining: is not a valid name for a set of a mixture"):
         mix(pairs(tmp_path), name="pretraining", weight=1.0)
     with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):
         mix(pairs(tmp_path, 60, '{"question": "broken'), name=None, weight=1.0)
-    with pytest.raises(DataError, match=r"^data/mixture/faq\.dvc: is no name for a set of a mixture"):
+    with pytest.raises(DataError, match=r"^data/mixture/faq\.dvc: is not a valid name for a set of a mixture"):
         mix(pairs(tmp_path), name="faq.dvc", weight=1.0)
     with pytest.raises(DataError, match=r"^--mix: 5000: input should be less than or equal to 1000"):
         mix(pairs(tmp_path), name=None, weight=5000.0)

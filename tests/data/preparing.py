@@ -146,7 +146,7 @@ def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> raw_set
         files_of.setdefault(file, []).append(line)
     for file, lines in files_of.items():
         (folder / f"{file}.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    return raw_set.set_of(
+    return raw_set.open_set(
         folder,
         readers.plan(folder, Options(chosen.encoding, chosen.layout)),
         columns=chosen.columns,

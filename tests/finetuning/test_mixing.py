@@ -178,8 +178,8 @@ def test_a_name_that_is_no_set_is_refused_with_those_there_are(mixed_place: Path
     with pytest.raises(TrainingError) as caught:
         train(chat={"weight": 1.0}, faq={"weight": 1.0})
     assert caught.value.problems == (
-        "data.mixture.chat: there is no set of this name; there are chats, notes, pretraining",
-        "data.mixture.faq: there is no set of this name; there are chats, notes, pretraining",
+        "data.mixture.chat: no set has this name; the sets are chats, notes, pretraining",
+        "data.mixture.faq: no set has this name; the sets are chats, notes, pretraining",
     )
     assert not Path("models/finetuned").exists()
 

@@ -150,7 +150,7 @@ def test_the_encoding_of_the_raw_set_is_that_of_no_other_set() -> None:
         prepare.main(params.load())
     first, second = caught.value.problems
     assert first.startswith("data.reading.raw: data.encoding, data.layout and data.columns say")
-    assert second == "data.reading.faq: there is no set of this name; there are pretraining"
+    assert second == "data.reading.faq: no set has this name; the sets are pretraining"
 
 
 def test_plain_text_for_a_language_model() -> None:

@@ -179,7 +179,7 @@ class _Set:
         if not plan.portions and not plan.refusal:
             return entry | {"verdict": EMPTY, "message": _of_empty(place)}
         try:
-            opened = raw_set.set_of(self.path, [plan], columns=self.columns, record_types=None, group_by=None)
+            opened = raw_set.open_set(self.path, [plan], columns=self.columns, record_types=None, group_by=None)
             if plan.first_rows:
                 entry["record_type"] = opened.form.record_type
             self._read(opened, plan, entry)
@@ -297,7 +297,7 @@ def _of_the_set(
     if len(usable) < 2:
         return []
     try:
-        raw_set.set_of(path, usable, columns=columns, record_types=None, group_by=None)
+        raw_set.open_set(path, usable, columns=columns, record_types=None, group_by=None)
     except DataError as error:
         return list(error.problems)
     return []

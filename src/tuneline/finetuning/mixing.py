@@ -71,9 +71,7 @@ def wanted(p: Params) -> list[Wanted]:
     missing = sorted(mixture.keys() - known.keys() - {PRETRAINING})
     if missing:
         has = ", ".join(sorted([*known, PRETRAINING]))
-        raise TrainingError(
-            *(f"data.mixture.{name}: there is no set of this name; there are {has}" for name in missing)
-        )
+        raise TrainingError(*(f"data.mixture.{name}: no set has this name; the sets are {has}" for name in missing))
     found = []
     for name in sorted(mixture):
         path, form = Path(p.paths.pretraining) / "train", RecordForm("text")

@@ -32,7 +32,7 @@ def write(folder: Path, *rows: object, name: str = "a.jsonl") -> Path:
 def opened(folder: Path, **options: Any) -> RawSet:
     defaults: dict[str, Any] = {"columns": {}, "record_types": None, "group_by": None}
     plans = readers.plan(folder, options.pop("how", Options()))
-    return raw_set.set_of(folder, plans, **(defaults | options))
+    return raw_set.open_set(folder, plans, **(defaults | options))
 
 
 def read(one: RawSet) -> tuple[list[Record], list[Rejected]]:
@@ -83,7 +83,9 @@ def test_the_rows_of_a_file_without_a_usable_row_are_counted(tmp_path: Path) -> 
 def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
     write(tmp_path, PAIR)
     (tmp_path / "b.txt").write_text("one\n")
-    with pytest.raises(DataError, match=r"several kinds: prompt-completion \(a.jsonl\); text \(b.txt\); make a set of"):
+    with pytest.raises(
+        DataError, match=r"several types: prompt-completion \(a.jsonl\); text \(b.txt\); make one set per"
+    ):
         opened(tmp_path)
     write(tmp_path, {"text": "t", "label": ["x"]})
     write(tmp_path, {"text": "t", "label": "x"}, name="b.txt")
@@ -117,7 +119,7 @@ def test_groups_and_order(tmp_path: Path) -> None:
     assert [(record.group, record.order) for record in kept] == [("Du Fu", "2024-01-31"), ("7", "20240131")]
     assert [(row.line, row.reason) for row in rejected] == [(3, "no-group"), (4, "order"), (5, "no-group")]
     with pytest.raises(
-        DataError, match=r"no column 'autor', which data.split.group_by names; .*; did you mean author\?"
+        DataError, match=r"no column 'autor', the value of data.split.group_by; .*; did you mean author\?"
     ):
         opened(tmp_path, group_by="autor")
     kept, _ = read(opened(tmp_path, group_by="module", must_group=False))
@@ -132,8 +134,8 @@ def test_groups_and_order(tmp_path: Path) -> None:
         (
             ["train", "validation"],
             [None, None],
-            ["set: train, validation in the names of files says which rows they hold, but there is no test file, so "
-             "all rows are split anew"],
+            ["set: names of files contain train, validation, but the set has no test file, so the names are "
+             "ignored and all rows are split"],
         ),
         (["extra"], [None], []),
     ],
@@ -154,7 +156,7 @@ def test_a_user_s_own_split_is_respected_where_it_is_whole(
         )
         for name in names
     ]
-    one = raw_set.set_of(Path("set"), plans, columns={}, record_types=None, group_by=None)
+    one = raw_set.open_set(Path("set"), plans, columns={}, record_types=None, group_by=None)
     made = [shape.record(Row(1, 0, PAIR)) for _, shape in one.portions]
     assert [row.split for row in made if isinstance(row, Record)] == splits
     assert list(one.warnings) == warnings
@@ -235,8 +237,8 @@ def test_a_file_of_several_shapes_is_read_by_one_and_says_how_many_rows_have_whi
     write(tmp_path, *[ALPACA] * 6, *[SHAREGPT] * 3, {"x": 1}, {"instruction": "only"})
     one = opened(tmp_path)
     assert one.warnings == (
-        f"{tmp_path}/a.jsonl: its rows are of several shapes: of the first 11 alpaca 7, sharegpt 3, unknown (x) 1; it "
-        "is read as alpaca, and rows of another shape are set aside: make a file of each",
+        f"{tmp_path}/a.jsonl: its rows have several shapes; of the first 11 rows: alpaca 7, sharegpt 3, unknown (x) "
+        "1; it is read as alpaca, and rows of another shape are set aside: write one file per shape",
     )
     kept, rejected = read(one)
     assert (len(kept), len(rejected)) == (6, 5)
@@ -259,7 +261,7 @@ def test_rows_of_one_shape_with_other_parts_are_no_mixture(tmp_path: Path, rows:
 def test_a_file_without_a_shape_that_most_rows_have_says_what_is_in_it(tmp_path: Path) -> None:
     write(tmp_path, ALPACA, SHAREGPT, {"text": "t"}, ALPACA, SHAREGPT, {"text": "u"})
     with pytest.raises(
-        DataError, match=r"several shapes, and none of them of most rows: of the first 6 alpaca 2, sharegpt"
+        DataError, match=r"several shapes, and no shape fits most rows; of the first 6 rows: alpaca 2, sharegpt"
     ):
         opened(tmp_path)
 
@@ -267,14 +269,16 @@ def test_a_file_without_a_shape_that_most_rows_have_says_what_is_in_it(tmp_path:
 def test_rows_that_stand_deeper_in_an_object_are_found_for_the_person(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"version": "1", "data": {"train": [{"prompt": "p", "completion": "c"}]}}')
     with pytest.raises(
-        DataError, match=r"deeper in it, at \.data\.train; make a file of them with `jq -c '\.data\.train\[\]'"
+        DataError, match=r"in a nested list, at \.data\.train; write them to a file with `jq -c '\.data\.train\[\]'"
     ):
         opened(tmp_path)
 
 
 def test_plain_text_without_labels_says_where_to_put_them(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
-    with pytest.raises(DataError, match=r"no label stands in the names: .*\(spam/1.txt\).* or set task: language-mod"):
+    with pytest.raises(
+        DataError, match=r"names of files and folders are not labels: .*\(spam/1.txt\).* or set task: language-mod"
+    ):
         opened(tmp_path, record_types=["classification"])
 
 
@@ -294,9 +298,9 @@ def test_too_many_rejected_rows_stop_with_their_places(tmp_path: Path) -> None:
 
 def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("")
-    with pytest.raises(DataError, match=r"holds no rows, in 1 file\(s\): a.jsonl"):
+    with pytest.raises(DataError, match=r"has no rows in its 1 file\(s\): a.jsonl"):
         opened(tmp_path)
-    with pytest.raises(DataError, match=r"set: holds no rows"):
+    with pytest.raises(DataError, match=r"set: has no rows"):
         raw_set.check_rejected("set", 0, 0, {}, [], 1.0)
 
 

@@ -221,14 +221,14 @@ def test_columns_are_mapped(
             {"q": "1", "n": [1]},
             {},
             None,
-            "a.jsonl: columns found: q, n (a list); they are of no known shape; say in params.yaml which of them are "
+            "a.jsonl: columns found: q, n (a list); they have no known shape; name the columns of "
             "prompt and completion, as in data.columns: {prompt: q, completion: n}",
         ),
         (
             {"q": "1"},
             {},
             ["classification"],
-            "a.jsonl: columns found: q; they are of no known shape; say in params.yaml which of them are text and "
+            "a.jsonl: columns found: q; they have no known shape; name the columns of text and "
             "label, as in data.columns: {text: q, label: …}, or to `tuneline use`: --column text=q "
             "--column 'label=…'",
         ),
@@ -236,21 +236,24 @@ def test_columns_are_mapped(
             {"question": "1", "body": "2"},
             {"prompt": "question", "completion": "boddy"},
             None,
-            "a.jsonl: data.columns names boddy, which the file does not have; did you mean body?",
+            "a.jsonl: has no column boddy, which data.columns names; did you mean body?",
         ),
         (
             {"title": "t", "paragraphs": [{"context": "c", "qas": []}]},
             {},
             None,
-            "a.jsonl: is SQuAD by article, in which a row holds many questions; make it a row a question with `jq",
+            "a.jsonl: is SQuAD with one article per row, and each article has many questions; write one question per "
+            "row with `jq",
         ),
-        ({"q": "1"}, {"prompt": "q"}, None, "data.columns: prompt are not the fields of a record; known are text; "),
+        ({"q": "1"}, {"prompt": "q"}, None, "data.columns: prompt are not the fields of a record; use text; "),
         (
             LABELLED,
             {},
             ["prompt-completion", "messages"],
-            "a.jsonl: holds classification or text rows, but prompt-completion or messages rows are needed; set task: "
-            "classification or language-modeling, or map columns to prompt and completion by data.columns (columns "
+            "a.jsonl: contains classification or text rows, but the task needs prompt-completion or messages rows; "
+            "set task: "
+            "classification or language-modeling, or name the columns of prompt and completion in data.columns "
+            "(columns "
             "found: text, label)",
         ),
         (
@@ -288,13 +291,15 @@ TICKETS = [
             TICKETS,
             None,
             "text and label (or prompt and completion), as in data.columns: {text: descripción, label: tipo}, or to "
-            "`tuneline use`: --column 'text=descripción' --column label=tipo; values that repeat as labels do are in: "
+            "`tuneline use`: --column 'text=descripción' --column label=tipo; columns with repeated values, which may "
+            "be labels: "
             "provincia, tipo",
         ),
         (
             [row | {"nota (1-5)": ["1", "5", ""][number % 3]} for number, row in enumerate(TICKETS)],
             None,
-            "--column 'text=descripción' --column label=tipo; values that repeat as labels do are in: provincia, tipo, "
+            "--column 'text=descripción' --column label=tipo; columns with repeated values, which may be labels: "
+            "provincia, tipo, "
             "nota (1-5)",
         ),
         (

@@ -100,7 +100,7 @@ def open_for_task(
     """The task that suits the rows, and the set as it is read for this task."""
 
     def opened(types: Sequence[RecordType] | None) -> RawSet:
-        return raw_set.set_of(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
+        return raw_set.open_set(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
 
     if task is not None:
         return task, opened(TYPES_OF_TASK[task])
@@ -132,7 +132,7 @@ def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]
     """
 
     def opened(types: Sequence[RecordType] | None) -> RawSet:
-        return raw_set.set_of(path, plans, columns=columns, record_types=types, group_by=None, is_mixed=True)
+        return raw_set.open_set(path, plans, columns=columns, record_types=types, group_by=None, is_mixed=True)
 
     try:
         return opened(raw_set.MIXED)

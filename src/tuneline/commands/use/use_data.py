@@ -153,7 +153,7 @@ def mix(
     }
     before = p.data.reading.get(name, params.SetReading()).model_dump(exclude_defaults=True)
     reading = before | {key: value for key, value in given.items() if value}
-    way = raw_set.reading_of(name, params.SetReading(**reading))
+    way = raw_set.set_reading(name, params.SetReading(**reading))
     found = open_set.open_mixed(path, readers.plan(path, way.options), way.columns)
     tally = open_set.read(found, p.data.max_rejected_fraction)
     messages = open_set.describe(path, found, tally)

@@ -1,4 +1,4 @@
-"""The shape of one file: which of the readings that fit it is taken, and what to say where none is."""
+"""The shape of one file: which of the readings that fit it is chosen, and the error if none fits."""
 
 import difflib
 import shlex
@@ -25,7 +25,7 @@ _SQUAD = (
     "{id, $context, question, answers: {text: [.answers[].text]}}'"
 )
 _OPTIONAL = {"tools", "prompt"}
-# Of a question about a picture the words alone are half. A text with a label may be learnt without its picture.
+# A question about a picture is incomplete without the picture. A labelled text is not.
 _OF_TEXT_ALONE: tuple[RecordType, ...] = ("prompt-completion", "messages", "preference")
 
 
@@ -40,23 +40,20 @@ def shape_of(
     must_group: bool = True,
     label: str | None = None,
 ) -> Shape:
-    """How the rows of one file become records, by most of its first rows.
+    """The shape that fits most of the first rows of a file.
 
     Args:
         plan: of the file, with at least one row.
         path: of the set, for errors.
-        columns: field of the record -> column; empty where known shapes are to be recognised.
-        record_types: what the rows may be; None: what they are.
-        group_by: column whose value keeps rows together.
-        order_by: column by which the newest rows are held out.
+        columns: field of the record -> column; if empty, the columns are recognised by their names.
+        record_types: the allowed types of the records; None: all.
+        group_by: the column whose value keeps rows together.
+        order_by: the column by which the newest rows are held out.
         must_group: whether a file without these columns is refused.
-        label: of every row, from the name of its file or folder.
-
-    Returns:
-        The shape.
+        label: the label of every row, from the name of its file or folder; None: the file has a column of labels.
 
     Raises:
-        DataError: the columns are not understood, or the rows are of another type; with the remedy.
+        DataError: no shape fits, or the rows are of another type; with the remedy.
     """
     place = file_path(path, plan)
     media: tuple[str, ...] = ()
@@ -76,8 +73,9 @@ def shape_of(
             close = difflib.get_close_matches(column, plan.columns, n=1)
             hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.columns_found(view)}"
             raise DataError(
-                f"{place}: has no column {column!r}, which data.split.{param} names; set it to null, or to a column "
-                f"of the file; {hint}"
+                f"{place}: has no column {column!r}, the value of data.split.{param}; set data.split.{param} to null "
+                "or "
+                f"to a column of the file; {hint}"
             )
     return Shape(
         plan.name,
@@ -92,26 +90,23 @@ def shape_of(
 
 
 def file_path(path: Path | None, plan: FilePlan) -> str:
-    """Where a file of a set is, for a person."""
+    """The path of a file of a set, for messages."""
     if path is None:
         return plan.name
     return (path if path.is_dir() else path.parent).joinpath(plan.name).as_posix()
 
 
 def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> Reading:
-    """The reading of one file.
+    """The most specific reading of a file that gives records of a wanted type.
 
     Args:
-        view: its first rows.
-        place: where it is, for errors.
-        columns: field of the record -> column; empty where known shapes are to be recognised.
-        wanted: types that the rows may be; None: what they are.
-
-    Returns:
-        The most telling reading of a wanted type.
+        view: the first rows of the file.
+        place: the path of the file, for errors.
+        columns: field of the record -> column; if empty, the columns are recognised by their names.
+        wanted: the allowed types of the records; None: all.
 
     Raises:
-        DataError: nothing fits; with the columns found and the mapping to write.
+        DataError: no reading fits; with the columns found and the mapping to write.
     """
     if columns and view.plan.format not in ("text", "document"):
         found = _mapped(view, place, columns, wanted)
@@ -127,7 +122,7 @@ def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
 
 
 def task_of(record_type: RecordType) -> str:
-    """The task that learns from records of a type."""
+    """The task that trains on records of a type."""
     return next(task for task, types in TYPES_OF_TASK.items() if record_type in types)
 
 
@@ -135,7 +130,7 @@ def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
     fields = set(columns)
     if not any(fields <= set(known) and set(known) - fields <= _OPTIONAL for known in FIELDS.values()):
         known = "; ".join(dict.fromkeys(" and ".join(fields) for fields in FIELDS.values()))
-        raise DataError(f"data.columns: {', '.join(columns)} are not the fields of a record; known are {known}")
+        raise DataError(f"data.columns: {', '.join(columns)} are not the fields of a record; use {known}")
     may_lead = fields in ({"text"}, {"prompt", "completion"})
     missing = [
         name
@@ -145,12 +140,12 @@ def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
     if missing:
         close = difflib.get_close_matches(missing[0], view.columns, n=1)
         hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.columns_found(view)}"
-        raise DataError(f"{place}: data.columns names {', '.join(missing)}, which the file does not have; {hint}")
+        raise DataError(f"{place}: has no column {', '.join(missing)}, which data.columns names; {hint}")
     return recognise.mapped_readings(view, columns, wanted)
 
 
 def _leads_somewhere(view: View, name: str) -> bool:
-    """Whether a dotted name leads into objects of the file."""
+    """Whether a dotted name is a path into objects of the file."""
     column, dot, _ = name.partition(".")
     return bool(dot) and column in view.columns and view.mostly(column, lambda value: isinstance(value, dict))
 
@@ -158,51 +153,50 @@ def _leads_somewhere(view: View, name: str) -> bool:
 def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None) -> str:
     if recognise.is_squad(view):
         return (
-            f"{place}: is SQuAD by article, in which a row holds many questions; make it a row a question with "
-            f"`{_SQUAD} FILE > squad.jsonl`"
+            f"{place}: is SQuAD with one article per row, and each article has many questions; write one question per "
+            "row "
+            f"with `{_SQUAD} FILE > squad.jsonl`"
         )
     found = count_first_rows(view.plan, None, wanted).found()
     if len(found) > 1 and sum(not name.startswith("unknown") for name in found) > 1:
         return (
-            f"{place}: its rows are of several shapes, and none of them of most rows: of the first "
-            f"{len(view.rows):,} {in_words(found)}; make a file of each"
+            f"{place}: its rows have several shapes, and no shape fits most rows; of the first {len(view.rows):,} "
+            "rows: "
+            f"{in_words(found)}; write one file per shape"
         )
     if nested := recognise.nested(view):
         return (
-            f"{place}: its rows stand deeper in it, at {', '.join(nested)}; make a file of them with "
+            f"{place}: its rows are in a nested list, at {', '.join(nested)}; write them to a file with "
             f"`jq -c '{nested[0]}[]' FILE > rows.jsonl`"
         )
     return (
-        f"{place}: columns found: {recognise.describe_types(view)}; they are of no known shape; say in params.yaml "
-        f"which of them are {_example(view, wanted)}"
+        f"{place}: columns found: {recognise.describe_types(view)}; they have no known shape; name the columns of "
+        f"{_example(view, wanted)}"
     )
 
 
 def _example(view: View, wanted: Sequence[RecordType] | None) -> str:
-    """What to write for the columns of a file of no known shape, from what they hold.
+    """The fields of a record, and the mapping of the most likely columns of a file without a known shape.
 
     Args:
         view: the file.
-        wanted: types that the rows may be; None: what they are.
-
-    Returns:
-        The fields, and the mapping of the likeliest columns: of labelled text where a column repeats its values.
+        wanted: the allowed types of the records; None: labelled text if a column repeats its values, else pairs.
     """
     labels = view.repeating()
     others = [column for column in view.columns if column not in labels]
     record_type: RecordType = wanted[0] if wanted else "classification" if labels and others else "prompt-completion"
     fields = FIELDS[record_type]
-    said, remark = " and ".join(fields), ""
+    names, remark = " and ".join(fields), ""
     if record_type == "classification" and labels and others:
         columns = [*view.longest(others, 1), view.likeliest_label(labels)]
-        said += "" if wanted else " (or prompt and completion)"
-        remark = f"; values that repeat as labels do are in: {', '.join(labels)}" if len(labels) > 1 else ""
+        names += "" if wanted else " (or prompt and completion)"
+        remark = f"; columns with repeated values, which may be labels: {', '.join(labels)}" if len(labels) > 1 else ""
     else:
         columns = [*view.longest(view.columns, len(fields)), "…", "…"]
     pairs = list(zip(fields, columns, strict=False))
     example = ", ".join(f"{field}: {column}" for field, column in pairs)
     options = " ".join(f"--column {shlex.quote(f'{field}={column}')}" for field, column in pairs)
-    return f"{said}, as in data.columns: {{{example}}}, or to `tuneline use`: {options}{remark}"
+    return f"{names}, as in data.columns: {{{example}}}, or to `tuneline use`: {options}{remark}"
 
 
 def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequence[RecordType]) -> str:
@@ -210,20 +204,22 @@ def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequen
     tasks = list(dict.fromkeys(task_of(kind) for kind in types))
     if view.plan.format in ("text", "document") and "classification" in wanted:
         return (
-            f"{place}: is plain text, and no label stands in the names: put the files of each class in a folder named "
-            f"by it (spam/1.txt), or the rows of each class in a file named by it (spam.txt); or set task: {tasks[0]}"
+            f"{place}: is plain text, and the names of files and folders are not labels: put the files of each label "
+            "into a "
+            "folder with its name (spam/1.txt), or its rows into a file with its name (spam.txt); or set task: "
+            f"{tasks[0]}"
         )
     fields = FIELDS[wanted[0]]
     return (
-        f"{place}: holds {' or '.join(types)} rows, but {' or '.join(wanted)} rows are needed; set task: "
-        f"{' or '.join(tasks)}, or map columns to {' and '.join(fields)} by data.columns "
+        f"{place}: contains {' or '.join(types)} rows, but the task needs {' or '.join(wanted)} rows; set task: "
+        f"{' or '.join(tasks)}, or name the columns of {' and '.join(fields)} in data.columns "
         f"(columns found: {recognise.describe_types(view)})"
     )
 
 
 @dataclass
 class _Group:
-    """Rows with the same filled columns."""
+    """The rows whose filled columns are the same."""
 
     rows: int = 0
     samples: list[Row] = field(default_factory=list)
@@ -234,8 +230,8 @@ class ShapeCounts:
 
     Args:
         plan: of the file.
-        shape: that the file is read by; None where none was found.
-        record_types: what the rows may be; None: what they are.
+        shape: the shape of the file; None if no shape fits.
+        record_types: the allowed types of the records; None: all.
     """
 
     def __init__(self, plan: FilePlan, shape: Shape | None, record_types: Sequence[RecordType] | None = None) -> None:
@@ -256,7 +252,7 @@ class ShapeCounts:
             group.samples.append(row)
 
     def found(self) -> dict[str, int]:
-        """Shape -> rows, the file's own shape first, then the most frequent; one entry where all rows are alike."""
+        """Shape -> number of rows: the shape of the file first, then the most frequent."""
         counts: dict[str, int] = {}
         if self._shape is not None:
             counts[self._shape.kind] = 0
@@ -268,7 +264,7 @@ class ShapeCounts:
         return dict(sorted(counts.items(), key=lambda item: (item[0] != first, -item[1])))
 
     def set_aside(self) -> int:
-        """Rows of another shape than the file's that its shape does not accept."""
+        """The number of rows that have another shape than the file, and are set aside."""
         if self._shape is None:
             return 0
         return sum(
@@ -280,7 +276,7 @@ class ShapeCounts:
     def _name(self, filled: tuple[str, ...], samples: Sequence[Row]) -> str:
         shape = self._shape
         if shape is not None and set(filled) <= {*shape.columns, *self._plan.columns}:
-            # A part of it may be missing, but nothing of another shape is there.
+            # Columns of the shape may be missing, but the row has no others.
             return shape.kind
         readings = self._readings(filled, samples)
         if not readings:
@@ -296,31 +292,25 @@ class ShapeCounts:
         return reading.kind
 
     def _accepts(self, samples: Sequence[Row]) -> bool:
-        """Whether the file's shape makes a record of most of the samples."""
+        """Whether the shape of the file makes records of most samples."""
         assert self._shape is not None
         return 2 * sum(isinstance(self._shape.record(row), Record) for row in samples) > len(samples)
 
     def _readings(self, filled: tuple[str, ...], samples: Sequence[Row]) -> list[Reading]:
         view = View(replace(self._plan, first_rows=tuple(samples), columns=filled))
         readings = recognise.readings(view)
-        return [one for one in readings if self._types is None or one.form.record_type in self._types]
+        return [reading for reading in readings if self._types is None or reading.form.record_type in self._types]
 
 
 def _is_given(shape: Shape) -> bool:
-    """Whether the columns or the label of a file were given, not recognised."""
+    """Whether the user named the columns, or the names of files give the labels."""
     return shape.kind in ("columns", "file names")
 
 
 def count_first_rows(
     plan: FilePlan, shape: Shape | None, record_types: Sequence[RecordType] | None = None
 ) -> ShapeCounts:
-    """The first rows of a file, counted.
-
-    Args:
-        plan: of the file.
-        shape: that it is read by; None where none was found.
-        record_types: what the rows may be; None: what they are.
-    """
+    """The counts of the first rows of a file; arguments as in `ShapeCounts`."""
     counts = ShapeCounts(plan, shape, record_types)
     for row in plan.first_rows:
         counts.add(row)
@@ -328,24 +318,23 @@ def count_first_rows(
 
 
 def in_words(found: Mapping[str, int]) -> str:
-    """Shapes with their rows, for a person.
+    """The shapes and their number of rows, for messages.
 
     Args:
-        found: shape -> rows.
+        found: shape -> number of rows.
     """
     return ", ".join(f"{name} {rows:,}" for name, rows in found.items())
 
 
 def labels_by_file(plans: Sequence[FilePlan]) -> dict[str, str]:
-    """The label of every file of a set whose rows are texts without a label of their own.
+    """The label of every file of a set of texts, from the names of folders or files, as in `spam/1.txt` or `spam.txt`.
 
     Args:
         plans: of all files.
 
     Returns:
-        File -> label: the name of its folder where folders tell the files apart, else (for plain text with one row per
-        line) the file's own name. Empty where a file has a column of labels or none of texts, or fewer than two labels
-        come out.
+        File -> label: the name of the folder if the files are in several folders; else, for plain text with one row per
+        line, the name of the file. Empty if a file has a column of labels or no texts, or if there is only one label.
     """
     files = [plan for plan in plans if not plan.refusal and plan.first_rows]
     if not files or not all(map(_is_unlabelled, files)):
@@ -360,7 +349,7 @@ def labels_by_file(plans: Sequence[FilePlan]) -> dict[str, str]:
 
 
 def _is_unlabelled(plan: FilePlan) -> bool:
-    """Whether the rows of a file are texts, and say nothing of a label."""
+    """Whether the rows of a file are texts without a column of labels."""
     if plan.format in ("text", "document"):
         return True
     view = View(plan)
@@ -368,7 +357,7 @@ def _is_unlabelled(plan: FilePlan) -> bool:
 
 
 def _folder(name: str) -> str:
-    """The innermost folder that is neither a split nor an archive; empty where there is none."""
+    """The name of the innermost folder that is neither a split nor an archive; else empty."""
     for part in reversed(PurePosixPath(name).parts[:-1]):
         if part.casefold() not in _SPLITS and not part.casefold().endswith(_ARCHIVES):
             return part

@@ -1,4 +1,4 @@
-"""A raw set as the whole pipeline sees it: its files, the shape of each, and its rows as canonical records."""
+"""A raw set as every stage reads it: its files, the shape of each file, and its rows as records."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +18,13 @@ from tuneline.params import MIXABLE, Params
 from tuneline.params.data import PRETRAINING, RAW, SetReading
 
 SET_NAME = re.compile(r"\w[\w.-]{0,99}(?<!\.dvc)")
-"""What a set's folder may be called."""
+"""The allowed names of a set in a mixture."""
 
-BAD_NAME = f"is no name for a set of a mixture: letters, digits, . - and _; not {RAW}, {PRETRAINING}, *.dvc"
+BAD_NAME = (
+    f"is not a valid name for a set of a mixture: use letters, digits, . - and _, but not {RAW}, {PRETRAINING} or *.dvc"
+)
 MIXED: tuple[RecordType, ...] = tuple(kind for task in MIXABLE for kind in TYPES_OF_TASK[task])
-"""What a set of a mixture may hold."""
+"""The record types of the sets of a mixture."""
 
 _NAMED_ROWS = 5
 _PLAIN = ("text", "document")
@@ -30,20 +32,20 @@ _PLAIN = ("text", "document")
 
 @dataclass(frozen=True)
 class RawSet:
-    """A raw set that can be used: its files, and the portions in which any process reads it."""
+    """A raw set without problems: its files, and the portions in which processes read it."""
 
     path: str
     form: RecordForm
     files: tuple[FilePlan, ...]
     shapes: tuple[Shape, ...]
-    """Of the files, in their order."""
+    """The shape of each file, in the order of `files`."""
     portions: tuple[tuple[Portion, Shape], ...]
     bytes: int
-    """Of all files, unpacked."""
+    """The size of all files, unpacked."""
     warnings: tuple[str, ...]
 
 
-def set_of(
+def open_set(
     path: Path,
     plans: Sequence[FilePlan],
     *,
@@ -54,34 +56,30 @@ def set_of(
     must_group: bool = True,
     is_mixed: bool = False,
 ) -> RawSet:
-    """Find out what a raw set holds; its rows are not kept.
+    """The raw set in a folder or a file; its rows are not read into memory.
 
     Args:
-        path: the folder of the set, or one file.
+        path: the folder or the file.
         plans: how its files are read.
-        columns: field of the record -> column of the files; empty where known shapes are to be recognised.
-        record_types: what the rows may be; None: what they are.
-        group_by: column whose value keeps rows together.
-        order_by: column by which the newest rows are held out.
-        must_group: whether a file without these columns is refused; else its rows stand alone.
-        is_mixed: whether it is trained beside another set, so never split: a file that is named as test is one, with or
-            without others.
-
-    Returns:
-        The set.
+        columns: field of the record -> column of the files; if empty, the columns are recognised by their names.
+        record_types: the allowed types of the records; None: all.
+        group_by: the column whose value keeps rows together.
+        order_by: the column by which the newest rows are held out.
+        must_group: whether a file without these columns is refused; else each of its rows is a group.
+        is_mixed: whether the set is added to another one and so never split: its test file is a test file even without
+            a train file.
 
     Raises:
-        DataError: the set cannot be read, its columns are not understood, or it is of another record type; all
-            problems of all files.
+        DataError: a file cannot be read, has no known shape or another record type; all problems of all files.
     """
     problems: list[str] = []
     left_out = [plan for plan in plans if plan.excluded]
     plans = [plan for plan in plans if not plan.excluded]
     if left_out and not plans:
-        problems.append(f"{path}: no file is left to read: {describe_excluded(left_out)}; leave fewer out")
+        problems.append(f"{path}: no file is left to read: {describe_excluded(left_out)}; exclude fewer files")
     elif not any(plan.refusal or plan.portions for plan in plans):
         named = ", ".join(plan.name for plan in plans[:_NAMED_ROWS])
-        problems.append(f"{path}: holds no rows, in {len(plans)} file(s): {named}; put your text there")
+        problems.append(f"{path}: has no rows in its {len(plans)} file(s): {named}; add rows")
     shapes: dict[str, Shape] = {}
     refused: list[tuple[str, str]] = []
     labels = labels_by_file(plans) if record_types and "classification" in record_types else {}
@@ -104,7 +102,7 @@ def set_of(
                 refused += [(file_path(path, plan), problem) for problem in error.problems]
     problems += group_messages(refused)
     if len({shape.form for shape in shapes.values()}) > 1:
-        problems.append(_several_kinds(path, shapes))
+        problems.append(_several_types(path, shapes))
     if problems:
         raise DataError(*problems)
     form = next(iter(shapes.values())).form if shapes else RecordForm(record_types[0] if record_types else "text")
@@ -123,8 +121,8 @@ def set_of(
     if not is_split and (named := sorted(split for split in splits if split)):
         missing = " and no ".join(split for split in ("train", "test") if split not in splits)
         warnings.append(
-            f"{path}: {', '.join(named)} in the names of files says which rows they hold, but there is no {missing} "
-            "file, so all rows are split anew"
+            f"{path}: names of files contain {', '.join(named)}, but the set has no {missing} file, so the names are "
+            "ignored and all rows are split"
         )
     of_files: list[Shape] = []
     for plan in plans:
@@ -142,32 +140,29 @@ def set_of(
 
 
 class RawSets(NamedTuple):
-    """Every set that the params name."""
+    """All sets that the params name."""
 
     raw: RawSet
-    """To fine-tune on."""
+    """The set of data.raw, for fine-tuning."""
     pretraining: RawSet
     mixture: dict[str, RawSet]
-    """Name of a folder in paths.mixture -> its set, in the order of the names."""
+    """Name of a folder in paths.mixture -> its set, sorted by name."""
 
     def all(self) -> list[RawSet]:
-        """In the order in which they are prepared."""
+        """All sets, in the order in which they are prepared."""
         return [self.raw, self.pretraining, *self.mixture.values()]
 
 
 def open_all(p: Params) -> RawSets:
-    """The raw sets that the params name, as every stage sees them.
+    """The raw sets that the params name.
 
-    Every folder in paths.mixture is a set, whether data.mixture names it or not: another weight prepares nothing anew.
+    Every folder in paths.mixture is a set, even if data.mixture does not name it: a change of weights prepares nothing.
 
     Args:
         p: all params.
 
-    Returns:
-        The sets.
-
     Raises:
-        DataError: some of them cannot be used; all problems of all.
+        DataError: a set cannot be used; all problems of all sets.
     """
     problems: dict[str, None] = {}
     wanted: list[tuple[str, tuple[RecordType, ...]]] = [
@@ -184,7 +179,7 @@ def open_all(p: Params) -> RawSets:
         missing = sorted(p.data.mixture.keys() - {*names, PRETRAINING})
         known = ", ".join([*names, PRETRAINING])
         problems |= dict.fromkeys(
-            f"data.mixture.{name}: there is no set of this name; there are {known}" for name in missing
+            f"data.mixture.{name}: no set has this name; the sets are {known}" for name in missing
         )
     try:
         readings_of_sets = readings(p, names)
@@ -196,20 +191,20 @@ def open_all(p: Params) -> RawSets:
         try:
             if path not in plans:
                 plans[path] = readers.plan(Path(path), readings_of_sets[path].options)
-            one = set_of(
+            raw_set = open_set(
                 Path(path),
                 plans[path],
                 columns=readings_of_sets[path].columns,
                 record_types=record_types,
                 group_by=p.data.split.group_by,
                 order_by=p.data.split.order_by,
-                # The columns are those of the set to fine-tune on; another set need not know them.
+                # The columns are those of the set of data.raw; other sets may not have them.
                 must_group=path == p.data.raw,
-                # The files of a frozen text say which rows were held out when it was written.
+                # The names of the files of a frozen text say which rows were held out when it was written.
                 is_mixed=path not in (p.data.raw, p.data.pretraining)
                 or (path == p.data.pretraining and p.data.frozen_pretraining),
             )
-            sets.append(one)
+            sets.append(raw_set)
         except DataError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:
@@ -223,64 +218,64 @@ class Reading(NamedTuple):
 
     options: Options
     columns: Mapping[str, str]
-    """Field of the record -> column of the files; empty where known names are to be recognised."""
+    """Field of the record -> column of the files; if empty, the columns are recognised by their names."""
 
 
 def readings(p: Params, names: Sequence[str]) -> dict[str, Reading]:
-    """How each set is read: data.encoding, data.layout and data.columns say it of `data.raw`, data.reading of others.
+    """How each set is read: data.raw by data.encoding, data.layout and data.columns, the others by data.reading.
 
     Args:
         p: all params.
-        names: of the sets of the mixture.
+        names: the names of the sets of the mixture.
 
     Returns:
         Path of a set -> how it is read.
 
     Raises:
-        DataError: data.reading names a set that is not there, or that of `data.raw`.
+        DataError: data.reading names the set of data.raw, or a set that does not exist.
     """
-    is_one = p.data.pretraining == p.data.raw
+    is_same = p.data.pretraining == p.data.raw
     problems = [
-        f"data.reading.{name}: data.encoding, data.layout and data.columns say how the set of data.raw is read"
+        f"data.reading.{name}: remove it; the set of data.raw is read by data.encoding, data.layout and data.columns"
         for name in p.data.reading
-        if name == RAW or (name == PRETRAINING and is_one)
+        if name == RAW or (name == PRETRAINING and is_same)
     ]
-    # A task that mixes nothing may keep what the next one needs.
+    # A task without a mixture keeps these params for the next task.
     problems += [
-        f"data.reading.{name}: there is no set of this name; there are {', '.join([PRETRAINING, *names])}"
+        f"data.reading.{name}: no set has this name; the sets are {', '.join([PRETRAINING, *names])}"
         for name in p.data.reading
         if p.task in MIXABLE and name not in (RAW, PRETRAINING, *names)
     ]
     if problems:
         raise DataError(*problems)
     paths = {PRETRAINING: p.data.pretraining, **{name: f"{p.paths.mixture}/{name}" for name in names}}
-    found = {path: reading_of(name, p.data.reading.get(name, SetReading())) for name, path in paths.items()}
+    found = {path: set_reading(name, p.data.reading.get(name, SetReading())) for name, path in paths.items()}
     of_raw = Options(p.data.encoding, p.data.layout, exclude=tuple(p.data.exclude))
     return found | {p.data.raw: Reading(of_raw, p.data.columns)}
 
 
-def reading_of(name: str, said: SetReading) -> Reading:
-    """How a set other than `data.raw` is read.
+def set_reading(name: str, section: SetReading) -> Reading:
+    """How a set other than data.raw is read.
 
     Args:
-        name: `pretraining`, or of a set of the mixture.
-        said: what data.reading says of it.
+        name: `pretraining`, or the name of a set of the mixture.
+        section: its section of data.reading.
     """
-    given = {key: value for key in ("encoding", "layout") if (value := getattr(said, key)) is not None}
-    exclude = tuple(said.exclude)
-    return Reading(Options(**given, param=f"data.reading.{name}.encoding", exclude=exclude), said.columns)
+    given = {key: value for key in ("encoding", "layout") if (value := getattr(section, key)) is not None}
+    exclude = tuple(section.exclude)
+    return Reading(Options(**given, param=f"data.reading.{name}.encoding", exclude=exclude), section.columns)
 
 
 def is_mixture_name(name: str) -> bool:
-    """Whether a set in a mixture may be called so; else it is BAD_NAME."""
+    """Whether a set of a mixture may have this name; if not, the message is BAD_NAME."""
     return name not in (RAW, PRETRAINING) and bool(SET_NAME.fullmatch(name))
 
 
 def _sets_in(folder: Path) -> list[str]:
-    """The names of the sets that a mixture may take."""
+    """The names of the sets in the folder of a mixture."""
     found = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
     problems = [
-        f"{path}: lies beside the folders of sets; lay it into a folder of its own, whose name data.mixture may give"
+        f"{path}: is not in the folder of a set; move it into a folder, and name the folder in data.mixture"
         for path in found
         if not path.is_dir() and path.suffix != ".dvc" and path.name != "README.md"
     ]
@@ -292,14 +287,11 @@ def _sets_in(folder: Path) -> list[str]:
 
 
 def read(portion: Portion, shape: Shape) -> Iterator[Record | Rejected]:
-    """The records of a portion and the rows set aside, in the order of the file; together they are all its rows.
+    """Every row of a portion in the order of the file: a record, or a rejected row with its reason.
 
     Args:
         portion: of a file.
         shape: of the same file.
-
-    Yields:
-        A record, or a row with the reason why it is none.
     """
     record = shape.record
     for row in readers.rows(portion):
@@ -309,45 +301,45 @@ def read(portion: Portion, shape: Shape) -> Iterator[Record | Rejected]:
 def check_rejected(
     path: str, rows: int, rejected: int, reasons: Mapping[str, int], first: Sequence[Rejected], max_fraction: float
 ) -> None:
-    """Stop where too many rows were set aside.
+    """Raise an error if too many rows were set aside.
 
     Args:
         path: of the set.
-        rows: all of it, those set aside too.
-        rejected: rows set aside.
-        reasons: reason code -> rows.
-        first: some of the rows set aside, to be named.
-        max_fraction: share of all rows that may be set aside.
+        rows: the number of all rows, with those set aside.
+        rejected: the number of rows set aside.
+        reasons: reason -> number of rows.
+        first: some of the rows set aside, for the message.
+        max_fraction: the largest share of rows that may be set aside.
 
     Raises:
-        DataError: more were, or no row is left; the first of them named.
+        DataError: more rows were set aside, or no row is left.
     """
     if not rows:
-        raise DataError(f"{path}: holds no rows; put your text there, or take your own with `tuneline use PATH`")
+        raise DataError(f"{path}: has no rows; add rows, or use your own data with `tuneline use PATH`")
     if rejected <= max_fraction * rows and rejected < rows:
         return
     counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
     named = first[:_NAMED_ROWS]
     raise DataError(
         f"{path}: {rejected:,} of {rows:,} rows cannot be used ({counts}), more than data.max_rejected_fraction "
-        f"{max_fraction:g} allows; mend the rows, or raise it (`tuneline use PATH --max-rejected FRACTION`)",
+        f"{max_fraction:g} allows; correct the rows, or raise it (`tuneline use PATH --max-rejected FRACTION`)",
         *(f"  {row.describe()}" for row in named),
         *([f"  and {rejected - len(named):,} more"] if rejected > len(named) else []),
     )
 
 
 def _several_shapes(plan: FilePlan, shape: Shape, record_types: Sequence[RecordType] | None) -> str:
-    """What to say of a file of which rows are set aside because they are of another shape; empty where none are."""
+    """The warning about a file with rows of another shape, which are set aside; empty if it has none."""
     counts = count_first_rows(plan, shape, record_types)
     if not counts.set_aside():
         return ""
     return (
-        f"its rows are of several shapes: of the first {len(plan.first_rows):,} {in_words(counts.found())}; it is read "
-        f"as {shape.kind}, and rows of another shape are set aside: make a file of each"
+        f"its rows have several shapes; of the first {len(plan.first_rows):,} rows: {in_words(counts.found())}; it is "
+        f"read as {shape.kind}, and rows of another shape are set aside: write one file per shape"
     )
 
 
-def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
+def _several_types(path: Path, shapes: Mapping[str, Shape]) -> str:
     first_of: dict[RecordForm, list[str]] = {}
     for name, shape in shapes.items():
         first_of.setdefault(shape.form, []).append(name)
@@ -355,7 +347,9 @@ def _several_kinds(path: Path, shapes: Mapping[str, Shape]) -> str:
     for form, names in first_of.items():
         words.append(f"{form} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})")
     about = [name for name in shapes if is_about_data(name)]
-    remedy = "make a set of each"
+    remedy = "make one set per type"
     if about and any(set(names) <= set(about) for names in first_of.values()):
-        remedy += f", or leave out what only tells of the data: {' '.join(f'--exclude {name}' for name in about[:3])}"
-    return f"{path}: the files hold rows of several kinds: {'; '.join(words)}; {remedy}"
+        remedy += (
+            f", or exclude the files that only describe the data: {' '.join(f'--exclude {name}' for name in about[:3])}"
+        )
+    return f"{path}: the files contain rows of several types: {'; '.join(words)}; {remedy}"
