@@ -1,4 +1,4 @@
-"""What a run does that has lost Prefect: it ends, in a line, and keeps what is made. Prefect only owns when."""
+"""Ends a run that has lost Prefect's server, with one line; finished work is kept."""
 
 import time
 from typing import NoReturn
@@ -12,8 +12,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from tuneline import stopping
 
 ERRORS = (httpx.TransportError, PrefectHTTPStatusError, RuntimeError)
-"""Among these are those that Prefect's client raises where its server does not answer as it should."""
-# Seconds that a server may take to come back, as when it is started again.
+"""The errors that Prefect's client raises where its server does not answer as it should are among these."""
+# Seconds in which a server that is started again may come back.
 _PATIENCE = 15.0
 _TIMEOUT = 5.0
 _NOT_REACHED = "Failed to reach API"
@@ -21,7 +21,7 @@ _KEPT = "finished work is kept, and the same command goes on from there"
 
 
 def end_if_lost() -> None:
-    """End the process where Prefect does not answer any more, nor within a while."""
+    """End the process if Prefect does not answer for `_PATIENCE` seconds."""
     deadline = time.monotonic() + _PATIENCE
     while not _is_answering():
         if time.monotonic() > deadline:
@@ -30,7 +30,7 @@ def end_if_lost() -> None:
 
 
 def end_if_caused(error: BaseException) -> None:
-    """End the process where `error`, one of `ERRORS`, says that Prefect is lost, or is of no use."""
+    """End the process if `error`, one of `ERRORS`, means that Prefect's server is lost or refuses this project."""
     if isinstance(error, PrefectHTTPStatusError):
         code = error.response.status_code
         if code >= 500:
@@ -38,7 +38,7 @@ def end_if_caused(error: BaseException) -> None:
         if code in (401, 403):
             stopping.end_now(f"{_name()} refuses this project ({code}): see docs/schedule.md")
     elif (
-        # It was tried several times, as Prefect's settings say.
+        # Prefect's client has tried several times, as its settings say.
         isinstance(error, httpx.TimeoutException)
         or (isinstance(error, RuntimeError) and _NOT_REACHED in str(error))
         or not _is_answering()
@@ -47,7 +47,7 @@ def end_if_caused(error: BaseException) -> None:
 
 
 def _is_answering() -> bool:
-    # Whoever asks decides about another try.
+    # Without the client's own retries: the caller decides about another try.
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,

@@ -1,9 +1,9 @@
-"""What `make run` does: say so where there is nothing to do, else run the training flow here and now.
+"""What `make run` does: run the training flow in this process, or say that nothing is to do.
 
     python flows/run.py
 
-DVC and the registry say whether there is anything to do. Prefect, whose start takes longer than both, is started only
-where there is, or where it has a server of its own, which shows every run.
+DVC and the registry tell whether something is to do. Prefect takes longer to start than both, so it starts only if
+something is to do, or if a Prefect server is set, which shows every run.
 """
 
 import os
@@ -24,7 +24,7 @@ _STOPPED = "stopped; finished work is kept, and `make run` goes on from there"
 
 
 def main() -> None:
-    """End with code 0; or 1 and the reasons on stderr; or 130 by Ctrl-C and 143 by SIGTERM, and a line."""
+    """Exit with code 0; 1 and the reasons on stderr; 130 and a line after Ctrl-C; 143 and a line after SIGTERM."""
     os.chdir(ROOT)
     terminal.guard(colours=True)
     try:
@@ -43,32 +43,32 @@ def main() -> None:
 
 def _run() -> None:
     has_server = _has_prefect_server()
-    found = None if has_server else _settled()
-    if found is None:
-        _flow(has_server)
+    current = None if has_server else _current_decision()
+    if current is None:
+        _run_flow(has_server)
         return
-    outcome, added = found
-    print("nothing is stale, and the gate has decided about this model, these rules and this champion already")
+    outcome, added = current
+    print("nothing is stale, and the gate has already decided about this model with these rules and this champion")
     if outcome.is_failed:
         sys.exit(f"\n{outcome.message([])}")
-    said = filter(None, [garbage.warning(), added])
-    print("", *git_steps.keep_commands(params.load()), *said, outcome.message([]), sep="\n")
+    notes = filter(None, [garbage.warning(), added])
+    print("", *git_steps.keep_commands(params.load()), *notes, outcome.message([]), sep="\n")
 
 
-def _flow(has_server: bool) -> None:
-    # Nothing else is said for ten seconds and more.
+def _run_flow(has_server: bool) -> None:
+    # The start takes ten seconds and more, and prints nothing else.
     print("starting Prefect" if has_server else "starting Prefect and its temporary server", flush=True)
     server = None if has_server else temporary_server.start()
-    # Takes seconds, as the start of the server does.
+    # The import takes seconds, in which the server starts.
     import train
 
     if server:
         server.wait()
-    train.by_hand()
+    train.run_here()
 
 
-def _settled() -> tuple[last_decision.Outcome, str | None] | None:
-    """What was decided before, where nothing is stale and it still stands; and what the version tells now."""
+def _current_decision() -> tuple[last_decision.Outcome, str | None] | None:
+    """The last decision if it still holds and nothing is stale; and a line about a commit added to the version."""
     with repro.hold_project(), ThreadPoolExecutor(1) as beside:
         p = params.load()
         for raw in graph.imported_sets(p):
@@ -77,7 +77,7 @@ def _settled() -> tuple[last_decision.Outcome, str | None] | None:
         try:
             found = last_decision.load_if_current(p)
         except TunelineError:
-            # What must be rebuilt first is rebuilt, whether or not MLflow answers now.
+            # Stale stages are rebuilt first, whether or not MLflow answers now.
             if stale.result():
                 return None
             raise
@@ -87,7 +87,7 @@ def _settled() -> tuple[last_decision.Outcome, str | None] | None:
 
 
 def _has_prefect_server() -> bool:
-    """Whether a Prefect server is to show runs, by the environment or one of the files that Prefect reads."""
+    """Whether the environment, or a file that Prefect reads, names a Prefect server."""
     address = prefect_login.server_address(ROOT, os.environ)
     if address:
         prefect_login.check_login(address, os.environ)

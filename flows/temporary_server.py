@@ -1,4 +1,4 @@
-"""The Prefect server of a run that has no other: it lives exactly as long as the run, and keeps the history of runs.
+"""The temporary Prefect server of a run: it runs exactly as long as the run, and keeps the history of runs.
 
 python flows/temporary_server.py DESCRIPTOR      serves on a listening socket that it inherits
 """
@@ -23,9 +23,9 @@ from tuneline.work import WORK
 
 _HOST = "127.0.0.1"
 _LOG = WORK / "prefect-server.log"
-# Seconds that it has for its end; SQLite loses nothing by a kill.
+# Seconds in which the server may end by itself; a kill then loses nothing, because SQLite is safe against it.
 _END = 3.0
-# Names the process whose server PREFECT_API_URL is.
+# The id of the process whose server PREFECT_API_URL names.
 _OWNER = "TUNELINE_TEMPORARY_SERVER_OF"
 
 
@@ -33,8 +33,8 @@ class TemporaryServer:
     """A Prefect server that is a child of this process, in a session of its own: Ctrl-C does not reach it.
 
     Args:
-        process: the server's.
-        url: of its API.
+        process: the process of the server.
+        url: the address of its API.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
@@ -42,10 +42,10 @@ class TemporaryServer:
         self._url = url
 
     def wait(self) -> None:
-        """Until it answers.
+        """Wait until the server answers.
 
         Raises:
-            SetupError: it does not; says why, and what to do.
+            SetupError: it does not answer; says why, and what to do.
         """
         patience = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
         deadline = time.monotonic() + patience
@@ -59,18 +59,18 @@ class TemporaryServer:
 
 
 def start() -> TemporaryServer:
-    """Start the server, and stop it when this process ends: what Prefect still has to tell it then arrives before.
+    """Start the server, and stop it when this process ends, after Prefect has sent its last logs and events.
 
-    Prefect takes its address from PREFECT_API_URL, so it is imported afterwards.
+    Prefect reads the address from PREFECT_API_URL when it is imported, so it must be imported afterwards.
     """
-    # Bound here, so that no other program can take the port before the server does.
+    # This process binds the port, so that no other program can take it before the server does.
     with socket.socket() as listener:
         listener.bind((_HOST, 0))
         listener.listen()
         url = f"http://{_HOST}:{listener.getsockname()[1]}/api"
         command = [sys.executable, __file__, str(listener.fileno())]
         stack = ExitStack()
-        # Comes after the end of the threads that send logs and events.
+        # Runs after the threads that send logs and events have ended.
         atexit.register(stack.close)
         process = stack.enter_context(processes.background(command, _LOG, inherited=[listener.fileno()], patience=_END))
     os.environ |= {"PREFECT_API_URL": url, _OWNER: str(os.getpid())}
@@ -78,28 +78,28 @@ def start() -> TemporaryServer:
 
 
 def is_used() -> bool:
-    """Whether this process has a server of its own."""
+    """Whether this process has started a temporary server."""
     return os.environ.get(_OWNER) == str(os.getpid())
 
 
 def why_it_failed() -> str:
-    """What keeps the server from answering, and the remedy, in a sentence without its full stop."""
+    """Why the server does not answer, and the remedy, as a sentence without a full stop."""
     database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
     place = os.path.relpath(database)
     if damage := _damage(database):
         return (
-            f"{place}: is damaged ({damage}); it holds nothing but the history of runs: delete it with `rm {place}*`, "
-            "and run the same command again"
+            f"{place}: is damaged ({damage}); it holds only the history of runs: delete it with `rm {place}*`, and run "
+            "the same command again"
         )
     log = _LOG.read_text("utf-8", "replace") if _LOG.is_file() else ""
     if "database or disk is full" in log or not shutil.disk_usage(database.parent).free:
-        return f"{place}: cannot grow, as the disk is full; free some space and run the same command again"
+        return f"{place}: cannot grow, because the disk is full; free some space and run the same command again"
     if "readonly database" in log or "unable to open database" in log:
-        return f"{place}: cannot be written; give yourself the right to write it and its folder"
+        return f"{place}: cannot be written; make it and its folder writable for you"
     if _accepts():
-        return "Prefect's temporary server accepts connections and does not answer"
+        return "Prefect's temporary server accepts connections but does not answer"
     last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), None)
-    return f"Prefect's temporary server has ended ({_LOG}: {last})" if last else "Prefect's temporary server is gone"
+    return f"Prefect's temporary server has ended ({_LOG}: {last})" if last else "Prefect's temporary server has ended"
 
 
 def _accepts() -> bool:
@@ -118,7 +118,7 @@ def _damage(database: Path) -> str | None:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError:
-        # Locked, or not to be read by this person: nothing is known of what it holds.
+        # The file is locked, or this user may not read it: its content stays unknown.
         return None
     except sqlite3.DatabaseError as error:
         return str(error)

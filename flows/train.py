@@ -3,7 +3,8 @@
     python flows/run.py                                                  by hand (`make run`)
     prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml   on a schedule, for a worker
 
-The flow has no graph of its own: dvc.yaml is the only one. It decides when, one run at a time, and says what happens.
+The flow has no graph of its own: the only graph is dvc.yaml. The flow decides when stages run, runs them one at a time
+and logs what happens.
 """
 
 import logging
@@ -35,27 +36,25 @@ from tuneline.pipeline import graph, intact, repro
 
 _GATE_FAILED = "GateFailed"
 _ABORTED = "Execution was aborted by "
-# What Prefect says where a person stops a run before the flow itself begins; `stopping` has said it.
-_OF_A_STOP = (
+# Prefect's messages when a person stops a run before the flow itself begins; `stopping` has printed its own.
+_STOP_MESSAGES = (
     *(f"Crash detected! {_ABORTED}", f"Finished in state Crashed('{_ABORTED}"),
     *("Running hook '_cancel", "Hook '_cancel"),
 )
 
 
-class _SaidOnce(logging.Filter):
-    """What is logged is harmless for who reads it; an error that is meant for a person comes without a traceback, and
-    the gate's reasons come only from the gate.
-    """
+class _LogFilter(logging.Filter):
+    """Makes log lines safe to show, logs a TunelineError without a traceback, and the gate's reasons only once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         message = record.getMessage()
         if isinstance(error, TunelineError):
-            # Prefect shows what Python calls it, all problems on one line.
+            # Prefect shows the repr of an error, with all problems on one line.
             message = message.replace(repr(error), f"\n{error}")
         message = terminal.safe_text(message)
         record.msg, record.args = message, ()
-        if message.startswith(_OF_A_STOP) and stopping.is_active():
+        if message.startswith(_STOP_MESSAGES) and stopping.is_active():
             return False
         if message.startswith(f"Task run failed with state: {_GATE_FAILED}"):
             return False
@@ -64,20 +63,20 @@ class _SaidOnce(logging.Filter):
         if isinstance(error, TunelineError):
             record.exc_info = None
         elif record.exc_info:
-            # What a formatter finds here it does not make anew.
+            # A formatter uses this text instead of formatting the traceback itself.
             record.exc_text = terminal.safe_text("".join(traceback.format_exception(*record.exc_info)))
-        # A worker's engine ends by this exception where the flow returns a state of type Failed, logged before.
+        # A worker's engine ends with this exception after the flow has returned a state of type Failed and logged it.
         return not isinstance(error, FailedRun)
 
 
 def _is_busy(_task: object, _run: object, state: State) -> bool:
-    """Only what passes by itself is tried again; a failed validation or gate never is."""
+    """Whether another process holds the project: only that is worth another try, never a failed validation or gate."""
     return isinstance(state.result(raise_on_failure=False), BusyError)
 
 
 @task(task_run_name="update {imported}", cache_policy=NO_CACHE)
 def update(imported: str) -> None:
-    """Fetch what the source of an imported raw set holds now."""
+    """Fetch the present content of the source of an imported raw set."""
     repro.update_imported(Path(imported), get_run_logger().info)
 
 
@@ -94,10 +93,10 @@ def reproduce(stage: str, reasons: list[str]) -> None:
 
 @task(cache_policy=NO_CACHE, retries=0)
 def gate() -> decide.Gate | State:
-    """Hold the candidate against the rules.
+    """Decide by the rules whether the candidate may be registered.
 
     Returns:
-        The decision; where the gate failed it is the data of a state of type Failed.
+        The decision; if the gate failed, a state of type Failed with the decision as its data.
     """
     decision = decide.gate(params.load())
     logger = get_run_logger()
@@ -108,22 +107,22 @@ def gate() -> decide.Gate | State:
     for step in decision.next_steps:
         logger.info("next: %s", step)
     logger.info("gate: %s; report: %s", decision.verdict, decision.page)
-    lines = "\n".join(f"- {line}" for line in _told(decision))
+    lines = "\n".join(f"- {line}" for line in _reason_lines(decision))
     create_markdown_artifact(f"**{decision.verdict}**\n\n{lines}", key="gate", description="The gate and its reasons")
     if decision.link:
         create_link_artifact(decision.link, link_text="report", key="report", description="The report, in MLflow")
     else:
-        # A page of Prefect's may not open a file.
+        # A page of Prefect cannot open a file.
         where = f"`{decision.page.resolve()}` on {platform.node()}"
-        create_markdown_artifact(where, key="report", description="Where the report lies")
+        create_markdown_artifact(where, key="report", description="Where the report is")
     if decision.verdict == "failed":
-        return Failed(name=_GATE_FAILED, message="\n".join(_told(decision)), data=decision)
+        return Failed(name=_GATE_FAILED, message="\n".join(_reason_lines(decision)), data=decision)
     return decision
 
 
 @task(cache_policy=NO_CACHE, retries=0)
 def register() -> str:
-    """Register the candidate, or find the version that it is already."""
+    """Register the candidate, or find its version if it is registered already."""
     p = params.load()
     registration = decide.register(p)
     what = "registered" if registration.created else "is registered already"
@@ -136,11 +135,11 @@ def register() -> str:
 
 
 def _model() -> str:
-    """The name of a run until it is known why there is something to do."""
+    """The name of a run until the flow knows why it runs."""
     try:
         return params.load().registry.model
     except TunelineError:
-        # The flow itself says what is wrong.
+        # The flow itself reports what is wrong.
         return "train"
 
 
@@ -149,12 +148,12 @@ def train() -> State:
     """From raw data to a registered model.
 
     Returns:
-        Completed; or of type Failed, named `GateFailed`, when the candidate was not good enough to be registered. The
-        message's last line names the model, the version, the verdict and what was rebuilt.
+        Completed; or, if the gate failed and nothing is registered, Failed with the name `GateFailed`. The last line of
+        the message names the model, the version, the verdict and the rebuilt stages.
     """
-    _say_once()
-    _say_nothing_of_a_lost_server()
-    # Prefect has taken SIGTERM for itself, and would call the run crashed.
+    _add_log_filter()
+    _silence_lost_server()
+    # Prefect has installed its own handler of SIGTERM, which would call the run crashed.
     stopping.take_over()
     try:
         return _train(get_run_logger())
@@ -167,29 +166,29 @@ def train() -> State:
 
 @train.on_crashed
 def _cancel(flow: Flow, flow_run: FlowRun, state: State) -> None:
-    """Call a run cancelled that a person has stopped while Prefect was about to begin the flow."""
+    """Set the state Cancelled for a run that a person stopped just before Prefect began the flow."""
     del flow
     if stopping.is_active() and (state.message or "").startswith(_ABORTED):
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_run.id, Cancelled(message="stopped before its first step"), force=True)
 
 
-def _say_once() -> None:
+def _add_log_filter() -> None:
     for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
         logger = logging.getLogger(name)
-        if not any(isinstance(one, _SaidOnce) for one in logger.filters):
-            logger.addFilter(_SaidOnce())
+        if not any(isinstance(one, _LogFilter) for one in logger.filters):
+            logger.addFilter(_LogFilter())
 
 
 def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
     if os.environ.get("TUNELINE_ROOT") != str(Path.cwd()):
         raise SetupError(
-            f"this process is not set up for the project in {Path.cwd()}: "
-            "start the worker in the project's root with `tuneline exec -- prefect worker start --pool tuneline`"
+            f"{Path.cwd()}: this process lacks the project's environment; start the worker in the project's root with "
+            "`tuneline exec -- prefect worker start --pool tuneline`"
         )
     with repro.hold_project(logger.warning):
         if temporary_server.is_used():
-            _end_dead_runs()
+            _mark_killed_runs()
         p = params.load()
         if grown := garbage.warning():
             logger.warning(grown)
@@ -198,48 +197,50 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
         stale = repro.stale_stages()
         if intact.refill_cache(stale, logger.warning):
             stale = repro.stale_stages()
-        stands = last_decision.load_if_current(p) if not stale else None
-        if isinstance(stands, last_decision.Outcome):
+        outcome = last_decision.load_if_current(p) if not stale else None
+        if isinstance(outcome, last_decision.Outcome):
             _name_run(f"{p.registry.model}: nothing stale")
-            logger.info("every stage is up to date, and what the gate decided stands")
-            if added := last_decision.add_commit(p, stands):
+            logger.info("every stage is up to date, and the last decision of the gate still holds")
+            if added := last_decision.add_commit(p, outcome):
                 logger.info(added)
-            return _end(stands, [])
-        _name_run(f"{p.registry.model}: {stands or repro.describe_cause(stale, p)}")
+            return _final_state(outcome, [])
+        _name_run(f"{p.registry.model}: {outcome or repro.describe_cause(stale, p)}")
         rebuilt = _rebuild(stale, logger)
-        asked = last_decision.decision_inputs()
-        outcome = _decide(p)
-        last_decision.save(p, asked, outcome)
-        return _end(outcome, rebuilt)
+        inputs = last_decision.decision_inputs()
+        decided = _decide(p)
+        last_decision.save(p, inputs, decided)
+        return _final_state(decided, rebuilt)
 
 
 def _decide(p: params.Params) -> last_decision.Outcome:
-    """Ask the gate, and register what it lets pass."""
+    """Run the gate, and register the candidate unless the gate failed."""
     state = gate(return_state=True)
     if state.name != _GATE_FAILED:
-        # Raises what kept the gate from deciding.
+        # Raises the error that kept the gate from deciding.
         state.result()
     decision = state.result(raise_on_failure=False)
     assert isinstance(decision, decide.Gate)
     version = register() if decision.verdict != "failed" else None
-    return last_decision.Outcome(p.registry.model, decision.verdict, version, decision.run_id, tuple(_told(decision)))
+    return last_decision.Outcome(
+        p.registry.model, decision.verdict, version, decision.run_id, tuple(_reason_lines(decision))
+    )
 
 
-def _told(decision: decide.Gate) -> list[str]:
-    """The gate's reasons, and what to do next."""
+def _reason_lines(decision: decide.Gate) -> list[str]:
+    """The gate's reasons and next steps."""
     return [*decision.reasons, *(f"next: {step}" for step in decision.next_steps)]
 
 
-def _end(outcome: last_decision.Outcome, rebuilt: list[str]) -> State:
+def _final_state(outcome: last_decision.Outcome, rebuilt: list[str]) -> State:
     message = outcome.message(rebuilt)
     return Failed(name=_GATE_FAILED, message=message) if outcome.is_failed else Completed(message=message)
 
 
-def _end_dead_runs() -> None:
-    """Have runs that were killed no longer shown as running; while this one has the project, none of them can be."""
-    asked = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
+def _mark_killed_runs() -> None:
+    """Set the state Crashed for killed runs: while this run holds the project, no other run can be running."""
+    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=asked):
+        for run in client.read_flow_runs(flow_run_filter=running):
             if run.id != UUID(flow_run.id):
                 client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
 
@@ -250,9 +251,9 @@ def _name_run(name: str) -> None:
 
 
 def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.LoggerAdapter) -> list[str]:
-    """Rebuild what is stale, in the order of dvc.yaml.
+    """Rebuild the stale stages, in the order of dvc.yaml, and return their names.
 
-    A stage that is not stale yet is asked about again once one before it was rebuilt: its inputs may have changed.
+    After a stage was rebuilt, DVC is asked again about each later stage: its inputs may have changed.
     """
     if not stale:
         logger.info("every stage is up to date")
@@ -265,9 +266,9 @@ def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.Logge
             logger.info("[%d/%d] %s: up to date", number, len(names), stage)
             continue
         logger.info("[%d/%d] %s", number, len(names), stage)
-        # Hours of training on damaged bytes would end in a refusal; what DVC sees as changed it hashes itself.
-        unseen = (read for read in graph.recorded_inputs(stage) if read.keeper not in stale or read.keeper in rebuilt)
-        intact.refuse_damage(unseen, cache=False)
+        # Otherwise hours of training on damaged bytes would end in a refusal. DVC itself hashes what is stale.
+        unhashed = (read for read in graph.recorded_inputs(stage) if read.keeper not in stale or read.keeper in rebuilt)
+        intact.refuse_damage(unhashed, cache=False)
         reproduce(stage, reasons)
         lost_prefect.end_if_lost()
         rebuilt[stage] = reasons
@@ -276,16 +277,16 @@ def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.Logge
     return list(rebuilt)
 
 
-def by_hand() -> None:
-    """Run the flow here and now, and exit: with code 0, or 1 and the reason on stderr.
+def run_here() -> None:
+    """Run the flow in this process and print how it ended; after a failure, exit with code 1 and the reason on stderr.
 
     Raises:
-        stopping.Stopped: a person stopped it; the run is Cancelled.
+        stopping.Stopped: a person stopped the run; its state is Cancelled.
     """
     if temporary_server.is_used():
         logging.getLogger("prefect.flow_runs").addFilter(_without_address)
-    _say_once()
-    _say_nothing_of_a_lost_server()
+    _add_log_filter()
+    _silence_lost_server()
     try:
         state = train(return_state=True)
     except lost_prefect.ERRORS as error:
@@ -306,18 +307,18 @@ def by_hand() -> None:
 
 
 def _without_address(record: logging.LogRecord) -> bool:
-    """A temporary server has no pages to look at."""
+    """Whether to log a record: a temporary server has no pages to open."""
     return not record.getMessage().startswith("View at ")
 
 
-def _never(_record: logging.LogRecord) -> bool:
+def _drop(_record: logging.LogRecord) -> bool:
     return False
 
 
-def _say_nothing_of_a_lost_server() -> None:
-    """The threads that send logs and events would say so for every line of a stage; the run itself says it once."""
+def _silence_lost_server() -> None:
+    """Drop the log records of the threads that send logs and events: the run itself reports a lost server once."""
     for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency", "prefect.events.clients"):
-        # A filter, as Prefect sets the levels anew when the flow begins.
-        logging.getLogger(name).addFilter(_never)
-    # Prefect's handler asks it before it writes to stderr.
+        # A filter, because Prefect resets the levels when the flow begins.
+        logging.getLogger(name).addFilter(_drop)
+    # Prefect's handler checks this before it writes to stderr.
     logging.raiseExceptions = False

@@ -63,7 +63,7 @@ def test_where_git_refuses_nothing_is_deleted(root: Path, said: tuple[str, str])
 
 def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, said: tuple[str, str]) -> None:
     [line] = git_steps.keep_commands(params.load())
-    assert line.startswith("what was made cannot be kept in git: ")
+    assert line.startswith("git cannot keep what was made: ")
     assert said[0] in line
     state = lineage.git_state()
     assert state["git_commit"] == "unknown"
@@ -101,7 +101,7 @@ def test_without_a_repository_and_while_another_git_writes_there_is_an_answer(
     assert git_steps.keep_commands(params.load()) == []
     Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
     assert git_steps.keep_commands(params.load())[-1] == (
-        "git adds nothing while .git/index.lock is there; if no git is at work, a killed one has left it: "
+        "git adds nothing while .git/index.lock exists; if no git is running, a killed git has left it: "
         "rm .git/index.lock"
     )
     assert git.committed_text(Path("models/base/kept")) == "a person's own"

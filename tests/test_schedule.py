@@ -234,7 +234,7 @@ def test_a_scheduled_run_that_loses_prefect_keeps_its_stage(
             one.send_signal(number)
         wait_for(lambda: "once it is started again (`tuneline ui` starts one here)" in worker.read_text(), 240, worker)
         said = worker.read_text()
-        assert f"Prefect's server at {address} does not answer; what is made stays" in said
+        assert f"Prefect's server at {address} does not answer; finished work is kept" in said
         wait_for(lambda: not any("dvc" in one.cmdline() for one in working.children(recursive=True)), 10, worker)
         status = project.tuneline("exec", "--", "dvc", "status", "sample")
         assert status.stdout.strip().endswith("up to date.")

@@ -96,7 +96,7 @@ def why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_damaged_history_of_runs_is_named_with_the_remedy(tmp_path: Path, why_it_failed) -> None:
     (tmp_path / "work/prefect/prefect.db").write_bytes(b"nonsense" * 1000)
     assert why_it_failed() == (
-        "work/prefect/prefect.db: is damaged (file is not a database); it holds nothing but the history of runs: "
+        "work/prefect/prefect.db: is damaged (file is not a database); it holds only the history of runs: "
         "delete it with `rm work/prefect/prefect.db*`, and run the same command again"
     )
 
@@ -104,11 +104,11 @@ def test_a_damaged_history_of_runs_is_named_with_the_remedy(tmp_path: Path, why_
 def test_a_full_disk_is_named(tmp_path: Path, why_it_failed) -> None:
     with closing(sqlite3.connect(tmp_path / "work/prefect/prefect.db")) as connection:
         connection.execute("CREATE TABLE runs (id)")
-    assert why_it_failed() == "Prefect's temporary server is gone"
+    assert why_it_failed() == "Prefect's temporary server has ended"
     log = "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database or disk is full"
     (tmp_path / "work/prefect-server.log").write_text(log)
     assert why_it_failed() == (
-        "work/prefect/prefect.db: cannot grow, as the disk is full; free some space and run the same command again"
+        "work/prefect/prefect.db: cannot grow, because the disk is full; free some space and run the same command again"
     )
 
 
@@ -204,7 +204,7 @@ def test_a_run_that_is_stopped_before_its_first_step_is_cancelled(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("number", "what"), [(signal.SIGKILL, "is gone"), (signal.SIGSTOP, "accepts connections and does not answer")]
+    ("number", "what"), [(signal.SIGKILL, "has ended"), (signal.SIGSTOP, "accepts connections but does not answer")]
 )
 def test_a_run_that_loses_prefect_keeps_its_stage(project: Project, number: signal.Signals, what: str) -> None:
     with running(project, "sample") as (process, tree):

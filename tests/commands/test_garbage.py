@@ -154,7 +154,7 @@ def test_in_a_finished_project_all_that_is_left_over_goes_and_all_that_is_needed
 
     again = project.flow()
     assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("nothing is stale, and the gate has decided ")
+    assert again.stdout.startswith("nothing is stale, and the gate has already decided ")
     assert project.tuneline("exec", "--", "dvc", "status").stdout.strip().endswith("up to date.")
     answer = project.tuneline("generate", "def f(x):", "--version", "1", "--max-new-tokens", "4")
     assert answer.returncode == 0, answer.stderr

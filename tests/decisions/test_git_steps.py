@@ -74,14 +74,14 @@ def test_a_password_of_a_remote_is_not_committed() -> None:
         changed("params.yaml", ".dvc/config"), NAMED, DATA, has_remote=True, secrets=[("storage", "url")]
     )
     assert secret == (
-        ".dvc/config: remote 'storage' gives a password away (url), so it is not to be committed; keep the password on "
-        "this machine with: .venv/bin/dvc remote modify --local storage url VALUE; and write the url without it in "
+        ".dvc/config: remote 'storage' contains a password (url), so do not commit this file; keep the password on this "
+        "machine with: .venv/bin/dvc remote modify --local storage url VALUE; and write the url without it in "
         ".dvc/config"
     )
     assert "git add params.yaml && git commit" in keep
     staged = [Change(".dvc/config", is_new=False, is_staged=True)]
     [secret] = git_steps.plan_steps(staged, NAMED, DATA, has_remote=True, secrets=[("storage", "password")])
-    assert "take it back with: git restore --staged .dvc/config" in secret
+    assert "unstage it with: git restore --staged .dvc/config" in secret
     assert git_steps.plan_steps(changed("params.yaml"), NAMED, DATA, has_remote=True, secrets=[("a", "b")]) == [keep]
 
 

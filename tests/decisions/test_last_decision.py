@@ -183,7 +183,7 @@ def test_the_commit_of_what_was_made_is_added_to_the_version_once_git_has_it(
     sha = commit()
     assert (
         last_decision.add_commit(project, outcome)
-        == f"{outcome.model} version 1: its lineage names commit {sha[:12]} now"
+        == f"{outcome.model} version 1: its lineage now names commit {sha[:12]}"
     )
     assert last_decision.load_if_current(project) == outcome
     tags = tracker.version_tags(outcome.model, number)

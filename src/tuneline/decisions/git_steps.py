@@ -1,4 +1,4 @@
-"""What a run has made and git does not hold yet, as the commands that keep it for another clone."""
+"""The commands that put what a run has made into git and DVC, so that other clones get it."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -10,14 +10,14 @@ from tuneline.git import Change
 from tuneline.pipeline import dvc_files, graph
 from tuneline.registry import lineage
 
-# What git holds of DVC, of the params and of the folders that DVC keeps out of git.
+# The files of DVC and of the params that git holds.
 _CONFIG = ".dvc/config"
 _FILES = frozenset({"dvc.yaml", "dvc.lock", _CONFIG, params.PARAMS_FILE})
 _NAMES = frozenset({".gitignore", ".dvcignore"})
 
 
 def keep_commands(p: params.Params) -> list[str]:
-    """What to type so that another clone can go on from what is here, one line each; nothing where git holds it all.
+    """The lines to show, with the commands to run so that another clone can go on from here; empty if git holds all.
 
     Args:
         p: the params.
@@ -25,7 +25,7 @@ def keep_commands(p: params.Params) -> list[str]:
     try:
         changes, lock = git.changed_files(), git.held_lock()
     except GitError as error:
-        return [f"what was made cannot be kept in git: {problem}" for problem in error.problems]
+        return [f"git cannot keep what was made: {problem}" for problem in error.problems]
     loose_places = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
     if p.base.source == "path":
         loose_places.append(p.base.input)
@@ -33,20 +33,18 @@ def keep_commands(p: params.Params) -> list[str]:
     secrets = dvc_files.shared_secrets()
     steps = plan_steps(changes, graph.recorded_paths(), loose_places, has_remote=has_remote, secrets=secrets)
     if steps and lock:
-        steps.append(
-            f"git adds nothing while {lock} is there; if no git is at work, a killed one has left it: rm {lock}"
-        )
+        steps.append(f"git adds nothing while {lock} exists; if no git is running, a killed git has left it: rm {lock}")
     return steps
 
 
 def full_commit(p: params.Params) -> str | None:
-    """The commit that holds all from which the model here was made: code, params, graph, locks and the .dvc files.
+    """The commit that holds all that the model was made from: code, params, graph, locks and the .dvc files.
 
     Args:
         p: the params.
 
     Returns:
-        Its sha; None where git does not hold it all as it is.
+        Its sha; None where something differs from the last commit.
     """
     state = lineage.git_state()
     if state["git_dirty"] != "false" or keep_commands(p):
@@ -62,14 +60,14 @@ def plan_steps(
     has_remote: bool,
     secrets: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
-    """The lines of `commands`, from plain values.
+    """The lines of `keep_commands`, from plain values.
 
     Args:
-        changes: what git does not hold as it is.
-        named: the files and folders that dvc.lock names; what is below a folder belongs to it.
+        changes: the files that differ from the last commit.
+        named: the files and folders that dvc.lock names; a folder stands for all files below it.
         data: patterns of folders that belong under DVC and not into git.
-        has_remote: whether DVC has somewhere to push to.
-        secrets: the name of a remote, and the option that gives a password away, of each that .dvc/config holds.
+        has_remote: whether DVC has a remote to push to.
+        secrets: each remote in .dvc/config with a password in an option: its name, and the option.
     """
     held_back = []
     if secrets:
@@ -82,10 +80,10 @@ def plan_steps(
 def _secret(remote: str, option: str, change: Change) -> str:
     modify = f".venv/bin/dvc remote modify --local {shlex.quote(remote)} {option}"
     plain = f"write the {option} without it" if option == "url" else f"delete the {option}"
-    unstage = f", and take it back with: git restore --staged {_CONFIG}" if change.is_staged else ""
+    unstage = f", and unstage it with: git restore --staged {_CONFIG}" if change.is_staged else ""
     return (
-        f"{_CONFIG}: remote '{remote}' gives a password away ({option}), so it is not to be committed{unstage}; keep "
-        f"the password on this machine with: {modify} VALUE; and {plain} in {_CONFIG}"
+        f"{_CONFIG}: remote '{remote}' contains a password ({option}), so do not commit this file{unstage}; keep the "
+        f"password on this machine with: {modify} VALUE; and {plain} in {_CONFIG}"
     )
 
 
@@ -111,7 +109,7 @@ def _steps(changes: Iterable[Change], named: set[str], data: Sequence[str], *, h
         return ["to keep what was made: " + " && ".join([*steps, ".venv/bin/dvc push"])]
     return [
         "to keep what was made: " + " && ".join(steps),
-        "the data and the models are in this folder only; to let other clones fetch them, first name a place: "
+        "the data and the models are only in this folder; to let other clones fetch them, first add a remote: "
         ".venv/bin/dvc remote add --default storage URL",
     ]
 
@@ -126,7 +124,7 @@ def _is_below(path: str, places: set[str]) -> bool:
 
 
 def _below(path: str, patterns: Sequence[str]) -> str | None:
-    """The file or folder at or above `path` that one of the patterns means."""
+    """The file or folder at or above `path` that matches a pattern."""
     parts = PurePosixPath(path).parts
     for pattern in patterns:
         depth = len(PurePosixPath(pattern).parts)
@@ -137,7 +135,7 @@ def _below(path: str, patterns: Sequence[str]) -> str | None:
 
 
 def _command(*words: str) -> str:
-    # A name that begins with a dash would be read as an option.
+    # git and dvc would read a name that begins with a dash as an option.
     return shlex.join(
         word if place == 0 or not word.startswith("-") else f"./{word}" for place, word in enumerate(words)
     )

@@ -1,7 +1,7 @@
-"""Whether what was decided still stands: the gate's verdict on what lies in the workspace, and its version.
+"""The last decision: the gate's verdict on the model in the workspace and its version, and whether both still hold.
 
-A run that finds nothing stale need not ask the gate again where all that it would look at is as it was. That is noted
-after every decision in work/settled.json, which may be deleted at any time: then the gate is asked again.
+A run that finds nothing stale does not run the gate again while nothing has changed that the gate reads. Every decision
+is saved in work/settled.json; that file may be deleted at any time, then the gate runs again.
 """
 
 import os
@@ -17,7 +17,7 @@ from tuneline.errors import BrokenVersionError, TrackingError
 from tuneline.registry import addresses
 from tuneline.work import WORK
 
-_NOTE = WORK / "settled.json"
+_FILE = WORK / "settled.json"
 _LOCK = Path("dvc.lock")
 _OF_GATE = ("asked.champion", "asked.model_sha256", "asked.evaluation_sha256")
 _PACKAGE = Path(__file__).parents[1]
@@ -25,28 +25,28 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was decided about the model in the workspace."""
+    """The decision about the model in the workspace."""
 
     model: str
     verdict: str
     """passed, undecided or failed."""
     version: str | None
-    """Its number in the registry; None where the gate failed, as nothing is registered then."""
+    """Its number in the registry; None after a failed gate, because then nothing is registered."""
     run_id: str
-    """Of the training, in MLflow."""
+    """The id of the training run in MLflow."""
     reasons: tuple[str, ...] = ()
-    """Of the gate, one for each rule."""
+    """The gate's reasons, one for each rule."""
 
     @property
     def is_failed(self) -> bool:
-        """Whether the gate failed, so that there is no version."""
+        """Whether the gate failed."""
         return self.version is None
 
     def message(self, rebuilt: Sequence[str]) -> str:
-        """How a run ends, in words: a failed gate's reasons, and last a line of model, version, verdict and stages.
+        """The last message of a run: the reasons of a failed gate, then a line with model, version, verdict, stages.
 
         Args:
-            rebuilt: the stages that were.
+            rebuilt: the stages that were rebuilt.
         """
         changed = f"rebuilt: {', '.join(rebuilt) or 'nothing'}"
         if self.is_failed:
@@ -55,10 +55,10 @@ class Outcome:
 
 
 def decision_inputs() -> dict[str, str | None]:
-    """What a decision depends on beside the registry and the report: a name for a person -> digest.
+    """What a decision depends on besides the registry and the report: a name for a person -> digest.
 
-    Asked for before the gate is, as a person may edit a file while it works. What DVC's stages make is named in
-    dvc.lock; DVC itself says whether the workspace still holds that.
+    Read this before the gate runs, because a person may edit a file meanwhile. The digest of dvc.lock stands for the
+    outputs of all stages: DVC itself tells whether the workspace still holds them.
     """
     code = {path.relative_to(_PACKAGE).as_posix(): files.sha256_file(path) for path in _sources()}
     return {
@@ -70,33 +70,33 @@ def decision_inputs() -> dict[str, str | None]:
 
 
 def save(p: params.Params, before: Mapping[str, str | None], outcome: Outcome) -> None:
-    """Note what was decided, and what it was decided about.
+    """Save a decision with all that it depends on.
 
     Args:
         p: the params.
-        before: what `asked` returned before the gate was asked.
-        outcome: of the gate, which has just written gate.json, and of the registration.
+        before: what `decision_inputs` returned before the gate ran.
+        outcome: the result of the gate, which has just written gate.json, and of the registration.
     """
     try:
-        seen = _look_into_registry(p, outcome, None)[1]
+        seen = _compare_with_registry(p, outcome, None)[1]
     except TrackingError:
-        # What was registered is registered; the next run asks again.
+        # The version is registered in any case; the next run looks again.
         seen = None
     _note(p, before, outcome, seen)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the registry held when the decision was made, or was last seen to stand."""
+    """What the registry held when the decision was made or last confirmed."""
 
     store: str | None
-    """The digest of MLflow's store; None where it is a server's."""
+    """The digest of MLflow's store; None where a server keeps it."""
     version: str | None = None
-    """The digest of the tags by which a version tells its verdicts."""
+    """The digest of the verdict tags of the version."""
     folder: str | None = None
-    """Where the files of the version lie on this machine."""
+    """The folder of the version's files on this machine."""
     files: str | None = None
-    """The digest of their names, sizes and times: what a cheap look can tell."""
+    """The digest of their names, sizes and times of change."""
 
 
 def _note(p: params.Params, about: Mapping[str, str | None], outcome: Outcome, seen: _Seen | None) -> None:
@@ -104,34 +104,34 @@ def _note(p: params.Params, about: Mapping[str, str | None], outcome: Outcome, s
 
 
 def _write(note: Mapping[str, Any]) -> None:
-    """Write the note with the digest of it: what a person has edited in it was not decided."""
+    """Write the file with a digest of its content, so that an edit by a person is noticed."""
     value = {name: part for name, part in note.items() if name != "sha256"}
-    files.write_json(_NOTE, {**value, "sha256": files.digest(value)})
+    files.write_json(_FILE, {**value, "sha256": files.digest(value)})
 
 
 def _read() -> dict[str, Any]:
-    """The note.
+    """The saved decision.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not as it was written.
+        FileNotFoundError: no decision is saved.
+        ValueError: the file has changed since it was written.
     """
-    note = files.read_json(_NOTE)
+    note = files.read_json(_FILE)
     if not isinstance(note, dict) or note.pop("sha256", None) != files.digest(note):
-        raise ValueError(f"{_NOTE}: is not as it was written")
+        raise ValueError(f"{_FILE}: has changed since it was written")
     return note
 
 
 def load_if_current(p: params.Params) -> Outcome | str:
-    """What was decided, if it still stands: the same model, rules, code, champion and version.
+    """The last decision, if model, rules, code, champion and version are still the same.
 
-    DVC must say besides that nothing is stale. MLflow is asked only where its store has changed, or is a server's.
+    The caller checks that DVC finds nothing stale. MLflow is loaded only if its store has changed or is on a server.
 
     Args:
         p: the params.
 
     Returns:
-        The outcome; or why the gate must be asked again, in a few words.
+        The outcome; or why the gate must run again, in a few words.
 
     Raises:
         TrackingError: MLflow does not answer.
@@ -153,7 +153,7 @@ def load_if_current(p: params.Params) -> Outcome | str:
     store = addresses.store_digest(_address())
     if before and store is not None and store == before.store:
         return outcome
-    reason, seen = _look_into_registry(p, outcome, before)
+    reason, seen = _compare_with_registry(p, outcome, before)
     if reason:
         return reason
     _note(p, now, outcome, seen)
@@ -161,14 +161,14 @@ def load_if_current(p: params.Params) -> Outcome | str:
 
 
 def add_commit(p: params.Params, outcome: Outcome) -> str | None:
-    """Add to the version the commit that holds all that it was made from, once git has it.
+    """Add to the version the commit that holds all that it was made from, as soon as git has such a commit.
 
     Args:
         p: the params.
-        outcome: what stands, where DVC has said that nothing is stale.
+        outcome: the current decision; nothing is stale.
 
     Returns:
-        A line that tells it; None where there is nothing to add.
+        A line about the added commit; None where nothing is added.
 
     Raises:
         TrackingError: MLflow does not answer.
@@ -176,7 +176,7 @@ def add_commit(p: params.Params, outcome: Outcome) -> str | None:
     try:
         note = _read()
     except (OSError, ValueError):
-        # It was whole a moment ago; the next run asks the gate again.
+        # Another process has changed the file just now; the next run runs the gate again.
         return None
     if outcome.version is None or note.get("commit") or not (commit := git_steps.full_commit(p)):
         return None
@@ -184,9 +184,9 @@ def add_commit(p: params.Params, outcome: Outcome) -> str | None:
 
     tracker = tracking.connect()
     added = versions.add_commit(tracker, outcome.model, outcome.version, commit, files.sha256_file(_LOCK))
-    seen = _look_into_registry(p, outcome, None)[1]
+    seen = _compare_with_registry(p, outcome, None)[1]
     _write({**note, "seen": seen and asdict(seen), "commit": commit})
-    return f"{outcome.model} version {outcome.version}: its lineage names commit {commit[:12]} now" if added else None
+    return f"{outcome.model} version {outcome.version}: its lineage now names commit {commit[:12]}" if added else None
 
 
 def _address() -> str:
@@ -194,7 +194,7 @@ def _address() -> str:
 
 
 def _sources() -> list[Path]:
-    """The files of the package, those of the page's style and templates included."""
+    """All files of the package, templates and styles included."""
     return [path for path in sorted(_PACKAGE.rglob("*")) if path.is_file() and path.parent.name != "__pycache__"]
 
 
@@ -206,18 +206,18 @@ def _digest(path: Path) -> str | None:
     return files.sha256_file(path) if path.is_file() else None
 
 
-def _look_into_registry(p: params.Params, outcome: Outcome, before: _Seen | None) -> tuple[str | None, _Seen | None]:
-    """Why what the registry holds now wants another decision, or None; and what was seen where none is wanted.
+def _compare_with_registry(p: params.Params, outcome: Outcome, before: _Seen | None) -> tuple[str | None, _Seen | None]:
+    """Why the registry requires a new decision, or None; and, for None, what the registry holds.
 
-    The store's digest is of a state before the look: what a person changes meanwhile, as the champion while a version
-    is copied to the registry, is noticed by the next run.
+    The store's digest is computed before the registry is read, so the next run notices a change that a person makes
+    meanwhile, such as another champion.
 
     Args:
         p: the params.
-        outcome: what was decided.
-        before: what the registry held then; None: it was decided just now, or nobody could look.
+        outcome: the decision.
+        before: what the registry held then; None after a new decision, or where the registry could not be read.
     """
-    # Loads MLflow, seconds that are not needed where the store is as it was.
+    # Loads MLflow: seconds that a run without a change does not need.
     from tuneline.registry import tracking, version_status
 
     tracker = tracking.connect()
@@ -233,14 +233,14 @@ def _look_into_registry(p: params.Params, outcome: Outcome, before: _Seen | None
     if outcome.version not in tracker.find_versions(outcome.model, wanted):
         return "version changed", None
     tags = tracker.version_tags(outcome.model, outcome.version)
-    told = files.digest(version_status.only_verdict_tags(tags))
-    if version_status.BROKEN in tags or (before and before.version != told):
+    verdict_digest = files.digest(version_status.only_verdict_tags(tags))
+    if version_status.BROKEN in tags or (before and before.version != verdict_digest):
         return "version changed", None
     try:
         folder = tracker.local_folder(outcome.model, outcome.version)
     except BrokenVersionError:
         return "version's files changed", None
-    return None, _Seen(store, told, str(folder) if folder else None, _state(folder) if folder else None)
+    return None, _Seen(store, verdict_digest, str(folder) if folder else None, _state(folder) if folder else None)
 
 
 def _state(folder: Path) -> str:
