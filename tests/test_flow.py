@@ -17,7 +17,7 @@ from projects import ROOT
 
 from tuneline.errors import BusyError, DataError, ParamsError, PipelineError, SetupError
 from tuneline.params import editing
-from tuneline.pipeline import repro
+from tuneline.pipeline import graph, repro
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def train() -> Iterator[ModuleType]:
 
 
 @pytest.fixture
-def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A DVC project of two stages, one of which fails."""
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "--quiet"], check=True)
@@ -67,20 +67,20 @@ def run(train: ModuleType, stage: str) -> BaseException | None:
     return error
 
 
-def test_a_stage_is_made_and_is_then_not_stale(train: ModuleType, graph: Path) -> None:
+def test_a_stage_is_made_and_is_then_not_stale(train: ModuleType, project: Path) -> None:
     assert graph.stage_names() == ["good", "slow", "lacking", "bad"]
     assert repro.stale_stages("good") == {"good": ["it was never made"]}
     assert run(train, "good") is None
     assert repro.stale_stages("good") == {}
-    (graph / "out").unlink()
+    (project / "out").unlink()
     assert repro.stale_stages("good") == {"good": ["outs out deleted"]}
 
 
-def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleType, graph: Path) -> None:
+def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleType, project: Path) -> None:
     error = run(train, "bad")
     assert isinstance(error, PipelineError)
     assert error.problems == ("x.jsonl:3: is broken",)
-    assert (graph / "tries").read_text() == "x"
+    assert (project / "tries").read_text() == "x"
 
 
 def test_in_prefects_log_each_problem_of_an_error_has_a_line(train: ModuleType) -> None:
@@ -94,8 +94,8 @@ def test_in_prefects_log_each_problem_of_an_error_has_a_line(train: ModuleType) 
     assert record.exc_info is None
 
 
-def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType, graph: Path) -> None:
-    editing.set_values(graph / "params.yaml", {"data.raw": "data/raw/no where"})
+def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType, project: Path) -> None:
+    editing.set_values(project / "params.yaml", {"data.raw": "data/raw/no where"})
     error = run(train, "lacking")
     assert isinstance(error, PipelineError)
     assert str(error).startswith("data/raw/no where: is missing, and git does not know data/raw/no where.dvc either")
@@ -103,20 +103,20 @@ def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType,
 
 
 @pytest.mark.slow
-def test_a_raw_set_that_dvc_knows_comes_back_from_where_it_is(graph: Path) -> None:
-    raw = graph / "data/raw/no where"
+def test_a_raw_set_that_dvc_knows_comes_back_from_where_it_is(project: Path) -> None:
+    raw = project / "data/raw/no where"
     raw.mkdir(parents=True)
     (raw / "rows.txt").write_text("a")
     repro.add_to_dvc(Path("data/raw/no where"))
     shutil.rmtree(raw)
     with pytest.raises(PipelineError, match=r"get it back with: dvc checkout 'data/raw/no where.dvc'$"):
         repro.reproduce("lacking", lambda line: None)
-    shutil.rmtree(graph / ".dvc/cache")
+    shutil.rmtree(project / ".dvc/cache")
     with pytest.raises(PipelineError, match="this clone has no remote to fetch it from"):
         repro.reproduce("lacking", lambda line: None)
 
 
-def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path) -> None:
+def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, project: Path) -> None:
     with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "slow"], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
@@ -128,17 +128,17 @@ def test_a_busy_dvc_is_tried_again_and_then_named(train: ModuleType, graph: Path
 
 
 def test_params_that_are_not_there_fail_the_flow_in_words(
-    train: ModuleType, graph: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    train: ModuleType, project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNELINE_ROOT", str(graph))
-    (graph / "params.yaml").unlink()
+    monkeypatch.setenv("TUNELINE_ROOT", str(project))
+    (project / "params.yaml").unlink()
     state = train.train(return_state=True)
     assert isinstance(state.result(raise_on_failure=False), ParamsError)
     assert "no such file; run this in the project's root" in str(state.message)
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_a_worker_that_was_started_elsewhere_is_told_how(train: ModuleType, graph: Path) -> None:
+def test_a_worker_that_was_started_elsewhere_is_told_how(train: ModuleType, project: Path) -> None:
     state = train.train(return_state=True)
     assert isinstance(state.result(raise_on_failure=False), SetupError)
     assert "`tuneline exec -- prefect worker start --pool tuneline`" in str(state.message)

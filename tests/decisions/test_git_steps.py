@@ -74,8 +74,8 @@ def test_a_password_of_a_remote_is_not_committed() -> None:
         changed("params.yaml", ".dvc/config"), NAMED, DATA, has_remote=True, secrets=[("storage", "url")]
     )
     assert secret == (
-        ".dvc/config: remote 'storage' contains a password (url), so do not commit this file; keep the password on this "
-        "machine with: .venv/bin/dvc remote modify --local storage url VALUE; and write the url without it in "
+        ".dvc/config: remote 'storage' contains a password (url), so do not commit this file; keep the password on "
+        "this machine with: .venv/bin/dvc remote modify --local storage url VALUE; and write the url without it in "
         ".dvc/config"
     )
     assert "git add params.yaml && git commit" in keep
