@@ -8,7 +8,7 @@ from projects import Project
 from tuneline.commands import doctor
 
 
-def test_more_threads_are_recommended_only_where_they_gain() -> None:
+def test_more_threads_are_recommended_only_if_they_are_faster() -> None:
     def threads(times: dict[int, float]) -> str:
         return doctor.recommended(times, set(), 0)["compute.threads"][0]
 
@@ -19,21 +19,21 @@ def test_more_threads_are_recommended_only_where_they_gain() -> None:
     assert doctor.recommended({1: 1.0}, {"avx2"}, 0)["compute.precision"][0] == "float32"
 
 
-def test_what_a_kill_has_left_of_dvcs_files_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_repairs_dvc_files_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in (".dvc/tmp/rwlock", ".dvc/config", "mlflow/tuneline.env"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     said = ".dvc/tmp/rwlock: a write of it was interrupted; it is removed, as no dvc is at work"
-    assert doctor.mended() == [doctor.Finding(f"mended: {said}")]
-    assert doctor.mended() == []
+    assert doctor.repaired() == [doctor.Finding(f"repaired: {said}")]
+    assert doctor.repaired() == []
 
 
-def test_a_sound_project_is_told_its_values_and_a_broken_one_what_is_broken(project: Project) -> None:
+def test_doctor_recommends_values_and_names_what_is_broken(project: Project) -> None:
     sound = project.here("doctor")
     assert sound.returncode == 0, sound.stdout + sound.stderr
     assert "recommended: compute.threads: " in sound.stdout
     assert "OMP_WAIT_POLICY=PASSIVE, in force" in sound.stdout
     broken = project.here("doctor", OMP_WAIT_POLICY="ACTIVE")
     assert broken.returncode == 1
-    assert "broken: OMP_WAIT_POLICY is ACTIVE and mlflow/tuneline.env says PASSIVE" in broken.stdout
+    assert "broken: OMP_WAIT_POLICY is ACTIVE, but mlflow/tuneline.env sets PASSIVE" in broken.stdout

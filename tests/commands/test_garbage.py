@@ -14,7 +14,7 @@ from tuneline.core import files
 from tuneline.processes import Identity
 
 
-def test_what_dead_processes_were_writing_is_found_and_what_a_living_one_writes_is_not(
+def test_partial_files_of_dead_processes_are_found_and_those_of_living_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -38,23 +38,21 @@ def test_only_folders_named_by_a_fingerprint_are_checkpoints(tmp_path: Path, mon
     assert [str(one.path) for one in garbage.trainings()] == [f"work/{'a' * 64}"]
 
 
-def test_checkpoints_are_freed_only_where_no_training_goes_on_from_them() -> None:
+def test_checkpoints_are_kept_if_a_training_may_resume_from_them() -> None:
     assert garbage.needed(1.0, [], 2.0, []) is None
     assert garbage.needed(1.0, ["base", "finetune"], 2.0, []) == (
-        "as a training may go on from it (base, finetune is stale)"
+        "because a training may resume from it (base, finetune is stale)"
     )
-    newer = "as it is newer than the newest training that MLflow knows to have ended"
+    newer = "because it is newer than the newest training that has finished according to MLflow"
     assert garbage.needed(3.0, [], 2.0, []) == newer
     assert garbage.needed(1.0, [], None, []) == newer
     assert garbage.needed(1.0, [], 2.0, ["one", "two", "three", "four", "five"]) == (
-        "as a training of another git branch may go on from it (one, two, three and 2 more has another params.yaml); "
-        "free it all the same with: .venv/bin/tuneline gc --other-branches"
+        "because a training of another git branch may resume from it (one, two, three and 2 more has a different "
+        "params.yaml); to delete it, run: .venv/bin/tuneline gc --other-branches"
     )
 
 
-def test_other_branches_are_those_that_are_not_merged_and_have_other_params(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_branches_are_unmerged_and_have_different_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert garbage.branches_with_other_params() == []
 
@@ -74,7 +72,7 @@ def test_other_branches_are_those_that_are_not_merged_and_have_other_params(
     assert garbage.branches_with_other_params() == ["other"]
 
 
-def test_a_work_folder_that_has_grown_is_named_with_what_it_holds(
+def test_the_warning_about_a_large_work_folder_names_its_largest_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,22 +85,22 @@ def test_a_work_folder_that_has_grown_is_named_with_what_it_holds(
     said = garbage.warning(5)
     assert said is not None
     assert said.startswith("work/ holds 0.0 GB (work/hub 0.0 GB, work/")
-    assert said.endswith("; what no run needs any more is named by: .venv/bin/tuneline gc --dry-run")
+    assert said.endswith("; to list what no run needs any more: .venv/bin/tuneline gc --dry-run")
 
 
 @pytest.mark.slow
-def test_checkpoints_stay_while_a_training_may_go_on_from_them(project: Project) -> None:
+def test_gc_keeps_checkpoints_of_an_unfinished_project(project: Project) -> None:
     folder = project.root / "work" / ("b" * 64)
     folder.mkdir(parents=True)
     done = project.tuneline("gc")
     assert done.returncode == 0, done.stderr
-    assert f"work/{'b' * 64}: 0.0 MB, kept, as a training may go on from it" in done.stdout
+    assert f"work/{'b' * 64}: 0.0 MB, kept, because a training may resume from it" in done.stdout
     assert folder.is_dir()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_in_a_finished_project_all_that_is_left_over_goes_and_all_that_is_needed_stays(project: Project) -> None:
+def test_gc_deletes_leftovers_of_a_finished_project_and_nothing_else(project: Project) -> None:
     done = project.flow()
     assert done.returncode == 0, done.stdout + done.stderr
     work, year_ago = project.root / "work", time.time() - 365 * 86400
@@ -138,11 +136,12 @@ def test_in_a_finished_project_all_that_is_left_over_goes_and_all_that_is_needed
     kept = project.tuneline("gc")
     assert kept.returncode == 0, kept.stderr
     assert (
-        f"work/{'a' * 64}: 2.0 MB, kept, as a training of another git branch may go on from it (wider " in kept.stdout
+        f"work/{'a' * 64}: 2.0 MB, kept, because a training of another git branch may resume from it (wider "
+        in kept.stdout
     )
-    assert f"work/{'b' * 64}: 2.0 MB, kept, as it is newer than the newest training " in kept.stdout
+    assert f"work/{'b' * 64}: 2.0 MB, kept, because it is newer than the newest training " in kept.stdout
     assert kept.stdout.endswith("\nfreed: 4.0 MB\n")
-    assert f"{copy.relative_to(project.root)}: 3.0 MB, of a register that was killed\n" in kept.stdout
+    assert f"{copy.relative_to(project.root)}: 3.0 MB, from a killed register\n" in kept.stdout
     assert [older.is_dir(), newer.is_dir(), partial.exists(), copy.exists()] == [True, True, False, False]
 
     said = project.tuneline("gc", "--dry-run", "--other-branches").stdout

@@ -88,11 +88,11 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
     for row in shown:
         batch = seen[row.batch - 1]
         ids = [token.id for document in row.documents for token in document.tokens]
-        learnt = [token.is_learnt for document in row.documents for token in document.tokens]
+        supervised = [token.is_supervised for document in row.documents for token in document.tokens]
         assert batch["input_ids"][row.number - 1].tolist()[: len(ids)] == ids
-        assert batch["input_ids"].shape[1] == len(ids) + row.fill
+        assert batch["input_ids"].shape[1] == len(ids) + row.padding
         targets = [-100, *batch["targets"][row.number - 1].tolist()]
-        assert learnt == [target != -100 for target in targets[: len(ids)]]
+        assert supervised == [target != -100 for target in targets[: len(ids)]]
         starts = [place for place, position in enumerate(batch["position_ids"][row.number - 1]) if position == 0]
         borders = [sum(len(document.tokens) for document in row.documents[:n]) for n in range(len(row.documents))]
         assert starts[: len(borders)] == borders
@@ -109,7 +109,7 @@ def test_a_terminal_is_coloured_and_obeys_nothing_in_the_data(project: Path) -> 
     assert "\u202e" not in plain
     assert r"\x1b[31m\u202ered ⟦alpha" in plain
     assert "beta<|endoftext|>⟧" in plain
-    assert re.search(r"┌ train\.csv:\d · \d+ tokens, \d+ learnt", plain)
+    assert re.search(r"┌ train\.csv:\d · \d+ tokens, \d+ supervised", plain)
 
 
 def test_a_page_stands_alone_and_escapes_everything(project: Path) -> None:
@@ -121,10 +121,10 @@ def test_a_page_stands_alone_and_escapes_everything(project: Path) -> None:
     assert not re.search(r"(src|href)=|url\(|@import", page)
     assert 'name="viewport"' in page
     assert "<mark>&lt;b&gt;&amp;&lt;|endoftext|&gt;</mark>" in page
-    cells = re.findall(r"<tr( class=learnt)?><td>(\d+)</td><td>(\d+)</td><td><code>(.*?)</code></td>", page)
+    cells = re.findall(r"<tr( class=supervised)?><td>(\d+)</td><td>(\d+)</td><td><code>(.*?)</code></td>", page)
     tokens = [token for document in made.rows[0].documents for token in document.tokens]
     assert [int(number) for _, _, number, _ in cells] == [token.id for token in tokens]
-    assert [bool(marked) for marked, *_ in cells] == [token.is_learnt for token in tokens]
+    assert [bool(marked) for marked, *_ in cells] == [token.is_supervised for token in tokens]
     assert html.unescape(cells[0][3]) == tokens[0].text
 
 
@@ -151,7 +151,7 @@ def test_secrets_are_shown_nowhere(project: Path) -> None:
 
 def test_every_task_is_shown(project: Path) -> None:
     write(project, "classification", text=WORDS, label=["sad", "glad"] * 6)
-    assert re.search(r"train.csv:\d+ · label (sad|glad) · \d+ tokens, 0 learnt", shown("classification"))
+    assert re.search(r"train.csv:\d+ · label (sad|glad) · \d+ tokens, 0 supervised", shown("classification"))
     write(project, "regression", text=WORDS, label=["0.5"] * 12)
     assert "number 0.5" in shown("regression")
     turns = '[{"role": "user", "content": "alpha"}, {"role": "assistant", "content": "beta"}]'
@@ -175,5 +175,5 @@ def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_clean_data_it_says_what_to_run(project: Path) -> None:
     (project / "data/clean/dataset.json").unlink()
-    with pytest.raises(DataError, match="data/clean: there is no clean data yet; run"):
+    with pytest.raises(DataError, match="data/clean: does not hold clean data yet; run"):
         preview.first_rows(params.load(), 1)

@@ -1,8 +1,7 @@
-"""What this machine has, how fast it computes, and which values of `compute` it recommends; and what is broken.
+"""Report the machine, its speed, the values of `compute` that suit it, and what is broken.
 
-DVC's own files, which a kill in the middle of a write leaves broken, are mended.
-
-Measured here and written down by a person: a pipeline that measured by itself would give other models on other days.
+DVC's own files are repaired if a kill has damaged them. A person copies the recommended values into params.yaml: a
+pipeline that measured by itself would make different models on different days.
 """
 
 import os
@@ -26,7 +25,7 @@ from tuneline.registry import addresses
 _SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _NEARLY_FULL = 2 * 10**9
 _GAIN = 1.1
-"""More threads are recommended only where they are this much faster than fewer."""
+"""More threads are recommended only if they are faster by this factor."""
 _STEP = """
 import sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
@@ -43,14 +42,14 @@ print(min(seconds() for _ in range(8)))
 
 @dataclass(frozen=True)
 class Finding:
-    """A line for a person."""
+    """A line of the report."""
 
     text: str
     is_broken: bool = False
 
 
 def facts() -> list[Finding]:
-    """The machine: cores, memory, instruction sets, GPUs, disk, and the settings of threads that are in force."""
+    """Findings about cores, memory, instruction sets, GPUs and disk."""
     from tuneline.finetuning import estimate
     from tuneline.modeling import hardware
 
@@ -58,46 +57,48 @@ def facts() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     found = [
         Finding(f"python {platform.python_version()}, {platform.machine()}, {hardware.cores()} cores"),
-        Finding(f"memory that is free: {estimate.free_memory() / 1e9:.1f} GB"),
+        Finding(f"free memory: {estimate.free_memory() / 1e9:.1f} GB"),
         Finding(f"instruction sets for bfloat16: {', '.join(sets) or 'none'}"),
         Finding(f"GPUs: {hardware.gpus()}"),
-        Finding(f"disk that is free: {free / 1e9:.1f} GB"),
+        Finding(f"free disk: {free / 1e9:.1f} GB"),
     ]
     if free < _NEARLY_FULL:
-        found.append(Finding(f"the disk is nearly full: less than {_NEARLY_FULL // 10**9} GB; free some", True))
+        found.append(
+            Finding(f"the disk is nearly full: less than {_NEARLY_FULL // 10**9} GB are free; delete files", True)
+        )
     return found
 
 
 def settings() -> list[Finding]:
-    """Whether the env file is there and in force, and the MLflow store where it says."""
+    """Findings about the env file: are its settings in force, and is the MLflow store in the project?"""
     root = Path.cwd()
     if not (root / ENV_FILE).is_file():
-        return [Finding(f"{root / ENV_FILE}: is missing; restore it with: git checkout -- {ENV_FILE}", True)]
+        return [Finding(f"{root / ENV_FILE}: does not exist; restore it with: git checkout -- {ENV_FILE}", True)]
     wanted = dotenv_values(root / ENV_FILE)
     found = []
     for name in _SPINNING:
-        inside, asked = os.environ.get(name), wanted.get(name)
-        if inside != asked:
-            found.append(Finding(f"{name} is {inside} and {ENV_FILE} says {asked}; unset it in your shell", True))
+        actual, expected = os.environ.get(name), wanted.get(name)
+        if actual != expected:
+            found.append(Finding(f"{name} is {actual}, but {ENV_FILE} sets {expected}; unset it in your shell", True))
         else:
-            found.append(Finding(f"{name}={inside}, in force"))
+            found.append(Finding(f"{name}={actual}, in force"))
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     store = addresses.database_of(address)
     if store and root not in store.parents:
-        found.append(Finding(f"MLFLOW_TRACKING_URI: {address} lies outside this project; was it moved?", True))
+        found.append(Finding(f"MLFLOW_TRACKING_URI: {address} is outside this project; was the project moved?", True))
     else:
         found.append(Finding(f"MLflow: {address}"))
     return found
 
 
-def mended() -> list[Finding]:
-    """What a killed dvc had left of its own files, and has been mended; looked at where no run holds the project."""
+def repaired() -> list[Finding]:
+    """Repair DVC's own files that a kill has damaged, unless a run holds the project. Returns what was repaired."""
     if not ENV_FILE.is_file():
         return []
-    told: list[str] = []
+    messages: list[str] = []
     try:
-        with repro.hold_project(told.append):
-            return [Finding(f"mended: {line}") for line in told]
+        with repro.hold_project(messages.append):
+            return [Finding(f"repaired: {line}") for line in messages]
     except BusyError:
         return []
     except PipelineError as error:
@@ -105,7 +106,7 @@ def mended() -> list[Finding]:
 
 
 def seconds_by_threads(most: int) -> dict[int, float]:
-    """Seconds of a short training step on 1, 2, 4 … threads, each in a process of its own; the best of eight."""
+    """Threads -> seconds of a short training step (the best of eight), each measured in its own process."""
     counts = sorted({1, most, *(2**power for power in range(1, 12) if 2**power < most)})
     times = {}
     for count in counts:
@@ -115,12 +116,12 @@ def seconds_by_threads(most: int) -> dict[int, float]:
 
 
 def recommended(times: dict[int, float], sets: set[str], gpus: int) -> dict[str, tuple[str, str]]:
-    """Values of `compute`, each with its reason.
+    """Recommended values of `compute`, each with its reason.
 
     Args:
         times: threads -> seconds of a step.
         sets: the processor's instruction sets.
-        gpus: how many there are.
+        gpus: number of GPUs.
     """
     from tuneline.modeling import hardware
 
@@ -131,19 +132,19 @@ def recommended(times: dict[int, float], sets: set[str], gpus: int) -> dict[str,
     gain = times[min(times)] / times[threads]
     fast = bool(gpus) or hardware.computes_bfloat16(sets)
     return {
-        "compute.threads": (str(threads), f"a step is {gain:.2f} times as fast as on one thread"),
+        "compute.threads": (str(threads), f"a step is {gain:.2f} times as fast as with one thread"),
         "compute.device": ("cuda", f"there are {gpus} GPUs") if gpus else ("cpu", "there is no GPU"),
         "compute.precision": (
-            ("bfloat16", "the hardware multiplies it") if fast else ("float32", "nothing here multiplies bfloat16")
+            ("bfloat16", "the hardware supports it") if fast else ("float32", "the hardware does not support bfloat16")
         ),
-        "compute.torch_compile": ("true", "a GPU gains by it") if gpus else ("false", "only a GPU gains by it"),
+        "compute.torch_compile": ("true", "it is faster on a GPU") if gpus else ("false", "it is faster only on a GPU"),
     }
 
 
 def answers() -> list[Finding]:
-    """How long the answers of an evaluation take here, and how many of them fit into a few minutes.
+    """Findings about the time that an evaluation's answers take here, measured with the model and test rows that exist.
 
-    Timed on the model and the test rows that are there; nothing where the task has no answers that are counted.
+    Empty if the task has no answers.
     """
     if not (Path(params.PARAMS_FILE).is_file() and ENV_FILE.is_file()):
         return []
@@ -151,9 +152,9 @@ def answers() -> list[Finding]:
     if p.task != "sft":
         return []
     clean, folders = Path(p.paths.clean), [Path(p.paths.finetuned), Path(p.paths.base)]
-    folder = next((one for one in folders if (one / "config.json").is_file()), None)
+    folder = next((path for path in folders if (path / "config.json").is_file()), None)
     if folder is None or not (clean / "test").is_dir():
-        return [Finding("evaluate.generation_rows: can be recommended when `make run` has made data and a base")]
+        return [Finding("evaluate.generation_rows: is recommended after `make run` has made data and a base")]
     from tuneline.evaluation import timing
     from tuneline.evaluation.score_table import ModelToScore
     from tuneline.evaluation.tasks import causal
@@ -170,7 +171,7 @@ def answers() -> list[Finding]:
             f"{duration(found.answers)}"
         ),
         Finding(
-            f"recommended: evaluate.generation_rows: {rows} (the most whose answers take {duration(timing.FIT)} here)"
+            f"recommended: evaluate.generation_rows: {rows} (the most that {duration(timing.FIT)} allow here)"
             if rows < test.num_rows
             else f"recommended: evaluate.generation_rows: {rows} (all test rows are answered in a few minutes)"
         ),
@@ -178,11 +179,11 @@ def answers() -> list[Finding]:
 
 
 def examine() -> list[Finding]:
-    """Everything, in the order in which a person should read it."""
+    """All findings, in the order of the report."""
     from tuneline.modeling import hardware
 
     times = seconds_by_threads(hardware.cores())
-    found = [*facts(), *settings(), *mended()]
+    found = [*facts(), *settings(), *repaired()]
     found += [Finding(f"a training step on {count} threads: {1000 * time:.1f} ms") for count, time in times.items()]
     values = recommended(times, hardware.instruction_sets(), hardware.gpus())
     found += [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]

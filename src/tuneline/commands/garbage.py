@@ -1,6 +1,6 @@
-"""What kills and changed params leave behind, and what `tuneline gc` frees of it.
+"""`tuneline gc`: delete what killed processes and changed params leave behind.
 
-It touches neither DVC's cache nor a version nor what a stage has made: only files that no run will read again.
+It deletes only files that no run reads again: no version, no output of a stage, nothing in DVC's cache.
 """
 
 import os
@@ -22,13 +22,13 @@ from tuneline.work import WORK
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 MOST = 10 * 10**9
-"""Bytes that work/ may hold before a run says so."""
+"""A run prints a warning if work/ holds more bytes."""
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder that nothing needs any more."""
+    """A file or folder that no run needs any more."""
 
     path: Path
     why: str
@@ -41,23 +41,23 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Registered:
-    """What MLflow tells of leftovers."""
+    """The leftovers in MLflow, and when the last training finished."""
 
     finished: float | None
-    """When the newest training that has ended well has ended, in seconds since 1970."""
+    """When the newest finished training ended, in seconds since 1970. None: unknown."""
     lines: list[str]
     freed: int
 
 
 def collect(*, dry_run: bool, other_branches: bool = False) -> list[str]:
-    """Remove what is left over, while no run and no training uses the project.
+    """Delete leftovers, if no run and no training uses the project.
 
     Args:
-        dry_run: only say what would be removed.
-        other_branches: remove checkpoints, too, that a training of another git branch may go on from.
+        dry_run: only list them.
+        other_branches: also delete checkpoints that a training of another git branch could resume.
 
     Returns:
-        A line for each leftover, and what was freed in all.
+        A line for each leftover, and a line with the total.
 
     Raises:
         BusyError: a run or a training holds the project.
@@ -70,62 +70,62 @@ def collect(*, dry_run: bool, other_branches: bool = False) -> list[str]:
         branches = [] if other_branches else branches_with_other_params()
         found = [*partials((p.data.raw, p.paths.mixture, *made, str(WORK)))]
         lines = []
-        for one in trainings():
-            if reason := needed(_changed(one.path), stale, registered.finished, branches):
-                lines.append(f"{one.path}: {one.size / 1e6:,.1f} MB, kept, {reason}")
+        for training in trainings():
+            if reason := needed(_changed(training.path), stale, registered.finished, branches):
+                lines.append(f"{training.path}: {training.size / 1e6:,.1f} MB, kept, {reason}")
             else:
-                found.append(one)
+                found.append(training)
         freed = registered.freed
-        for one in found:
-            size = one.size
+        for leftover in found:
+            path, size = leftover.path, leftover.size
             freed += size
-            lines.append(f"{one.path}: {size / 1e6:,.1f} MB, {one.why}")
+            lines.append(f"{path}: {size / 1e6:,.1f} MB, {leftover.why}")
             if not dry_run:
-                shutil.rmtree(one.path) if one.path.is_dir() else one.path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         return [*lines, *registered.lines, f"{'to free' if dry_run else 'freed'}: {freed / 1e6:,.1f} MB"]
 
 
 def needed(changed: float, stale: Sequence[str], finished: float | None, branches: Sequence[str]) -> str | None:
-    """Why the checkpoints of a training that was stopped are kept, in words; None where no training goes on from them.
+    """The reason why checkpoints of a stopped training are kept. None if no training resumes from them.
 
     Args:
-        changed: when they were written last, in seconds since 1970.
+        changed: when they were last written, in seconds since 1970.
         stale: stages that are stale.
-        finished: when the newest training that has ended well has ended; None where that is not known.
-        branches: other git branches of this project with params of their own.
+        finished: when the newest finished training ended. None: unknown.
+        branches: other git branches of this project that have different params.
     """
-    # A training of which nothing is stale has ended: what lies in work/ is then of other params.
+    # If no stage is stale, the training of these params has finished, and the checkpoints belong to other params.
     if stale:
-        return f"as a training may go on from it ({', '.join(stale)} is stale)"
+        return f"because a training may resume from it ({', '.join(stale)} is stale)"
     if finished is None or changed > finished:
-        return "as it is newer than the newest training that MLflow knows to have ended"
+        return "because it is newer than the newest training that has finished according to MLflow"
     if branches:
         more = f" and {len(branches) - _NAMED} more" if len(branches) > _NAMED else ""
         return (
-            f"as a training of another git branch may go on from it ({', '.join(branches[:_NAMED])}{more} has another "
-            "params.yaml); free it all the same with: .venv/bin/tuneline gc --other-branches"
+            f"because a training of another git branch may resume from it ({', '.join(branches[:_NAMED])}{more} has a "
+            "different params.yaml); to delete it, run: .venv/bin/tuneline gc --other-branches"
         )
     return None
 
 
 def branches_with_other_params() -> list[str]:
-    """The branches, here and of remotes, that HEAD does not hold and whose params.yaml is not the working tree's."""
+    """Local and remote branches that are not merged into HEAD and have another params.yaml than the working tree."""
     if not git.ask("rev-parse", "--verify", "--quiet", "HEAD"):
         return []
     own = git.ask("hash-object", "--", params.PARAMS_FILE)
     places = ("refs/heads", "refs/remotes")
     names = git.ask("for-each-ref", "--format=%(refname)", "--no-merged=HEAD", *places).splitlines()
     theirs = {name: git.ask("rev-parse", "--verify", "--quiet", f"{name}:./{params.PARAMS_FILE}") for name in names}
-    return [re.sub("^refs/(heads|remotes)/", "", name) for name, one in theirs.items() if one not in ("", own)]
+    return [re.sub("^refs/(heads|remotes)/", "", name) for name, hash_ in theirs.items() if hash_ not in ("", own)]
 
 
 def _of_registry(model: str, *, dry_run: bool) -> Registered:
-    """Look at, and remove, what killed registers have left in MLflow."""
+    """List, and delete, what killed registers have left in MLflow."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     store = addresses.database_of(address)
     if store and not store.is_file():
         return Registered(None, [], 0)
-    # Takes seconds, as it imports MLflow.
+    # Importing MLflow takes seconds.
     from tuneline.registry import abandoned, tracking
 
     lines, freed = [], 0
@@ -138,14 +138,14 @@ def _of_registry(model: str, *, dry_run: bool) -> Registered:
             if one.kept:
                 lines.append(f"{_shown(place)}: {size / 1e6:,.1f} MB, kept: {one.kept}")
                 continue
-            later = "" if one.logged.folder else "; the server frees its files by `mlflow gc`"
-            lines.append(f"{_shown(place)}: {size / 1e6:,.1f} MB, of a register that was killed{later}")
+            later = "" if one.logged.folder else "; `mlflow gc` on the server deletes its files"
+            lines.append(f"{_shown(place)}: {size / 1e6:,.1f} MB, from a killed register{later}")
             freed += size
             if not dry_run:
                 tracker.discard(one.logged)
     except TrackingError as error:
         return Registered(
-            None, [*lines, f"what killed registers have left in MLflow was not looked for: {error}"], freed
+            None, [*lines, f"leftovers of killed registers in MLflow were not searched for: {error}"], freed
         )
     return Registered(finished, lines, freed)
 
@@ -156,58 +156,55 @@ def _shown(place: Path | str) -> Path | str:
 
 
 def warning(most: int = MOST) -> str | None:
-    """A line that says what work/ holds, where it has grown too large; None where it has not.
-
-    Args:
-        most: bytes that it may hold.
-    """
+    """A warning with the largest parts of work/, if it holds more than `most` bytes. None if not."""
     sizes = {path: _size(path) for path in WORK.glob("*")}
-    if (whole := sum(sizes.values())) <= most:
+    if (total := sum(sizes.values())) <= most:
         return None
     largest = sorted(sizes, key=lambda path: sizes[path], reverse=True)[:_NAMED]
     named = ", ".join(f"{path} {sizes[path] / 1e9:,.1f} GB" for path in largest)
     return (
-        f"{WORK}/ holds {whole / 1e9:,.1f} GB ({named}); what no run needs any more is named by: "
+        f"{WORK}/ holds {total / 1e9:,.1f} GB ({named}); to list what no run needs any more: "
         ".venv/bin/tuneline gc --dry-run"
     )
 
 
 def _changed(path: Path) -> float:
-    """When a folder or anything in it has changed last, in seconds since 1970."""
-    return max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
+    """When a folder or anything in it was last changed, in seconds since 1970."""
+    return max(inner.lstat().st_mtime for inner in (path, *path.rglob("*")))
 
 
 def _size(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder."""
     found = 0
-    for one in [path] if path.is_symlink() or not path.is_dir() else path.rglob("*"):
-        # Others may be at work there.
+    for file in [path] if path.is_symlink() or not path.is_dir() else path.rglob("*"):
+        # Other processes may delete files meanwhile.
         with suppress(FileNotFoundError):
-            if one.is_symlink() or one.is_file():
-                found += one.lstat().st_size
+            if file.is_symlink() or file.is_file():
+                found += file.lstat().st_size
     return found
 
 
 def trainings() -> Iterator[Leftover]:
-    """The checkpoints of trainings that have not ended."""
+    """The checkpoints of trainings that did not finish."""
     for path in sorted(WORK.glob("*")):
         if path.is_dir() and not path.is_symlink() and _FINGERPRINT.fullmatch(path.name):
             day = datetime.fromtimestamp(_changed(path)).astimezone().strftime("%Y-%m-%d %H:%M")
             last = checkpoints.newest(path)
             yield Leftover(
                 path,
-                f"{last.name if last else 'no checkpoint'} of a training that stopped on {day} and that the params do "
-                "not name; with its params it would begin anew",
+                f"{last.name if last else 'no checkpoint'} of a training that stopped on {day}, with other "
+                "params than now; the training would start again",
             )
 
 
 def partials(places: Sequence[str]) -> Iterator[Leftover]:
-    """What killed processes were writing beside, and in, each of `places`, and their temporary folders."""
+    """Temporary files and folders of killed processes: next to each of `places`, in it, and in work/temporary."""
     seen: set[Path] = set()
     for place in map(Path, places):
         for path in [*files.find_temporary(place.parent), *files.find_temporary(place)]:
             if path not in seen and files.is_abandoned(path):
                 seen.add(path)
-                yield Leftover(path, "the half of a write that was killed")
+                yield Leftover(path, "temporary file of a killed write")
     for path in sorted(files.TEMPORARY.glob("*")):
         if files.is_abandoned(path):
-            yield Leftover(path, "the temporary folder of a process that was killed")
+            yield Leftover(path, "temporary folder of a killed process")

@@ -1,7 +1,7 @@
-"""The first batches of a training as the model will see them: every token, and whether it is learnt.
+"""Show the first batches of a training as the model sees them: every token, and whether it is supervised.
 
-What is shown is read from the very batches that the trainer makes: the same examples, plan and collation. Secrets are
-masked here, whatever `data.secrets` says becomes of them in the data.
+The batches are those of the trainer: the same examples, packing and collation. Secrets are masked, whatever
+`data.secrets` does with them in the data.
 """
 
 import itertools
@@ -27,29 +27,29 @@ from tuneline.training import objectives, training_run
 from tuneline.training.training_config import Recipe
 
 _STYLE = (Path(__file__).parent / "preview.css").read_text("utf-8")
-_LEARNT, _FAINT, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
-# Of a document: its place in the raw set, and its label.
+_SUPERVISED, _FAINT, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
+# The longest source and label of a document that is shown.
 _LONGEST_NAME = 300
 
 HIDDEN = -1
-"""In the place of a token's number, where the token is part of a secret."""
+"""Replaces the id of a token that is part of a secret."""
 
 
 class Token(NamedTuple):
     """One token of a document."""
 
     id: int
-    """HIDDEN where it is part of a secret."""
+    """HIDDEN if the token is part of a secret."""
     text: str
-    """By itself; of a token that holds a part of a character a replacement character."""
-    is_learnt: bool
+    """The token decoded alone: a replacement character if it holds part of a character."""
+    is_supervised: bool
 
 
 class Run(NamedTuple):
-    """Neighbouring tokens that are all learnt, or all not, as text."""
+    """The text of neighbouring tokens that are all supervised, or all not."""
 
     text: str
-    is_learnt: bool
+    is_supervised: bool
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Document:
     """One document, or one side of a preference, in a row."""
 
     source: str
-    """Where it stands in the raw set."""
+    """File and line in the raw set."""
     note: str
-    """The label or number that is learnt of it, or which answer of a preference it is."""
+    """Its label or number, or which answer of a preference it is."""
     tokens: list[Token]
     runs: list[Run]
 
     @property
-    def learnt(self) -> int:
-        """Tokens that are learnt."""
-        return sum(token.is_learnt for token in self.tokens)
+    def supervised(self) -> int:
+        """Number of supervised tokens."""
+        return sum(token.is_supervised for token in self.tokens)
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,29 @@ class Row:
     """One row of a batch."""
 
     batch: int
-    """From 1."""
+    """Number of the batch, from 1."""
     number: int
-    """In its batch, from 1."""
+    """Number of the row in its batch, from 1."""
     documents: list[Document]
-    fill: int
-    """Tokens that fill the row up to its batch's longest."""
+    padding: int
+    """Number of padding tokens."""
 
     def describe(self) -> str:
-        """What stands in it, in a line."""
+        """A line that says what the row holds."""
         tokens = sum(len(document.tokens) for document in self.documents)
-        learnt = sum(document.learnt for document in self.documents)
-        counted = f"{len(self.documents)} documents" if len(self.documents) > 1 else "1 document"
-        return f"batch {self.batch}, row {self.number}: {counted}, {tokens} tokens, {learnt} learnt, {self.fill} fill"
+        supervised = sum(document.supervised for document in self.documents)
+        documents = f"{len(self.documents)} documents" if len(self.documents) > 1 else "1 document"
+        counts = f"{tokens} tokens, {supervised} supervised, {self.padding} padding"
+        return f"batch {self.batch}, row {self.number}: {documents}, {counts}"
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The first rows, and what became of all."""
+    """The first rows, and the counts of all rows."""
 
     title: str
     cut: list[str]
-    """What is cut of all training rows, or why `finetune` will refuse them."""
+    """Messages about rows that are cut, or why `finetune` refuses them."""
     rows: list[Row]
     account: dict[str, Any]
 
@@ -105,15 +106,15 @@ def first_rows(p: Params, rows: int) -> Preview:
 
     Args:
         p: the params.
-        rows: how many.
+        rows: number of rows.
 
     Raises:
-        DataError: there is no clean data yet.
-        TunelineError: whatever `finetune` would refuse, but for rows that are cut.
+        DataError: the clean data do not exist yet.
+        TunelineError: `finetune` would refuse the data or the params. (Rows that are cut do not raise.)
     """
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     if not (clean / DATASET_FILE).is_file():
-        raise DataError(f"{clean}: there is no clean data yet; run `make run`, or `dvc repro prepare base`, first")
+        raise DataError(f"{clean}: does not hold clean data yet; run `make run`, or `dvc repro prepare base`, first")
     ready = tasks.prepare(p.task, clean, base, p.finetune, others=mixing.wanted(p))
     recipe, pad = Recipe.of(p.finetune), models.pad_token_id(ready.tokenizer)
     objective = None if p.task == "preference" else tasks.objective(ready, p.finetune, pad)
@@ -124,7 +125,7 @@ def first_rows(p: Params, rows: int) -> Preview:
         epochs=recipe.num_train_epochs,
         seed=recipe.seed,
         packed=bool(objective and objective.packed),
-        # Whole batches: how far a row is filled up depends on its neighbours.
+        # Whole batches, because the padding of a row depends on the other rows of its batch.
         limit=min(training_run.rows_at_most(recipe), rows + recipe.per_device_train_batch_size),
         of_epoch=ready.mixture.of_epoch if ready.mixture else None,
     )
@@ -135,7 +136,7 @@ def first_rows(p: Params, rows: int) -> Preview:
         batch = planned[start : start + recipe.per_device_train_batch_size]
         documents = [[ready.examples[place] for place in row] for row in batch]
         made += _rows(number, documents, objective, ready)
-    packed = "packed rows" if objective and objective.packed else "a document a row"
+    packed = "packed rows" if objective and objective.packed else "one document per row"
     title = f"{p.paths.clean}/train as {p.paths.base} sees it: {p.task}, mode {ready.mode}, {packed}"
     refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p)]
     cut = refused or tasks.describe_truncated(ready, p.finetune)
@@ -157,7 +158,7 @@ def _rows(
             note = _target(made["targets"][number - 1], ready.model.config)
             documents = [_document(tokenizer, row[0].source, note, ids[:used], [False] * used)]
         else:
-            # What a position is to foretell is the token behind it.
+            # The target of a position is the next token.
             targets = [IGNORED, *made["targets"][number - 1]]
             positions = made["position_ids"][number - 1]
             starts = [place for place in range(used) if positions[place] == 0]
@@ -175,7 +176,7 @@ def _rows(
 
 
 def _sides(tokenizer: PreTrainedTokenizerBase, pair: Preference) -> list[Document]:
-    """The prompt with the better answer, and with the worse."""
+    """The prompt with the chosen answer, and with the rejected answer."""
     return [
         _document(
             tokenizer,
@@ -196,18 +197,22 @@ def _target(target: Any, config: Any) -> str:
 
 
 def _document(
-    tokenizer: PreTrainedTokenizerBase, source: str, note: str, ids: Sequence[int], learnt: Sequence[bool]
+    tokenizer: PreTrainedTokenizerBase, source: str, note: str, ids: Sequence[int], supervised: Sequence[bool]
 ) -> Document:
-    tokens = [Token(one, _text(tokenizer, [one]), is_learnt) for one, is_learnt in zip(ids, learnt, strict=True)]
+    tokens = [
+        Token(token, _text(tokenizer, [token]), is_supervised)
+        for token, is_supervised in zip(ids, supervised, strict=True)
+    ]
     runs: list[Run] = []
     done, before = 0, ""
-    for is_learnt, group in itertools.groupby(learnt):
+    for is_supervised, group in itertools.groupby(supervised):
         start, done = done, done + len(list(group))
-        # A run alone would lose a blank at its beginning with some tokenizers.
+        # With some tokenizers, a run that is decoded alone loses its leading space.
         together = _text(tokenizer, ids[:done])
         runs.append(
             Run(
-                together[len(before) :] if together.startswith(before) else _text(tokenizer, ids[start:done]), is_learnt
+                together[len(before) :] if together.startswith(before) else _text(tokenizer, ids[start:done]),
+                is_supervised,
             )
         )
         before = together
@@ -218,7 +223,7 @@ def _document(
 
 
 def _masked(found: Sequence[screening.Span], runs: Sequence[Run]) -> Iterator[Run]:
-    """The runs without secrets, each of which is marked where it begins."""
+    """The runs with a mark in the place of each secret."""
     start = 0
     for run in runs:
         parts, done, stop = [], start, start + len(run.text)
@@ -227,18 +232,20 @@ def _masked(found: Sequence[screening.Span], runs: Sequence[Run]) -> Iterator[Ru
                 parts.append(run.text[done - start : max(span.start - start, 0)])
                 parts.append(screening.mark(span.kind) if span.start >= start else "")
                 done = min(span.stop, stop)
-        yield Run("".join([*parts, run.text[done - start :]]), run.is_learnt)
+        yield Run("".join([*parts, run.text[done - start :]]), run.is_supervised)
         start = stop
 
 
 def _without(
     found: Sequence[screening.Span], tokenizer: PreTrainedTokenizerBase, tokens: Sequence[Token]
 ) -> list[Token]:
-    """The tokens, those of secrets without their text and number."""
+    """The tokens, without the text and id of those that are part of a secret."""
     ids = [token.id for token in tokens]
     ends = [len(_text(tokenizer, ids[:count])) for count in range(len(ids) + 1)]
     return [
-        Token(HIDDEN, "▒", token.is_learnt) if any(span.start < stop and span.stop > start for span in found) else token
+        Token(HIDDEN, "▒", token.is_supervised)
+        if any(span.start < stop and span.stop > start for span in found)
+        else token
         for token, (start, stop) in zip(tokens, itertools.pairwise(ends), strict=True)
     ]
 
@@ -248,25 +255,27 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def lines(preview: Preview, *, coloured: bool) -> Iterator[str]:
-    """The rows for a terminal.
+    """The rows as lines for a terminal.
 
     Args:
-        preview: what to show.
-        coloured: what is learnt is green and the rest faint; else what is learnt stands between ⟦ and ⟧.
+        preview: the rows.
+        coloured: print supervised tokens in green and all others faint. Else supervised tokens are between ⟦ and ⟧.
 
     Yields:
-        Lines without anything that a terminal would obey, but for our own colours.
+        Lines without control characters, except for these colours.
     """
     yield visible(preview.title)
     yield from map(visible, preview.cut)
-    marks = f"{_LEARNT}learnt{_PLAIN} {_FAINT}not learnt{_PLAIN}" if coloured else "⟦learnt⟧ not learnt"
+    marks = (
+        f"{_SUPERVISED}supervised{_PLAIN} {_FAINT}not supervised{_PLAIN}" if coloured else "⟦supervised⟧ not supervised"
+    )
     yield f"{marks}; {', '.join(f'{name} {value}' for name, value in preview.account.items() if value)}"
     for row in preview.rows:
         yield ""
         yield f"── {row.describe()} " + "─" * 8
         for document in row.documents:
             named = shortened(" · ".join(part for part in (document.source, document.note) if part), _LONGEST_NAME)
-            yield f"┌ {visible(named)} · {len(document.tokens)} tokens, {document.learnt} learnt"
+            yield f"┌ {visible(named)} · {len(document.tokens)} tokens, {document.supervised} supervised"
             text = "".join(_marked(run, coloured) for run in document.runs)
             yield from (f"│ {line}" for line in text.split("\n"))
             yield "└"
@@ -275,16 +284,16 @@ def lines(preview: Preview, *, coloured: bool) -> Iterator[str]:
 def _marked(run: Run, coloured: bool) -> str:
     text = visible(run.text)
     if not coloured:
-        return f"⟦{text}⟧" if run.is_learnt else text
-    # Every line by itself, so that the border keeps its own colour.
-    colour = _LEARNT if run.is_learnt else _FAINT
+        return f"⟦{text}⟧" if run.is_supervised else text
+    # Each line alone, so that the border keeps its colour.
+    colour = _SUPERVISED if run.is_supervised else _FAINT
     return "\n".join(f"{colour}{line}{_PLAIN}" for line in text.split("\n"))
 
 
 def write_page(preview: Preview, path: Path) -> None:
-    """Write the rows as one page that needs nothing beside it."""
+    """Write the rows as one HTML page that loads nothing."""
     account = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(visible(_said(value)))}</dd>"
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(visible(_joined(value)))}</dd>"
         for name, value in preview.account.items()
     )
     rows = "".join(
@@ -295,34 +304,36 @@ def write_page(preview: Preview, path: Path) -> None:
         path,
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Preview</title><style>{_STYLE}</style></head><body><main><h1>What is trained</h1>"
+        f"<title>Preview</title><style>{_STYLE}</style></head><body><main><h1>What the model is trained on</h1>"
         f'<p class="lead">{escape(visible(preview.title))}</p>'
         f"{''.join(f'<p>{escape(visible(line))}</p>' for line in preview.cut)}"
-        '<p class="legend"><mark>learnt</mark> <span>not learnt</span></p>'
+        '<p class="legend"><mark>supervised</mark> <span>not supervised</span></p>'
         f"<dl>{account}</dl>{rows}</main></body></html>\n",
     )
 
 
-def _said(value: Any) -> str:
+def _joined(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _page_document(document: Document) -> str:
     text = "".join(
-        f"<mark>{escape(visible(run.text))}</mark>" if run.is_learnt else f"<span>{escape(visible(run.text))}</span>"
+        f"<mark>{escape(visible(run.text))}</mark>"
+        if run.is_supervised
+        else f"<span>{escape(visible(run.text))}</span>"
         for run in document.runs
     )
     named = " · ".join(part for part in (document.source, document.note) if part)
     table = "".join(
-        f"<tr{' class=learnt' if token.is_learnt else ''}><td>{place}</td>"
+        f"<tr{' class=supervised' if token.is_supervised else ''}><td>{place}</td>"
         f"<td>{'' if token.id == HIDDEN else token.id}</td>"
         f"<td><code>{escape(visible(token.text).replace(chr(10), chr(0x23CE)))}</code></td>"
-        f"<td>{'learnt' if token.is_learnt else ''}</td></tr>"
+        f"<td>{'supervised' if token.is_supervised else ''}</td></tr>"
         for place, token in enumerate(document.tokens)
     )
     return (
         f'<article><h3>{escape(visible(named))}</h3><p class="text">{text}</p>'
-        f"<details><summary>{len(document.tokens)} tokens, {document.learnt} learnt</summary>"
+        f"<details><summary>{len(document.tokens)} tokens, {document.supervised} supervised</summary>"
         f"<table><thead><tr><th>position</th><th>id</th><th>token</th><th>mask</th></tr></thead>"
         f"<tbody>{table}</tbody></table></details></article>"
     )

@@ -1,4 +1,4 @@
-"""The two pages that people look at: MLflow's and Prefect's, on loopback, until they are stopped."""
+"""Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C."""
 
 import os
 import signal
@@ -22,26 +22,26 @@ _SERVER_SCRIPT = Path("mlflow/server.sh")
 
 
 def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable[[str], None]) -> None:
-    """Start both servers, say where they answer, and wait for Ctrl-C.
+    """Start both servers, print their addresses, and wait for Ctrl-C.
 
     Args:
-        mlflow_port: of the MLflow UI.
-        prefect_port: of the Prefect UI.
-        model: whose pages are named; None where it is not known.
-        emit: is given each line for the person who waits.
+        mlflow_port: port of the MLflow UI.
+        prefect_port: port of the Prefect UI.
+        model: registered model whose pages are printed. None: unknown.
+        emit: prints a line.
 
     Raises:
-        SetupError: a port is taken, or a server does not come up; with its last words.
+        SetupError: a port is in use, or a server does not start; with the last lines of its log.
     """
     taken = [
-        f"{_HOST}:{port} is taken; choose another with {option}"
+        f"{_HOST}:{port} is in use; choose another port with {option}"
         for port, option in ((mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port"))
         if _answers(port)
     ]
     if taken:
         raise SetupError(*taken)
     os.environ |= {"MLFLOW_HOST": _HOST, "MLFLOW_PORT": str(mlflow_port)}
-    # A shell starts what it puts into the background with SIGINT ignored.
+    # A shell starts background processes with SIGINT ignored.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(prefect_port)]
@@ -61,7 +61,7 @@ def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable
                 for what, page in named.items():
                     emit(f"  {what:{width}}  {page}")
             if name == "Prefect":
-                emit(f"  its page asks for a login: paste what {prefect_login.FILE} holds")
+                emit(f"  its page asks for a login: paste the content of {prefect_login.FILE}")
         emit("Ctrl-C stops both")
         try:
             signal.pause()
@@ -84,4 +84,4 @@ def _wait_for(name: str, address: str, log: Path) -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.5)
     last = log.read_text("utf-8", errors="replace").splitlines()[-5:]
-    raise SetupError(f"{name} does not answer at {address} after {_PATIENCE:.0f} s; its last words ({log}):", *last)
+    raise SetupError(f"{name} does not answer at {address} after {_PATIENCE:.0f} s; its last lines ({log}):", *last)
