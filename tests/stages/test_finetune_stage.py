@@ -43,7 +43,7 @@ def test_plain_text_is_learnt_whole(workplace: Path) -> None:
     for name in ("train", "validation"):
         texts = files.read_parquet(workplace / f"data/pretraining/{name}")
         files.write_parquet(workplace / f"data/clean/{name}/part-00000.parquet", texts)
-    files.write_json(workplace / "data/clean/dataset.json", RecordForm("text").as_json())
+    files.write_json(workplace / "data/clean/dataset.json", RecordForm("text").as_json() | {"mixture": {}})
     rule = {"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}
     run(task="language-modeling", finetune__overlong="split", gate__rules=[rule])
     data = files.read_json(workplace / "reports/training.json")["data"]
