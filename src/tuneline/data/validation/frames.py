@@ -1,4 +1,4 @@
-"""The rows of a set as frames of bounded size, to be judged: the fields, and what is counted in them."""
+"""Reads the rows of a set as frames of bounded size, with columns that are computed from their fields."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -23,17 +23,17 @@ from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.validation.row_counts import Tally
 
 CHUNK = 100_000
-"""Most rows of a frame."""
+"""Largest number of rows of a frame."""
 _CHUNK_BYTES = 48 << 20
-"""Most bytes of its fields, but for the last row."""
+"""Largest number of bytes of its fields, without the last row."""
 _NAMED_ROWS = 100
 _TEXT = pd.StringDtype(na_value=np.nan)
 
 
 class RawFrames:
-    """The rows of a raw set as `prepare` will see them, read anew by every call; what was set aside is counted.
+    """The rows of a raw set as `prepare` will read them. Each call reads them again and counts unusable rows.
 
-    Columns: source, the fields, those that are made of them, and group, order and split where the rows have one.
+    Columns: source, the fields, the computed columns, and group, order and split if the rows have them.
 
     Args:
         raw: the set.
@@ -42,10 +42,10 @@ class RawFrames:
     def __init__(self, raw: RawSet) -> None:
         self.raw = raw
         self.tally = Tally(raw, _NAMED_ROWS)
-        """Of the last reading that came to the end."""
+        """Counts of the last call that read the complete set."""
 
     def __call__(self) -> Iterator[pd.DataFrame]:
-        """Read the set; who reads it again, to name rows, may stop before its end."""
+        """Yield the set in frames. A caller that names rows may stop before the end."""
         tally = Tally(self.raw, _NAMED_ROWS)
         part: list[Record] = []
         size = 0
@@ -75,14 +75,14 @@ class RawFrames:
 
 
 class CleanFrames:
-    """The rows of a folder of clean splits, read anew by every call.
+    """The rows of a folder of clean splits. Each call reads them again.
 
-    Columns: those of the files and those that are made of them; split; and splits_of_cluster, in how many splits the
-    rows of the same cluster stand.
+    Columns: the columns of the files, the computed columns, split, and splits_of_cluster, the number of splits that have
+    rows of the same cluster.
 
     Args:
-        folder: holds a folder for each split.
-        splits: their names.
+        folder: has a folder for each split.
+        splits: names of the splits.
         form: of the rows.
     """
 
@@ -91,13 +91,13 @@ class CleanFrames:
         self.form = form
 
     def __call__(self) -> Iterator[pd.DataFrame]:
-        """Read the splits."""
+        """Yield the splits in frames."""
         shared, numbers = self._clusters_in_several()
         is_empty = True
         for split, paths in self.parts.items():
             for table in _tables(paths):
                 frame = with_counts(table, self.form).assign(split=split)
-                # All columns of a frame are text or numbers: object columns would be slow to judge.
+                # All columns of a frame are text or numbers: object columns would be slow to validate.
                 frame["split"] = frame["split"].astype("str")
                 places = np.searchsorted(shared, clusters := _hashes(table["cluster"]))
                 places[places == len(shared)] = 0
@@ -110,7 +110,7 @@ class CleanFrames:
             yield pd.DataFrame({name: pd.Series([], dtype="str") for name in columns})
 
     def _clusters_in_several(self) -> tuple[np.ndarray, np.ndarray]:
-        """The hashes of clusters of which rows stand in several splits, sorted, and in how many: 8 bytes a cluster."""
+        """Return the sorted hashes of clusters with rows in several splits, and the number of these splits."""
         of_split = []
         for paths in self.parts.values():
             parts = [_hashes(table["cluster"]) for table in _tables(paths, ["cluster"])]
@@ -120,7 +120,7 @@ class CleanFrames:
 
 
 def _tables(paths: Iterable[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Portions of parquet files, none larger than a frame may be."""
+    """Yield portions of parquet files that fit into a frame."""
     for path in paths:
         with pq.ParquetFile(path) as file:
             row_bytes = max(1, sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)))
@@ -139,20 +139,17 @@ def _hash(values: np.ndarray) -> np.ndarray:
 
 
 def with_counts(table: pa.Table, form: RecordForm) -> pd.DataFrame:
-    """Rows with the columns that are made of their fields.
+    """Return a table as a frame with computed columns: characters, damage, and those of its record type.
 
     Args:
-        table: the fields, and whatever else the rows have.
+        table: the fields, and perhaps further columns.
         form: of the rows.
-
-    Returns:
-        The table as a frame, with `characters` and `damage`, and what its record type has beside.
     """
     frame = table.to_pandas(types_mapper={pa.string(): _TEXT}.get)
     frame["damage"] = pd.Series(_damage(table, form), dtype=_TEXT)
     if form.record_type == "messages":
         counts = np.array([_count(text) for text in table["messages"].to_pylist()], float).reshape(-1, 3)
-        # A field that is no list of messages has no numbers: as null it fails what is expected of it, by its place.
+        # A field that is not a list of messages has null numbers, which fail the expectations, with their sources.
         return frame.assign(turns=counts[:, 0], answers=counts[:, 1], characters=np.nan_to_num(counts[:, 2]))
     shown = ("text",) if form.labelled else form.fields
     if form.conversational:
@@ -167,7 +164,7 @@ def with_counts(table: pa.Table, form: RecordForm) -> pd.DataFrame:
 
 
 def _damage(table: pa.Table, form: RecordForm) -> list[str]:
-    """Of each row the kinds of damage that its texts show; an empty text where there is none."""
+    """Return for each row the kinds of damage that its texts show, or an empty text."""
     found = [""] * table.num_rows
     columns = [table[name] for name in form.fields]
     is_ascii = np.ones(table.num_rows, bool)
@@ -185,7 +182,7 @@ def _damage(table: pa.Table, form: RecordForm) -> list[str]:
 
 
 def _contents(messages: str) -> list[str]:
-    """The texts of some messages; none where it is no list of them."""
+    """Return the texts of some messages; empty if the field is not a list of messages."""
     try:
         return [content for message in orjson.loads(messages) if isinstance(content := message["content"], str)]
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
@@ -197,7 +194,7 @@ def _lengths(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _count(messages: str | None) -> tuple[float, float, float]:
-    """How many messages, how many answers, how many characters; not a number where it is no list of messages."""
+    """Return the number of messages, answers and characters; NaN if the field is not a list of messages."""
     try:
         parsed = orjson.loads(messages or "")
         roles = [message["role"] for message in parsed]
@@ -212,11 +209,11 @@ def _count(messages: str | None) -> tuple[float, float, float]:
 
 
 class Compact:
-    """Some columns of the whole set, kept small.
+    """Some columns of a complete set, in little memory.
 
     Args:
         names: of the columns.
-        is_hashed: whether a hash is kept of each value, for what asks only which are equal.
+        is_hashed: whether only hashes of the values are kept, for expectations about equality.
     """
 
     def __init__(self, names: Iterable[str], *, is_hashed: bool) -> None:
@@ -226,7 +223,7 @@ class Compact:
         self._rows = 0
 
     def add(self, frame: pd.DataFrame) -> None:
-        """Keep the next rows."""
+        """Add the next rows."""
         self._rows += len(frame)
         for name, parts in self._parts.items():
             values = cast(pd.Series, frame[name])
@@ -236,10 +233,10 @@ class Compact:
             elif is_numeric_dtype(values):
                 parts.append(values)
             else:
-                # The same object for equal texts: labels and groups are few.
+                # Equal texts share an object, because labels and groups are few.
                 parts.append(pd.Series([self._known.setdefault(value, value) for value in values], dtype=object))
 
     def frame(self) -> pd.DataFrame:
-        """All rows; their index is their number."""
+        """Return all rows, with their numbers as the index."""
         whole = {name: pd.concat(parts, ignore_index=True) for name, parts in self._parts.items()}
         return pd.DataFrame(whole, index=pd.RangeIndex(self._rows))

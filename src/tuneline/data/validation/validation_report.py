@@ -1,4 +1,4 @@
-"""Judging whole sets by their expectations: frames in, a report out, and an error that names rows."""
+"""Validates sets, and writes the report: JSON, pages, and an error that names the failing rows."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,26 +13,26 @@ from tuneline.errors import DataError, ExpectationError
 
 
 @dataclass
-class Report:
-    """What was found in the sets of a stage."""
+class ValidationReport:
+    """The outcomes of the expectations on the sets of a stage."""
 
     sets: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    """The lines of failed expectations of severity error."""
+    """Lines about failed expectations of severity error."""
     warnings: list[str] = field(default_factory=list)
-    """The lines of failed expectations of severity warning."""
+    """Lines about failed expectations of severity warning."""
 
-    def judge(
+    def validate(
         self, name: str, frames: expectations.Frames, record_type: RecordType, yaml: Path, *, is_clean: bool
     ) -> None:
-        """Judge one set.
+        """Validate a set.
 
         Args:
-            name: of the set, for a person.
-            frames: gives its rows, in portions.
+            name: of the set, in messages.
+            frames: returns its rows, in portions.
             record_type: of its rows.
             yaml: the user's expectations.
-            is_clean: whether the rows are clean ones.
+            is_clean: whether the rows are clean rows.
         """
         expected = required_expectations(record_type, is_clean=is_clean)
         expected += [one for one in expectations.load(yaml, record_type) if one not in expected]
@@ -45,10 +45,12 @@ class Report:
                 lines += outcome.describe(name)
         self.sets.append({"set": name, "expectations": [asdict(outcome) for outcome in outcomes]})
 
-    def account(self, rows: RawFrames, max_rejected: float) -> None:
-        """Say how many rows of a raw set that was judged were set aside; too many, or all of a file, are a failure."""
+    def add_row_counts(self, rows: RawFrames, max_rejected: float) -> None:
+        """Print how many rows of a validated raw set are unusable. Too many, or all rows of a file, are a failure."""
         raw, tally = rows.raw, rows.tally
-        print(f"{raw.path}: {tally.rows:,} rows of {raw.form.record_type}, {tally.reasons.total():,} set aside")
+        print(
+            f"{raw.path}: {tally.rows:,} rows of {raw.form.record_type}, {tally.reasons.total():,} of them cannot be used"
+        )
         for rejected in tally.first[:5]:
             print(f"  {rejected.describe()}")
         for warning in raw.warnings:
@@ -58,16 +60,16 @@ class Report:
         except DataError as error:
             self.failures += error.problems
 
-    def finish(self, reports: Path, name: str, accepted: dict[str, str]) -> None:
-        """Write the full result as JSON and as pages, and what was accepted where no expectation failed.
+    def write(self, reports: Path, name: str, accepted: dict[str, str]) -> None:
+        """Write the complete result as JSON and as pages, and NAME.ok if all sets are accepted.
 
         Args:
-            reports: the folder to write to.
+            reports: the folder of the files.
             name: of the files.
-            accepted: path -> digest of what was judged.
+            accepted: path -> digest of each validated set.
 
         Raises:
-            ExpectationError: an expectation of severity error failed; each with its first rows.
+            ExpectationError: an expectation of severity error failed; names its first failing rows.
         """
         result = {"success": not self.failures, "sets": self.sets}
         files.write_json(reports / f"validate_{name}.json", result)
@@ -79,6 +81,6 @@ class Report:
         if self.failures:
             raise ExpectationError(
                 *self.failures,
-                f"mend the rows, or the expectation in the YAML; the full result: {reports / f'validate_{name}.json'}",
+                f"repair the rows, or change the expectation in the YAML; the complete result: {reports / f'validate_{name}.json'}",
             )
         files.write_json(reports / f"{name}.ok", accepted)
