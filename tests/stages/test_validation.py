@@ -35,9 +35,7 @@ def test_good_rows_are_accepted_with_their_digest(capsys: pytest.CaptureFixture[
         path: files.sha256_path(Path(path)) for path in ("data/raw/python-docstrings", "data/raw/python-text")
     }
     assert files.read_json(Path("reports/validate_raw.json"))["success"] is True
-    assert (
-        "data/raw/python-docstrings: 200 rows of prompt-completion, 0 of them cannot be used" in capsys.readouterr().out
-    )
+    assert "data/raw/python-docstrings: 200 rows of prompt-completion, 0 of them unusable" in capsys.readouterr().out
     prepare.main(params.load())
     validate_clean.main(params.load())
     assert set(files.read_json(Path("reports/clean.ok"))) == {"data/clean", "data/pretraining"}

@@ -77,8 +77,8 @@ class RawFrames:
 class CleanFrames:
     """The rows of a folder of clean splits. Each call reads them again.
 
-    Columns: the columns of the files, the computed columns, split, and splits_of_cluster, the number of splits that have
-    rows of the same cluster.
+    Columns: the columns of the files, the computed columns, split, and splits_of_cluster: the number of splits that
+    have rows of the same cluster.
 
     Args:
         folder: has a folder for each split.

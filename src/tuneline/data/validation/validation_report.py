@@ -48,9 +48,7 @@ class ValidationReport:
     def add_row_counts(self, rows: RawFrames, max_rejected: float) -> None:
         """Print how many rows of a validated raw set are unusable. Too many, or all rows of a file, are a failure."""
         raw, tally = rows.raw, rows.tally
-        print(
-            f"{raw.path}: {tally.rows:,} rows of {raw.form.record_type}, {tally.reasons.total():,} of them cannot be used"
-        )
+        print(f"{raw.path}: {tally.rows:,} rows of {raw.form.record_type}, {tally.reasons.total():,} of them unusable")
         for rejected in tally.first[:5]:
             print(f"  {rejected.describe()}")
         for warning in raw.warnings:
@@ -81,6 +79,7 @@ class ValidationReport:
         if self.failures:
             raise ExpectationError(
                 *self.failures,
-                f"repair the rows, or change the expectation in the YAML; the complete result: {reports / f'validate_{name}.json'}",
+                f"repair the rows, or change the expectation in the YAML; "
+                f"the complete result: {reports / f'validate_{name}.json'}",
             )
         files.write_json(reports / f"{name}.ok", accepted)
