@@ -1,0 +1,30 @@
+"""docs/tour.md names functions and files that exist."""
+
+import ast
+import re
+
+from projects import ROOT
+
+PACKAGE = ROOT / "src" / "tuneline"
+TOUR = (ROOT / "docs" / "tour.md").read_text("utf-8")
+
+
+def functions(module: str) -> set[str]:
+    """Names of the functions of a module, methods as Class.method."""
+    tree = ast.parse((PACKAGE / module).read_text("utf-8"))
+    found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+    return found
+
+
+def test_every_function_of_the_tour_exists() -> None:
+    named = re.findall(r"^\| \d+ \| `([\w/]+\.py): ([\w.]+)`", TOUR, re.MULTILINE)
+    assert len(named) >= 20
+    assert [f"{module}: {name}" for module, name in named if name not in functions(module)] == []
+
+
+def test_every_file_and_folder_of_the_tour_exists() -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", TOUR)
+    assert [path for path in named if not (PACKAGE / path).exists() and not (ROOT / path).exists()] == []
