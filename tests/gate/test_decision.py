@@ -53,7 +53,7 @@ def test_a_rule_is_decided_on_the_bounds_of_the_interval(
     ("measured", "verdict"),
     [
         ((-0.03, -0.02, -0.01), "passed"),
-        # What is as good as its base has learnt nothing that can be measured.
+        # A candidate that equals its base shows no improvement.
         ((0.0, 0.0, 0.0), "undecided"),
         ((-0.01, 0.0, 0.01), "undecided"),
         ((0.01, 0.02, 0.03), "undecided"),

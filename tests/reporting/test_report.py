@@ -43,7 +43,7 @@ RULE = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Reports of everything, with hostile text wherever data or a model speaks."""
+    """All reports, with hostile text in every text of data or a model."""
     files.write_json(tmp_path / "evaluation.json", EVALUATION)
     files.write_json(tmp_path / "gate.json", {"verdict": "passed", "rules": [RULE], "champion": None})
     answers = {"base_text": EVIL, "candidate_text": f"candidate {EVIL}", "base_chrf": 1.0, "candidate_chrf": 2.0}
@@ -131,7 +131,7 @@ def test_texts_of_data_and_models_are_escaped(page: Callable[..., str]) -> None:
 def test_the_page_loads_nothing(page: Callable[..., str]) -> None:
     html = page(lineage={"tuneline.git_commit": "abc"})
     assert not re.search(r"https?://|//[a-z]|url\(|@import|src=(?!x )", html)
-    # It leads to pages beside it, when somebody follows the link.
+    # The only links are to pages of Great Expectations.
     assert re.findall(r'href="([^"]*)"', html) == ["data_docs_raw/data-raw-mine%26more.html"]
     assert "default-src 'none'" in html
 

@@ -26,7 +26,7 @@ ANSWER = "Return the area of a rectangle."
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
-    """Splits of pairs in twelve modules, a base that knows nothing, and a candidate that has learnt one answer."""
+    """Splits of pairs in twelve modules, an untrained base, and a candidate that has learned one answer."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(params_text, "utf-8")
     editing.set_values(
