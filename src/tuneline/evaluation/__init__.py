@@ -1,1 +1,1 @@
-"""How good a model is, and how sure that is."""
+"""Metrics of models on the test split, with intervals."""

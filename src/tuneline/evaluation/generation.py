@@ -1,8 +1,8 @@
-"""Greedy answers: to many prompts in batches, or to one prompt as a stream of text."""
+"""Causal language models and their greedy answers: to many prompts in batches, or to one prompt as a stream of text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -20,6 +20,9 @@ from tuneline.encoding.chat.conversation import Conversation
 from tuneline.encoding.encode import encode_records
 from tuneline.encoding.examples import CHAT, IGNORED
 from tuneline.errors import ModelError
+from tuneline.evaluation.score_table import ModelToScore
+from tuneline.modeling import models
+from tuneline.modeling.model_folder import stored_mode
 from tuneline.progress import Report, silent
 
 Prompt = str | dict[str, Any]
@@ -29,6 +32,30 @@ model sees all that precedes the assistant's last turn."""
 # A tokenizer's decoder is one call into native code that an alarm cannot interrupt.
 _SECONDS = 60
 _NEVER_ENDS = f"the tokenizer needs more than {_SECONDS} s to decode an answer and may never end; use another model"
+
+
+class LoadedModel(NamedTuple):
+    """A causal language model in memory."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    mode: str
+    """How a record becomes tokens."""
+    max_length: int
+    """Tokens that it sees at once."""
+
+
+def load(model: ModelToScore) -> LoadedModel:
+    """Load a model as it is scored.
+
+    Raises:
+        ModelError: the folder does not hold a model that can be loaded.
+    """
+    loaded, tokenizer = models.load(model.folder)
+    if model.encoded_as is not None:
+        tokenizer = models.load_tokenizer(model.encoded_as)
+    length = min(model.max_length, context_length(loaded, model.max_length))
+    return LoadedModel(loaded, tokenizer, stored_mode(model.encoded_as or model.folder), length)
 
 
 def generate(

@@ -91,8 +91,8 @@ def _features(train: Sequence[str], test: Sequence[str]) -> tuple[Any, Any]:
     return vectorizer.fit_transform(train), vectorizer.transform(test)
 
 
-def _draw(count: int, seed: int) -> np.ndarray:
+def _draw(count: int, seed: int) -> list[int]:
     """The rows that are fitted, in order."""
     if count <= _MOST_ROWS:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).permutation(count)[:_MOST_ROWS])
+        return list(range(count))
+    return np.sort(np.random.default_rng(seed).permutation(count)[:_MOST_ROWS]).tolist()

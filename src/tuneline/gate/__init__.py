@@ -1,1 +1,1 @@
-"""Whether a candidate is good enough."""
+"""The decision whether a candidate is good enough."""

@@ -1,1 +1,1 @@
-"""The page that says whether the candidate is good enough, and why."""
+"""The HTML report of a candidate."""

@@ -1,1 +1,1 @@
-"""What each task asks a model, and how its answers are measured."""
+"""One module per type of task: its test rows, scores, metrics and baselines."""

@@ -164,14 +164,8 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
         ModelError: the folder does not hold a model that can be loaded.
     """
     from tuneline.evaluation import generation, likelihood, timing
-    from tuneline.modeling import models
-    from tuneline.modeling.model_folder import stored_mode
 
-    loaded, tokenizer = models.load(model.folder)
-    if model.encoded_as is not None:
-        tokenizer = models.load_tokenizer(model.encoded_as)
-    mode = stored_mode(model.encoded_as or model.folder)
-    length = min(model.max_length, generation.context_length(loaded, model.max_length))
+    loaded, tokenizer, mode, length = generation.load(model)
     examples, row_of = encode_rows(tokenizer, rows, mode, is_text=is_text, token_cache=model.token_cache)
     asked = np.flatnonzero(rows["answered"].to_numpy())
     questions = prompts(rows.take(asked))
@@ -221,11 +215,8 @@ def estimate_time(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> "t
         ModelError: the folder does not hold a model that can be loaded.
     """
     from tuneline.evaluation import generation, timing
-    from tuneline.modeling import models
-    from tuneline.modeling.model_folder import stored_mode
 
-    loaded, tokenizer = models.load(model.folder)
-    mode = stored_mode(model.folder)
+    loaded, tokenizer, mode, length = generation.load(model)
     examples, _ = encode_rows(tokenizer, rows, mode, is_text=False)
     return timing.estimate(
         loaded,
@@ -233,7 +224,7 @@ def estimate_time(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> "t
         examples,
         prompts(rows.take(np.flatnonzero(rows["answered"].to_numpy()))),
         mode=mode,
-        max_length=min(model.max_length, generation.context_length(loaded, model.max_length)),
+        max_length=length,
         evaluate=evaluate,
         count=model.models,
     )

@@ -87,14 +87,8 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> pa.Table
     """
     from tuneline.encoding.encode import encode_preferences
     from tuneline.evaluation import generation, likelihood, timing
-    from tuneline.modeling import models
-    from tuneline.modeling.model_folder import stored_mode
 
-    loaded, tokenizer = models.load(model.folder)
-    if model.encoded_as is not None:
-        tokenizer = models.load_tokenizer(model.encoded_as)
-    mode = stored_mode(model.encoded_as or model.folder)
-    length = min(model.max_length, generation.context_length(loaded, model.max_length))
+    loaded, tokenizer, mode, length = generation.load(model)
     pairs = encode_preferences(tokenizer, rows.select(["prompt", "chosen", "rejected"]).to_pylist(), mode)
     chosen = [_example(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
     rejected = [_example(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
