@@ -111,7 +111,7 @@ def messages(work: Work, found: Estimate, *, can_choose: bool) -> list[str]:
         lines.append(
             f"with evaluate.generation_rows: {found.generation_rows} the answers would take {duration(FIT)} or less"
             if found.generation_rows > work.batch_size
-            else f"with evaluate.generation_rows: {found.generation_rows}, one batch, the answers would be shortest"
+            else f"with evaluate.generation_rows: {found.generation_rows} (one batch) the answers would take the least time"
         )
     return lines
 
