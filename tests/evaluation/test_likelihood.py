@@ -54,15 +54,15 @@ def test_a_long_prompt_loses_its_beginning_but_every_label_is_scored(
 ) -> None:
     record = PAIRS[0]
     [(ids, labels, _)] = encode(tokenizer, record)
-    learnt = sum(label != IGNORED for label in labels)
-    window = learnt + 5
+    supervised = sum(label != IGNORED for label in labels)
+    window = supervised + 5
     assert window < len(ids)
     [score] = likelihood.score(model, encoded(tokenizer, [record]), max_length=window, batch_size=1)
     with torch.no_grad():
         # The last position predicts nothing, so a window ends one before it.
         logits = model(input_ids=torch.tensor([ids[-1 - window : -1]])).logits[0]
-    expected = functional.cross_entropy(logits[-learnt:], torch.tensor(labels[-learnt:]), reduction="sum")
-    assert score.tokens == learnt
+    expected = functional.cross_entropy(logits[-supervised:], torch.tensor(labels[-supervised:]), reduction="sum")
+    assert score.tokens == supervised
     assert score.nll == pytest.approx(expected.item(), rel=1e-5)
 
 

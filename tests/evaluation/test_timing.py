@@ -50,7 +50,7 @@ def test_at_least_one_batch_of_answers_is_recommended() -> None:
             [
                 "this evaluation of 2 models will take about 10 h 1 min: likelihood 1 min 0 s, answers to 200 rows at "
                 "most 10 h 0 min",
-                "with evaluate.generation_rows: 32 (one batch) the answers would take the least time",
+                "with evaluate.generation_rows: 32 the answers would take the least time (one batch)",
             ],
         ),
         (

@@ -108,11 +108,10 @@ def messages(work: Work, found: Estimate, *, can_choose: bool) -> list[str]:
         f"this evaluation{several} will take about {duration(found.likelihood + found.answers)}: {', '.join(parts)}"
     ]
     if can_choose and found.answers > FIT and found.generation_rows < work.rows:
-        lines.append(
-            f"with evaluate.generation_rows: {found.generation_rows} the answers would take {duration(FIT)} or less"
-            if found.generation_rows > work.batch_size
-            else f"with evaluate.generation_rows: {found.generation_rows} (one batch) the answers would take the least time"
+        how_long = (
+            f"{duration(FIT)} or less" if found.generation_rows > work.batch_size else "the least time (one batch)"
         )
+        lines.append(f"with evaluate.generation_rows: {found.generation_rows} the answers would take {how_long}")
     return lines
 
 
