@@ -33,7 +33,7 @@ Row = dict[str, Any] | str
 class Prepared:
     clean: dict[str, pa.Table]
     pretraining: dict[str, pa.Table]
-    accounts: dict[str, Any]
+    report: dict[str, Any]
     quarantine: list[dict[str, Any]]
     digest: str
     """Of every byte that was written."""
@@ -116,7 +116,7 @@ def prepare(
         paths = prepare_sets.Paths(out / "work", out / "clean", out / "pretraining", out / "quarantine.jsonl")
         for place in (paths.work, paths.clean, paths.pretraining):
             place.mkdir(parents=True)
-        accounts = prepare_sets.prepare(sets, chosen, paths, inline=inline)
+        report = prepare_sets.prepare(sets, chosen, paths, inline=inline)
         read = {split: files.read_parquet(paths.clean / split) for split in SPLITS}
         read |= {name: files.read_parquet(paths.clean / "mixture" / name) for name in mixture or {}}
         base = {split: files.read_parquet(paths.pretraining / split) for split in ("train", "validation")}
@@ -125,7 +125,7 @@ def prepare(
         for row in quarantine:
             row["set"] = Path(row["set"]).name
             row["detail"] = row["detail"].replace(f"{folder.as_posix()}/", "")
-    return Prepared(read, base, accounts, quarantine, digest)
+    return Prepared(read, base, report, quarantine, digest)
 
 
 def _write(path: Path, rows: Iterable[Row]) -> None:

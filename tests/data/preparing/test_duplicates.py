@@ -129,7 +129,7 @@ def test_all_planted_duplicates_are_found_and_nothing_else() -> None:
 def test_null_leaves_near_duplicates_in() -> None:
     texts, _ = planted()
     prepared = prepare([{"text": text} for text in texts], some_texts(), data(group_by=None, near_duplicates=None))
-    assert set(prepared.accounts["raw"]["dropped"]) <= {"duplicate", "overlap"}
+    assert set(prepared.report["raw"]["dropped"]) <= {"duplicate", "overlap"}
 
 
 CONTEXT = "\n".join(sentence(f"context {n}", 15) for n in range(12))
@@ -153,4 +153,4 @@ def test_chinese_rows_are_compared_by_characters() -> None:
     other = "床前明月光，疑是地上霜。舉頭望明月，低頭思故鄉。紅豆生南國，春來發幾枝。願君多采擷，此物最相思。"
     rows = [pair("寫一首詩", text, "m") for text in (poem, poem.replace("，", ","), poem[:-2] + "中。", other)]
     prepared = prepare([*rows, *some_pairs()], some_texts())
-    assert prepared.accounts["raw"]["dropped"] == {"duplicate": 1, "near-duplicate": 1}
+    assert prepared.report["raw"]["dropped"] == {"duplicate": 1, "near-duplicate": 1}

@@ -31,7 +31,7 @@ def test_its_files_say_what_the_base_learns_and_what_it_is_measured_on() -> None
     found = preparing.prepare(first_month(), frozen_texts(), FROZEN)
     assert found.pretraining["train"].num_rows == 6
     assert found.pretraining["validation"].num_rows == 3
-    assert found.accounts["overlap"]["given_away_by_frozen_pretraining"] == 0
+    assert found.report["overlap"]["given_away_by_frozen_pretraining"] == 0
 
 
 def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
@@ -54,7 +54,7 @@ def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
         ("raw", "a.jsonl:14", "pretraining"),
         ("raw", "a.jsonl:15", "pretraining"),
     ]
-    assert after.accounts["raw"]["dropped"] == {"pretraining": 3}
+    assert after.report["raw"]["dropped"] == {"pretraining": 3}
     assert after.pretraining == before.pretraining
     assert set(before.sources("test")) < set(after.sources("test"))
     [detail] = {row["detail"] for row in after.quarantine if row["source"] == "a.jsonl:13"}
@@ -90,9 +90,9 @@ def test_wording_that_the_sets_own_rows_have_in_common_gives_nothing_away() -> N
     # What was left of the training rows when the text was made: too few for the wording to be common among them.
     kept = [f"{row['prompt']}{row['completion']}" for row in rows[:3] if isinstance(row, dict)]
     found = preparing.prepare([*first_month(), *rows], frozen_texts(*kept), FROZEN)
-    assert found.accounts["overlap"]["given_away_by_frozen_pretraining"] == 0
+    assert found.report["overlap"]["given_away_by_frozen_pretraining"] == 0
     assert "a.jsonl:21" in found.sources("test")
     # Each row's own words still do.
     given = frozen_texts(*kept, str(rows[-1]["completion"]) if isinstance(rows[-1], dict) else "")
     found = preparing.prepare([*first_month(), *rows], given, FROZEN)
-    assert found.accounts["overlap"]["given_away_by_frozen_pretraining"] == 1
+    assert found.report["overlap"]["given_away_by_frozen_pretraining"] == 1

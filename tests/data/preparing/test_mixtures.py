@@ -20,8 +20,8 @@ def test_every_row_is_for_training_and_the_splits_stay_as_they_are() -> None:
     assert mixed.clean["faq"]["completion"].to_pylist() == [row["completion"] for row in others]
     for split in ("train", "validation", "test"):
         assert mixed.clean[split].equals(alone.clean[split])
-    assert mixed.accounts["mixture"]["faq"]["rows"] == {"train": 30}
-    assert mixed.accounts["pretraining"]["bytes"] == alone.accounts["pretraining"]["bytes"]
+    assert mixed.report["mixture"]["faq"]["rows"] == {"train": 30}
+    assert mixed.report["pretraining"]["bytes"] == alone.report["pretraining"]["bytes"]
 
 
 def test_what_gives_away_a_held_out_row_is_taken_out_with_its_reason() -> None:
@@ -48,7 +48,7 @@ def test_what_gives_away_a_held_out_row_is_taken_out_with_its_reason() -> None:
         ("notes", "a.jsonl:1", "overlap"),
     ]
     assert (mixed.clean["faq"].num_rows, mixed.clean["notes"].num_rows) == (1, 1)
-    account = mixed.accounts["mixture"]["faq"]
+    account = mixed.report["mixture"]["faq"]
     assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values()) == 4
 
 

@@ -32,7 +32,7 @@ def test_a_duplicate_stays_where_it_is_held_out() -> None:
     assert "a.jsonl:2" in prepared.sources("test")
     assert prepared.reasons() == [("raw", "a.jsonl:1", "duplicate"), ("raw", "a.jsonl:3", "duplicate")]
     assert prepared.quarantine[0]["detail"] == "the same as a.jsonl:2"
-    assert prepared.accounts["raw"]["largest_clusters"] == [{"kept": "a.jsonl:2", "dropped": 2}]
+    assert prepared.report["raw"]["largest_clusters"] == [{"kept": "a.jsonl:2", "dropped": 2}]
 
 
 def test_a_held_out_group_is_not_pretrained_on() -> None:
@@ -75,7 +75,7 @@ def test_rows_that_hold_pieces_of_a_held_out_row_are_taken_out_of_all_sets_toget
     detail = "contains a piece of raw/a.jsonl:1, which is held out; the pieces in several rows are 95% of it"
     assert prepared.quarantine[0]["detail"] == detail
     # The answer by itself, and with its question.
-    assert prepared.accounts["overlap"]["held_out_texts_in_pieces"] == 2
+    assert prepared.report["overlap"]["held_out_texts_in_pieces"] == 2
     # Two of the three are less than most of it.
     assert both(rows, texts[:1]).reasons() == []
 
@@ -92,7 +92,7 @@ def test_a_disclaimer_of_many_rows_costs_none_of_them() -> None:
     rows.append(pair("held out", f"{unheard('own', 30)} {disclaimer}", in_split("test")))
     prepared = both(rows)
     assert prepared.reasons() == []
-    assert prepared.accounts["overlap"]["kept_as_boilerplate"] == 30
+    assert prepared.report["overlap"]["kept_as_boilerplate"] == 30
 
 
 def test_short_rows_that_differ_only_in_punctuation_or_blanks_are_one_and_a_held_out_one_stays() -> None:
@@ -143,7 +143,7 @@ def test_damage_is_counted_repaired_or_dropped_and_the_accounts_add_up() -> None
     assert prepared.quarantine[0]["detail"] == "shows replacement, as data.damaged says"
     learnt = dict(zip(*(prepared.clean["train"][name].to_pylist() for name in ("prompt", "completion")), strict=True))
     assert (learnt["what"], learnt["how"], learnt["when"]) == ("the caf\u00e9 is open", "\u201cso\u201d", "now\u200b")
-    account = prepared.accounts["raw"]
+    account = prepared.report["raw"]
     assert {kind: (found["rows"], found["repaired"]) for kind, found in account["damaged"].items()} == {
         "mojibake": (1, 1), "replacement": (1, 0), "control": (1, 1), "invisible": (2, 0), "blank": (1, 0),
     }  # fmt: skip
@@ -165,7 +165,7 @@ def test_a_damaged_label_is_repaired_too() -> None:
             | {"replacement": "report"}
         ),
     )
-    assert prepared.accounts["raw"]["labels"].keys() == {"caf\u00e9", "th\u00e9"}
+    assert prepared.report["raw"]["labels"].keys() == {"caf\u00e9", "th\u00e9"}
 
 
 def test_at_most_500_held_out_texts_are_kept_and_they_stay_when_texts_are_added() -> None:
@@ -173,7 +173,7 @@ def test_at_most_500_held_out_texts_are_kept_and_they_stay_when_texts_are_added(
     few, all_ = both(texts=texts[:600]), both(texts=texts)
     kept = [set(one.pretraining["validation"]["id"].to_pylist()) for one in (few, all_)]
     assert [len(ids) for ids in kept] == [500, 500]
-    assert few.accounts["pretraining"]["dropped"] == {"held-out-group": 102}
+    assert few.report["pretraining"]["dropped"] == {"held-out-group": 102}
     assert len(kept[0] & kept[1]) > 400
 
 
@@ -182,13 +182,13 @@ def test_accounts_add_up() -> None:
     texts = [text(row["completion"], row["module"]) for row in pairs]
     prepared = prepare([*pairs, '{"prompt": '], texts)
     for name, tables, total in (("raw", prepared.clean, 201), ("pretraining", prepared.pretraining, 200)):
-        account = prepared.accounts[name]
+        account = prepared.report[name]
         assert account["rows_in"] == total == account["rows_out"] + sum(account["dropped"].values())
         assert account["rows"] == {split: table.num_rows for split, table in tables.items()}
         assert sum(account["rows"].values()) == account["rows_out"]
-    assert prepared.accounts["raw"]["dropped"]["json"] == 1
+    assert prepared.report["raw"]["dropped"]["json"] == 1
     assert Counter(row["reason"] for row in prepared.quarantine) == sum(
-        (Counter(prepared.accounts[name]["dropped"]) for name in ("raw", "pretraining")), Counter()
+        (Counter(prepared.report[name]["dropped"]) for name in ("raw", "pretraining")), Counter()
     )
 
 
@@ -242,7 +242,7 @@ def test_secrets_are_masked_or_cost_the_row_and_never_stand_in_the_quarantine() 
     assert "write to <EMAIL> today" in prepared.clean["train"]["completion"].to_pylist()
     assert prepared.reasons() == [("raw", "a.jsonl:2", "secret")]
     assert "4111" not in prepared.quarantine[0]["row"]
-    found = prepared.accounts["raw"]["secrets"]
+    found = prepared.report["raw"]["secrets"]
     assert (found["email"], found["card"]) == (1, 1)
 
 
@@ -251,7 +251,7 @@ def test_the_same_text_with_two_labels_is_set_aside() -> None:
     rows += [{"text": "Which is it?", "label": label, "module": in_split("train")} for label in "ab"]
     prepared = prepare(rows, some_texts())
     assert prepared.reasons() == [("raw", "a.jsonl:61", "label-conflict"), ("raw", "a.jsonl:62", "label-conflict")]
-    counts = prepared.accounts["raw"]["labels"]
+    counts = prepared.report["raw"]["labels"]
     assert {label: sum(splits.values()) for label, splits in counts.items()} == {"a": 30, "b": 30}
 
 
@@ -303,8 +303,8 @@ def test_validation_is_taken_from_train_and_every_label_is_in_it() -> None:
     assert {source.split(":")[0] for split in ("train", "validation") for source in prepared.sources(split)} == {
         "train.jsonl"
     }
-    assert {split for label in prepared.accounts["raw"]["labels"].values() for split in label} == set(SPLITS)
-    assert all(len(label) == 3 for label in prepared.accounts["raw"]["labels"].values())
+    assert {split for label in prepared.report["raw"]["labels"].values() for split in label} == set(SPLITS)
+    assert all(len(label) == 3 for label in prepared.report["raw"]["labels"].values())
     # More rows behind the others move none of them out of validation, and other shares of test none at all.
     more = [*train, *(labelled(n, label) for label in "abcdefgh" for n in range(8, 20))]
     again = prepare(
@@ -326,7 +326,7 @@ def test_a_prompt_of_a_fixed_test_set_costs_the_training_row_and_what_leaves_the
         ("raw", "test.jsonl:17", "json"),
         *(("raw", f"train.jsonl:{n}", "held-out-group") for n in range(56, 61)),
     ]
-    account = prepared.accounts["raw"]
+    account = prepared.report["raw"]
     assert account["changed_splits"] == {
         "test": {"rows_in": 17, "rows_out": 15, "dropped": {"duplicate": 1, "json": 1}}
     }

@@ -63,7 +63,8 @@ def test_results_come_in_order_and_errors_as_they_were(two: scheduler.Run) -> No
 
 
 def test_little_data_starts_no_process() -> None:
-    assert list(scheduler.run(process, [1, 2], workers=2, address=None, size=1000)) == [os.getpid()] * 2
+    with scheduler.pool(workers=2, address=None, size=1000) as run:
+        assert list(run(process, [1, 2])) == [os.getpid()] * 2
 
 
 def answer_to_anyone(address: tuple[str, int]) -> str:
@@ -125,7 +126,7 @@ def test_two_workers_and_another_scheduler_give_the_same_bytes(cluster: str) -> 
     alone = prepare(PAIRS, TEXTS, data())
     two = prepare(PAIRS, TEXTS, data(workers=2), inline=0)
     elsewhere = prepare(PAIRS, TEXTS, data(scheduler=cluster), inline=0)
-    assert alone.accounts["raw"]["dropped"] == {"near-duplicate": 30}
+    assert alone.report["raw"]["dropped"] == {"near-duplicate": 30}
     assert alone.digest == two.digest == elsewhere.digest
     assert alone.quarantine == two.quarantine == elsewhere.quarantine
 

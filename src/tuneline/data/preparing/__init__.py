@@ -1,1 +1,1 @@
-"""Records to clean splits: cleaned, screened, without duplicates, split, and nothing held out in training."""
+"""Prepares raw sets: cleaning, secrets, duplicates, splits, decontamination."""

@@ -1,63 +1,60 @@
-"""One function over many items: here, in processes of this machine, or on a cluster. The results are the same."""
+"""Maps a function over items: in this process, in several processes, or on a Dask cluster. The results are the same."""
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from tuneline.errors import DataError
 
 INLINE = 20_000_000
-"""Bytes below which starting processes costs more than it gives."""
+"""Bytes of data below which starting processes takes more time than it saves."""
 
 _IN_FLIGHT = 2
-"""Items handed out per worker."""
+"""Items per worker that are submitted at once."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Run(Protocol):
-    """What a pool gives."""
+    """Maps a function over items, like `map`."""
 
     def __call__(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """The results of a top-level function, in the order of the items."""
+        """Yield the results of a top-level function, in the order of the items."""
         ...
 
 
 class _Refused(NamedTuple):
-    """A DataError on its way back: pickled, the error itself would lose its single problems."""
+    """The problems of a DataError in another process. Pickling the error itself would lose them."""
 
     problems: tuple[str, ...]
 
 
 def here(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """A run in this process."""
+    """Map a function over items in this process."""
     return map(function, items)
 
 
 @contextmanager
 def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) -> Iterator[Run]:
-    """Processes for several runs.
+    """Start processes and yield a function that maps a function over items in them.
 
     Args:
-        workers: processes on this machine; one means this process.
-        address: of a Dask scheduler that is used instead; its workers must see the same files under the same paths.
-        size: bytes of all data; below `inline` no process is started.
-        inline: that bound.
-
-    Yields:
-        A function that runs a function over items.
+        workers: number of processes on this machine; 1 means this process.
+        address: of a Dask scheduler that is used instead. Its workers must see the same files at the same paths.
+        size: bytes of all data.
+        inline: bytes below which no process is started.
     """
     if size < inline or (workers == 1 and address is None):
         yield here
         return
-    # Here, because it takes a second to import.
+    # Imported here, because it takes a second.
     import dask.config
     from distributed import Client, LocalCluster
 
-    # Memory is bounded by what a function does, not by stopping it half-way.
+    # The mapped functions bound their memory themselves: Dask must not pause or stop them.
     limits = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause", "terminate")}
     options: dict[str, Any] = {
         "n_workers": workers,
@@ -65,10 +62,10 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         "memory_limit": 0,
         "processes": True,
         "dashboard_address": None,
-        # Whoever reaches a port of a scheduler may run code there: it answers only to who holds the key of this run.
+        # Who can connect to a scheduler can run code on it, so only processes with the keys of this run can connect.
         "security": True,
     }
-    # Dask has workers give memory back at once, so that every array costs page faults: half of their time.
+    # By default Dask's workers return memory at once, and page faults take half of their time.
     keep = {
         "MALLOC_MMAP_THRESHOLD_": 2**25,
         "MALLOC_TRIM_THRESHOLD_": 2**27,
@@ -76,7 +73,7 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
         "MALLOC_ARENA_MAX": 1,
     }
     limits |= {"distributed.worker.profile.enabled": False}
-    # Pages that are served to everybody who asks, without a dashboard too; one of them asks other hosts.
+    # Without a dashboard, too, Dask serves pages to every process that asks; one page connects to other hosts.
     pages = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     with dask.config.set({**limits, **pages, "distributed.nanny.pre-spawn-environ": keep}):
         if address is not None:
@@ -85,26 +82,6 @@ def pool(*, workers: int, address: str | None, size: int, inline: int = INLINE) 
             return
         with LocalCluster(**options) as cluster, Client(cluster) as client:
             yield _runner(client, workers)
-
-
-def run(function: Callable[[T], R], items: Sequence[T], *, workers: int, address: str | None, size: int) -> Iterator[R]:
-    """The results of one function, in the order of the items.
-
-    Args:
-        function: top-level, so that another process finds it.
-        items: what it is called with, one by one; small and picklable.
-        workers: processes on this machine.
-        address: of a Dask scheduler that is used instead.
-        size: bytes of all data.
-
-    Yields:
-        A result for each item.
-
-    Raises:
-        DataError: as the function raised it.
-    """
-    with pool(workers=workers, address=address, size=size) as runner:
-        yield from runner(function, items)
 
 
 def _runner(client: Any, workers: int) -> Run:

@@ -1,1 +1,1 @@
-"""Secrets and personal data in texts."""
+"""Finds and masks secrets and personal data in texts."""

@@ -1,1 +1,1 @@
-"""Great Expectations on raw and on clean rows."""
+"""Validates raw and clean sets with Great Expectations."""

@@ -1,1 +1,1 @@
-"""Training rows that give away held-out rows."""
+"""Drops training rows that leak held-out rows."""

@@ -1,1 +1,1 @@
-"""Many texts at once: cleaned, hashed, and cut into tokens and grams."""
+"""Cleaned texts, their tokens, grams and keys, for many texts at once."""
