@@ -15,7 +15,7 @@ def _known_encoding(value: str) -> str:
     try:
         "".encode(value)
     except LookupError:
-        raise ValueError("is no encoding that Python knows; utf-8, gb18030 and latin-1 are examples") from None
+        raise ValueError("is not an encoding that Python knows; utf-8, gb18030 and latin-1 are examples") from None
     return value
 
 

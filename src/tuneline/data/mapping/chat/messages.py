@@ -177,7 +177,7 @@ def parsed(place: str, text: str) -> Any:
         text: of a field.
 
     Raises:
-        RowError: it is JSON of which a reader would lose a part: a key stands twice, or it is too deep.
+        RowError: it is JSON that cannot be parsed without loss: a key occurs twice, or it nests too deep.
     """
     try:
         return strict_json.parse(text)

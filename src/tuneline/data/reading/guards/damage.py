@@ -65,7 +65,7 @@ def find_kinds(text: str) -> tuple[str, ...]:
     """The kinds of damage in a text, in the order of KINDS."""
     if text.isascii():
         return ()
-    decoded = _redecoded(text)
+    decoded = _redecode(text)
     found = {"mojibake"} if decoded is not None else set[str]()
     # In mojibake that is not repaired, these characters may be bytes of other characters.
     is_known = decoded is None or decoded != text
@@ -97,7 +97,7 @@ def repair(text: str, wanted: Iterable[str]) -> str:
     if text.isascii():
         return text
     wanted = set(wanted)
-    decoded = _redecoded(text)
+    decoded = _redecode(text)
     if decoded is not None:
         # Every character of mojibake may be a byte of another character.
         if "mojibake" not in wanted or decoded == text:
@@ -124,7 +124,7 @@ def example(text: str, kind: str) -> str:
         For example `'caf\\u200bé' is 'café'`; invisible characters are escaped.
     """
     if kind != "mojibake":
-        text = _redecoded(text) or text
+        text = _redecode(text) or text
     fixed = repair(text, {kind} & {*REPAIRED})
     if fixed == text:
         shown = _LOST_AGAIN.search(text) or _SHOWN.search(text)
@@ -152,13 +152,13 @@ def _without_direction_marks(text: str) -> str:
     return (_OVERRIDE if _RIGHT_TO_LEFT.search(text.replace("\ufeff", "")) else _TURNS).sub("", text)
 
 
-def _redecoded(text: str) -> str | None:
+def _redecode(text: str) -> str | None:
     """The correct text of mojibake, or the text itself if that is unknown; None if the text is not mojibake."""
     runs = _LATIN_1_RUN.findall(text)
     is_latin_1 = bool(runs) and sum(map(len, runs)) >= _LATIN_1_SHARE * sum(map(str.isalpha, text))
     if is_latin_1 and (fixed := _chinese_from_latin_1(text)):
         return fixed
-    if _may_be_single_byte()(text) and (fixed := _fixed(text)) is not None:
+    if _may_be_single_byte()(text) and (fixed := _fix_with_ftfy(text)) is not None:
         return fixed
     if (wide := _WIDE.search(text)) and (fixed := _from_multi_byte(text, wide.start())) is not None:
         return fixed
@@ -166,7 +166,7 @@ def _redecoded(text: str) -> str | None:
     return text if is_latin_1 else None
 
 
-def _fixed(text: str) -> str | None:
+def _fix_with_ftfy(text: str) -> str | None:
     """The text that ftfy makes of mojibake, or the text itself if ftfy fails; None if the text is not mojibake."""
     import ftfy  # slow to import, and few texts need it
     from ftfy import badness
