@@ -101,8 +101,8 @@ def test_a_length_that_is_enough_is_named() -> None:
         len(text.input_ids) - 1 for text in texts
     )
     # So much of the rows may be cut, and of what is learnt, most of which is in the longest document.
-    assert account.enough(0.8) == (320, 0.2)
-    assert account.enough(0.1) == (8192, 0.05)
+    assert account.sufficient_length(0.8) == (320, 0.2)
+    assert account.sufficient_length(0.1) == (8192, 0.05)
     assert (account.truncated_at(512), account.truncated_at(704), account.truncated_at(256)) == (0.2, 0.1, 0.25)
     said = refusal(account, 256, 0.1, None)
     assert said.startswith("finetune.max_length: 5 of 20 rows (25.0%) are longer than 256 tokens and are cut to that ")
@@ -126,7 +126,7 @@ def test_a_named_length_does_what_it_says() -> None:
     for rows in (texts, pairs):
         for allowed in (0.02, 0.1, 0.4):
             _, account = fit(rows, 64, "truncate", 0.0)
-            found = account.enough(allowed)
+            found = account.sufficient_length(allowed)
             assert found is not None
             _, again = fit(rows, found[0], "truncate", 0.0)
             assert again.truncated_fraction <= allowed
@@ -155,9 +155,9 @@ def test_a_row_with_nothing_to_learn_is_dropped_and_counted() -> None:
     ("policy", "allowed", "message"),
     [
         ("error", 1.0, "1 of 2 rows are longer than max_length 5: row 1 (7 tokens); raise max_length"),
-        ("drop", 0.4, "1 of 2 rows are dropped (0 with nothing to learn, 1 longer than max_length 5)"),
-        ("drop", 0.4, "raise max_length to 64 or mend the data"),
-        ("split", 1.0, "only plain text can be split, and not a pair of prompt and completion"),
+        ("drop", 0.4, "1 of 2 rows are dropped (0 with nothing to train on, 1 longer than max_length 5)"),
+        ("drop", 0.4, "raise max_length to 64 or correct the rows"),
+        ("split", 1.0, "split is only for plain text, and not for pairs of prompt and completion"),
     ],
 )
 def test_what_is_refused(policy: str, allowed: float, message: str) -> None:

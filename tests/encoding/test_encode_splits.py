@@ -93,13 +93,11 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
     said = account.describe_truncated(64)
     assert said[0].startswith("2 of 4 rows (50.0%) are longer than 64 tokens and are cut to that length, without ")
     assert f"{account.answers_left_out} answers in early turns, the end of 1 row" in said[0]
-    assert said[1].startswith("1 of 4 rows are dropped: in 64 tokens there is no room for their question")
+    assert said[1].startswith("1 of 4 rows are dropped: 64 tokens have no room for the question")
     # The account is kept with the tokens.
     kept = [encode_split(own, path, "messages", finetune(max_length=64), folder=tmp_path / "kept")[1] for _ in "12"]
     assert kept == [account, account]
-    with pytest.raises(
-        TrainingError, match=r"1 of 4 rows .* 1 without room for their question in it\), more .*: a.csv:5;"
-    ):
+    with pytest.raises(TrainingError, match=r"1 of 4 rows .* 1 without room for their question\), more .*: a.csv:5;"):
         encode_split(own, path, "messages", finetune(max_length=64, max_dropped_fraction=0.0))
 
 
