@@ -268,18 +268,26 @@ def asked(content: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("odd", "reason", "detail"),
     [
-        (asked([{"type": "input_audio", "input_audio": {}}]), "not-text", "holds sound (a part of type 'input_audio')"),
-        (asked([{"type": "video", "video": "x"}]), "not-text", "holds a film (a part of type 'video')"),
-        (asked([{"inlineData": {"mimeType": "image/png"}}]), "not-text", "holds a file (a part of type 'inlineData')"),
-        (asked([{"image": "x.png"}, {"text": "q"}]), "not-text", "holds a picture (a part of type 'image')"),
-        (asked([{"type": "document", "source": {}}]), "not-text", "holds a file (a part of type 'document')"),
+        (
+            asked([{"type": "input_audio", "input_audio": {}}]),
+            "not-text",
+            "contains sound (a part of type 'input_audio')",
+        ),
+        (asked([{"type": "video", "video": "x"}]), "not-text", "contains a film (a part of type 'video')"),
+        (
+            asked([{"inlineData": {"mimeType": "image/png"}}]),
+            "not-text",
+            "contains a file (a part of type 'inlineData')",
+        ),
+        (asked([{"image": "x.png"}, {"text": "q"}]), "not-text", "contains a picture (a part of type 'image')"),
+        (asked([{"type": "document", "source": {}}]), "not-text", "contains a file (a part of type 'document')"),
         (
             asked([{"type": "server_tool_use", "name": "x"}]),
             "not-text",
             "a part of type 'server_tool_use', which is not",
         ),
         (asked([{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "q"}]), "role", "user has reasoning"),
-        (asked([{"type": "tool_use", "name": "f", "input": {}}]), "role", "user calls a tool, which only an assistant"),
+        (asked([{"type": "tool_use", "name": "f", "input": {}}]), "role", "user calls a tool; only assistant"),
         (
             {"messages": [user("q"), {"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}]}]},
             "not-text",
@@ -289,13 +297,13 @@ def asked(content: Any) -> dict[str, Any]:
         (
             {"messages": [user("q"), bot("a"), user("r"), bot("b") | {"weight": 0}]},
             "weight",
-            "messages[3]: says that this answer is not to be learnt",
+            "messages[3]: this answer is marked as not trained on",
         ),
-        ({"messages": [user("q"), bot("a") | {"train": False}]}, "weight", "says that this answer is not to be learnt"),
+        ({"messages": [user("q"), bot("a") | {"train": False}]}, "weight", "this answer is marked as not trained on"),
         (
             asked([{"type": "text", "text": "x"}, {"type": "tool_result", "tool_use_id": "1", "content": "y"}]),
             "order",
-            "the result of a tool stands behind text",
+            "the result of a tool follows text",
         ),
     ],
 )
@@ -309,5 +317,8 @@ def test_what_cannot_be_learnt_is_set_aside_by_name(odd: dict[str, Any], reason:
 def test_a_row_with_a_picture_beside_it_is_set_aside(row: dict[str, Any]) -> None:
     seen = row | {"images": ["a.png"]}
     made = shape(row, seen)
-    assert result(made, seen) == ("not-text", "images holds a picture, sound or a film, which cannot be learnt")
+    assert result(made, seen) == (
+        "not-text",
+        "images contains a picture, sound or a film, but models are trained on text only",
+    )
     assert result(made, row | {"images": []}) == result(shape(row), row)

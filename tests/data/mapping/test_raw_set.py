@@ -80,7 +80,7 @@ def test_the_rows_of_a_file_without_a_usable_row_are_counted(tmp_path: Path) -> 
     assert (len(kept), [row.describe()[:12] for row in rejected]) == (1, ["b.jsonl:1: j", "b.jsonl:2: n"])
 
 
-def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
+def test_files_of_several_types_are_refused(tmp_path: Path) -> None:
     write(tmp_path, PAIR)
     (tmp_path / "b.txt").write_text("one\n")
     with pytest.raises(
@@ -89,7 +89,7 @@ def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
         opened(tmp_path)
     write(tmp_path, {"text": "t", "label": ["x"]})
     write(tmp_path, {"text": "t", "label": "x"}, name="b.txt")
-    with pytest.raises(DataError, match=r"kinds: classification with several labels \(a.jsonl\); classification \(b"):
+    with pytest.raises(DataError, match=r"types: classification with several labels \(a.jsonl\); classification \(b"):
         opened(tmp_path, record_types=["classification"])
 
 

@@ -20,7 +20,7 @@ from tuneline.commands.use.open_set import ReadingArguments, reading_at, reading
 from tuneline.core import files
 from tuneline.data.mapping import choose, recognise
 from tuneline.data.mapping.chat.convert_chat import Alpaca, Calls, Messages
-from tuneline.data.mapping.chat.messages import messages_of
+from tuneline.data.mapping.chat.messages import parse_messages
 from tuneline.data.mapping.convert import Columns, Convert, Paths, Poem, Question, RowError, Shape
 from tuneline.data.mapping.recognise import PAIRS, View
 from tuneline.data.preparing.text import cleaning
@@ -427,7 +427,7 @@ def _answer_names() -> Iterator[str]:
 
 def _is_conversation(value: Any) -> bool:
     try:
-        return isinstance(value, list | dict | str) and bool(value) and bool(messages_of("", value))
+        return isinstance(value, list | dict | str) and bool(value) and bool(parse_messages("", value))
     except RowError:
         return False
 
@@ -463,7 +463,7 @@ def _answered(convert: Convert, values: dict[str, Any]) -> dict[str, Any]:
     match convert:
         case Messages():
             column = convert.columns[-1]
-            messages = messages_of(column, values.get(column))
+            messages = parse_messages(column, values.get(column))
             if messages[-1]["role"] != "assistant":
                 messages = [*messages, {"role": "assistant", "content": _ANSWER}]
             return values | {column: messages}

@@ -1,7 +1,7 @@
-"""The values of one row -> the fields of its record, for every shape whose fields are plain text.
+"""Convert the values of one row to the fields of its record, for every shape whose fields are plain text.
 
-Each shape is a small frozen object that is called with a row's values: it travels to any process, and holds what was
-found out once for the whole file. A row that does not fit raises RowError, and no other row is touched by it.
+A converter is a small frozen object that is made once per file and can be pickled. It is called with the values of a
+row, and raises RowError if the row does not fit.
 """
 
 import math
@@ -29,10 +29,10 @@ Fields = tuple[str, ...]
 
 
 class Convert(Protocol):
-    """What makes the fields of a record from the values of a row."""
+    """Converts the values of a row to the fields of a record."""
 
     def __call__(self, values: Values) -> Fields:
-        """The fields; raises RowError where the row does not fit."""
+        """The fields of the record; raises RowError if the row does not fit."""
         ...
 
 
@@ -41,7 +41,7 @@ class RowError(Exception):
 
     Args:
         reason: a code, such as `empty`.
-        detail: the field and what is wrong with it, for a person.
+        detail: the field and its problem, for messages.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -49,8 +49,8 @@ class RowError(Exception):
         self.reason, self.detail = reason, detail
 
 
-def text_of(column: str, value: Any) -> str:
-    """The value of a column where it is text that is not blank; raises RowError where not."""
+def checked_text(column: str, value: Any) -> str:
+    """The value of a column; raises RowError if it is not text, or only white space."""
     if isinstance(value, str):
         if value and not value.isspace():
             return value
@@ -60,8 +60,8 @@ def text_of(column: str, value: Any) -> str:
     raise RowError("not-text", f"{column} is {describe_type(value)}, not text")
 
 
-def written(column: str, value: Any) -> str:
-    """A label or a number as it is written in JSON; empty where there is none."""
+def label_text(column: str, value: Any) -> str:
+    """A label or a number as JSON writes it; empty for null."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -74,28 +74,28 @@ def written(column: str, value: Any) -> str:
 
 
 def refuse_others(others: frozenset[str], values: Values) -> None:
-    """Raise where a row has a part that the other rows of its file have not.
+    """Raise an error if a row has a value that the shape of its file ignores.
 
     Args:
         others: columns that would change the meaning of the row.
-        values: of the row.
+        values: the values of the row.
 
     Raises:
-        RowError: one of them is filled.
+        RowError: a column of `others` has a value.
     """
     if not others.isdisjoint(values):
         for column in sorted(others.intersection(values)):
             if values[column]:
-                raise RowError("shape", f"{column} is filled, which other rows of the file do not have")
+                raise RowError("shape", f"{column} has a value, but other rows of the file have none")
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A column for each field, as written."""
+    """One column per field, unchanged."""
 
     columns: tuple[str, ...]
     others: frozenset[str] = frozenset()
-    """Columns that change the meaning of a row where they are filled."""
+    """Columns that change the meaning of a row if they have a value."""
 
     def __call__(self, values: Values) -> Fields:
         """The fields."""
@@ -106,19 +106,19 @@ class Columns:
         for value in fields:
             if type(value) is not str or not value or value.isspace():
                 for column, field in zip(self.columns, fields, strict=True):
-                    text_of(column, field)
+                    checked_text(column, field)
         return fields  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """A path into nested objects for each field, as in `translation.en`."""
+    """One path into nested objects per field, as in `translation.en`."""
 
     paths: tuple[tuple[str, ...], ...]
 
     def __call__(self, values: Values) -> Fields:
         """The fields."""
-        return tuple([text_of(".".join(path), self._value(path, values)) for path in self.paths])
+        return tuple([checked_text(".".join(path), self._value(path, values)) for path in self.paths])
 
     def _value(self, path: tuple[str, ...], values: Values) -> Any:
         value: Any = values
@@ -131,7 +131,7 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with its answer, and what it is asked about: the prompt is the context, a blank line, the question."""
+    """A question, its answer and an optional context: the prompt is the context, an empty line and the question."""
 
     question: str
     answer: str
@@ -139,44 +139,44 @@ class Question:
 
     def __call__(self, values: Values) -> Fields:
         """Prompt and completion."""
-        prompt = text_of(self.question, values.get(self.question))
+        prompt = checked_text(self.question, values.get(self.question))
         context = values.get(self.context)
         if context is not None and context != "":
-            prompt = f"{text_of(self.context, context)}\n\n{prompt}"
+            prompt = f"{checked_text(self.context, context)}\n\n{prompt}"
         return prompt, self._answer(values.get(self.answer))
 
     def _answer(self, value: Any) -> str:
-        """Text; or the first of several, also as SQuAD has them: {text: [...], answer_start: [...]}."""
+        """The text; or the first of several texts, also as in SQuAD: {text: [...], answer_start: [...]}."""
         column = self.answer
         if isinstance(value, dict):
             column, value = f"{column}.text", value.get("text")
         if isinstance(value, list):
             if not value:
-                raise RowError("empty-answer", f"{column} holds no answer")
+                raise RowError("empty-answer", f"{column} has no answer")
             value = value[0]
-        return text_of(column, value)
+        return checked_text(column, value)
 
 
 @dataclass(frozen=True, slots=True)
 class Poem:
-    """A title and an author, and lines below them."""
+    """A poem: the title, the author and the lines."""
 
     title: str
     author: str
     lines: str
-    """Column of a list of lines, of a list of stanzas, of either as JSON text, or of text."""
+    """The column of a list of lines, of a list of stanzas, of either as JSON text, or of text."""
     separator: str
-    """What stands between the lines where they are text; empty: newlines."""
+    """The text between two lines if the column is text; empty: a newline."""
     is_text: bool
-    """One text, or a prompt (title and author) with a completion (the lines)."""
+    """Whether the record is one text; else its prompt is title and author, and its completion the lines."""
 
     def __call__(self, values: Values) -> Fields:
         """Prompt and completion, or text."""
-        head = text_of(self.title, values.get(self.title))
+        head = checked_text(self.title, values.get(self.title))
         author = values.get(self.author)
         if author is not None and author != "":
-            head = f"{head}\n{text_of(self.author, author)}"
-        body = text_of(self.lines, self._body(values.get(self.lines)))
+            head = f"{head}\n{checked_text(self.author, author)}"
+        body = checked_text(self.lines, self._body(values.get(self.lines)))
         return (f"{head}\n{body}",) if self.is_text else (head, body)
 
     def _body(self, value: Any) -> Any:
@@ -194,15 +194,15 @@ class Poem:
         return value
 
     def _part(self, place: str, part: Any) -> str:
-        """A line, or the lines of a stanza."""
+        """A line, or the lines of a stanza, as text."""
         if isinstance(part, list):
-            return "\n".join([text_of(f"{place}[{index}]", line) for index, line in enumerate(part)])
-        return text_of(place, part)
+            return "\n".join([checked_text(f"{place}[{index}]", line) for index, line in enumerate(part)])
+        return checked_text(place, part)
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A text with its label as written."""
+    """A text and one label."""
 
     text: str
     label: str
@@ -211,18 +211,18 @@ class Labelled:
         """Text and label."""
         text, label = values.get(self.text), values.get(self.label)
         if type(text) is not str or not text or text.isspace():
-            text = text_of(self.text, text)
+            text = checked_text(self.text, text)
         if type(label) is not str:
             if isinstance(label, list):
                 raise RowError("shape", f"{self.label} is a list; other rows of the file have one label")
-            label = written(self.label, label)
+            label = label_text(self.label, label)
         if not label or label.isspace():
             raise RowError("no-label", f"{self.label} is empty")
         return text, label
 
 
 def listed(value: Any) -> Any:
-    """A list of labels that is written as JSON text, as in a cell of CSV; any other value as it is."""
+    """The list of labels that a JSON text contains, as in a cell of CSV; any other value unchanged."""
     if isinstance(value, str) and value[:2] in ('["', "[]"):
         try:
             labels = strict_json.parse(value)
@@ -235,14 +235,14 @@ def listed(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ManyLabelled:
-    """A text with a list of labels: a JSON list, sorted, each label once."""
+    """A text and a list of labels, encoded by `label_codec`."""
 
     text: str
     label: str
 
     def __call__(self, values: Values) -> Fields:
         """Text and labels."""
-        text = text_of(self.text, values.get(self.text))
+        text = checked_text(self.text, values.get(self.text))
         labels = listed(values.get(self.label))
         if labels is None or labels == []:
             raise RowError("no-label", f"{self.label} is empty")
@@ -250,24 +250,24 @@ class ManyLabelled:
             raise RowError(
                 "shape", f"{self.label} is {describe_type(labels)}; other rows of the file have a list of labels"
             )
-        names = {written(f"{self.label}[{index}]", label) for index, label in enumerate(labels)}
+        names = {label_text(f"{self.label}[{index}]", label) for index, label in enumerate(labels)}
         if any(not name or name.isspace() for name in names):
-            raise RowError("no-label", f"{self.label} holds an empty label")
+            raise RowError("no-label", f"{self.label} contains an empty label")
         return text, label_codec.encode(names)
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A text with a number, for regression."""
+    """A text and a number, for regression."""
 
     text: str
     label: str
 
     def __call__(self, values: Values) -> Fields:
-        """Text, and the number as written."""
-        text = text_of(self.text, values.get(self.text))
+        """The text and the number, unchanged."""
+        text = checked_text(self.text, values.get(self.text))
         value = values.get(self.label)
-        number = written(self.label, value).strip()
+        number = label_text(self.label, value).strip()
         if not number:
             raise RowError("no-label", f"{self.label} is empty")
         try:
@@ -289,38 +289,38 @@ class NamedAfter:
 
     def __call__(self, values: Values) -> Fields:
         """Text and label."""
-        return text_of(self.text, values.get(self.text)), self.label
+        return checked_text(self.text, values.get(self.text)), self.label
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """No row at the beginning of the file could be read, so no row of it has a shape."""
+    """The converter of a file without a readable first row; it rejects every row."""
 
     def __call__(self, values: Values) -> Fields:
-        """Nothing: every row is set aside."""
+        """Always raises RowError."""
         raise RowError("shape", "no row at the beginning of this file could be read, so its shape is not known")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the rows of one file become records; small, and the same in every process."""
+    """How the rows of one file become records."""
 
     file: str
-    """What rows call it."""
+    """The name of the file in the records."""
     kind: str
-    """How the rows were written: alpaca, sharegpt, messages, pair, columns, …"""
+    """The format of the rows: alpaca, sharegpt, messages, pair, columns, …"""
     form: RecordForm
     convert: Convert
     columns: tuple[str, ...] = ()
-    """Of the file, that the records are made of."""
+    """The columns of the file that become fields."""
     group_by: str | None = None
     order_by: str | None = None
     split: str | None = None
     media: tuple[str, ...] = ()
-    """Of the file, that hold pictures, sound or films: a row that has one cannot be learnt as text alone."""
+    """The columns of pictures, sound or films. A row with a value in them is rejected."""
 
     def record(self, row: Row) -> Record | Rejected:
-        """One row as a record, or set aside with the reason and the field."""
+        """A row as a record, or rejected with the reason."""
         line, offset, values = row
         try:
             if self.media:
@@ -339,16 +339,18 @@ class Shape:
 def _refuse_media(columns: tuple[str, ...], values: Mapping[str, Any]) -> None:
     for column in columns:
         if values.get(column):
-            raise RowError("not-text", f"{column} holds a picture, sound or a film, which cannot be learnt")
+            raise RowError(
+                "not-text", f"{column} contains a picture, sound or a film, but models are trained on text only"
+            )
 
 
 def _beginning(values: Mapping[str, Any]) -> str:
-    """The beginning of each value; however large or deep it is, little of it is looked at."""
+    """The beginning of each value; the rest of a large or deep value is not read."""
     return " | ".join([value[:_SHOWN] if isinstance(value, str) else _SHORT.repr(value) for value in values.values()])
 
 
 def _key(value: Any, reason: str, column: str, param: str) -> str:
-    """The value of a column that rows are grouped or ordered by."""
+    """The value of a column by which rows are grouped or ordered."""
     if value is None or isinstance(value, list | dict | bytes) or not (text := str(value)).strip():
-        raise RowError(reason, f"{column} is empty, or no single value; {param} needs it")
+        raise RowError(reason, f"{column} is empty or not a single value, but {param} needs a value")
     return text

@@ -1,8 +1,8 @@
-"""What one message says, in every spelling of public data sets -> its text, reasoning, calls and results of tools.
+"""Parse the content of one message to its text, reasoning, tool calls and tool results.
 
 The spellings are those of the documentation of OpenAI (Chat Completions and Responses), Anthropic (Messages), Google
-(Gemini `contents`), Amazon (Bedrock Converse), Mistral and Qwen. A part that cannot be learnt, such as a picture, is
-refused by its name.
+(Gemini `contents`), Amazon (Bedrock Converse), Mistral and Qwen. A part that is not text, such as a picture, is
+rejected.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from tuneline.data.mapping.convert import RowError
 from tuneline.data.reading.formats.strict_json import describe_type
 
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought")
-"""Keys of a message beside its content, under which data sets keep what was thought before an answer."""
+"""Keys of a message under which data sets store the reasoning before an answer."""
 
 ITEMS = ("function_call", "function_call_output", "reasoning")
-"""Types of the items of OpenAI's Responses that have no role."""
+"""Types of items of OpenAI's Responses that have no role."""
 
 THINK_END = "</think>"
 
@@ -44,18 +44,18 @@ _MEDIA = {
 
 
 @dataclass
-class Said:
-    """What a message says."""
+class Content:
+    """The content of a message."""
 
     text: str = ""
     reasoning: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
-    """Each {name, arguments}, perhaps {id}; or as OpenAI has them, under `function`."""
+    """Each {name, arguments} and optionally {id}; or under `function`, as OpenAI writes them."""
     results: list[dict[str, Any]] = field(default_factory=list)
-    """Of tools, each {content}, perhaps {tool_call_id, name}."""
+    """Results of tools, each {content} and optionally {tool_call_id, name}."""
 
-    def content(self) -> str:
-        """The text, after what was thought before it: `<think>`, as the templates of Qwen and DeepSeek read it."""
+    def with_reasoning(self) -> str:
+        """The text after its reasoning in `<think>`, as the templates of Qwen and DeepSeek read it."""
         thought = self.reasoning.strip("\n")
         if not thought.strip() or THINK_END in self.text:
             return self.text
@@ -63,17 +63,17 @@ class Said:
         return f"<think>\n{thought}\n{THINK_END}\n\n{answer}"
 
 
-def said(place: str, content: Any) -> Said:
-    """Take the content of a message apart.
+def parse_content(place: str, content: Any) -> Content:
+    """The parsed content of a message.
 
     Args:
-        place: of the message in its row, for errors.
-        content: none, text, a part, or a list of parts.
+        place: the place of the message in its row, for errors.
+        content: None, text, a part, or a list of parts.
 
     Raises:
-        RowError: it holds a part that is not text and cannot become text.
+        RowError: a part is not text and cannot become text.
     """
-    found = Said()
+    found = Content()
     if content is None:
         return found
     if isinstance(content, str):
@@ -91,15 +91,15 @@ def said(place: str, content: Any) -> Said:
     return found
 
 
-def reasoning_of(place: str, message: dict[str, Any]) -> str:
-    """What was thought before an answer, where a message keeps it beside its content; empty where it does not.
+def parse_reasoning(place: str, message: dict[str, Any]) -> str:
+    """The reasoning under a key of a message; empty if it has none.
 
     Args:
-        place: of the message, for errors.
-        message: as it was written.
+        place: the place of the message, for errors.
+        message: the message, not yet parsed.
 
     Raises:
-        RowError: it is neither text nor parts of text.
+        RowError: the reasoning is neither text nor parts of text.
     """
     for key in REASONING_KEYS:
         if value := message.get(key):
@@ -108,14 +108,14 @@ def reasoning_of(place: str, message: dict[str, Any]) -> str:
 
 
 def result_text(place: str, content: Any) -> str:
-    """What a tool gave back: text, parts of text, or any JSON value, which is written as JSON.
+    """The result of a tool as text; a value that is neither text nor parts of text becomes JSON text.
 
     Args:
-        place: of the result, for errors.
-        content: of the result.
+        place: the place of the result, for errors.
+        content: the content of the result.
 
     Raises:
-        RowError: it holds a part that cannot be learnt, or no JSON can hold it.
+        RowError: a part is not text, or JSON cannot represent the value.
     """
     if content is None:
         return ""
@@ -130,17 +130,17 @@ def result_text(place: str, content: Any) -> str:
         raise RowError("not-text", f"{place}: cannot be written as JSON: {error}") from None
 
 
-def _add(place: str, part: Any, found: Said, texts: list[str], thoughts: list[str]) -> None:
-    """Add one part of a content to what was found."""
+def _add(place: str, part: Any, found: Content, texts: list[str], thoughts: list[str]) -> None:
+    """Add one part of a content to the result."""
     if isinstance(part, str):
         texts.append(part)
         return
     if not isinstance(part, dict):
-        raise RowError("not-text", f"{place}: content holds {describe_type(part)} where text is expected")
+        raise RowError("not-text", f"{place}: content contains {describe_type(part)} instead of text")
     kind = _kind(part)
     if kind in _TEXT or kind == "refusal":
         text = _plain(place, _value(part, kind, "text", "content", "refusal", "parts"))
-        # Gemini marks a text that was only thought.
+        # Gemini marks a text that is reasoning.
         (thoughts if part.get("thought") is True else texts).append(text)
     elif kind in _REASONING:
         value = _value(part, kind, "thinking", "reasoning", "text", "content", "summary")
@@ -149,7 +149,7 @@ def _add(place: str, part: Any, found: Said, texts: list[str], thoughts: list[st
         found.calls.append(_call(_inner(part, kind)))
     elif kind in _RESULT:
         if texts:
-            raise RowError("order", f"{place}: the result of a tool stands behind text of the same message")
+            raise RowError("order", f"{place}: the result of a tool follows text in the same message")
         found.results.append(_result(place, _inner(part, kind)))
     elif kind == "json":
         texts.append(result_text(place, part["json"]))
@@ -158,12 +158,12 @@ def _add(place: str, part: Any, found: Said, texts: list[str], thoughts: list[st
 
 
 def is_result(part: dict[str, Any]) -> bool:
-    """Whether a part is the result of a tool, with the call that it answers."""
+    """Whether a part is the result of a tool."""
     return _kind(part) in _RESULT
 
 
 def _kind(part: dict[str, Any]) -> str:
-    """The type of a part as it says it, or by the key under which its value stands; empty where it is of no known."""
+    """The type of a part: the value of its key `type`, or the key of its value; empty if unknown."""
     kind = part.get("type", part.get("content_type"))
     if isinstance(kind, str) and kind:
         return kind
@@ -171,25 +171,25 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def _is_part(part: dict[str, Any]) -> bool:
-    """Whether an object that a tool gave back is a part of a content, and not a value of the tool's own."""
+    """Whether an object in the result of a tool is a part of a content, and not a value of the tool itself."""
     kind = _kind(part)
     is_media = any(word in kind for word in _MEDIA)
     return kind in _TEXT or is_media or (kind == "json" and set(part) == {"json"})
 
 
 def _inner(part: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The object under the type's own key, as Google and Amazon write it; else the part itself."""
+    """The object under the key of the type, as Google and Amazon write it; else the part itself."""
     inner = part.get(kind)
     return inner if isinstance(inner, dict) else part
 
 
 def _value(part: dict[str, Any], *keys: str) -> Any:
-    """The first value that is there; None where there is none."""
+    """The first value that is not null; None if all are null."""
     return next((part[key] for key in keys if part.get(key) is not None and part[key] is not True), None)
 
 
 def _plain(place: str, value: Any) -> str:
-    """The text of a value that may itself be a part, or a list of parts: the text of Mistral's thinking is a list."""
+    """The text of a text, of a part or of a list of parts: the reasoning of Mistral is a list."""
     waiting, texts = [value], []
     while waiting:
         one = waiting.pop()
@@ -204,7 +204,7 @@ def _plain(place: str, value: Any) -> str:
         elif isinstance(one, dict) and set(one) - _NO_CONTENT:
             raise RowError(*_unlearnable(place, one))
         elif one is not None and not isinstance(one, dict):
-            raise RowError("not-text", f"{place}: content holds {describe_type(one)} where text is expected")
+            raise RowError("not-text", f"{place}: content contains {describe_type(one)} instead of text")
     return "".join(texts)
 
 
@@ -234,27 +234,30 @@ def _result(place: str, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unlearnable(place: str, part: dict[str, Any]) -> tuple[str, str]:
-    """Reason and detail of a part that is set aside by its name."""
+    """The reason and the detail of a part that is not text."""
     named = part.get("type", part.get("content_type"))
     name = named if isinstance(named, str) and named else next(_filled(part), "")
     what = next((words for key, words in _MEDIA.items() if key in name.casefold()), "")
     if what:
-        return "not-text", f"{place}: content holds {what} (a part of type {name[:50]!r}), which cannot be learnt"
-    return "not-text", f"{place}: content holds a part of type {name[:50]!r}, which is not text"
+        return (
+            "not-text",
+            f"{place}: content contains {what} (a part of type {name[:50]!r}), but models are trained on text only",
+        )
+    return "not-text", f"{place}: content contains a part of type {name[:50]!r}, which is not text"
 
 
 def _filled(part: dict[str, Any]) -> Iterator[str]:
     return (key for key, value in part.items() if value is not None and key not in _NO_CONTENT)
 
 
-def items(value: list[Any]) -> list[Any]:
-    """The items of OpenAI's Responses as messages: what stands between two turns of the user becomes one message.
+def merge_items(value: list[Any]) -> list[Any]:
+    """Messages from items of OpenAI's Responses: the items between two messages of user become one message.
 
     Args:
-        value: a list of messages; or of items, some of which have no role but a type.
+        value: a list of messages; or of items, of which some have a type instead of a role.
 
     Returns:
-        Messages; `value` itself where it holds no such item.
+        The messages; `value` itself if no item lacks a role.
     """
     if not any(isinstance(item, dict) and not _role(item) and item.get("type") in ITEMS for item in value):
         return value

@@ -1,8 +1,8 @@
-"""One conversation, as people write it -> a list of messages in one form, whose order and parts are checked.
+"""Parse the conversations of public data sets to messages of one format, and check their order.
 
-A message is {role, content} with the roles system, user, assistant and tool; an assistant's may have tool_calls, whose
-arguments are objects; a tool's may have tool_call_id and name. What was thought before an answer stands at the
-beginning of its content, between <think> and </think>.
+A message is {role, content} with the roles system, user, assistant and tool. A message of assistant may have
+tool_calls, whose arguments are objects; a message of tool may have tool_call_id and name. The reasoning before an answer
+is at the beginning of its content, between <think> and </think>.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from tuneline.data.mapping.chat import message_parts
-from tuneline.data.mapping.convert import RowError, text_of
+from tuneline.data.mapping.convert import RowError, checked_text
 from tuneline.data.reading.formats import strict_json
 from tuneline.data.reading.formats.strict_json import describe_type
 
@@ -40,7 +40,7 @@ _ROLES = {
     "function_response": "tool",
     "tool_response": "tool",
 }
-# Role -> the roles of the message that may come before it; "" is the beginning, "call" an assistant's with tool_calls.
+# Role -> the roles that may precede it; "" is the beginning, "call" a message of assistant with tool_calls.
 _AFTER = {
     "system": ("",),
     "user": ("", "system", "assistant", "tool"),
@@ -49,22 +49,22 @@ _AFTER = {
 }
 
 
-def messages_of(column: str, value: Any) -> list[Message]:
-    """The messages of a conversation, their order not yet checked.
+def parse_messages(column: str, value: Any) -> list[Message]:
+    """The messages of a conversation, without a check of their order and without empty messages of system.
 
     Args:
-        column: its name, for errors.
-        value: a list of messages (or one), each of role and content (or parts, or text) or of from and value; a list of
-            the items of OpenAI's Responses; or such a list as JSON text, or under `messages` in an object.
+        column: the name of the column, for errors.
+        value: a message or a list of messages, each with role and content (or parts, or text) or with from and value; a
+            list of items of OpenAI's Responses; or such a list as JSON text, or under `messages` in an object.
 
     Returns:
-        The messages in one form, at least one; empty messages of the system are left out.
+        At least one message.
 
     Raises:
-        RowError: one of them is none.
+        RowError: an item is not a message, or the list is empty.
     """
     if isinstance(value, str):
-        value = parsed(column, value)
+        value = parse_json_text(column, value)
     if isinstance(value, dict):
         value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     if value is None:
@@ -73,63 +73,63 @@ def messages_of(column: str, value: Any) -> list[Message]:
         raise RowError("shape", f"{column} is {describe_type(value)}, not a list of messages")
     messages: list[Message] = []
     was_call = False
-    for index, item in enumerate(message_parts.items(value)):
+    for index, item in enumerate(message_parts.merge_items(value)):
         role = _role(f"{column}[{index}]", item)
-        made = _messages(f"{column}[{index}]", role, item)
+        made = _parse_message(f"{column}[{index}]", role, item)
         if was_call and role == "call":
-            # Several calls at once, as ms-swift writes them.
+            # Parallel calls, as ms-swift writes them.
             messages[-1]["tool_calls"] += made[0]["tool_calls"]
         else:
             messages += made
         was_call = role == "call"
     messages = [message for message in messages if message["role"] != "system" or message["content"]]
     if not messages:
-        raise RowError("no-message", f"{column} holds no message")
+        raise RowError("no-message", f"{column} has no messages")
     return messages
 
 
 def messages_or_text(column: str, value: Any, role: str) -> list[Message]:
-    """Messages as in `messages_of`, or one message of a role where the value is plain text."""
+    """The messages of a conversation, or one message with a role if the value is plain text."""
     if isinstance(value, str) and not is_conversation(value):
-        return [{"role": role, "content": text_of(column, value)}]
-    return messages_of(column, value)
+        return [{"role": role, "content": checked_text(column, value)}]
+    return parse_messages(column, value)
 
 
-def system_of(column: str, value: Any) -> list[Message]:
-    """What a model is told beforehand, as a message; none where it is blank.
+def parse_system(column: str, value: Any) -> list[Message]:
+    """The system prompt as a message; an empty list if it is only white space.
 
     Args:
-        column: its name, for errors.
-        value: text, parts of text, or a message of them.
+        column: the name of the column, for errors.
+        value: text, parts of text, or a message.
 
     Raises:
-        RowError: it holds what is not text.
+        RowError: a part is not text.
     """
     if isinstance(value, dict):
         value = next((value[key] for key in _CONTENT if value.get(key) is not None), None)
     if isinstance(value, str):
-        return [{"role": "system", "content": text_of(column, value)}]
-    text = message_parts.said(column, value).text
+        return [{"role": "system", "content": checked_text(column, value)}]
+    text = message_parts.parse_content(column, value).text
     return [{"role": "system", "content": text}] if text.strip() else []
 
 
-def calls_of(column: str, value: Any) -> list[dict[str, Any]]:
-    """Calls of tools in one form.
+def parse_calls(column: str, value: Any) -> list[dict[str, Any]]:
+    """Tool calls in one format.
 
     Args:
-        column: its name, for errors.
-        value: one call or a list, also as JSON text; each {name, arguments}, or that under `function`.
+        column: the name of the column, for errors.
+        value: a call or a list of calls, also as JSON text; each {name, arguments}, also under `function`.
 
     Raises:
-        RowError: it is missing, or none of these.
+        RowError: it is missing, or has another format.
     """
     if value is None:
         raise RowError("missing", f"{column} is missing")
-    return _calls(column, value)
+    return _parse_calls(column, value)
 
 
 def is_calls(value: Any) -> bool:
-    """Whether a value is a list of calls of tools, also as JSON text."""
+    """Whether a value is a list of tool calls, also as JSON text."""
     if isinstance(value, str):
         try:
             value = orjson.loads(value) if value[:1] == "[" else value
@@ -152,32 +152,32 @@ def is_conversation(value: Any) -> bool:
             return False
     if isinstance(value, dict):
         value = value["messages"] if isinstance(value.get("messages"), list) else [value]
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and _speaks(one) for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and _is_message(one) for one in value)
 
 
-def _speaks(message: Message) -> bool:
+def _is_message(message: Message) -> bool:
     return (
         message.get("role") is not None or message.get("from") is not None or message.get("type") in message_parts.ITEMS
     )
 
 
-def dump(messages: list[Message]) -> str:
-    """Messages, or tools, as JSON text; raises RowError where they are none that can be written."""
+def to_json(messages: list[Message]) -> str:
+    """Messages or tools as JSON text; raises RowError if JSON cannot represent them."""
     try:
         return orjson.dumps(messages).decode()
     except orjson.JSONEncodeError as error:
         raise RowError("arguments", f"cannot be written as JSON: {error}") from None
 
 
-def parsed(place: str, text: str) -> Any:
-    """The JSON value that a text is, or the text itself where it is no JSON.
+def parse_json_text(place: str, text: str) -> Any:
+    """The value of a JSON text, or the text itself if it is not JSON.
 
     Args:
-        place: of the text in its row, for errors.
-        text: of a field.
+        place: the place of the text in its row, for errors.
+        text: the text.
 
     Raises:
-        RowError: it is JSON that cannot be parsed without loss: a key occurs twice, or it nests too deep.
+        RowError: the JSON has a repeated key, or is too deep.
     """
     try:
         return strict_json.parse(text)
@@ -201,60 +201,62 @@ def _role(place: str, item: Any) -> str:
         raise RowError("role", f"{place} has no role")
     role = _ROLES.get(written.strip().casefold())
     if role is None:
-        raise RowError("role", f"{place}: {written[:50]!r} is no known role; known are {', '.join(_ROLES)}")
+        raise RowError("role", f"{place}: {written[:50]!r} is not a known role; the roles are {', '.join(_ROLES)}")
     return role
 
 
-def _messages(place: str, role: str, item: Message) -> list[Message]:
-    """A message in one form; more than one where results of tools stand in it."""
+def _parse_message(place: str, role: str, item: Message) -> list[Message]:
+    """A message in one format; several messages if it contains results of tools."""
     content = next((item[key] for key in _CONTENT if item.get(key) is not None), None)
     if role == "call":
-        return [{"role": "assistant", "content": "", "tool_calls": _calls(place, content)}]
+        return [{"role": "assistant", "content": "", "tool_calls": _parse_calls(place, content)}]
     if role == "assistant" and (item.get("weight") == 0 or item.get("train") is False):
-        raise RowError("weight", f"{place}: says that this answer is not to be learnt; every answer of a row is")
+        raise RowError(
+            "weight", f"{place}: this answer is marked as not trained on, but every answer of a row is trained on"
+        )
     calls = item.get("tool_calls") or item.get("function_call")
-    if type(content) is str and not calls and not any(map(item.get, _BESIDE)):
-        return [_with_names(item, {"role": role, "content": _spoken(place, role, content)})]
+    if type(content) is str and not calls and not any(map(item.get, _OTHER_KEYS)):
+        return [_with_names(item, {"role": role, "content": _checked_content(place, role, content)})]
     if role == "tool" and not _holds_results(content):
         content = message_parts.result_text(place, content)
-    said = message_parts.said(place, content)
-    said.reasoning = said.reasoning or message_parts.reasoning_of(place, item)
-    said.text = said.text or (item["refusal"] if isinstance(item.get("refusal"), str) else "")
-    said.calls += _parsed_calls(place, calls) if calls else []
-    _check_role(place, role, said)
-    messages = [{"role": "tool", **result} for result in said.results]
-    if said.calls:
-        called = [_call(place, call) for call in said.calls]
-        messages.append({"role": role, "content": said.content(), "tool_calls": called})
-    elif said.text or not said.results:
-        _spoken(place, role, said.text)
-        messages.append({"role": role, "content": _spoken(place, role, said.content())})
+    content_parts = message_parts.parse_content(place, content)
+    content_parts.reasoning = content_parts.reasoning or message_parts.parse_reasoning(place, item)
+    content_parts.text = content_parts.text or (item["refusal"] if isinstance(item.get("refusal"), str) else "")
+    content_parts.calls += _call_list(place, calls) if calls else []
+    _check_role(place, role, content_parts)
+    messages = [{"role": "tool", **result} for result in content_parts.results]
+    if content_parts.calls:
+        called = [_call(place, call) for call in content_parts.calls]
+        messages.append({"role": role, "content": content_parts.with_reasoning(), "tool_calls": called})
+    elif content_parts.text or not content_parts.results:
+        _checked_content(place, role, content_parts.text)
+        messages.append({"role": role, "content": _checked_content(place, role, content_parts.with_reasoning())})
     return [_with_names(item, messages[0])] if len(messages) == 1 else messages
 
 
 _CONTENT = ("content", "value", "parts", "text")
-_BESIDE = (*message_parts.REASONING_KEYS, "refusal")
+_OTHER_KEYS = (*message_parts.REASONING_KEYS, "refusal")
 
 
-def _check_role(place: str, role: str, said: message_parts.Said) -> None:
-    """Raise where a message holds what its role does not say."""
-    if said.calls and role != "assistant":
-        raise RowError("role", f"{place}: {role} calls a tool, which only an assistant does")
-    if said.reasoning and role != "assistant":
-        raise RowError("role", f"{place}: {role} has reasoning, which only an assistant has")
-    if said.results and role not in ("user", "tool"):
-        raise RowError("role", f"{place}: {role} gives the result of a tool, which only user and tool do")
+def _check_role(place: str, role: str, content_parts: message_parts.Content) -> None:
+    """Raise RowError if a message contains parts that its role cannot have."""
+    if content_parts.calls and role != "assistant":
+        raise RowError("role", f"{place}: {role} calls a tool; only assistant can")
+    if content_parts.reasoning and role != "assistant":
+        raise RowError("role", f"{place}: {role} has reasoning; only assistant can")
+    if content_parts.results and role not in ("user", "tool"):
+        raise RowError("role", f"{place}: {role} has the result of a tool; only user and tool can")
 
 
 def _holds_results(content: Any) -> bool:
-    """Whether the content of a tool's message says of which call each part is the result."""
+    """Whether the content of a message of tool contains results that name their calls."""
     return isinstance(content, list) and any(
         isinstance(part, dict) and message_parts.is_result(part) for part in content
     )
 
 
-def _spoken(place: str, role: str, content: str) -> str:
-    """The content of a message that calls nothing, empty where it is blank; raises RowError where that must not be."""
+def _checked_content(place: str, role: str, content: str) -> str:
+    """The content of a message without calls; raises RowError if user or assistant has only white space."""
     if content and not content.isspace():
         return content
     if role == "assistant":
@@ -265,7 +267,7 @@ def _spoken(place: str, role: str, content: str) -> str:
 
 
 def _with_names(item: Message, message: Message) -> Message:
-    """With the id of the call that it answers and the name of the tool, where the message has them."""
+    """The message with the id of its call and the name of its tool, if the item has them."""
     if message["role"] != "system":
         for name in ("tool_call_id", "name"):
             if isinstance(item.get(name), str):
@@ -273,31 +275,31 @@ def _with_names(item: Message, message: Message) -> Message:
     return message
 
 
-def _calls(place: str, value: Any) -> list[dict[str, Any]]:
-    """Calls of tools: one or a list, also as JSON text; each {name, arguments}, or that under `function`."""
-    return [_call(place, call) for call in _parsed_calls(place, value)]
+def _parse_calls(place: str, value: Any) -> list[dict[str, Any]]:
+    """Tool calls in one format."""
+    return [_call(place, call) for call in _call_list(place, value)]
 
 
-def _parsed_calls(place: str, value: Any) -> list[Any]:
-    calls = parsed(place, value) if isinstance(value, str) else value
+def _call_list(place: str, value: Any) -> list[Any]:
+    calls = parse_json_text(place, value) if isinstance(value, str) else value
     if isinstance(calls, dict):
         calls = [calls]
     if not isinstance(calls, list) or not calls:
-        raise RowError("arguments", f"{place}: the call of a tool is not JSON of name and arguments")
+        raise RowError("arguments", f"{place}: the tool call is not JSON with name and arguments")
     return calls
 
 
 def _call(place: str, call: Any) -> dict[str, Any]:
     if not isinstance(call, dict):
-        raise RowError("arguments", f"{place}: the call of a tool is {describe_type(call)}, not an object")
+        raise RowError("arguments", f"{place}: the tool call is {describe_type(call)}, not an object")
     function = call.get("function", call)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise RowError("arguments", f"{place}: the call of a tool has no name")
+        raise RowError("arguments", f"{place}: the tool call has no name")
     arguments = function.get("arguments", function.get("parameters"))
     if isinstance(arguments, str):
-        arguments = parsed(f"{place}: the arguments of {function['name']}", arguments)
+        arguments = parse_json_text(f"{place}: the arguments of {function['name']}", arguments)
     if not isinstance(arguments, dict):
-        raise RowError("arguments", f"{place}: the arguments of {function['name']} are no JSON object")
+        raise RowError("arguments", f"{place}: the arguments of {function['name']} are not a JSON object")
     made: dict[str, Any] = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     if isinstance(call.get("id"), str):
         made["id"] = call["id"]
@@ -305,39 +307,39 @@ def _call(place: str, call: Any) -> dict[str, Any]:
 
 
 def check_order(column: str, messages: list[Message]) -> None:
-    """Check that people and assistant take turns, and that the assistant has the last word.
+    """Check that the roles alternate and that the last message is from assistant.
 
     Args:
-        column: of the conversation, for errors.
-        messages: all of it.
+        column: the column of the conversation, for errors.
+        messages: all messages.
 
     Raises:
-        RowError: the order is wrong, or there is no answer at the end.
+        RowError: the order is wrong.
     """
     before = ""
     for index, message in enumerate(messages):
         role = message["role"]
         if before not in _AFTER[role]:
-            place = {"": "at the beginning", "call": "after a call of a tool"}.get(before, f"after {before}")
+            place = {"": "comes first", "call": "follows a tool call"}.get(before, f"follows {before}")
             raise RowError("order", f"{column}[{index}]: {role} {place}")
         before = "call" if "tool_calls" in message else role
     if before not in ("assistant", "call"):
-        raise RowError("order", f"{column}: the last message is of {before}, so there is no answer to learn")
+        raise RowError("order", f"{column}: the last message is from {before}; a conversation must end with an answer")
 
 
-def tools_of(column: str, value: Any) -> str:
-    """The tools that an assistant may call, as a JSON list; empty where there are none.
+def parse_tools(column: str, value: Any) -> str:
+    """The tools that the assistant may call, as a JSON list; empty text if there are none.
 
     Args:
-        column: its name, for errors.
-        value: a list of tools, each {type, function} or {name, description, parameters}, as OpenAI, Anthropic, Google
-            and Amazon spell them; or such a list as JSON text, or under `tools` in an object.
+        column: the name of the column, for errors.
+        value: a list of tools, each {type, function} or {name, description, parameters}, in the spelling of OpenAI,
+            Anthropic, Google or Amazon; or such a list as JSON text, or under `tools` in an object.
 
     Raises:
-        RowError: it is none of these.
+        RowError: it has another format.
     """
     if isinstance(value, str):
-        value = parsed(column, value) if value.strip() else None
+        value = parse_json_text(column, value) if value.strip() else None
     if isinstance(value, dict) and isinstance(value.get("tools"), list):
         value = value["tools"]
     if value is None or value == []:
@@ -346,19 +348,19 @@ def tools_of(column: str, value: Any) -> str:
         raise RowError("shape", f"{column} is {describe_type(value)}, not a JSON list of tools")
     tools: list[dict[str, Any]] = []
     for index, tool in enumerate(value):
-        for function in _declared(tool):
+        for function in _functions_of(tool):
             if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-                raise RowError("shape", f"{column}[{index}] is no tool with a name")
+                raise RowError("shape", f"{column}[{index}] is not a tool with a name")
             tools.append({"type": "function", "function": _declaration(function)})
-    return dump(tools)
+    return to_json(tools)
 
 
 _DECLARATIONS = ("functionDeclarations", "function_declarations")
 _SCHEMAS = ("parameters", "input_schema", "inputSchema")
 
 
-def _declared(tool: Any) -> list[Any]:
-    """The functions that a tool declares: itself, or those that it holds."""
+def _functions_of(tool: Any) -> list[Any]:
+    """The functions that a tool declares, or the tool itself."""
     if not isinstance(tool, dict):
         return [tool]
     for key in _DECLARATIONS:
@@ -368,7 +370,7 @@ def _declared(tool: Any) -> list[Any]:
 
 
 def _declaration(function: dict[str, Any]) -> dict[str, Any]:
-    """A function with its parameters under the one name that chat templates read."""
+    """A function with its schema under `parameters`, the key that chat templates read."""
     schema = next((function[key] for key in _SCHEMAS if function.get(key) is not None), None)
     if isinstance(schema, dict) and set(schema) == {"json"}:
         schema = schema["json"]
