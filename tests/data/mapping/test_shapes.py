@@ -260,7 +260,7 @@ def test_columns_are_mapped(
             {"prompt": "q", "completion": "a", "label": True},
             {},
             None,
-            "a.jsonl: rows with one answer and label true or false (KTO) are not trained on yet; pair a good and a bad",
+            "a.jsonl: rows with one answer and label true or false (KTO) are not supported; put a good and a bad",
         ),
         (CHAT | {"label": False}, {}, None, "a.jsonl: rows with one answer and label true or false (KTO) are not"),
     ],

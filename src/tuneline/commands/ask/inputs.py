@@ -494,7 +494,7 @@ def _existing(view: View, place: str, column: str) -> str:
     if column in view.columns or any(column in row for row in view.rows) or _leads_somewhere(view, column):
         return column
     close = difflib.get_close_matches(column, view.columns, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.columns_found(view)}"
+    hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
     raise DataError(f"{place}: has no column {column!r}, which --column names; {hint}")
 
 
@@ -506,7 +506,7 @@ def _leads_somewhere(view: View, name: str) -> bool:
 def _which(view: View, place: str, field: str) -> str:
     example = " ".join(["--column", shlex.quote(f"{field}={view.columns[0] if view.columns else '…'}")])
     return (
-        f"{place}: columns found: {recognise.describe_types(view)}; name the column that holds the {field}, for "
+        f"{place}: columns found: {recognise.describe_columns(view)}; name the column that holds the {field}, for "
         f"example {example}"
     )
 

@@ -71,7 +71,7 @@ def shape_of(
             keys[param] = column
         elif column is not None and must_group:
             close = difflib.get_close_matches(column, plan.columns, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.columns_found(view)}"
+            hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
             raise DataError(
                 f"{place}: has no column {column!r}, the value of data.split.{param}; set data.split.{param} to null "
                 "or "
@@ -139,7 +139,7 @@ def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
     ]
     if missing:
         close = difflib.get_close_matches(missing[0], view.columns, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.columns_found(view)}"
+        hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
         raise DataError(f"{place}: has no column {', '.join(missing)}, which data.columns names; {hint}")
     return recognise.mapped_readings(view, columns, wanted)
 
@@ -164,13 +164,13 @@ def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None)
             "rows: "
             f"{in_words(found)}; write one file per shape"
         )
-    if nested := recognise.nested(view):
+    if nested := recognise.nested_paths(view):
         return (
             f"{place}: its rows are in a nested list, at {', '.join(nested)}; write them to a file with "
             f"`jq -c '{nested[0]}[]' FILE > rows.jsonl`"
         )
     return (
-        f"{place}: columns found: {recognise.describe_types(view)}; they have no known shape; name the columns of "
+        f"{place}: columns found: {recognise.describe_columns(view)}; they have no known shape; name the columns of "
         f"{_example(view, wanted)}"
     )
 
@@ -213,7 +213,7 @@ def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequen
     return (
         f"{place}: contains {' or '.join(types)} rows, but the task needs {' or '.join(wanted)} rows; set task: "
         f"{' or '.join(tasks)}, or name the columns of {' and '.join(fields)} in data.columns "
-        f"(columns found: {recognise.describe_types(view)})"
+        f"(columns found: {recognise.describe_columns(view)})"
     )
 
 

@@ -1,7 +1,4 @@
-"""The first rows of a file -> the readings that fit it, the most telling first.
-
-A reading is decided by names and by what most of the first rows hold, so one odd row changes nothing for the others.
-"""
+"""Find the readings that fit a file, by the names of its columns and by the values of most of its first rows."""
 
 import json
 import math
@@ -52,7 +49,7 @@ LABELLED = ("text", "sentence", "review", "content", "comment", "document", "utt
 LABELS = ("label", "labels", "category", "class", "sentiment", "intent")
 NUMBERS = ("label", "score", "rating", "stars", "value")
 SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
-"""How people spell the column of what a model is told beforehand."""
+"""Names of the column of the system prompt."""
 _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 _TITLES = (
     "title",
@@ -82,7 +79,7 @@ _LINES = (
     "內容",
     "正文",
 )
-# A title beside one of these is that of a poem, whatever the length of the lines.
+# With one of these columns a title is the title of a poem, whatever the length of the lines.
 _SURE_LINES = ("paragraphs", "para", "verses", "poem", "poem_text", "stanzas")
 _SEPARATORS = ("|", " / ")
 _LONGEST_LINE = 100
@@ -111,24 +108,24 @@ _CONVERSATIONS = (
 )
 _TOOLS = ("tools", "functions", "toolconfig", "tool_config")
 _CALL_PAIRS = (("query", "answers"), ("question", "answers"), ("prompt", "answers"), ("instruction", "answers"))
-# A prompt and its answer where both are messages; the second is how OpenAI keeps requests and responses.
+# A prompt and an answer that are both messages; the second pair is the format of stored requests of OpenAI.
 _MESSAGE_PAIRS = (("prompt", "completion"), ("input", "output"))
 _PROMPTS = ("prompt", "question", "instruction", "input", "query")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to make records of a file."""
+    """One way to convert the rows of a file to records."""
 
     kind: str
     form: RecordForm
     convert: Convert
     columns: tuple[str, ...]
-    """Of the file, that it uses."""
+    """The columns of the file that it reads."""
 
 
 class View:
-    """The first rows of a file by their columns, whose names are compared without case and blanks."""
+    """The first rows of a file. Names of columns are compared without case and outer spaces."""
 
     def __init__(self, plan: FilePlan) -> None:
         self.plan = plan
@@ -141,36 +138,36 @@ class View:
         self._seen = {_folded(column): column for column in reversed(seen)}
 
     def usual(self, *names: str) -> str | None:
-        """The first of these columns that most rows have."""
+        """The first of these columns that most rows have; None if they have none."""
         return next((self._usual[name] for name in names if name in self._usual), None)
 
     def optional(self, name: str) -> str:
-        """A column that any row has; else its plain name, under which a later row may have it."""
+        """A column that any of the rows has; else the name itself: a later row may have it."""
         return self._usual.get(name) or self._seen.get(name, name)
 
     @property
     def system(self) -> str:
-        """The column of what the model is told beforehand; its plain name where no row has one."""
+        """The column of the system prompt; SYSTEMS[0] if no row has one."""
         return next((self.optional(name) for name in SYSTEMS if name in self._usual or name in self._seen), SYSTEMS[0])
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Columns that are part of a question beside it: without them a model learns answers to half a question."""
+        """Columns that are part of a question: without them the question is incomplete."""
         return "input", "context", "history", self.system
 
     def is_filled(self, name: str) -> bool:
-        """Whether rows hold something under a column: any row where most have the column, else one in twenty."""
+        """Whether a column has values: in any row if most rows have the column, else in one of twenty."""
         column = name if name in self.columns else self.optional(name)
         filled = sum(bool(values.get(column)) for values in self.rows)
         return filled > 0 if column in self.columns else filled > 1 and 20 * filled > len(self.rows)
 
     def mostly(self, column: str, test: Callable[[Any], bool]) -> bool:
-        """Whether most of the values of a column pass."""
+        """Whether most values of a column pass a test."""
         values = [row[column] for row in self.rows if row.get(column) is not None]
         return 2 * sum(map(test, values)) > len(values)
 
     def repeating(self) -> list[str]:
-        """The columns of several values, each in ten rows or more on average, as labels are."""
+        """The columns of which each value occurs in ten rows or more on average, as labels do."""
         found: list[str] = []
         for column in self.columns:
             values = [str(row[column]) for row in self.rows if row.get(column) not in (None, "")]
@@ -179,18 +176,18 @@ class View:
         return found
 
     def likeliest_label(self, columns: Sequence[str]) -> str:
-        """The last of these columns that holds names, as a category does; where all hold numbers, the last."""
+        """The last of these columns that is not numeric; if all are numeric, the last."""
         names = [column for column in columns if not self.mostly(column, _is_numeral)]
         return (names or list(columns))[-1]
 
     def longest(self, columns: Sequence[str], count: int) -> list[str]:
-        """Those of the columns whose values are the longest on average, in the order of the file."""
+        """The columns whose values are the longest on average, in the order of the file."""
         lengths = {column: sum(len(str(row.get(column) or "")) for row in self.rows) for column in columns}
         chosen = sorted(columns, key=lambda column: -lengths[column])[:count]
         return [column for column in columns if column in chosen]
 
     def media(self) -> tuple[str, ...]:
-        """The columns that hold pictures, sound or films, or paths to several of them."""
+        """The columns of pictures, sound or films, or of lists of paths to them."""
         columns = [self._seen[name] for name in _MEDIA if name in self._seen]
         return tuple(
             column
@@ -200,7 +197,7 @@ class View:
 
 
 def _is_numeral(value: Any) -> bool:
-    """Whether a cell holds a number, or nothing; cells of CSV are text."""
+    """Whether a cell is a number or empty; cells of CSV are text."""
     try:
         float(str(value).strip().replace(",", ".") or 0)
     except ValueError:
@@ -275,7 +272,7 @@ def _poem(view: View) -> list[Reading]:
     if name is None:
         return []
     lines = view.optional(name)
-    author = author or next((view.optional(one) for one in _AUTHORS if view.is_filled(one)), _AUTHORS[0])
+    author = author or next((view.optional(name) for name in _AUTHORS if view.is_filled(name)), _AUTHORS[0])
     columns = (title, author, lines)
     separator = next(
         (sign for sign in _SEPARATORS if view.mostly(lines, lambda value, sign=sign: _is_split(value, sign))), ""
@@ -287,12 +284,12 @@ def _poem(view: View) -> list[Reading]:
 
 
 def _is_poem(view: View, name: str, column: str, author: str | None) -> bool:
-    """Whether a column beside a title holds the lines of a poem: a list of them, or text in short lines."""
+    """Whether a column contains the lines of a poem: a list of lines, or text in short lines."""
     if view.mostly(column, _is_list_of_lines):
         return True
     if name in _SURE_LINES:
         return view.mostly(column, _is_text)
-    # Articles have a title, an author and a content, too, but no short lines.
+    # Articles have a title, an author and a content too, but no short lines.
     return author is not None and view.usual(*LABELS) is None and view.mostly(column, _is_verse)
 
 
@@ -340,7 +337,7 @@ def _labelled(view: View) -> list[Reading]:
 
 
 def labelled(view: View, text: str, label: str) -> Reading:
-    """A text with one label, or with a list of them where most rows have a list."""
+    """A text with one label, or with a list of labels if most rows have a list."""
     if view.mostly(label, lambda value: isinstance(listed(value), list)):
         return Reading("labels", LABELS_FORM, ManyLabelled(text, label), (text, label))
     return Reading("label", LABEL_FORM, Labelled(text, label), (text, label))
@@ -359,9 +356,9 @@ def _numbered(view: View) -> list[Reading]:
         return []
     columns = (text, number)
     found = [Reading("number", NUMBER, Numbered(*columns), columns)]
-    # A few whole numbers, as stars are, are classes unless the task says that they are numbers.
+    # A few different whole numbers, such as stars, are labels unless the task is regression.
     different = {str(row.get(number)) for row in view.rows}
-    if number != view.usual(*LABELS) and len(different) <= _FEW and all(one.isdecimal() for one in different):
+    if number != view.usual(*LABELS) and len(different) <= _FEW and all(value.isdecimal() for value in different):
         found.insert(0, Reading("label", LABEL_FORM, Labelled(*columns), columns))
     return found
 
@@ -376,11 +373,11 @@ def _is_number(value: Any) -> bool:
 
 
 def refuse_unpaired(view: View, place: str) -> None:
-    """Stop at rows that say of one answer whether it is good.
+    """Raise an error if the rows are single answers marked as good or bad (KTO).
 
     Args:
         view: the file.
-        place: where it is, for the error.
+        place: the path of the file, for the error.
 
     Raises:
         DataError: most rows have a conversation, or a prompt and a completion, and a label that is true or false.
@@ -390,9 +387,9 @@ def refuse_unpaired(view: View, place: str) -> None:
     if label is None or not (is_answered or _conversation(view)) or not view.mostly(label, _is_truth):
         return
     raise DataError(
-        f"{place}: rows with one answer and {label} true or false (KTO) are not trained on yet; pair a good and a bad "
-        "answer to the same prompt as columns prompt, chosen and rejected with task: preference, or keep the good "
-        f"answers alone, without the column {label}, with task: sft"
+        f"{place}: rows with one answer and {label} true or false (KTO) are not supported; put a good and a bad answer "
+        "to the same prompt into columns prompt, chosen and rejected and set task: preference, or keep only the good "
+        f"answers, without the column {label}, and set task: sft"
     )
 
 
@@ -401,7 +398,7 @@ def _is_truth(value: Any) -> bool:
 
 
 def _conversation(view: View) -> str | None:
-    """The first column that mostly holds conversations."""
+    """The first column of which most values are conversations; None if there is none."""
     for name in _CONVERSATIONS:
         column = view.usual(name)
         if column is not None and view.mostly(column, is_conversation):
@@ -453,12 +450,12 @@ def _messages(view: View) -> list[Reading]:
 
 
 def _tools(view: View) -> str:
-    """The column of the tools that an assistant may call; its plain name where no row has one."""
+    """The column of the tools that the assistant may call; _TOOLS[0] if no row has one."""
     return next((view.optional(name) for name in _TOOLS if view.is_filled(name)), _TOOLS[0])
 
 
 def _calls(view: View) -> list[Reading]:
-    """A question and the calls that answer it, beside the tools, as in xLAM."""
+    """A question, the tool calls that answer it and the tools, as in xLAM."""
     tools = _tools(view)
     for names in _CALL_PAIRS:
         asked, calls = map(view.usual, names)
@@ -535,7 +532,7 @@ def _mapped_text(view: View, columns: Mapping[str, str], wanted: Sequence[Record
 
 
 def is_squad(view: View) -> bool:
-    """Whether a row is an article of SQuAD, with all questions on all of its paragraphs."""
+    """Whether a row is an article of SQuAD, with the questions on all of its paragraphs."""
     column = view.usual("paragraphs")
     return column is not None and view.mostly(column, _holds_questions)
 
@@ -544,8 +541,8 @@ def _holds_questions(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "qas" in value[0]
 
 
-def nested(view: View) -> list[str]:
-    """Where lists of rows stand within the only object of a file, as paths of jq; empty where they do not.
+def nested_paths(view: View) -> list[str]:
+    """The paths, for jq, of lists of objects within the only object of a file.
 
     Args:
         view: the file.
@@ -563,8 +560,8 @@ def nested(view: View) -> list[str]:
     return found
 
 
-def describe_types(view: View) -> str:
-    """The columns that were found, each with what it mostly holds where that is not text."""
+def describe_columns(view: View) -> str:
+    """The names of the columns, each with its most frequent type if that is not text."""
     parts = []
     for column in view.columns:
         kinds = [describe_type(row[column]) for row in view.rows if row.get(column) is not None]
@@ -573,6 +570,6 @@ def describe_types(view: View) -> str:
     return first_names(parts, _NAMED)
 
 
-def columns_found(view: View) -> str:
-    """The columns that were found."""
+def column_names(view: View) -> str:
+    """The names of the columns."""
     return first_names([*map(shortened, view.columns)], _NAMED)

@@ -192,19 +192,19 @@ def _plain(place: str, value: Any) -> str:
     """The text of a text, of a part or of a list of parts: the reasoning of Mistral is a list."""
     waiting, texts = [value], []
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            texts.append(one)
-        elif isinstance(one, list):
-            waiting += reversed(one)
-        elif isinstance(one, dict) and (inner := _value(one, *_TEXT_KEYS)):
+        current = waiting.pop()
+        if isinstance(current, str):
+            texts.append(current)
+        elif isinstance(current, list):
+            waiting += reversed(current)
+        elif isinstance(current, dict) and (inner := _value(current, *_TEXT_KEYS)):
             waiting.append(inner)
-        elif isinstance(one, dict) and "json" in one:
-            texts.append(result_text(place, one["json"]))
-        elif isinstance(one, dict) and set(one) - _NO_CONTENT:
-            raise RowError(*_unlearnable(place, one))
-        elif one is not None and not isinstance(one, dict):
-            raise RowError("not-text", f"{place}: content contains {describe_type(one)} instead of text")
+        elif isinstance(current, dict) and "json" in current:
+            texts.append(result_text(place, current["json"]))
+        elif isinstance(current, dict) and set(current) - _NO_CONTENT:
+            raise RowError(*_unlearnable(place, current))
+        elif current is not None and not isinstance(current, dict):
+            raise RowError("not-text", f"{place}: content contains {describe_type(current)} instead of text")
     return "".join(texts)
 
 

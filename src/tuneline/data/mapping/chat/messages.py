@@ -1,8 +1,8 @@
 """Parse the conversations of public data sets to messages of one format, and check their order.
 
 A message is {role, content} with the roles system, user, assistant and tool. A message of assistant may have
-tool_calls, whose arguments are objects; a message of tool may have tool_call_id and name. The reasoning before an answer
-is at the beginning of its content, between <think> and </think>.
+tool_calls, whose arguments are objects; a message of tool may have tool_call_id and name. The reasoning before an
+answer is at the beginning of its content, between <think> and </think>.
 """
 
 from typing import Any
@@ -138,8 +138,10 @@ def is_calls(value: Any) -> bool:
     if not isinstance(value, list) or not value:
         return False
     return all(
-        isinstance(one, dict) and isinstance(one.get("function", one), dict) and "arguments" in one.get("function", one)
-        for one in value
+        isinstance(call, dict)
+        and isinstance(call.get("function", call), dict)
+        and "arguments" in call.get("function", call)
+        for call in value
     )
 
 
@@ -152,7 +154,9 @@ def is_conversation(value: Any) -> bool:
             return False
     if isinstance(value, dict):
         value = value["messages"] if isinstance(value.get("messages"), list) else [value]
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and _is_message(one) for one in value)
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(item, dict) and _is_message(item) for item in value)
+    )
 
 
 def _is_message(message: Message) -> bool:
@@ -219,18 +223,18 @@ def _parse_message(place: str, role: str, item: Message) -> list[Message]:
         return [_with_names(item, {"role": role, "content": _checked_content(place, role, content)})]
     if role == "tool" and not _holds_results(content):
         content = message_parts.result_text(place, content)
-    content_parts = message_parts.parse_content(place, content)
-    content_parts.reasoning = content_parts.reasoning or message_parts.parse_reasoning(place, item)
-    content_parts.text = content_parts.text or (item["refusal"] if isinstance(item.get("refusal"), str) else "")
-    content_parts.calls += _call_list(place, calls) if calls else []
-    _check_role(place, role, content_parts)
-    messages = [{"role": "tool", **result} for result in content_parts.results]
-    if content_parts.calls:
-        called = [_call(place, call) for call in content_parts.calls]
-        messages.append({"role": role, "content": content_parts.with_reasoning(), "tool_calls": called})
-    elif content_parts.text or not content_parts.results:
-        _checked_content(place, role, content_parts.text)
-        messages.append({"role": role, "content": _checked_content(place, role, content_parts.with_reasoning())})
+    parsed = message_parts.parse_content(place, content)
+    parsed.reasoning = parsed.reasoning or message_parts.parse_reasoning(place, item)
+    parsed.text = parsed.text or (item["refusal"] if isinstance(item.get("refusal"), str) else "")
+    parsed.calls += _call_list(place, calls) if calls else []
+    _check_role(place, role, parsed)
+    messages = [{"role": "tool", **result} for result in parsed.results]
+    if parsed.calls:
+        called = [_call(place, call) for call in parsed.calls]
+        messages.append({"role": role, "content": parsed.with_reasoning(), "tool_calls": called})
+    elif parsed.text or not parsed.results:
+        _checked_content(place, role, parsed.text)
+        messages.append({"role": role, "content": _checked_content(place, role, parsed.with_reasoning())})
     return [_with_names(item, messages[0])] if len(messages) == 1 else messages
 
 
@@ -238,13 +242,13 @@ _CONTENT = ("content", "value", "parts", "text")
 _OTHER_KEYS = (*message_parts.REASONING_KEYS, "refusal")
 
 
-def _check_role(place: str, role: str, content_parts: message_parts.Content) -> None:
+def _check_role(place: str, role: str, parsed: message_parts.Content) -> None:
     """Raise RowError if a message contains parts that its role cannot have."""
-    if content_parts.calls and role != "assistant":
+    if parsed.calls and role != "assistant":
         raise RowError("role", f"{place}: {role} calls a tool; only assistant can")
-    if content_parts.reasoning and role != "assistant":
+    if parsed.reasoning and role != "assistant":
         raise RowError("role", f"{place}: {role} has reasoning; only assistant can")
-    if content_parts.results and role not in ("user", "tool"):
+    if parsed.results and role not in ("user", "tool"):
         raise RowError("role", f"{place}: {role} has the result of a tool; only user and tool can")
 
 
