@@ -162,15 +162,15 @@ def _report_outputs(reports: Path) -> list[graph.Output]:
 
 def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
     """Raise where the evaluation measured other bytes than the workspace holds."""
-    account = Path(p.paths.reports) / "measured.json"
-    measured, now = files.read_object(account), origin.tags()
+    path = Path(p.paths.reports) / "measured.json"
+    measured, now = files.read_object(path), origin.tags()
     paths = {"model_sha256": p.paths.finetuned, "base_sha256": p.paths.base, "data_sha256": p.paths.clean}
     others = [name for name in paths if measured.get(name) != now[f"tuneline.{name}"]]
     if others:
         raise RegistryError(
             *(
                 f"{paths[name]}: has the sha256 {now[f'tuneline.{name}'][:12]}…, but the evaluation measured "
-                f"{str(measured.get(name))[:12]}… ({account})"
+                f"{str(measured.get(name))[:12]}… ({path})"
                 for name in others
             ),
             "evaluate again with: .venv/bin/dvc repro -f -s evaluate; then run the same command again",
@@ -274,8 +274,7 @@ def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: p
     code = {"sources": identity.code_sha256(identity.code_deps("evaluate"))}
     code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
     settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
-    # Rewards are counted from the base.
-    base = base if p.task == "preference" else None
+    base = base if TASKS[p.task].is_relative_to_base else None
     tables = [table.to_pydict() for table in (rows, base) if table is not None]
     key = files.digest([sha256, tables, p.task, settings, code])
     cached = _SCORES / f"{key}.parquet"
@@ -288,21 +287,21 @@ def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: p
     models.use_threads(p.compute.threads)
     found = TASKS[p.task].measure(ModelToScore(folder, "champion", p.finetune.max_length, base=base), rows, p.evaluate)
     files.write_parquet(cached, found)
-    files.write_json(_account(cached), {"sha256": files.sha256_file(cached)})
+    files.write_json(_checksum_file(cached), {"sha256": files.sha256_file(cached)})
     return found
 
 
 def _read_scores(cached: Path) -> pa.Table | None:
     """The scores of this file; None where it does not exist or has changed since it was written."""
     try:
-        if files.read_json(_account(cached)) == {"sha256": files.sha256_file(cached)}:
+        if files.read_json(_checksum_file(cached)) == {"sha256": files.sha256_file(cached)}:
             return files.read_parquet(cached)
     except (OSError, ValueError):
         pass
     return None
 
 
-def _account(cached: Path) -> Path:
+def _checksum_file(cached: Path) -> Path:
     return cached.with_suffix(".json")
 
 

@@ -49,6 +49,8 @@ class TaskEvaluation:
     baselines: Baselines
     statistics: Callable[[pa.Table, pa.Table], list[Statistic]]
     """Test rows, score table -> the metrics."""
+    is_relative_to_base: bool = False
+    """Whether scores are counted from those of the base."""
 
 
 TASKS: dict[Task, TaskEvaluation] = {
@@ -68,5 +70,11 @@ TASKS: dict[Task, TaskEvaluation] = {
         classification.test_rows, classification.measure, classification.baselines, classification.statistics
     ),
     "regression": TaskEvaluation(regression.test_rows, regression.measure, regression.baselines, regression.statistics),
-    "preference": TaskEvaluation(preference.test_rows, preference.measure, preference.baselines, preference.statistics),
+    "preference": TaskEvaluation(
+        preference.test_rows,
+        preference.measure,
+        preference.baselines,
+        preference.statistics,
+        is_relative_to_base=True,
+    ),
 }
