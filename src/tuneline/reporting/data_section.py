@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SPLITS = ("train", "validation", "test")
+from tuneline.data.records.splits import SPLITS
+
 MOST_LINES = 8
 MOST_LABELS = 20
 # Reason -> its words on the page; the other reasons are shown as they are.
@@ -46,28 +47,28 @@ def sets(
     return [_set(one, policies) for one in found if one]
 
 
-def _set(account: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, Any]:
-    found = account.get("secrets")
-    warnings, clusters = account.get("warnings") or [], account.get("largest_clusters") or []
-    labels = _labels(account.get("labels") or {})
+def _set(counts: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, Any]:
+    found = counts.get("secrets")
+    warnings, clusters = counts.get("warnings") or [], counts.get("largest_clusters") or []
+    labels = _labels(counts.get("labels") or {})
     return {
-        "set": account["set"],
-        "rows_in": account["rows_in"],
-        "rows_out": account["rows_out"],
-        "rows": account["rows"],
-        "dropped": account["dropped"],
-        "changed": account.get("changed_by_cleaning"),
+        "set": counts["set"],
+        "rows_in": counts["rows_in"],
+        "rows_out": counts["rows_out"],
+        "rows": counts["rows"],
+        "dropped": counts["dropped"],
+        "changed": counts.get("changed_by_cleaning"),
         "screened": found is not None,
         "secrets": [
             {"name": _SECRETS.get(kind, kind), "count": count, "done": _DONE.get(policies.get(kind, ""), "")}
             for kind, count in (found or {}).items()
             if count
         ],
-        "near": account.get("near_duplicates") or {},
+        "near": counts.get("near_duplicates") or {},
         "clusters": clusters[:MOST_LINES],
         "labels": labels[:MOST_LABELS],
         "more_labels": max(0, len(labels) - MOST_LABELS),
-        "placeholders": account.get("placeholders") or {},
+        "placeholders": counts.get("placeholders") or {},
         "warnings": warnings[:MOST_LINES],
         "more_warnings": max(0, len(warnings) - MOST_LINES),
     }

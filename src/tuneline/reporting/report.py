@@ -63,8 +63,8 @@ class Report:
     """Only for a task with labels."""
     training: charts.Curve | None = None
     pretraining: charts.Curve | None = None
-    training_account: dict[str, Any] = field(default_factory=dict)
-    base_account: dict[str, Any] = field(default_factory=dict)
+    training_json: dict[str, Any] = field(default_factory=dict)
+    base_json: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     """The value of prepare.json."""
     secrets: dict[str, str] = field(default_factory=dict)
@@ -115,8 +115,8 @@ def assemble(
         labels=labels_of(rows) if rows is not None and page.has_labels else None,
         training=_curve(reports / "training.csv"),
         pretraining=_curve(reports / "base.csv") if p.base.source == "builtin" else None,
-        training_account=_json(reports / "training.json"),
-        base_account=_json(reports / "base.json"),
+        training_json=_json(reports / "training.json"),
+        base_json=_json(reports / "base.json"),
         data=_json(reports / "prepare.json"),
         secrets=p.data.secrets.model_dump(),
         data_docs=tuple(data_section.data_docs(reports)),
@@ -166,9 +166,9 @@ def render(report: Report) -> str:
         most_in_words=MOST_IN_WORDS,
         most_on_a_phone=MOST_ON_A_PHONE,
         training_facts=_training_facts(report),
-        mixture=data_section.mixture(report.training_account),
+        mixture=data_section.mixture(report.training_json),
         next_steps=(report.gate or {}).get("next_steps") or [],
-        cut=_cut_rows(report.training_account.get("data") or {}),
+        cut=_cut_rows(report.training_json.get("data") or {}),
         pretrained_on=None if report.shows_pretraining else _pretrained_on(report),
         sets=data_section.sets(report.data, report.secrets, with_pretraining=report.shows_pretraining),
         overlap=data_section.overlap(report.data, has_answers=TASK_PAGES[report.task].has_answers),
@@ -224,7 +224,7 @@ def _compared_with(report: Report, verdict: str | None) -> str:
 def _consequence(report: Report) -> str:
     return {
         "passed": "It may be registered, and a person may make it the champion.",
-        "failed": "It is not registered. The champion stays.",
+        "failed": "It is not registered. The model in use stays the same.",
         "undecided": "It may be registered with this verdict. It becomes the champion only if a person overrides the "
         "verdict.",
     }.get((report.gate or {}).get("verdict", ""), "`tuneline gate` decides the rules.")
@@ -237,21 +237,20 @@ def _training_facts(report: Report) -> list[dict[str, Any]]:
         "tokens": ("Tokens read", ""),
         "supervised_tokens": ("Tokens trained on", "completions with end-of-text"),
     }
-    account = report.training_account
     return [
-        {"name": name, "note": note if TASK_PAGES[report.task].has_answers else "", "value": account[key]}
+        {"name": name, "note": note if TASK_PAGES[report.task].has_answers else "", "value": report.training_json[key]}
         for key, (name, note) in known.items()
-        if isinstance(account.get(key), int)
+        if isinstance(report.training_json.get(key), int)
     ]
 
 
-def _cut_rows(account: Mapping[str, Any]) -> str:
+def _cut_rows(counts: Mapping[str, Any]) -> str:
     """A sentence about training rows that were cut because they are too long; empty where none was."""
-    cut, rows = account.get("rows_truncated"), account.get("rows")
+    cut, rows = counts.get("rows_truncated"), counts.get("rows")
     if not cut or not rows:
         return ""
-    lost = account.get("supervised_tokens_left_out") or 0
-    lost_share = lost / (lost + account.get("supervised_tokens", 0) or 1)
+    lost = counts.get("supervised_tokens_left_out") or 0
+    lost_share = lost / (lost + counts.get("supervised_tokens", 0) or 1)
     without = f", which leaves out {lost_share:.1%} of the tokens to train on" if lost else ""
     share = f"{cut:,} of {rows:,} training rows ({cut / rows:.1%})"
     return f"{share} were longer than finetune.max_length and were cut{without}."
@@ -260,7 +259,7 @@ def _cut_rows(account: Mapping[str, Any]) -> str:
 def _pretrained_on(report: Report) -> str:
     """A sentence about the pretraining text of a builtin base."""
     text = report.data.get("pretraining")
-    if report.base_account.get("source") != "builtin" or not text:
+    if report.base_json.get("source") != "builtin" or not text:
         return ""
     return f"The base was pretrained on {text['set']} ({text['rows_out']:,} texts)."
 
