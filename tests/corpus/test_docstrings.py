@@ -59,7 +59,7 @@ def test_pairs_are_definitions_as_written_and_first_sentences(tmp_path: Path) ->
     assert {pair.module for pair in pairs} == {"library.shelf"}
 
 
-def test_texts_are_whole_docstrings(tmp_path: Path) -> None:
+def test_texts_are_complete_docstrings(tmp_path: Path) -> None:
     _, texts = corpus(tmp_path)
     assert [text.text for text in texts] == [
         "A module that has a docstring which is long enough to be read.",
@@ -102,11 +102,11 @@ def test_prompts_continue_as_python(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_first_sentence(docstring: str, sentence: str | None) -> None:
+def test_first_sentence_of_a_docstring(docstring: str, sentence: str | None) -> None:
     assert docstrings.first_sentence(docstring) == sentence
 
 
-def test_each_content_comes_once(tmp_path: Path) -> None:
+def test_the_corpus_has_no_repetitions(tmp_path: Path) -> None:
     path = tmp_path / "shelf.py"
     path.write_text(SOURCE)
     once, twice = (docstrings.corpus([docstrings.Module(f"m{n}", path) for n in range(count)]) for count in (1, 2))
@@ -114,7 +114,7 @@ def test_each_content_comes_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["def broken(:\n", "# coding: latin-1\n" + SOURCE, "x = 1\0"])
-def test_what_cannot_be_read_for_certain_is_left_out(tmp_path: Path, source: str) -> None:
+def test_files_that_cannot_be_parsed_reliably_are_left_out(tmp_path: Path, source: str) -> None:
     assert corpus(tmp_path, source) == ([], [])
 
 
@@ -123,7 +123,7 @@ def test_source_is_never_run(tmp_path: Path) -> None:
     assert len(pairs) == 1
 
 
-def test_standard_library() -> None:
+def test_the_modules_of_the_standard_library_are_found() -> None:
     modules = docstrings.standard_library()
     names = [module.name for module in modules]
     assert {"ast", "json", "json.decoder", "asyncio.events"} <= set(names)
@@ -131,13 +131,13 @@ def test_standard_library() -> None:
     assert not [name for name in names if name.split(".")[0] in ("test", "idlelib", "site-packages")]
 
 
-def test_library() -> None:
+def test_the_modules_of_a_library_are_found() -> None:
     names = {module.name for module in docstrings.library("numpy")}
     assert {"numpy", "numpy.linalg"} <= names
     assert not [name for name in names if "tests" in name.split(".")]
 
 
-def test_a_library_that_is_not_installed() -> None:
+def test_a_library_that_is_not_installed_is_an_error() -> None:
     with pytest.raises(
         SetupError, match=r"sample.libraries: no-such-library is not installed.*remove it from the list"
     ):

@@ -39,7 +39,7 @@ def modules_of(folder: str, splits: list[str]) -> set[str]:
     return found
 
 
-def test_no_held_out_module_is_learnt(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_held_out_module_is_in_training_rows(capsys: pytest.CaptureFixture[str]) -> None:
     prepare.main(params.load())
     held_out = modules_of("data/clean", ["validation", "test"])
     assert held_out
@@ -59,7 +59,7 @@ def test_the_same_rows_give_the_same_bytes(project: Path) -> None:
     assert [files.sha256_tree(project / folder) for folder in ("data/clean", "data/pretraining", "reports")] == first
 
 
-def test_dropped_rows_are_kept_aside_with_their_place(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropped_rows_are_in_the_quarantine_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
     with PAIRS.open("a") as file:
         file.write('{"prompt": "def f():", "completion"\n')
         file.write(json.dumps({"prompt": "def f0():", "completion": data_project.sentence(0), "module": "x"}) + "\n")
@@ -82,7 +82,7 @@ def test_too_many_broken_rows_stop_before_anything_is_written(project: Path) -> 
     assert not (project / "data/clean").exists()
 
 
-def test_an_own_set_without_the_column_says_what_to_set() -> None:
+def test_a_set_without_the_group_column_is_an_error_that_names_the_param() -> None:
     data_project.write_rows(
         Path("data/raw/mine/faq.jsonl"),
         [{"question": f"What is {n}?", "answer": data_project.sentence(f"own {n}")} for n in range(60)],
@@ -98,7 +98,7 @@ def test_an_own_set_without_the_column_says_what_to_set() -> None:
     assert files.read_parquet(Path("data/pretraining/train")).num_rows > 0
 
 
-def test_an_own_set_may_be_grouped_by_a_column_that_the_pretraining_text_lacks() -> None:
+def test_a_set_can_be_grouped_by_a_column_that_the_pretraining_text_lacks() -> None:
     data_project.write_rows(
         Path("data/raw/mine/faq.jsonl"),
         [
@@ -116,7 +116,7 @@ def test_an_own_set_may_be_grouped_by_a_column_that_the_pretraining_text_lacks()
     assert files.read_parquet(Path("data/pretraining/train")).num_rows > 0
 
 
-def test_the_encoding_of_the_raw_set_is_that_of_no_other_set() -> None:
+def test_data_encoding_applies_to_the_raw_set_alone() -> None:
     folder = Path("data/raw/mine")
     folder.mkdir()
     rows = [
@@ -153,7 +153,7 @@ def test_the_encoding_of_the_raw_set_is_that_of_no_other_set() -> None:
     assert second == "data.reading.faq: no set has this name; the sets are pretraining"
 
 
-def test_plain_text_for_a_language_model() -> None:
+def test_plain_text_is_prepared_for_language_modeling() -> None:
     Path("data/raw/mine").mkdir()
     Path("data/raw/mine/poems.txt").write_text("".join(f"{data_project.sentence(f'own {n}')}\n" for n in range(60)))
     editing.set_values(

@@ -30,7 +30,9 @@ def complete(found: dict[str, str]) -> dict[str, str]:
     return {name: sha256 for name, sha256 in found.items() if not name.endswith(".partial")}
 
 
-def test_killed_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> None:
+def test_prepare_after_a_kill_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     data_project.make(params_text, ROOT / "data/expectations")
     shutil.copytree(ROOT / "mlflow", tmp_path / "mlflow", ignore=shutil.ignore_patterns("store"))

@@ -41,14 +41,14 @@ def test_good_rows_are_accepted_with_their_digest(capsys: pytest.CaptureFixture[
     assert set(files.read_json(Path("reports/clean.ok"))) == {"data/clean", "data/pretraining"}
 
 
-def test_results_are_the_same_bytes_again(project: Path) -> None:
+def test_validation_results_have_the_same_bytes_again(project: Path) -> None:
     validate_raw.main(params.load())
     first = files.sha256_tree(project / "reports")
     validate_raw.main(params.load())
     assert files.sha256_tree(project / "reports") == first
 
 
-def test_poisoned_rows_are_named_and_stop_the_line() -> None:
+def test_rows_that_fail_an_expectation_are_named_and_stop_the_pipeline() -> None:
     rows = [json.loads(line) for line in PAIRS.read_text().splitlines()]
     for number in range(0, 200, 4):
         rows[number]["completion"] = f"Ma\ufffdgled {number}"
@@ -66,7 +66,7 @@ def test_poisoned_rows_are_named_and_stop_the_line() -> None:
     assert (failure["unexpected"], len(failure["first"])) == (50, 50)
 
 
-def test_damaged_rows_are_reported_raw_and_stop_the_line_where_they_are_left_in_the_clean_rows(
+def test_damaged_raw_rows_are_a_warning_and_damaged_clean_rows_stop_the_pipeline(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = [json.loads(line) for line in PAIRS.read_text().splitlines()]
@@ -93,7 +93,7 @@ def clean_column(split: str, name: str) -> list[str]:
     return files.read_parquet(Path("data/clean") / split)[name].to_pylist()
 
 
-def test_broken_rows_stop_the_line_with_their_places() -> None:
+def test_too_many_broken_rows_stop_the_pipeline_with_their_sources() -> None:
     PAIRS.write_text("{\n" * 3 + PAIRS.read_text())
     PAIRS.write_text('{"prompt": "q"}\n' + PAIRS.read_text())
     with pytest.raises(DataError) as caught:
@@ -102,7 +102,7 @@ def test_broken_rows_stop_the_line_with_their_places() -> None:
     assert "pairs.jsonl:2: json: " in str(caught.value)
 
 
-def test_one_set_for_both_ends_is_judged_in_both_readings() -> None:
+def test_a_set_that_is_raw_and_pretraining_is_validated_as_both_types() -> None:
     poems = [{"title": f"t{n}", "author": "a", "paragraphs": [data_project.sentence(n)]} for n in range(30)]
     data_project.write_rows(Path("data/raw/poems/poems.jsonl"), poems)
     both = {"data.raw": "data/raw/poems", "data.pretraining": "data/raw/poems", "data.split.group_by": None}
@@ -121,7 +121,9 @@ def test_one_set_for_both_ends_is_judged_in_both_readings() -> None:
     assert pages == ["data-raw-poems-as-text.html", "data-raw-poems.html"]
 
 
-def test_a_warning_is_printed_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_expectation_with_a_warning_stops_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     Path("data/expectations/raw.yaml").write_text(
         "text:\n"
         "  - type: expect_column_value_lengths_to_be_between\n"
@@ -135,7 +137,7 @@ def test_a_warning_is_printed_and_stops_nothing(capsys: pytest.CaptureFixture[st
     assert Path("reports/raw.ok").exists()
 
 
-def test_the_same_expectation_as_an_error_stops_the_clean_rows() -> None:
+def test_a_failed_expectation_of_severity_error_stops_validate_clean() -> None:
     Path("data/expectations/clean.yaml").write_text(
         "prompt-completion:\n  - type: expect_table_row_count_to_be_between\n    kwargs: {min_value: 1000}\n"
     )
@@ -157,7 +159,7 @@ def test_a_cluster_in_two_splits_is_never_accepted() -> None:
     assert place == f"  {leaked[0]['source']}: 2"
 
 
-def test_a_row_that_stands_in_two_splits_is_named_in_both() -> None:
+def test_a_row_in_two_splits_is_named_in_both() -> None:
     prepare.main(params.load())
     row = files.read_parquet(Path("data/clean/test")).slice(0, 1)
     files.write_parquet(Path("data/clean/train/part-00001.parquet"), row)
@@ -169,7 +171,7 @@ def test_a_row_that_stands_in_two_splits_is_named_in_both() -> None:
     assert problems[twice + 1 : twice + 3] == [f"  {source}: {number!r}"] * 2
 
 
-def test_every_validation_leaves_pages_even_one_that_fails() -> None:
+def test_a_failed_validation_writes_data_docs_too() -> None:
     PAIRS.write_text(PAIRS.read_text().replace('"completion": "', '"completion": "<b>\ufffd', 100))
     Path("data/expectations/raw.yaml").write_text(NO_LOST_CHARACTERS)
     with pytest.raises(ExpectationError):
@@ -180,7 +182,7 @@ def test_every_validation_leaves_pages_even_one_that_fails() -> None:
     assert "Failed" in pages["data-raw-python-docstrings.html"]
 
 
-def test_a_set_in_portions_is_judged_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_is_validated_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [json.loads(line) for line in PAIRS.read_text().splitlines()]
     for number in range(0, 200, 4):
         rows[number]["completion"] = "the same \ufffd"

@@ -22,12 +22,12 @@ from tuneline.data.preparing.text import cleaning
         ("zero\u200bwidth and \u2028", "zero\u200bwidth and \u2028"),
     ],
 )
-def test_clean(text: str, cleaned: str) -> None:
+def test_cleaning_changes_only_normal_form_line_ends_and_control_characters(text: str, cleaned: str) -> None:
     assert cleaning.clean(text) == cleaned
     assert cleaning.clean(cleaned) == cleaned
 
 
-def test_key_joins_case_blanks_and_forms() -> None:
+def test_the_key_ignores_case_spaces_and_forms_of_characters() -> None:
     assert cleaning.key("  Ａ\n b\u3000ﬁ ") == cleaning.key("a B FI") == "a b fi"
     assert cleaning.key("Straße") == "strasse"
 
@@ -49,7 +49,7 @@ def test_key_joins_case_blanks_and_forms() -> None:
         ("call 555-0100!", "call: 555-0100"),
     ],
 )
-def test_short_texts_that_differ_in_punctuation_or_blanks_are_one(text: str, other: str) -> None:
+def test_short_texts_that_differ_in_punctuation_or_spaces_are_equal(text: str, other: str) -> None:
     one, two = cleaning.bare(cleaning.key(text)), cleaning.bare(cleaning.key(other))
     assert one == two
     assert cleaning.bares([cleaning.key(text), cleaning.key(other)]) == [one, two]
@@ -63,13 +63,13 @@ def test_short_texts_that_differ_in_punctuation_or_blanks_are_one(text: str, oth
         ("กา", "ก่า"), ("की", "का"),
     ],
 )  # fmt: skip
-def test_what_means_something_stays(text: str, other: str) -> None:
+def test_signs_with_a_meaning_distinguish_short_texts(text: str, other: str) -> None:
     one, two = cleaning.bare(cleaning.key(text)), cleaning.bare(cleaning.key(other))
     assert one != two
     assert cleaning.bares([cleaning.key(text), cleaning.key(other)]) == [one, two]
 
 
 @given(st.lists(st.text("ab1 2-.,!#\u3000é"), max_size=5))
-def test_many_texts_at_once_are_as_each_alone(texts: list[str]) -> None:
+def test_cleaning_many_texts_at_once_is_the_same_as_one_by_one(texts: list[str]) -> None:
     keys = list(map(cleaning.key, texts))
     assert cleaning.bares(keys) == list(map(cleaning.bare, keys))

@@ -45,13 +45,13 @@ HELD = "the quick brown fox jumps over the lazy dog today"
         ("", 0.0),
     ],
 )
-def test_share_of_tokens_in_shared_grams(row: str, share: float) -> None:
+def test_coverage_is_the_share_of_tokens_in_shared_grams(row: str, share: float) -> None:
     found = overlap([row], [HELD])
     assert found.share.tolist() == [pytest.approx(share)]
     assert found.held_out.tolist() == [0 if share else -1]
 
 
-def test_the_held_out_row_that_is_covered_most_is_named() -> None:
+def test_the_held_out_row_with_the_largest_coverage_is_named() -> None:
     found = overlap(["a b c d e f g h i j k", "x y"], ["a b c d e f g h 1 2 3 4", "d e f g h i j k 1", "a b c"])
     assert found.held_out.tolist() == [1, -1]
     assert found.share[0] == pytest.approx(8 / 9)
@@ -73,13 +73,13 @@ def test_every_character_of_a_script_without_spaces_is_a_token(held_out: str) ->
     assert overlap([held_out[:7]], [held_out]).share.tolist() == [0.0]
 
 
-def test_nothing_to_compare() -> None:
+def test_coverage_without_rows_or_without_grams_is_zero() -> None:
     assert overlap([], [HELD]).share.tolist() == []
     assert overlap([HELD], []).share.tolist() == [0.0]
     assert overlap(["a"], ["b"]).held_out.tolist() == [-1]
 
 
-def test_the_wording_of_a_template_gives_nothing_away_and_leaks_are_still_found() -> None:
+def test_the_wording_of_a_template_does_not_leak_and_leaks_are_still_found() -> None:
     drawn = random.Random(0)
     template = "Translate the following English sentence into French and be as exact as you can:"
     rows = [f"{template} {' '.join(f'w{drawn.randrange(9999)}' for _ in range(12))}" for _ in range(600)]
@@ -92,7 +92,7 @@ def test_the_wording_of_a_template_gives_nothing_away_and_leaks_are_still_found(
     assert found.share[9] == pytest.approx(9 / 12)
 
 
-def test_many_pairs_give_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coverage_is_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = random.Random(1)
     rows = [" ".join(drawn.choices("abc", k=14)) for _ in range(300)]
     whole = overlap(rows[60:], rows[:60])
@@ -107,7 +107,7 @@ def words(seed: object, count: int) -> list[str]:
     return [f"w{random.Random(f'{seed} {n}').randrange(10**9)}" for n in range(count)]
 
 
-def test_wording_of_many_training_rows_gives_nothing_away_though_one_held_out_row_has_it() -> None:
+def test_wording_of_many_training_rows_does_not_leak_a_held_out_row_that_has_it() -> None:
     disclaimer = " ".join(words("disclaimer", 30))
     train = [f"{' '.join(words(n, 30))} {disclaimer if n < 40 else ''}" for n in range(300)]
     held = [f"{' '.join(words('held', 20))} {disclaimer}", *(" ".join(words(f"h{n}", 30)) for n in range(20))]
@@ -116,7 +116,7 @@ def test_wording_of_many_training_rows_gives_nothing_away_though_one_held_out_ro
     assert overlap(train[34:], held).share.max() == pytest.approx(30 / 50)
 
 
-def test_what_is_the_rows_own_still_gives_it_away_beside_a_disclaimer() -> None:
+def test_own_words_of_a_row_leak_it_despite_a_common_disclaimer() -> None:
     disclaimer = " ".join(words("disclaimer", 60))
     own = words("own", 20)
     train = [f"{' '.join(words(n, 30))} {disclaimer if n < 40 else ''}" for n in range(300)]
@@ -126,13 +126,13 @@ def test_what_is_the_rows_own_still_gives_it_away_beside_a_disclaimer() -> None:
     assert found.share[300] == pytest.approx(15 / 20)
 
 
-def test_a_row_of_nothing_but_common_wording_is_given_away_by_none() -> None:
+def test_a_held_out_row_of_common_wording_alone_is_not_leaked() -> None:
     answer = " ".join(words("canned", 40))
     train = [f"{' '.join(words(n, 20))} {answer}" for n in range(200)]
     assert overlap(train, [answer, f"thanks jane {answer}"]).share.max() == 0
 
 
-def test_pieces_in_several_rows_are_put_together() -> None:
+def test_pieces_in_several_training_rows_are_added_up() -> None:
     held = [words(f"held {n}", 50) for n in range(3)]
     train = [" ".join(words(n, 60)) for n in range(100)]
     for row, start in ((10, 0), (20, 16), (30, 33)):
@@ -143,7 +143,7 @@ def test_pieces_in_several_rows_are_put_together() -> None:
     assert shares.tolist() == [pytest.approx(48 / 50), pytest.approx(16 / 50), 0]
 
 
-def test_short_phrases_of_many_rows_are_no_pieces() -> None:
+def test_short_phrases_are_not_pieces_of_a_held_out_row() -> None:
     held = words("held", 24)
     train = [" ".join([*words(n, 40), *held[start : start + 8]]) for n, start in enumerate((0, 8, 16))]
     assert compare(train, [" ".join(held)])[1].tolist() == [0]

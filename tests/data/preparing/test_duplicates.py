@@ -17,7 +17,7 @@ def similarity(one: str, other: str) -> float:
     return len(left & right) / len(left | right)
 
 
-def test_the_one_in_test_stays_then_the_lowest_number_then_the_first() -> None:
+def test_of_equal_rows_the_test_row_stays_then_the_lowest_number_then_the_first() -> None:
     ranks = np.array([2, 2, 0, 0, 1, 2, 2])
     numbers = np.array([1, 2, 9, 8, 0, 5, 5], np.uint64)
     preference = duplicates.Preference(ranks, numbers, np.zeros(7, np.uint64))
@@ -50,7 +50,7 @@ def test_similar_texts_share_a_band(length: int) -> None:
     assert (ones == others).any(axis=0).mean() >= 0.99
 
 
-def test_unrelated_texts_meet_hardly_ever() -> None:
+def test_unrelated_texts_rarely_share_a_band() -> None:
     drawn = random.Random(0)
     texts = [" ".join("".join(drawn.choices("etaoinsh", k=4)) for _ in range(60)) for _ in range(2000)]
     meetings = sum(len(duplicates.buckets(band, np.arange(len(texts))).rows) for band in grams.sketch(texts).bands)
@@ -76,7 +76,7 @@ def test_gram_sets_are_exact(text: str) -> None:
         assert grams.jaccard(sets[0], sets[1]) == pytest.approx(len(expected & kept) / len(expected | kept))
 
 
-def test_what_is_linked_is_one_cluster_however_large_the_bucket() -> None:
+def test_linked_rows_are_one_cluster_in_a_large_bucket() -> None:
     rows = 300
     band = duplicates.Buckets(np.arange(rows), np.array([0, rows]))
     asked: list[int] = []
@@ -126,7 +126,7 @@ def test_all_planted_duplicates_are_found_and_nothing_else() -> None:
         assert similarity(one, other) >= 0.65
 
 
-def test_null_leaves_near_duplicates_in() -> None:
+def test_near_duplicates_null_keeps_near_duplicates() -> None:
     texts, _ = planted()
     prepared = prepare([{"text": text} for text in texts], some_texts(), data(group_by=None, near_duplicates=None))
     assert set(prepared.report["raw"]["dropped"]) <= {"duplicate", "overlap"}

@@ -27,14 +27,14 @@ def first_month() -> list[preparing.Row]:
     return list(rows)
 
 
-def test_its_files_say_what_the_base_learns_and_what_it_is_measured_on() -> None:
+def test_the_files_of_a_frozen_text_decide_its_splits() -> None:
     found = preparing.prepare(first_month(), frozen_texts(), FROZEN)
     assert found.pretraining["train"].num_rows == 6
     assert found.pretraining["validation"].num_rows == 3
     assert found.report["overlap"]["given_away_by_frozen_pretraining"] == 0
 
 
-def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
+def test_held_out_rows_that_a_frozen_text_leaks_are_dropped_and_the_text_stays() -> None:
     before = preparing.prepare(first_month(), frozen_texts(LEAKED, "the same short row"), FROZEN)
     new = [
         pair("who said it?", LEAKED, in_split("test", 7)),
@@ -61,7 +61,7 @@ def test_held_out_rows_that_it_gives_away_are_dropped_and_it_stays() -> None:
     assert detail == "is held out, and text/train.jsonl:7, which the base learns, contains 100% of it"
 
 
-def test_a_split_that_it_gives_away_whole_is_told_with_its_reason_and_the_remedy() -> None:
+def test_a_split_that_a_frozen_text_leaks_completely_is_an_error_with_a_remedy() -> None:
     """As after another seed, or other shares, than those with which the text was written."""
     validation = [sentence(("validation", n)) for n in range(4)]
     with pytest.raises(DataError) as caught:
@@ -73,14 +73,14 @@ def test_a_split_that_it_gives_away_whole_is_told_with_its_reason_and_the_remedy
     assert "more groups" not in said
 
 
-def test_without_it_the_text_is_what_loses() -> None:
+def test_a_text_that_is_not_frozen_loses_the_leaking_rows() -> None:
     row = pair("who said it?", LEAKED, in_split("test", 7))
     found = preparing.both([row], [text(LEAKED, in_split("train"))])
     assert "a.jsonl:1" in found.sources("test")
     assert ("text", "a.jsonl:1", "overlap") in found.reasons() or ("text", "a.jsonl:1", "held-out") in found.reasons()
 
 
-def test_wording_that_the_sets_own_rows_have_in_common_gives_nothing_away() -> None:
+def test_common_wording_of_a_set_is_not_leaked_by_a_frozen_text() -> None:
     disclaimer = sentence("calls may be recorded", 30)
 
     def with_disclaimer(split: str, n: int) -> preparing.Row:

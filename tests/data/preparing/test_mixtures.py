@@ -11,7 +11,7 @@ from tuneline.errors import DataError
 from tuneline.params import editing
 
 
-def test_every_row_is_for_training_and_the_splits_stay_as_they_are() -> None:
+def test_rows_of_a_mixture_are_for_training_and_change_no_split() -> None:
     others = [pair(f"other {n}", sentence(f"other {n}")) for n in range(30)]
     raw = [*some_pairs(), *(pair(f"q{n}", sentence(f"q{n}"), f"m{n % 20}") for n in range(60))]
     alone = prepare(raw, some_texts())
@@ -24,7 +24,7 @@ def test_every_row_is_for_training_and_the_splits_stay_as_they_are() -> None:
     assert mixed.report["pretraining"]["bytes"] == alone.report["pretraining"]["bytes"]
 
 
-def test_what_gives_away_a_held_out_row_is_taken_out_with_its_reason() -> None:
+def test_rows_of_a_mixture_that_leak_held_out_rows_are_dropped_with_their_reason() -> None:
     held = pair("the question of a test", sentence("its answer"), in_split("test", 3))
     text_held = sentence("a text of a held-out module")
     mixed = prepare(
@@ -52,7 +52,7 @@ def test_what_gives_away_a_held_out_row_is_taken_out_with_its_reason() -> None:
     assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values()) == 4
 
 
-def test_a_group_is_held_out_also_where_its_only_row_repeats_another() -> None:
+def test_a_group_is_held_out_although_its_only_row_is_a_duplicate() -> None:
     same = sentence("asked twice")
     groups = in_split("test", 5), in_split("test", 6)
     mixed = prepare(
@@ -66,13 +66,13 @@ def test_a_group_is_held_out_also_where_its_only_row_repeats_another() -> None:
     ]
 
 
-def test_a_set_of_which_nothing_is_left_is_named() -> None:
+def test_a_set_of_a_mixture_without_rows_left_is_named() -> None:
     held = pair("q", sentence("its answer"), in_split("test", 3))
     with pytest.raises(DataError, match=r"faq: no row is left to train on \(dropped: overlap 1\)"):
         prepare([*some_pairs(), held], some_texts(), mixture={"faq": [pair("other", held["completion"])]})
 
 
-def test_more_processes_make_the_same_bytes() -> None:
+def test_a_mixture_prepared_by_more_processes_has_the_same_bytes() -> None:
     raw = [*some_pairs(), *(pair(f"q{n}", sentence(f"q{n}"), f"m{n % 20}") for n in range(60))]
     mixture = {name: [pair(f"{name} {n}", sentence(f"{name} {n}")) for n in range(40)] for name in ("a", "b")}
     alone = prepare(raw, some_texts(), data(), mixture=mixture)
@@ -93,7 +93,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -
     return tmp_path
 
 
-def test_every_folder_is_a_set_of_its_own_type(project: Path) -> None:
+def test_every_folder_of_a_mixture_is_a_set_with_its_own_type(project: Path) -> None:
     Path("data/mixture/README.md").write_text("what this is")
     Path("data/mixture/chats.dvc").write_text("outs: []")
     sets = raw_set.open_all(params.load())
@@ -113,26 +113,26 @@ def test_what_a_mixture_cannot_take_is_named_all_at_once(project: Path) -> None:
     ]
 
 
-def test_a_file_named_as_test_is_never_trained(project: Path) -> None:
+def test_a_test_file_in_a_mixture_is_not_trained(project: Path) -> None:
     Path("data/mixture/texts/test.jsonl").write_text('{"text": "held out"}\n')
     one = raw_set.open_all(params.load()).mixture["texts"]
     assert [shape.split for shape in one.shapes] == [None, "test"]
     assert one.warnings == ()
 
 
-def test_a_name_in_the_mixture_that_is_no_folder_is_told_with_those_there_are(project: Path) -> None:
+def test_a_mixture_without_its_folder_is_an_error_that_names_the_folders(project: Path) -> None:
     editing.set_values(Path("params.yaml"), {"data.mixture": {"chat": {"weight": 1.0}, "pretraining": {"weight": 1.0}}})
     with pytest.raises(DataError, match=r"^data\.mixture\.chat: there is no .*; there are chats, texts, pretraining$"):
         raw_set.open_all(params.load())
 
 
-def test_preferences_are_no_part_of_a_mixture(project: Path) -> None:
+def test_preferences_cannot_be_in_a_mixture(project: Path) -> None:
     Path("data/mixture/texts/rows.jsonl").write_text('{"prompt": "p", "chosen": "c", "rejected": "r"}\n')
     with pytest.raises(DataError, match=r"data/mixture/texts/rows\.jsonl: holds preference rows, but"):
         raw_set.open_all(params.load())
 
 
-def test_another_task_leaves_the_folder_alone(project: Path) -> None:
+def test_a_task_without_mixtures_ignores_the_folder(project: Path) -> None:
     Path("data/raw/python-docstrings/rows.jsonl").write_text('{"text": "t", "label": "l"}\n')
     rule = {"metric": "accuracy", "direction": "higher", "versus": "baseline", "margin": 0.0}
     editing.set_values(

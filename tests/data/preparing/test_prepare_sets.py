@@ -11,7 +11,7 @@ from preparing import SPLITS, both, data, in_split, pair, prepare, sentence, som
 from tuneline.errors import DataError
 
 
-def test_rows_carry_what_they_are_and_where_they_come_from() -> None:
+def test_clean_rows_have_id_source_and_cluster() -> None:
     group = in_split("test", 1)
     table = both([pair("Q\r\n", "e\u0301\x07", group)]).clean["test"]
     assert table.column_names == ["id", "source", "cluster", "prompt", "completion"]
@@ -20,7 +20,7 @@ def test_rows_carry_what_they_are_and_where_they_come_from() -> None:
     assert (len(row["id"]), len(row["cluster"])) == (16, 16)
 
 
-def test_a_duplicate_stays_where_it_is_held_out() -> None:
+def test_of_duplicates_the_held_out_row_stays() -> None:
     answer = sentence("same")
     prepared = both(
         [
@@ -41,7 +41,7 @@ def test_a_held_out_group_is_not_pretrained_on() -> None:
     assert prepared.pretraining["validation"].num_rows == 3
 
 
-def test_a_held_out_answer_in_another_modules_text_is_taken_out() -> None:
+def test_a_text_with_a_held_out_answer_is_dropped() -> None:
     answer = sentence("answer", 12)
     prepared = both(
         [pair("a question that is long enough to outweigh its answer " * 3, answer, in_split("test"))],
@@ -54,7 +54,7 @@ def test_a_held_out_answer_in_another_modules_text_is_taken_out() -> None:
     assert prepared.quarantine[0]["detail"] == "contains 100% of raw/a.jsonl:1, which is held out"
 
 
-def test_a_training_pair_that_gives_away_a_held_out_text_is_taken_out() -> None:
+def test_a_training_pair_that_leaks_a_held_out_text_is_dropped() -> None:
     held = sentence("text")
     prepared = both(
         [pair("a question", f"{held} and more", in_split("train", 1))], [text(held, in_split("validation", 1))]
@@ -62,7 +62,7 @@ def test_a_training_pair_that_gives_away_a_held_out_text_is_taken_out() -> None:
     assert prepared.reasons() == [("raw", "a.jsonl:1", "overlap")]
 
 
-def test_rows_that_hold_pieces_of_a_held_out_row_are_taken_out_of_all_sets_together() -> None:
+def test_rows_with_pieces_that_leak_a_held_out_row_together_are_dropped_from_all_sets() -> None:
     answer = sentence("answer", 60).split()
     pieces = [" ".join(answer[start : start + 19]) for start in (0, 20, 40)]
     own = [f"{sentence(f'own {n}', 50)} {piece}" for n, piece in enumerate(pieces)]
@@ -95,7 +95,7 @@ def test_a_disclaimer_of_many_rows_costs_none_of_them() -> None:
     assert prepared.report["overlap"]["kept_as_boilerplate"] == 30
 
 
-def test_short_rows_that_differ_only_in_punctuation_or_blanks_are_one_and_a_held_out_one_stays() -> None:
+def test_short_rows_that_differ_only_in_punctuation_or_spaces_are_duplicates_and_the_held_out_row_stays() -> None:
     rows = [
         pair("How are you", "Fine, thanks!", in_split("train")),
         pair("how are you?", "fine thanks", in_split("test")),
@@ -110,7 +110,7 @@ def test_short_rows_that_differ_only_in_punctuation_or_blanks_are_one_and_a_held
     ]  # fmt: skip
 
 
-def test_texts_that_differ_in_punctuation_and_in_their_label_are_two() -> None:
+def test_short_texts_with_different_labels_are_not_duplicates() -> None:
     rows = [{"text": sentence(n), "label": "ab"[n % 2], "module": f"g{n}"} for n in range(60)]
     rows += [
         {"text": f"really{mark}", "label": label, "module": "m"} for mark, label in (("?", "a"), ("!", "b"), ("", "b"))
@@ -123,7 +123,7 @@ def test_a_row_of_control_characters_is_empty() -> None:
     assert prepared.reasons() == [("raw", "a.jsonl:1", "empty")]
 
 
-def test_damage_is_counted_repaired_or_dropped_and_the_accounts_add_up() -> None:
+def test_damage_is_counted_repaired_or_dropped_and_the_counts_add_up() -> None:
     rows = [
         pair("what", "the caf\u00c3\u00a9 is open", in_split("train", 1)),
         pair("how", "\x93so\x94", in_split("train", 2)),
@@ -177,7 +177,7 @@ def test_at_most_500_held_out_texts_are_kept_and_they_stay_when_texts_are_added(
     assert len(kept[0] & kept[1]) > 400
 
 
-def test_accounts_add_up() -> None:
+def test_the_counts_of_the_report_add_up() -> None:
     pairs = [pair(f"q{n % 7}", sentence(n % 50), f"group{n % 40}") for n in range(200)]
     texts = [text(row["completion"], row["module"]) for row in pairs]
     prepared = prepare([*pairs, '{"prompt": '], texts)
@@ -219,7 +219,7 @@ def test_the_newest_rows_are_held_out_and_a_group_goes_with_its_newest_row() -> 
     assert prepared.reasons() == [("raw", "a.jsonl:203", "order")]
 
 
-def test_folds_keep_groups_whole_and_are_none_of_the_test_rows() -> None:
+def test_folds_keep_groups_together_and_test_rows_have_none() -> None:
     pairs = [pair(f"question {n}", sentence(n), f"group{n % 60}") for n in range(300)]
     prepared = prepare(pairs, some_texts(), data(folds=4))
     assert "fold" not in prepared.clean["test"].column_names
@@ -230,7 +230,7 @@ def test_folds_keep_groups_whole_and_are_none_of_the_test_rows() -> None:
     assert set.union(*of_group.values()) == {"0", "1", "2", "3"}
 
 
-def test_secrets_are_masked_or_cost_the_row_and_never_stand_in_the_quarantine() -> None:
+def test_secrets_are_masked_or_drop_the_row_and_are_never_in_the_quarantine() -> None:
     chosen = data(secrets={"email": "mask", "phone": "report", "id_number": "report", "card": "drop", "key": "report"})
     prepared = both(
         [
@@ -246,7 +246,7 @@ def test_secrets_are_masked_or_cost_the_row_and_never_stand_in_the_quarantine() 
     assert (found["email"], found["card"]) == (1, 1)
 
 
-def test_the_same_text_with_two_labels_is_set_aside() -> None:
+def test_the_same_text_with_two_labels_is_dropped() -> None:
     rows = [{"text": sentence(n), "label": "ab"[n % 2], "module": f"g{n}"} for n in range(60)]
     rows += [{"text": "Which is it?", "label": label, "module": in_split("train")} for label in "ab"]
     prepared = prepare(rows, some_texts())
@@ -294,7 +294,7 @@ def labelled(n: int, label: str) -> dict[str, str]:
     return {"text": sentence(f"{label} {n}"), "label": label}
 
 
-def test_validation_is_taken_from_train_and_every_label_is_in_it() -> None:
+def test_with_a_test_file_validation_is_taken_from_train_and_has_every_label() -> None:
     train = [labelled(n, label) for label in "abcdefgh" for n in range(8)]
     test = [labelled(n, label) for label in "abcdefgh" for n in range(100, 103)]
     chosen = data(group_by=None, validation=0.2)
@@ -316,7 +316,7 @@ def test_validation_is_taken_from_train_and_every_label_is_in_it() -> None:
     assert set(prepared.sources("validation")) <= set(again.sources("validation"))
 
 
-def test_a_prompt_of_a_fixed_test_set_costs_the_training_row_and_what_leaves_the_test_set_is_told() -> None:
+def test_a_prompt_of_a_test_file_drops_the_training_row_and_rows_that_leave_the_test_set_are_reported() -> None:
     train = [pair(f"question {n}", sentence(n)) for n in range(60)]
     test = [pair(f"question {n}", sentence(f"other {n}")) for n in range(55, 70)]
     test += [pair("question 60!", sentence("other 60")), '{"prompt": ']

@@ -56,7 +56,7 @@ def assert_in_order(run: scheduler.Run, workers: int) -> None:
     assert caught.value.problems == ("a.jsonl:3: first", "a.jsonl:4: second")
 
 
-def test_results_come_in_order_and_errors_as_they_were(two: scheduler.Run) -> None:
+def test_results_of_a_pool_are_in_order_and_errors_keep_their_problems(two: scheduler.Run) -> None:
     assert_in_order(two, workers=2)
     with scheduler.pool(workers=1, address=None, size=1, inline=0) as run:
         assert_in_order(run, workers=1)
@@ -85,7 +85,7 @@ def answer_to_anyone(address: tuple[str, int]) -> str:
             return str(error)
 
 
-def test_ports_of_the_pool_answer_only_to_who_holds_its_key(two: scheduler.Run) -> None:
+def test_ports_of_the_pool_refuse_processes_without_its_key(two: scheduler.Run) -> None:
     # The workers are up.
     assert list(two(square, range(4))) == [0, 1, 4, 9]
     own = psutil.Process()

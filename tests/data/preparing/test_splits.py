@@ -10,12 +10,12 @@ from preparing import split_of
 from tuneline.data.preparing.splits import by_hash, with_every_label
 
 
-def test_splits_are_those_of_every_machine_and_version() -> None:
+def test_splits_by_hash_are_the_same_on_every_machine() -> None:
     splits = [split_of(f"module{n}", validation=0.1, test=0.2, seed=0) for n in range(7, 12)]
     assert splits == ["train", "test", "train", "validation", "train"]
 
 
-def test_shares() -> None:
+def test_splits_have_their_shares_of_groups() -> None:
     counts = Counter(split_of(str(n), validation=0.05, test=0.1, seed=1) for n in range(20_000))
     assert abs(counts["test"] - 2000) < 130
     assert abs(counts["validation"] - 1000) < 100
@@ -48,14 +48,14 @@ def test_a_label_with_enough_groups_is_in_every_split() -> None:
     assert divided(["a"] * 10, [0.05, 0.2, *numbers[2:]]) == [2, 1, *[0] * 8]
 
 
-def test_a_whole_group_moves_with_its_label() -> None:
+def test_a_complete_group_moves_with_its_label() -> None:
     numbers = [0.5, 0.5, *[0.6 + n / 50 for n in range(9)]]
     splits = divided(["a", "b", *["a"] * 9], numbers, [0, 0, *range(1, 10)])
     assert splits[:2] == [2, 2]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 0.999)), min_size=1, max_size=60), st.integers(1, 60))
-def test_rows_behind_the_others_move_nothing_that_is_held_out(rows: list[tuple[str, float]], first: int) -> None:
+def test_appended_rows_move_no_held_out_row(rows: list[tuple[str, float]], first: int) -> None:
     labels, numbers = [row[0] for row in rows], [row[1] for row in rows]
     before, after = divided(labels[:first], numbers[:first]), divided(labels, numbers)
     assert all(old in (0, new) for old, new in zip(before, after, strict=False))

@@ -153,32 +153,32 @@ def test_a_secret_is_found_and_masked(kind: Kind, text: str, value: str) -> None
 
 
 @pytest.mark.parametrize("text", NO_SECRETS)
-def test_what_only_looks_like_one_is_left_alone(text: str) -> None:
+def test_what_only_looks_like_a_secret_is_not_found(text: str) -> None:
     assert screen([text]) == []
     assert mask(text, KINDS) == text
 
 
-def test_a_batch_names_rows_and_counts() -> None:
+def test_screening_a_batch_returns_rows_kinds_and_counts() -> None:
     texts = ["clean", "a@firm.org b@firm.org 13812345678", "", "nul \0 c@firm.org", "中文 d@firm.org"]
     assert screen(texts) == [Found(1, "email", 2), Found(1, "phone", 1), Found(3, "email", 1), Found(4, "email", 1)]
     assert screen([]) == screen([""]) == []
 
 
-def test_neighbours_in_a_batch_do_not_become_one() -> None:
+def test_neighbouring_texts_are_not_joined_to_a_secret() -> None:
     assert screen(["138", "12345678", "name", "@firm.org", "4111 1111", "1111 1111"]) == []
 
 
-def test_characters_without_width_hide_nothing_and_stay_elsewhere() -> None:
+def test_zero_width_characters_hide_no_secret_and_stay_elsewhere() -> None:
     text = "👨\u200d👩 jane\u200b@fi\u00adrm.org and 138\u20601234\ufeff5678 end\u200b"
     assert screen([text]) == [Found(0, "email", 1), Found(0, "phone", 1)]
     assert mask(text, KINDS) == "👨\u200d👩 <EMAIL> and <PHONE> end\u200b"
 
 
-def test_only_kinds_to_be_masked_are() -> None:
+def test_only_the_given_kinds_are_masked() -> None:
     assert mask("a@firm.org 13812345678", {"email"}) == "<EMAIL> 13812345678"
 
 
-def test_a_password_is_no_email_and_a_card_is_no_phone() -> None:
+def test_a_password_is_not_an_email_and_a_card_is_not_a_phone() -> None:
     assert screen(["ftp://me:hunter22@files.firm.org", "+4111 1111 1111 1111"])[0] == Found(0, "key", 1)
     assert mask("ftp://me:hunter22@files.firm.org/x", KINDS) == "ftp://me:<KEY>@files.firm.org/x"
 
@@ -187,7 +187,7 @@ def test_a_password_is_no_email_and_a_card_is_no_phone() -> None:
     "text",
     ["@" * 200_000, "a@" * 100_000, "1 " * 100_000, "-" * 200_000, "eyJ" * 70_000, "1" * 200_000, "+1(" * 70_000],
 )
-def test_no_text_makes_it_slow(text: str) -> None:
+def test_screening_is_fast_on_every_text(text: str) -> None:
     start = time.process_time()
     screen([text])
     assert time.process_time() - start < 2.0

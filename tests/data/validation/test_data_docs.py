@@ -49,7 +49,7 @@ SETS = [
 ]
 
 
-def test_the_pages_say_what_was_found_and_take_no_text_for_markup() -> None:
+def test_data_docs_show_results_and_escape_all_text() -> None:
     pages = data_docs.pages(SETS, "validate_raw")
     assert list(pages) == ["data-raw-mine-i-.html", "data-clean.html"]
     page = pages["data-raw-mine-i-.html"]
@@ -60,7 +60,7 @@ def test_the_pages_say_what_was_found_and_take_no_text_for_markup() -> None:
     assert "<i>" not in page.replace("<i></i>", "")
 
 
-def test_the_same_results_give_the_same_pages_and_no_picture_counts_readers() -> None:
+def test_the_same_results_give_the_same_data_docs_without_pictures() -> None:
     first, second = (data_docs.pages(SETS, "validate_raw") for _ in range(2))
     assert first == second
     assert not any("great-expectations-web-assets" in page or "2000-01-01" in page for page in first.values())

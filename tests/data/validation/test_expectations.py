@@ -39,7 +39,7 @@ def failed(frames: list[pd.DataFrame], *more: Expectation) -> list[list[str]]:
     return [outcome.describe("set") for outcome in outcomes if not outcome.success]
 
 
-def test_good_rows_pass() -> None:
+def test_good_rows_meet_the_required_expectations() -> None:
     assert failed([frame("one", "two")]) == []
 
 
@@ -47,7 +47,7 @@ def test_an_empty_set_fails() -> None:
     assert failed([frame()]) == [["set: expect_table_row_count_to_be_between (min_value 1): found 0"]]
 
 
-def test_null_and_blank_rows_fail_and_are_named() -> None:
+def test_null_and_empty_rows_fail_and_are_named() -> None:
     assert failed([frame("one", None, "  ")]) == [
         ["set: expect_column_values_to_not_be_null (column 'text'): 1 of 3 rows fail it", "  a.txt:2: None"],
         [
@@ -57,7 +57,7 @@ def test_null_and_blank_rows_fail_and_are_named() -> None:
     ]
 
 
-def test_portions_are_judged_as_one() -> None:
+def test_portions_are_validated_as_one_set() -> None:
     short = Expectation("expect_column_value_lengths_to_be_between", {"column": "text", "min_value": 4, "mostly": 0.5})
     unique = Expectation("expect_column_values_to_be_unique", {"column": "text"}, "warning")
     portions = [frame("long one", "longer"), frame("abc", "def", "longer", start=3)]
@@ -97,7 +97,7 @@ def test_portions_are_judged_as_one() -> None:
     ids=lambda one: one.type,
 )
 @pytest.mark.filterwarnings("ignore:Passing a string to the row_condition", "ignore:The condition_parser")
-def test_in_portions_everything_is_found_that_is_found_in_the_whole(expected: Expectation) -> None:
+def test_every_expectation_finds_the_same_in_portions(expected: Expectation) -> None:
     texts = ["one", "three", "three", None, "seven", "two", "one", "a"]
     whole = pd.DataFrame(
         {
@@ -151,13 +151,13 @@ def test_a_row_that_fails_is_shown_without_its_secrets() -> None:
     assert "firm" not in place
 
 
-def test_a_single_label_is_no_classification() -> None:
+def test_a_single_label_fails_for_classification() -> None:
     ((line,),) = failures("classification", [("one", "x"), ("two", "x")])
     assert line.endswith("(column 'label', min_value 2): found 1")
 
 
 @pytest.mark.parametrize(("record_type", "characters"), [("messages", [2, 0]), ("classification", [3, 3])])
-def test_characters_are_those_that_a_model_is_shown(record_type: RecordType, characters: list[int]) -> None:
+def test_characters_count_the_texts_that_a_model_sees(record_type: RecordType, characters: list[int]) -> None:
     assert frame_of(record_type, GOOD[record_type])["characters"].tolist() == characters
 
 
@@ -197,7 +197,7 @@ def test_a_cluster_in_two_splits_fails_whatever_the_yaml_says() -> None:
     assert [outcome.kwargs["column"] for outcome in outcomes if not outcome.success] == ["splits_of_cluster"]
 
 
-def test_yaml(tmp_path: Path) -> None:
+def test_expectations_are_read_from_yaml(tmp_path: Path) -> None:
     path = tmp_path / "raw.yaml"
     path.write_text(
         "text:\n"
@@ -243,7 +243,7 @@ def test_all_problems_of_a_yaml_are_named_with_their_lines(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["a: [", "- type: x\n", "text: unique\n"])
-def test_a_yaml_that_is_none(tmp_path: Path, text: str) -> None:
+def test_a_file_of_expectations_that_is_not_valid_yaml_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "raw.yaml").write_text(text)
     with pytest.raises(DataError, match=r"raw\.yaml: "):
         expectations.load(tmp_path / "raw.yaml", "text")
