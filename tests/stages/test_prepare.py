@@ -149,7 +149,7 @@ def test_data_encoding_applies_to_the_raw_set_alone() -> None:
     with pytest.raises(DataError) as caught:
         prepare.main(params.load())
     first, second = caught.value.problems
-    assert first.startswith("data.reading.raw: data.encoding, data.layout and data.columns say")
+    assert first.startswith("data.reading.raw: remove it; the set of data.raw is read by data.encoding, data.layout")
     assert second == "data.reading.faq: no set has this name; the sets are pretraining"
 
 
