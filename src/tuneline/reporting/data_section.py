@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuneline.data.records.splits import SPLITS
+from tuneline.data.records.record_form import SPLITS
 
 MOST_LINES = 8
 MOST_LABELS = 20
