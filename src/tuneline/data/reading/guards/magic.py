@@ -65,43 +65,36 @@ _PATTERNS = (
 )
 _TEXT_PICKLE = re.compile(rb"[(c\])}lLIVSNdai]")
 
+# The format of a text that has no rows, and how to make rows of it.
+_YAML = ("YAML", "make JSON of it with `yq -o json`")
+_GETTEXT = ("a gettext catalogue (.po)", "make CSV of it with `po2csv`")
+_XML = ("XML", "export its rows as JSON lines")
+_MAIL = ("a mail", "export the bodies as JSON lines")
+_MAILBOX = ("a mailbox (mbox)", "split it into mails, or export the bodies as JSON lines")
+_REMEDY_OF_TEXTS = "put its parts into JSON lines"
+_SOURCE_CODE = ("source code, whose lines are not rows", _REMEDY_OF_TEXTS)
+
 _HEADER = rb"(?:Received|From|To|Cc|Subject|Date|Message-ID|MIME-Version|Return-Path|Delivered-To|Reply-To|X-[\w-]+)"
 _DOCUMENTS = (
-    (
-        re.compile(rb"From \S+.*\r?\n[\w-]+: ", re.IGNORECASE),
-        "a mailbox (mbox)",
-        "split it into mails, or export the bodies as JSON lines",
-    ),
-    (
-        re.compile(rb"(?:" + _HEADER + rb": .*\r?\n(?:[ \t].*\r?\n)*){3}", re.IGNORECASE),
-        "a mail",
-        "export the bodies as JSON lines",
-    ),
-    (re.compile(rb"\s*<(?:\?xml|!DOCTYPE|svg\b)", re.IGNORECASE), "XML", "export its rows as JSON lines"),
-    (
-        re.compile(rb"%YAML |---\s*\r?\n(?:#.*\r?\n)*(?:- |[\w\"'-]+:(?: |\r?\n))"),
-        "YAML",
-        "make JSON of it with `yq -o json`",
-    ),
-    (
-        re.compile(rb"(?:#.*\r?\n|\s)*msgid \"(?:.*\r?\n)+?msgstr\b"),
-        "a gettext catalogue (.po)",
-        "make CSV of it with `po2csv`",
-    ),
-    (re.compile(rb"#!\s*/"), "a script", "put its parts into JSON lines"),
+    (re.compile(rb"From \S+.*\r?\n[\w-]+: ", re.IGNORECASE), _MAILBOX),
+    (re.compile(rb"(?:" + _HEADER + rb": .*\r?\n(?:[ \t].*\r?\n)*){3}", re.IGNORECASE), _MAIL),
+    (re.compile(rb"\s*<(?:\?xml|!DOCTYPE|svg\b)", re.IGNORECASE), _XML),
+    (re.compile(rb"%YAML |---\s*\r?\n(?:#.*\r?\n)*(?:- |[\w\"'-]+:(?: |\r?\n))"), _YAML),
+    (re.compile(rb"(?:#.*\r?\n|\s)*msgid \"(?:.*\r?\n)+?msgstr\b"), _GETTEXT),
+    (re.compile(rb"#!\s*/"), ("a script", _REMEDY_OF_TEXTS)),
 )
 _DOCUMENT_SUFFIXES = {
-    ".yaml": ("YAML", "make JSON of it with `yq -o json`"),
-    ".yml": ("YAML", "make JSON of it with `yq -o json`"),
-    ".po": ("a gettext catalogue (.po)", "make CSV of it with `po2csv`"),
-    ".xml": ("XML", "export its rows as JSON lines"),
-    ".eml": ("a mail", "export the bodies as JSON lines"),
-    ".md": ("Markdown, whose lines are not rows", "put its parts into JSON lines"),
-    ".rst": ("reStructuredText, whose lines are not rows", "put its parts into JSON lines"),
-    ".tex": ("TeX, whose lines are not rows", "put its parts into JSON lines"),
+    ".yaml": _YAML,
+    ".yml": _YAML,
+    ".po": _GETTEXT,
+    ".xml": _XML,
+    ".eml": _MAIL,
+    ".md": ("Markdown, whose lines are not rows", _REMEDY_OF_TEXTS),
+    ".rst": ("reStructuredText, whose lines are not rows", _REMEDY_OF_TEXTS),
+    ".tex": ("TeX, whose lines are not rows", _REMEDY_OF_TEXTS),
 } | dict.fromkeys(
     (".py", ".js", ".ts", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".rb", ".sh", ".css", ".sql", ".ipynb"),
-    ("source code, whose lines are not rows", "put its parts into JSON lines"),
+    _SOURCE_CODE,
 )
 
 
@@ -141,7 +134,5 @@ def find_document(head: bytes, suffix: str) -> tuple[str, str]:
     """
     if suffix in _DOCUMENT_SUFFIXES:
         return _DOCUMENT_SUFFIXES[suffix]
-    for pattern, what, remedy in _DOCUMENTS:
-        if pattern.match(head[:65_536]):
-            return what, remedy
-    return "", ""
+    start = head[:65_536]
+    return next((found for pattern, found in _DOCUMENTS if pattern.match(start)), ("", ""))
