@@ -10,6 +10,13 @@ cd "$(dirname "$0")/.."
         grep -vE '^(nvidia-|cuda-|triton)'
 } >requirements.lock.partial
 mv requirements.lock.partial requirements.lock
+# The arguments that params.yaml may give to transformers, trl and peft: read from the locked versions.
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+grep -E '^(transformers|trl|peft)==' requirements.lock >"$folder/requirements"
+.venv/bin/python -m uv pip install --quiet --no-deps --target "$folder" --requirement "$folder/requirements"
+.venv/bin/python scripts/library_arguments.py "$folder" >"$folder/made.py"
+mv "$folder/made.py" src/tuneline/params/library_arguments.py
 # What decides over the bits of a model and of its measures: a stage that trains depends on these, not on every tool.
 cat requirements.lock requirements-torch.lock |
     grep -E '^(accelerate|numpy|peft|safetensors|scikit-learn|scipy|tokenizers|torch|transformers|trl)==' >requirements-training.lock

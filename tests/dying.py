@@ -28,7 +28,7 @@ def finetune(place: Path) -> None:
     if made.adapter:
         made.adapter.save(place / "models/finetuned/adapter")
     files.write_text(place / "reports/training.csv", made.history.csv())
-    training_run.finished(place / "work/fingerprint")
+    training_run.delete_checkpoints(place / "work/fingerprint")
 
 
 def run_and_die(what: Callable[[Path], None], place: Path, event: int) -> None:

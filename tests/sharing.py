@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.finetuning import mixing, tasks
+from tuneline.finetuning import mixture, tasks
 from tuneline.modeling import models
 from tuneline.training import distributed
 
@@ -34,7 +34,7 @@ def train(place: Path, processes: int) -> None:
     shared = p.finetune.per_device_train_batch_size // processes
     how = {"nproc_per_node": processes, "per_device_train_batch_size": shared}
     section = p.finetune.model_copy(update=how if processes > 1 else how | {"fsdp": None})
-    sets = mixing.wanted(p)
+    sets = mixture.find_sources(p)
     ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", section, p.compute, others=sets)
     folder = place / f"work/{processes}"
     held: list[int] = []

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from tuneline.encoding.examples import IGNORED, Example, Labelled, Preference, Preferences
-from tuneline.training.training_config import Recipe
+from tuneline.training.training_config import TrainingConfig
 
 VOCABULARY = 300
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
@@ -100,7 +100,7 @@ def pairs(count: int, seed: int = 0) -> Preferences:
     return Preferences(made)
 
 
-RECIPE: dict[str, Any] = {
+TRAINING: dict[str, Any] = {
     "seed": 0,
     "num_train_epochs": 2.0,
     "optim": "adamw_torch",
@@ -115,8 +115,11 @@ RECIPE: dict[str, Any] = {
     "logging_steps": 3,
     "eval_steps": 4,
     "save_steps": 2,
+    "gradient_accumulation_steps": 1,
+    "nproc_per_node": 1,
+    "save_total_limit": 2,
 }
 
 
-def recipe(**more: Any) -> Recipe:
-    return Recipe(**(RECIPE | more))
+def training_config(**more: Any) -> TrainingConfig:
+    return TrainingConfig(**(TRAINING | more))

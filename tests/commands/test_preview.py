@@ -2,7 +2,6 @@
 
 import html
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from tuneline.errors import DataError
 from tuneline.modeling import models
 from tuneline.params import editing
 from tuneline.pretraining import pretrain
-from tuneline.training import loop, training_run
-from tuneline.training.training_config import Recipe
+from tuneline.training import trainer, training_run
+from tuneline.training.training_config import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
@@ -74,16 +73,16 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
     assert [(row.batch, row.number) for row in shown] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]
     assert any(len(row.documents) > 1 for row in shown)
     seen: list[dict[str, Any]] = []
-    original = loop.ObjectiveTrainer.compute_loss
+    original = trainer.ObjectiveTrainer.compute_loss
 
     def watch(self: Any, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
         seen.append({name: value.clone() for name, value in inputs.items()})
         return original(self, model, inputs, *more, **named)
 
-    monkeypatch.setattr(loop.ObjectiveTrainer, "compute_loss", watch)
+    monkeypatch.setattr(trainer.ObjectiveTrainer, "compute_loss", watch)
     model, tokenizer = models.load(project / "models/base")
     examples, _ = encode_split(tokenizer, project / "data/clean/train", "prompt-completion", p.finetune)
-    how = replace(Recipe.of(p.finetune), early_stopping_patience=None)
+    how = TrainingConfig.from_params(p.finetune, early_stopping_patience=None)
     training_run.train(model, examples, how, pad=models.pad_token_id(tokenizer), folder=project / "work/x")
     for row in shown:
         batch = seen[row.batch - 1]

@@ -238,7 +238,7 @@ def test_the_same_weights_from_the_disk_and_no_tokens_made_for_another_learning_
         p = params.load()
         ready = tasks.prepare(p.task, Path("data/clean"), Path("models/base"), p.finetune)
         training = tasks.train(ready, p.finetune, folder=workplace / "work" / name)
-        training_run.finished(workplace / "work" / name)
+        training_run.delete_checkpoints(workplace / "work" / name)
         models.save(training.model, ready.tokenizer, workplace / name, ready.mode)
         return files.sha256_path(workplace / name)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import pairs, recipe, tiny
+from tiny_models import pairs, tiny, training_config
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -19,7 +19,7 @@ LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["q_proj
 def train(
     model: PreTrainedModel, tokenizer: Any, folder: Path, *, lora: Any = None, count: int = 12, **how: Any
 ) -> Training:
-    made = recipe(**({"packing": False, "num_train_epochs": 1.0, "eval_steps": 5, "save_steps": 99} | how))
+    made = training_config(**({"packing": False, "num_train_epochs": 1.0, "eval_steps": 5, "save_steps": 99} | how))
     validation = pairs(4, seed=1)
     return dpo.train(model, tokenizer, pairs(count), made, dpo=DPO, lora=lora, folder=folder, validation=validation)
 

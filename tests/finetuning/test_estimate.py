@@ -1,6 +1,5 @@
 """What a training will need is said before it begins, and costs it nothing of its weights."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tuneline.errors import TrainingError
 from tuneline.finetuning import estimate, tasks
 from tuneline.params import editing
 from tuneline.stages import finetune
-from tuneline.training.training_config import Recipe
+from tuneline.training.training_config import TrainingConfig
 
 
 def ready(place: Path) -> tuple[tasks.Ready, params.Params]:
@@ -46,9 +45,10 @@ def test_what_does_not_fit_is_refused_with_the_key_to_lower(workplace: Path) -> 
 
 def test_the_estimate_counts_weights_gradients_and_optimizer(workplace: Path) -> None:
     made, p = ready(workplace)
-    said = estimate.of(made, Recipe.of(p.finetune), lora=False)
+    said = estimate.estimate(made, TrainingConfig.from_params(p.finetune), lora=False)
     assert said.fixed == 4 * said.parameters * 4
-    assert estimate.of(made, Recipe.of(p.finetune), lora=True).fixed == 4 * said.parameters
-    sharded = [replace(Recipe.of(p.finetune), processes=count, fsdp="full_shard") for count in (2, 8)]
-    assert [estimate.of(made, recipe, lora=False).fixed for recipe in sharded] == [said.fixed // 2, 4 * said.parameters]
+    assert estimate.estimate(made, TrainingConfig.from_params(p.finetune), lora=True).fixed == 4 * said.parameters
+    sharded = [TrainingConfig.from_params(p.finetune, nproc_per_node=count, fsdp="full_shard") for count in (2, 8)]
+    fixed = [estimate.estimate(made, config, lora=False).fixed for config in sharded]
+    assert fixed == [said.fixed // 2, 4 * said.parameters]
     assert said.tokens == sum(len(example.input_ids) for example in made.examples)

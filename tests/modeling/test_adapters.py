@@ -4,7 +4,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from tiny_models import classifier, documents, labelled, recipe, tiny
+from tiny_models import classifier, documents, labelled, tiny, training_config
 
 from tuneline.errors import TrainingError
 from tuneline.modeling import adapters
@@ -29,7 +29,7 @@ def test_only_the_targets_move_and_the_adapter_beside_is_the_merged_model(tmp_pa
     for run in ("first", "second"):
         model = tiny("llama")
         start = state(model)
-        how = recipe(optim=optim, learning_rate=1e-2, num_train_epochs=4.0, save_steps=99)
+        how = training_config(optim=optim, learning_rate=1e-2, num_train_epochs=4.0, save_steps=99)
         made = training_run.train(model, documents(), how, pad=1, folder=tmp_path / run / "work", lora=LORA)
         end = state(made.model)
         assert moved(start, end) == {name for name in start if "q_proj" in name or "down_proj" in name}
@@ -48,8 +48,8 @@ def test_only_the_targets_move_and_the_adapter_beside_is_the_merged_model(tmp_pa
 def test_a_classifier_s_head_is_trained_with_it(tmp_path: Path, family: str, target: str, head: str) -> None:
     model, examples = classifier(family), labelled()
     start = state(model)
-    how, lora = recipe(packing=False, save_steps=99), LORA | {"target_modules": [target]}
-    objective = Classification.of(examples, pad=1, labels=3, several=False)
+    how, lora = training_config(packing=False, save_steps=99), LORA | {"target_modules": [target]}
+    objective = Classification.for_examples(examples, pad=1, labels=3, multi_label=False)
     made = training_run.train(model, examples, how, pad=1, folder=tmp_path, lora=lora, objective=objective)
     assert type(made.model) is type(classifier(family))
     assert moved(start, state(made.model)) == {
@@ -61,7 +61,7 @@ def test_a_classifier_s_head_is_trained_with_it(tmp_path: Path, family: str, tar
 def test_targets_may_be_all_a_pattern_or_peft_s_own(tmp_path: Path, targets: str | None) -> None:
     lora = {key: value for key, value in LORA.items() if key != "target_modules"}
     made = training_run.train(
-        tiny("llama"), documents(4), recipe(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path,
+        tiny("llama"), documents(4), training_config(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path,
         lora=lora | ({"target_modules": targets} if targets else {}),
     )  # fmt: skip
     assert made.adapter is not None

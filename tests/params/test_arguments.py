@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import documents, recipe, tiny
+from tiny_models import documents, tiny, training_config
 
 from tuneline import params
 from tuneline.encoding.examples import Example
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def train(folder: Path, *, lora: Any = None, **how: Any) -> Training:
-    made = recipe(save_steps=99, **how)
+    made = training_config(save_steps=99, **how)
     return training_run.train(tiny("llama"), documents(12), made, pad=1, folder=folder, lora=lora)
 
 
@@ -29,8 +29,7 @@ def flat(made: Training) -> torch.Tensor:
 @pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}], ids=["full", "lora"])
 def test_noise_is_added_and_the_same_again(tmp_path: Path, lora: Any) -> None:
     plain, *noisy = (
-        train(tmp_path / str(run), lora=lora, more={"neftune_noise_alpha": alpha} if alpha else {})
-        for run, alpha in enumerate((None, 5.0, 5.0))
+        train(tmp_path / str(run), lora=lora, neftune_noise_alpha=alpha) for run, alpha in enumerate((None, 5.0, 5.0))
     )
     assert torch.equal(flat(noisy[0]), flat(noisy[1]))
     assert (flat(plain) - flat(noisy[0])).abs().max() > 1e-4
@@ -39,25 +38,25 @@ def test_noise_is_added_and_the_same_again(tmp_path: Path, lora: Any) -> None:
 
 @pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}], ids=["full", "lora"])
 def test_gradient_checkpointing_changes_memory_and_no_weight(tmp_path: Path, lora: Any) -> None:
-    plain, saving = (train(tmp_path / str(on), lora=lora, more={"gradient_checkpointing": on}) for on in (False, True))
+    plain, saving = (train(tmp_path / str(on), lora=lora, gradient_checkpointing=on) for on in (False, True))
     torch.testing.assert_close(flat(plain), flat(saving), atol=1e-6, rtol=0)
 
 
 def test_a_schedule_s_own_arguments_reach_it(tmp_path: Path) -> None:
     made = train(tmp_path, lr_scheduler_type="cosine_with_min_lr", learning_rate=1e-3, logging_steps=1,
-                 more={"lr_scheduler_kwargs": {"min_lr_rate": 0.5}})  # fmt: skip
+                 lr_scheduler_kwargs={"min_lr_rate": 0.5})  # fmt: skip
     assert 5e-4 <= made.history.lines[-1]["learning_rate"] < 6.5e-4
     with pytest.raises(TrainingError, match=r"^finetune.lr_scheduler_kwargs: do not fit cosine: .*min_lr"):
-        train(tmp_path / "wrong", more={"lr_scheduler_kwargs": {"min_lr": 0.5}})
+        train(tmp_path / "wrong", lr_scheduler_kwargs={"min_lr": 0.5})
 
 
 def test_an_optimizer_that_is_not_installed_is_named_before_training(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"^finetune.optim: galore_adamw cannot be used"):
-        train(tmp_path, optim="galore_adamw", more={"optim_target_modules": ["q_proj"]})
+        train(tmp_path, optim="galore_adamw", optim_target_modules=["q_proj"])
 
 
 def test_bf16_is_used_and_the_weights_stay_float32(tmp_path: Path) -> None:
-    plain, half = train(tmp_path / "plain"), train(tmp_path / "half", more={"bf16": True})
+    plain, half = train(tmp_path / "plain"), train(tmp_path / "half", precision="bfloat16")
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
     assert not torch.equal(flat(plain), flat(half))
 
@@ -67,7 +66,7 @@ def test_a_loss_that_is_no_number_names_its_rows_and_the_last_good_checkpoint(
     tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = [Example(*one[:2], f"data/raw/mine/a.jsonl:{line}") for line, one in enumerate(documents(20), 1)]
-    how = recipe(packing=False, num_train_epochs=1.0, save_steps=4, per_device_train_batch_size=2)
+    how = training_config(packing=False, num_train_epochs=1.0, save_steps=4, per_device_train_batch_size=2)
     seen: list[int] = []
     model = tiny("llama")
 
@@ -83,7 +82,7 @@ def test_a_loss_that_is_no_number_names_its_rows_and_the_last_good_checkpoint(
     said = str(caught.value)
     assert said.startswith(f"step {at}: the loss is nan in the batch of data/raw/mine/a.jsonl:")
     assert said.split(";")[0].count("a.jsonl:") == 2
-    kept = f"the last good checkpoint is {tmp_path}/checkpoint-8" if at > 8 else "there is no checkpoint yet"
+    kept = f"the last good checkpoint is {tmp_path}/checkpoint-8" if at > 8 else "no checkpoint was written yet"
     assert kept in said
 
 
@@ -103,4 +102,4 @@ def test_which_measure_says_what_is_best(task: str, given: str | None, judge: st
     if given:
         finetune = finetune.model_copy(update={"metric_for_best_model": given})
         finetune.model_fields_set.add("metric_for_best_model")
-    assert tasks.recipe_of(task, finetune).best_measure == judge
+    assert tasks.config_of(task, finetune).best_measure == judge

@@ -1,18 +1,25 @@
 """What may stand in the section finetune: its own keys, and every argument of the libraries under its own name."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
+import transformers
 from ruamel.yaml import YAML
 from transformers import TrainingArguments
 from trl.trainer.dpo_config import DPOConfig
 
 from tuneline import params
 from tuneline.errors import ParamsError
-from tuneline.params import arguments
+from tuneline.params import library_arguments
 from tuneline.params.finetune import Dpo, Finetune, Lora, unfit
+from tuneline.training import training_config
+from tuneline.training.training_config import TrainingConfig
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def section(text: str, **given: Any) -> str:
@@ -38,31 +45,33 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     [(Finetune, TrainingArguments), (Lora, peft.LoraConfig), (Dpo, DPOConfig)],
     ids=lambda kind: kind.__name__,
 )
-def test_every_argument_of_the_library_is_known_here(made: Any, by: Any) -> None:
-    """Read without importing the library, and held here to what is imported."""
+def test_every_argument_of_the_library_is_a_key(made: Any, by: Any) -> None:
     inherited = set().union(*(getattr(parent, "__annotations__", {}) for parent in by.__mro__[1:]))
     names = set(by.__dataclass_fields__) - (inherited if made is not Finetune else set())
     assert {name for name in names if not name.startswith("_")} <= set(made.model_fields)
 
 
-def test_names_are_those_of_the_installed_transformers() -> None:
-    assert {"cosine", "warmup_stable_decay", "reduce_lr_on_plateau"} <= set(arguments.SCHEDULERS)
-    assert {"muon", "adamw_torch", "adafactor", "sgd"} <= set(arguments.OPTIMIZERS)
+def test_the_schema_is_that_of_the_installed_libraries() -> None:
+    site_packages = Path(transformers.__file__).parents[1]
+    script = [sys.executable, ROOT / "scripts" / "library_arguments.py", site_packages]
+    made = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert made == Path(library_arguments.__file__).read_text("utf-8"), "run scripts/lock.sh, which writes it anew"
+    assert {"cosine", "warmup_stable_decay", "reduce_lr_on_plateau"} <= set(library_arguments.SCHEDULERS)
+    assert {"adamw_torch", "adafactor", "sgd"} <= set(library_arguments.OPTIMIZERS)
 
 
-def test_more_arguments_are_taken_and_only_those_given_are_said(tmp_path: Path, params_text: str) -> None:
+def test_keys_that_are_not_given_are_left_to_the_library(tmp_path: Path, params_text: str) -> None:
     text = section(params_text, adam_beta2=0.95, lr_scheduler_type="cosine_with_min_lr",
                    lr_scheduler_kwargs="{min_lr_rate: 0.1}", gradient_checkpointing="true",
                    neftune_noise_alpha=5.0,
                    lora="{r: 8, lora_alpha: 16, lora_dropout: 0.1, target_modules: [q_proj], use_rslora: true}",
                    )  # fmt: skip
     finetune = load(tmp_path, text).finetune
-    assert finetune.arguments() == {
-        "adam_beta2": 0.95,
-        "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
-        "gradient_checkpointing": True,
-        "neftune_noise_alpha": 5.0,
-    }
+    config = TrainingConfig.from_params(finetune)
+    made = training_config.arguments(config, tmp_path, evaluate=True)
+    assert (made.adam_beta2, made.lr_scheduler_kwargs) == (0.95, {"min_lr_rate": 0.1})
+    assert (made.activation_checkpointing, made.neftune_noise_alpha) == (True, 5.0)
+    assert made.adam_beta1 == TrainingArguments("somewhere").adam_beta1
     assert finetune.lora is not None
     assert finetune.lora.model_dump() == {
         "r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["q_proj"], "use_rslora": True,

@@ -37,7 +37,7 @@ def test_the_vocabulary_is_what_the_text_gives(workplace: Path, capsys: pytest.C
     run(base__builtin__vocab_size=5000)
     _, tokenizer = models.load(workplace / "models/base")
     assert 258 < len(tokenizer) < 1000
-    told = f"the text gives {len(tokenizer):,} tokens of base.builtin.vocab_size 5,000 that it holds at least 8 times"
+    told = f"the vocabulary has {len(tokenizer):,} tokens, not base.builtin.vocab_size 5,000: the text contains no more"
     assert told in capsys.readouterr().out
 
 
@@ -58,8 +58,8 @@ def test_it_stops_when_held_out_text_gets_worse_and_keeps_the_best(
     # What is written is the best, and not the last.
     assert metrics["heldout"]["token_loss"] == pytest.approx(taken[best], rel=1e-4)
     told = capsys.readouterr().out
-    assert "each of them about 40.0 times at most" in told
-    assert "warning: more than about 4 times is seldom worth it" in told
+    assert "each text is seen about 40.0 times at most" in told
+    assert "warning: more than about 4 times is seldom useful" in told
     assert f"stopped: eval_loss has not been better since step {best}" in told
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import classifier, documents, labelled, recipe, tiny
+from tiny_models import classifier, documents, labelled, tiny, training_config
 
 from tuneline.encoding.examples import lengths
 from tuneline.errors import TrainingError
@@ -27,7 +27,7 @@ HOW: dict[str, Any] = {
 
 
 def train(folder: Path, **more: Any) -> Training:
-    how = recipe(**(HOW | {"early_stopping_patience": 3} | more))
+    how = training_config(**(HOW | {"early_stopping_patience": 3} | more))
     return training_run.train(tiny("llama"), documents(10), how, pad=1, folder=folder, validation=documents(10, seed=1))
 
 
@@ -80,10 +80,10 @@ def test_the_best_may_be_kept_without_stopping(tmp_path: Path) -> None:
 
 def test_any_measure_may_decide_but_only_one_that_is_taken(tmp_path: Path) -> None:
     examples = labelled(20)
-    objective = Classification.of(examples, pad=1, labels=3, several=False)
+    objective = Classification.for_examples(examples, pad=1, labels=3, multi_label=False)
 
     def run(name: str) -> Training:
-        how = recipe(packing=False, early_stopping_patience=9, metric_for_best_model=name, save_steps=99)
+        how = training_config(packing=False, early_stopping_patience=9, metric_for_best_model=name, save_steps=99)
         return training_run.train(
             classifier("llama"), examples, how, pad=1, folder=tmp_path / name, objective=objective, validation=examples
         )
@@ -91,13 +91,15 @@ def test_any_measure_may_decide_but_only_one_that_is_taken(tmp_path: Path) -> No
     made = run("accuracy")
     taken = {int(line["step"]): line["eval_accuracy"] for line in made.history.lines if "eval_accuracy" in line}
     assert taken[made.best or 0] == max(taken.values())
-    with pytest.raises(TrainingError, match=r"metric_for_best_model: f1 is not measured .* may be loss, accuracy"):
+    with pytest.raises(TrainingError, match=r"metric_for_best_model: f1 is not measured .* one of loss, accuracy"):
         run("f1")
 
 
 def test_without_validation_nothing_can_be_best(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="early_stopping_patience: no validation row"):
-        training_run.train(tiny("llama"), documents(4), recipe(early_stopping_patience=1), pad=1, folder=tmp_path)
+    with pytest.raises(TrainingError, match="early_stopping_patience: the best weights cannot be found"):
+        training_run.train(
+            tiny("llama"), documents(4), training_config(early_stopping_patience=1), pad=1, folder=tmp_path
+        )
 
 
 def test_losses_and_errors_fall_and_all_else_rises() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import classifier, documents, labelled, recipe, tiny
+from tiny_models import classifier, documents, labelled, tiny, training_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -67,20 +67,20 @@ def smoothed_token(model: nn.Module, examples: list[Any]) -> Tensor:
 
 
 def single(**more: Any) -> Callable[..., Objective]:
-    return lambda _, examples: Classification.of(examples, pad=1, labels=3, several=False, **more)
+    return lambda _, examples: Classification.for_examples(examples, pad=1, labels=3, multi_label=False, **more)
 
 
 TASKS: dict[str, tuple[Any, Any, Any, Callable[..., Tensor]]] = {
-    "causal": (tiny, documents, lambda m, e: Causal.of(m, e, pad=1, packing=False), next_token),
+    "causal": (tiny, documents, lambda m, e: Causal.for_model(m, e, pad=1, packing=False), next_token),
     "causal smoothed": (
-        tiny, documents, lambda m, e: Causal.of(m, e, pad=1, packing=False, smoothing=0.1), smoothed_token,
+        tiny, documents, lambda m, e: Causal.for_model(m, e, pad=1, packing=False, smoothing=0.1), smoothed_token,
     ),
     "single": (classifier, labelled, single(), cross_entropy),
     "single weighted": (classifier, labelled, single(class_weights="balanced"), weighted),
     "single smoothed": (classifier, labelled, single(smoothing=0.1), smoothed),
     "several": (
         classifier, lambda n: labelled(n, kind="several"),
-        lambda _, e: Classification.of(e, pad=1, labels=3, several=True), each_label,
+        lambda _, e: Classification.for_examples(e, pad=1, labels=3, multi_label=True), each_label,
     ),
     "regression": (
         lambda family: classifier(family, labels=1), lambda n: labelled(n, kind="number"),
@@ -94,7 +94,7 @@ TASKS: dict[str, tuple[Any, Any, Any, Callable[..., Tensor]]] = {
 def test_training_is_the_plain_loop_s(tmp_path: Path, task: str, accumulation: int) -> None:
     make, make_examples, make_objective, plain_loss = TASKS[task]
     model, plain, examples = make("llama"), make("llama"), make_examples(8)
-    how = recipe(**SGD, num_train_epochs=3.0, per_device_train_batch_size=8 // accumulation,
+    how = training_config(**SGD, num_train_epochs=3.0, per_device_train_batch_size=8 // accumulation,
                  gradient_accumulation_steps=accumulation)  # fmt: skip
     made = training_run.train(
         model, examples, how, pad=1, folder=tmp_path, objective=make_objective(model, examples), validation=examples
@@ -125,8 +125,8 @@ def test_every_family_learns_labels_moves_every_parameter_and_repeats(tmp_path: 
         examples, validation = labelled(kind=kind), labelled(20, 1, kind=kind)
         objective: Objective = Regression(pad=1)
         if kind != "number":
-            objective = Classification.of(examples, pad=1, labels=3, several=kind == "several")
-        how = recipe(
+            objective = Classification.for_examples(examples, pad=1, labels=3, multi_label=kind == "several")
+        how = training_config(
             packing=False, num_train_epochs=6.0, learning_rate=5e-3, per_device_train_batch_size=8, save_steps=99
         )
         made = training_run.train(
@@ -142,7 +142,7 @@ def test_every_family_learns_labels_moves_every_parameter_and_repeats(tmp_path: 
 
 def test_validation_is_measured_a_row_a_row() -> None:
     model, examples = classifier("llama"), labelled(10)
-    objective = Classification.of(examples, pad=1, labels=3, several=False)
+    objective = Classification.for_examples(examples, pad=1, labels=3, multi_label=False)
     with torch.no_grad():
         said = objective.measure(model, objectives.batches(objective, examples, 4))
         right = [int(alone(model, one).argmax()) == one.target for one in examples]
@@ -151,5 +151,5 @@ def test_validation_is_measured_a_row_a_row() -> None:
 
 
 def test_smoothing_several_labels_is_refused() -> None:
-    with pytest.raises(TrainingError, match="label_smoothing_factor: has no meaning where a text may have several"):
-        Classification.of(labelled(4, kind="several"), pad=1, labels=3, several=True, smoothing=0.1)
+    with pytest.raises(TrainingError, match="label_smoothing_factor: has no meaning if a text may have several"):
+        Classification.for_examples(labelled(4, kind="several"), pad=1, labels=3, multi_label=True, smoothing=0.1)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import RECIPE, documents, recipe, tiny
+from tiny_models import TRAINING, documents, tiny, training_config
 from torch.optim.adamw import adamw
 
 from tuneline.encoding.examples import IGNORED, Example
@@ -25,7 +25,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.parametrize("packing", [True, False])
 def test_it_learns_moves_every_parameter_and_repeats(tmp_path: Path, optim: str, packing: bool) -> None:
     ends, logs = [], []
-    how = recipe(
+    how = training_config(
         optim=optim, packing=packing, num_train_epochs=2.0, learning_rate=5e-3, adam_learning_rate=5e-3, save_steps=20
     )
     for run in ("first", "second"):
@@ -50,7 +50,7 @@ def test_it_learns_moves_every_parameter_and_repeats(tmp_path: Path, optim: str,
 def test_without_an_optimizer_of_ours_one_step_is_the_plainest_code(tmp_path: Path) -> None:
     model, plain = tiny("llama"), tiny("llama")
     examples = documents(4)
-    how = recipe(max_steps=1, warmup_steps=0, lr_scheduler_type="constant", max_grad_norm=0.0, max_length=128)
+    how = training_config(max_steps=1, warmup_steps=0, lr_scheduler_type="constant", max_grad_norm=0.0, max_length=128)
     training_run.train(model, examples, how, pad=1, folder=tmp_path)
     nll, count = forward.nll(plain, collate([[example] for example in examples], pad=1), packed=False, sparse=False)
     (nll / count).backward()
@@ -59,7 +59,7 @@ def test_without_an_optimizer_of_ours_one_step_is_the_plainest_code(tmp_path: Pa
         moments = [torch.zeros_like(parameter)], [torch.zeros_like(parameter)]
         adamw(
             [parameter.data], [parameter.grad], *moments, [], [torch.zeros(())], foreach=False, amsgrad=False,
-            beta1=0.9, beta2=0.999, lr=RECIPE["learning_rate"], weight_decay=0.0, eps=1e-8, maximize=False,
+            beta1=0.9, beta2=0.999, lr=TRAINING["learning_rate"], weight_decay=0.0, eps=1e-8, maximize=False,
         )  # fmt: skip
         torch.testing.assert_close(mine, parameter, atol=2e-5, rtol=1e-4)
 
@@ -70,7 +70,7 @@ def test_accumulation_weighs_tokens_not_batches(tmp_path: Path, batch: int, accu
     # SGD, because Adam's first steps hang on the sign of gradients that are next to nothing.
     for size, parts in ((8, 1), (batch, accumulation)):
         model = tiny("llama")
-        how = recipe(
+        how = training_config(
             per_device_train_batch_size=size,
             gradient_accumulation_steps=parts,
             max_steps=2,
@@ -90,7 +90,7 @@ def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
     made = training_run.train(
         tiny("llama"),
         examples,
-        recipe(),
+        training_config(),
         pad=1,
         folder=tmp_path,
         log=lambda step, measures: told.append((step, measures)),
@@ -106,14 +106,18 @@ def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
 def test_a_family_that_mixes_packed_documents_is_trained_with_one_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = training_run.train(tiny("mamba"), documents(6), recipe(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path)
+    made = training_run.train(
+        tiny("mamba"), documents(6), training_config(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path
+    )
     assert not made.packed
     assert "mamba does not keep packed documents apart" in capsys.readouterr().out
 
 
 def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = documents(10, seed=1)
-    training_run.train(tiny("llama"), documents(), recipe(max_steps=3), pad=1, folder=tmp_path, validation=rows)
+    training_run.train(
+        tiny("llama"), documents(), training_config(max_steps=3), pad=1, folder=tmp_path, validation=rows
+    )
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("training: 3 of 3 steps, loss ")
     assert "tokens/s" in last
@@ -123,24 +127,28 @@ def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
     model = tiny("llama")
-    how = recipe(learning_rate=1e6, optim="sgd", max_grad_norm=0.0, warmup_steps=0, lr_scheduler_type="constant")
+    how = training_config(
+        learning_rate=1e6, optim="sgd", max_grad_norm=0.0, warmup_steps=0, lr_scheduler_type="constant"
+    )
     with pytest.raises(TrainingError, match=r"^step \d+: the loss is .* in the batch of training row \d+"):
         training_run.train(model, documents(), how, pad=1, folder=tmp_path)
 
 
 def test_a_warm_up_longer_than_the_training_is_refused(tmp_path: Path) -> None:
     told = (
-        r"^finetune.warmup_steps: 4 steps of warm-up, but the whole training has only 3, so that the learning rate "
-        r"0.003 is never reached; set it to a share"
+        r"^finetune.warmup_steps: the warm-up of 4 steps is longer than the whole training of 3 steps, so the learning "
+        r"rate 0.003 is never reached; set it to a share"
     )
     with pytest.raises(TrainingError, match=told):
-        training_run.train(tiny("llama"), documents(), recipe(max_steps=3, warmup_steps=4), pad=1, folder=tmp_path)
+        training_run.train(
+            tiny("llama"), documents(), training_config(max_steps=3, warmup_steps=4), pad=1, folder=tmp_path
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_steps_may_be_shares_of_a_training_of_any_length(tmp_path: Path) -> None:
     shares = {"warmup_steps": 0.5, "eval_steps": 0.25, "logging_steps": 0.5, "save_steps": 0.5}
-    how = recipe(max_steps=8, lr_scheduler_type="constant_with_warmup", **shares)
+    how = training_config(max_steps=8, lr_scheduler_type="constant_with_warmup", **shares)
     made = training_run.train(tiny("llama"), documents(), how, pad=1, folder=tmp_path, validation=documents(4, seed=1))
     lines = {line["step"]: line for line in made.history.lines}
     assert [step for step, line in lines.items() if "eval_loss" in line] == [2, 4, 6, 8]
@@ -150,15 +158,15 @@ def test_steps_may_be_shares_of_a_training_of_any_length(tmp_path: Path) -> None
 
 
 def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no row has anything to learn"):
-        training_run.train(tiny("llama"), [], recipe(), pad=1, folder=tmp_path)
+    with pytest.raises(TrainingError, match="no training row has a label"):
+        training_run.train(tiny("llama"), [], training_config(), pad=1, folder=tmp_path)
 
 
 def test_finished_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     training_run.train(
-        tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], recipe(warmup_steps=0), pad=1, folder=folder
+        tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], training_config(warmup_steps=0), pad=1, folder=folder
     )
     assert folder.is_dir()
-    training_run.finished(folder)
+    training_run.delete_checkpoints(folder)
     assert not folder.exists()

@@ -19,12 +19,10 @@ from tuneline.data.secrets import screening
 from tuneline.encoding import packing
 from tuneline.encoding.examples import IGNORED, Preference, lengths
 from tuneline.errors import DataError
-from tuneline.finetuning import mixing, tasks
-from tuneline.modeling import models
+from tuneline.finetuning import mixture, tasks
 from tuneline.params import Params
 from tuneline.terminal import shortened, visible
-from tuneline.training import objectives, training_run
-from tuneline.training.training_config import Recipe
+from tuneline.training import objectives
 
 _STYLE = (Path(__file__).parent / "preview.css").read_text("utf-8")
 _SUPERVISED, _FAINT, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
@@ -115,32 +113,32 @@ def first_rows(p: Params, rows: int) -> Preview:
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     if not (clean / DATASET_FILE).is_file():
         raise DataError(f"{clean}: does not hold clean data yet; run `make run`, or `dvc repro prepare base`, first")
-    ready = tasks.prepare(p.task, clean, base, p.finetune, others=mixing.wanted(p))
-    recipe, pad = Recipe.of(p.finetune), models.pad_token_id(ready.tokenizer)
-    objective = None if p.task == "preference" else tasks.objective(ready, p.finetune, pad)
+    ready = tasks.prepare(p.task, clean, base, p.finetune, others=mixture.find_sources(p))
+    config, make_objective = tasks.config_of(p.task, p.finetune), tasks.TASKS[p.task].objective
+    objective = make_objective(ready, p.finetune, None) if make_objective else None
     planned = packing.plan(
         lengths(ready.examples) if objective else ready.examples.lengths.tolist(),  # pyright: ignore[reportAttributeAccessIssue]
-        width=recipe.max_length,
-        batch_size=recipe.per_device_train_batch_size,
-        epochs=recipe.num_train_epochs,
-        seed=recipe.seed,
+        width=config.max_length,
+        batch_size=config.per_device_train_batch_size,
+        epochs=config.num_train_epochs,
+        seed=config.seed,
         packed=bool(objective and objective.packed),
         # Whole batches, because the padding of a row depends on the other rows of its batch.
-        limit=min(training_run.rows_at_most(recipe), rows + recipe.per_device_train_batch_size),
+        limit=min(config.max_rows, rows + config.per_device_train_batch_size),
         of_epoch=ready.mixture.of_epoch if ready.mixture else None,
     )
     made: list[Row] = []
-    for number, start in enumerate(range(0, len(planned), recipe.per_device_train_batch_size), 1):
+    for number, start in enumerate(range(0, len(planned), config.per_device_train_batch_size), 1):
         if len(made) >= rows:
             break
-        batch = planned[start : start + recipe.per_device_train_batch_size]
+        batch = planned[start : start + config.per_device_train_batch_size]
         documents = [[ready.examples[place] for place in row] for row in batch]
         made += _rows(number, documents, objective, ready)
     packed = "packed rows" if objective and objective.packed else "one document per row"
     title = f"{p.paths.clean}/train as {p.paths.base} sees it: {p.task}, mode {ready.mode}, {packed}"
     refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p)]
     cut = refused or tasks.describe_truncated(ready, p.finetune)
-    return Preview(title, cut, made[:rows], ready.account.as_dict())
+    return Preview(title, cut, made[:rows], ready.report.as_dict())
 
 
 def _rows(

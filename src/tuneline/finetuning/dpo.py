@@ -1,6 +1,6 @@
-"""Preferences by trl's DPOTrainer: the better answer is made likelier than the worse one, held by the base.
+"""Preferences with trl's DPOTrainer: the chosen answer becomes more likely than the rejected one.
 
-The base is a frozen copy of the model, or with adapters the model without them, which needs no second one.
+The base holds the model back. It is a frozen copy of the model; with adapters it is the model without them.
 """
 
 import copy
@@ -16,56 +16,60 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
-from tuneline.encoding.examples import Preferences, lengths
-from tuneline.encoding.packing import plan
+from tuneline.encoding.examples import Preferences
 from tuneline.errors import TrainingError, one_line
 from tuneline.modeling import adapters, models
-from tuneline.training import distributed, loop, training_config
-from tuneline.training.training_config import Recipe
-from tuneline.training.training_run import Training, check_warmup, require, resume, rows_at_most, run, sources
+from tuneline.training import distributed, training_config
+from tuneline.training.trainer import Log, RepeatableTrainer
+from tuneline.training.training_config import TrainingConfig
+from tuneline.training.training_run import Training, planned_rows, result, sources
 
 
-class PreferenceTrainer(loop.RepeatableTrainer, DPOTrainer):
-    """trl's loss in our loop: pairs of any batch size count the same, and what is measured is measured in pairs."""
+class PreferenceTrainer(RepeatableTrainer, DPOTrainer):
+    """trl's loss in our loop. Losses and measures are means over pairs, whatever the batch size."""
 
     def _send_telemetry(self) -> None:
-        """Nothing is sent anywhere."""
+        """Send nothing."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
-        # The pairs are tokens already.
+        # The pairs are encoded already.
         return dataset
+
+    def weight_of(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of pairs; a batch has their chosen answers before their rejected ones."""
+        return torch.tensor(float(len(batch["input_ids"]) // 2))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **more: Any) -> Tensor:
         """The batch's share of the mean loss of its optimizer step."""
         sums = self._sums(model, inputs)
-        learnt, tokens = int(inputs["completion_mask"].sum()), int(inputs["attention_mask"].sum())
-        return self.learn(sums, _pairs(inputs), more["num_items_in_batch"], learnt=learnt, tokens=tokens)
+        supervised, tokens = int(inputs["completion_mask"].sum()), int(inputs["attention_mask"].sum())
+        weight = self.weight_of(inputs)
+        return self.scaled_loss(sums, weight, more["num_items_in_batch"], supervised=supervised, tokens=tokens)
 
     def measure(self) -> dict[str, float]:
-        """The loss a pair, and how often and by how much the better answer is preferred more than by the base."""
+        """The loss per pair, and how often and by how much the chosen answer gains more than the rejected one."""
         assert self.model is not None
         sums = dict.fromkeys(("loss", "reward_accuracy", "reward_margin"), 0.0)
         pairs = 0.0
         rows, size = cast(Dataset, self.eval_dataset), self.args.per_device_eval_batch_size
         starts = range(0, len(rows), size)[distributed.rank() :: distributed.world()]
         for start in starts:
-            self.tell_measuring(start, len(rows))
-            batch = self.data_collator([rows[place] for place in range(start, min(start + size, len(rows)))])
+            self.show_validation(start, len(rows))
+            batch = self.data_collator([rows[number] for number in range(start, min(start + size, len(rows)))])
             with self.compute_loss_context_manager():
                 part = self._sums(self.model, self._prepare_inputs(batch))
             sums = {name: value + part[name].item() for name, value in sums.items()}
-            pairs += float(_pairs(batch))
+            pairs += float(self.weight_of(batch))
         return distributed.means({name: (value, pairs) for name, value in sums.items()})
 
     def _sums(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss and the rewards of a batch, summed over its pairs."""
-        pairs = _pairs(inputs)
+        pairs = self.weight_of(inputs)
         mean = DPOTrainer.compute_loss(self, model, inputs)
-        # trl keeps the means of the batch for its own log, which is not written here.
-        mode = "train" if model.training else "eval"
-        kept = self._metrics[mode]
-        accuracy, margin = kept["rewards/accuracies"][-1], kept["rewards/margins"][-1]
-        kept.clear()
+        # trl keeps the means of each batch for its own log.
+        means = self._metrics["train" if model.training else "eval"]
+        accuracy, margin = means["rewards/accuracies"][-1], means["rewards/margins"][-1]
+        means.clear()
         return {"loss": mean * pairs, "reward_accuracy": pairs * accuracy, "reward_margin": pairs * margin}
 
 
@@ -73,68 +77,43 @@ def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Preferences,
-    recipe: Recipe,
+    config: TrainingConfig,
     *,
     dpo: dict[str, Any],
     folder: Path,
     lora: dict[str, Any] | None = None,
     validation: Sequence[Any] = (),
-    log: loop.Log | None = None,
+    log: Log | None = None,
 ) -> Training:
-    """Train `model` in place, from the newest whole checkpoint in `folder` if there is one.
+    """Train `model` in place, from the newest complete checkpoint in `folder` if there is one.
 
     Args:
-        model: a causal language model, which is also the base that holds it.
+        model: a causal language model.
         tokenizer: its tokenizer.
-        examples: pairs as tokens: `prompt_ids`, `chosen_ids`, `rejected_ids`.
-        recipe: how.
-        dpo: arguments of DPOConfig by their names.
-        folder: of the checkpoints of exactly this training.
-        lora: train adapters of this LoraConfig instead of the weights.
-        validation: measured every `eval_steps` and at the end.
-        log: a tracker's ear.
-
-    Returns:
-        The model, the log and the counts.
+        examples: encoded pairs: `prompt_ids`, `chosen_ids`, `rejected_ids`.
+        config: how to train.
+        dpo: arguments of DPOConfig.
+        folder: the checkpoints of exactly this training.
+        lora: arguments of LoraConfig; adapters are trained instead of the weights.
+        validation: pairs that are measured every `eval_steps` steps and at the end.
+        log: called with the measures of each logged step.
 
     Raises:
-        TrainingError: there is nothing to learn, the arguments do not fit, or the loss is no number any more.
+        TrainingError: nothing can be trained, the arguments do not fit, or the loss is not finite.
     """
-    require(examples, validation, recipe)
-    tokens = lengths(examples)
-    rows = plan(
-        tokens,
-        width=max(tokens),
-        batch_size=recipe.rows_of_a_batch,
-        epochs=recipe.num_train_epochs,
-        seed=recipe.seed,
-        packed=False,
-        limit=rows_at_most(recipe),
-    )
-    check_warmup(recipe, recipe.steps(len(rows)))
-    resumed, history = resume(folder, log)
+    rows = planned_rows(examples, validation, config, packed=False)
+    # trl sets the padding token of both configurations.
     configs = model.config.get_text_config(), model.generation_config
-    pads = [getattr(config, "pad_token_id", None) for config in configs]
-    trainer = _trainer(model, tokenizer, examples, rows, recipe, dpo, folder, lora, validation)
-    course = loop.Course(
-        recipe=recipe,
-        history=history,
-        folder=folder,
-        tell=log,
-        sources=sources(examples, rows),
-        weight=_pairs,
-        ceiling=float("inf"),
-    )
-    run(trainer, course, resumed)
-    wrapped = cast(PreTrainedModel, trainer.model)
-    adapter = adapters.extract(wrapped) if lora else None
-    trained = adapters.merge(wrapped) if lora else model
-    # trl's own way through the head, and its opinion on padding, are no part of the model.
-    trained.__dict__.pop("forward", None)
-    for config, pad in zip(configs, pads, strict=True):
-        if config is not None:
-            config.pad_token_id = pad
-    return Training(trained, adapter, history, False, course.best, course.is_stopped)
+    pads = [getattr(each, "pad_token_id", None) for each in configs]
+    trainer = _trainer(model, tokenizer, examples, rows, config, dpo, folder, lora, validation)
+    trainer.fit(config, folder=folder, sources=sources(examples, rows), log=log)
+    trained = result(trainer, cast(PreTrainedModel, trainer.model) if lora else model, lora=bool(lora), packed=False)
+    # trl replaces `forward`.
+    trained.model.__dict__.pop("forward", None)
+    for each, pad in zip(configs, pads, strict=True):
+        if each is not None:
+            each.pad_token_id = pad
+    return trained
 
 
 def _trainer(
@@ -142,48 +121,43 @@ def _trainer(
     tokenizer: PreTrainedTokenizerBase,
     examples: Preferences,
     rows: Sequence[Sequence[int]],
-    recipe: Recipe,
+    config: TrainingConfig,
     dpo: dict[str, Any],
     folder: Path,
     lora: dict[str, Any] | None,
     validation: Sequence[Any],
 ) -> PreferenceTrainer:
     arguments = training_config.arguments(
-        recipe, folder, evaluate=bool(validation), kind=DPOConfig, max_length=None, pad_to_multiple_of=None, **dpo
+        config, folder, evaluate=bool(validation), kind=DPOConfig, max_length=None, pad_to_multiple_of=None, **dpo
     )
     adapter = adapters.config(model, lora) if lora else None
-    held_by = None if lora else copy.deepcopy(model).eval().requires_grad_(False)
-    # trl gives a tokenizer without padding some.
-    its = copy.deepcopy(tokenizer)
+    reference = None if lora else copy.deepcopy(model).eval().requires_grad_(False)
+    # trl changes a tokenizer that has no padding token.
+    own_tokenizer = copy.deepcopy(tokenizer)
     try:
         trainer = PreferenceTrainer(
             model=model,
-            ref_model=held_by,
+            ref_model=reference,
             args=cast(DPOConfig, arguments),
-            data_collator=DataCollatorForPreference(pad_token_id=models.pad_token_id(its)),
+            data_collator=DataCollatorForPreference(pad_token_id=models.pad_token_id(own_tokenizer)),
             train_dataset=_dataset(examples).select([document for row in rows for document in row]),
             eval_dataset=_dataset(validation) if validation else None,
-            processing_class=its,
+            processing_class=own_tokenizer,
             peft_config=adapter,
         )
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         raise TrainingError(f"finetune.{'lora' if lora else 'dpo'}: {one_line(error)}") from None
-    # trl's log is not written; ours sums what each process has.
-    own: Any = trainer.accelerator
-    own.gather = own.gather_for_metrics = lambda tensor, *_, **__: tensor
-    # With it transformers would write the tokenizer's special tokens into the model's configuration.
+    # trl gathers the means of all processes for its own log; our log sums the values of each process.
+    accelerator: Any = trainer.accelerator
+    accelerator.gather = accelerator.gather_for_metrics = lambda tensor, *_, **__: tensor
+    # With a tokenizer transformers writes special tokens into the model's configuration.
     trainer.processing_class = None
     return trainer
 
 
 def _dataset(examples: Sequence[Any]) -> Dataset:
-    """The pairs as trl reads them, over the same memory, or the same files."""
+    """The pairs in the form of trl. They share the memory, or the files, of `examples`."""
     pairs = examples if isinstance(examples, Preferences) else Preferences(examples)
     columns = pairs.table.select(["prompt_ids", "chosen_ids", "rejected_ids"])
-    # Without a name of its own a set is read whole to be given one; nothing is looked up by it.
+    # Without a given fingerprint datasets reads all rows to compute one, which nothing uses.
     return Dataset(InMemoryTable(columns), fingerprint="pairs")
-
-
-def _pairs(batch: dict[str, Tensor]) -> Tensor:
-    """Pairs in a batch, whose better answers stand before all worse ones."""
-    return torch.tensor(float(len(batch["input_ids"]) // 2))

@@ -1,6 +1,6 @@
-"""A task from clean splits and a base to a trained model: which head, which rows, which objective."""
+"""Every task: from the clean splits and a base to a trained model. `TASKS` has one entry per task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,39 +15,93 @@ from tuneline.encoding import encode, token_cache, truncation
 from tuneline.encoding.examples import CHAT, CLASSIFICATION, PLAIN, REGRESSION, Preferences
 from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import SetupError, TrainingError, one_line
-from tuneline.finetuning import dpo, mixing
-from tuneline.finetuning.mixing import Mixture
+from tuneline.finetuning import dpo, mixture
+from tuneline.finetuning.mixture import Mixture
 from tuneline.modeling import adapters, models
 from tuneline.params import Compute, Finetune, Params
-from tuneline.training import distributed, loop, training_run
+from tuneline.training import distributed, training_run
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
-from tuneline.training.training_config import Recipe
+from tuneline.training.trainer import Log
+from tuneline.training.training_config import TrainingConfig
 
+# A tokenizer without a limit has an enormous number as its limit.
 _UNBOUNDED = 1 << 40
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What is trained, and on what."""
+    """A model and its examples, ready for the training."""
 
     task: str
     mode: str
-    """How records become tokens for the model, as it is stored with it."""
+    """How records become tokens; stored with the model."""
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     examples: Sequence[Any]
     validation: Sequence[Any]
-    account: EncodingReport
+    report: EncodingReport
     multi_label: bool
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether the examples are pairs of answers."""
+        return TASKS[self.task].objective is None
+
+    @property
     def mixture(self) -> Mixture | None:
-        """The examples, where they are of several sets."""
+        """The examples, if they are from several sets."""
         return self.examples if isinstance(self.examples, Mixture) else None
 
 
+def _causal(ready: Ready, finetune: Finetune, compute: Compute | None) -> Objective:
+    return Causal.for_model(
+        ready.model,
+        ready.examples,
+        pad=models.pad_token_id(ready.tokenizer),
+        packing=finetune.packing,
+        smoothing=finetune.label_smoothing_factor,
+        # The hook that selects the supervised positions does not work in a compiled model.
+        sparse=not (compute and compute.torch_compile),
+    )
+
+
+def _classification(ready: Ready, finetune: Finetune, _: Compute | None) -> Objective:
+    return Classification.for_examples(
+        ready.examples,
+        pad=models.pad_token_id(ready.tokenizer),
+        labels=len(ready.model.config.id2label or ()),
+        multi_label=ready.multi_label,
+        class_weights=finetune.class_weights,
+        smoothing=finetune.label_smoothing_factor,
+    )
+
+
+def _regression(ready: Ready, _: Finetune, __: Compute | None) -> Objective:
+    return Regression(models.pad_token_id(ready.tokenizer))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What distinguishes a task from the others in training."""
+
+    objective: Callable[[Ready, Finetune, Compute | None], Objective] | None
+    """None: trl defines the loss of pairs of answers."""
+    best: str = "loss"
+    """The measure that decides which weights are best if params.yaml does not name one."""
+
+
+TASKS = {
+    "sft": Task(_causal),
+    "language-modeling": Task(_causal),
+    # The loss rises again while the accuracy still does, because the model becomes too sure of its wrong answers.
+    "classification": Task(_classification, best="accuracy"),
+    "regression": Task(_regression),
+    "preference": Task(None),
+}
+
+
 def splits(clean: Path) -> dict[str, Path]:
-    """The splits that training reads."""
+    """The folders of the splits that training reads."""
     return {name: clean / name for name in ("train", "validation")}
 
 
@@ -58,38 +112,37 @@ def prepare(
     finetune: Finetune,
     compute: Compute | None = None,
     *,
-    others: Sequence[mixing.Wanted] = (),
+    others: Sequence[mixture.MixtureSource] = (),
 ) -> Ready:
-    """Load the base with the head that the task needs, and make the clean rows into examples.
+    """Load the base with the head that the task needs, and encode the clean rows.
 
     Args:
-        task: what is learnt.
-        clean: the folder of clean splits, and of dataset.json, which says what they hold.
+        task: the task of params.yaml.
+        clean: the folder of the clean splits and of dataset.json, which describes them.
         base: a model folder.
-        finetune: the params.
-        compute: on what it will be trained; None: the model stays as it is loaded.
-        others: sets that are trained beside the clean rows.
+        finetune: section `finetune`.
+        compute: section `compute`; None: the model stays on the processor.
+        others: sets that are mixed with the clean rows.
 
     Raises:
-        ModelError: the base cannot be used for it.
-        TrainingError: there is too little to learn from, or adapters are to go where there is nothing.
+        ModelError: the base cannot be used for the task.
+        TrainingError: there are too few rows, or the model has no modules for the adapters.
     """
     form = read_form(clean)
     labels = None if form.numeric or not form.labelled else labels_of(form, splits(clean)["train"])
     mode = _mode(form)
     if form.labelled:
-        problem_type = (
-            "regression" if form.numeric else f"{'multi' if form.multi_label else 'single'}_label_classification"
-        )
+        classification = f"{'multi' if form.multi_label else 'single'}_label_classification"
+        problem_type = "regression" if form.numeric else classification
         model, tokenizer = models.new_classifier(base, labels or [], problem_type, finetune.seed)
     else:
         model, tokenizer = models.load(base)
     models.check_length(model, finetune.max_length, "finetune.max_length")
     if compute:
-        _place(model, compute)
+        _move(model, compute)
     if finetune.lora:
         adapters.config(model, finetune.lora.model_dump())
-    (examples, account), (validation, _) = (
+    (examples, report), (validation, _) = (
         encode.encode_split(
             tokenizer,
             path,
@@ -104,54 +157,51 @@ def prepare(
         for path in splits(clean).values()
     )
     if others:
-        examples = Mixture(examples, account, [_part(tokenizer, one, finetune) for one in others], finetune.seed)
+        examples = Mixture(examples, report, [_part(tokenizer, other, finetune) for other in others], finetune.seed)
         examples.check(finetune.num_train_epochs)
-    return Ready(task, mode, model, tokenizer, examples, validation, account, form.multi_label)
+    return Ready(task, mode, model, tokenizer, examples, validation, report, form.multi_label)
 
 
 def describe_truncated(ready: Ready, finetune: Finetune) -> list[str]:
-    """What is cut of the training rows, for a person; nothing where nothing is.
+    """One line for each set with truncated training rows.
 
     Args:
-        ready: by `prepare`.
-        finetune: the params.
+        ready: the result of `prepare`.
+        finetune: section `finetune`.
     """
     return [
-        f"{name}{line}"
-        for name, account in _accounts(ready)
-        for line in account.describe_truncated(finetune.max_length)
+        f"{name}{line}" for name, report in _reports(ready) for line in report.describe_truncated(finetune.max_length)
     ]
 
 
 def refusals(ready: Ready, p: Params) -> list[str]:
-    """Why `finetune` refuses training rows of which too much is cut, and what to do; nothing where it does not.
+    """One line for each set of which more is truncated than max_truncated_fraction allows.
 
-    Plain text that is mixed in may be cut.
+    Plain text that is mixed in may be truncated.
 
     Args:
-        ready: by `prepare`.
+        ready: the result of `prepare`.
         p: the params.
 
     Returns:
-        A line for each set, with a `max_length` that is enough, or what to do where the base cannot see so much.
+        Lines with the fact and a `max_length` that is enough, or another remedy if the base cannot see so many tokens.
     """
     finetune, is_builtin = p.finetune, p.base.source == "builtin"
     bounds = (models.max_positions(ready.model), ready.tokenizer.model_max_length)
-    # A tokenizer that knows no bound has an enormous number.
-    base = min((one for one in bounds if one and one < _UNBOUNDED), default=None)
+    base = min((bound for bound in bounds if bound and bound < _UNBOUNDED), default=None)
     allowed = finetune.max_truncated_fraction
     return [
-        name + truncation.refusal(account, finetune.max_length, allowed, base, is_builtin=is_builtin)
-        for name, account in _accounts(ready, with_text=False)
-        if account.truncated_fraction > allowed
+        name + truncation.refusal(report, finetune.max_length, allowed, base, is_builtin=is_builtin)
+        for name, report in _reports(ready, with_text=False)
+        if report.truncated_fraction > allowed
     ]
 
 
 def check_truncated(ready: Ready, p: Params) -> None:
-    """Say what is cut of the training rows, and refuse rows of which too much is.
+    """Print what is truncated of the training rows, and refuse a training with too much truncation.
 
     Args:
-        ready: by `prepare`.
+        ready: the result of `prepare`.
         p: the params.
 
     Raises:
@@ -164,19 +214,19 @@ def check_truncated(ready: Ready, p: Params) -> None:
             print(line, flush=True)
 
 
-def _accounts(ready: Ready, *, with_text: bool = True) -> list[tuple[str, EncodingReport]]:
-    """The account of each set after its name; perhaps without the plain text that is mixed in."""
+def _reports(ready: Ready, *, with_text: bool = True) -> list[tuple[str, EncodingReport]]:
+    """The prefix of a message about each set, and the set's encoding report."""
     parts = ready.mixture.others if ready.mixture else []
-    others = [(f"data.mixture.{part.name}: ", part.account) for part in parts if with_text or not part.is_text]
-    return [("", ready.account), *others]
+    others = [(f"data.mixture.{part.name}: ", part.report) for part in parts if with_text or not part.is_text]
+    return [("", ready.report), *others]
 
 
-def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Finetune) -> mixing.Part:
-    form = one.form
+def _part(tokenizer: PreTrainedTokenizerBase, source: mixture.MixtureSource, finetune: Finetune) -> mixture.Part:
+    form = source.form
     try:
-        examples, account = encode.encode_split(
+        examples, report = encode.encode_split(
             tokenizer,
-            one.path,
+            source.path,
             form.record_type,
             form.fields,
             finetune,
@@ -184,12 +234,12 @@ def _part(tokenizer: PreTrainedTokenizerBase, one: mixing.Wanted, finetune: Fine
             folder=token_cache.FOLDER,
         )
     except TrainingError as error:
-        raise TrainingError(*(f"data.mixture.{one.name}: {problem}" for problem in error.problems)) from None
-    return mixing.Part(one.name, examples, account, one.share, is_text=one.form.record_type == "text")
+        raise TrainingError(*(f"data.mixture.{source.name}: {problem}" for problem in error.problems)) from None
+    return mixture.Part(source.name, examples, report, source.share, is_text=form.record_type == "text")
 
 
-def _place(model: PreTrainedModel, compute: Compute) -> None:
-    """Give a model the attention that is asked for, and bring it to where it is trained."""
+def _move(model: PreTrainedModel, compute: Compute) -> None:
+    """Set the attention implementation, and move the model to its device."""
     if compute.attn_implementation:
         try:
             model.set_attn_implementation(compute.attn_implementation)
@@ -202,30 +252,31 @@ def _place(model: PreTrainedModel, compute: Compute) -> None:
 
 
 def train(
-    ready: Ready, finetune: Finetune, compute: Compute | None = None, *, folder: Path, log: loop.Log | None = None
+    ready: Ready, finetune: Finetune, compute: Compute | None = None, *, folder: Path, log: Log | None = None
 ) -> training_run.Training:
-    """Train what is ready, from the newest whole checkpoint if there is one.
+    """Train from the newest complete checkpoint in `folder` if there is one.
 
     Args:
-        ready: by `prepare`.
-        finetune: the params.
-        compute: on what; None: on the processor, in float32.
-        folder: of the checkpoints of exactly this training.
-        log: a tracker's ear.
+        ready: the result of `prepare`.
+        finetune: section `finetune`.
+        compute: section `compute`; None: train on the processor, in float32.
+        folder: the checkpoints of exactly this training.
+        log: called with the measures of each logged step.
 
     Raises:
-        TrainingError: what cannot be trained, or was not well trained.
+        TrainingError: nothing can be trained, or the training has diverged.
     """
-    recipe, pad = recipe_of(ready.task, finetune, compute), models.pad_token_id(ready.tokenizer)
+    config = config_of(ready.task, finetune, compute)
     lora = finetune.lora.model_dump() if finetune.lora else None
-    if ready.task == "preference":
+    objective = TASKS[ready.task].objective
+    if objective is None:
         assert finetune.dpo is not None
         assert isinstance(ready.examples, Preferences)
         return dpo.train(
             ready.model,
             ready.tokenizer,
             ready.examples,
-            recipe,
+            config,
             dpo=finetune.dpo.model_dump(),
             folder=folder,
             lora=lora,
@@ -235,9 +286,9 @@ def train(
     return training_run.train(
         ready.model,
         ready.examples,
-        recipe,
-        objective=objective(ready, finetune, pad, compute),
-        pad=pad,
+        config,
+        objective=objective(ready, finetune, compute),
+        pad=models.pad_token_id(ready.tokenizer),
         folder=folder,
         lora=lora,
         validation=ready.validation,
@@ -246,33 +297,16 @@ def train(
     )
 
 
-def recipe_of(task: str, finetune: Finetune, compute: Compute | None = None) -> Recipe:
-    """How a task is trained.
+def config_of(task: str, finetune: Finetune, compute: Compute | None = None) -> TrainingConfig:
+    """The training config of a task.
 
-    Of labels the accuracy says which weights are best, where the params do not: their loss rises again while still more
-    of them get right, as the model gets too certain of those that are wrong. Of all else the loss does.
+    Args:
+        task: the task of params.yaml.
+        finetune: section `finetune`.
+        compute: section `compute`; None: on the processor, in float32.
     """
-    judge = finetune.model_dump().get("metric_for_best_model") or {"classification": "accuracy"}.get(task, "loss")
-    return Recipe.of(finetune, compute, metric_for_best_model=judge)
-
-
-def objective(ready: Ready, finetune: Finetune, pad: int, compute: Compute | None = None) -> Objective:
-    """What the trainer is to learn; of a preference trl knows it."""
-    smoothing = finetune.label_smoothing_factor
-    if ready.task == "regression":
-        return Regression(pad)
-    if ready.task == "classification":
-        return Classification.of(
-            ready.examples,
-            pad=pad,
-            labels=len(ready.model.config.id2label or ()),
-            several=ready.multi_label,
-            class_weights=finetune.class_weights,
-            smoothing=smoothing,
-        )
-    # A compiled model knows nothing of the hook that keeps what is not learnt from the output head.
-    sparse = not (compute and compute.torch_compile)
-    return Causal.of(ready.model, ready.examples, pad=pad, packing=finetune.packing, smoothing=smoothing, sparse=sparse)
+    best = finetune.metric_for_best_model or TASKS[task].best
+    return TrainingConfig.from_params(finetune, compute, metric_for_best_model=best)
 
 
 def _mode(form: RecordForm) -> str:
@@ -285,7 +319,7 @@ def labels_of(form: RecordForm, split: Path) -> list[str]:
     """The labels of a clean split, sorted.
 
     Args:
-        form: of its records.
+        form: the form of its records.
         split: its parquet file or folder.
     """
     written = files.read_parquet(split, ["label"]).column("label").unique().to_pylist()

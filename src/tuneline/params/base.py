@@ -4,15 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tuneline.params.finetune import Epochs, Length, Positive, PositiveFloat, SchedulerType, Seed, StepsOrShare, WarmUp
 from tuneline.params.paths import ProjectPath
-from tuneline.params.section import Section
+from tuneline.params.section import Length, Positive, PositiveFloat, Section
+from tuneline.params.training import Schedule
 
 
-class Builtin(Section):
+class Builtin(Schedule):
     """A byte-level BPE tokenizer and a Llama, trained from nothing on the pretraining text."""
 
-    seed: Seed
     vocab_size: Annotated[int, Field(ge=300, le=2**24)]
     """256 bytes, the special tokens, and merges: so many at most, if the text gives them."""
     min_frequency: Positive
@@ -31,24 +30,14 @@ class Builtin(Section):
     per_device_train_batch_size: Positive | None
     """Packed rows of a step; null: as many as leave STEPS_OF_EPOCH steps to an epoch, and MOST_ROWS at most (both in
     pretraining/pretrain.py)."""
-    num_train_epochs: Epochs
-    """How often each text is seen at most."""
     max_steps: Positive | None
     """Optimizer steps at most; null: as many as num_train_epochs takes."""
     optim: Literal["muon", "adamw_torch"]
-    learning_rate: PositiveFloat
-    weight_decay: Annotated[float, Field(ge=0.0)]
     adam_learning_rate: PositiveFloat
     """Of what is no matrix, beside muon."""
-    warmup_steps: WarmUp
-    lr_scheduler_type: SchedulerType  # pyright: ignore[reportInvalidTypeForm]
-    eval_steps: StepsOrShare
-    """How often held-out text is measured."""
     early_stopping_patience: Positive | None
     """Evaluations without a lower loss of held-out text after which training stops; the best weights are kept. null:
     the last weights are."""
-    save_steps: StepsOrShare
-    logging_steps: StepsOrShare
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Builtin":

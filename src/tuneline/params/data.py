@@ -6,9 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from tuneline.params.paths import ProjectPath
-from tuneline.params.section import Section
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+from tuneline.params.section import Fraction, Section
 
 
 def _known_encoding(value: str) -> str:

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tuneline.params.finetune import Positive, Seed
-from tuneline.params.section import Section
+from tuneline.params.section import Positive, Section, Seed
 
 
 class Evaluate(Section):

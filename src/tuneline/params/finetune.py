@@ -1,43 +1,17 @@
-"""Section `finetune`: how the base is taught.
+"""Section `finetune`: how the base is fine-tuned.
 
-A key that transformers' TrainingArguments has keeps its name and its meaning, and every other of its arguments may be
-added under its own name; so may those of peft's LoraConfig in `lora`, and of trl's DPOConfig in `dpo`.
+Every argument of transformers' TrainingArguments may be added under its own name; so may those of peft's LoraConfig in
+`lora`, and of trl's DPOConfig in `dpo`.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from tuneline.params import arguments
-from tuneline.params.data import Fraction
-from tuneline.params.section import Section
-
-# Libraries count in 32 bits here and there, and seeds of NumPy have as many.
-_MOST = 2**31 - 1
-Positive = Annotated[int, Field(ge=1, le=_MOST)]
-Steps = Annotated[int, Field(ge=0, le=_MOST)]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Processes = Annotated[int, Field(ge=1, le=1024)]
-Length = Annotated[int, Field(ge=8, le=2**24)]
-"""Tokens."""
-Epochs = Annotated[float, Field(gt=0.0, le=1_000_000.0)]
-
-
-def _steps_or_share(value: float) -> float:
-    if 0 < value < 1:
-        return value
-    if 1 <= value <= _MOST and value == int(value):
-        return int(value)
-    raise ValueError("input should be a whole number of steps, or a share of all steps between 0 and 1 such as 0.1")
-
-
-StepsOrShare = Annotated[float, AfterValidator(_steps_or_share)]
-"""Steps from one time to the next, or a share of all steps of the training, as in transformers."""
-WarmUp = Annotated[float, AfterValidator(lambda value: value and _steps_or_share(value))]
-"""Steps, or a share of all steps, as in transformers; 0: none."""
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-SchedulerType = arguments.one_of(arguments.SCHEDULERS)
+from tuneline.params.library_arguments import DPOConfig, LoraConfig
+from tuneline.params.section import Fraction, Given, Length, Positive, PositiveFloat, one_of
+from tuneline.params.training import Training
 
 _FOLDER = "is decided by this pipeline: checkpoints lie in work/; remove it"
 _TRACKING = "is decided by this pipeline: MLflow is told; remove it"
@@ -88,38 +62,21 @@ _LOSS_TYPES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 )  # fmt: skip
-_LossType = arguments.one_of(_LOSS_TYPES)
-_OWN = (
-    "seed", "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay",
-    "optim", "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "eval_steps", "save_steps",
-    "save_total_limit", "logging_steps", "load_best_model_at_end", "label_smoothing_factor", "neftune_noise_alpha",
-    "fsdp",
-)  # fmt: skip
-
+_LossType = one_of(_LOSS_TYPES)
 _SHARDED_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd")
 """Of transformers' own those that move each number by itself, whatever part of its matrix a process has."""
 
-_TrainingArguments: type[Section] = arguments.section(
-    "TrainingArguments", arguments.TRAINING_ARGUMENTS, "TrainingArguments", own=_OWN, refused=_REFUSED_ARGUMENTS
-)
-_LoraConfig: type[Section] = arguments.section(
-    "LoraConfig", arguments.LORA_CONFIG, "LoraConfig", own=("r", "lora_alpha", "lora_dropout"), refused=_REFUSED_LORA
-)
-_DPOConfig: type[Section] = arguments.section(
-    "DPOConfig", arguments.DPO_CONFIG, "DPOConfig", own=("beta", "loss_type", "learning_rate"), refused=_REFUSED_DPO
-)
+
+def _refuse(reasons: dict[str, str]) -> Any:
+    """A validator that refuses each key of `reasons` with its reason."""
+
+    def refuse(_: object, info: ValidationInfo) -> None:
+        raise ValueError(reasons[info.field_name or ""])
+
+    return field_validator(*reasons, mode="before")(refuse)
 
 
-class _Given(Section):
-    """A section that says only what the file says: what it leaves out is the library's to decide."""
-
-    @model_serializer(mode="wrap")
-    def _only_what_is_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        given = self.model_fields_set
-        return {name: value for name, value in handler(self).items() if name in given}
-
-
-class Lora(_Given, _LoraConfig):
+class Lora(Given, LoraConfig):
     """Low-rank adapters; without `target_modules` peft's own choice for the model's family."""
 
     r: Annotated[int, Field(ge=1, le=65_536)]
@@ -127,70 +84,37 @@ class Lora(_Given, _LoraConfig):
     lora_alpha: Positive
     """The adapter counts lora_alpha / r times."""
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    _refuse_lora = _refuse(_REFUSED_LORA)
 
 
-class Dpo(_Given, _DPOConfig):
+class Dpo(Given, DPOConfig):
     """Task preference: how strongly the base holds the model, and by which loss it learns."""
 
     beta: PositiveFloat
     loss_type: _LossType | list[_LossType]  # pyright: ignore[reportInvalidTypeForm]
+    _refuse_dpo = _refuse(_REFUSED_DPO)
 
 
-class Finetune(_Given, _TrainingArguments):
-    seed: Seed
-    num_train_epochs: Epochs
-    max_steps: Positive | None = None
-    """Optimizer steps at most."""
-    learning_rate: PositiveFloat
-    lr_scheduler_type: SchedulerType  # pyright: ignore[reportInvalidTypeForm]
-    warmup_steps: WarmUp
-    weight_decay: Annotated[float, Field(ge=0.0)]
-    optim: arguments.one_of(arguments.OPTIMIZERS)  # pyright: ignore[reportInvalidTypeForm]
-    """A name of transformers, or `muon`: Muon for the layers' matrices, AdamW for the rest."""
-    adam_learning_rate: PositiveFloat | None = None
-    """Beside muon: of what is no matrix; absent: learning_rate."""
-    max_grad_norm: Annotated[float, Field(ge=0.0)]
-    per_device_train_batch_size: Positive
-    """Packed rows in a step, or documents where `packing` is false."""
-    gradient_accumulation_steps: Positive
-    nproc_per_node: Processes
-    """Processes that share the rows of a step, `per_device_train_batch_size` each; part of a model's identity."""
-    fsdp: Literal["full_shard"] | None = None
-    """full_shard: these processes share the weights, gradients and optimizer's state too; null: each has all (DDP)."""
-    packing: bool
-    """Whole documents side by side in one row, none seeing another; where a token is foretold."""
+class Finetune(Training):
     max_length: Length
     """Tokens in a row."""
     overlong: Literal["error", "drop", "truncate", "split"]
-    """What happens to a document over `max_length`; truncate cuts prompts first, split (of texts) loses nothing."""
+    """What is done with a document over `max_length`: truncate cuts prompts first; split (texts only) loses nothing."""
     max_dropped_fraction: Fraction
-    """Of the training rows; above it `finetune` stops."""
+    """Share of the training rows that may be dropped; above it `finetune` stops."""
     max_truncated_fraction: Fraction
-    """Of the training rows that `overlong: truncate` may cut, and of the tokens to be learnt that it may leave out;
+    """Share of the training rows that `overlong: truncate` may cut, and of the supervised tokens that it may remove;
     above it `finetune` stops."""
-    eval_steps: StepsOrShare
-    save_steps: StepsOrShare
-    save_total_limit: Annotated[int, Field(ge=2, le=_MOST)]
-    """Two at least: a kill while the newest is written must leave one."""
-    logging_steps: StepsOrShare
     dataloader_num_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    early_stopping_patience: Positive | None = None
-    """Evaluations without a better measure after which training stops; the best weights are those that are kept."""
-    load_best_model_at_end: bool = False
-    """Keep the best weights without stopping early."""
     label_smoothing_factor: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     neftune_noise_alpha: PositiveFloat | None = None
     class_weights: Literal["balanced"] | None = None
-    """Task classification: balanced gives every label the same weight in the sum, however rare it is."""
+    """Task classification: balanced gives every label the same weight in the loss, however rare it is."""
     lora: Lora | None = None
     """Train low-rank adapters instead of the weights."""
     dpo: Dpo | None = None
     """Task preference."""
-
-    def arguments(self) -> dict[str, Any]:
-        """What the file gives of TrainingArguments beside the keys that this section declares by itself."""
-        taken = {*_TrainingArguments.model_fields, "neftune_noise_alpha"}
-        return {name: value for name, value in self.model_dump().items() if name in taken and value is not None}
+    _refuse_arguments = _refuse(_REFUSED_ARGUMENTS)
 
     @model_validator(mode="after")
     def _keys_fit_each_other(self) -> "Finetune":

@@ -1,4 +1,4 @@
-"""The built-in base: a byte-level BPE tokenizer and a small Llama, trained from nothing on the pretraining text."""
+"""The built-in base: a byte-level BPE tokenizer and a small Llama, trained from random weights."""
 
 import math
 from collections.abc import Sequence
@@ -12,45 +12,54 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from tuneline.core import files, information
 from tuneline.encoding import encode
-from tuneline.encoding.examples import Example, Examples
+from tuneline.encoding.examples import Example
 from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import TrainingError
 from tuneline.modeling import forward, models
 from tuneline.params import Builtin, Compute
 from tuneline.progress import Progress
-from tuneline.training import loop
-from tuneline.training.training_config import Recipe
+from tuneline.training.trainer import Log
+from tuneline.training.training_config import TrainingConfig
 from tuneline.training.training_run import Training, train
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
 _EVAL_BATCH_SIZE = 16
 STEPS_OF_EPOCH = 100
-"""Of 163 kB of poems, 415 steps of 4 rows in four epochs end at 2.73 bits per byte of held-out poems, and 104 steps of
-16 rows at 2.86."""
+"""On 163 kB of poems, four epochs in 415 steps of 4 rows give 2.73 bits per byte of held-out poems, and in 104 steps
+of 16 rows 2.86."""
 MOST_ROWS = 16
 MANY_EPOCHS = 4.0
-"""Up to here a text that is seen again teaches nearly as much as new text (Muennighoff et al., 2023, Scaling
+"""Up to so many epochs, repeated text is nearly as good as new text (Muennighoff et al., 2023, Scaling
 Data-Constrained Language Models, https://arxiv.org/abs/2305.16264)."""
-# Held-out pieces that are measured while the base trains: enough to see the loss turn, and a small part of the time.
+# The keys of a training that base.builtin does not have.
+_FIXED: dict[str, Any] = {
+    "section": "base.builtin",
+    "packing": True,
+    "max_grad_norm": 1.0,
+    "gradient_accumulation_steps": 1,
+    "nproc_per_node": 1,
+    "save_total_limit": 2,
+}
+# Pieces of held-out text that are measured during the training: enough to see the loss rise, in a short time.
 _MEASURED_PIECES = 256
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A base and what its training was."""
+    """A base and its training."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     training: Training
-    account: EncodingReport
+    report: EncodingReport
 
 
 def texts_of(path: Path) -> list[str]:
-    """The texts of a folder of pretraining text.
+    """The texts in a folder of pretraining text.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: the folder has no text.
     """
     texts = files.read_parquet(path, ["text"]).column("text").to_pylist()
     if not texts:
@@ -65,17 +74,17 @@ def pretrain(
     compute: Compute,
     *,
     folder: Path,
-    log: loop.Log | None = None,
+    log: Log | None = None,
 ) -> Pretrained:
-    """Train the tokenizer, then the model, as long as held-out text gains from it.
+    """Train the tokenizer, then the model.
 
     Args:
-        texts: whole documents, none of them held out.
-        heldout: whole documents that say which weights are best.
-        builtin: sizes and recipe.
-        compute: on what.
-        folder: of the checkpoints of exactly this training.
-        log: a tracker's ear.
+        texts: complete documents.
+        heldout: other complete documents, which decide which weights are best.
+        builtin: section `base.builtin`.
+        compute: section `compute`.
+        folder: the checkpoints of exactly this training.
+        log: called with the measures of each logged step.
 
     Raises:
         TrainingError: there is too little text.
@@ -85,40 +94,40 @@ def pretrain(
         progress.update(len(texts), len(texts))
     if len(tokenizer) < builtin.vocab_size:
         print(
-            f"the text gives {len(tokenizer):,} tokens of base.builtin.vocab_size {builtin.vocab_size:,} that it holds "
-            f"at least {builtin.min_frequency} times",
+            f"the vocabulary has {len(tokenizer):,} tokens, not base.builtin.vocab_size {builtin.vocab_size:,}: the "
+            f"text contains no more tokens at least {builtin.min_frequency} times",
             flush=True,
         )
-    examples, account = examples_of(tokenizer, texts, builtin)
+    examples, report = encode.encode_texts(tokenizer, texts, builtin.document_length, "truncate")
     model = build_model(tokenizer, builtin)
-    fitting = {} if builtin.per_device_train_batch_size else fitting_steps(account.tokens, builtin)
-    recipe = Recipe.of(builtin, compute, packing=True, max_grad_norm=1.0, max_length=builtin.document_length, **fitting)
-    _tell_plan(models.count_parameters(model), account, recipe)
+    fitting = {} if builtin.per_device_train_batch_size else fitting_steps(report.tokens, builtin)
+    config = TrainingConfig.from_params(builtin, compute, max_length=builtin.document_length, **_FIXED, **fitting)
+    _print_plan(models.count_parameters(model), report, config)
     training = train(
         model,
         examples,
-        recipe,
+        config,
         pad=models.pad_token_id(tokenizer),
         folder=folder,
         validation=_measured(tokenizer, heldout, builtin.document_length),
         log=log,
     )
-    return Pretrained(training.model.cpu(), tokenizer, training, account)
+    return Pretrained(training.model.cpu(), tokenizer, training, report)
 
 
 def fitting_steps(tokens: int, builtin: Builtin) -> dict[str, float]:
-    """The rows of a step that suit an amount of text, and the learning rates that suit these rows.
+    """The rows of a step that fit the amount of text, and the learning rates that fit these rows.
 
-    A small text is learnt in more and smaller steps: as many rows as leave STEPS_OF_EPOCH steps to an epoch, from 1 to
-    MOST_ROWS. The learning rates of the params are those of MOST_ROWS; they fall with the root of the rows (Malladi et
-    al., 2022, On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, https://arxiv.org/abs/2205.10287).
+    An epoch has about STEPS_OF_EPOCH steps, of 1 to MOST_ROWS rows. The learning rates of the params are for MOST_ROWS;
+    they are multiplied by the root of the share of these rows (Malladi et al., 2022, On the SDEs and Scaling Rules for
+    Adaptive Gradient Algorithms, https://arxiv.org/abs/2205.10287).
 
     Args:
-        tokens: of all texts, once.
-        builtin: the params.
+        tokens: tokens of all texts.
+        builtin: section `base.builtin`.
 
     Returns:
-        The keys of the recipe, and their values.
+        Keys of the training config and their values.
     """
     rows = min(max(tokens // (STEPS_OF_EPOCH * builtin.document_length), 1), MOST_ROWS)
     part = math.sqrt(rows / MOST_ROWS)
@@ -129,51 +138,38 @@ def fitting_steps(tokens: int, builtin: Builtin) -> dict[str, float]:
     }
 
 
-def planned_epochs(tokens: int, recipe: Recipe) -> float:
-    """How often every text will be seen, about.
-
-    Args:
-        tokens: of all texts.
-        recipe: how to train, in packed rows.
-    """
-    if recipe.max_steps is None:
-        return recipe.num_train_epochs
-    of_step = recipe.rows_of_a_batch * recipe.gradient_accumulation_steps * recipe.max_length
-    return min(recipe.num_train_epochs, recipe.max_steps * of_step / max(tokens, 1))
-
-
-def _tell_plan(parameters: int, account: EncodingReport, recipe: Recipe) -> None:
-    epochs = planned_epochs(account.tokens, recipe)
+def _print_plan(parameters: int, report: EncodingReport, config: TrainingConfig) -> None:
+    epochs = min(config.num_train_epochs, config.max_rows * config.max_length / max(report.tokens, 1))
     print(
-        f"pretraining {parameters:,} parameters on {account.rows:,} texts of {account.tokens:,} tokens, each of them "
-        f"about {epochs:.1f} times at most",
+        f"pretraining {parameters:,} parameters on {report.rows:,} texts with {report.tokens:,} tokens; each text is "
+        f"seen about {epochs:.1f} times at most",
         flush=True,
     )
     if epochs > MANY_EPOCHS + 0.05:
         print(
-            f"warning: more than about {MANY_EPOCHS:.0f} times is seldom worth it: the base learns its text by heart "
-            "and gets worse at any other; lower base.builtin.num_train_epochs or max_steps, or bring more text",
+            f"warning: more than about {MANY_EPOCHS:.0f} times is seldom useful: the base memorises its text and gets "
+            "worse on other text; lower base.builtin.num_train_epochs or max_steps, or add more text",
             flush=True,
         )
 
 
 def _measured(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> list[Example]:
-    """Pieces of held-out texts that are measured while the base trains, from all of them."""
+    """Pieces of the held-out texts, evenly chosen, that are measured during the training."""
     pieces, _ = encode.encode_texts(tokenizer, texts, length, "split")
     count = min(len(pieces), _MEASURED_PIECES)
-    return [pieces[place * len(pieces) // count] for place in range(count)]
+    return [pieces[number * len(pieces) // count] for number in range(count)]
 
 
 def train_tokenizer(
     texts: Sequence[str], vocab_size: int, max_length: int, min_frequency: int = 1
 ) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer: any text can be written with it, and the same texts give the same one.
+    """A byte-level BPE tokenizer, which can encode any text. The same texts give the same tokenizer.
 
     Args:
-        texts: what the merges are counted on.
-        vocab_size: tokens at most, of which 256 are bytes and two are special.
-        max_length: tokens that the model will see at once.
-        min_frequency: how often the texts must hold two tokens side by side before they become one.
+        texts: the texts on which merges are counted.
+        vocab_size: the most tokens; 256 of them are bytes and two are special.
+        max_length: tokens that the model sees at once.
+        min_frequency: how often two tokens must be adjacent before they are merged.
     """
     bpe = Tokenizer(BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -195,7 +191,7 @@ def train_tokenizer(
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, builtin: Builtin) -> PreTrainedModel:
-    """A Llama of the given sizes with random weights, the same for the same seed."""
+    """A Llama of the given sizes with random weights from the seed."""
     set_seed(builtin.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -213,20 +209,13 @@ def build_model(tokenizer: PreTrainedTokenizerFast, builtin: Builtin) -> PreTrai
     return LlamaForCausalLM(config)
 
 
-def examples_of(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], builtin: Builtin
-) -> tuple[Examples, EncodingReport]:
-    """The beginnings of the texts."""
-    return encode.encode_texts(tokenizer, texts, builtin.document_length, "truncate")
-
-
 def heldout(pretrained: Pretrained, texts: Sequence[str], length: int) -> dict[str, Any]:
-    """How well the base foretells texts that it never saw, every one read whole, piece by piece.
+    """How well the base predicts held-out texts, each split into pieces.
 
     Args:
         pretrained: the base.
-        texts: of held-out groups.
-        length: tokens in a piece, which is what the base learnt to see.
+        texts: the held-out texts.
+        length: tokens in a piece.
 
     Returns:
         `rows`, `bits_per_byte` and `token_loss` (nats).

@@ -54,7 +54,7 @@ def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:
         "heldout": pretrain.heldout(made, heldout, p.base.builtin.document_length),
         "fingerprint": fingerprint,
         **made.training.counts(),
-        "data": made.account.as_dict(),
+        "data": made.report.as_dict(),
     }
-    training_run.finished(WORK / fingerprint)
+    training_run.delete_checkpoints(WORK / fingerprint)
     return measures, made.training.history

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuneline import params, processes
 from tuneline.core import files, identity
-from tuneline.finetuning import estimate, mixing, tasks
+from tuneline.finetuning import estimate, mixture, tasks
 from tuneline.modeling import hardware, models
 from tuneline.registry import lineage, tracking, versions
 from tuneline.training import checkpoints, distributed, training_run
@@ -38,7 +38,7 @@ def main(p: params.Params) -> None:
 def _train(p: params.Params) -> None:
     models.use_threads(p.compute.threads)
     clean, base = Path(p.paths.clean), Path(p.paths.base)
-    others = mixing.wanted(p)
+    others = mixture.find_sources(p)
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
     tasks.check_truncated(ready, p)
     sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
@@ -70,14 +70,14 @@ def _train(p: params.Params) -> None:
     with tracker.training_run(subject) as run:
         training = tasks.train(ready, p.finetune, p.compute, folder=folder, log=run.log)
     _write(p, ready, training, fingerprint)
-    training_run.finished(folder)
+    training_run.delete_checkpoints(folder)
 
 
 def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training, fingerprint: str) -> None:
-    mixture = {}
+    shown = {}
     if ready.mixture:
         assert training.times is not None
-        mixture = ready.mixture.realised(training.times)
+        shown = ready.mixture.realised(training.times)
     finetuned, reports = Path(p.paths.finetuned), Path(p.paths.reports)
     models.save(training.model, ready.tokenizer, finetuned, ready.mode)
     if training.adapter:
@@ -89,7 +89,7 @@ def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training
             "fingerprint": fingerprint,
             "parameters": models.count_parameters(training.model),
             **training.counts(),
-            "data": ready.account.as_dict(),
-            "mixture": mixture,
+            "data": ready.report.as_dict(),
+            "mixture": shown,
         },
     )

@@ -1,14 +1,14 @@
-"""Checkpoints that count only when they are whole: a manifest, written last, names the sha256 of every file.
+"""Checkpoints that count only if they are complete: the manifest, written last, has the sha256 of every file.
 
     work/<fingerprint>/checkpoint-300/manifest.json
 
-A checkpoint is written beside its place, synced to disk and renamed, so that a kill or a power cut at any instant
-leaves either all of it or something that is seen to be broken.
+A checkpoint is written to a temporary folder, synced to disk and renamed. After a kill or a power cut it is complete
+or can be seen to be broken.
 """
 
 import inspect
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,31 +18,32 @@ from tuneline.core.identity import MANIFEST, is_complete
 from tuneline.work import WORK
 
 LOCK = WORK / "training.lock"
-"""Held by the one trainer of a project."""
+"""The lock file that the only trainer of a project holds."""
 _PREFIX = "checkpoint-"
 
 
 @contextmanager
 def writing(folder: Path, step: int, keep: int, best: int | None = None) -> Iterator[Path]:
-    """A folder to write the checkpoint of `step` into; on success it counts. The oldest ones go before, to make room.
+    """A temporary folder that becomes the checkpoint of `step` if the block succeeds.
 
     Args:
         folder: of all checkpoints of one training.
         step: optimizer steps taken.
-        keep: checkpoints that there are in the end; one stays while another is written.
-        best: the step whose weights are the best so far; its checkpoint stays too, as this one is of no use without it.
+        keep: checkpoints that are left in the end. At least one is left while the new one is written.
+        best: the step with the best weights so far. The new checkpoint needs that checkpoint, so it is kept too.
 
     Yields:
         An empty folder.
     """
-    # Each is several times the model: the oldest goes before, and what those that stay are of no use without does not.
+    # A checkpoint is several times as large as the model: the oldest is deleted before the new one is written. The
+    # checkpoints that the others need are kept.
     staying = _checkpoints(folder)[-max(keep - 1, 1) :]
     _delete_all_but(folder, {needed for checkpoint in staying for needed in _with_needed(checkpoint)})
-    with files.atomic_folder(folder / f"{_PREFIX}{step}") as beside, files.full_disk_as_os_error(beside):
-        yield beside
+    with files.atomic_folder(folder / f"{_PREFIX}{step}") as temporary, files.full_disk_as_os_error(temporary):
+        yield temporary
         needed = [] if best in (None, step) else [best]
-        manifest = {"step": step, "needs": needed, "files": files.sha256_tree(beside)}
-        files.write_json(beside / MANIFEST, manifest)
+        manifest = {"step": step, "needs": needed, "files": files.sha256_tree(temporary)}
+        files.write_json(temporary / MANIFEST, manifest)
     _delete_all_but(folder, {*_checkpoints(folder)[-keep:], of_step(folder, best)})
 
 
@@ -53,25 +54,26 @@ def _delete_all_but(folder: Path, staying: set[Path]) -> None:
 
 
 def save_weights(model: Any, folder: Path) -> None:
-    """Write the weights, or of a model with adapters only those."""
-    # peft would look for the base on the hub to see whether its vocabulary was changed.
-    more = {"save_embedding_layers": False} if "save_embedding_layers" in _parameters(model.save_pretrained) else {}
+    """Write the weights of a model; of a model with adapters, only the adapters."""
+    # Without this argument peft asks the hub for the base, to see whether its vocabulary has changed.
+    known = inspect.signature(model.save_pretrained).parameters
+    more = {"save_embedding_layers": False} if "save_embedding_layers" in known else {}
     model.save_pretrained(folder, **more)
 
 
 def of_step(folder: Path, step: int | None) -> Path:
-    """Where the checkpoint of `step` lies, if there is one."""
+    """The path of the checkpoint of `step`, which may not exist."""
     return folder / f"{_PREFIX}{step}"
 
 
 def newest_good(folder: Path) -> Path | None:
-    """The newest whole checkpoint whose best one is whole too; everything else in `folder` is deleted.
+    """The newest complete checkpoint that has a complete checkpoint of the best weights. All others are deleted.
 
     Args:
         folder: of all checkpoints of one training; it may not exist.
 
     Returns:
-        The checkpoint's folder, or None where training starts from the beginning.
+        The folder of the checkpoint; None if the training must start from the beginning.
     """
     good = next((path for path in reversed(_checkpoints(folder)) if all(map(is_complete, _with_needed(path)))), None)
     kept = _with_needed(good) if good else []
@@ -82,13 +84,13 @@ def newest_good(folder: Path) -> Path | None:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint as far as its name says, for a message."""
+    """The checkpoint with the highest step; it may be incomplete."""
     found = _checkpoints(folder)
     return found[-1] if found else None
 
 
 def _with_needed(checkpoint: Path) -> list[Path]:
-    """A checkpoint and those that it is of no use without; only itself where its manifest cannot be read."""
+    """A checkpoint and the checkpoints that it needs; without a readable manifest, only the checkpoint."""
     try:
         needed = files.read_json(checkpoint / MANIFEST)["needs"]
         return [checkpoint, *(of_step(checkpoint.parent, int(step)) for step in needed)]
@@ -97,13 +99,9 @@ def _with_needed(checkpoint: Path) -> list[Path]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Oldest first."""
+    """The folders of all checkpoints, oldest first."""
     if not folder.is_dir():
         return []
     named = [path for path in folder.iterdir() if path.is_dir() and path.name.startswith(_PREFIX)]
     numbered = [path for path in named if path.name.removeprefix(_PREFIX).isdigit()]
     return sorted(numbered, key=lambda path: int(path.name.removeprefix(_PREFIX)))
-
-
-def _parameters(method: Callable[..., Any]) -> set[str]:
-    return set(inspect.signature(method).parameters)

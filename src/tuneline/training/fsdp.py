@@ -1,158 +1,108 @@
-"""Processes that share out weights, gradients and the optimizer's state, where each would else hold all: FSDP2.
+"""FSDP2: each process has a shard of the weights, gradients and optimizer state, and not all of them.
 
-The weights of a layer are gathered when it is run, and let go after it. What is written is whole: a checkpoint looks
-like any other, and the model comes back as it was handed in.
+The weights of a layer are gathered when the layer runs, and released after it. Files are complete: a checkpoint looks
+like any other checkpoint, and the model gets its weights back at the end.
 """
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, zeros_like
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from tuneline.training import checkpoints, distributed, loop
+from tuneline.training import distributed
 
 
 class Shards:
-    """A model whose weights lie in all processes, each a part of every one.
+    """A sharded copy of a model.
 
     Args:
-        model: with the same weights in all processes; until `gather` it has none.
+        model: has the same weights in all processes, and no weights from now until `gather`.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._handed_in = model
-        # Modules of its own around the same tensors: what fully_shard does to a class and its hooks is never undone.
+        self._original = model
+        # New modules around the same tensors: the changes of fully_shard to classes and hooks cannot be undone.
         same = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.model = copy.deepcopy(model, cast(dict[int, Any], same))
         mesh = init_device_mesh(model.device.type, (distributed.world(),))
-        for module in (*_blocks(self.model), self.model):
-            # Said of the root too, whose weights would else stay gathered through an evaluation.
+        for module in (*_layers(self.model), self.model):
+            # Without reshard_after_forward the weights of the root stay gathered during an evaluation.
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
-        self.let_go()
+        self.release()
 
     def gather(self, *, everywhere: bool) -> PreTrainedModel:
-        """The model that was handed in, with its weights as they are now, in main memory. All processes call this.
+        """The original model with the current weights in main memory. All processes must call this.
 
         Args:
-            everywhere: in all processes; else in the first, and in the others it has none.
+            everywhere: in all processes; else in the first process only.
         """
-        for handed_in, sharded in zip(self._handed_in.parameters(), self.model.parameters(), strict=True):
-            whole = _whole(sharded.detach())
+        for original, sharded in zip(self._original.parameters(), self.model.parameters(), strict=True):
+            full = _full(sharded.detach())
             if everywhere or not distributed.rank():
-                handed_in.data = whole.cpu()
-        return self._handed_in
+                original.data = full.cpu()
+        return self._original
 
-    def let_go(self) -> None:
-        """Have no weights in the model that was handed in."""
-        for parameter in self._handed_in.parameters():
+    def release(self) -> None:
+        """Remove the weights of the original model."""
+        for parameter in self._original.parameters():
             parameter.data = parameter.data.new_empty(0)
 
 
-class ShardedTrainer(loop.ObjectiveTrainer):
-    """The loop with a model that is sharded while it runs."""
-
-    def _inner_training_loop(self, *arguments: Any, **more: Any) -> Any:
-        assert self.model is not None
-        self._shards = Shards(cast(PreTrainedModel, self.model))
-        self.model = self.model_wrapped = self._shards.model
-        # transformers' word for a model that needs no wrapper of accelerate's, which would be DDP.
-        self.is_distributed_loading_by_transformers = True
-        made = super()._inner_training_loop(*arguments, **more)
-        self.model = self.model_wrapped = self._shards.gather(everywhere=True)
-        return made
-
-    def _has_mixed_mesh_grads(self, model: nn.Module) -> bool:
-        # transformers' way for these is the one whose norm is that of all processes, not of this one's part.
-        return True
-
-    @contextmanager
-    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
-        # Gradients that wait for the last batch of a step would be those of whole weights.
-        yield
-
-    def lend_to_checkpoint(self) -> None:
-        """Give the first process this one's parts, in the order in which it writes them."""
-        self._shards.gather(everywhere=False)
-        whole_state(cast(Optimizer, self.optimizer))
-
-    def save_weights(self, checkpoint: Path) -> None:
-        """Write the weights, and only them, while the other processes lend their parts."""
-        checkpoints.save_weights(self._shards.gather(everywhere=False), checkpoint)
-        self._shards.let_go()
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        torch.save(whole_state(cast(Optimizer, self.optimizer)), Path(output_dir) / OPTIMIZER_NAME)
-        torch.save(cast(Any, self.lr_scheduler).state_dict(), Path(output_dir) / SCHEDULER_NAME)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        # Mapped, as each process reads only its part.
-        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", mmap=True, weights_only=True)
-        optimizer = cast(Optimizer, self.optimizer)
-        optimizer.load_state_dict(own_state(state, optimizer))
-        cast(Any, self.lr_scheduler).load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
-
-
-def whole_state(optimizer: Optimizer) -> dict[str, Any]:
-    """An optimizer's state as it would be of weights that are not sharded. All processes call this.
+def full_state(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimizer state for weights that are not sharded. All processes must call this.
 
     Returns:
-        In the first process the state, in main memory; in the others it lacks what was sharded.
+        In the first process the state, in main memory; in the others None instead of each sharded tensor.
     """
 
-    def whole(value: Any) -> Any:
+    def full(value: Any) -> Any:
         if not isinstance(value, DTensor):
             return value
-        gathered = _whole(value)
+        gathered = _full(value)
         return None if distributed.rank() else gathered.cpu()
 
     state = optimizer.state_dict()
     numbers = state["state"].items()
-    return state | {"state": {number: {name: whole(kept[name]) for name in kept} for number, kept in numbers}}
+    return state | {"state": {number: {name: full(kept[name]) for name in kept} for number, kept in numbers}}
 
 
-def own_state(whole: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """This process's part of what `whole_state` gave.
+def own_state(full: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """This process's shard of an optimizer state.
 
     Args:
-        whole: the state of all processes.
-        optimizer: of this process's parts of the weights.
+        full: the state that `full_state` gave.
+        optimizer: of this process's shards of the weights.
     """
 
     def own(value: Any, parameter: Tensor) -> Any:
         if not isinstance(value, Tensor) or value.shape != parameter.shape:
             return value
         assert isinstance(parameter, DTensor)
-        part = distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
-        # A copy: the part is a view of the whole.
-        return torch.zeros_like(parameter, dtype=value.dtype).copy_(part)
+        shard = distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+        # A copy, because the shard is a view of the full tensor.
+        return zeros_like(parameter, dtype=value.dtype).copy_(shard)
 
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = whole["state"].items()
+    numbers = full["state"].items()
     state = {number: {name: own(kept[name], parameters[number]) for name in kept} for number, kept in numbers}
-    return whole | {"state": state}
+    return full | {"state": state}
 
 
-def _whole(part: Tensor) -> Tensor:
-    assert isinstance(part, DTensor)
-    return part.full_tensor()
+def _full(shard: Tensor) -> Tensor:
+    assert isinstance(shard, DTensor)
+    return shard.full_tensor()
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of a model: what stands in its outermost lists, which every batch goes through."""
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a model: the modules in its outermost lists."""
     for child in module.children():
         if isinstance(child, nn.ModuleList):
             yield from child
         else:
-            yield from _blocks(child)
+            yield from _layers(child)

@@ -1,4 +1,4 @@
-"""The training log: a line per logged step, the same after a kill as without one."""
+"""The training log: one line per logged step, the same with and without a kill."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,39 +11,35 @@ _COLUMNS = ("step", "tokens", "loss", "learning_rate", "grad_norm", "eval_loss")
 
 @dataclass
 class History:
-    """What was measured up to a step; it travels in every checkpoint."""
+    """The measures up to a step, and the sums since the last logged step. Every checkpoint contains it."""
 
     lines: list[dict[str, float]] = field(default_factory=list)
-    """By `step`; a measure is absent where it was not taken."""
+    """Each with `step`, and with the measures that were taken at that step."""
     tokens: int = 0
-    """Seen in training so far, padding not counted."""
+    """Tokens of training so far, without padding."""
     supervised_tokens: int = 0
-    """Learnt so far; where rows are learnt and not tokens, the rows."""
+    """Supervised tokens so far; for tasks with one label per row, the rows."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Of `loss` and of what else is averaged, since the last logged step."""
+    """The sums of `loss` and of other averaged measures since the last logged step."""
     weight: float = 0.0
-    """What the sums are divided by."""
+    """What `sums` are divided by."""
 
-    def saw(self, sums: dict[str, float], weight: float, *, learnt: int, tokens: int) -> None:
-        """Count one batch: its loss and other measures, each summed over `weight`."""
+    def add(self, sums: dict[str, float], weight: float, *, supervised: int, tokens: int) -> None:
+        """Add the sums, the weight and the tokens of one batch."""
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.weight += weight
-        self.supervised_tokens += learnt
+        self.supervised_tokens += supervised
         self.tokens += tokens
 
-    def means(self) -> dict[str, float]:
-        """The means since the last call."""
+    def take_means(self) -> dict[str, float]:
+        """The means since the last call; the sums start again at 0."""
         means = {name: value / (self.weight or 1) for name, value in self.sums.items()}
         self.sums, self.weight = {}, 0.0
         return means
 
     def record(self, step: int, measures: dict[str, float]) -> dict[str, float]:
-        """Add measures to the line of `step`.
-
-        Returns:
-            What was recorded, `tokens` included.
-        """
+        """Add measures to the line of `step`, and give them back together with `tokens`."""
         measures = {"tokens": self.tokens, **measures}
         if not self.lines or self.lines[-1]["step"] != step:
             self.lines.append({"step": step})
@@ -51,30 +47,30 @@ class History:
         return measures
 
     def best(self, measure: str) -> int | None:
-        """The step at which `measure` was best, the first of equals; None where it was never taken."""
-        taken = [line for line in self.lines if measure in line]
-        if not taken:
+        """The first step with the best value of `measure`; None if it was never measured."""
+        measured = [line for line in self.lines if measure in line]
+        if not measured:
             return None
         sign = 1 if is_better_when_lower(measure) else -1
-        return int(min(taken, key=lambda line: sign * line[measure])["step"])
+        return int(min(measured, key=lambda line: sign * line[measure])["step"])
 
     def since_best(self, measure: str) -> int:
-        """How often `measure` was taken since it was best."""
+        """How often `measure` was measured after its best value."""
         best = self.best(measure)
         return sum(measure in line and line["step"] > best for line in self.lines) if best is not None else 0
 
     def write(self, path: Path) -> None:
-        """Keep all of it in a file."""
+        """Write everything to a file, for `read`."""
         files.write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "History":
-        """What `write` kept."""
+        """Read the file that `write` has written."""
         stored: dict[str, Any] = files.read_json(path)
         return cls(**stored)
 
     def csv(self) -> str:
-        """The lines as a table, blank where a measure was not taken."""
+        """The lines as CSV; a measure that was not taken is empty."""
         others = dict.fromkeys(name for line in self.lines for name in line if name not in _COLUMNS)
         columns = [*_COLUMNS, *others]
         rows = [",".join(columns)]
@@ -83,7 +79,7 @@ class History:
 
 
 def is_better_when_lower(measure: str) -> bool:
-    """Which way a measure improves: losses and errors fall, all else rises."""
+    """Whether a lower value is better: for losses and errors; for all other measures a higher value is better."""
     return measure.endswith(("loss", "error"))
 
 

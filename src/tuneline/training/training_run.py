@@ -1,42 +1,42 @@
-"""Training from the newest whole checkpoint to the end: the same bytes, however often it was killed."""
+"""Train a model from the newest complete checkpoint to the end. A kill does not change a byte of the result."""
 
 import itertools
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel
 
 from tuneline.encoding.examples import lengths
 from tuneline.encoding.packing import Rows, plan
 from tuneline.errors import TrainingError
 from tuneline.modeling import adapters
-from tuneline.training import checkpoints, distributed, fsdp, loop, training_config
+from tuneline.training import training_config
 from tuneline.training.log import History
 from tuneline.training.objectives import Causal, Objective
-from tuneline.training.training_config import Recipe
+from tuneline.training.trainer import Log, ObjectiveTrainer, RepeatableTrainer, ShardedTrainer
+from tuneline.training.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training leaves; the same after a kill as without one."""
+    """The result of a training."""
 
     model: PreTrainedModel
-    """The trained model: the one that was handed in, or with adapters what they were merged into."""
+    """The trained model; adapters are merged into it."""
     adapter: adapters.Adapter | None
-    """The adapters by themselves."""
+    """The adapters alone."""
     history: History
     packed: bool
-    """Whether documents stood side by side; False too where the family did not allow it."""
+    """Whether a row held several documents; False too if the model's family does not allow it."""
     best: int | None
-    """The step whose weights these are, where the best are kept."""
+    """The step of the weights if the best weights are kept."""
     stopped_early: bool
     times: np.ndarray | None = None
-    """[examples] How often each was shown; None where it was not counted."""
+    """[examples] how often each example was shown; None if it was not counted."""
 
     @property
     def steps(self) -> int:
@@ -44,7 +44,7 @@ class Training:
         return int(self.history.lines[-1]["step"])
 
     def counts(self) -> dict[str, Any]:
-        """Steps, and tokens with every epoch counted."""
+        """Steps and tokens; the tokens of every epoch are counted."""
         counts = {
             "steps": self.steps,
             "tokens": self.history.tokens,
@@ -57,7 +57,7 @@ class Training:
 def train(
     model: PreTrainedModel,
     examples: Sequence[Any],
-    recipe: Recipe,
+    config: TrainingConfig,
     *,
     pad: int,
     folder: Path,
@@ -65,155 +65,113 @@ def train(
     lora: dict[str, Any] | None = None,
     validation: Sequence[Any] = (),
     of_epoch: Callable[[int], Sequence[int]] | None = None,
-    log: loop.Log | None = None,
+    log: Log | None = None,
 ) -> Training:
-    """Train `model` in place, from the newest whole checkpoint in `folder` if there is one.
+    """Train `model` in place, from the newest complete checkpoint in `folder` if there is one.
 
     Args:
-        model: what is trained.
-        examples: what to learn from, none longer than the recipe's `max_length`.
-        recipe: how.
-        pad: the token that fills rows up.
-        folder: of the checkpoints of exactly this training.
-        objective: the task's; None: the next token of each document.
-        lora: train adapters of this LoraConfig instead of the weights.
-        validation: measured every `eval_steps` and at the end.
-        of_epoch: the examples that an epoch takes, as in `packing.plan`.
-        log: a tracker's ear.
-
-    Returns:
-        The model, the log and the counts.
+        model: the model.
+        examples: the training examples; none is longer than the config's `max_length`.
+        config: how to train.
+        pad: id of the padding token.
+        folder: the checkpoints of exactly this training.
+        objective: defines the loss; None: the next token of each document.
+        lora: arguments of LoraConfig; adapters are trained instead of the weights.
+        validation: examples that are measured every `eval_steps` steps and at the end.
+        of_epoch: gives the examples of an epoch, as in `packing.plan`.
+        log: called with the measures of each logged step.
 
     Raises:
-        TrainingError: there is nothing to learn, or the loss is no number any more.
+        TrainingError: nothing can be trained, or the loss is not finite.
     """
-    require(examples, validation, recipe)
-    objective = objective or Causal.of(model, examples, pad=pad, packing=recipe.packing)
-    wrapped = adapters.wrap(model, lora, recipe.seed) if lora else model
-    rows = plan(
-        lengths(examples),
-        width=recipe.max_length,
-        batch_size=recipe.rows_of_a_batch,
-        epochs=recipe.num_train_epochs,
-        seed=recipe.seed,
-        packed=objective.packed,
-        limit=rows_at_most(recipe),
-        of_epoch=of_epoch,
-    )
-    check_warmup(recipe, recipe.steps(len(rows)))
-    resumed, history = resume(folder, log)
-    kind = fsdp.ShardedTrainer if recipe.fsdp else loop.ObjectiveTrainer
-    trainer = kind(
+    _check(examples, validation, config)
+    objective = objective or Causal.for_model(model, examples, pad=pad, packing=config.packing)
+    wrapped = adapters.wrap(model, lora, config.seed) if lora else model
+    rows = planned_rows(examples, validation, config, packed=objective.packed, of_epoch=of_epoch)
+    trainer = (ShardedTrainer if config.fsdp else ObjectiveTrainer)(
         wrapped,
-        training_config.arguments(recipe, folder, evaluate=bool(validation)),
+        training_config.arguments(config, folder, evaluate=bool(validation)),
         objective=objective,
         train_dataset=Rows(examples, rows),
         validation=validation,
     )
-    course = loop.Course(
-        recipe=recipe,
-        history=history,
-        folder=folder,
-        tell=log,
-        sources=sources(examples, rows),
-        weight=objective.weight,
-        ceiling=objective.ceiling(),
-    )
-    run(trainer, course, resumed)
-    adapter = adapters.extract(wrapped) if lora else None
-    trained = adapters.merge(wrapped) if lora else model
-    made = Training(trained, adapter, history, objective.packed, course.best, course.is_stopped)
-    taken = rows[: made.steps * recipe.gradient_accumulation_steps * recipe.rows_of_a_batch]
+    trainer.fit(config, folder=folder, sources=sources(examples, rows), log=log)
+    trained = result(trainer, wrapped, lora=bool(lora), packed=objective.packed)
+    taken = rows[: trained.steps * config.rows_per_step]
     shown = np.fromiter(itertools.chain.from_iterable(taken), np.int64)
-    return replace(made, times=np.bincount(shown, minlength=len(examples)))
+    return replace(trained, times=np.bincount(shown, minlength=len(examples)))
 
 
-def run(trainer: loop.RepeatableTrainer, course: loop.Course, resumed: Path | None) -> None:
-    """Let a trainer follow its course to the end, and take the best weights where they are what is kept.
+def result(trainer: RepeatableTrainer, model: PreTrainedModel, *, lora: bool, packed: bool) -> Training:
+    """The result of a trainer whose `fit` has returned.
 
     Args:
-        trainer: made for the course's rows.
-        course: what to follow.
-        resumed: the checkpoint to go on from.
+        trainer: the trainer.
+        model: the trained model, with its adapters if there are any.
+        lora: whether it has adapters.
+        packed: whether a row held several documents.
     """
-    trainer.follow(course)
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_EveryStep(trainer))
-    if resumed:
-        print(f"going on from {resumed}", flush=True)
-    # A kill may have come after the last evaluation, which had already ended the training.
-    if not course.is_stopped:
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    if course.is_stopped:
-        print(f"stopped: {course.recipe.best_measure} has not been better since step {course.best}", flush=True)
-    # accelerate's own way of calling a model in bfloat16 is no part of it.
-    vars(cast(Any, trainer.model)).pop("forward", None)
-    if course.best is not None:
-        trainer.load_weights(checkpoints.of_step(course.folder, course.best))
-    # The first process deletes the checkpoints in the end.
-    distributed.wait()
+    adapter = adapters.extract(model) if lora else None
+    trained = adapters.merge(model) if lora else model
+    return Training(trained, adapter, trainer.history, packed, trainer.best_step, trainer.is_stopped)
 
 
-class _EveryStep(TrainerCallback):
-    """Every step is told to whoever waits, and the last is logged too, where it is no multiple of `logging_steps`."""
+def planned_rows(
+    examples: Sequence[Any],
+    validation: Sequence[Any],
+    config: TrainingConfig,
+    *,
+    packed: bool,
+    of_epoch: Callable[[int], Sequence[int]] | None = None,
+) -> list[list[int]]:
+    """The rows of the whole training in their order: the numbers of the examples in each row.
 
-    def __init__(self, trainer: loop.RepeatableTrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Tell the step; ask for a line of the log at the last one."""
-        self._trainer.tell_step()
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-        return control
-
-
-def require(examples: Sequence[Any], validation: Sequence[Any], recipe: Recipe) -> None:
-    """Refuse what cannot be trained.
+    Args:
+        examples: the training examples.
+        validation: the validation examples.
+        config: how to train.
+        packed: whether a row may hold several documents.
+        of_epoch: gives the examples of an epoch, as in `packing.plan`.
 
     Raises:
-        TrainingError: nothing is to be learnt, or the best weights are asked for and nothing says which they are.
+        TrainingError: there is nothing to train on, or the training is shorter than its warm-up.
     """
+    _check(examples, validation, config)
+    rows = plan(
+        lengths(examples),
+        width=config.max_length,
+        batch_size=config.rows_per_batch,
+        epochs=config.num_train_epochs,
+        seed=config.seed,
+        packed=packed,
+        limit=config.max_rows,
+        of_epoch=of_epoch,
+    )
+    steps = config.steps(len(rows))
+    if config.warmup_steps > steps:
+        raise TrainingError(
+            f"{config.section}.warmup_steps: the warm-up of {config.warmup_steps} steps is longer than the whole "
+            f"training of {steps} steps, so the learning rate {config.learning_rate:g} is never reached; set it to a "
+            "share of all steps such as 0.05, or train for more epochs"
+        )
+    return rows
+
+
+def _check(examples: Sequence[Any], validation: Sequence[Any], config: TrainingConfig) -> None:
     if not examples:
-        raise TrainingError("no row has anything to learn; look at the training split and at max_length")
-    if recipe.keeps_best and not validation:
+        raise TrainingError("no training row has a label; look at the training split and at max_length")
+    if config.keeps_best and not validation:
         raise TrainingError(
-            f"{recipe.section}.early_stopping_patience: no validation row says which weights are best; raise "
-            "data.split.validation, or set it to null"
+            f"{config.section}.early_stopping_patience: the best weights cannot be found without validation rows; "
+            "raise data.split.validation, or set early_stopping_patience to null"
         )
-
-
-def check_warmup(recipe: Recipe, steps: int) -> None:
-    """Refuse a training that ends before its learning rate is reached.
-
-    Args:
-        recipe: how to train.
-        steps: optimizer steps of the whole training.
-
-    Raises:
-        TrainingError: the warm-up is longer than the training.
-    """
-    if recipe.warmup_steps > steps:
-        raise TrainingError(
-            f"{recipe.section}.warmup_steps: {recipe.warmup_steps} steps of warm-up, but the whole training has only "
-            f"{steps}, so that the learning rate {recipe.learning_rate:g} is never reached; set it to a share of all "
-            "steps such as 0.05, or train for more epochs"
-        )
-
-
-def resume(folder: Path, log: loop.Log | None) -> tuple[Path | None, History]:
-    """The newest whole checkpoint and its log, which is told again from the beginning: the listener may lack some."""
-    # The first process deletes what is broken before any other looks.
-    resumed = distributed.from_first(checkpoints.newest_good(folder) if distributed.rank() == 0 else None)
-    history = History.read(resumed / loop.HISTORY_FILE) if resumed else History()
-    for line in history.lines if log else ():
-        assert log is not None
-        log(int(line["step"]), {name: value for name, value in line.items() if name != "step"})
-    return resumed, history
 
 
 def sources(examples: Sequence[Any], rows: Sequence[Sequence[int]]) -> Callable[[slice], list[str]]:
-    """Where the documents of some rows of a plan come from: their place in the raw set, or in the training split."""
+    """A function that gives the sources of the documents in some planned rows.
+
+    A source is the file and line in the raw set, or the number of the row in the training split.
+    """
 
     def find(part: slice) -> list[str]:
         documents = [document for row in rows[part] for document in row]
@@ -222,13 +180,6 @@ def sources(examples: Sequence[Any], rows: Sequence[Sequence[int]]) -> Callable[
     return find
 
 
-def rows_at_most(recipe: Recipe) -> float:
-    """Rows that the recipe's steps can take."""
-    if recipe.max_steps is None:
-        return math.inf
-    return recipe.max_steps * recipe.rows_of_a_batch * recipe.gradient_accumulation_steps
-
-
-def finished(folder: Path) -> None:
-    """Delete the checkpoints of a training whose model is saved; all processes are through with them."""
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a training whose model is saved. All processes must be done with them."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -21,7 +21,7 @@ from tuneline.encoding import packing
 from tuneline.encoding.examples import IGNORED, Example, Examples
 from tuneline.encoding.truncation import LengthPolicy
 from tuneline.errors import ParamsError, TrainingError
-from tuneline.finetuning import mixing
+from tuneline.finetuning import mixture
 from tuneline.modeling import model_folder
 from tuneline.params import MixtureSet, editing
 from tuneline.stages import finetune
@@ -31,16 +31,16 @@ def examples(name: str, count: int, length: int = 3) -> Examples:
     return Examples(Example([7] * length, [IGNORED, *[7] * (length - 1)], f"{name}:{n}") for n in range(count))
 
 
-def mixture(raw: int, seed: int = 0, **others: tuple[int, float, int | None]) -> mixing.Mixture:
+def mixture_of(raw: int, seed: int = 0, **others: tuple[int, float, int | None]) -> mixture.Mixture:
     account = LengthPolicy(8, "truncate", 1.0).report()
     parts = [
-        mixing.Part(name, examples(name, count), account, MixtureSet(weight=weight, max_examples=most))
+        mixture.Part(name, examples(name, count), account, MixtureSet(weight=weight, max_examples=most))
         for name, (count, weight, most) in others.items()
     ]
-    return mixing.Mixture(examples("raw", raw), account, parts, seed)
+    return mixture.Mixture(examples("raw", raw), account, parts, seed)
 
 
-def shown(mixed: mixing.Mixture, epochs: int) -> Counter[str]:
+def shown(mixed: mixture.Mixture, epochs: int) -> Counter[str]:
     return Counter(mixed[place].source for epoch in range(epochs) for place in mixed.of_epoch(epoch))
 
 
@@ -54,7 +54,7 @@ def shown(mixed: mixing.Mixture, epochs: int) -> Counter[str]:
 def test_each_example_comes_as_often_as_any_other_of_its_set(
     count: int, weight: float, most: int | None, epochs: int
 ) -> None:
-    mixed = mixture(5, more=(count, weight, most))
+    mixed = mixture_of(5, more=(count, weight, most))
     times = shown(mixed, epochs)
     own = {name: number for name, number in times.items() if name.startswith("more/")}
     pool = min(count, most or count)
@@ -65,22 +65,22 @@ def test_each_example_comes_as_often_as_any_other_of_its_set(
 
 
 def test_an_epoch_goes_on_where_the_last_one_stopped() -> None:
-    mixed = mixture(1, more=(10, 0.5, None))
+    mixed = mixture_of(1, more=(10, 0.5, None))
     first, second = ({mixed[place].source for place in mixed.of_epoch(epoch)} - {"raw:0"} for epoch in (0, 1))
     assert (len(first), len(second), len(first | second)) == (5, 5, 10)
 
 
 def test_a_set_comes_as_often_whatever_other_sets_there_are_and_another_seed_draws_others() -> None:
-    def drawn(mixed: mixing.Mixture) -> set[str]:
+    def drawn(mixed: mixture.Mixture) -> set[str]:
         return {name for name in shown(mixed, 1) if name.startswith("b/")}
 
-    alone = drawn(mixture(2, b=(50, 0.2, None)))
-    assert drawn(mixture(2, a=(9, 1.0, None), b=(50, 0.2, None))) == alone
-    assert drawn(mixture(2, seed=1, b=(50, 0.2, None))) != alone
+    alone = drawn(mixture_of(2, b=(50, 0.2, None)))
+    assert drawn(mixture_of(2, a=(9, 1.0, None), b=(50, 0.2, None))) == alone
+    assert drawn(mixture_of(2, seed=1, b=(50, 0.2, None))) != alone
 
 
 def test_a_plan_holds_what_its_epochs_take_and_no_more() -> None:
-    mixed = mixture(6, more=(8, 0.25, None))
+    mixed = mixture_of(6, more=(8, 0.25, None))
     rows = packing.plan(
         mixed.lengths.tolist(), width=8, batch_size=2, epochs=4, seed=0, packed=True, of_epoch=mixed.of_epoch
     )
@@ -88,7 +88,7 @@ def test_a_plan_holds_what_its_epochs_take_and_no_more() -> None:
 
 
 def test_what_was_trained_of_each_set_is_counted() -> None:
-    mixed = mixture(4, more=(2, 2.0, None))
+    mixed = mixture_of(4, more=(2, 2.0, None))
     times = np.bincount(mixed.of_epoch(0), minlength=len(mixed))
     told = mixed.realised(times)
     assert {name: (one["shown"], one["tokens"], one["supervised_tokens"]) for name, one in told.items()} == {
@@ -147,7 +147,7 @@ def test_one_model_learns_from_pairs_conversations_and_pretraining_text(
     assert sum(one["supervised_tokens"] for one in sets.values()) == told["supervised_tokens"]
     assert sum(one["share_of_tokens"] for one in sets.values()) == pytest.approx(1.0, abs=2e-4)
     assert told["fingerprint"] != alone["fingerprint"]
-    assert "not trained, as data.mixture does not name them: notes" in capsys.readouterr().out
+    assert "not trained, because data.mixture does not name them: notes" in capsys.readouterr().out
     # How rows of the set to fine-tune on become tokens is what the model is stored with.
     assert model_folder.stored_mode(Path("models/finetuned")) == "plain"
 
@@ -197,7 +197,7 @@ def test_only_plain_text_may_be_cut_to_any_extent(mixed_place: Path, capsys: pyt
 
 
 def test_a_set_of_which_nothing_would_come_is_refused(mixed_place: Path) -> None:
-    with pytest.raises(TrainingError, match=r"^data\.mixture\.notes: weight 0\.01 of 30 examples is none in 1 epochs"):
+    with pytest.raises(TrainingError, match=r"^data\.mixture\.notes: weight 0\.01 takes none of its 30 examples in 1 "):
         train(notes={"weight": 0.01}, chats={"weight": 1.0})
 
 

@@ -1,8 +1,8 @@
-"""A mixture: several sets that one model learns from, and which of their examples an epoch takes.
+"""A mixture: several sets that one model is trained on, and the examples that each epoch takes of them.
 
-Of the set to fine-tune on an epoch takes every example once; of another set `weight` times as many as there are, in an
-order that is drawn once. The next epoch goes on where the last one stopped, so that each example comes as often as any
-other of its set, give or take one.
+An epoch takes every example of the set `raw` once. Of another set it takes `weight` times as many examples as the set
+has, in an order that is drawn once. The next epoch continues where the last one stopped, so that the examples of a set
+are shown equally often, give or take one.
 """
 
 import random
@@ -27,44 +27,41 @@ _TASKS = {"prompt-completion": "sft", "messages": "sft", "text": "language-model
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A clean set that a mixture takes."""
+class MixtureSource:
+    """A clean set that the params mix in."""
 
     name: str
     path: Path
-    """Folder of its parts."""
+    """The folder of its parts."""
     form: RecordForm
     share: MixtureSet
 
     @property
     def task(self) -> str:
-        """What is learnt of its rows."""
+        """The task that its rows are trained for."""
         return _TASKS[self.form.record_type]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A set as it is trained."""
+    """An encoded set of a mixture."""
 
     name: str
     examples: Examples
-    account: EncodingReport
+    report: EncodingReport
     share: MixtureSet
     is_text: bool = False
-    """Plain text beside the task, of which any part is as good as another."""
+    """Whether it is plain text, which may be truncated."""
 
 
-def wanted(p: Params) -> list[Wanted]:
-    """Find the clean sets of the params' mixture.
+def find_sources(p: Params) -> list[MixtureSource]:
+    """The clean sets of `data.mixture`, sorted by name.
 
     Args:
         p: the params.
 
-    Returns:
-        The sets, in the order of their names.
-
     Raises:
-        TrainingError: there is no set of a name.
+        TrainingError: a name is not the name of a set.
     """
     mixture, clean = p.data.mixture, Path(p.paths.clean)
     known = files.read_object(clean / DATASET_FILE, "mixture")["mixture"]
@@ -77,24 +74,24 @@ def wanted(p: Params) -> list[Wanted]:
         path, form = Path(p.paths.pretraining) / "train", RecordForm("text")
         if name != PRETRAINING:
             path, form = clean / known[name]["path"], RecordForm.from_json(known[name])
-        found.append(Wanted(name, path, form, mixture[name]))
+        found.append(MixtureSource(name, path, form, mixture[name]))
     if idle := sorted(known.keys() - mixture.keys()):
-        print(f"not trained, as data.mixture does not name them: {', '.join(idle)}", flush=True)
+        print(f"not trained, because data.mixture does not name them: {', '.join(idle)}", flush=True)
     return found
 
 
 class Mixture(Sequence[Example]):
-    """The examples of several sets, one set behind the other; a source begins with the name of its set.
+    """The examples of several sets, one set after the other. The source of an example begins with the name of its set.
 
     Args:
-        raw: of the set to fine-tune on.
-        account: of that set.
-        others: the sets beside it.
-        seed: where the orders come from.
+        raw: the examples of the set `raw`.
+        report: the encoding report of that set.
+        others: the other sets.
+        seed: decides the order of the examples of the other sets.
     """
 
-    def __init__(self, raw: Examples, account: EncodingReport, others: Sequence[Part], seed: int) -> None:
-        self._parts = [Part(RAW, raw, account, MixtureSet(weight=1.0)), *others]
+    def __init__(self, raw: Examples, report: EncodingReport, others: Sequence[Part], seed: int) -> None:
+        self._parts = [Part(RAW, raw, report, MixtureSet(weight=1.0)), *others]
         self._ends = list(accumulate(len(part.examples) for part in self._parts))
         self.lengths = np.concatenate([part.examples.lengths for part in self._parts])
         """Tokens of each example, int64."""
@@ -102,11 +99,11 @@ class Mixture(Sequence[Example]):
 
     @property
     def others(self) -> list[Part]:
-        """The sets beside the one to fine-tune on."""
+        """All sets except `raw`."""
         return self._parts[1:]
 
     def _pool(self, part: Part, seed: int) -> np.ndarray:
-        """Numbers of the examples of a set that may be taken, in their order."""
+        """The numbers of the examples that may be taken from a set, in the order in which they are taken."""
         order = list(range(len(part.examples)))
         if part.name != RAW:
             random.Random(f"{seed}/{part.name}").shuffle(order)
@@ -121,17 +118,17 @@ class Mixture(Sequence[Example]):
     def __getitem__(self, index: slice) -> list[Example]: ...
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
             raise IndexError(index)
-        number = bisect_right(self._ends, place)
+        number = bisect_right(self._ends, position)
         part = self._parts[number]
-        example = part.examples[place - (self._ends[number - 1] if number else 0)]
+        example = part.examples[position - (self._ends[number - 1] if number else 0)]
         return example if part.name == RAW else example._replace(source=f"{part.name}/{example.source}")
 
     def of_epoch(self, epoch: int) -> list[int]:
-        """The numbers of the examples that an epoch takes, from 0; with a weight above 1 some more than once."""
+        """The numbers of the examples that epoch `epoch` (from 0) takes; a weight above 1 repeats some of them."""
         taken = []
         for part, pool, end in zip(self._parts, self._pools, self._ends, strict=True):
             start, stop = (round(n * part.share.weight * len(pool)) for n in (epoch, epoch + 1))
@@ -139,17 +136,17 @@ class Mixture(Sequence[Example]):
         return np.concatenate(taken).tolist()
 
     def check(self, epochs: float) -> None:
-        """Refuse sets of which nothing would come.
+        """Refuse sets of which no example would be trained.
 
         Args:
-            epochs: of the training.
+            epochs: epochs of the training.
 
         Raises:
-            TrainingError: naming them.
+            TrainingError: the names of these sets.
         """
         problems = [
-            f"data.mixture.{part.name}: weight {part.share.weight:g} of {len(pool)} examples is none in {epochs:g} "
-            "epochs; raise it"
+            f"data.mixture.{part.name}: weight {part.share.weight:g} takes none of its {len(pool)} examples in "
+            f"{epochs:g} epochs; raise the weight"
             for part, pool in zip(self._parts[1:], self._pools[1:], strict=True)
             if round(epochs * part.share.weight * len(pool)) == 0
         ]
@@ -160,12 +157,12 @@ class Mixture(Sequence[Example]):
         """What was trained of each set.
 
         Args:
-            times: [examples] how often each was shown.
+            times: [examples] how often each example was shown.
 
         Returns:
-            Name (`raw`: the set to fine-tune on) -> what was asked for; `examples` that may be taken, and how many were
-            `shown`, every time counted; their `tokens` and `supervised_tokens`; `share_of_tokens` of all that was
-            shown; and the account of the set's rows.
+            Name of the set -> its keys of data.mixture; `examples` that may be taken; and of those that were trained,
+            with repetitions, their number `shown`, `tokens`, `supervised_tokens` and `share_of_tokens`; `data`: the
+            encoding report of its rows.
         """
         total = int((times * self.lengths).sum()) or 1
         found = {}
@@ -180,6 +177,6 @@ class Mixture(Sequence[Example]):
                 "tokens": tokens,
                 "supervised_tokens": int((shown * part.examples.supervised_counts()).sum()),
                 "share_of_tokens": round(tokens / total, 4),
-                "data": part.account.as_dict(),
+                "data": part.report.as_dict(),
             }
         return found

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from tuneline.encoding.packing import collate
 from tuneline.modeling import forward
-from tuneline.training.optimizers import MuonAdamW, orthogonal
+from tuneline.training.muon import MuonAdamW, orthogonal
 
 
 def step_with(optimizers: list[torch.optim.Optimizer], model: torch.nn.Module, seed: int) -> None:
