@@ -4,6 +4,8 @@ Every argument of transformers' TrainingArguments may be added under its own nam
 `lora`, and of trl's DPOConfig in `dpo`.
 """
 
+# Narrower types than those of the library's arguments, and no defaults.
+# pyright: reportGeneralTypeIssues=false, reportIncompatibleVariableOverride=false
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator

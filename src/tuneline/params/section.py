@@ -4,14 +4,24 @@ import difflib
 from collections.abc import Collection
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 # NumPy's seeds and some counters of the libraries have 32 bits.
 MOST = 2**31 - 1
 
 
-class Section(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
+class Section(BaseModel):
     """A frozen section without unknown keys. Keys have no default, so that params.yaml is the only place of a value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Given(Section):

@@ -3,6 +3,8 @@
 A key that transformers' TrainingArguments has keeps its name and its meaning.
 """
 
+# Narrower types than those of the library's arguments, and no defaults.
+# pyright: reportGeneralTypeIssues=false, reportIncompatibleVariableOverride=false
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,5 +1,7 @@
 """How a model is trained: the keys of params.yaml, and the TrainingArguments that they give."""
 
+# Narrower types than those of the library's arguments, and no defaults.
+# pyright: reportGeneralTypeIssues=false, reportIncompatibleVariableOverride=false
 import math
 from pathlib import Path
 from typing import Any, Literal
