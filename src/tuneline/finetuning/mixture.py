@@ -23,8 +23,6 @@ from tuneline.errors import TrainingError
 from tuneline.params import MixtureSet, Params
 from tuneline.params.data import PRETRAINING, RAW
 
-_TASKS = {"prompt-completion": "sft", "messages": "sft", "text": "language-modeling"}
-
 
 @dataclass(frozen=True)
 class MixtureSource:
@@ -35,11 +33,6 @@ class MixtureSource:
     """The folder of its parts."""
     form: RecordForm
     share: MixtureSet
-
-    @property
-    def task(self) -> str:
-        """The task that its rows are trained for."""
-        return _TASKS[self.form.record_type]
 
 
 @dataclass(frozen=True)
