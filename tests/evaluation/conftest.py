@@ -1,4 +1,4 @@
-"""Tiny real models and a tokenizer, made here in a second."""
+"""Tiny real models and a tokenizer."""
 
 from typing import Any
 
@@ -57,9 +57,9 @@ def _make(family: str) -> PreTrainedModel:
         if family == "llama":
             model = LlamaForCausalLM(LlamaConfig(**shape))
         else:
-            # It caps its logits behind the head.
+            # Gemma 2 caps its logits after the head.
             model = Gemma2ForCausalLM(Gemma2Config(final_logit_softcapping=0.5, **shape))
-    # Logits far enough apart that padding never decides between two tokens.
+    # The logits must be so far apart that rounding in a padded batch cannot change an answer.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

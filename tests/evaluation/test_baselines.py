@@ -23,7 +23,7 @@ def test_the_unigram_baseline_adds_one_to_the_counts_of_the_training_completions
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     train, test = pairs(("aaaaaaaa", "zq"), ("b", "z")), pairs(("q", "zj"))
-    # Seen: z twice, q once, end of text twice; of 320 tokens each counts once more.
+    # Counted: z twice, q once, end-of-text twice; one is added for each of the 320 tokens.
     total = 5 + 320
     nll = math.log(total / 3) + math.log(total / 1) + math.log(total / 3)
     found = causal.unigram(tokenizer, train, test, mode="plain", is_text=False)

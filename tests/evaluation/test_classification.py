@@ -67,7 +67,7 @@ def test_metrics_of_rows_with_several_labels_are_those_of_scikit_learn() -> None
         "accuracy": pytest.approx(metrics.accuracy_score(true, said)),
         "macro_f1": pytest.approx(metrics.f1_score(true, said, average="macro")),
         "weighted_f1": pytest.approx(metrics.f1_score(true, said, average="weighted")),
-        # As the R_K of one label: the covariance of marks, over those of each with itself.
+        # R_K: the covariance of the marks, divided by the root of both variances.
         "matthews_corrcoef": pytest.approx(
             _covariance(true, said) / (_covariance(true, true) * _covariance(said, said)) ** 0.5
         ),

@@ -8,7 +8,7 @@ PROMPTS = ["def area(width, height):\n", "x", "", "把一个字符串", "Return 
 
 
 def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: str, count: int) -> list[int]:
-    """Token by token, each by a forward of its own, without a cache."""
+    """A greedy answer without cache, by one forward pass per token."""
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] or [0]
     ids = ids[-(64 - count) :]  # pyright: ignore[reportIndexIssue]
     answer: list[int] = []
@@ -32,7 +32,7 @@ def test_a_batch_gives_the_answers_of_each_prompt_alone(
 
 def test_the_model_s_own_end_of_turn_ends_an_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     ids = greedy(model, tokenizer, PROMPTS[0], 12)
-    # The first token that did not stand before: it ends the answer where it is met.
+    # The first token that does not occur earlier in the answer becomes the end of turn.
     end = next(place for place in range(2, 12) if ids[place] not in ids[:place])
     assert model.generation_config is not None
     before = model.generation_config.eos_token_id

@@ -25,7 +25,7 @@ def encoded(tokenizer: PreTrainedTokenizerFast, records: list[dict[str, Any]]) -
 
 
 def plainly(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> tuple[float, int]:
-    """One row alone, all its logits, by the library's own forward."""
+    """The likelihood of one row by the forward pass of transformers."""
     [(ids, labels, _)] = encode(tokenizer, record)
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]

@@ -11,7 +11,7 @@ from tuneline.params import Evaluate
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=400)
 RANDOM = np.random.default_rng(3)
-# Stars, so that many are equal.
+# Ratings of one to five stars: many values are equal.
 TRUE = RANDOM.integers(1, 6, 200).astype(float)
 GIVEN = np.round(TRUE + RANDOM.normal(0, 1.5, 200), 1)
 

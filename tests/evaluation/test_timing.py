@@ -1,4 +1,4 @@
-"""How long an evaluation takes is said beforehand, and changes nothing of it."""
+"""The estimate of how long an evaluation will take."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a person is told to do about a candidate that did not pass."""
+"""The advice about a candidate that has not passed the gate."""
 
 from dataclasses import replace
 
@@ -70,7 +70,7 @@ def test_the_advice_says_when_fine_tuning_shows_no_improvement() -> None:
     assert told[1].startswith("Train longer")
     assert told[2].startswith("Start from a pretrained base")
     assert told[3].startswith("150 test rows are too few to decide")
-    # More rows do not help who is known to be no better.
+    # More rows would not help: the interval is not above zero.
     told = steps("base", 0.01, 0.02, fails_below=-0.05)
     assert told[0] == nothing
     assert not any("too few" in one for one in told)

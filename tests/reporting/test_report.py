@@ -89,7 +89,7 @@ def values(tmp_path_factory: pytest.TempPathFactory, params_text: str) -> params
 
 
 class Elements(HTMLParser):
-    """Tags that open, with their attributes; and whether every tag closes in its order."""
+    """The tags of a page with their attributes, its text, and the tags that were not closed."""
 
     VOID = frozenset({"meta", "link", "br", "img", "input", "hr", "wbr"})
 
@@ -123,8 +123,8 @@ def test_texts_of_data_and_models_are_escaped(page: Callable[..., str]) -> None:
     names = {name for name, _ in elements.tags}
     assert not names & {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
     assert not [attribute for _, attributes in elements.tags for attribute in attributes if attribute.startswith("on")]
-    # Eight samples: where, prompt, reference, base, candidate; one champion; the set's name, its cluster, its label,
-    # its placeholder, its warning; a line of the lineage.
+    # Eight samples with source, prompt, reference, base and candidate; one answer of the champion; the name, cluster,
+    # label, placeholder and warning of the set; one line of the lineage.
     assert "".join(elements.text).count('<script>alert("x")</script>') == 8 * 5 + 7
 
 
@@ -307,7 +307,7 @@ def test_next_steps_come_before_the_numbers(folder: Path, page: Callable[..., st
     gate = {"verdict": "failed", "rules": failed, "champion": None, "next_steps": steps}
     files.write_json(folder / "gate.json", gate)
     html = page()
-    # What it has passed is not named among what it fails.
+    # The headline names only the rules that failed.
     assert "it fails a rule against the trivial baselines." in html
     assert html.index("What to do next") < html.index("Set <code>finetune.num_train_epochs</code> to 3.")
     assert html.index("to 3.") < html.index("The numbers")

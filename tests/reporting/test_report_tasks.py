@@ -1,4 +1,4 @@
-"""The page of every task, from scores as the evaluation makes them."""
+"""The page of each task, made from score tables."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -117,10 +117,10 @@ def test_the_confusion_names_rows_and_numbers_columns(tmp_path: Path, values: pa
         html.index('<table class="confusion">') : html.index("</table>", html.index('<table class="confusion">'))
     ]
     assert all(f">{place}</th>" in table for place in range(1, 11))
-    # A long name may be broken where its words end, and does not make the table as wide as it is long.
+    # A long name may break after its words and is cut, so that it does not widen the table.
     assert "transfer_<wbr>not_<wbr>received_<wbr>by_<wbr>the_<wbr>recipient_<wbr>" in table
     assert "x" * 60 not in table.replace(f'title="{name}"', "")
-    # So many labels are a picture on a phone.
+    # With so many labels a phone shows a picture.
     assert 'class="scroll wide-only"' in html
     assert '<svg class="confusion phone-only"' in html
     few = classified(["neg", "pos"], values, tmp_path / "few")

@@ -148,7 +148,7 @@ def test_the_same_models_give_the_same_bytes(project: Path) -> None:
     assert {path.parts[-3] for path in tokens} == {"evaluated-train", "evaluated-test"}
     evaluate.main(params.load())
     assert files.sha256_tree(project / "reports") == first
-    # They were not made again, and of each split there is one entry.
+    # The token caches were reused, and each split has one.
     assert {path: path.stat().st_ino for path in (project / "work/tokens").rglob("*.arrow")} == tokens
     assert len(list((project / "work/tokens").glob("*/*"))) == 2
 
@@ -194,7 +194,7 @@ def test_a_model_that_is_missing_is_named(project: Path) -> None:
 
 
 def _of_task(task: str, columns: dict[str, list[str]], form: RecordForm) -> None:
-    """The project of another task: its rows, its account, and rules that can be measured."""
+    """Change the project to another task: its rows, dataset.json and rules."""
     metric, direction = {"classification": ("macro_f1", "higher"), "regression": ("mae", "lower")}.get(
         task, ("bits_per_byte", "lower")
     )
