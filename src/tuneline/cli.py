@@ -149,7 +149,7 @@ def inspect(
     from tuneline.commands.use import open_set
 
     arguments = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
-    report = inspection.inspect(paths, inspection.as_in_project(arguments))
+    report = inspection.inspect(paths, inspection.reading_for_project(arguments))
     if as_json:
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:

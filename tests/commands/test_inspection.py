@@ -1,4 +1,4 @@
-"""What `tuneline inspect` says, to programs and to people."""
+"""The reports of `tuneline inspect`, for programs and for people."""
 
 import json
 import zipfile
@@ -60,8 +60,9 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "reasons": {"json": 1, "missing": 1},
                 "damaged": {},
                 "warnings": [
-                    "1 row(s) hold a placeholder that was left unfilled, as a.jsonl:1: {{name}}; fill them, or a model "
-                    "learns to write them"
+                    "1 row(s) contain an unfilled placeholder, such as a.jsonl:1: {{name}}; fill it, or the model "
+                    "learns to write "
+                    "it"
                 ],
                 "verdict": "accepted with rows set aside",
                 "message": None,
@@ -152,7 +153,7 @@ def test_the_report_for_people(folder: Path) -> None:
     assert done.stdout.splitlines()[-1] == "3 file(s), 1 refused; 5 rows, 2 set aside"
 
 
-def test_what_is_usable_is_exit_0(folder: Path) -> None:
+def test_the_exit_code_is_0_if_all_files_can_be_used(folder: Path) -> None:
     assert CliRunner().invoke(cli, ["inspect", "set/a.jsonl", "set/b.csv"]).exit_code == 0
     (folder / "gbk.csv").write_text("问,答\n很好,谢谢\n", "gb18030")
     refused = CliRunner().invoke(cli, ["inspect", "gbk.csv"])
@@ -162,7 +163,7 @@ def test_what_is_usable_is_exit_0(folder: Path) -> None:
     assert CliRunner().invoke(cli, ["inspect", "set", "--column", "prompt"]).exit_code == 2
 
 
-def test_a_set_of_several_kinds_and_a_set_without_rows_are_not_usable(folder: Path) -> None:
+def test_a_set_of_several_types_and_a_set_without_rows_are_not_usable(folder: Path) -> None:
     (folder / "mixed").mkdir()
     (folder / "mixed" / "a.jsonl").write_text('{"prompt": "p", "completion": "c"}\n')
     (folder / "mixed" / "b.jsonl").write_text('{"text": "t"}\n')
@@ -174,23 +175,19 @@ def test_a_set_of_several_kinds_and_a_set_without_rows_are_not_usable(folder: Pa
     report = inspection.inspect([Path("none.txt")], inspection.How())
     assert report["files"][0]["verdict"] == "empty"
     assert report["files"][0]["warnings"] == ["is empty"]
-    assert report["files"][0]["message"] == (
-        "none.txt: holds no rows: put your text there, or leave it out with `--exclude`"
-    )
-    assert report["totals"]["problems"] == ["none.txt: holds no rows, in 1 file(s); put your text there"]
+    assert report["files"][0]["message"] == ("none.txt: has no rows; add rows, or exclude it with `--exclude`")
+    assert report["totals"]["problems"] == ["none.txt: has no rows in its 1 file(s); add rows"]
 
 
-def test_a_label_that_a_name_may_give_is_told(folder: Path) -> None:
+def test_a_label_in_a_name_is_reported(folder: Path) -> None:
     for label in ("ham", "spam"):
         (folder / "mails" / label).mkdir(parents=True)
         (folder / "mails" / label / "1.txt").write_text("text\n")
     report = inspection.inspect([Path("mails")], inspection.How())
-    assert report["files"][1]["warnings"] == [
-        "its name gives the label 'spam', which is read with `task: classification`"
-    ]
+    assert report["files"][1]["warnings"] == ["the label 'spam' in its name is used with `task: classification`"]
 
 
-def test_a_terminal_is_not_told_what_to_do_by_a_name(folder: Path) -> None:
+def test_names_and_labels_cannot_control_the_terminal(folder: Path) -> None:
     (folder / "\x1b[31mred.txt").write_text("row\n")
     done = CliRunner().invoke(cli, ["inspect", "\x1b[31mred.txt"])
     assert "\x1b" not in done.stdout
@@ -234,7 +231,7 @@ def write(path: Path, *rows: object) -> Path:
 
 
 def profile(*paths: Path) -> tuple[dict[str, Any], list[str]]:
-    """What the rows are like, for programs and for people."""
+    """The profile of the rows as JSON, and all lines for people."""
     report = inspection.inspect(paths, inspection.How(settings=Settings(0.7, 8)))
     return report["sets"][0], list(inspection.lines(report))
 
@@ -242,10 +239,10 @@ def profile(*paths: Path) -> tuple[dict[str, Any], list[str]]:
 LONG = "The quick brown fox jumps over the lazy dog and runs into the forest where nobody sees it again"
 
 
-def test_rows_that_are_the_same_are_found_over_all_files(folder: Path) -> None:
+def test_duplicates_are_found_across_files(folder: Path) -> None:
     write(folder / "same" / "a.jsonl", {"text": LONG}, {"text": "another"}, {"text": LONG.upper() + " "})
     write(folder / "same" / "b.jsonl", {"text": LONG.replace("again", "ever")}, {"text": "another"})
-    found, said = profile(Path("same"))
+    found, lines = profile(Path("same"))
     assert found["duplicates"] == {
         "rows": 5,
         "threshold": 0.7,
@@ -254,43 +251,43 @@ def test_rows_that_are_the_same_are_found_over_all_files(folder: Path) -> None:
         "exact_examples": [{"row": "a.jsonl:3", "of": "a.jsonl:1"}, {"row": "b.jsonl:2", "of": "a.jsonl:2"}],
         "near_examples": [{"row": "b.jsonl:1", "of": "a.jsonl:1"}],
     }
-    assert "  the same as an earlier row: 2 exactly, 1 nearly (0.7 and more)" in said
+    assert "  duplicates of earlier rows: 2 exact, 1 near (similarity 0.7 or more)" in lines
 
 
 def test_of_a_large_set_only_the_first_rows_are_compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "a.jsonl", *[{"text": f"row {n}"} for n in range(2_500)])
     monkeypatch.setattr("tuneline.data.profiling.repeated.ROWS", 1_000)
-    found, said = profile(Path("a.jsonl"))
+    found, lines = profile(Path("a.jsonl"))
     assert (found["rows"], found["duplicates"]["rows"]) == (2_500, 1_000)
-    assert any(line.startswith("  the same as an earlier row among the first 1,000 rows: ") for line in said)
+    assert any(line.startswith("  duplicates of earlier rows among the first 1,000 rows: ") for line in lines)
 
 
-def test_labels_are_counted_and_judged(folder: Path) -> None:
+def test_labels_are_counted_with_their_warnings(folder: Path) -> None:
     rows = [{"text": f"text {n}", "label": ["good", "Good ", "bad"][n % 3]} for n in range(60)]
     write(folder / "a.jsonl", *rows, {"text": "x", "label": "rare"}, {"text": "y", "label": "rare"})
-    found, said = profile(Path("a.jsonl"))
+    found, lines = profile(Path("a.jsonl"))
     assert found["labels"] == {"good": 20, "Good ": 20, "bad": 20, "rare": 2}
-    assert "  4 labels: good 20, Good  20, bad 20, rare 2" in said
-    assert "    labels with fewer than 5 rows, too few to learn from or to measure: 'rare' (2)" in said
-    assert any("differ only in case or spaces" in line for line in said)
+    assert "  4 labels: good 20, Good  20, bad 20, rare 2" in lines
+    assert "    labels with fewer than 5 rows, too few to learn from or to measure: 'rare' (2)" in lines
+    assert any("differ only in case or spaces" in line for line in lines)
 
 
 def test_labels_in_names_are_counted(folder: Path) -> None:
     for label, count in (("ham", 7), ("spam", 9)):
         write(folder / "mails" / label / "a.jsonl", *[{"text": f"{label} {n}"} for n in range(count)])
-    found, said = profile(Path("mails"))
+    found, lines = profile(Path("mails"))
     assert found["labels"] == {"spam": 9, "ham": 7}
-    assert "  2 labels: spam 9, ham 7" in said
+    assert "  2 labels: spam 9, ham 7" in lines
 
 
-def test_secrets_are_shown_by_kind_with_their_places_and_never_in_clear(folder: Path) -> None:
+def test_secrets_are_reported_with_their_rows_and_masked(folder: Path) -> None:
     write(
         folder / "a.jsonl",
         {"prompt": "write to jane.doe@mail.server.org", "completion": "or a@firm.org"},
         {"prompt": "q", "completion": "call (415) 867-5309, pay with 4111 1111 1111 1111"},
         {"prompt": "r", "completion": "me@uni-bonn.de"},
     )
-    found, said = profile(Path("a.jsonl"))
+    found, lines = profile(Path("a.jsonl"))
     assert found["secrets"]["email"] == {
         "rows": 2,
         "count": 3,
@@ -301,21 +298,21 @@ def test_secrets_are_shown_by_kind_with_their_places_and_never_in_clear(folder: 
         ],
     }
     assert found["secrets"]["card"] == {"rows": 1, "count": 1, "places": [{"row": "a.jsonl:2", "value": "4111…11"}]}
-    assert "  secrets: phone 1 in 1 rows: a.jsonl:2 (41…09" in said
-    printed = json.dumps(found) + "\n".join(said)
+    assert "  secrets: phone 1 in 1 rows: a.jsonl:2 (41…09" in lines
+    printed = json.dumps(found) + "\n".join(lines)
     assert not any(value in printed for value in ("jane.doe", "867-5309", "4111 1111", "firm.org"))
 
 
-def test_lengths_say_what_max_length_would_hold(folder: Path) -> None:
+def test_lengths_say_which_max_length_is_enough(folder: Path) -> None:
     write(folder / "a.jsonl", *[{"text": "x" * 16}] * 3, {"text": "漢字" * 20})
-    found, said = profile(Path("a.jsonl"))
+    found, lines = profile(Path("a.jsonl"))
     assert found["lengths"]["over_max_length"] == 0.25
     assert found["lengths"]["quantile_99"] == 30
     assert found["scripts"] == {"Latin": 0.5455, "Han": 0.4545}
-    assert "    25.0% of the rows are longer than finetune.max_length 8; 30 would hold 99 %" in said
+    assert "    25.0% of the rows are longer than finetune.max_length 8; 30 is enough for 99 % of them" in lines
 
 
-def test_lengths_are_those_of_the_project_s_own_tokenizer(folder: Path, tmp_path: Path) -> None:
+def test_lengths_are_counted_by_the_tokenizer_of_the_project(folder: Path, tmp_path: Path) -> None:
     words = Tokenizer(WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     words.pre_tokenizer = Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
     words.save(str(tmp_path / "tokenizer.json"))
@@ -332,15 +329,15 @@ def test_a_folder_of_many_files_is_a_few_lines(folder: Path) -> None:
         (folder / "many" / f"{number:02}.pdf").write_bytes(b"%PDF-1.7")
         (folder / "many" / f"{number:02}.txt").touch()
     report = inspection.inspect([Path("many")], inspection.How())
-    said = list(inspection.lines(report))
-    assert len(said) < 15
-    assert any("40 files: many/00.jsonl, many/01.jsonl, many/02.jsonl and 37 more" in line for line in said)
-    assert "    is a PDF: extract its text with `pdftotext`" in said
+    lines = list(inspection.lines(report))
+    assert len(lines) < 15
+    assert any("40 files: many/00.jsonl, many/01.jsonl, many/02.jsonl and 37 more" in line for line in lines)
+    assert "    is a PDF: extract its text with `pdftotext`" in lines
     assert (report["totals"]["refused"], report["totals"]["empty"]) == (40, 40)
     assert len(report["files"]) == 120
 
 
-def test_what_is_left_out_is_counted(folder: Path) -> None:
+def test_excluded_files_are_counted(folder: Path) -> None:
     (folder / "set" / "LICENSE").write_text("MIT\n")
     with zipfile.ZipFile(folder / "set" / "d.zip", "w") as archive:
         archive.writestr("docs/README.md", "# Data\n")
@@ -352,7 +349,7 @@ def test_what_is_left_out_is_counted(folder: Path) -> None:
     assert "3 file(s) left out by LICENSE, *.pdf, d.zip/docs: set/LICENSE, set/c.pdf, set/d.zip/docs/README.md" in (
         done.stdout
     )
-    assert "warning: *.xml: leaves no file out" in done.stdout
+    assert "warning: --exclude *.xml: matches no file" in done.stdout
     totals = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)["totals"]
     assert totals["excluded"] == ["set/LICENSE", "set/c.pdf", "set/d.zip/docs/README.md"]
 
@@ -366,7 +363,7 @@ def test_a_file_of_several_shapes_is_counted_by_shape(folder: Path) -> None:
     assert "    rows by shape: alpaca 2,000, sharegpt 700, unknown (x) 5" in list(inspection.lines(report))
 
 
-def test_what_data_holds_fills_no_screen(tmp_path: Path) -> None:
+def test_long_values_are_shortened(tmp_path: Path) -> None:
     long, texts = "x" * 100_000, "many words " * 9_000
     sets: dict[str, list[dict[str, Any]]] = {
         "columns.jsonl": [{f"{name}{long}": "a" for name in ("one", "two")}] * 3,

@@ -1,4 +1,4 @@
-"""What a file or a folder holds, read exactly as the pipeline would read it; nothing is changed."""
+"""Report what files and folders contain, read as the pipeline reads them; nothing is changed."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,40 +36,40 @@ ACCEPTED, PARTLY, EMPTY, REFUSED = "accepted", "accepted with rows set aside", "
 """The verdicts on a file."""
 
 LISTED_ROWS = 1_000
-"""Rows set aside that are listed for each file; all are counted."""
+"""The number of rejected rows that are listed per file; all are counted."""
 
 _SHOWN_ROWS = 5
 _SHOWN_FILES = 20
 _SHOWN_LABELS = 20
 _BATCH, _BATCH_CHARACTERS = 1_000, 1_000_000
 _NUMBERS = (1, 2)
-"""Columns of the table that are numbers."""
+"""Columns of the table that contain numbers."""
 
 
 @dataclass(frozen=True)
 class How:
-    """How files are read and measured: as the command line says, else as the project's params.yaml does."""
+    """How files are read and measured: by the command line, else by the params.yaml of the project."""
 
     options: Options = field(default_factory=Options)
-    """How files are read that belong to no set."""
+    """How files outside the sets of the project are read."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Field of the record -> column of the files; empty where known shapes are to be recognised."""
+    """Field of the record -> column of the files; if empty, the columns are recognised by their names."""
     sets: Mapping[Path, Reading] = field(default_factory=dict)
-    """How the files of a set are read, by its whole path; `columns` win over it."""
+    """Absolute path of a set -> how its files are read; `columns` have precedence."""
     settings: Settings = field(default_factory=Settings)
 
 
-def as_in_project(asked: ReadingArguments) -> How:
-    """How files are read where the command line does not say it: in a project, a set as its params.yaml says.
+def reading_for_project(arguments: ReadingArguments) -> How:
+    """How files are read: by the command line, else, for the sets of a project, by its params.yaml.
 
     Args:
-        asked: what the command line says.
+        arguments: the command line.
 
     Raises:
-        ParamsError: params.yaml is wrong.
-        DataError: data.reading is.
+        ParamsError: params.yaml is not valid.
+        DataError: data.reading is not valid.
     """
-    usual, columns = asked.over(Options()), asked.columns
+    usual, columns = arguments.over(Options()), arguments.columns
     if not (environment.ENV_FILE.is_file() and Path(params.PARAMS_FILE).is_file()):
         return How(usual, columns)
     p = params.load()
@@ -80,15 +80,15 @@ def as_in_project(asked: ReadingArguments) -> How:
         tokenizer if tokenizer.is_file() else None,
         long_rows.bytes_per_token(p),
     )
-    return How(usual, columns, readings_of_sets(p, asked), settings)
+    return How(usual, columns, readings_of_sets(p, arguments), settings)
 
 
 def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
-    """Read files and folders, each as a set of its own.
+    """The report on files and folders; each is read as a set.
 
     Args:
         paths: of files or folders.
-        how: they are read and measured.
+        how: how they are read and measured.
 
     Returns:
         `files`, `sets` and `totals`, as docs/inspect.md describes them.
@@ -104,15 +104,15 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         except DataError as error:
             files.append(_entry(printable(str(path)), message=str(error)))
             continue
-        left_out = [replace(plan, name=_place(path, plan)) for plan in plans if plan.excluded]
+        left_out = [replace(plan, name=_path_of(path, plan)) for plan in plans if plan.excluded]
         excluded += left_out
         plans = [plan for plan in plans if not plan.excluded]
-        one = _Set(path, how.columns or way.columns, how.settings)
-        of_set = [one.read(plan) for plan in plans]
+        read_set = _Set(path, how.columns or way.columns, how.settings)
+        entries = [read_set.read(plan) for plan in plans]
         by_name = labels_by_file(plans)
-        problems += _of_the_set(path, plans, one.columns, of_set, by_name)
-        files += of_set
-        sets += one.profiles(_rows_by_label(plans, of_set, by_name))
+        problems += _set_problems(path, plans, read_set.columns, entries, by_name)
+        files += entries
+        sets += read_set.profiles(_rows_by_label(plans, entries, by_name))
     totals = {
         "files": len(files),
         "refused": sum(file["verdict"] == REFUSED for file in files),
@@ -124,17 +124,17 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         "warnings": [describe_excluded(excluded)] if excluded else [],
     }
     unused = [pattern for pattern in how.options.exclude if all(plan.excluded != pattern for plan in excluded)]
-    totals["warnings"] += [f"{pattern}: leaves no file out" for pattern in unused]
+    totals["warnings"] += [f"--exclude {pattern}: matches no file" for pattern in unused]
     return {"files": files, "sets": sets, "totals": totals}
 
 
 def is_usable(report: Mapping[str, Any]) -> bool:
-    """Whether nothing was refused, neither a file nor a set as a whole."""
+    """Whether neither a file nor a set was refused."""
     return not report["totals"]["refused"] and not report["totals"]["problems"]
 
 
 def _entry(path: str, **found: Any) -> dict[str, Any]:
-    """A file's part of the report."""
+    """The part of the report on one file."""
     entry = {
         "path": path,
         "format": None,
@@ -153,31 +153,34 @@ def _entry(path: str, **found: Any) -> dict[str, Any]:
     return entry | found
 
 
-def _place(path: Path, plan: FilePlan) -> str:
+def _path_of(path: Path, plan: FilePlan) -> str:
     return printable(str(path / plan.name if path.is_dir() and not path.is_symlink() else path.parent / plan.name))
 
 
 class _Set:
-    """The files of one path, whose rows are measured together where they are of one type."""
+    """The files of one path; rows of the same form are measured together."""
 
     def __init__(self, path: Path, columns: Mapping[str, str], settings: Settings) -> None:
         self.path, self.columns, self._settings = path, columns, settings
         self._profiles: dict[RecordForm, Profile] = {}
 
     def profiles(self, by_name: Mapping[str, int]) -> list[dict[str, Any]]:
-        """The profile of the rows of each type; with the labels that the names of the files give, and their rows."""
+        """The profile of the rows of each form, with the labels in the names of files and their number of rows."""
         found = [{"path": printable(str(self.path)), **profile.found()} for profile in self._profiles.values()]
-        for one in found:
-            if by_name and one["record_type"] == "text":
-                one |= {"labels": dict(by_name), "label_remarks": [_BY_NAME, *labels.warnings_before_split(by_name)]}
+        for profile in found:
+            if by_name and profile["record_type"] == "text":
+                profile |= {
+                    "labels": dict(by_name),
+                    "label_remarks": [_BY_NAME, *labels.warnings_before_split(by_name)],
+                }
         return found
 
     def read(self, plan: FilePlan) -> dict[str, Any]:
-        """Read a file."""
-        place = _place(self.path, plan)
+        """The part of the report on one file."""
+        place = _path_of(self.path, plan)
         entry = _entry(place, format=plan.format or None, encoding=plan.encoding or None, warnings=list(plan.warnings))
         if not plan.portions and not plan.refusal:
-            return entry | {"verdict": EMPTY, "message": _of_empty(place)}
+            return entry | {"verdict": EMPTY, "message": _empty_message(place)}
         try:
             opened = raw_set.open_set(self.path, [plan], columns=self.columns, record_types=None, group_by=None)
             if plan.first_rows:
@@ -187,14 +190,14 @@ class _Set:
             return entry | {"message": str(error), "verdict": REFUSED}
         if entry["rows"] and not entry["accepted"]:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in entry["reasons"].items())
-            message = f"{place}: none of its {entry['rows']:,} rows can be used ({reasons}); mend them"
+            message = f"{place}: none of its {entry['rows']:,} rows can be used ({reasons}); correct them"
             return entry | {"message": message}
         if not entry["rows"]:
-            return entry | {"verdict": EMPTY, "message": _of_empty(place)}
+            return entry | {"verdict": EMPTY, "message": _empty_message(place)}
         return entry | {"verdict": PARTLY if entry["accepted"] < entry["rows"] else ACCEPTED}
 
     def _read(self, opened: raw_set.RawSet, plan: FilePlan, entry: dict[str, Any]) -> None:
-        """Count the rows of a file, and measure them."""
+        """Count and measure the rows of a file."""
         reasons: Counter[str] = Counter()
         placeholders = 0
         first: list[str] = []
@@ -227,18 +230,20 @@ class _Set:
         entry["damaged"] = {kind: damaged[kind] for kind in damage.KINDS if damaged[kind]}
         shown_examples = {kind: screening.hidden(example) for kind, example in examples.items()}
         entry["warnings"] += [
-            f"{number:,} row(s) show damage ({kind}), as {shown_examples[kind]}; data.damaged says what becomes of them"
+            f"{number:,} row(s) have damage ({kind}), such as {shown_examples[kind]}; data.damaged decides whether "
+            "they are "
+            "kept, repaired or dropped"
             for kind, number in entry["damaged"].items()
         ]
         entry["shapes"] = shapes.found() if entry["rows"] else {}
         if placeholders:
             entry["warnings"].append(
-                f"{placeholders:,} row(s) hold a placeholder that was left unfilled, as {first[0]}; fill them, or a "
-                "model learns to write them"
+                f"{placeholders:,} row(s) contain an unfilled placeholder, such as {first[0]}; fill it, or the model "
+                "learns to write it"
             )
 
 
-_BY_NAME = "they are in the names of the files or folders, and read with `task: classification`"
+_BY_NAME = "the labels are in the names of the files or folders; they are used with `task: classification`"
 
 
 def _rows_by_label(
@@ -251,8 +256,8 @@ def _rows_by_label(
     return dict(counts.most_common())
 
 
-def _of_empty(place: str) -> str:
-    return f"{place}: holds no rows: put your text there, or leave it out with `--exclude`"
+def _empty_message(place: str) -> str:
+    return f"{place}: has no rows; add rows, or exclude it with `--exclude`"
 
 
 def _rows(portion: Portion, shape: Shape, shapes: ShapeCounts) -> Iterator[Record | Rejected]:
@@ -265,7 +270,7 @@ def _rows(portion: Portion, shape: Shape, shapes: ShapeCounts) -> Iterator[Recor
 
 
 def _batches(rows: Iterable[Record | Rejected]) -> Iterator[list[Record | Rejected]]:
-    """Rows in lists of bounded size, at least one row in each."""
+    """The rows in lists of bounded size, at least one row per list."""
     batch: list[Record | Rejected] = []
     characters = 0
     for row in rows:
@@ -278,21 +283,21 @@ def _batches(rows: Iterable[Record | Rejected]) -> Iterator[list[Record | Reject
         yield batch
 
 
-def _of_the_set(
+def _set_problems(
     path: Path,
     plans: Sequence[FilePlan],
     columns: Mapping[str, str],
     entries: Sequence[dict[str, Any]],
     by_name: Mapping[str, str],
 ) -> list[str]:
-    """What is wrong with a set though each of its files may be read."""
+    """The problems of a set whose files can all be read."""
     for entry, plan in zip(entries, plans, strict=True):
         if plan.name in by_name:
             entry["warnings"].append(
-                f"its name gives the label {by_name[plan.name]!r}, which is read with `task: classification`"
+                f"the label {by_name[plan.name]!r} in its name is used with `task: classification`"
             )
     if not any(entry["rows"] or entry["verdict"] == REFUSED for entry in entries):
-        return [f"{printable(str(path))}: holds no rows, in {len(plans)} file(s); put your text there"]
+        return [f"{printable(str(path))}: has no rows in its {len(plans)} file(s); add rows"]
     usable = [plan for plan, entry in zip(plans, entries, strict=True) if entry["verdict"] != REFUSED]
     if len(usable) < 2:
         return []
@@ -304,13 +309,10 @@ def _of_the_set(
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """The report for a person: a table of the files, what is to be said about each, and what the rows are like.
+    """The lines of a report for people: a table of the files with their problems, warnings, and profiles of the rows.
 
     Args:
-        report: of `inspect`.
-
-    Yields:
-        Lines.
+        report: from `inspect`.
     """
     files = _folded(report["files"])
     head = ("verdict", "rows", "set aside", "format", "encoding", "record type", "file")
@@ -331,12 +333,12 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         aside = file["rows"] - file["accepted"]
         if file["rejected"] and aside > _SHOWN_ROWS:
             yield f"    and {aside - _SHOWN_ROWS:,} more rows set aside"
-    # What is wrong with an empty file stands in its message.
-    spoken = [file for file in report["files"] if file["verdict"] != EMPTY]
-    warnings = [(file["path"], warning) for file in spoken for warning in file["warnings"]]
+    # The message of an empty file says what its warnings say.
+    not_empty = [file for file in report["files"] if file["verdict"] != EMPTY]
+    warnings = [(file["path"], warning) for file in not_empty for warning in file["warnings"]]
     yield from (f"warning: {warning}" for warning in group_messages(warnings))
-    for one in report["sets"]:
-        yield from _profile(one)
+    for profile in report["sets"]:
+        yield from _profile_lines(profile)
     totals = report["totals"]
     yield from (f"warning: {warning}" for warning in totals["warnings"])
     yield from totals["problems"]
@@ -347,10 +349,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _folded(files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The files, or one line for all of which the same is to be said where they are more than three.
+    """The files; more than three files with the same message are one line.
 
-    Files that are refused or empty for the same reason are always folded; those that are accepted whole only where
-    there are many.
+    This holds for refused and empty files always, and for accepted files only if there are many.
     """
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for file in files:
@@ -365,58 +366,60 @@ def _folded(files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if len(group) <= MAX_NAMED:
             folded += map(dict, group)
             continue
-        one = dict(group[0])
+        line = dict(group[0])
         names = first_names([file["path"] for file in group])
-        message = group_messages([(file["path"], file["message"]) for file in group]) if one["message"] else [None]
-        one |= {"path": f"{len(group):,} files: {names}", "message": message[0] and message[0].partition("): ")[2]}
-        one |= {key: sum(file[key] for file in group) for key in ("rows", "accepted")}
-        folded.append(one)
+        message = group_messages([(file["path"], file["message"]) for file in group]) if line["message"] else [None]
+        line |= {"path": f"{len(group):,} files: {names}", "message": message[0] and message[0].partition("): ")[2]}
+        line |= {key: sum(file[key] for file in group) for key in ("rows", "accepted")}
+        folded.append(line)
     return folded
 
 
-def _profile(one: Mapping[str, Any]) -> Iterator[str]:
-    """What the rows of a set are like."""
-    if not one["rows"]:
+def _profile_lines(profile: Mapping[str, Any]) -> Iterator[str]:
+    """The lines about the rows of a set."""
+    if not profile["rows"]:
         return
-    yield f"{one['path']}: {one['rows']:,} rows of {one['record_type']}"
-    repeated = one["duplicates"]
-    among = "" if repeated["rows"] == one["rows"] else f" among the first {repeated['rows']:,} rows"
+    yield f"{profile['path']}: {profile['rows']:,} rows of {profile['record_type']}"
+    repeated = profile["duplicates"]
+    among = "" if repeated["rows"] == profile["rows"] else f" among the first {repeated['rows']:,} rows"
     near = (
-        "" if repeated["threshold"] is None else f", {repeated['near']:,} nearly ({repeated['threshold']:g} and more)"
+        ""
+        if repeated["threshold"] is None
+        else f", {repeated['near']:,} near (similarity {repeated['threshold']:g} or more)"
     )
-    yield f"  the same as an earlier row{among}: {repeated['exact']:,} exactly{near}"
+    yield f"  duplicates of earlier rows{among}: {repeated['exact']:,} exact{near}"
     for kind in ("exact", "near"):
-        examples = [f"{example['row']} as {example['of']}" for example in repeated[f"{kind}_examples"]]
+        examples = [f"{example['row']} of {example['of']}" for example in repeated[f"{kind}_examples"]]
         if examples:
-            yield f"    {'exactly' if kind == 'exact' else 'nearly'}: {', '.join(examples)}"
-    if lengths := one["lengths"]:
-        yield from _lengths(lengths, one["rows"])
-    if one["scripts"]:
-        yield "  scripts: " + ", ".join(f"{script} {_share(share)}" for script, share in one["scripts"].items())
-    if one["looked_at"] < one["rows"]:
-        yield f"  of secrets and scripts only the first {one['looked_at']:,} rows say something"
-    for kind, found in one["secrets"].items():
+            yield f"    {kind}: {', '.join(examples)}"
+    if lengths := profile["lengths"]:
+        yield from _length_lines(lengths, profile["rows"])
+    if profile["scripts"]:
+        yield "  scripts: " + ", ".join(f"{script} {_share(share)}" for script, share in profile["scripts"].items())
+    if profile["looked_at"] < profile["rows"]:
+        yield f"  scripts and secrets: only the first {profile['looked_at']:,} rows were searched"
+    for kind, found in profile["secrets"].items():
         places = ", ".join(f"{place['row']} {place['value']}" for place in found["places"])
         yield f"  secrets: {kind} {found['count']:,} in {found['rows']:,} rows: {places}"
-    if counts := one.get("labels"):
+    if counts := profile.get("labels"):
         most = ", ".join(f"{shortened(label)} {count:,}" for label, count in islice(counts.items(), _SHOWN_LABELS))
         more = f" and {len(counts) - _SHOWN_LABELS:,} more" if len(counts) > _SHOWN_LABELS else ""
         yield f"  {len(counts):,} labels: {most}{more}"
-        yield from (f"    {remark}" for remark in one["label_remarks"])
+        yield from (f"    {remark}" for remark in profile["label_remarks"])
 
 
-def _lengths(lengths: Mapping[str, Any], rows: int) -> Iterator[str]:
-    estimated = f"estimated, {lengths['bytes_per_token']} bytes of UTF-8 each"
-    how = f"by the tokenizer of {lengths['tokenizer']}" if lengths["tokenizer"] else estimated
+def _length_lines(lengths: Mapping[str, Any], rows: int) -> Iterator[str]:
+    estimated = f"estimated at {lengths['bytes_per_token']} bytes of UTF-8 per token"
+    how = f"counted by the tokenizer of {lengths['tokenizer']}" if lengths["tokenizer"] else estimated
     among = "" if lengths["rows"] == rows else f", of the first {lengths['rows']:,} rows"
     yield (
-        f"  tokens of a row ({how}; without those of a chat template{among}): median {lengths['median']:,}, 90 % up to "
+        f"  tokens per row ({how}; without the chat template{among}): median {lengths['median']:,}, 90 % of rows up to "
         f"{lengths['quantile_90']:,}, 99 % up to {lengths['quantile_99']:,}, longest {lengths['longest']:,}"
     )
     if over := lengths["over_max_length"]:
         yield (
             f"    {_share(over)} of the rows are longer than finetune.max_length {lengths['max_length']:,}; "
-            f"{lengths['quantile_99']:,} would hold 99 %"
+            f"{lengths['quantile_99']:,} is enough for 99 % of them"
         )
 
 

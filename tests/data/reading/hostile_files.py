@@ -297,9 +297,9 @@ WHOLE_JSON = [
 ]
 
 TABLES = [
-    Case("header-only.csv", b"prompt,completion\n", "empty", message="holds no rows"),
+    Case("header-only.csv", b"prompt,completion\n", "empty", message="has no rows"),
     Case("empty.csv", b"", "empty", message="is empty"),
-    Case("blank.txt", b"\n \n\r\n", "empty", message="holds no rows"),
+    Case("blank.txt", b"\n \n\r\n", "empty", message="has no rows"),
     Case("unclosed.csv", b'text,label\na,x\n"b,y\nc,x\n', "refused", message="unclosed.csv:3: unexpected end of data"),
     Case(
         "unclosed-header.csv", b'"text,label\na,x\n', "refused", message="unclosed-header.csv:1: unexpected end of data"

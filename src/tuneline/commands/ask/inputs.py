@@ -179,7 +179,7 @@ def read_path(path: Path, options: Options, find: Callable[[FilePlan, Path], Rea
         except DataError as error:
             problems += error.problems
     if not problems and not readers_of:
-        problems.append(f"{shown or path}: holds no rows; give a file with one row per text")
+        problems.append(f"{shown or path}: has no rows; give a file with one row per text")
     if problems:
         raise DataError(*(problem.replace(str(path), shown) if shown else problem for problem in problems))
     columns = dict.fromkeys(name for plan in plans for name in _columns(plan))

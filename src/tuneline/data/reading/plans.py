@@ -25,7 +25,7 @@ from tuneline.data.reading.raw_rows import FilePlan, Options, Portion
 from tuneline.errors import first_line
 
 UNPACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
-_NO_ROWS = "holds no rows"
+_NO_ROWS = "has no rows"
 _MAY_DESCRIBE_DATA = (
     "is read as text to train on, though its name suggests that it only describes the other files; if so, leave it out "
     "with `--exclude {}`"
