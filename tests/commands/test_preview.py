@@ -16,7 +16,7 @@ from tuneline import params
 from tuneline.cli import cli
 from tuneline.commands import preview
 from tuneline.core import files
-from tuneline.data.records.record_form import RecordForm
+from tuneline.data.records.record_form import RecordForm, RecordType
 from tuneline.errors import DataError
 from tuneline.modeling import models
 from tuneline.params import editing
@@ -46,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(place: Path, record_type: str, **columns: list[str]) -> None:
+def write(place: Path, record_type: RecordType, **columns: list[str]) -> None:
     rows = len(next(iter(columns.values())))
     for name in ("train", "validation"):
         table = pa.table({"source": [f"{name}.csv:{row + 2}" for row in range(rows)]} | columns)
