@@ -1,4 +1,4 @@
-"""Every command and option is documented, and docs/cli.md says what `--help` says."""
+"""Every command and option has a help text, and docs/cli.md holds the output of `--help`."""
 
 import re
 import runpy
@@ -19,7 +19,7 @@ def commands(command: click.Command = cli, name: str = "tuneline") -> Iterator[t
             yield from commands(found, f"{name} {part}")
 
 
-def test_docs_say_what_help_says() -> None:
+def test_docs_cli_md_is_the_output_of_help() -> None:
     """When it fails: python scripts/cli_reference.py."""
     assert (ROOT / "docs/cli.md").read_text("utf-8") == runpy.run_path(str(_SCRIPT))["reference"]()
 

@@ -1,4 +1,4 @@
-"""What the installation holds against the locks."""
+"""setup.sh compares the installed packages with the lock files."""
 
 import importlib.util
 from types import ModuleType
@@ -17,7 +17,7 @@ def installed() -> ModuleType:
     return module
 
 
-def test_a_lock_pins_what_fits_this_python(installed: ModuleType) -> None:
+def test_only_pins_for_this_python_are_read(installed: ModuleType) -> None:
     lines = [
         "# made by",
         "Flask_Cors==6.0.5",
@@ -28,7 +28,7 @@ def test_a_lock_pins_what_fits_this_python(installed: ModuleType) -> None:
     assert installed.pins(lines) == {"flask-cors": "6.0.5", "a": "1"}
 
 
-def test_every_package_that_differs_from_the_locks_is_named(installed: ModuleType) -> None:
+def test_every_package_that_differs_from_the_locks_is_listed(installed: ModuleType) -> None:
     pinned = {"a": "1.0", "b": "2.0", "c": "3.0", "torch": "2.13.0"}
     there = {
         "a": "1.0",

@@ -1,11 +1,11 @@
-"""What `dvc plots show` draws."""
+"""The curves of `dvc plots show`."""
 
 from dvc_render.vega import VegaRenderer
 from projects import ROOT
 from ruamel.yaml import YAML
 
 
-def test_a_step_without_a_value_is_left_out_of_a_curve() -> None:
+def test_a_curve_leaves_out_steps_without_a_value() -> None:
     rows = [{"step": "1", "loss": "4.1", "eval_loss": "", "rev": "workspace"}]
     definition = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"]
     assert [next(iter(plot.values()))["template"] for plot in definition] == ["curve", "curve"]

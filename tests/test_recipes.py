@@ -1,4 +1,4 @@
-"""Recipes: whole params files, each with a page; and each prepares rows of the shape that its page shows."""
+"""Recipes are complete params files with a page each, and prepare rows of the shape that the page shows."""
 
 import json
 import re
@@ -36,7 +36,7 @@ _FILE = re.compile(r"^(?:`([\w./-]+)`:?\n\n)?```(json|csv|text)\n(.*?)^```$", re
 
 
 def keys(path: Path) -> set[str]:
-    """Every key of a YAML file, with those above it: `data.split.seed`."""
+    """Every dotted key of a YAML file, for example `data.split.seed`."""
 
     def below(value: Any, name: str) -> set[str]:
         inner = value if isinstance(value, dict) else {}
@@ -50,12 +50,12 @@ def page(name: str) -> str:
 
 
 def literal_files(name: str) -> dict[str, str]:
-    """The files that a page shows: each a block after a line with the file's name in backticks."""
+    """The files that a page shows: a code block after a line with the file name in backticks."""
     return {found[1]: found[3] for found in _FILE.finditer(page(name)) if found[1]}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=NAMES)
-def test_a_recipe_is_a_whole_params_file(path: Path) -> None:
+def test_a_recipe_is_a_complete_params_file(path: Path) -> None:
     loaded = params.load(path)
     assert keys(path) >= keys(ROOT / "params.yaml"), "a key of params.yaml is missing: add it to the recipe"
     assert (loaded.data.raw, loaded.registry.model) == (f"data/raw/{path.stem}", path.stem)
@@ -68,7 +68,7 @@ def test_every_recipe_is_known_here_and_in_the_index() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_says_how_its_recipe_is_run(name: str) -> None:
+def test_a_page_holds_the_commands_of_its_recipe(name: str) -> None:
     text = page(name)
     assert f"cp docs/recipes/{name}.yaml params.yaml" in text
     assert re.search(rf"tuneline use \S+ --name {name}$", text, re.MULTILINE)
@@ -76,7 +76,7 @@ def test_a_page_says_how_its_recipe_is_run(name: str) -> None:
 
 
 def drawn(found: raw_set.RawSet, record: record_form.Record) -> str:
-    """A record as its page shows it: where it stands, and each field or message by its name."""
+    """A record as its page shows it: its source, and each field or message by name."""
     parts: list[tuple[str, str]] = []
     for field, value in zip(found.form.fields, record.values, strict=True):
         if field == "tools" and value:
@@ -127,7 +127,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return copy_project(tmp_path_factory.mktemp("recipes") / "project")
 
 
-# A recipe at the size of its sample: what a run takes is smaller, what it does stays.
+# Smaller values, so that a run of the sample is short; the steps of the run stay the same.
 SMALL = {key: value for key, value in TINY.items() if key.startswith(("sample", "compute", "base", "evaluate"))} | {
     "finetune.learning_rate": 0.001,
     "finetune.num_train_epochs": 1.0,
@@ -141,7 +141,7 @@ SMALL = {key: value for key, value in TINY.items() if key.startswith(("sample", 
 
 
 def done(project: Project, *arguments: str) -> str:
-    """What a command prints, which must end well."""
+    """The output of a command that must succeed."""
     made = project.tuneline(*arguments)
     assert made.returncode == 0, made.stdout + made.stderr
     return made.stdout
@@ -150,12 +150,12 @@ def done(project: Project, *arguments: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_goes_through_the_whole_line(name: str, project: Project, tmp_path: Path) -> None:
+def test_a_recipe_runs_from_use_to_gate(name: str, project: Project, tmp_path: Path) -> None:
     sample = SAMPLES[name]()
     for file, text in sample.items():
         files.write_text(tmp_path / "mine" / file, text)
     files.write_text(project.root / "params.yaml", (ROOT / "docs" / "recipes" / f"{name}.yaml").read_text("utf-8"))
-    # Before `use`: where the base is builtin, it writes the training text of this split.
+    # Before `use`, which writes the pretraining text of this split for a builtin base.
     project.set(data__split__test=0.2)
     before = params.load(project.root / "params.yaml").model_dump()
     done(project, "use", str(tmp_path / "mine"), "--name", name)
@@ -176,9 +176,9 @@ def test_a_recipe_goes_through_the_whole_line(name: str, project: Project, tmp_p
     assert training["steps"] >= 3
     assert (training["data"]["rows"], training["data"]["rows_dropped"]) == (dataset["rows"]["train"], 0)
 
-    judged = project.tuneline("gate")
+    decided = project.tuneline("gate")
     verdict = files.read_json(reports / "gate.json")
-    assert judged.returncode == (verdict["verdict"] == "failed"), judged.stdout + judged.stderr
+    assert decided.returncode == (verdict["verdict"] == "failed"), decided.stdout + decided.stderr
     for rule in verdict["rules"]:
         is_measured = rule["improvement"] is not None
         assert is_measured == (rule["versus"] != "champion"), rule["reason"]
@@ -192,8 +192,8 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_beats_what_costs_nothing(name: str, learning: Project, tmp_path: Path) -> None:
-    """On a thousand rows of its kind, with the base that needs no network and the values that `use` writes for it."""
+def test_a_recipe_beats_the_trivial_baselines(name: str, learning: Project, tmp_path: Path) -> None:
+    """On a thousand suitable rows, with a builtin base and the values that `use` writes for it."""
     for file, text in LEARNABLE[name]().items():
         files.write_text(tmp_path / "mine" / file, text)
     recipe = params.load(ROOT / "docs" / "recipes" / f"{name}.yaml")

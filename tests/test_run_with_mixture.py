@@ -1,4 +1,4 @@
-"""A mixture goes through the whole line, and another weight prepares nothing anew."""
+"""A run with a mixture; another weight does not prepare the data again."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from tuneline.core import files
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_conversations_and_general_text_beside_the_corpus(tmp_path: Path) -> None:
+def test_conversations_and_general_text_are_mixed_with_the_corpus(tmp_path: Path) -> None:
     project: Project = copy_project(tmp_path / "project")
     (tmp_path / "chats.jsonl").write_text(lines([conversation(n) for n in range(60)]))
     used = project.tuneline("use", str(tmp_path / "chats.jsonl"), "--mix", "0.5")
     assert used.returncode == 0, used.stdout + used.stderr
     mixture = {"chats": {"weight": 0.5}, "pretraining": {"weight": 0.02, "max_examples": 500}}
-    # Words that no tokenizer has seen: the conversations are longer than the corpus's own rows.
+    # The conversations hold new words, so they have more tokens than the rows of the corpus.
     project.set(data__mixture=mixture, finetune__max_length=384, base__builtin__max_length=384)
     first = project.flow()
     assert first.returncode == 0, first.stdout + first.stderr
@@ -31,7 +31,7 @@ def test_conversations_and_general_text_beside_the_corpus(tmp_path: Path) -> Non
     again = project.flow()
     assert "rebuilt: finetune, evaluate\n" in again.stdout, again.stdout + again.stderr
 
-    # Another month's conversations, of which some give away what is held out.
+    # Conversations of another month, some of which leak held-out text.
     test = files.read_parquet(project.root / "data/clean/test").slice(0, 5).to_pylist()
     given_away = [{"prompt": words(n), "completion": row["completion"]} for n, row in enumerate(test)]
     others = [{"prompt": words(f"p{n}"), "completion": words(n)} for n in range(9)]

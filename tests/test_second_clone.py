@@ -1,4 +1,4 @@
-"""What `make run` prints keeps a project whole: a second clone fetches it, rebuilds nothing, registers and answers."""
+"""A second clone fetches what `make run` has kept, rebuilds nothing, registers the model and answers."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ KEEP = "to keep what was made: "
 
 
 def shell(project: Project, command: str) -> str:
-    """What a command prints that a person types in the project; `python` is not on the PATH."""
+    """The output of a command that a person types in the project. `python` is not on the PATH."""
     environment = project.environment() | {"PATH": "/usr/bin:/bin", "GIT_CONFIG_GLOBAL": str(project.root / "work/git")}
     (project.root / "work").mkdir(exist_ok=True)
     (project.root / "work/git").write_text("[user]\nname = t\nemail = t@example.org\n")
@@ -29,7 +29,7 @@ def shell(project: Project, command: str) -> str:
 
 
 def into_the_hubs_cache(model: Path, cache: Path) -> None:
-    """Lay a model folder down as a download of the hub does: files by hash, and a snapshot of links to them."""
+    """Store a model folder like a download from the hub: files named by hash, and a snapshot of links."""
     repository = cache / "models--owner--tiny"
     (repository / "blobs").mkdir(parents=True)
     snapshot = repository / "snapshots" / REVISION
@@ -43,7 +43,7 @@ def into_the_hubs_cache(model: Path, cache: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("source", ["builtin", "path", "hub"])
-def test_a_second_clone_goes_on_from_what_was_kept(tmp_path: Path, source: str) -> None:
+def test_a_second_clone_registers_the_same_model_without_training(tmp_path: Path, source: str) -> None:
     rows = [{"prompt": words(f"prompt {n}"), "completion": words(f"completion {n}")} for n in range(200)]
     (tmp_path / "rows.jsonl").write_text(lines(rows))
     first = copy_project(tmp_path / "first clone")

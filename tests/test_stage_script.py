@@ -1,4 +1,4 @@
-"""A stage finds the project's own Python, whatever the PATH of whoever calls dvc has, and dies with dvc."""
+"""A stage runs with the project's own Python, whatever PATH dvc has, and dies with dvc."""
 
 import importlib
 import os
@@ -19,7 +19,7 @@ from tuneline.stages.__main__ import main
 
 @pytest.fixture
 def shell(tmp_path: Path) -> dict[str, str]:
-    """The environment of a shell in which another environment is activated, with a Python that knows nothing."""
+    """The environment of a shell with another virtual environment, whose Python lacks the packages."""
     other = tmp_path / "other" / "bin"
     other.mkdir(parents=True)
     (other / "python").write_text("#!/bin/sh\necho 'No module named tuneline' >&2; exit 1\n")
@@ -64,7 +64,7 @@ def test_an_experiment_in_a_temporary_copy_runs_its_own_code_under_the_projects_
     assert (done.stdout, done.stderr) == ("code of the copy sample\n", "")
 
 
-def test_where_no_python_has_the_packages_the_remedy_is_said(shell: dict[str, str], tmp_path: Path) -> None:
+def test_a_missing_environment_is_reported_with_the_remedy(shell: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", str(ROOT / "scripts/stage.sh"), "sample"],
         cwd=tmp_path,
@@ -88,7 +88,7 @@ def test_a_stage_dies_with_a_killed_dvc(tmp_path: Path) -> None:
     environment = project.environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with subprocess.Popen(command, cwd=project.root, env=environment, stdout=subprocess.DEVNULL) as dvc:
         stage = None
-        # The stage makes this folder once it is bound to its parent.
+        # The stage makes this folder after it has bound itself to its parent.
         while not (project.root / "work").is_dir() or stage is None:
             assert dvc.poll() is None
             children = psutil.Process(dvc.pid).children(recursive=True)
@@ -101,8 +101,8 @@ def test_a_stage_dies_with_a_killed_dvc(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's guarantee is Linux's")
-def test_a_stage_whose_dvc_died_before_it_began_does_not_begin(tmp_path: Path) -> None:
-    """Where a dvc is killed while its stage still starts, the stage has another parent than the one it was told."""
+def test_a_stage_does_not_start_if_its_dvc_is_already_dead(tmp_path: Path) -> None:
+    """If dvc is killed while its stage starts, the stage has another parent than expected."""
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     environment = os.environ | {"TUNELINE_PARENT": gone.stdout.decode().strip(), "PYTHONPATH": str(ROOT / "src")}
     (tmp_path / ".venv").symlink_to(sys.prefix)
@@ -125,14 +125,14 @@ def test_the_processes_of_sample_die_with_it(tmp_path: Path) -> None:
         while not (workers := psutil.Process(stage.pid).children()):
             assert stage.poll() is None
             time.sleep(0.05)
-        # Each has bound itself by the time it takes its first modules.
+        # Each process has bound itself before it takes its first modules.
         time.sleep(0.5)
         stage.kill()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
 
 
-def test_a_process_of_a_stage_that_is_killed_is_said_in_a_line(
+def test_a_killed_process_of_a_stage_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stage(_: object) -> None:
