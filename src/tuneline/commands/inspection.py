@@ -166,7 +166,7 @@ class _Set:
 
     def profiles(self, by_name: Mapping[str, int]) -> list[dict[str, Any]]:
         """The profile of the rows of each form, with the labels in the names of files and their number of rows."""
-        found = [{"path": printable(str(self.path)), **profile.found()} for profile in self._profiles.values()]
+        found = [{"path": printable(str(self.path)), **profile.as_json()} for profile in self._profiles.values()]
         for profile in found:
             if by_name and profile["record_type"] == "text":
                 profile |= {

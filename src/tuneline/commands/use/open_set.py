@@ -215,7 +215,7 @@ def describe_overlong(found: RawSet, p: params.Params) -> list[str]:
     if batch:
         lengths.add(batch)
     how = f"by the tokenizer of {tokenizer.parent}" if tokenizer else f"estimated with {size:g} bytes per token"
-    tokens = lengths.each()
+    tokens = lengths.values()
     among = f", the first {len(tokens):,} rows" if len(tokens) == MEASURED_ROWS else ""
     return long_rows.describe(tokens, how + among, p)
 

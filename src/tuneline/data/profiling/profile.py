@@ -1,7 +1,7 @@
-"""A profile of the rows of a set: what a person asks about them before they are used.
+"""Profile the rows of a set before it is prepared: duplicates, lengths, scripts, secrets and labels.
 
-Rows are cleaned as `prepare` cleans them and pass by once, in batches. Labels are counted in all of them; secrets,
-scripts, lengths and duplicates in the first rows only where a set is large, and the profile says in how many.
+The rows are cleaned as `prepare` cleans them, and read once in batches. Labels are counted in all rows; the rest of the
+profile covers only the first rows of a large set, and contains their number.
 """
 
 import unicodedata
@@ -22,43 +22,43 @@ from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.secrets import screening
 
 TOKENIZED_CHARACTERS = 10_000_000
-"""Characters of the first rows that are made tokens of."""
+"""The tokenizer counts the tokens of at most this many characters."""
 
 _COVERED = 0.99
 _WIDTHS = ("FULLWIDTH", "HALFWIDTH")
 _NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han"}
 _LATIN = "Latin"
 CHARACTERS = 200_000_000
-"""Characters of the first rows that are looked at for more than labels."""
+"""Only rows within this many characters are profiled for more than labels."""
 
 _PLACES = 3
 _MOST_LABELS = 100_000
 
 
 class Settings(NamedTuple):
-    """What the rows are measured by."""
+    """The settings of a profile."""
 
     near_duplicates: float | None = 0.7
-    """Jaccard similarity from which two rows are one; None: only exact duplicates are looked for."""
+    """The Jaccard similarity of near duplicates; None: only exact duplicates are found."""
     max_length: int | None = None
-    """Tokens that a model sees of a row; None where that is not known."""
+    """The largest number of tokens of a row in training; None if unknown."""
     tokenizer: Path | None = None
     """The tokenizer.json of a base; None: tokens are estimated."""
     bytes_per_token: float = BYTES_PER_TOKEN
-    """By which they are."""
+    """Bytes of UTF-8 per token, for the estimate."""
 
 
 class Profile:
-    """The rows of one set.
+    """The profile of the rows of one set.
 
     Args:
-        form: of its records.
-        settings: what they are measured by.
+        form: of the records.
+        settings: of the profile.
     """
 
     def __init__(self, form: RecordForm, settings: Settings) -> None:
         self._form = form
-        self._rows = self._looked_at = self._characters = 0
+        self._rows = self._profiled = self._characters = 0
         self._repeated = Repeated(form, settings.near_duplicates)
         self._lengths = Lengths(settings.tokenizer, settings.max_length, settings.bytes_per_token)
         self._scripts = ScriptCounts()
@@ -66,12 +66,12 @@ class Profile:
         self._mentions: Counter[str] = Counter()
         self._secrets: dict[str, dict[str, Any]] = {}
 
-    def add(self, records: Sequence[Record], place: str) -> None:
-        """Look at some rows.
+    def add(self, records: Sequence[Record], path: str) -> None:
+        """Add rows to the profile.
 
         Args:
-            records: the rows, of one file.
-            place: the file, as a person finds it.
+            records: rows of one file.
+            path: the path of the file in the profile.
         """
         if not records:
             return
@@ -86,16 +86,16 @@ class Profile:
             return
         values = [field_texts.map_texts(self._form, record.values, cleaning.clean) for record in records]
         texts = [plain_texts(self._form, row) for row in values]
-        self._looked_at += len(records)
+        self._profiled += len(records)
         self._characters += sum(len(text) for row in texts for text in row)
         self._scripts.add([text for row in texts for text in row])
         self._repeated.add(records, values, texts)
         self._lengths.add(texts)
-        self._screen(records, texts, place)
+        self._screen(records, texts, path)
         if self._form.record_type == "classification":
             self._mentions.update(labels.mentions([row[0] for row in values], [row[1] for row in values], self._form))
 
-    def _screen(self, records: Sequence[Record], texts: Sequence[tuple[str, ...]], place: str) -> None:
+    def _screen(self, records: Sequence[Record], texts: Sequence[tuple[str, ...]], path: str) -> None:
         width = len(texts[0])
         seen: set[tuple[int, str]] = set()
         for found in screening.screen([text for row in texts for text in row]):
@@ -106,16 +106,16 @@ class Profile:
             seen.add((row, found.kind))
             if len(kind["places"]) < _PLACES:
                 shown = screening.shown(texts[row][found.row % width], found.kind)
-                kind["places"].append({"row": f"{place}:{records[row].line}", "value": shown})
+                kind["places"].append({"row": f"{path}:{records[row].line}", "value": shown})
 
-    def found(self) -> dict[str, Any]:
-        """The profile, as docs/inspect.md describes it."""
+    def as_json(self) -> dict[str, Any]:
+        """The profile as JSON, described in docs/inspect.md."""
         profile: dict[str, Any] = {
             "record_type": self._form.record_type,
             "rows": self._rows,
-            "looked_at": self._looked_at,
-            "duplicates": self._repeated.found(),
-            "lengths": self._lengths.found(),
+            "looked_at": self._profiled,
+            "duplicates": self._repeated.as_json(),
+            "lengths": self._lengths.as_json(),
             "scripts": {script: round(share, 4) for script, share in self._scripts.shares().items()},
             "secrets": self._secrets,
         }
@@ -128,12 +128,12 @@ class Profile:
 
 
 class Lengths:
-    """Lengths of rows.
+    """Counts the tokens of rows.
 
     Args:
-        tokenizer: the tokenizer.json of a base; None: tokens are estimated from bytes.
-        max_length: tokens that a model sees of a row; None where that is not known.
-        bytes_per_token: by which they are estimated.
+        tokenizer: the tokenizer.json of a base; None: the tokens are estimated from bytes.
+        max_length: the largest number of tokens of a row in training; None if unknown.
+        bytes_per_token: for the estimate.
     """
 
     def __init__(self, tokenizer: Path | None, max_length: int | None, bytes_per_token: float) -> None:
@@ -144,10 +144,10 @@ class Lengths:
         self._is_full = False
 
     def add(self, rows: Sequence[tuple[str, ...]]) -> None:
-        """Measure some rows.
+        """Add rows.
 
         Args:
-            rows: the texts of each.
+            rows: the texts of each row.
         """
         if self._is_full:
             return
@@ -157,14 +157,14 @@ class Lengths:
             return
         width = max(map(len, rows), default=0)
         texts = [text for row in rows for text in (*row, *[""] * (width - len(row)))]
-        tokens = np.array([len(one) for one in self._loaded().encode_batch_fast(texts, add_special_tokens=False)])
+        tokens = np.array([len(ids) for ids in self._loaded().encode_batch_fast(texts, add_special_tokens=False)])
         self._lengths.append(tokens.reshape(len(rows), width).sum(axis=1))
         self._characters += sum(map(len, texts))
         self._is_full = self._characters >= TOKENIZED_CHARACTERS
 
     def _loaded(self) -> Any:
         if self._tokenizer is None:
-            # Takes a moment, which nobody should wait for who has no base yet.
+            # The import takes a moment, and a project without a base does not need it.
             from tokenizers import Tokenizer
 
             self._tokenizer = Tokenizer.from_file(str(self._file))
@@ -172,13 +172,13 @@ class Lengths:
             self._tokenizer.no_padding()
         return self._tokenizer
 
-    def each(self) -> np.ndarray:
-        """Tokens of each row that was measured, int64."""
+    def values(self) -> np.ndarray:
+        """int64, the tokens of each row."""
         return np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int64)
 
-    def found(self) -> dict[str, Any] | None:
-        """The lengths in numbers; None where there is no row."""
-        lengths = self.each()
+    def as_json(self) -> dict[str, Any] | None:
+        """Quantiles of the lengths, as JSON; None without rows."""
+        lengths = self.values()
         if not len(lengths):
             return None
         median, ninety, covered = np.quantile(lengths, (0.5, 0.9, _COVERED), method="higher").tolist()
@@ -204,7 +204,7 @@ class ScriptCounts:
         self._letters: Counter[str] = Counter()
 
     def add(self, texts: Sequence[str]) -> None:
-        """Count the letters of some texts."""
+        """Count the letters of texts."""
         ascii_letters = 0
         wide: list[str] = []
         for text in texts:
@@ -222,7 +222,7 @@ class ScriptCounts:
                     self._letters[script] += count
 
     def shares(self) -> dict[str, float]:
-        """Script -> share of all letters, the most frequent first."""
+        """Script -> share of all letters; the most frequent script first."""
         total = self._letters.total()
         return {script: count / total for script, count in self._letters.most_common()} if total else {}
 
@@ -236,7 +236,7 @@ def _ascii_letters(text: bytes) -> int:
 
 @cache
 def _script(code: int) -> str:
-    """The script of a letter, by the first word of its name in Unicode; empty where it is no letter."""
+    """The script of a letter, from the first word of its Unicode name; empty for other characters."""
     char = chr(code)
     if not char.isalpha():
         return ""

@@ -1,4 +1,4 @@
-"""Rows that are the same or nearly, found as `prepare` finds them, among the first rows of a set."""
+"""Find exact and near duplicates among the first rows of a set, by the same rules as `prepare`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from tuneline.data.reading.guards import damage
 from tuneline.data.records.record_form import Record, RecordForm
 
 ROWS, CHARACTERS = 300_000, 60_000_000
-"""What is looked at, from the beginning of a set: it is kept in memory."""
+"""The largest number of rows and of characters that are compared: they are kept in memory."""
 
 _EXAMPLES = 3
 
 
 class Repeated:
-    """The first rows of a set, to be compared.
+    """Compares the first rows of a set.
 
     Args:
-        form: of the set.
-        near: Jaccard similarity from which two rows are one; None: only exact duplicates are looked for.
+        form: of the records.
+        near: the Jaccard similarity of near duplicates; None: only exact duplicates are found.
     """
 
     def __init__(self, form: RecordForm, near: float | None) -> None:
@@ -35,17 +35,17 @@ class Repeated:
         self._places: list[str] = []
         self._characters = 0
         self.is_full = False
-        """Whether no more rows are looked at."""
+        """Whether further rows are ignored."""
 
     def add(
         self, records: Sequence[Record], values: Sequence[tuple[str, ...]], texts: Sequence[tuple[str, ...]]
     ) -> None:
-        """Look at some rows.
+        """Add rows.
 
         Args:
             records: the rows.
-            values: their cleaned fields.
-            texts: the texts of each by which it is compared, as `plain_texts` gives them.
+            values: the cleaned fields of each row.
+            texts: the texts of each row that are compared, from `plain_texts`.
         """
         if self.is_full:
             return
@@ -69,8 +69,8 @@ class Repeated:
         self._characters += int(keyed.rows["characters"].sum())
         self.is_full = len(self._texts) >= ROWS or self._characters >= CHARACTERS
 
-    def found(self) -> dict[str, Any]:
-        """How many rows are the same as an earlier one, exactly and nearly, with the first of each."""
+    def as_json(self) -> dict[str, Any]:
+        """The number of exact and near duplicates of earlier rows, with the first examples, as JSON."""
         count = len(self._texts)
         exact = np.arange(count)
         clusters = np.arange(count)
@@ -107,12 +107,14 @@ class Repeated:
         wanted[wanted] = np.concatenate(found)
         return wanted
 
-    def _examples(self, rows: np.ndarray, stands: np.ndarray) -> list[dict[str, str]]:
-        return [{"row": self._places[row], "of": self._places[int(stands[row])]} for row in rows[:_EXAMPLES].tolist()]
+    def _examples(self, rows: np.ndarray, originals: np.ndarray) -> list[dict[str, str]]:
+        return [
+            {"row": self._places[row], "of": self._places[int(originals[row])]} for row in rows[:_EXAMPLES].tolist()
+        ]
 
 
 def _firsts(keys: Sequence[np.ndarray]) -> np.ndarray:
-    """For every row, the first row with its key."""
+    """int64, for every row the first row with the same key."""
     rows = np.arange(len(keys[0]))
     nothing = np.zeros(len(rows), np.int8)
     return duplicates.representatives(keys, duplicates.Preference(nothing, nothing, rows))

@@ -1,4 +1,4 @@
-"""The words in the fields of a record, whatever form the fields have: to compare them, and to change them."""
+"""Read and replace the texts in the fields of a record of any form."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import orjson
 
 from tuneline.data.records.record_form import RecordForm
 
-# Begins with a plain brace, which is what a search skips to.
+# The pattern begins with a plain brace, to which the search can skip.
 _PLACEHOLDER = re.compile(
     r"\{(?:\{\s*\w[\w .-]{0,39}\s*\}\}"  # {{name}}
     # {name}, but not the arguments of LaTeX (\frac{ab}), of a shell (${HOME}) or of sets and powers (x^{ab}).
@@ -79,14 +79,14 @@ def _mapped(messages: str, function: Callable[[str], str]) -> str:
 
 
 def placeholders(sources: Sequence[str], values: Sequence[tuple[str, ...]]) -> tuple[int, list[str]]:
-    """Records in which a template's placeholder was left unfilled, such as `{{name}}` or `{name}`.
+    """Unfilled placeholders of templates, such as `{{name}}` or `{name}`.
 
     Args:
-        sources: where each record stands.
-        values: the texts of each record, as `texts` gives them.
+        sources: the source of each record.
+        values: the texts of each record, from `texts`.
 
     Returns:
-        How many records hold one, and the place and the words of the first three.
+        The number of records with a placeholder, and the source and placeholder of the first three.
     """
     count = 0
     first: list[str] = []
