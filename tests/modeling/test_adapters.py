@@ -71,9 +71,9 @@ def test_targets_may_be_all_a_pattern_or_peft_s_own(tmp_path: Path, targets: str
     ("changed", "message"),
     [
         ({"target_modules": ["q_proj", "v_porj"]}, r"target_modules: v_porj matches no module; did you mean v_proj"),
-        ({"target_modules": ["c_attn"]}, r"target_modules: c_attn matches no module; there are .*q_proj"),
+        ({"target_modules": ["c_attn"]}, r"target_modules: c_attn matches no module; the modules are .*q_proj"),
         ({"target_modules": r".*\.attention"}, r"target_modules: .* matches no module"),
-        ({"target_modules": "("}, r"target_modules: '\(' is no pattern"),
+        ({"target_modules": "("}, r"target_modules: '\(' is not a regular expression"),
         ({"modules_to_save": ["head"]}, r"modules_to_save: head matches no module"),
         ({"bias": "some"}, r"finetune.lora: "),
     ],

@@ -108,14 +108,14 @@ def test_a_classifier_taken_as_a_base_gets_a_new_head(any_base: Path, tmp_path: 
 
 
 def test_what_is_no_classifier_is_refused(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"the weights lack 1 tensors that the model needs, score.weight first"):
+    with pytest.raises(ModelError, match=r"the weights lack 1 tensors of the model, score.weight first"):
         models.load_classifier(base)
     models.save(
         *models.new_classifier(base, LABELS, "single_label_classification", 0), tmp_path / "made", "classification"
     )
     config = files.read_json(tmp_path / "made/config.json")
     files.write_json(tmp_path / "made/config.json", config | {"problem_type": None})
-    with pytest.raises(ModelError, match="what the model's outputs mean is not known"):
+    with pytest.raises(ModelError, match="the meaning of the model's outputs is unknown"):
         models.load_classifier(tmp_path / "made")
 
 

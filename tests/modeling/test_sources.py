@@ -29,7 +29,7 @@ def test_the_same_model_is_saved_as_the_same_bytes_wherever_it_came_from(
 
 def test_a_missing_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "absent").endswith(
-        "absent: no such folder; it must hold a model as save_pretrained writes it"
+        "absent: no such folder; it must contain a model as save_pretrained writes it"
     )
 
 
@@ -51,7 +51,7 @@ def test_pickled_weights_are_refused(base: Path) -> None:
 def test_code_of_its_own_is_refused(base: Path) -> None:
     config = files.read_json(base / "config.json")
     files.write_json(base / "config.json", config | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}})
-    assert "auto_map asks for Python code" in refusal(base)
+    assert "auto_map names Python code" in refusal(base)
 
 
 @pytest.mark.parametrize("load", [models.load_base, lambda folder: models.new_classifier(folder, ["a", "b"], "", 0)])
@@ -61,12 +61,12 @@ def test_code_of_its_own_is_refused(base: Path) -> None:
         (
             "config.json",
             {"num_hidden_layers": 10_000},
-            "num_hidden_layers is 10000, and the weights do not hold ",
+            "num_hidden_layers is 10000, and the weights have fewer ",
         ),
-        ("config.json", {"num_hidden_layers": -1}, "num_hidden_layers is -1, and the weights do not hold so many"),
+        ("config.json", {"num_hidden_layers": -1}, "num_hidden_layers is -1, and the weights have fewer layers"),
         ("config.json", {"num_labels": 10**8}, "num_labels is 100000000, more than 1,000,000; use another base"),
-        ("config.json", {"vocab_size": 2**33}, "numbers, and the weights hold "),
-        ("config.json", {"intermediate_size": 2**34}, "numbers, and the weights hold "),
+        ("config.json", {"vocab_size": 2**33}, " parameters, and the weights have "),
+        ("config.json", {"intermediate_size": 2**34}, " parameters, and the weights have "),
         ("config.json", {"hidden_size": "many"}, "Validation error for field 'hidden_size'"),
         ("config.json", {"num_attention_heads": 0}, "cannot be loaded: integer modulo by zero"),
         ("config.json", {"pad_token_id": 10**9}, "Padding_idx must be within num_embeddings"),
@@ -118,21 +118,21 @@ def test_weights_that_are_no_numbers_are_refused(base: Path, number: float) -> N
     name = sorted(weights)[3]
     weights[name].view(-1)[0] = number
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    assert f"1 tensors of the weights hold NaN or infinite numbers, {name} first" in refusal(base)
+    assert f"1 tensors of the weights contain NaN or infinite numbers, {name} first" in refusal(base)
 
 
 def test_nesting_without_end_is_no_config(base: Path) -> None:
     (base / "config.json").write_text("[" * 100_000)
-    assert "config.json: missing or no JSON" in refusal(base)
+    assert "config.json: missing or not JSON" in refusal(base)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "bert", "architectures": ["BertModel"]}, "is no causal language model"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "is not a causal language model"),
         ({"model_type": "no-such-family"}, "cannot be loaded as a causal language model"),
         ({"hidden_size": 64}, "cannot be loaded as a causal language model"),
-        ({"num_hidden_layers": 3}, "the weights lack 9 tensors that the model needs, model.layers.2."),
+        ({"num_hidden_layers": 3}, "the weights lack 9 tensors of the model, model.layers.2."),
     ],
 )
 def test_a_config_that_does_not_fit_the_weights(base: Path, change: dict[str, object], message: str) -> None:
@@ -149,7 +149,7 @@ def test_weights_that_are_cut_off(base: Path) -> None:
 def test_a_shard_that_is_missing(base: Path) -> None:
     (base / "model.safetensors").unlink()
     files.write_json(base / "model.safetensors.index.json", {"weight_map": {"a": "model-1.safetensors"}})
-    assert "model-1.safetensors: named by model.safetensors.index.json but missing" in refusal(base)
+    assert "model-1.safetensors: missing, but model.safetensors.index.json names it" in refusal(base)
 
 
 def test_a_tokenizer_without_end_of_text(base: Path) -> None:
@@ -161,12 +161,12 @@ def test_a_tokenizer_without_end_of_text(base: Path) -> None:
 
 def test_a_tokenizer_of_another_model(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     models.save(tiny("llama", vocab_size=270), tokenizer, tmp_path / "small")
-    assert "the tokenizer knows 300 tokens and the model 270" in refusal(tmp_path / "small")
+    assert "the tokenizer has 300 tokens and the model 270" in refusal(tmp_path / "small")
 
 
 def test_an_unknown_mode(base: Path) -> None:
     files.write_json(base / "tuneline.json", {"mode": "riddle"})
-    with pytest.raises(ModelError, match="mode 'riddle' is unknown here; known: plain, chat, "):
+    with pytest.raises(ModelError, match="mode 'riddle' is unknown; known: plain, chat, "):
         model_folder.stored_mode(base)
 
 
@@ -176,7 +176,7 @@ def test_an_encoder_is_a_base_for_labels_but_not_for_text(tmp_path: Path, tokeni
     )
     models.save(BertForMaskedLM(config), tokenizer, tmp_path / "encoder")
     sources.copy(tmp_path / "encoder", tmp_path / "copy")
-    assert "BertForMaskedLM is no causal language model" in refusal(tmp_path / "copy")
+    assert "BertForMaskedLM is not a causal language model" in refusal(tmp_path / "copy")
     classifier, _ = models.new_classifier(tmp_path / "copy", ["bad", "good"], "single_label_classification", seed=0)
     assert classifier.config.id2label == {0: "bad", 1: "good"}
 
@@ -202,7 +202,7 @@ def test_links_that_lead_out_of_a_base_are_refused_before_anything_is_read(tmp_p
         sources.copy(base, tmp_path / "copy")
     assert [problem.split(", ")[0] for problem in caught.value.problems] == [
         f"{base}/LICENSE.txt: is a link to {outside}",
-        f"{base}/pipe.json: is neither a file nor a folder; take it away",
+        f"{base}/pipe.json: is neither a file nor a folder; remove it",
         f"{base}/templates/passwd.json: is a link to /etc/passwd",
     ]
     assert not (tmp_path / "copy").exists()
@@ -230,7 +230,7 @@ def test_a_snapshot_of_the_hub_s_cache_is_copied_through_its_links(tmp_path: Pat
     with pytest.raises(ModelError) as caught:
         sources.copy(snapshot, tmp_path / "copy")
     assert caught.value.problems[-1] == (
-        f"what was fetched may be cut off: delete {tmp_path}/hub/models--owner--name, and run the same command again"
+        f"the download may be incomplete: delete {tmp_path}/hub/models--owner--name, and run the same command again"
     )
 
 
@@ -265,8 +265,8 @@ def test_a_base_that_changes_while_it_is_copied_is_refused(
     [
         ("id: a/b\nrevision: main\n", ["git ls-remote https://huggingface.co/a/b main"]),
         ("id: a/b\n", ["revision: missing; write the commit's 40 hex digits"]),
-        ("idd: a/b\nrevision: 7\n", ["idd: unknown key", "id: None is no id", "revision: '7' can point"]),
-        ("- a\n", ["id: None is no id", "revision: missing"]),
+        ("idd: a/b\nrevision: 7\n", ["idd: unknown key", "id: None is not an id", "revision: '7' is not a commit"]),
+        ("- a\n", ["id: None is not an id", "revision: missing"]),
         ("id: [\n", ["cannot be read as YAML"]),
     ],
 )

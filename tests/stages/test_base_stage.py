@@ -94,7 +94,9 @@ def test_a_hub_model_offline_is_one_message(workplace: Path) -> None:
     (workplace / "hub.yaml").write_text(f"id: nobody/nothing\nrevision: {'0' * 40}\n")
     with pytest.raises(ModelError) as caught:
         run(base__source="hub", base__input="hub.yaml")
-    assert str(caught.value).startswith("hub.yaml: nobody/nothing at 000000000000 is not in the cache and the hub does")
+    assert str(caught.value).startswith(
+        "hub.yaml: nobody/nothing at 000000000000 is not in the cache, and the hub does"
+    )
     assert (workplace / "models/base").is_dir()
 
 

@@ -1,4 +1,4 @@
-"""LoRA by peft: adapters on a base, their names checked before anything is trained, merged for what is registered."""
+"""LoRA adapters by peft: put on a base, saved apart from it, and merged into it."""
 
 import difflib
 import re
@@ -22,29 +22,29 @@ _NAMED = 12
 
 @dataclass(frozen=True)
 class Adapter:
-    """Trained adapters, apart from their base."""
+    """Trained adapters without their base."""
 
     config: dict[str, Any]
     weights: dict[str, Tensor]
 
     def save(self, folder: Path) -> None:
-        """Write them as peft reads them; the same adapters give the same bytes."""
-        with files.atomic_folder(folder) as beside:
-            save_file(self.weights, beside / "adapter_model.safetensors", metadata={"format": "pt"})
-            files.write_json(beside / "adapter_config.json", self.config)
-            for path in beside.iterdir():
+        """Write a folder that peft reads; the same adapters give the same bytes."""
+        with files.atomic_folder(folder) as temporary:
+            save_file(self.weights, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+            files.write_json(temporary / "adapter_config.json", self.config)
+            for path in temporary.iterdir():
                 path.chmod(0o644)
 
 
 def config(model: PreTrainedModel, lora: Mapping[str, Any]) -> peft.LoraConfig:
-    """peft's own configuration for a model.
+    """The LoraConfig for a model.
 
     Args:
         model: the base.
-        lora: arguments of LoraConfig by their names.
+        lora: arguments of LoraConfig by name.
 
     Raises:
-        TrainingError: a module's name matches nothing in the model, or the arguments do not fit.
+        TrainingError: a module name matches nothing in the model, or peft refuses the arguments.
     """
     for key in ("target_modules", "modules_to_save"):
         _check_names(model, key, lora.get(key))
@@ -56,26 +56,24 @@ def config(model: PreTrainedModel, lora: Mapping[str, Any]) -> peft.LoraConfig:
 
 
 def wrap(model: PreTrainedModel, lora: Mapping[str, Any], seed: int) -> PreTrainedModel:
-    """`model` with fresh adapters, which alone are trained; of a classifier its head too.
+    """The model with new adapters. Only the adapters are trained, and the head of a classifier.
 
     Args:
         model: the base, changed in place.
-        lora: arguments of LoraConfig by their names.
-        seed: where the adapters' first weights come from.
-
-    Returns:
-        The model with adapters, used as the base is.
+        lora: arguments of LoraConfig by name.
+        seed: of the initial weights of the adapters.
 
     Raises:
-        TrainingError: as `config` does, or peft does not know where adapters go in this family.
+        TrainingError: as for `config`, or peft has no default target modules for this architecture.
     """
-    made = config(model, lora)
+    adapter_config = config(model, lora)
     set_seed(seed)
     try:
-        return cast(PreTrainedModel, peft.get_peft_model(model, made))
+        return cast(PreTrainedModel, peft.get_peft_model(model, adapter_config))
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         raise TrainingError(
-            f"finetune.lora: {one_line(error)}; target_modules may be {_ALL_LINEAR}, or of {', '.join(_linear(model))}"
+            f"finetune.lora: {one_line(error)}; set target_modules to {_ALL_LINEAR} "
+            f"or to names of {', '.join(_linear(model))}"
         ) from None
 
 
@@ -90,14 +88,14 @@ def extract(model: nn.Module) -> Adapter:
 
 
 def merge(model: nn.Module) -> PreTrainedModel:
-    """The base with its adapters added to its weights; the model with adapters is used up."""
+    """The base with the adapters added to its weights; `model` must not be used afterwards."""
     assert isinstance(model, peft.PeftModel)
     with torch.no_grad():
         return cast(PreTrainedModel, model.merge_and_unload()).eval()  # pyright: ignore[reportCallIssue]
 
 
 def _check_names(model: PreTrainedModel, key: str, names: list[str] | str | None) -> None:
-    """Every name must match a module, as peft matches: a list by the end of the full name, a text as a pattern."""
+    """Check that each name matches a module as peft matches: a list by the end of full names, a text as a pattern."""
     modules = [name for name, _ in model.named_modules() if name]
     if names is None or names == _ALL_LINEAR:
         return
@@ -105,7 +103,7 @@ def _check_names(model: PreTrainedModel, key: str, names: list[str] | str | None
         try:
             matched = any(re.fullmatch(names, module) for module in modules)
         except re.error as error:
-            raise TrainingError(f"finetune.lora.{key}: {names!r} is no pattern: {error}") from None
+            raise TrainingError(f"finetune.lora.{key}: {names!r} is not a regular expression: {error}") from None
         missing = [] if matched else [names]
     else:
         missing = [name for name in names if not any(f".{module}".endswith(f".{name}") for module in modules)]
@@ -118,11 +116,11 @@ def _check_names(model: PreTrainedModel, key: str, names: list[str] | str | None
 def _hint(model: PreTrainedModel, name: str) -> str:
     leaves = _linear(model)
     close = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(leaves[:_NAMED])}"
+    return f"did you mean {' or '.join(close)}?" if close else f"the modules are {', '.join(leaves[:_NAMED])}"
 
 
 def _linear(model: nn.Module) -> list[str]:
-    """Last parts of the names of the modules that multiply by a matrix."""
-    kinds = ("Linear", "Conv1D", "Embedding")
-    names = [name.rsplit(".", 1)[-1] for name, module in model.named_modules() if type(module).__name__ in kinds]
+    """The last parts of the names of all modules with a weight matrix."""
+    types = ("Linear", "Conv1D", "Embedding")
+    names = [name.rsplit(".", 1)[-1] for name, module in model.named_modules() if type(module).__name__ in types]
     return list(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""What this machine can compute with, and params that ask for more: refused before anything is loaded."""
+"""The hardware of this machine, and the check that it has what params.yaml asks for."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from tuneline.params import Compute
 
 _CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16_SETS = ("avx512_bf16", "amx_bf16", "bf16")
-"""Instruction sets that multiply bfloat16 numbers, as Linux names them; the last one is Arm's."""
+"""Instruction sets that multiply bfloat16 numbers, as Linux names them; the last is Arm's."""
 
 
 def cores() -> int:
@@ -25,13 +25,13 @@ def gpus() -> int:
 
 
 def instruction_sets(cpuinfo: Path = _CPUINFO) -> set[str]:
-    """What the processor says that it can; nothing where no file says it."""
+    """The instruction sets of the processor; empty on a system without /proc/cpuinfo."""
     try:
         lines = cpuinfo.read_text("utf-8").splitlines()
     except OSError:
         return set()
-    named = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
-    return set(named.partition(":")[2].split())
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
+    return set(flags.partition(":")[2].split())
 
 
 def computes_bfloat16(sets: set[str]) -> bool:
@@ -40,41 +40,42 @@ def computes_bfloat16(sets: set[str]) -> bool:
 
 
 def fingerprint(compute: Compute) -> list[str]:
-    """What of the machine decides over the bits of a result."""
+    """What decides over the bits of a result: the processor, and the GPUs if they compute."""
     if compute.device == "cuda":
         return [platform.machine(), *(torch.cuda.get_device_name(number) for number in range(gpus()))]
     return [platform.machine(), torch.backends.cpu.get_cpu_capability()]
 
 
 def check(compute: Compute, processes: int = 1) -> None:
-    """Refuse what this machine lacks.
+    """Check that this machine has what params.yaml asks for.
 
     Args:
         compute: the params.
-        processes: that train side by side.
+        processes: of the training.
 
     Raises:
-        SetupError: a GPU, a core or an instruction set is missing; all problems at once.
+        SetupError: a GPU, a core or an instruction set is missing.
     """
-    found, on_gpu = [], compute.device == "cuda"
+    problems, on_gpu = [], compute.device == "cuda"
     if on_gpu and not gpus():
         built = "torch is built without CUDA" if not torch.version.cuda else "torch finds no GPU"
-        found.append(f"compute.device: cuda: {built}; set it to cpu, or run on a machine with a GPU")
+        problems.append(f"compute.device: cuda: {built}; set it to cpu, or run on a machine with a GPU")
     elif on_gpu and processes > gpus():
-        found.append(
-            f"finetune.nproc_per_node: {processes} processes are more than this machine's GPUs ({gpus()}); lower it"
+        problems.append(
+            f"finetune.nproc_per_node: {processes} processes are more than the GPUs of this machine ({gpus()}); "
+            f"set it to {gpus()} or less"
         )
     elif not on_gpu and processes > cores():
-        found.append(
-            f"finetune.nproc_per_node: {processes} processes are more than the cores that may be used ({cores()}); "
-            f"set it to {cores()} or less"
+        problems.append(
+            f"finetune.nproc_per_node: {processes} processes are more than the cores that this process may use "
+            f"({cores()}); set it to {cores()} or less"
         )
     if compute.precision == "bfloat16" and not on_gpu and not computes_bfloat16(instruction_sets()):
-        found.append(
-            f"compute.precision: bfloat16: this processor has none of {', '.join(BFLOAT16_SETS)}, and would be slower "
-            "than with float32; set it to float32"
+        problems.append(
+            f"compute.precision: bfloat16: this processor has none of {', '.join(BFLOAT16_SETS)}, so bfloat16 is "
+            "slower than float32; set it to float32"
         )
     if compute.precision == "bfloat16" and on_gpu and gpus() and not torch.cuda.is_bf16_supported():
-        found.append("compute.precision: bfloat16: this GPU does not compute with it; set it to float32")
-    if found:
-        raise SetupError(*found)
+        problems.append("compute.precision: bfloat16: this GPU does not compute with bfloat16; set it to float32")
+    if problems:
+        raise SetupError(*problems)

@@ -1,4 +1,4 @@
-"""What a model folder must hold before anything of it is loaded."""
+"""Checks of the files of a model folder before anything is loaded, and the mode that is stored in it."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from tuneline.errors import ModelError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 MODE_FILE = "tuneline.json"
-"""The file of a model folder that stores the mode: how records become tokens for the model."""
+"""The file that stores the mode, in which records become examples for the model."""
 _LAYERS = ("layers", "n_layer", "depth")
 _MOST_LAYERS = 1_000
 _MOST_LABELS = 1_000_000
@@ -22,16 +22,16 @@ _PICKLED_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def problems(folder: Path) -> list[str]:
-    """What keeps `folder` from being loaded as a causal language model with its tokenizer, a line each."""
+    """Problems that prevent loading a model and its tokenizer from `folder`, one line each."""
     if not folder.is_dir():
-        return [f"{folder}: no such folder; it must hold a model as save_pretrained writes it"]
+        return [f"{folder}: no such folder; it must contain a model as save_pretrained writes it"]
     found = []
     config = _config(folder)
     if config is None:
-        found.append(f"{folder}/config.json: missing or no JSON; copy it from where the model came from")
+        found.append(f"{folder}/config.json: missing or not JSON; copy it again from the source of the model")
     elif "auto_map" in config:
         found.append(
-            f"{folder}/config.json: auto_map asks for Python code of its own, which is never run; "
+            f"{folder}/config.json: auto_map names Python code of the model, which is never run; "
             "use a model whose architecture transformers knows"
         )
     else:
@@ -42,10 +42,10 @@ def problems(folder: Path) -> list[str]:
     return found
 
 
-def strangers(folder: Path) -> list[str]:
-    """What is no file of the folder's own, a line each: links that lead out of it, devices, pipes.
+def foreign_files(folder: Path) -> list[str]:
+    """Problems with links out of the folder, devices and pipes, one line each.
 
-    A snapshot of the hub's cache consists of links to the files of its repository, and those are its own.
+    A snapshot in the cache of the Hugging Face hub may link to all files of its repository.
     """
     is_snapshot = folder.parent.name == "snapshots"
     home = os.path.realpath(folder.parent.parent if is_snapshot else folder)
@@ -53,22 +53,21 @@ def strangers(folder: Path) -> list[str]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
             found.append(
-                f"{path}: is a link to {path.readlink()}, which may show any file of this machine; put the file itself "
-                "there"
+                f"{path}: is a link to {path.readlink()}, outside of the model folder; replace it by the file itself"
             )
         elif path.exists() and not (path.is_file() or path.is_dir()):
-            found.append(f"{path}: is neither a file nor a folder; take it away")
+            found.append(f"{path}: is neither a file nor a folder; remove it")
     return found
 
 
 def architectures(folder: Path) -> list[str]:
-    """What the config says that the folder holds, such as LlamaForCausalLM; empty where it says nothing."""
+    """The architectures that config.json names, such as LlamaForCausalLM."""
     names = (_config(folder) or {}).get("architectures")
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def is_causal(folder: Path) -> bool:
-    """Whether the folder holds an architecture that writes text; one that names none is taken for it."""
+    """Whether the folder contains a causal language model. True if config.json names no architecture."""
     names = architectures(folder)
     return not names or any("CausalLM" in name or "LMHead" in name for name in names)
 
@@ -81,8 +80,8 @@ def _config(folder: Path) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def numbers_held(folder: Path) -> list[int]:
-    """How many numbers each tensor of the weights holds, as the heads of their files say; empty where one is broken."""
+def tensor_sizes(folder: Path) -> list[int]:
+    """The number of elements of each tensor of the weights; empty if a file is broken."""
     found = []
     try:
         for path in sorted(folder.glob("*.safetensors")):
@@ -94,17 +93,17 @@ def numbers_held(folder: Path) -> list[int]:
 
 
 def _count_problems(folder: Path, config: dict[str, Any]) -> list[str]:
-    """Layers or labels beyond all reason: making them would take minutes before it shows that the weights lack them."""
+    """Numbers of layers or labels that would take minutes to allocate, and that the weights do not have."""
     found = []
     for name, value in _integers(config):
         if name == "num_labels" and value > _MOST_LABELS:
             found.append(f"{folder}/config.json: num_labels is {value}, more than {_MOST_LABELS:,}; use another base")
         if not name.endswith(_LAYERS):
             continue
-        if value < 0 or (value > _MOST_LAYERS and value > len(numbers_held(folder))):
+        if value < 0 or (value > _MOST_LAYERS and value > len(tensor_sizes(folder))):
             found.append(
-                f"{folder}/config.json: {name} is {value}, and the weights do not hold so many layers; copy the folder "
-                "again, or use another base"
+                f"{folder}/config.json: {name} is {value}, and the weights have fewer layers; copy the folder again, "
+                "or use another base"
             )
     return found
 
@@ -123,30 +122,34 @@ def _weight_problems(folder: Path) -> list[str]:
         try:
             shards = sorted(set(files.read_json(index)["weight_map"].values()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return [f"{index}: is no index of weights; copy it again from where the model came from"]
-        return [
-            f"{folder}/{name}: named by {index.name} but missing" for name in shards if not (folder / name).is_file()
-        ]
+            return [f"{index}: is not an index of weights; copy it again from the source of the model"]
+        missing = [name for name in shards if not (folder / name).is_file()]
+        remedy = f"missing, but {index.name} names it; copy it from the source of the model"
+        return [f"{folder}/{name}: {remedy}" for name in missing]
     if (folder / "model.safetensors").is_file():
         return []
     pickled = sorted(path.name for pattern in _PICKLED_WEIGHTS for path in folder.glob(pattern))
     if pickled:
         return [
-            f"{folder}/{pickled[0]}: pickled weights can run code when they are read and are refused; "
+            f"{folder}/{pickled[0]}: pickled weights can run code when they are loaded, so they are refused; "
             "save the model again with save_pretrained, which writes model.safetensors"
         ]
-    return [f"{folder}/model.safetensors: missing; copy it from where the model came from"]
+    return [f"{folder}/model.safetensors: missing; copy it from the source of the model"]
 
 
 def stored_mode(folder: Path) -> str:
-    """How records become tokens for the model in `folder`, as stored with it."""
+    """The mode of the model in `folder`; PLAIN without a stored mode.
+
+    Raises:
+        ModelError: the file is damaged, or its mode is unknown.
+    """
     path = folder / MODE_FILE
     try:
         stored = files.read_json(path)["mode"]
     except FileNotFoundError:
         return PLAIN
     except (OSError, ValueError, KeyError, TypeError):
-        raise ModelError(f'{path}: is not as it was written; it must be {{"mode": "{PLAIN}"}}') from None
+        raise ModelError(f'{path}: is damaged; it must be {{"mode": "{PLAIN}"}}') from None
     if stored not in MODES:
-        raise ModelError(f"{path}: mode {stored!r} is unknown here; known: {', '.join(MODES)}")
+        raise ModelError(f"{path}: mode {stored!r} is unknown; known: {', '.join(MODES)}")
     return stored

@@ -1,4 +1,4 @@
-"""Model folders: loading with every problem named at once, saving as the same bytes, and what makes runs repeat."""
+"""Models and tokenizers: loaded from untrusted folders, made into classifiers, and saved as the same bytes."""
 
 import os
 import warnings
@@ -23,16 +23,16 @@ from tuneline.core import files, limits
 from tuneline.encoding.chat.chat_template import ChatTemplate
 from tuneline.encoding.examples import CHAT, PLAIN
 from tuneline.errors import ModelError, first_line
-from tuneline.modeling.model_folder import MODE_FILE, TOKENIZER_FILES, architectures, is_causal, numbers_held, problems
+from tuneline.modeling.model_folder import MODE_FILE, TOKENIZER_FILES, architectures, is_causal, problems, tensor_sizes
 
-# To lay a model out without its weights, or to load a tokenizer; seconds and some hundred megabytes for large ones.
+# To make a model without its weights, or to load a tokenizer. Large ones take seconds and some hundred megabytes.
 _SECONDS = 60
 _MEMORY = 8 << 30
-# Numbers of a model for each that is held: quantized weights hold several in one, and tied ones are held once.
-_QUANTIZED = 16
-_OF_A_HEAD = 50_000_000
+# Parameters of a model per stored number: quantized weights pack several into one, and tied weights are stored once.
+_PARAMETERS_PER_NUMBER = 16
+_PARAMETERS_OF_A_HEAD = 50_000_000
 _LOADS_TOO_LONG = f"the tokenizer takes more than {_SECONDS} s to load; copy the folder again, or use another base"
-# What a tokenizer is tried with: its rules may let any of this grow without end.
+# A text to test a tokenizer with: its rules may make any part of it grow without end.
 _PROBE = (
     'The quick brown fox jumps over 13 lazy dogs.\n\n\tdef main(x_1: int = 0) -> None:  # 100 %, "why"?\n'
     "Größe, naïve, œuvre, Ελλάδα, Жизнь, עברית, العربية, हिन्दी, ไทย, 中文，日本語。한국어 \U0001f642 e\u0301 \u200b "
@@ -43,34 +43,31 @@ _PROBE_MEMORY = 2 << 30
 
 
 def use_threads(count: int) -> None:
-    """Let one operation run on `count` threads, and silence the libraries' progress bars and advice."""
+    """Run torch's operations on `count` threads, and turn off the progress bars and warnings of the libraries."""
     torch.set_num_threads(count)
-    # The tokenizers' own threads outlive a fork and only warn about it.
+    # Without it tokenizers warns after a fork and stops using threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     warnings.filterwarnings("ignore", module="torch.utils.data")
-    # peft still asks for it by its old name.
+    # peft still uses the old name.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
 
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model and its tokenizer from local files: safetensors only, no code of the model's own, float32.
+    """Load a causal language model in evaluation mode and its tokenizer: float32, safetensors only, no code.
 
     Args:
-        folder: what `save` or `save_pretrained` wrote.
-
-    Returns:
-        The model in evaluation mode, and its tokenizer.
+        folder: a folder that `save` or `save_pretrained` wrote.
 
     Raises:
-        ModelError: something is missing or does not fit; all problems at once.
+        ModelError: files are missing or do not fit together.
     """
     if not is_causal(folder):
-        # transformers would load an encoder too, and let it see the words that it is to foretell.
+        # transformers would also load an encoder, which sees the tokens that it predicts.
         raise ModelError(
-            f"{folder}/config.json: {', '.join(architectures(folder))} is no causal language model; use another base, "
-            "or this one for task classification or regression"
+            f"{folder}/config.json: {', '.join(architectures(folder))} is not a causal language model; use another "
+            "base, or use this base for task classification or regression"
         )
     model, tokenizer, report = _loaded(AutoModelForCausalLM, folder, "a causal language model")
     _refuse_missing(folder, report["missing_keys"], "a language-modelling head")
@@ -80,27 +77,27 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def load_classifier(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model that names labels, or one that gives a number, as `load` does.
+    """Load a classifier or a regression as `load` does.
 
     Args:
-        folder: what `save` wrote; the labels are in its config.
+        folder: a folder that `save` wrote; its config.json has the labels.
 
     Raises:
-        ModelError: something is missing or does not fit, the labels too.
+        ModelError: as for `load`, or the labels are missing.
     """
     model, tokenizer, report = _loaded(AutoModelForSequenceClassification, folder, "a classifier")
     _refuse_missing(folder, report["missing_keys"], "a classification head")
     problem_type, names = model.config.problem_type, list((model.config.id2label or {}).values())
     if problem_type is None or (problem_type != "regression" and (not names or names[0] == "LABEL_0")):
         raise ModelError(
-            f"{folder}/config.json: problem_type or id2label is missing, so what the model's outputs mean is not "
-            "known; fine-tune it here, or set both"
+            f"{folder}/config.json: problem_type or id2label is missing, so the meaning of the model's outputs is "
+            "unknown; fine-tune the model here, or set both"
         )
     return model, tokenizer
 
 
 def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a base as what it is: a causal language model, or a body that only a classifier's head can be put on.
+    """Load a base as a causal language model; an encoder as a classifier with a new head.
 
     Args:
         folder: as for `load`.
@@ -116,16 +113,16 @@ def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def new_classifier(
     base: Path, labels: Sequence[str], problem_type: str, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A base of any family with a new head.
+    """A base of any architecture with a new head, in evaluation mode, and its tokenizer.
 
     Args:
-        base: a folder as for `load`; a model without a language-modelling head will do.
-        labels: in the order of the outputs; none for a regression.
+        base: a folder as for `load`; an encoder, too.
+        labels: in the order of the outputs; empty for a regression.
         problem_type: single_label_classification, multi_label_classification or regression.
-        seed: where the head's first weights come from.
+        seed: of the initial weights of the head.
 
     Returns:
-        The model in evaluation mode, and its tokenizer; that of a causal model closes every text with end-of-text.
+        The model and its tokenizer. The tokenizer of a causal model ends every text with end-of-text.
 
     Raises:
         ModelError: the base cannot be loaded, or lacks more than the head.
@@ -141,12 +138,12 @@ def new_classifier(
         id2label=names,
         label2id=numbers,
         problem_type=problem_type,
-        # Of a base that has been a classifier itself.
+        # A base that is a classifier has a head of another size.
         ignore_mismatched_sizes=True,
     )
     body = f"{model.base_model_prefix}."
     lacking = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
-    # A pooler is a part of the head, wherever a family keeps it.
+    # A pooler belongs to the head, wherever an architecture keeps it.
     _refuse_missing(base, [key for key in lacking if key.startswith(body) and ".pooler." not in key], "these tensors")
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
@@ -156,18 +153,15 @@ def new_classifier(
                 nn.init.zeros_(module.bias)
     model.config.pad_token_id = pad_token_id(tokenizer)
     if is_causal(base):
-        _close_texts(tokenizer)
+        _add_end_of_text(tokenizer)
     return model, tokenizer
 
 
-def _close_texts(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let end-of-text stand behind every text, where the tokenizer puts nothing around a text yet.
+def _add_end_of_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make a tokenizer that puts nothing around a text put end-of-text after it; the setting is saved with it.
 
-    The head of a causal model sees the last token. Without end-of-text that is another word in every text, which the
-    model has learnt to go on from and not to sum the text up at.
-
-    Args:
-        tokenizer: changed in place; how it was changed is saved with it.
+    The head of a causal model reads the last token of a text. Without end-of-text that token is another word in every
+    text, and the model has not learnt to summarize the text there.
     """
     token = tokenizer.eos_token_id
     puts_nothing = tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -186,7 +180,7 @@ def _loaded(
         raise ModelError(*found)
     tokenizer = load_tokenizer(folder)
     try:
-        _refuse_more_than_is_held(auto, folder, {k: v for k, v in more.items() if k != "ignore_mismatched_sizes"})
+        _refuse_larger_than_weights(auto, folder, {k: v for k, v in more.items() if k != "ignore_mismatched_sizes"})
         model, report = cast(
             "tuple[PreTrainedModel, dict[str, Any]]",
             auto.from_pretrained(
@@ -202,37 +196,37 @@ def _loaded(
     except ModelError:
         raise
     except Exception as error:
-        # Whatever a stranger's config can make a library raise.
+        # An untrusted config can make a library raise anything.
         raise ModelError(f"{folder}: cannot be loaded as {what}: {first_line(error)}") from None
     _refuse_not_finite(model, folder)
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
     if len(tokenizer) > rows:
         raise ModelError(
-            f"{folder}: the tokenizer knows {len(tokenizer)} tokens and the model {rows}; "
-            "use the tokenizer that the model was trained with"
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {rows}; use the tokenizer "
+            "that the model was trained with"
         )
     return model.eval(), tokenizer, report
 
 
-def _refuse_more_than_is_held(auto: Any, folder: Path, more: dict[str, Any]) -> None:
-    """Refuse a config that describes a much larger model than the weights hold, before any memory is taken for it."""
+def _refuse_larger_than_weights(auto: Any, folder: Path, more: dict[str, Any]) -> None:
+    """Refuse a config of a much larger model than its weights, before memory is allocated for it."""
     config_file = folder / "config.json"
     try:
-        # What is drawn for weights that are never made may not change those that are.
+        # Initial weights on the meta device must not change the random numbers of real weights.
         with limits.within(_SECONDS, _MEMORY), torch.device("meta"), torch.random.fork_rng(devices=[]):
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **more)
             empty = auto.from_config(config, trust_remote_code=False)
             needed = sum(tensor.numel() for tensor in (*empty.parameters(), *empty.buffers()))
     except (TimeoutError, MemoryError):
         raise ModelError(
-            f"{config_file}: describes a model that takes more than {_SECONDS} s or {_MEMORY >> 30} GB to lay out; "
+            f"{config_file}: describes a model that takes more than {_SECONDS} s or {_MEMORY >> 30} GB to make; "
             "copy the folder again, or use another base"
         ) from None
-    held = sum(numbers_held(folder))
-    if needed > _QUANTIZED * held + _OF_A_HEAD:
+    stored = sum(tensor_sizes(folder))
+    if needed > _PARAMETERS_PER_NUMBER * stored + _PARAMETERS_OF_A_HEAD:
         raise ModelError(
-            f"{config_file}: describes a model of {needed:,} numbers, and the weights hold {held:,}; copy the folder "
-            "again, or use another base"
+            f"{config_file}: describes a model of {needed:,} parameters, and the weights have {stored:,} numbers; copy "
+            "the folder again, or use another base"
         )
 
 
@@ -240,23 +234,23 @@ def _refuse_not_finite(model: PreTrainedModel, folder: Path) -> None:
     broken = []
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and tensor.numel():
-            # Either of the two is NaN where any number is.
+            # Both are NaN if any number is.
             low, high = (tensor.float() if tensor.itemsize == 1 else tensor).aminmax()
             if not (low.isfinite() and high.isfinite()):
                 broken.append(name)
     if broken:
         raise ModelError(
-            f"{folder}: {len(broken)} tensors of the weights hold NaN or infinite numbers, {broken[0]} first; copy the "
-            "folder again, or use another base"
+            f"{folder}: {len(broken)} tensors of the weights contain NaN or infinite numbers, {broken[0]} first; copy "
+            "the folder again, or use another base"
         )
 
 
 def _refuse_missing(folder: Path, missing: Iterable[str], needed: str) -> None:
-    # transformers would fill them with random numbers and go on.
+    # transformers would fill them with random numbers.
     lacking = sorted(missing)
     if lacking:
         raise ModelError(
-            f"{folder}: the weights lack {len(lacking)} tensors that the model needs, {lacking[0]} first; "
+            f"{folder}: the weights lack {len(lacking)} tensors of the model, {lacking[0]} first; "
             f"copy the folder again, or use a model with {needed}"
         )
 
@@ -265,24 +259,24 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load only the tokenizer of a model folder.
 
     Raises:
-        ModelError: there is none, or it has neither an end-of-text token nor one that fills rows up.
+        ModelError: it is missing or broken, or has neither an end-of-text token nor a padding token.
     """
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(*problems(folder))
     try:
-        # Its library reserves memory for each of its threads, so that only time can be bounded.
+        # The library reserves memory for each of its threads, so only the time can be limited.
         with limits.exit_after(2 * _SECONDS, f"{folder}: {_LOADS_TOO_LONG}"), limits.within(_SECONDS):
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             if isinstance(tokenizer, PreTrainedTokenizerBase):
                 if _may_grow(tokenizer):
-                    _try(folder, tokenizer)
+                    _probe(folder, tokenizer)
                 tokenizer("a")
     except TimeoutError:
         raise ModelError(f"{folder}: {_LOADS_TOO_LONG}") from None
     except ModelError:
         raise
     except Exception as error:
-        # Whatever a stranger's files can make a library raise.
+        # Untrusted files can make a library raise anything.
         raise ModelError(f"{folder}: the tokenizer cannot be loaded: {first_line(error)}") from None
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(
@@ -299,14 +293,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _may_grow(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer has rules that could make more text than they are given; the builtin base's has none."""
+    """Whether a tokenizer has rules that can make a text longer; the built-in base's has none."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = [getattr(backend, name, tokenizer) for name in ("normalizer", "pre_tokenizer", "decoder")]
     return any(type(rule).__name__ not in ("NoneType", "ByteLevel") for rule in rules)
 
 
-def _try(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let a tokenizer cut a short text into tokens and put it together again, where it can do no harm."""
+def _probe(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Encode and decode a short text in a child process with limits."""
     most = f"{_PROBE_SECONDS} s or {_PROBE_MEMORY >> 30} GB of memory for {len(_PROBE)} characters of text"
     try:
         limits.try_in_child(
@@ -318,8 +312,8 @@ def _try(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         ) from None
     except ChildProcessError as error:
         raise ModelError(
-            f"{folder}: the tokenizer ends its process ({error}) over {len(_PROBE)} characters of text; copy the "
-            "folder again, or use another base"
+            f"{folder}: the tokenizer crashes ({error}) on {len(_PROBE)} characters of text; copy the folder "
+            "again, or use another base"
         ) from None
 
 
@@ -329,39 +323,39 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     Args:
         model: the model.
         tokenizer: its tokenizer.
-        folder: the folder to be made or replaced.
-        mode: how records become tokens for this model.
+        folder: the folder to write or replace.
+        mode: how records become examples for this model.
     """
     if mode in (PLAIN, CHAT):
-        # A trainer switches the cache off, with which an answer would be read again for every token of it.
+        # A trainer turns the cache off; without it generation reads the whole text again for every token.
         model.config.use_cache = True
     if mode == CHAT and model.generation_config is not None:
-        # Whoever serves the folder reads there with what an answer ends.
+        # Servers read the tokens that end an answer from generation_config.json.
         ends = [tokenizer.eos_token_id, ChatTemplate(tokenizer).end_of_turn()]
         model.generation_config.eos_token_id = sorted({end for end in ends if isinstance(end, int)})
-    # How it was loaded is no property of a tokenizer.
+    # These arguments of loading would be saved as settings.
     for name in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(name, None)
-    with files.atomic_folder(folder) as beside, files.full_disk_as_os_error(beside):
-        model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
-        for path in beside.iterdir():
+    with files.atomic_folder(folder) as temporary, files.full_disk_as_os_error(temporary):
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        for path in temporary.iterdir():
             path.chmod(0o644)
-        files.write_json(beside / MODE_FILE, {"mode": mode})
+        files.write_json(temporary / MODE_FILE, {"mode": mode})
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that fills rows up; it is never learnt, so that end-of-text does where there is no other."""
+    """The padding token, or end-of-text for a tokenizer without one; padding is never supervised."""
     token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     assert isinstance(token, int)
     return token
 
 
 def check_length(model: PreTrainedModel, max_length: int, key: str) -> None:
-    """Refuse rows that are longer than what the model can see.
+    """Check that rows are not longer than the context of the model.
 
     Raises:
-        ModelError: naming the params key.
+        ModelError: names the key of params.yaml.
     """
     positions = max_positions(model)
     if positions is not None and max_length > positions:
@@ -372,15 +366,15 @@ def check_length(model: PreTrainedModel, max_length: int, key: str) -> None:
 
 
 def max_positions(model: PreTrainedModel) -> int | None:
-    """Tokens that the model can see at once; None where it has no such bound."""
+    """Tokens of the model's context; None without a limit."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():
-        # RoBERTa's family numbers its positions from behind that of the padding.
+        # RoBERTa's positions begin after the position of the padding.
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             positions = module.num_embeddings - module.padding_idx - 1
     return positions
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """Parameters of the model, a shared one once."""
+    """Parameters of the model; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())

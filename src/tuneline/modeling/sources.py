@@ -1,4 +1,4 @@
-"""Bases from elsewhere: a folder on this machine, or a revision on the Hugging Face hub; copied file by file."""
+"""Sources of a base: a folder on this machine, or a revision on the Hugging Face hub. Files are copied one by one."""
 
 import re
 from pathlib import Path
@@ -14,26 +14,26 @@ from tuneline.modeling import model_folder, models
 from tuneline.modeling.model_folder import MODE_FILE, stored_mode
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
-"""What a model folder may bring: no code and no pickle."""
+"""The files of a model that are copied: no code and no pickle."""
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _SECONDS_TO_CONNECT = 10
 _SNAPSHOTS = "snapshots"
-"""The folder of revisions in what the hub's library keeps of a model."""
+"""The folder of a model's revisions in the cache of the hub's library."""
 
 
 def copy(source: Path, folder: Path) -> None:
-    """Copy a model folder after it was loaded once.
+    """Copy a model folder, after a check that it can be loaded.
 
     Args:
-        source: what save_pretrained wrote.
-        folder: the folder to be made or replaced.
+        source: a folder that save_pretrained wrote.
+        folder: the folder to write or replace.
 
     Raises:
-        ModelError: it is no model with a tokenizer that transformers knows, it holds what is not its own, or somebody
-            changed it meanwhile; all problems at once.
+        ModelError: transformers cannot load the model and its tokenizer, the folder has foreign files, or files change
+            while they are copied.
     """
-    if source.is_dir() and (strangers := model_folder.strangers(source)):
-        raise ModelError(*strangers)
+    if source.is_dir() and (foreign := model_folder.foreign_files(source)):
+        raise ModelError(*foreign)
     before = {path: files.sha256_file(path) for path in _copied(source)}
     try:
         models.load_base(source)
@@ -41,20 +41,20 @@ def copy(source: Path, folder: Path) -> None:
     except ModelError as error:
         if source.parent.name != _SNAPSHOTS:
             raise
-        remedy = f"what was fetched may be cut off: delete {source.parents[1]}, and run the same command again"
+        remedy = f"the download may be incomplete: delete {source.parents[1]}, and run the same command again"
         raise ModelError(*error.problems, remedy) from None
-    with files.atomic_folder(folder) as beside:
-        # What is copied is what was loaded.
+    with files.atomic_folder(folder) as temporary:
+        # Only bytes that were loaded are copied.
         for path, digest in before.items():
             try:
-                files.copy(path, beside / path.name)
+                files.copy(path, temporary / path.name)
             except FileNotFoundError:
                 raise _changed(path) from None
-            if files.sha256_file(beside / path.name) != digest:
+            if files.sha256_file(temporary / path.name) != digest:
                 raise _changed(path)
         if new := set(_copied(source)) ^ before.keys():
             raise _changed(*new)
-        files.write_json(beside / MODE_FILE, {"mode": mode})
+        files.write_json(temporary / MODE_FILE, {"mode": mode})
 
 
 def _copied(source: Path) -> list[Path]:
@@ -62,22 +62,22 @@ def _copied(source: Path) -> list[Path]:
 
 
 def _changed(*paths: Path) -> ModelError:
-    remedy = "changed while it was copied; let nobody write there, and run the same command again"
+    remedy = "changed while it was copied; stop what writes there, and run the same command again"
     return ModelError(*(f"{path}: {remedy}" for path in sorted(paths)))
 
 
 def fetch(reference: Path, cache: Path) -> Path:
-    """Fetch the revision that a YAML file names; one that is in the cache needs no network.
+    """Fetch the revision that a YAML file names. A revision in the cache needs no network.
 
     Args:
-        reference: a YAML file of `id` and `revision`.
-        cache: where downloads are kept.
+        reference: a YAML file with `id` and `revision`.
+        cache: the folder of downloads.
 
     Returns:
         The folder of the snapshot.
 
     Raises:
-        ModelError: the file is wrong, the hub does not answer or does not have it.
+        ModelError: the file is wrong, or the hub does not answer or does not have the revision.
     """
     name, revision = read_reference(reference)
     try:
@@ -100,10 +100,10 @@ def read_reference(reference: Path) -> tuple[str, str]:
     """The id and the full revision that a YAML file names.
 
     Raises:
-        ModelError: one of them is missing or is a branch's name; all problems at once.
+        ModelError: id or revision is missing, or the revision is not a commit.
     """
     try:
-        # Only text: a revision of digits, or of digits around an e, would become a number.
+        # All values stay text. YAML would make a number of a revision of digits only, or with one e.
         value = bounded_yaml.load(reference.read_text("utf-8"), "base")
     except FileNotFoundError:
         raise ModelError(f"{reference}: no such file; write `id: OWNER/NAME` and `revision: COMMIT` into it") from None
@@ -115,9 +115,9 @@ def read_reference(reference: Path) -> tuple[str, str]:
         f"{reference}: {key}: unknown key; known: id, revision" for key in value if key not in ("id", "revision")
     ]
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        problems.append(f"{reference}: id: {name!r} is no id of the hub; write it as OWNER/NAME")
+        problems.append(f"{reference}: id: {name!r} is not an id of the hub; write it as OWNER/NAME")
     if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
-        found = f"{revision!r} can point to another model tomorrow" if revision else "missing"
+        found = f"{revision!r} is not a commit, and can be another model tomorrow" if revision else "missing"
         problems.append(
             f"{reference}: revision: {found}; write the commit's 40 hex digits, as "
             f"`git ls-remote https://huggingface.co/{name or 'OWNER/NAME'} {revision or 'HEAD'}` prints them"
@@ -135,6 +135,6 @@ def _why_not_fetched(name: str, revision: str, reference: Path, error: Exception
             "and for a gated model set HF_TOKEN"
         )
     return (
-        f"{reference}: {name} at {revision[:12]} is not in the cache and the hub does not answer; connect, or fetch it "
-        "elsewhere and set base.source: path"
+        f"{reference}: {name} at {revision[:12]} is not in the cache, and the hub does not answer; connect to the "
+        "network, or download it elsewhere and set base.source: path"
     )
