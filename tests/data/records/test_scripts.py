@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tuneline.data.preparing.text import text_blocks
+from tuneline.data.preparing.text import tokens
 from tuneline.data.records import scripts
 
 
@@ -21,7 +21,7 @@ def test_scripts_with_spaces_are_not(text: str) -> None:
 
 
 def test_a_token_is_one_character_of_these_scripts_and_of_hangul_and_a_word_of_all_others() -> None:
-    alone = np.flatnonzero(text_blocks.kinds() == text_blocks.CHARACTER)
+    alone = np.flatnonzero(tokens.character_classes() == tokens.CHARACTER)
     edges = np.flatnonzero(np.diff(alone, prepend=-2, append=-2) != 1)
     ranges = [(hex(alone[start]), hex(alone[stop - 1])) for start, stop in pairwise(edges)]
     assert ranges == [

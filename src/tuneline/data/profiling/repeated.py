@@ -32,7 +32,7 @@ class Repeated:
         self._rows: list[np.ndarray] = []
         self._bands: list[np.ndarray] = []
         self._texts: list[tuple[str, ...]] = []
-        self._places: list[str] = []
+        self._sources: list[str] = []
         self._characters = 0
         self.is_full = False
         """Whether further rows are ignored."""
@@ -65,7 +65,7 @@ class Repeated:
         self._rows.append(keyed.rows)
         self._bands.append(keyed.bands)
         self._texts += [texts[row] for row in kept]
-        self._places += [records[row].source for row in kept]
+        self._sources += [records[row].source for row in kept]
         self._characters += int(keyed.rows["characters"].sum())
         self.is_full = len(self._texts) >= ROWS or self._characters >= CHARACTERS
 
@@ -109,7 +109,7 @@ class Repeated:
 
     def _examples(self, rows: np.ndarray, originals: np.ndarray) -> list[dict[str, str]]:
         return [
-            {"row": self._places[row], "of": self._places[int(originals[row])]} for row in rows[:_EXAMPLES].tolist()
+            {"row": self._sources[row], "of": self._sources[int(originals[row])]} for row in rows[:_EXAMPLES].tolist()
         ]
 
 
