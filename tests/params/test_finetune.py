@@ -90,7 +90,7 @@ def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_tex
         "finetune.optim: 'admaw_torch': is unknown; did you mean adamw_torch?",
         "finetune.lr_scheduler_type: 'cosin': is unknown; did you mean cosine?",
         "finetune.adam_beta3: unknown key; did you mean adam_beta",
-        "finetune.output_dir: 'there': is decided by this pipeline: checkpoints lie in work/; remove it",
+        "finetune.output_dir: 'there': is decided by this pipeline: checkpoints are in work/; remove it",
         "finetune.adam_beta2: 'fast': input should be a valid number",
         "finetune.neftune_noise_alfa: unknown key; did you mean neftune_noise_alpha?",
         "finetune.eval_strategy: 'epoch': is decided by this pipeline: logging_steps, eval_steps",
@@ -99,7 +99,7 @@ def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_tex
         "finetune.lora.target_module: unknown key; did you mean target_modules?",
         "finetune.lora.use_qalora: True: gives an adapter that cannot be merged",
         "did you mean sigmoid?",
-        "finetune.dpo.sync_ref_model: True: would end in other weights after a kill",
+        "finetune.dpo.sync_ref_model: True: would give other weights after a kill",
     ):
         assert told in found, f"{told}\n\nin\n{found}"
 

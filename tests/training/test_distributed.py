@@ -111,7 +111,7 @@ def hold_after_kills(workplace: Path) -> None:
             said = running.communicate()[0]
             assert running.returncode == 0, said
         else:
-            assert "a process of this training died; restart 1 of 3" in said
+            assert "a process of this training has died; restart 1 of 3" in said
         assert "going on from" in said
         found = [files.sha256_path(workplace / name) for name in ("models/finetuned", "reports/training.csv")]
         assert found == expected

@@ -15,50 +15,56 @@ from tuneline.params.library_arguments import DPOConfig, LoraConfig
 from tuneline.params.section import Fraction, Given, Length, Positive, PositiveFloat, one_of
 from tuneline.params.training import Training
 
-_FOLDER = "is decided by this pipeline: checkpoints lie in work/; remove it"
-_TRACKING = "is decided by this pipeline: MLflow is told; remove it"
-_WHEN = "is decided by this pipeline: logging_steps, eval_steps and save_steps say when; remove it"
-_REPEAT = "would end in other weights after a kill; remove it"
-_ROWS = "would leave rows out or order them anew: rows are ordered from seed and grouped or packed by length; remove it"
-_HUB = "is not done by training: nothing is sent anywhere; remove it"
-_PROCESSES = "is decided by this pipeline: compute.* and finetune.nproc_per_node say on what it trains; remove it"
-_PRINTS = "is decided by this pipeline: what is printed is the same everywhere; remove it"
-_MEASURES = "is decided by this pipeline: it measures by itself; remove it"
-_REFUSED_ARGUMENTS = (
-    dict.fromkeys(["output_dir", "resume_from_checkpoint", "save_on_each_node", "enable_jit_checkpoint"], _FOLDER)
-    | dict.fromkeys(["report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id"], _TRACKING)
-    | {"trackio_static_space_id": _TRACKING}
-    | dict.fromkeys(["logging_strategy", "eval_strategy", "save_strategy", "logging_first_step"], _WHEN)
-    | dict.fromkeys(["do_train", "do_eval", "do_predict"], _WHEN)
-    | dict.fromkeys(["ignore_data_skip", "save_only_model", "restore_callback_states_from_checkpoint"], _REPEAT)
-    | {"eval_on_start": _REPEAT}
-    | dict.fromkeys(["auto_find_batch_size", "full_determinism", "logging_nan_inf_filter"], _REPEAT)
-    | dict.fromkeys(["data_seed", "dataloader_drop_last", "remove_unused_columns", "label_names"], _ROWS)
-    | dict.fromkeys(["train_sampling_strategy", "length_column_name", "dataloader_in_order"], _ROWS)
-    | dict.fromkeys(["push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy"], _HUB)
-    | dict.fromkeys(["hub_always_push", "hub_revision"], _HUB)
-    | dict.fromkeys(["use_cpu", "local_rank", "accelerator_config", "parallelism_config"], _PROCESSES)
-    | dict.fromkeys(["ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers"], _PROCESSES)
-    | dict.fromkeys(["ddp_static_graph", "ddp_backend", "ddp_timeout", "fsdp_config"], _PROCESSES)
-    | dict.fromkeys(["deepspeed", "average_tokens_across_devices", "dataloader_pin_memory"], _PROCESSES)
-    | dict.fromkeys(["torch_compile", "torch_compile_backend", "torch_compile_mode"], _PROCESSES)
-    | dict.fromkeys(["tf32", "fp16", "fp16_full_eval", "use_liger_kernel", "liger_kernel_config"], _PROCESSES)
-    | dict.fromkeys(["log_level", "log_level_replica", "log_on_each_node", "disable_tqdm", "debug"], _PRINTS)
-    | dict.fromkeys(["include_num_input_tokens_seen", "skip_memory_metrics"], _PRINTS)
-    | dict.fromkeys(["prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object"], _MEASURES)
-    | dict.fromkeys(["eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics"], _MEASURES)
-    | dict.fromkeys(["bf16", "bf16_full_eval", "use_cache", "greater_is_better"], _MEASURES)
+
+def _reasons(keys: dict[str, str]) -> dict[str, str]:
+    return {key: reason for reason, names in keys.items() for key in names.split()}
+
+
+_WEIGHTS = "would give other weights after a kill; remove it"
+_PROCESSES = "is decided by this pipeline: compute.* and finetune.nproc_per_node name the hardware; remove it"
+_REFUSED_ARGUMENTS = _reasons(
+    {
+        "is decided by this pipeline: checkpoints are in work/; remove it": """
+            output_dir resume_from_checkpoint save_on_each_node enable_jit_checkpoint""",
+        "is decided by this pipeline: the log goes to MLflow; remove it": """
+            report_to run_name project trackio_space_id trackio_bucket_id trackio_static_space_id""",
+        "is decided by this pipeline: logging_steps, eval_steps and save_steps say when; remove it": """
+            logging_strategy eval_strategy save_strategy logging_first_step do_train do_eval do_predict""",
+        _WEIGHTS: """
+            ignore_data_skip save_only_model restore_callback_states_from_checkpoint eval_on_start
+            auto_find_batch_size full_determinism logging_nan_inf_filter""",
+        "would drop or reorder rows: finetune.seed decides their order, packing or length their groups; remove it": """
+            data_seed dataloader_drop_last remove_unused_columns label_names train_sampling_strategy
+            length_column_name dataloader_in_order""",
+        "is not available: training sends nothing to the hub; remove it": """
+            push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision""",
+        _PROCESSES: """
+            use_cpu local_rank accelerator_config parallelism_config ddp_find_unused_parameters ddp_bucket_cap_mb
+            ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp_config deepspeed
+            average_tokens_across_devices dataloader_pin_memory torch_compile torch_compile_backend
+            torch_compile_mode tf32 fp16 fp16_full_eval use_liger_kernel liger_kernel_config bf16 bf16_full_eval""",
+        "is decided by this pipeline: its lines are the same everywhere; remove it": """
+            log_level log_level_replica log_on_each_node disable_tqdm debug include_num_input_tokens_seen
+            skip_memory_metrics""",
+        "is decided by this pipeline: it has its own validation; remove it": """
+            prediction_loss_only eval_do_concat_batches eval_use_gather_object eval_accumulation_steps
+            include_for_metrics batch_eval_metrics use_cache greater_is_better""",
+    }
 )
-_REFUSED_LORA = dict.fromkeys(["megatron_config", "megatron_core"], _PROCESSES) | dict.fromkeys(
-    ["layer_replication", "trainable_token_indices", "alora_invocation_tokens", "use_qalora"],
-    "gives an adapter that cannot be merged into the model, which is what is registered; remove it",
+_REFUSED_LORA = _reasons(
+    {
+        _PROCESSES: "megatron_config megatron_core",
+        "gives an adapter that cannot be merged into the model, and the merged model is registered; remove it": """
+            layer_replication trainable_token_indices alora_invocation_tokens use_qalora""",
+    }
 )
-_ELSEWHERE = "is decided by this pipeline: the model, its precision and its rows come from elsewhere; remove it"
-_REFUSED_DPO = (
-    dict.fromkeys(["model_init_kwargs", "trust_remote_code", "dataset_num_proc", "max_length"], _ELSEWHERE)
-    | dict.fromkeys(["truncation_mode", "padding_free", "pad_to_multiple_of", "pad_token"], _ELSEWHERE)
-    | dict.fromkeys(["precompute_ref_log_probs", "precompute_ref_batch_size", "activation_offloading"], _ELSEWHERE)
-    | dict.fromkeys(["sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"], _REPEAT)
+_REFUSED_DPO = _reasons(
+    {
+        "is decided by this pipeline: other keys decide model, precision and rows; remove it": """
+            model_init_kwargs trust_remote_code dataset_num_proc max_length truncation_mode padding_free
+            pad_to_multiple_of pad_token precompute_ref_log_probs precompute_ref_batch_size activation_offloading""",
+        _WEIGHTS: "sync_ref_model ref_model_mixup_alpha ref_model_sync_steps",
+    }
 )
 _LOSS_TYPES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -66,7 +72,7 @@ _LOSS_TYPES = (
 )  # fmt: skip
 _LossType = one_of(_LOSS_TYPES)
 _SHARDED_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd")
-"""Of transformers' own those that move each number by itself, whatever part of its matrix a process has."""
+"""The optimizers of transformers that update each weight by itself, so that a shard of a matrix is enough."""
 
 
 def _refuse(reasons: dict[str, str]) -> Any:
@@ -84,13 +90,13 @@ class Lora(Given, LoraConfig):
     r: Annotated[int, Field(ge=1, le=65_536)]
     """Rank."""
     lora_alpha: Positive
-    """The adapter counts lora_alpha / r times."""
+    """The adapter is multiplied by lora_alpha / r."""
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
     _refuse_lora = _refuse(_REFUSED_LORA)
 
 
 class Dpo(Given, DPOConfig):
-    """Task preference: how strongly the base holds the model, and by which loss it learns."""
+    """Task preference: how strongly the base holds the model back, and the loss."""
 
     beta: PositiveFloat
     loss_type: _LossType | list[_LossType]  # pyright: ignore[reportInvalidTypeForm]
@@ -133,20 +139,20 @@ class Finetune(Training):
 
 
 def unfit(task: str, finetune: Finetune) -> list[tuple[str, str]]:
-    """The keys of a section that mean nothing for a task.
+    """The keys that do not fit the task.
 
     Args:
-        task: the params' task.
-        finetune: the params' section.
+        task: the task of params.yaml.
+        finetune: section `finetune`.
 
     Returns:
-        Key, and what is wrong with it.
+        Pairs of a key and its problem.
     """
     found = []
     if task == "preference" and finetune.dpo is None:
         found.append(("dpo", "is missing, and task preference needs it; add dpo: {beta: 0.1, loss_type: sigmoid}"))
     if task in ("regression", "preference") and finetune.label_smoothing_factor:
-        instead = "; dpo.label_smoothing is the one of this task" if task == "preference" else ""
+        instead = "; use dpo.label_smoothing" if task == "preference" else ""
         found.append(("label_smoothing_factor", f"has no meaning for task {task}{instead}; remove it"))
     if task != "classification" and finetune.class_weights is not None:
         found.append(("class_weights", f"has no meaning for task {task}; set it to null"))
@@ -154,26 +160,28 @@ def unfit(task: str, finetune: Finetune) -> list[tuple[str, str]]:
 
 
 def unfit_to_shard(task: str, finetune: Finetune, *, torch_compile: bool) -> list[str]:
-    """What keeps `fsdp` from being used; nothing where it is not asked for.
+    """The problems of `fsdp: full_shard`; empty if fsdp is null.
 
     Args:
-        task: the params' task.
-        finetune: the params' section.
+        task: the task of params.yaml.
+        finetune: section `finetune`.
         torch_compile: whether the model is compiled.
 
     Returns:
-        What is wrong, and how it is mended, each.
+        Each problem with its remedy.
     """
     if finetune.fsdp is None:
         return []
     found = []
     if finetune.nproc_per_node == 1:
-        found.append("needs processes that share the weights, and nproc_per_node is 1; set it to 2 or more")
+        found.append("needs several processes, and nproc_per_node is 1; set nproc_per_node to 2 or more")
     if finetune.optim not in _SHARDED_OPTIMIZERS:
         known = ", ".join(_SHARDED_OPTIMIZERS)
-        found.append(f"does not fit optim {finetune.optim}, which may need whole matrices; set optim to one of {known}")
+        found.append(
+            f"does not fit optim {finetune.optim}, which may need complete matrices; set optim to one of {known}"
+        )
     if task == "preference":
-        found.append("does not fit task preference: trl's trainer knows nothing of it")
+        found.append("does not fit task preference, because trl's trainer does not support it")
     if torch_compile:
-        found.append("does not fit compute.torch_compile; set that to false")
+        found.append("does not fit compute.torch_compile; set torch_compile to false")
     return found

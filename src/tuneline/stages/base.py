@@ -1,9 +1,10 @@
-"""Make the model that is fine-tuned: pretrain it here, copy it from a folder, or fetch it from the hub.
+"""Make the base: pretrain it, copy it from a folder, or download it from the hub.
 
     python -m tuneline.stages base
 
-Reads base.input; writes paths.base, and base.json (the account) and base.csv (the curve) into paths.reports.
-Checkpoints of a pretraining lie in work/<fingerprint>/: after a kill the same command ends in the same bytes.
+Reads base.input; writes paths.base, and base.json (counts and measures) and base.csv (the training log) into
+paths.reports. Checkpoints of a pretraining are in work/<fingerprint>/: after a kill the same command ends with the
+same bytes.
 """
 
 from pathlib import Path

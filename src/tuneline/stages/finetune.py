@@ -1,11 +1,11 @@
-"""Teach the base the task of the clean training split.
+"""Fine-tune the base on the clean training split.
 
     python -m tuneline.stages finetune
 
-Reads paths.clean and paths.base, and paths.pretraining where data.mixture names it; writes paths.finetuned, and
-training.csv (the curve) and training.json (the accounts) into paths.reports. Checkpoints lie in work/<fingerprint>/:
-after a kill the same command ends in the same bytes. With finetune.nproc_per_node over 1 this process only starts the
-others, each of which runs this stage again.
+Reads paths.clean and paths.base, and paths.pretraining if data.mixture names it; writes paths.finetuned, and
+training.csv (the log) and training.json (the counts) into paths.reports. Checkpoints are in work/<fingerprint>/:
+after a kill the same command ends with the same bytes. With finetune.nproc_per_node above 1 this process only starts
+the processes that run the stage together.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from tuneline.work import WORK
 
 
 def main(p: params.Params) -> None:
-    """Run the stage, or start the processes that run it together."""
+    """Run the stage, or start the processes that run it."""
     count = p.finetune.nproc_per_node
     hardware.check(p.compute, count)
     if distributed.is_worker():
@@ -41,7 +41,7 @@ def _train(p: params.Params) -> None:
     others = mixture.find_sources(p)
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
     tasks.check_truncated(ready, p)
-    sets = tasks.splits(clean) | {f"mixture/{one.name}": one.path for one in others}
+    sets = tasks.splits(clean) | {f"mixture/{other.name}": other.path for other in others}
     fingerprint = identity.compute_fingerprint(
         identity.code_sha256(identity.code_deps("finetune")),
         hardware.fingerprint(p.compute),
@@ -50,10 +50,10 @@ def _train(p: params.Params) -> None:
         compute=p.compute.model_dump(),
         base=files.sha256_path(base),
         data={name: files.sha256_path(path) for name, path in sets.items()},
-        mixture={one.name: one.share.model_dump() for one in others},
+        mixture={other.name: other.share.model_dump() for other in others},
     )
     folder = WORK / fingerprint
-    # A training that goes on has shown that it fits.
+    # A resumed training has shown that it fits into the memory.
     if not distributed.rank() and not checkpoints.newest(folder):
         estimate.check(ready, p)
     if distributed.rank():

@@ -1,1 +1,1 @@
-"""One training: configuration, loop, objectives, checkpoints, several processes."""
+"""The training loop. `training_run.train` is its entry point."""

@@ -1,9 +1,8 @@
-"""Several processes that train one model together: torchrun's agent starts them, and starts all of them again when one
-is killed.
+"""Several processes that train one model. torchrun's agent starts them, and restarts all of them if one is killed.
 
-The rows of a batch are shared out. A loss is divided by the weight of its optimizer step over all processes, so that
-N processes learn what one does from the same rows; they differ in the order of float32 sums, so that their number is a
-part of a model's identity. What is logged is summed over all, and the first process alone writes and prints.
+Each process takes a part of the rows of a batch. A loss is divided by the weight of its optimizer step over all
+processes, so N processes and one process learn the same from the same rows. Only the order of float32 sums differs;
+therefore the number of processes is a part of a model's identity. Only the first process writes and prints.
 """
 
 import json
@@ -28,45 +27,45 @@ from tuneline.core import files
 from tuneline.errors import SetupError, TrainingError, TunelineError, as_full_disk_error
 
 RESTARTS = 3
-"""How often all processes start again after one was killed: more kills than these have a cause that stays."""
+"""How often all processes are restarted after a kill; after more kills the cause is assumed to remain."""
 _FAILURE = "TUNELINE_FAILURE"
-# A peer that is gone is noticed by its closed connection; this is for one that hangs.
+# For a process that hangs. A process that has ended is noticed by its closed connection.
 _PATIENCE = timedelta(minutes=30)
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
 
 _HERE = "127.0.0.1"
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-"""Of torchrun's environment: the processes make their store themselves."""
+"""Environment of torchrun with which the processes create their own store."""
 
 T = TypeVar("T")
 
 
 def world() -> int:
-    """How many processes train."""
+    """The number of processes that train."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this one among them, from 0."""
+    """The number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def is_worker() -> bool:
-    """Whether an agent has started this process as one of several."""
+    """Whether torchrun's agent has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def launch(stage: str, processes: int, *, threads: int, failure: Path) -> None:
-    """Run a stage in several processes, which die with this one.
+    """Run a stage in several processes, which end when this process ends.
 
     Args:
-        stage: its name; each process runs it as a whole and finds itself to be one of several.
-        processes: how many.
-        threads: of one operation in each.
-        failure: a file in which a process leaves why it cannot go on.
+        stage: the name of the stage; each process runs all of it.
+        processes: the number of processes.
+        threads: threads of one operation in each process.
+        failure: the file in which a process writes why it cannot continue.
 
     Raises:
-        TrainingError: a process cannot go on, or processes were killed too often.
+        TrainingError: a process cannot continue, or processes were killed too often.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -74,23 +73,23 @@ def launch(stage: str, processes: int, *, threads: int, failure: Path) -> None:
     from torch.distributed.launcher.api import elastic_launch
 
     failure.unlink(missing_ok=True)
-    # The processes are neighbours: no name of this machine needs to be known to any server of names.
+    # All processes are on this machine, so no host name has to be resolved.
     os.environ |= {"OMP_NUM_THREADS": str(threads), _FAILURE: str(failure), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    # A store of torch's listens to every network, and has its state unpickled: the agent's is a file of this user, and
-    # the processes have one of their own.
+    # torch's default store listens on every network and unpickles what it receives. The agent's store is a file of
+    # this user, and the processes create a local store.
     os.environ |= OWN_STORE
     options = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file", "--rdzv_id", str(uuid.uuid4())]
     options += ["--local_addr", _HERE, "--nproc_per_node", str(processes)]
     options += ["--max_restarts", str(RESTARTS), "--monitor_interval", "0.1"]
     try:
-        with files.temporary_folder() as place:
-            options += ["--rdzv_endpoint", f"{place}/rendezvous", "-m", "tuneline.stages", stage]
+        with files.temporary_folder() as folder:
+            options += ["--rdzv_endpoint", f"{folder}/rendezvous", "-m", "tuneline.stages", stage]
             config, command, arguments = run.config_from_args(run.parse_args(options))
             elastic_launch(config, command)(*arguments)
     except SignalException as stopped:
-        # By a process that cannot go on, or by a person.
+        # A process that cannot continue, or a person, has sent the signal.
         if failure.is_file():
             raise TrainingError(*json.loads(failure.read_text("utf-8"))) from None
         raise SystemExit(128 + int(stopped.sigval)) from None
@@ -99,8 +98,8 @@ def launch(stage: str, processes: int, *, threads: int, failure: Path) -> None:
         how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"ended with code {first.exitcode}"
         raise TrainingError(
             f"process {number} of {processes} {how}, after {RESTARTS} restarts; look at the lines above and at the "
-            "memory that is free (finetune.nproc_per_node and per_device_train_batch_size lower what is needed), then "
-            "run the same command again: it goes on from the last checkpoint"
+            "free memory (a lower finetune.nproc_per_node or per_device_train_batch_size needs less), then run the "
+            "same command again: it continues from the last checkpoint"
         ) from None
     finally:
         failure.unlink(missing_ok=True)
@@ -108,22 +107,22 @@ def launch(stage: str, processes: int, *, threads: int, failure: Path) -> None:
 
 @contextmanager
 def together(processes: int, device: str) -> Iterator[None]:
-    """Be one of `processes` while the block runs; of one process there is nothing to be.
+    """Join the process group while the block runs; with one process do nothing.
 
-    What ends the block as an error for a person stops all processes, without a restart.
+    An error of the block that is a message for a person ends all processes without a restart.
 
     Args:
-        processes: how many there must be.
+        processes: the number of processes that must have been started.
         device: cpu or cuda.
 
     Raises:
-        SetupError: there are more or fewer.
+        SetupError: more or fewer processes were started.
     """
     started = int(os.environ.get("WORLD_SIZE", "1")) if is_worker() else 1
     if started != processes:
         raise SetupError(
-            f"{started} processes were started and finetune.nproc_per_node is {processes}; start the stage itself "
-            "(dvc repro finetune), which starts them"
+            f"{started} processes were started, but finetune.nproc_per_node is {processes}; run the stage itself "
+            "(dvc repro finetune), which starts the processes"
         )
     if processes == 1:
         yield
@@ -140,7 +139,7 @@ def together(processes: int, device: str) -> Iterator[None]:
             with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
                 os.dup2(nowhere.fileno(), 1)
         elif restarts:
-            print(f"a process of this training died; restart {restarts} of {RESTARTS}", flush=True)
+            print(f"a process of this training has died; restart {restarts} of {RESTARTS}", flush=True)
         yield
         wait()
         distributed.destroy_process_group()
@@ -154,13 +153,13 @@ def together(processes: int, device: str) -> Iterator[None]:
     except RuntimeError as error:
         if not any(sign in str(error) for sign in _LOST_PEER):
             raise
-        # The agent ends this one too, and starts all of them again.
-        sys.stderr.write(f"process {rank()}: another process of this training is gone\n")
+        # The agent ends this process too, and restarts all of them.
+        sys.stderr.write(f"process {rank()}: another process of this training has ended\n")
         sys.exit(1)
 
 
 def _store(number: int) -> TCPStore:
-    """Where the processes find each other's addresses: kept by the first, and open to this machine alone."""
+    """The store with the addresses of the processes; the first process keeps it, on this machine only."""
     port = int(os.environ["MASTER_PORT"])
     if number:
         return TCPStore(_HERE, port, is_master=False, wait_for_workers=False, timeout=_PATIENCE)
@@ -169,11 +168,11 @@ def _store(number: int) -> TCPStore:
 
 
 def _give_up(problems: Sequence[str]) -> NoReturn:
-    """Leave word, and have the agent stop all processes: a restart would come to the same end."""
+    """Write the problems and let the agent stop all processes, because a restart would end with the same problems."""
     failure = Path(os.environ[_FAILURE])
-    beside = failure.with_name(f"{failure.name}.{rank()}")
-    beside.write_text(json.dumps(list(problems)), "utf-8")
-    beside.replace(failure)
+    temporary = failure.with_name(f"{failure.name}.{rank()}")
+    temporary.write_text(json.dumps(list(problems)), "utf-8")
+    temporary.replace(failure)
     os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(60)
     sys.exit(1)
@@ -189,14 +188,14 @@ def total(values: Sequence[float]) -> list[float]:
 
 
 def means(found: dict[str, tuple[float, float]]) -> dict[str, float]:
-    """Name -> sum over weight, each over all processes."""
+    """Name -> the sum divided by the weight, both over all processes."""
     summed = total([number for pair in found.values() for number in pair])
     pairs = zip(summed[::2], summed[1::2], strict=True)
     return {name: value / (weight or 1) for name, (value, weight) in zip(found, pairs, strict=True)}
 
 
 def from_first(value: T) -> T:
-    """What the first process has, in all of them."""
+    """The value of the first process, in all processes."""
     if world() == 1:
         return value
     box = [value]
@@ -205,7 +204,7 @@ def from_first(value: T) -> T:
 
 
 def gathered(name: str, content: bytes) -> dict[str, bytes]:
-    """A file's name and content of each process, whose names differ, in all of them."""
+    """The files of all processes, in all processes: name -> content. The names must differ."""
     if world() == 1:
         return {name: content}
     found: list[tuple[str, bytes]] = [("", b"")] * world()
@@ -214,22 +213,22 @@ def gathered(name: str, content: bytes) -> dict[str, bytes]:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes have called this."""
     if world() > 1:
         total([0.0])
 
 
-def share(rows: slice, place: int, processes: int) -> slice:
-    """The part of a batch's rows that is one process's: sizes differ by one at most, and may be none."""
+def share(rows: slice, number: int, processes: int) -> slice:
+    """The rows of a batch that process `number` takes; the sizes differ by one at most, and may be 0."""
     count = rows.stop - rows.start
-    return slice(rows.start + count * place // processes, rows.start + count * (place + 1) // processes)
+    return slice(rows.start + count * number // processes, rows.start + count * (number + 1) // processes)
 
 
 class Shares(Sampler[list[int]]):
-    """This process's rows of batch after batch; where a last batch has none for it, one that is not counted.
+    """This process's rows of each batch. If the last batch has no row for it, it takes a row that is not counted.
 
     Args:
-        rows: of the plan.
+        rows: planned rows of the training.
         size: rows of one process in a full batch.
     """
 
@@ -246,7 +245,7 @@ class Shares(Sampler[list[int]]):
             yield list(range(part.start, part.stop)) or [self._rows - 1]
 
     def counts(self, batch: int) -> bool:
-        """Whether any row of a batch is this process's."""
+        """Whether this process has a row in a batch."""
         part = self._part(batch)
         return part.stop > part.start
 

@@ -1,4 +1,4 @@
-"""Muon for the matrices of the layers and AdamW for the rest, as one torch Optimizer."""
+"""Muon for the matrices of the layers and AdamW for all other weights, as one torch Optimizer."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-# The quintic iteration of https://kellerjordan.github.io/posts/muon/, as torch.optim.Muon has it.
+# The quintic iteration of https://kellerjordan.github.io/posts/muon/, with the numbers of torch.optim.Muon.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
 _MOMENTUM = 0.95
@@ -17,16 +17,16 @@ _ADAM_BETAS = (0.9, 0.95)
 
 
 class MuonAdamW(Optimizer):
-    """Muon where a layer multiplies by a matrix, AdamW for embeddings, head, norms and biases.
+    """Muon for the matrices of the layers; AdamW for embeddings, head, norms and biases.
 
     torch.optim.Muon orthogonalises in bfloat16, which is 20 to 40 times slower than float32 on a processor without
-    bfloat16 arithmetic, and takes matrices only. This one works in the weights' own precision.
+    bfloat16 arithmetic, and it takes only matrices. This optimizer works in the precision of the weights.
 
     Args:
-        model: whose trainable parameters are optimized.
-        learning_rate: of the matrices.
-        weight_decay: of the matrices, decoupled.
-        adam_learning_rate: of the rest, which has no weight decay.
+        model: its trainable parameters are optimized.
+        learning_rate: for the matrices.
+        weight_decay: for the matrices, decoupled.
+        adam_learning_rate: for all other weights, which have no weight decay.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class MuonAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take one step with the gradients that are there."""
+        """Take one step with the current gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -102,17 +102,17 @@ class MuonAdamW(Optimizer):
 
 
 def _ends(model: nn.Module) -> list[nn.Module]:
-    """The modules that turn tokens into vectors and vectors into tokens."""
+    """The embeddings and the output head."""
     found = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     head = getattr(model, "get_output_embeddings", lambda: None)()
     return [*found, head] if isinstance(head, nn.Module) else list(found)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly the orthogonal factor of the polar decomposition: singular values come to lie around 1.
+    """An approximation of the orthogonal factor of the polar decomposition; its singular values are around 1.
 
     Args:
-        matrix: of two dimensions.
+        matrix: a tensor with two dimensions.
 
     Returns:
         A matrix of the same shape.
