@@ -1,4 +1,4 @@
-"""A project with a version of each kind in a real registry, and the command line in this process."""
+"""A project with one version of each mode in a real registry, and the command line in this process."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory, store: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """The project's folder, with a version of each kind and the alias champion on the classifier."""
+    """The project's folder, with one version of each mode; the classification model is champion."""
     root = tmp_path_factory.mktemp("asked 项目")
     before = Path.cwd()
     os.chdir(root)
@@ -118,7 +118,7 @@ def _register(tracker: tracking.Tracker, number: int) -> str:
 
 
 def table(text: str) -> list[dict[str, str]]:
-    """The rows of what a command has written as CSV."""
+    """The rows of a command's CSV output."""
     return list(csv.DictReader(io.StringIO(text)))
 
 

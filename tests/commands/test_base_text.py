@@ -13,7 +13,7 @@ from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import Options
 
 
-def test_a_text_that_does_not_fit_leaves_room_for_the_others(
+def test_a_text_that_does_not_fit_leaves_room_for_others(
     tmp_path: Path, params_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"{n} " + " ".join(f"word{n}x{m}" for m in range(2500 if n % 3 == 0 else 20)) for n in range(60)]

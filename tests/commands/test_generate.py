@@ -18,7 +18,7 @@ PLAIN, CHAT = (["generate", "--version", str(VERSIONS[kind])] for kind in ("plai
 
 
 def answered(mode: str, *prompts: generation.Prompt) -> list[str]:
-    """What the registered model answers to each prompt alone."""
+    """The registered model's answer to each prompt, computed one by one."""
     number = str(VERSIONS[mode])
     folder = versions.fetch_version(tracking.connect(), params.load().registry.model, number)
     model, tokenizer = models.load(folder)
@@ -28,7 +28,7 @@ def answered(mode: str, *prompts: generation.Prompt) -> list[str]:
     ]
 
 
-def test_one_prompt_is_answered_and_the_version_is_named_beside_it(shell: Shell) -> None:
+def test_a_prompt_is_answered_and_stderr_names_the_version(shell: Shell) -> None:
     ran = shell.run(*PLAIN, "a\\nb")
     assert ran.exit_code == 0, ran.stderr
     assert ran.stdout == answered("plain", "a\nb")[0] + "\n"
@@ -41,7 +41,7 @@ def test_standard_input_is_one_prompt(arguments: list[str], shell: Shell) -> Non
     assert ran.stdout == answered("plain", "def area(width, height):\n    return")[0] + "\n"
 
 
-def test_many_prompts_are_answered_in_their_order(shell: Shell) -> None:
+def test_many_prompts_are_answered_in_order(shell: Shell) -> None:
     prompts = ["word " * (1 + number * 5 % 7) + str(number) for number in range(30)]
     shell.write(
         "prompts.jsonl", "".join(json.dumps({"id": i, "prompt": text}) + "\n" for i, text in enumerate(prompts))
@@ -71,7 +71,7 @@ def test_the_prompt_is_found_with_and_without_an_answer(name: str, data: str, sh
     assert [row["answer"] for row in table(ran.stdout)] == answered("plain", "Where is it?", "Who is there?")
 
 
-def test_conversations_are_shown_up_to_the_answer_that_is_wanted(shell: Shell) -> None:
+def test_the_model_sees_conversations_up_to_the_last_answer(shell: Shell) -> None:
     first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"}]
     more = [*first, {"role": "assistant", "content": "There."}, {"role": "user", "content": "Where?"}]
     rows = [
@@ -101,7 +101,7 @@ def test_an_instruction_with_its_input_is_one_turn_of_a_chat(shell: Shell) -> No
     assert [row["answer"] for row in table(ran.stdout)] == answered("chat", "Translate.\nHaus", "Say hi.")
 
 
-def test_conversations_are_not_for_a_model_of_plain_prompts(shell: Shell) -> None:
+def test_a_model_of_plain_prompts_refuses_conversations(shell: Shell) -> None:
     shell.write("talks.jsonl", '{"messages": [{"role": "user", "content": "Where?"}]}\n')
     ran = shell.run(*PLAIN, "--input", "talks.jsonl")
     assert ran.exit_code == 1
@@ -138,9 +138,7 @@ def test_a_prompt_that_is_too_long_is_counted(shell: Shell) -> None:
         ([*PLAIN, "--input", "no.jsonl"], None, "no.jsonl: no such file or folder"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(
-    arguments: list[str], stdin: str | bytes | None, message: str, shell: Shell
-) -> None:
+def test_every_refusal_is_one_line(arguments: list[str], stdin: str | bytes | None, message: str, shell: Shell) -> None:
     ran = shell.run(*arguments, stdin=stdin)
     assert ran.exit_code == 1
     assert message in ran.stderr
@@ -148,7 +146,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert ran.stdout == ""
 
 
-def test_closed_standard_input_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_standard_input_is_an_error(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneline.commands.ask import inputs
     from tuneline.errors import DataError
 
@@ -157,7 +155,7 @@ def test_closed_standard_input_is_said(shell: Shell, monkeypatch: pytest.MonkeyP
         inputs.text_of_stdin("utf-8", "give it")
 
 
-def test_nothing_that_a_model_writes_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_cannot_control_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

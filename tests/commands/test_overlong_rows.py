@@ -1,4 +1,4 @@
-"""What would be cut of a set's rows, told before there is a base, and never an error."""
+"""`tuneline use` reports rows that training would cut, also before a base exists."""
 
 import json
 from pathlib import Path
@@ -52,13 +52,13 @@ def test_long_rows_of_a_set_are_estimated_for_a_builtin_base(tmp_path: Path, p: 
     assert (
         "stops if they are more than 10%; set finetune.max_length and base.builtin.max_length to about 704" in told[1]
     )
-    # Not more than is allowed: only told.
+    # Not more than allowed, so only a message.
     assert len(open_set.describe_overlong(found, p(finetune__max_truncated_fraction=0.3))) == 1
     assert "dropped" in open_set.describe_overlong(found, p(finetune__overlong="drop"))[0]
     assert open_set.describe_overlong(found, p(finetune__max_length=800, base__builtin__max_length=800)) == []
 
 
-def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any, monkeypatch: Any) -> None:
+def test_a_given_base_counts_with_its_own_tokenizer(tmp_path: Path, p: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     backend = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -74,7 +74,7 @@ def test_a_base_that_is_there_counts_by_its_own_tokenizer(tmp_path: Path, p: Any
     assert open_set.describe_overlong(found, own) == []
 
 
-def test_of_a_preference_the_longer_answer_counts(tmp_path: Path, p: Any) -> None:
+def test_the_longer_answer_of_a_preference_counts(tmp_path: Path, p: Any) -> None:
     said = [[{"role": "assistant", "content": text}] for text in ("good " * 300, "bad")]
     rows = [{"prompt": [{"role": "user", "content": "why?"}], "chosen": said[0], "rejected": said[1]}] * 3
     [line, _] = open_set.describe_overlong(opened(tmp_path / "mine", rows), p())

@@ -19,8 +19,8 @@ from tuneline.params import editing
 from tuneline.registry import tracking, versions
 
 
-def chances(text: str) -> dict[str, float]:
-    """What the registered classifier itself finds, without any of the code that is tested."""
+def probabilities(text: str) -> dict[str, float]:
+    """Label -> probability, computed with the registered model and without the tested code."""
     folder = versions.fetch_version(tracking.connect(), params.load().registry.model, "1")
     model, tokenizer = models.load_classifier(folder)
     ids = tokenizer(text)["input_ids"][:MAX_LENGTH]  # pyright: ignore[reportIndexIssue]
@@ -29,22 +29,22 @@ def chances(text: str) -> dict[str, float]:
     return dict(zip(LABELS, found.tolist(), strict=True))
 
 
-def test_a_text_gets_its_label_and_the_version_is_named_beside_it(shell: Shell) -> None:
+def test_a_text_gets_a_label_and_stderr_names_the_version(shell: Shell) -> None:
     ran = shell.run("predict", "Where is my parcel?")
     assert ran.exit_code == 0, ran.stderr
     [row] = table(ran.stdout)
-    wanted = chances("Where is my parcel?")
+    wanted = probabilities("Where is my parcel?")
     assert row["text"] == "Where is my parcel?"
     assert row["label"] == max(wanted, key=wanted.__getitem__)
     assert float(row["probability"]) == pytest.approx(max(wanted.values()), abs=1e-4)
     assert ran.stderr == "asked version 1 (champion) answers: one of 3 labels\n"
 
 
-def test_all_labels_or_the_likeliest_are_told_on_request(shell: Shell) -> None:
+def test_all_labels_and_top_k_add_probabilities(shell: Shell) -> None:
     ran = shell.run("predict", "--format", "jsonl", "--all-labels", "Where is my parcel?")
     row = json.loads(ran.stdout)
     assert {one["label"]: one["probability"] for one in row["labels"]} == pytest.approx(
-        chances("Where is my parcel?"), abs=1e-4
+        probabilities("Where is my parcel?"), abs=1e-4
     )
     assert [one["probability"] for one in row["labels"]] == sorted(
         (one["probability"] for one in row["labels"]), reverse=True
@@ -53,7 +53,7 @@ def test_all_labels_or_the_likeliest_are_told_on_request(shell: Shell) -> None:
     assert two["labels"] == row["labels"][:2]
 
 
-def test_a_file_s_rows_keep_their_columns_and_their_order(shell: Shell) -> None:
+def test_rows_of_a_file_keep_columns_and_order(shell: Shell) -> None:
     texts = ["Where is my parcel? " * (7 - number % 7) + str(number) for number in range(50)]
     rows = [{"id": number, "review": text, "label": "old"} for number, text in enumerate(texts)]
     shell.write("reviews.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -66,7 +66,7 @@ def test_a_file_s_rows_keep_their_columns_and_their_order(shell: Shell) -> None:
     assert [row["source"] for row in made[:2]] == ["reviews.jsonl:1", "reviews.jsonl:2"]
     assert {row["input_label"] for row in made} == {"old"}
     for number in (0, 6, 49):
-        wanted = chances(texts[number])
+        wanted = probabilities(texts[number])
         assert made[number]["label"] == max(wanted, key=wanted.__getitem__)
     cut = sum(len(text) > 0 and number % 7 < 6 for number, text in enumerate(texts))
     assert f"of 50 texts are longer than {MAX_LENGTH} tokens; the model did not see their end" in ran.stderr
@@ -83,7 +83,7 @@ def test_a_file_s_rows_keep_their_columns_and_their_order(shell: Shell) -> None:
         ("folder/one.txt", "a b\nc d\n"),
     ],
 )
-def test_every_format_says_the_same(name: str, data: str, shell: Shell) -> None:
+def test_every_input_format_gives_the_same_answers(name: str, data: str, shell: Shell) -> None:
     shell.write(name, data)
     ran = shell.run("predict", name.partition("/")[0] if "/" in name else name)
     assert ran.exit_code == 0, ran.stderr
@@ -108,7 +108,7 @@ def test_parquet_is_written_and_read(shell: Shell) -> None:
     assert rows[0]["input_source"] == "rows.csv:2"
 
 
-def test_standard_input_is_read_as_a_file_is(shell: Shell) -> None:
+def test_standard_input_is_read_like_a_file(shell: Shell) -> None:
     lines = shell.run("predict", stdin="a b\nc d\n")
     assert [row["text"] for row in table(lines.stdout)] == ["a b", "c d"]
     records = shell.run("predict", "-", stdin='{"text": "a b"}\n{"text": "c d"}\n')
@@ -143,7 +143,7 @@ def test_a_regression_gives_a_number(shell: Shell) -> None:
     )
 
 
-def test_rows_that_cannot_be_used_stay_in_their_place_and_are_named(shell: Shell) -> None:
+def test_unusable_rows_stay_in_place_with_a_reason(shell: Shell) -> None:
     shell.write(
         "odd.jsonl", '{"text": "a b"}\n{"text": ""}\n{broken\n{"text": 7}\n{"text": "c\\u0000d"}\n{"text": "\\u0007"}\n'
     )
@@ -157,7 +157,7 @@ def test_rows_that_cannot_be_used_stay_in_their_place_and_are_named(shell: Shell
     assert "  odd.jsonl:2: empty: text is empty" in ran.stderr
 
 
-def test_nothing_that_can_be_used_is_an_error(shell: Shell) -> None:
+def test_an_input_without_a_usable_row_is_an_error(shell: Shell) -> None:
     shell.write("empty.jsonl", '{"text": ""}\n')
     ran = shell.run("predict", "empty.jsonl")
     assert ran.exit_code == 1
@@ -192,9 +192,7 @@ def test_nothing_that_can_be_used_is_an_error(shell: Shell) -> None:
         (["predict", "--threshold", "0.9", "a"], None, "--threshold: asked version 1 does not give several labels"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(
-    arguments: list[str], stdin: str | bytes | None, message: str, shell: Shell
-) -> None:
+def test_every_refusal_is_one_line(arguments: list[str], stdin: str | bytes | None, message: str, shell: Shell) -> None:
     ran = shell.run(*arguments, stdin=stdin)
     assert ran.exit_code == 1
     assert message in ran.stderr
@@ -210,7 +208,7 @@ def test_a_pipe_or_a_device_is_never_replaced_by_a_file(shell: Shell) -> None:
     assert (shell.root / "pipe.csv").is_fifo()
 
 
-def test_a_link_stays_and_what_it_leads_to_is_written(shell: Shell) -> None:
+def test_output_through_a_link_writes_its_target(shell: Shell) -> None:
     (shell.root / "latest.csv").symlink_to(shell.write("of may.csv", "before\n"))
     ran = shell.run("predict", "--output", "latest.csv", "a")
     assert ran.exit_code == 0, ran.stderr
@@ -219,7 +217,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(shell: Shell) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_named_by_the_file_that_is_written(shell: Shell) -> None:
+def test_the_error_of_a_full_disk_names_the_output_file(shell: Shell) -> None:
     with (
         pytest.raises(OSError, match="No space left") as raised,
         answer_files.writing(
@@ -232,14 +230,14 @@ def test_a_full_disk_is_named_by_the_file_that_is_written(shell: Shell) -> None:
     assert not (shell.root / "full.csv").exists()
 
 
-def test_the_name_of_a_column_does_not_steer_the_terminal(shell: Shell) -> None:
+def test_column_names_cannot_control_the_terminal(shell: Shell) -> None:
     shell.write("steering.csv", "first\x1b]0;title\x07,second\x1b[2J\n1,2\n")
     ran = shell.run("predict", "steering.csv")
     assert ran.exit_code == 1
     assert "first\\x1b]0;title\\x07, second\\x1b[2J" in ran.stderr
 
 
-def test_a_missing_column_names_those_that_are_there(shell: Shell) -> None:
+def test_a_missing_column_lists_the_columns_found(shell: Shell) -> None:
     shell.write("other.csv", "number,remark\n1,a b\n")
     ran = shell.run("predict", "other.csv")
     assert ran.exit_code == 1
@@ -252,10 +250,10 @@ def test_a_missing_column_names_those_that_are_there(shell: Shell) -> None:
     assert shell.run("predict", "other.csv", "--column", "text=remark").exit_code == 0
 
 
-def test_another_encoding_is_named_and_can_be_given(shell: Shell) -> None:
+def test_another_encoding_is_suggested_and_can_be_given(shell: Shell) -> None:
     shell.write("latin.csv", "id,text\n1,Grüße aus Köln und schöne Tage\n".encode("cp1252"))
     ran = shell.run("predict", "latin.csv")
-    # params.yaml says nothing of these files, so the remedy is the option alone.
+    # params.yaml does not define these files, so only the option is suggested.
     assert (
         "latin.csv: 1 line(s) are not utf-8; it looks like cp1252: if that is right, give `--encoding cp1252`"
         in ran.stderr
@@ -268,14 +266,14 @@ def test_another_encoding_is_named_and_can_be_given(shell: Shell) -> None:
 
 @pytest.fixture
 def raw_in_cp1252(shell: Shell) -> Iterator[Path]:
-    """The raw set of the project, in an encoding that its params.yaml names."""
+    """The raw set of the project in cp1252, which params.yaml sets as its encoding."""
     written = (shell.root / "params.yaml").read_text("utf-8")
     editing.set_values(shell.root / "params.yaml", {"data.raw": "data/raw/mine", "data.encoding": "cp1252"})
     yield shell.write("data/raw/mine/latin.csv", "id,text\n1,Grüße aus Köln und schöne Tage\n".encode("cp1252")).parent
     files.write_text(shell.root / "params.yaml", written)
 
 
-def test_a_file_of_a_set_is_read_as_params_yaml_says(shell: Shell, raw_in_cp1252: Path) -> None:
+def test_a_file_of_a_set_is_read_with_its_encoding_of_params_yaml(shell: Shell, raw_in_cp1252: Path) -> None:
     for path in (raw_in_cp1252, "data/raw/mine/latin.csv"):
         ran = shell.run("predict", str(path))
         assert table(ran.stdout)[0]["text"] == "Grüße aus Köln und schöne Tage"
@@ -285,7 +283,7 @@ def test_a_file_of_a_set_is_read_as_params_yaml_says(shell: Shell, raw_in_cp1252
     assert "are not utf-8" in shell.run("predict", "elsewhere.csv").stderr
 
 
-def test_csv_is_written_with_commas_and_a_line_says_so_where_the_input_has_none(shell: Shell) -> None:
+def test_a_note_says_that_the_csv_has_other_separators_than_the_input(shell: Shell) -> None:
     shell.write("excel.csv", "id;text\n1;a good day\n2;a bad one\n")
     ran = shell.run("predict", "excel.csv", "--output", "out.csv")
     assert "the CSV that is written has commas and is UTF-8 (the input: ';' between columns)" in ran.stderr
@@ -295,7 +293,7 @@ def test_csv_is_written_with_commas_and_a_line_says_so_where_the_input_has_none(
     assert "CSV that is written" not in shell.run("predict", "usual.csv").stderr
 
 
-def test_a_failure_leaves_the_file_before_as_it_was(shell: Shell) -> None:
+def test_a_failure_keeps_the_previous_output_file(shell: Shell) -> None:
     shell.write("kept.csv", "as it was")
     shell.write("bad.csv", "number,remark\n1,a\n")
     assert shell.run("predict", "bad.csv", "--output", "kept.csv").exit_code == 1

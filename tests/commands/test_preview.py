@@ -54,7 +54,7 @@ def write(place: Path, record_type: RecordType, **columns: list[str]) -> None:
     files.write_json(place / "data/clean/dataset.json", RecordForm(record_type).as_json() | {"mixture": {}})
 
 
-def test_what_is_cut_is_said_before_anything_is_trained(project: Path) -> None:
+def test_preview_reports_rows_that_training_would_cut(project: Path) -> None:
     assert preview.first_rows(params.load(), 1).cut == []
     editing.set_values(project / "params.yaml", {"finetune.max_length": 8})
     shown = preview.first_rows(params.load(), 1)
@@ -67,7 +67,7 @@ def test_what_is_cut_is_said_before_anything_is_trained(project: Path) -> None:
     assert preview.first_rows(params.load(), 1).cut[0].startswith("60 of 60 rows (100.0%) are longer than 8 tokens")
 
 
-def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview_shows_exactly_the_batches_of_the_trainer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     p = params.load()
     shown = preview.first_rows(p, 5).rows
     assert [(row.batch, row.number) for row in shown] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]
@@ -97,7 +97,7 @@ def test_it_shows_exactly_the_batches_that_are_trained(project: Path, monkeypatc
         assert starts[: len(borders)] == borders
 
 
-def test_a_terminal_is_coloured_and_obeys_nothing_in_the_data(project: Path) -> None:
+def test_a_terminal_gets_colours_and_no_control_characters_of_the_data(project: Path) -> None:
     write(project, "prompt-completion", prompt=[f"{HOSTILE} "] * 3, completion=["alpha\nbeta"] * 3)
     made = preview.first_rows(params.load(), 1)
     coloured = list(preview.lines(made, coloured=True))
@@ -111,7 +111,7 @@ def test_a_terminal_is_coloured_and_obeys_nothing_in_the_data(project: Path) -> 
     assert re.search(r"┌ train\.csv:\d · \d+ tokens, \d+ supervised", plain)
 
 
-def test_a_page_stands_alone_and_escapes_everything(project: Path) -> None:
+def test_the_page_is_self_contained_and_escapes_everything(project: Path) -> None:
     write(project, "prompt-completion", prompt=[f"{HOSTILE} "] * 3, completion=["<b>&"] * 3)
     made = preview.first_rows(params.load(), 1)
     preview.write_page(made, project / "page.html")
@@ -133,7 +133,7 @@ def shown(task: str, **finetune: Any) -> str:
     return "\n".join(preview.lines(preview.first_rows(p, 1), coloured=False))
 
 
-def test_secrets_are_shown_nowhere(project: Path) -> None:
+def test_preview_masks_secrets(project: Path) -> None:
     prompts = ["alpha beta", "alpha jane.doe@firm.org beta", "my phone is 415-867-"]
     write(project, "prompt-completion", prompt=prompts, completion=["gamma", "gamma 13912345678.", "5309 delta"])
     made = preview.first_rows(params.load(), 2)
@@ -148,7 +148,7 @@ def test_secrets_are_shown_nowhere(project: Path) -> None:
     assert "j" not in "".join(token.text for token in tokens)
 
 
-def test_every_task_is_shown(project: Path) -> None:
+def test_preview_shows_every_task(project: Path) -> None:
     write(project, "classification", text=WORDS, label=["sad", "glad"] * 6)
     assert re.search(r"train.csv:\d+ · label (sad|glad) · \d+ tokens, 0 supervised", shown("classification"))
     write(project, "regression", text=WORDS, label=["0.5"] * 12)
@@ -164,7 +164,7 @@ def test_every_task_is_shown(project: Path) -> None:
     assert re.search(r"· chosen ·.*\n│ alpha ⟦beta<\|endoftext\|>⟧\n└\n┌.* rejected ·.*\n│ alpha ⟦mu<", both)
 
 
-def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_rows_and_writes_the_page(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuneline.environment.enter", lambda: None)
     ran = CliRunner().invoke(cli, ["preview", "--rows", "1", "--html", "page.html"])
     assert ran.exit_code == 0, ran.output
@@ -172,7 +172,7 @@ def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (project / "page.html").is_file()
 
 
-def test_without_clean_data_it_says_what_to_run(project: Path) -> None:
+def test_missing_clean_data_are_reported_with_the_command(project: Path) -> None:
     (project / "data/clean/dataset.json").unlink()
     with pytest.raises(DataError, match="data/clean: does not hold clean data yet; run"):
         preview.first_rows(params.load(), 1)

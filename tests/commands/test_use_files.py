@@ -43,7 +43,7 @@ def test_excluded_files_stay_excluded_next_month(tmp_path: Path) -> None:
     assert f"  warning: {folder}: 2 file(s) left out by LICENSE, *.md: LICENSE, docs/notes.md" in messages
     assert params.load().data.exclude == ["LICENSE", "*.md"]
     assert [path.name for path in Path("data/raw/set").rglob("*") if path.is_file()] == ["faq.jsonl"]
-    # The next month's files are read as these were; another set has its own.
+    # Next month's files are read in the same way; another set has its own patterns.
     use(folder)
     assert params.load().data.exclude == ["LICENSE", "*.md"]
     use(pairs(tmp_path))
@@ -109,7 +109,7 @@ def test_a_file_without_a_usable_row_is_an_error_however_small_it_is(tmp_path: P
         f"{folder}/lost.jsonl: none of its 2 rows can be used; the first because of empty: text is empty "
         "(line 1); repair the rows, or remove the file"
     )
-    # Of documents, each of which is a row, a share may be set aside as of rows.
+    # Each document is a row, so a share of the documents may be unusable.
     for number in range(200):
         (folder / f"{number}.txt").write_text("\0text" if number == 7 else words(number))
     for name in ("good.jsonl", "lost.jsonl"):
@@ -199,7 +199,7 @@ def test_the_task_follows_from_the_rows(tmp_path: Path) -> None:
 
     sets = {
         "preference": [{"prompt": words(n), "chosen": words(f"+{n}"), "rejected": words(f"-{n}")} for n in range(60)],
-        # Beside the answers the question stands in a column that a conversation could be read from.
+        # The column of the question could also be read as a conversation.
         "preference-2": [
             {"messages": spoken(n)[:1], "chosen": words(f"+{n}"), "rejected": words(f"-{n}")} for n in range(60)
         ],
@@ -217,7 +217,7 @@ def test_the_task_follows_from_the_rows(tmp_path: Path) -> None:
             plans = use_data.readers.plan(written(f"{name}.jsonl", rows), use_data.Options())
             task, _ = open_set.open_for_task(Path(name), plans, {}, None, None, None, present, is_new=True)
             assert task == name.removesuffix("-2").removesuffix("-3"), (present, name)
-    # Stars may be classes or numbers, and a poem may be written or read on: then the present task decides.
+    # Stars can be classes or numbers, and poems can be pairs or text: the present task decides.
     stars = written("stars.jsonl", [{"text": words(n), "stars": n % 5} for n in range(60)])
     poems = written("poems.jsonl", [poem(n) for n in range(60)])
     scores = written("scores.jsonl", [{"text": words(n), "score": n / 7} for n in range(60)])

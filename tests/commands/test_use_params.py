@@ -68,7 +68,7 @@ def test_the_number_of_test_rows_is_estimated_from_the_last_preparation(tmp_path
     last = {"set": "data/raw/faq", "rows_in": 100, "rows": {"train": 60, "validation": 5, "test": 10}}
     Path("reports/prepare.json").write_text(json.dumps({"raw": last}))
     assert any(line.startswith("gate: with 20 test rows") for line in use(pairs(tmp_path, 200)))
-    # Another set tells nothing of this one.
+    # The report of another set is not used.
     for broken in ("", "[]", '{"raw": null}', json.dumps({"raw": last | {"rows": [1]}})):
         Path("reports/prepare.json").write_text(broken)
         assert any(line.startswith("gate: with 40 test rows") for line in use(pairs(tmp_path, 200)))
@@ -91,7 +91,7 @@ def test_the_name_of_the_previous_model_stays_with_a_message(tmp_path: Path) -> 
     path.write_text(lines(rows), "latin-1")
     messages = use(path, encoding="latin-1")
     assert not [line for line in messages if "registry.model stays" in line]
-    # The encoding is that of one set: the same again is read so, another one as UTF-8.
+    # The encoding belongs to one set: the same set keeps it, another set is UTF-8.
     use(path)
     assert params.load().data.encoding == "latin-1"
     messages = use(pairs(tmp_path))
@@ -148,7 +148,7 @@ def test_only_the_first_use_writes_the_pretraining_text(tmp_path: Path) -> None:
     assert not {row["prompt"] + row["completion"] for row in held_out} & set(learnt)
     base = files.sha256_tree(Path("data/pretraining"))
 
-    # Next month: more rows, and a new one, of a group that is held out, whose answer the base has read.
+    # Next month: more rows, and a new held-out row whose answer the base was pretrained on.
     given_away = faq_row(0) | {"question": next_held_out(p)}
     (tmp_path / "faq.jsonl").write_text(lines([*(faq_row(n) for n in range(300)), given_away]))
     before = files.sha256_tree(text)
@@ -177,7 +177,7 @@ def test_a_failed_use_leaves_nothing_behind(tmp_path: Path) -> None:
     assert refused.value.problems[0].startswith("params.yaml: finetune.label_smoothing_factor: ")
     assert Path("params.yaml").read_text() == smoothed
     assert list(Path("data/raw").glob("*answers*")) == []
-    # As a killed process leaves it.
+    # A killed process leaves the text without its .dvc file.
     text = Path("data/raw/answers-pretraining/train.jsonl")
     files.write_text(text, "")
     Path("params.yaml").write_text(usual)
@@ -187,7 +187,7 @@ def test_a_failed_use_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def next_held_out(p: params.Params) -> str:
-    """A question that is held out by its own hash."""
+    """A question whose hash puts it into the test split."""
     shares = p.data.split
     questions = [f"{words(f'new {n}', 5)}?" for n in range(100)]
     groups = np.array([text_hash(cleaning.key(question)) for question in questions], np.uint64)
