@@ -58,7 +58,7 @@ def test_the_next_register_removes_what_a_killed_one_has_left(
     assert store in left.parents
     assert found(tracker, project) == [(left, None)]
     done = register(tracker, project, lineage)
-    assert done.notes == ("1 copy of the model that a killed register had left in MLflow is removed",)
+    assert done.notes == ("removed 1 copy of the model that a killed register had left in MLflow",)
     assert not left.exists()
     assert found(tracker, project) == []
     assert versions.find_damage(tracker, project.registry.model, done.version) is None
@@ -71,7 +71,7 @@ def test_what_a_living_register_works_on_stays(
     own = Identity.of_process()
     left = leave(own)
     [(_, why)] = found(tracker, project)
-    assert why == f"process {own.pid} is at work on it"
+    assert why == f"process {own.pid} is writing it"
     register(tracker, project, lineage)
     assert left.is_dir()
     # Its id is in use again, by another process.
@@ -84,7 +84,7 @@ def test_what_another_machine_works_on_stays_for_a_day(
 ) -> None:
     left = leave(replace(dead, machine="another", host="elsewhere"))
     [(_, why)] = found(tracker, project)
-    assert why == "a process of elsewhere may be at work on it, for a day after its last change"
+    assert why == "a process of elsewhere may be writing it, up to a day after its last change"
     assert found(tracker, project, now=time.time() + abandoned.LONGEST + 60) == [(left, None)]
 
 
@@ -114,7 +114,7 @@ def test_what_was_a_version_that_a_person_has_deleted_is_left_to_that_person(
     mlflow.MlflowClient().delete_model_version(model, "1")
     [(place, why)] = found(tracker, project)
     assert place == folder
-    assert why == "version 1 was made of it and deleted since; who does not need it deletes it in MLflow"
+    assert why == "it was version 1, which was deleted; delete it in MLflow if you do not need it"
     assert register(tracker, project, lineage).version == "2"
     assert folder.is_dir()
 

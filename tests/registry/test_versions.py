@@ -93,8 +93,8 @@ def test_a_later_verdict_is_added_and_the_first_stays_in_tags_description_and_re
     told = tracker.version_description(model, "1")
     assert told.startswith(f"{written} Mine.\n\nLater verdicts:\n\n- Verdict 2 (")
     assert told.count("Later verdicts:") == 1
-    assert "beside champion version 7): undecided. Report: version-1/verdict-2/index.html of run " in told
-    assert "beside champion version 8): undecided. Report: version-1/verdict-3/index.html" in told
+    assert "compared with champion version 7): undecided. Report: version-1/verdict-2/index.html of run " in told
+    assert "compared with champion version 8): undecided. Report: version-1/verdict-3/index.html" in told
     run = tracker.version_tags(model, "1")["tuneline.run_id"]
     assert (store / "artifacts" / run / "artifacts/version-1/verdict-2/index.html").read_text() == "<p>undecided"
     assert (folder / "report.html").read_text() == "<p>passed"
@@ -127,13 +127,13 @@ def test_a_broken_version_is_tagged_so_and_another_takes_its_place(
     assert (again.version, again.created) == ("2", True)
     assert again.notes[0].startswith("version 1 is broken: its files ")
     assert again.notes[0].endswith(
-        "version 2 is of the same model; give it the alias champion, which version 1 still has"
+        "version 2 is of the same model; give it the alias champion, which is still on version 1"
     )
     tags = tracker.version_tags(model, "1")
     assert tags["0 broken"] == tags["tuneline.broken"]
     assert tracker.version_description(model, "1").startswith(f"Broken: {tags['tuneline.broken']}.\n\nPassed: ")
     versions.fetch_version(tracker, model, "2")
-    assert "version 2 is of the same model: ask it with --version 2" in versions.suggest_instead(tracker, project, "1")
+    assert "version 2 is of the same model: use it with --version 2" in versions.suggest_instead(tracker, project, "1")
     client.set_registered_model_alias(model, "champion", "2")
     assert register(tracker, project, lineage) == versions.Registration("2", created=False)
 
@@ -153,7 +153,7 @@ def test_whoever_asks_a_broken_version_is_told_what_to_do(tracker: Tracker, proj
         served_version.serve(project, version=1, alias="champion")
     weights.write_bytes(before)
     register(tracker, project, own)
-    with pytest.raises(RegistryError, match=r"; version 2 is of the same model: ask it with --version 2$"):
+    with pytest.raises(RegistryError, match=r"; version 2 is of the same model: use it with --version 2$"):
         served_version.serve(project, version=1, alias="champion")
     assert served_version.serve(project, version=2, alias="champion").version == "2"
 
@@ -258,7 +258,7 @@ def test_changed_files_in_the_store_are_refused(
     version = register(tracker, project, lineage).version
     card = next(path for path in store.rglob("README.md") if project.registry.model in path.read_text())
     (card.parent / "model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(RegistryError, match="were changed or deleted in the store"):
+    with pytest.raises(RegistryError, match="were changed or deleted in MLflow's store"):
         versions.fetch_version(tracker, project.registry.model, version)
     assert not list(Path("work/models").glob("*"))
 

@@ -1,7 +1,7 @@
-"""What killed registers have left in MLflow: logged models with a whole copy of the model, and no version of them.
+"""Logged models that a killed `register` has left in MLflow: each is a complete copy of the model without a version.
 
-A logged model names the process that made it, by its id and its start. As long as that process may still be at work,
-the logged model is left alone.
+A tag of a logged model names the process that made it, by its id and start time. While that process may still be
+running, the logged model is kept.
 """
 
 import json
@@ -12,22 +12,22 @@ from tuneline.processes import Identity
 from tuneline.registry.tracking import Logged, Tracker
 
 LONGEST = 24 * 3600.0
-"""Seconds after which a process of another machine does not work on a logged model any more."""
+"""Seconds after which a process of another machine counts as ended."""
 _ON_ITS_WAY = 600.0
-"""Seconds for which a server may be doing what a process has asked of it that has ended since."""
+"""Seconds in which a server may still carry out the request of a process that has ended."""
 
 
 @dataclass(frozen=True)
 class Unregistered:
-    """A logged model of which there is no version."""
+    """A logged model without a version."""
 
     logged: Logged
     kept: str | None
-    """Why it is not removed, in words; None where nothing needs it."""
+    """Why it is kept, in words; None if nothing needs it."""
 
 
 def find_abandoned(tracker: Tracker, model: str, *, now: float | None = None) -> list[Unregistered]:
-    """The logged models that no version refers to, of any registered model.
+    """The logged models of `model` that no version of any registered model refers to.
 
     Args:
         tracker: the registry.
@@ -35,14 +35,14 @@ def find_abandoned(tracker: Tracker, model: str, *, now: float | None = None) ->
         now: seconds since 1970; the time of the call by default.
     """
     logged = tracker.logged_models(model, model)
-    # Before the versions are asked for: a process that has ended by now makes none after it.
+    # Before the versions are read: a process that has ended by now cannot make a version afterwards.
     kept = {one.id: why_kept(one, time.time() if now is None else now) for one in logged}
     referred = " ".join(tracker.referred_to()) if logged else ""
     return [Unregistered(one, kept[one.id]) for one in logged if one.id not in referred]
 
 
 def remove_abandoned(tracker: Tracker, model: str) -> int:
-    """Remove what nothing needs of what killed registers have left.
+    """Remove the logged models without a version that nothing needs.
 
     Args:
         tracker: the registry.
@@ -58,14 +58,14 @@ def remove_abandoned(tracker: Tracker, model: str) -> int:
 
 
 def why_kept(logged: Logged, now: float) -> str | None:
-    """Why a logged model of which there is no version is left alone, in words; None where nothing needs it.
+    """Why a logged model without a version is kept, in words; None if nothing needs it.
 
     Args:
         logged: the logged model.
         now: seconds since 1970.
     """
     if logged.was:
-        return f"version {logged.was} was made of it and deleted since; who does not need it deletes it in MLflow"
+        return f"it was version {logged.was}, which was deleted; delete it in MLflow if you do not need it"
     age = now - logged.changed
     try:
         maker = Identity(**json.loads(logged.maker))
@@ -74,9 +74,9 @@ def why_kept(logged: Logged, now: float) -> str | None:
     has_ended = maker.has_ended()
     if has_ended is None:
         is_over = age > LONGEST
-        return None if is_over else f"a process of {maker.host} may be at work on it, for a day after its last change"
+        return None if is_over else f"a process of {maker.host} may be writing it, up to a day after its last change"
     if not has_ended:
-        return f"process {maker.pid} is at work on it"
+        return f"process {maker.pid} is writing it"
     if logged.folder is None and age < _ON_ITS_WAY:
-        return "what was asked of the server may be on its way for ten minutes after its last change"
+        return "the server may still be writing it, up to ten minutes after its last change"
     return None

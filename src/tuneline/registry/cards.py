@@ -1,4 +1,4 @@
-"""What a version says of itself to people: tags that they read first, a description, and a model card."""
+"""The texts of a version for people: the tags they read first, the description, and the model card."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.registry.lineage import Lineage
 
 CHAMPION = "champion"
-"""The alias of the version that is in use."""
+"""The alias of the version in use."""
 
 _PROMOTE = (
     "Read the report (Source Model → Artifacts → report.html); if it convinces you, give this version the alias "
@@ -22,7 +22,7 @@ _NUMBERS = 3
 
 
 def first_tags(p: params.Params, verdict: str) -> dict[str, str]:
-    """What people read first: MLflow sorts tags by name on one page, and shows them as they were set on another.
+    """The tags that people read first: one page of MLflow sorts tags by name, another by the time of setting.
 
     Args:
         p: the params.
@@ -33,7 +33,7 @@ def first_tags(p: params.Params, verdict: str) -> dict[str, str]:
 
 
 def later_verdict_tag(number: int, verdict: str) -> dict[str, str]:
-    """What people read of a later verdict, after the first.
+    """The tag of a later verdict, shown after the first verdict.
 
     Args:
         number: of the verdict, from 2 on.
@@ -43,34 +43,33 @@ def later_verdict_tag(number: int, verdict: str) -> dict[str, str]:
 
 
 def broken_tag(reason: str) -> dict[str, str]:
-    """What people read of a broken version, before all else."""
+    """The tag of a broken version, shown before all other tags."""
     return {"0 broken": reason}
 
 
 def broken_description(reason: str, description: str) -> str:
-    """The description of a version that is broken: that it is, and then what it has been.
+    """The description of a broken version: the reason, then the earlier description.
 
     Args:
         reason: why its files cannot be used.
-        description: of the version as it is; it may say already that the version is broken, as a kill may have come
-            after that and before the tags.
+        description: the present description; it may begin with a reason already, if a kill came before the tags.
     """
     before = _BROKEN.sub("", description, count=1)
     return f"Broken: {reason}.\n\n{before}"
 
 
 def later_verdict(number: int, gate: dict[str, Any], day: str, report: str) -> str:
-    """A later verdict in Markdown, with the rules' reasons.
+    """A later verdict as Markdown, with the reasons of the rules.
 
     Args:
         number: of the verdict, from 2 on.
         gate: the value of gate.json.
-        day: on which it was decided.
-        report: where its report is.
+        day: the day of the decision.
+        report: the path of its report.
     """
     champion = (gate.get("asked") or {}).get("champion")
-    beside = f"beside {CHAMPION} version {champion}" if champion else f"without a {CHAMPION}"
-    lines = [f"- Verdict {number} ({day}, {beside}): {gate['verdict']}. Report: {report}"]
+    compared = f"compared with {CHAMPION} version {champion}" if champion else f"without a {CHAMPION}"
+    lines = [f"- Verdict {number} ({day}, {compared}): {gate['verdict']}. Report: {report}"]
     return "\n".join([*lines, *(f"  - {rule['reason']}" for rule in gate["rules"])])
 
 
@@ -82,7 +81,7 @@ def append_verdict(description: str, added: str) -> str:
 def _base(p: params.Params) -> str:
     if p.base.source != "hub":
         return "builtin" if p.base.source == "builtin" else p.base.input
-    # Loads torch, which whoever only looks for a version need not wait for.
+    # Loads torch, which commands that only look for a version do not need.
     from tuneline.modeling import sources
 
     name, revision = sources.read_reference(Path(p.base.input))
@@ -90,12 +89,12 @@ def _base(p: params.Params) -> str:
 
 
 def version_description(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The verdict with three numbers, the rules' reasons, and what to do next.
+    """The description of a version: the verdict with three metrics, the reasons of the rules, and what to do next.
 
-    The first line is plain text, as the list of versions shows it so.
+    The first line is plain text, because the list of versions shows it without Markdown.
 
     Args:
-        task: what was learnt.
+        task: the task of the fine-tuning.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
     """
@@ -112,28 +111,28 @@ def version_description(task: params.Task, gate: dict[str, Any], evaluation: dic
 
 
 def _numbers(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
-    """Metrics in words, those of the rules first; each beside the champion's, the base's or the best baseline's."""
+    """Metrics in words, those of the rules first; each with the value of champion, base or best baseline."""
     wanted = [*(rule["metric"] for rule in gate["rules"]), *METRICS_OF_TASK[task]]
     measured = [name for name in dict.fromkeys(wanted) if name in METRICS and name in evaluation["candidate"]]
     return [_number_in_words(name, gate.get("champion") or {}, evaluation) for name in measured[:_NUMBERS]]
 
 
 def _number_in_words(name: str, champion: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    said = f"{METRICS[name].name} {_number(evaluation['candidate'][name])}"
+    text = f"{METRICS[name].name} {_number(evaluation['candidate'][name])}"
     others = {model: evaluation[model][name] for model in MODELS if name in evaluation.get(model, {})}
     others.pop("candidate")
     if name in champion:
-        return f"{said} (champion, version {champion['version']}: {_number(champion[name])})"
+        return f"{text} (champion, version {champion['version']}: {_number(champion[name])})"
     if "base" in others:
-        return f"{said} (base: {_number(others['base'])})"
+        return f"{text} (base: {_number(others['base'])})"
     if others:
         best = (min if METRICS[name].better == "lower" else max)(others, key=lambda model: others[model])
-        return f"{said} ({MODELS[best][0]}: {_number(others[best])})"
-    return said
+        return f"{text} ({MODELS[best][0]}: {_number(others[best])})"
+    return text
 
 
 def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The card in Hugging Face's format: YAML front matter, then Markdown.
+    """The model card in Hugging Face's format: YAML front matter, then Markdown.
 
     Args:
         p: the params.
@@ -164,7 +163,7 @@ def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluat
         "",
         *(f"- {name.removeprefix('tuneline.')}: `{value}`" for name, value in lineage.tags().items()),
         "",
-        "`params.yaml` and `dvc.lock` beside this file are those that it was made with.",
+        "`params.yaml` and `dvc.lock` next to this file are those that the model was made with.",
     ]
     return "\n".join(lines) + "\n"
 

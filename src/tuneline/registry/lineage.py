@@ -1,4 +1,4 @@
-"""Where a model comes from, as digests of what is in the working tree."""
+"""The lineage of a model: digests of all that it was made from, read from the workspace."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ _LOCKS = ("requirements.lock", "requirements-torch.lock")
 
 @dataclass(frozen=True)
 class Lineage:
-    """Everything that a version must be able to name; sha256 in hex, a folder's by `files.sha256_path`."""
+    """What a version names about its origin; a digest is a sha256 in hex, that of a folder by `files.sha256_path`."""
 
     fingerprint: str
     """Of the training: params, data, base, code, threads, libraries, instruction set."""
@@ -26,16 +26,16 @@ class Lineage:
     """Of requirements.lock and requirements-torch.lock."""
     git_commit: str
     git_dirty: str
-    """"true" when what makes a model differs from the commit (code, params, graph or locks), "false" when it does not;
-    "unknown" with the reason where git refuses to say."""
+    """"true" if code, params, graph or locks differ from the commit, "false" if not; "unknown" with the reason if git
+    fails."""
 
     def tags(self) -> dict[str, str]:
-        """The lineage as MLflow tags, `tuneline.` before each name."""
+        """The lineage as MLflow tags: `tuneline.NAME` -> value."""
         return {f"tuneline.{name}": value for name, value in asdict(self).items()}
 
 
 def read_lineage(p: params.Params) -> Lineage:
-    """The lineage of what lies in the working tree; everything must have been rebuilt.
+    """The lineage of the model in the workspace, where nothing is stale.
 
     Args:
         p: the params.
@@ -55,11 +55,11 @@ def read_lineage(p: params.Params) -> Lineage:
 
 
 def git_state() -> dict[str, str]:
-    """`git_commit` ("none" before the first) and `git_dirty`, of the working directory; unknown where git refuses."""
+    """`git_commit` ("none" before the first commit) and `git_dirty` of the working tree; "unknown" if git fails."""
     try:
         commit = git.ask("rev-parse", "--verify", "--quiet", "HEAD")
         dirty = git.ask("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
     except GitError as error:
-        # What a model is made from is known by its hashes all the same.
+        # The digests identify the model's origin all the same.
         return {"git_commit": "unknown", "git_dirty": f"unknown: {error}"}
     return {"git_commit": commit or "none", "git_dirty": "true" if dirty or not commit else "false"}

@@ -1,4 +1,4 @@
-"""Versions of the registered model: what each carries, how it is made once and only once, and how it is fetched."""
+"""Versions of the registered model: how a version is made exactly once, what it holds, and how it is fetched."""
 
 import re
 import shutil
@@ -21,11 +21,11 @@ from tuneline.registry.tracking import Tracker
 from tuneline.work import WORK
 
 MADE = ("tuneline.model_sha256", "tuneline.data_sha256")
-"""The tags by which a version is of the same model, trained on the same data."""
+"""The tags that are equal where two versions are of the same model, trained on the same data."""
 IDENTITY = (*MADE, "tuneline.evaluation_sha256")
-"""The tags by which a version is of the same model, data and evaluation."""
+"""The tags that are equal where two versions are of the same model, data and evaluation."""
 REPORT = "report.html"
-"""The report of the gate, in the folder of a version."""
+"""The name of the gate's report in the folder of a version."""
 _FILES = "tuneline.files_sha256"
 _DVC_LOCK = "tuneline.dvc_lock_sha256"
 _COMMIT = "tuneline.kept_in_commit"
@@ -35,18 +35,18 @@ _FETCHED = WORK / "models"
 
 @dataclass(frozen=True)
 class Registration:
-    """A version of the registered model, and whether this call made it."""
+    """The version that a call of `register` made or found."""
 
     version: str
     created: bool
     notes: tuple[str, ...] = ()
-    """What a person should know besides, in sentences."""
+    """What else a person should know, in sentences."""
 
 
 def training_subject(
     p: params.Params, *, fingerprint: str, data_sha256: str, base_sha256: str, git: dict[str, str]
 ) -> Subject:
-    """The training run of these params, data and base, as MLflow finds or shows it."""
+    """The training run of these params, data and base: what MLflow finds it by and shows of it."""
     values = {
         "task": p.task,
         "base.source": p.base.source,
@@ -77,11 +77,11 @@ def register(
     evaluation: dict[str, Any],
     check: Callable[[Path], None],
 ) -> Registration:
-    """Register the fine-tuned model, unless a version of the same model, data and evaluation is there already.
+    """Register the fine-tuned model, unless the registry has a version of the same model, data and evaluation.
 
-    Every byte of a version that is there is hashed; one that is broken is tagged so, and another takes its place. What
-    the gate has decided later about the same version is added to it. Where another process registers the same model
-    at the same time, the version with the lowest number stays. What killed registers have left in MLflow is removed.
+    Every byte of an existing version is hashed; a broken version is tagged, and a new version takes its place. A later
+    decision of the gate about the same version is added to it. If another process registers the same model at the same
+    time, the version with the lowest number stays. Copies of the model that killed registers have left are removed.
 
     Args:
         tracker: the registry.
@@ -90,42 +90,42 @@ def register(
         run_id: the training run.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
-        check: is given the folder of a new version after it was hashed; raises what keeps it from being one.
+        check: called with the folder of a new version after it was hashed; raises if it must not be registered.
 
     Returns:
-        The version that now stands for this model.
+        The version of this model.
     """
     model = p.registry.model
-    # First, as what is to be copied needs space.
+    # First, because the copy needs disk space.
     removed = abandoned.remove_abandoned(tracker, model)
-    broken = _broken(tracker, model, lineage)
-    stands = _standing(tracker, model, lineage)
+    broken = _find_broken(tracker, model, lineage)
+    version = _lowest_sound(tracker, model, lineage)
     made = None
-    if stands is None:
+    if version is None:
         made = _create(tracker, p, lineage, run_id, gate, evaluation, check)
-        # There is no compare-and-set: whoever has a lower number was there before, and sees none lower.
-        stands = _standing(tracker, model, lineage) or made
-        if stands != made:
+        # MLflow has no compare-and-set. A process with a lower number came first, and sees no lower number itself.
+        version = _lowest_sound(tracker, model, lineage) or made
+        if version != made:
             tracker.delete_version(model, made)
-    version_status.add_verdict(tracker, model, stands, gate, run_id, Path(p.paths.reports) / "index.html")
+    version_status.add_verdict(tracker, model, version, gate, run_id, Path(p.paths.reports) / "index.html")
     notes = (
         [
-            f"{removed} {'copy' if removed == 1 else 'copies'} of the model that a killed register had left in MLflow "
-            f"{'is' if removed == 1 else 'are'} removed"
+            f"removed {removed} {'copy' if removed == 1 else 'copies'} of the model that a killed register had left in "
+            "MLflow"
         ]
         if removed
         else []
     )
-    return Registration(stands, created=stands == made, notes=(*notes, *_notes(tracker, model, stands, broken)))
+    return Registration(version, created=version == made, notes=(*notes, *_notes(tracker, model, version, broken)))
 
 
-def _notes(tracker: Tracker, model: str, stands: str, broken: Mapping[str, str]) -> Iterator[str]:
-    """Of the versions that are broken: what takes their place, and which aliases a person should move to it."""
+def _notes(tracker: Tracker, model: str, sound: str, broken: Mapping[str, str]) -> Iterator[str]:
+    """A line for each broken version: what replaces it, and which aliases a person should move."""
     aliases = tracker.aliases(model)
     for version, reason in broken.items():
-        names = [name for name, one in aliases.items() if one == version]
-        move = f"; give it the alias {' and '.join(names)}, which version {version} still has" if names else ""
-        yield f"version {version} is broken: {reason}; version {stands} is of the same model{move}"
+        names = [name for name, number in aliases.items() if number == version]
+        move = f"; give it the alias {' and '.join(names)}, which is still on version {version}" if names else ""
+        yield f"version {version} is broken: {reason}; version {sound} is of the same model{move}"
 
 
 def _same(tracker: Tracker, model: str, identity: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -136,18 +136,17 @@ def _same(tracker: Tracker, model: str, identity: Mapping[str, str]) -> dict[str
     return {version: tracker.version_tags(model, version) for version in found}
 
 
-def _standing(tracker: Tracker, model: str, lineage: Lineage) -> str | None:
-    """The lowest version of the same model that is not known to be broken."""
+def _lowest_sound(tracker: Tracker, model: str, lineage: Lineage) -> str | None:
+    """The lowest version of the same model without the tag `BROKEN`."""
     same = _same(tracker, model, lineage.tags())
     return next((version for version, tags in same.items() if version_status.BROKEN not in tags), None)
 
 
-def _broken(tracker: Tracker, model: str, lineage: Lineage) -> dict[str, str]:
-    """Hash the files of the version that stands, and of the next one where they are not whole.
+def _find_broken(tracker: Tracker, model: str, lineage: Lineage) -> dict[str, str]:
+    """Hash the files of the versions of the same model, up to the first sound version; tag those that are broken.
 
     Returns:
-        Number -> reason of those that are broken, as they are tagged from now on; one that is known to be broken and
-        that nobody uses is left out.
+        Number -> reason of the broken versions; a version that was tagged before and has no alias is left out.
     """
     found, aliases = {}, tracker.aliases(model).values()
     for version, tags in _same(tracker, model, lineage.tags()).items():
@@ -185,23 +184,23 @@ def _create(
         sha256 = files.sha256_path(folder)
         tags |= {_FILES: sha256, "tuneline.run_id": run_id}
         description = cards.version_description(p.task, gate, evaluation)
-        # What it links to may have changed since it was judged.
+        # The linked files may have changed since the gate decided.
         check(folder)
         return tracker.create_version(p.registry.model, p.registry.model, run_id, folder, sha256, tags, description)
 
 
 def add_commit(tracker: Tracker, model: str, version: str, commit: str, dvc_lock_sha256: str) -> bool:
-    """Add to a version's lineage the first commit that holds what it was made with; what it names already stays.
+    """Add to a version's lineage the first commit that holds all that it was made from.
 
     Args:
         tracker: the registry.
         model: the registered model's name.
         version: its number.
-        commit: one that holds the working tree as it is.
+        commit: it equals the working tree.
         dvc_lock_sha256: of the working tree's dvc.lock.
 
     Returns:
-        Whether the commit was added: the version names none yet, and was made with this dvc.lock.
+        Whether the commit was added: the version has no commit yet, and was made with this dvc.lock.
     """
     tags = tracker.version_tags(model, version)
     if _COMMIT in tags or tags.get(_DVC_LOCK) != dvc_lock_sha256:
@@ -211,7 +210,7 @@ def add_commit(tracker: Tracker, model: str, version: str, commit: str, dvc_lock
 
 
 def _link(model: Path, folder: Path) -> None:
-    """Make `folder` with links to the files of a model, which the store takes a copy of."""
+    """Make `folder` with links to the files of a model, for the store to copy."""
     for path in sorted(model.rglob("*")):
         if path.is_file():
             link = folder / path.relative_to(model)
@@ -220,7 +219,7 @@ def _link(model: Path, folder: Path) -> None:
 
 
 def workspace_train_rows(p: params.Params) -> pa.Table:
-    """Which rows the model has seen in fine-tuning, so that a later test leaves them out."""
+    """The ids and clusters of the rows that the model in the workspace was fine-tuned on."""
     clean = Path(p.paths.clean)
     sets = files.read_object(clean / DATASET_FILE, "mixture")["mixture"] if p.data.mixture else {}
     seen = [clean / "train", *(clean / sets[name]["path"] for name in sorted(p.data.mixture) if name in sets)]
@@ -230,10 +229,10 @@ def workspace_train_rows(p: params.Params) -> pa.Table:
 
 
 def resolve_version(tracker: Tracker, model: str, *, version: str | None, alias: str) -> str:
-    """The version asked for, or the one that `alias` names.
+    """The given version, or the version that has the alias.
 
     Raises:
-        RegistryError: nothing bears the alias; names the command that sets it.
+        RegistryError: no version has the alias; says how to set it.
     """
     if version is not None:
         return version
@@ -248,13 +247,13 @@ def resolve_version(tracker: Tracker, model: str, *, version: str | None, alias:
     why = version_status.read_champion(tracker, model).absent if is_champion else f"no version is {alias} yet"
     raise RegistryError(
         f"{model}: {why} (registered: {', '.join(versions)}); "
-        f"name one in the MLflow UI (make ui → Model registry → {model} → a version → Aliases → {alias}), "
-        f"or ask a version by its number: --version {versions[-1]}"
+        f"give a version this alias in the MLflow UI (make ui → Model registry → {model} → a version → Aliases → "
+        f"{alias}), or name a version by its number: --version {versions[-1]}"
     )
 
 
 def fetch_version(tracker: Tracker, model: str, version: str) -> Path:
-    """A local folder with the files of a version, each as it was registered; only to be read.
+    """A local folder with the files of a version, hashed again; the caller must not change them.
 
     Args:
         tracker: the registry.
@@ -262,10 +261,10 @@ def fetch_version(tracker: Tracker, model: str, version: str) -> Path:
         version: its number.
 
     Returns:
-        The folder in the store where that is on this machine; else one that is fetched once and then kept.
+        The folder in the store if the store is on this machine; else a folder in work/, fetched once and kept.
 
     Raises:
-        RegistryError: there is no such version.
+        RegistryError: the registry does not have the version.
         BrokenVersionError: its files are not those that were registered.
     """
     expected = registered_sha256(tracker, model, version)
@@ -281,10 +280,10 @@ def fetch_version(tracker: Tracker, model: str, version: str) -> Path:
 
 
 def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
-    """Why the files of a version cannot be used, or None; what a server keeps is fetched, and every byte is hashed.
+    """Why the files of a version cannot be used, or None; every byte is hashed, after a download from a server.
 
     Raises:
-        RegistryError: there is no such version.
+        RegistryError: the registry does not have the version.
     """
     try:
         expected = registered_sha256(tracker, model, version)
@@ -292,7 +291,7 @@ def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
         if in_store:
             _check(in_store, expected, model, version)
             return None
-        # A copy that was fetched before says nothing of what the server has now.
+        # An earlier download would not show what the server has now.
         with files.work_folder(_FETCHED / expected) as beside:
             _download(tracker, model, version, expected, beside / "version")
     except BrokenVersionError as error:
@@ -309,7 +308,7 @@ def _download(tracker: Tracker, model: str, version: str, expected: str, folder:
     try:
         once()
     except BrokenVersionError:
-        # What a network has cut off must not be told of the version.
+        # A connection that broke off is not the version's fault.
         once()
 
 
@@ -318,18 +317,18 @@ def _check(found: Path, expected: str, model: str, version: str) -> None:
     actual = files.digest(tree)
     if actual == expected:
         return
-    # Without the address, which may hold a password: the reason is kept as a tag.
+    # Without the address, which may hold a password: the reason becomes a tag.
     reason = (
-        f"its files have the digest {actual[:12]}…, registered was {expected[:12]}…; they were changed or deleted in "
-        "the store of MLflow"
+        f"its files have the digest {actual[:12]}… instead of the registered {expected[:12]}…; they were changed or "
+        "deleted in MLflow's store"
         if tree
-        else "its files were deleted in the store of MLflow"
+        else "its files were deleted in MLflow's store"
     )
     raise BrokenVersionError(f"{model} version {version}", reason)
 
 
 def suggest_instead(tracker: Tracker, p: params.Params, version: str) -> str:
-    """What to do about a version that is broken, in a sentence.
+    """What to do instead of using a broken version, in a sentence.
 
     Args:
         tracker: the registry.
@@ -341,46 +340,46 @@ def suggest_instead(tracker: Tracker, p: params.Params, version: str) -> str:
     others = {
         one: of for one, of in _same(tracker, model, tags).items() if one != version and version_status.BROKEN not in of
     }
-    whole = next(iter(others), None)
+    sound = next(iter(others), None)
     alias = next((name for name, one in tracker.aliases(model).items() if one == version), None)
     move = f", and give it the alias {alias} (make ui → Model registry → {model})" if alias else ""
-    if whole:
-        return f"version {whole} is of the same model: ask it with --version {whole}{move}"
+    if sound:
+        return f"version {sound} is of the same model: use it with --version {sound}{move}"
     finetuned = Path(p.paths.finetuned)
     if finetuned.is_dir() and files.sha256_path(finetuned) == tags.get(IDENTITY[0]):
         return (
-            f"{finetuned} is the same model: register it again with `.venv/bin/tuneline register`, then ask the "
-            f"version that this names with --version{move}"
+            f"{finetuned} is the same model: register it again with `.venv/bin/tuneline register`, then use "
+            f"the version that this prints with --version{move}"
         )
     rest = [one for one in tracker.find_versions(model, {}) if one != version]
-    ask = f"ask another version ({', '.join(rest)}) with --version, or " if rest else ""
-    return f"{ask}put its files back from a backup of the store"
+    other = f"use another version ({', '.join(rest)}) with --version, or " if rest else ""
+    return f"{other}put its files back from a backup of the store"
 
 
 def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
-    """The digest of the files of a version, as it was registered.
+    """The digest of the files of a version when it was registered.
 
     Raises:
-        RegistryError: there is no such version.
-        BrokenVersionError: it names no digest.
+        RegistryError: the registry does not have the version.
+        BrokenVersionError: the version has no digest.
     """
     expected = tracker.version_tags(model, version).get(_FILES)
     if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
-        reason = f"it has no sha256 in its tag {_FILES}, so nobody can tell what it should hold"
+        reason = f"its tag {_FILES} is not a sha256, so its files cannot be checked"
         raise BrokenVersionError(f"{model} version {version}", reason)
     return expected
 
 
 def version_train_rows(folder: Path) -> pa.Table:
-    """Which rows a fetched version has seen in fine-tuning: their ids and clusters."""
+    """The ids and clusters of the rows that a fetched version was fine-tuned on."""
     return files.read_parquet(folder / _TRAIN_ROWS)
 
 
 def unseen_rows(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
-    """Places of the rows that a model was not trained on, neither on them nor on others of their clusters.
+    """The indices of the rows whose ids and clusters a model was not trained on.
 
     Args:
-        trained: what it was trained on, as `trained_rows` or `train_rows` gives it.
+        trained: the value of `version_train_rows` or `workspace_train_rows`.
         ids: of the rows.
         clusters: of the rows.
     """
