@@ -182,7 +182,7 @@ def test_an_input_without_a_usable_row_is_an_error(shell: Shell) -> None:
         (["predict", "--output", "mlflow", "a"], None, "--output mlflow: is a folder"),
         (["predict", "--output", "/dev/null", "--format", "csv", "a"], None, "/dev/null: is not a regular file"),
         (["predict", "--output", "/proc/out.csv", "a"], None, "--output /proc/out.csv: cannot be written: "),
-        (["predict", "--version", "99", "a"], None, "version 99: not in the registry"),
+        (["predict", "--version", "99", "a"], None, "version 99: is not in the registry"),
         (["predict", "--alias", "nobody", "a"], None, "no version is nobody yet"),
         (
             ["predict", "--version", "4", "a"],

@@ -24,7 +24,7 @@ def problem(address: str) -> str:
 
 
 def test_what_a_server_answers_to_a_file_is_a_sentence_without_its_password() -> None:
-    @runs.translated
+    @runs.translate_errors
     def attach() -> None:
         raise requests.HTTPError("413 Client Error: too large for url: http://me:hunter2pass@mlflow.example/artifacts")
 
@@ -113,15 +113,15 @@ def test_a_store_that_another_program_holds_for_long(tmp_path: Path) -> None:
         connection.execute("begin exclusive")
         line = problem(f"sqlite:///{database}")
     assert line == (
-        f"MLflow's store sqlite:///{database}: {database} is locked, as another program writes to it; wait for it to "
-        "end, or end it, then run the same command again"
+        f"MLflow's store sqlite:///{database}: {database} is locked, because another program writes to it; wait "
+        "until that program ends, or end it, then run the same command again"
     )
 
 
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("mysql+pymysql://host", "the package pymysql, by which Python reaches such a database, is not installed"),
+        ("mysql+pymysql://host", "the package pymysql, which Python needs for this database, is not installed"),
         ("mssql://host", "the package pyodbc, by which"),
         ("postgresql+none://host", "Can't load plugin: sqlalchemy.dialects:postgresql.none; start it, or set MLFLOW_"),
         ("postgresql://host:port/base", "invalid literal for int() with base 10: 'port'; start it, or set MLFLOW_"),

@@ -290,5 +290,5 @@ def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, l
 
 def test_a_version_that_is_not_there_names_those_that_are(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     register(tracker, project, lineage)
-    with pytest.raises(RegistryError, match=r"version 7: not in the registry .*there are versions 1"):
+    with pytest.raises(RegistryError, match=r"version 7: is not in the registry .*it has versions 1"):
         versions.fetch_version(tracker, project.registry.model, "7")

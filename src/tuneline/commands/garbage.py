@@ -131,9 +131,9 @@ def _of_registry(model: str, *, dry_run: bool) -> Registered:
     lines, freed = [], 0
     try:
         tracker = tracking.connect()
-        finished = tracker.last_finished(model)
+        finished = tracker.last_finish_time(model)
         for one in abandoned.find_abandoned(tracker, model):
-            size = _size(one.logged.folder) if one.logged.folder else tracker.size_of(one.logged)
+            size = _size(one.logged.folder) if one.logged.folder else tracker.logged_size(one.logged)
             place = one.logged.folder or f"{one.logged.id} in MLflow"
             if one.kept:
                 lines.append(f"{_shown(place)}: {size / 1e6:,.1f} MB, kept: {one.kept}")

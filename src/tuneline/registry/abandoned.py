@@ -37,7 +37,7 @@ def find_abandoned(tracker: Tracker, model: str, *, now: float | None = None) ->
     logged = tracker.logged_models(model, model)
     # Before the versions are read: a process that has ended by now cannot make a version afterwards.
     kept = {one.id: why_kept(one, time.time() if now is None else now) for one in logged}
-    referred = " ".join(tracker.referred_to()) if logged else ""
+    referred = " ".join(tracker.used_sources()) if logged else ""
     return [Unregistered(one, kept[one.id]) for one in logged if one.id not in referred]
 
 

@@ -1,7 +1,7 @@
-"""MLflow's runs: found or made anew, with their curves, inputs, tags and artifacts.
+"""MLflow's runs: finds them or makes them, and writes their curves, inputs, tags and artifacts.
 
-A run is found by its tag `tuneline.fingerprint`, never by an id kept elsewhere: a model restored from DVC's cache, or a
-registry that is empty, leads to the same run again.
+A run is found by its tag `tuneline.fingerprint`, never by a stored id: a model that DVC's cache restores finds its run
+again.
 """
 
 import functools
@@ -34,14 +34,14 @@ R = TypeVar("R")
 
 _DIGEST_LENGTH = 36  # the column of MLflow's store
 _AWAY = (MlflowException, SQLAlchemyError, requests.RequestException)
-# Seconds between two tries, and at the end of a training for what has not been delivered.
+# Seconds between two tries, and seconds to wait at the end of a training for the lines that MLflow does not have yet.
 _RETRY = 5.0
 _LAST_WAIT = 30.0
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run read: name, sha256 and where it lies; shown by MLflow as an input of the run."""
+    """An input of a run, as MLflow shows it: name, sha256 and path."""
 
     name: str
     sha256: str
@@ -51,7 +51,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a training run is about; enough to find it or to make it anew."""
+    """What identifies a training run: enough to find the run or to make it anew."""
 
     fingerprint: str
     experiment: str
@@ -60,8 +60,8 @@ class Subject:
     inputs: tuple[Dataset, ...]
 
 
-def translated(method: Callable[P, R]) -> Callable[P, R]:
-    """MLflow's own errors as one message with the address."""
+def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method raise MLflow's errors as a TrackingError with the address."""
 
     @functools.wraps(method)
     def call(*arguments: P.args, **more: P.kwargs) -> R:
@@ -69,13 +69,15 @@ def translated(method: Callable[P, R]) -> Callable[P, R]:
             return method(*arguments, **more)
         except _AWAY as error:
             address = mlflow.get_tracking_uri()
-            raise TrackingError(f"MLflow at {address} failed: {first_line(error)}; run it again") from error
+            raise TrackingError(
+                f"MLflow at {address} failed: {first_line(error)}; run the same command again"
+            ) from error
 
     return call
 
 
 class Runs:
-    """The runs at one tracking address."""
+    """The runs at a tracking address."""
 
     def __init__(self, client: mlflow.MlflowClient, address: str) -> None:
         self._client = client
@@ -83,10 +85,9 @@ class Runs:
 
     @contextmanager
     def training_run(self, subject: Subject) -> Iterator["LiveRun"]:
-        """The run of `subject`, made or gone on with; its system metrics are kept while the block runs.
+        """The run of `subject`, new or continued; MLflow records system metrics while the block runs.
 
-        A kill leaves the run RUNNING, and the next call goes on with it: steps that it holds already are not logged
-        again.
+        A kill leaves the run RUNNING, and the next call continues it: steps that it holds already are not logged again.
 
         Args:
             subject: what is trained.
@@ -104,18 +105,18 @@ class Runs:
             try:
                 mlflow.end_run(status)
             except _AWAY as error:
-                print(f"MLflow is away: {first_line(error)}; its run is ended at the gate", flush=True)
+                print(f"MLflow does not answer: {first_line(error)}; the gate will end its run", flush=True)
 
-    @translated
+    @translate_errors
     def _begin(self, subject: Subject) -> str:
         run = self.find_run(subject) or self._create_run(subject)
         mlflow.set_system_metrics_sampling_interval(5)
         mlflow.start_run(run_id=run.info.run_id, log_system_metrics=True)
         return run.info.run_id
 
-    @translated
+    @translate_errors
     def ensure_run(self, subject: Subject, curve: list[tuple[int, dict[str, float]]]) -> str:
-        """The id of the run of `subject`; where it is missing it is made, curve included.
+        """The id of the run of `subject`; a missing run is made, with its curve.
 
         Args:
             subject: what was trained.
@@ -127,12 +128,12 @@ class Runs:
         run = self.find_run(subject) or self._create_run(subject)
         held = Curve(self._client, run.info.run_id)
         for step, metrics in curve:
-            held.add(step, metrics)
+            held.log(step, metrics)
         if run.info.status != "FINISHED":
             self._client.set_terminated(run.info.run_id, "FINISHED")
         return run.info.run_id
 
-    @translated
+    @translate_errors
     def find_run(self, subject: Subject) -> Run | None:
         """The newest run with the subject's fingerprint, or None."""
         found = self._client.search_runs(
@@ -143,9 +144,9 @@ class Runs:
         )
         return found[0] if found else None
 
-    @translated
+    @translate_errors
     def has_run(self, run_id: str) -> bool:
-        """Whether the run is there, and not deleted."""
+        """Whether the run exists and is not deleted."""
         try:
             return self._client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE
         except MlflowException as error:
@@ -166,7 +167,7 @@ class Runs:
                 mlflow.log_input(meta, context=dataset.context)
         return run
 
-    @translated
+    @translate_errors
     def describe_run(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Add final metrics and tags to a run."""
         now = int(time.time() * 1000)
@@ -176,20 +177,20 @@ class Runs:
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
-    @translated
+    @translate_errors
     def run_tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run."""
         return dict(self._client.get_run(run_id).data.tags)
 
-    @translated
+    @translate_errors
     def attach(self, run_id: str, files: Mapping[Path, str]) -> None:
-        """Keep files with a run: local path -> folder among the run's artifacts ("" for the top)."""
+        """Copy files to the artifacts of a run: local path -> folder of the artifacts ("" for the top)."""
         for path, folder in files.items():
             self._client.log_artifact(run_id, str(path), folder or None)
 
-    @translated
+    @translate_errors
     def page_of(self, run_id: str, artifact: str) -> str | None:
-        """The address at which the MLflow UI shows an artifact of a run; None where no server is known."""
+        """The address of the MLflow UI for an artifact of a run; None without a server."""
         if not self.address.startswith(("http://", "https://")):
             return None
         experiment = self._client.get_run(run_id).info.experiment_id
@@ -199,7 +200,7 @@ class Runs:
     def _experiment(self, name: str) -> str:
         location = None
         if store := addresses.database_of(self.address):
-            # Without a location, a direct SQLite store keeps artifacts in ./mlruns, wherever the process stands.
+            # Without a location, MLflow with SQLite keeps artifacts in ./mlruns of the working directory.
             location = (store.resolve().parent / "artifacts").as_uri()
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
@@ -210,8 +211,8 @@ class Runs:
             ):
                 raise TrackingError(
                     f"{self.address}: was moved or copied: experiment {name} keeps its files in "
-                    f"{experiment.artifact_location}, not in {location}; move the project back, or begin a new store "
-                    "by moving this one away"
+                    f"{experiment.artifact_location}, not in {location}; move the project back, or move this store "
+                    "away, and the next run makes a new store"
                 )
             return experiment.experiment_id
         try:
@@ -224,15 +225,15 @@ class Runs:
 
 
 class Curve:
-    """The metrics of a run; a step that it holds already is passed over."""
+    """The metrics of a run, each step written once."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self._client = client
         self._run_id = run_id
         self._held: dict[str, set[int]] = {}
 
-    def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log `metrics` at `step`, as far as the run does not hold them yet."""
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the `metrics` that the run does not hold yet at `step`."""
         new = {name: value for name, value in metrics.items() if step not in self._steps(name)}
         if not new:
             return
@@ -240,7 +241,7 @@ class Curve:
         try:
             self._client.log_batch(self._run_id, [Metric(name, value, now, step) for name, value in new.items()])
         except _AWAY:
-            # It may have arrived although its answer did not: what the run holds must be asked again.
+            # MLflow may have written the metrics although its answer was lost, so read again what the run holds.
             self._held.clear()
             raise
         for name in new:
@@ -254,10 +255,10 @@ class Curve:
 
 
 class LiveRun:
-    """A run that takes a curve while it is made, without ever keeping whoever makes it waiting.
+    """A run that receives the curve of a training without making the training wait.
 
-    Lines are delivered in the background in their order, and again until they have arrived. What has not when the
-    process ends is on disk in the training's own log: the next start tells it again, and `ensure_run` adds what lacks.
+    A thread sends the lines in their order, and repeats a line until MLflow has it. Lines that MLflow does not have
+    when the process ends are in the training's own log on disk: the next start and `ensure_run` send them.
     """
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
@@ -266,29 +267,29 @@ class LiveRun:
         self._waiting: deque[tuple[int, dict[str, float]]] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._deliver, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._send, name="metrics", daemon=True)
         self._thread.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Have `metrics` logged at `step`, as far as the run does not hold them yet."""
+        """Have the thread log the `metrics` that the run does not hold yet at `step`."""
         with self._changed:
             self._waiting.append((step, dict(metrics)))
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
-        """Wait until all is delivered, but `timeout` seconds at most; then say what is not."""
+        """Wait until MLflow has all lines, for `timeout` seconds at most, and print how many it lacks."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout)
         with self._changed:
-            # Whoever adds them later must be the only one.
+            # From now on only the gate sends them.
             left = len(self._waiting)
             self._waiting.clear()
         if left:
-            print(f"MLflow is away: {left} lines of the curve are added at the gate", flush=True)
+            print(f"MLflow does not answer: the gate will add {left} lines of the curve", flush=True)
 
-    def _deliver(self) -> None:
+    def _send(self) -> None:
         is_away = False
         while True:
             with self._changed:
@@ -297,10 +298,13 @@ class LiveRun:
                     return
                 step, metrics = self._waiting[0]
             try:
-                self._curve.add(step, metrics)
+                self._curve.log(step, metrics)
             except _AWAY as error:
                 if not is_away:
-                    print(f"MLflow is away, training goes on and tells it later: {first_line(error)}", flush=True)
+                    print(
+                        f"MLflow does not answer ({first_line(error)}); training goes on and sends metrics later",
+                        flush=True,
+                    )
                 is_away = True
                 time.sleep(_RETRY)
                 continue

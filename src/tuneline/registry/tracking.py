@@ -30,34 +30,34 @@ from tuneline import processes
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
 from tuneline.registry import addresses
-from tuneline.registry.runs import Runs, translated
+from tuneline.registry.runs import Runs, translate_errors
 
-# What the source of a version begins with, before the id of the logged model.
+# The source of a version: this prefix and the id of the logged model.
 _LOGGED = "models:/"
-# The tag of a logged model that names the process which makes a version of it.
+# The tag of a logged model with the process that makes a version of it.
 _MAKER = "tuneline.maker"
 _PAGE = 100
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A logged model that this package has made, of which there may be a version."""
+    """A logged model that this package has made, with or without a version."""
 
     id: str
     maker: str
-    """The process that made it, as JSON."""
+    """The `processes.Identity` of the process that made it, as JSON."""
     changed: float
-    """When MLflow wrote about it last, in seconds since 1970."""
+    """The time of MLflow's last change to it, in seconds since 1970."""
     was: str | None
-    """The version that was made of it, as far as MLflow knows of one."""
+    """The number of the version that was made from it; None if MLflow knows none."""
     folder: Path | None
-    """Where its files are on this machine; None where a server keeps them."""
+    """The folder of its files on this machine; None where a server keeps them."""
 
 
 class Tracker(Runs):
-    """A connection to one tracking address, checked when it is made: its runs, and the versions in its registry."""
+    """A checked connection to a tracking address: its runs, and the versions in its registry."""
 
-    @translated
+    @translate_errors
     def create_version(
         self,
         model: str,
@@ -72,10 +72,10 @@ class Tracker(Runs):
 
         Args:
             model: the registered model's name.
-            experiment: where its logged model is kept.
-            run_id: the run that made it.
+            experiment: the experiment of the logged model.
+            run_id: the training run.
             folder: a plain folder that `from_pretrained` loads.
-            sha256: of the folder, as `files.sha256_path` gives it.
+            sha256: of the folder, by `files.sha256_path`.
             tags: of the version.
             description: of the version, in Markdown.
 
@@ -83,7 +83,7 @@ class Tracker(Runs):
             The version's number.
 
         Raises:
-            RegistryError: the folder has changed meanwhile, or its copy is another one, so there is no version.
+            RegistryError: the folder or its copy has another digest, so no version is made.
         """
         maker = json.dumps(asdict(processes.Identity.of_process()), sort_keys=True)
         logged = self._client.create_logged_model(
@@ -92,18 +92,18 @@ class Tracker(Runs):
         place = self._on_this_machine(logged)
         try:
             if place:
-                # MLflow's own copy takes the space anew where the file system could share it.
+                # MLflow's own copy would take new space where the file system can share blocks.
                 files.copy_tree(folder, place)
             else:
                 self._client.log_model_artifacts(logged.model_id, str(folder))
-            # What a server has taken is as little known, but what it was given is.
+            # A server's copy cannot be hashed, but the folder that was sent to it can.
             if files.sha256_path(place or folder) != sha256:
                 raise RegistryError(
                     f"{model}: the files have changed while they were copied to MLflow, so nothing is registered; run "
                     "the same command again"
                 )
         except BaseException:
-            # A full disk is not left full.
+            # Free the space, because the disk may be full.
             self._discard(logged.model_id, place)
             raise
         self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
@@ -112,7 +112,7 @@ class Tracker(Runs):
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
-        # With tags and description in one step: nobody ever sees a version that lacks them.
+        # With tags and description in one step, so that no version is ever seen without them.
         made = self._client.create_model_version(
             model,
             f"{_LOGGED}{logged.model_id}",
@@ -127,35 +127,35 @@ class Tracker(Runs):
         self._client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: of_version})
         return version
 
-    @translated
+    @translate_errors
     def delete_version(self, model: str, version: str) -> bool:
         """Delete a version with its files; those that a server keeps are freed by `mlflow gc`.
 
         Returns:
-            Whether it was deleted; one that bears an alias is in somebody's use, and stays.
+            Whether it was deleted; a version with an alias is in use and stays.
         """
         if version in self.aliases(model).values():
             return False
         source = self._version(model, version).source or ""
         logged = self._client.get_logged_model(source.removeprefix(_LOGGED)) if source.startswith(_LOGGED) else None
         if logged and MLFLOW_MODEL_VERSIONS in logged.tags:
-            # What a kill leaves from here on is then known as what a killed register leaves.
+            # If a kill comes now, the logged model looks like the remains of a killed register and is removed later.
             self._client.delete_logged_model_tag(logged.model_id, MLFLOW_MODEL_VERSIONS)
         self._client.delete_model_version(model, version)
         if logged:
             self._discard(logged.model_id, self._on_this_machine(logged))
         return True
 
-    @translated
+    @translate_errors
     def logged_models(self, experiment: str, model: str) -> list[Logged]:
-        """The logged models of `model` that this package has made, with and without a version, the oldest first.
+        """The logged models of `model` that this package has made, the oldest first.
 
         Args:
-            experiment: where they are kept.
+            experiment: the experiment that they belong to.
             model: the registered model's name.
 
         Raises:
-            TrackingError: the store is a copy that names files of the one that it was copied from.
+            TrackingError: the store is a copy that names files of its original.
         """
         if self._client.get_experiment_by_name(experiment) is None:
             return []
@@ -178,23 +178,23 @@ class Tracker(Runs):
             folder=self._on_this_machine(logged),
         )
 
-    @translated
-    def referred_to(self) -> set[str]:
-        """All that versions of any registered model name as the place of their files, as one text each."""
+    @translate_errors
+    def used_sources(self) -> set[str]:
+        """The source of the files of every version of every registered model, one text per version."""
         found, token = set(), None
         while True:
             page = self._client.search_model_versions(max_results=_PAGE, page_token=token)
             for version in page:
                 found.add(f"{version.source} {version.model_id}")
                 if not f"{version.source}".startswith(f"{_LOGGED}m-"):
-                    # As of a version that was copied from another one.
+                    # A version that was copied from another version.
                     found.add(self._client.get_model_version_download_uri(version.name, version.version))
             token = page.token
             if not token:
                 return found
 
-    @translated
-    def size_of(self, logged: Logged) -> int:
+    @translate_errors
+    def logged_size(self, logged: Logged) -> int:
         """Bytes of the files of a logged model that a server keeps."""
         size, waiting = 0, [""]
         while waiting:
@@ -203,7 +203,7 @@ class Tracker(Runs):
                 size += one.file_size or 0
         return size
 
-    @translated
+    @translate_errors
     def discard(self, logged: Logged) -> None:
         """Delete a logged model with its files; those that a server keeps are freed by `mlflow gc`."""
         self._discard(logged.id, logged.folder)
@@ -214,9 +214,9 @@ class Tracker(Runs):
             shutil.rmtree(place)
         self._client.delete_logged_model(number)
 
-    @translated
-    def last_finished(self, experiment: str) -> float | None:
-        """When the run that has ended last ended well, in seconds since 1970; None where none has."""
+    @translate_errors
+    def last_finish_time(self, experiment: str) -> float | None:
+        """When the newest finished run ended, in seconds since 1970; None if no run has finished."""
         kept = self._client.get_experiment_by_name(experiment)
         found = (
             self._client.search_runs(
@@ -230,73 +230,73 @@ class Tracker(Runs):
         )
         return found[0].info.end_time / 1000 if found and found[0].info.end_time else None
 
-    @translated
+    @translate_errors
     def find_versions(self, model: str, tags: Mapping[str, str]) -> list[str]:
-        """Numbers of the versions of `model` that carry all of `tags`, oldest first."""
+        """The numbers of the versions of `model` with all of `tags`, the oldest first."""
         wanted = " and ".join([f"name = '{model}'", *(f"tags.`{name}` = '{value}'" for name, value in tags.items())])
         return sorted((str(found.version) for found in self._client.search_model_versions(wanted)), key=int)
 
-    @translated
+    @translate_errors
     def update_version(self, model: str, version: str, tags: Mapping[str, str], description: str | None = None) -> None:
-        """Set tags of one version, and its description in Markdown if one is given."""
+        """Set tags of a version and, if given, its description in Markdown."""
         if description is not None:
             self._client.update_model_version(model, version, description)
         for name, value in tags.items():
             self._client.set_model_version_tag(model, version, name, value)
 
-    @translated
+    @translate_errors
     def version_tags(self, model: str, version: str) -> dict[str, str]:
-        """The tags of one version.
+        """The tags of a version.
 
         Raises:
-            RegistryError: there is no such version; names those there are.
+            RegistryError: the registry does not have the version; names those that it has.
         """
         return dict(self._version(model, version).tags)
 
-    @translated
+    @translate_errors
     def version_description(self, model: str, version: str) -> str:
-        """The description of one version; empty where it has none.
+        """The description of a version; may be empty.
 
         Raises:
-            RegistryError: there is no such version; names those there are.
+            RegistryError: the registry does not have the version; names those that it has.
         """
         return self._version(model, version).description or ""
 
-    @translated
+    @translate_errors
     def version_by_alias(self, model: str, alias: str) -> str | None:
-        """The version that `alias` names, or None; `latest` names the last one."""
+        """The version that has the alias, or None; `latest` stands for the newest version."""
         try:
             return str(self._client.get_model_version_by_alias(model, alias).version)
         except MlflowException as error:
-            # An absent alias is the first of these codes, an absent model the second.
+            # The first code stands for a missing alias, the second for a missing model.
             if error.error_code in (ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)):
                 return None
             raise
 
-    @translated
+    @translate_errors
     def aliases(self, model: str) -> dict[str, str]:
-        """Alias -> version of a model; empty where there is no such model."""
+        """Alias -> version of a model; empty if the registry does not have the model."""
         found = self._model(model)
         return {name: str(version) for name, version in found.aliases.items()} if found else {}
 
-    @translated
+    @translate_errors
     def model_tags(self, model: str) -> dict[str, str]:
-        """The tags of a registered model itself; empty where there is no such model."""
+        """The tags of a registered model itself; empty if the registry does not have the model."""
         found = self._model(model)
         return dict(found.tags) if found else {}
 
-    @translated
+    @translate_errors
     def tag_model(self, model: str, tags: Mapping[str, str]) -> None:
         """Set tags of a registered model itself."""
         for name, value in tags.items():
             self._client.set_registered_model_tag(model, name, value)
 
-    @translated
+    @translate_errors
     def download(self, model: str, version: str, folder: Path) -> None:
         """Copy the files of a version into `folder`, which is made.
 
         Raises:
-            BrokenVersionError: the registry does not say where they are, or they were deleted as a whole.
+            BrokenVersionError: the version has no source, or its logged model was deleted.
         """
         source = self._version(model, version).source
         if not source:
@@ -305,9 +305,9 @@ class Tracker(Runs):
             self._logged(model, version, source)
         mlflow.artifacts.download_artifacts(source, dst_path=str(folder))
 
-    @translated
+    @translate_errors
     def local_folder(self, model: str, version: str) -> Path | None:
-        """Where the files of a version lie on this machine, not to be changed; None where a server keeps them.
+        """The folder of a version's files on this machine, not to be changed; None where a server keeps them.
 
         Raises:
             BrokenVersionError: the logged model that holds them was deleted.
@@ -327,7 +327,7 @@ class Tracker(Runs):
         raise BrokenVersionError(f"{model} version {version}", reason)
 
     def _on_this_machine(self, logged: LoggedModel) -> Path | None:
-        # A path that a server gives may be one of another machine.
+        # A path from a server may be a path of another machine.
         return addresses.local_folder(logged.artifact_location) if addresses.database_of(self.address) else None
 
     def _model(self, model: str) -> RegisteredModel | None:
@@ -345,22 +345,22 @@ class Tracker(Runs):
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise
         known = self.find_versions(model, {})
-        there_are = f"there are versions {', '.join(known)}" if known else "there is none yet; make one with: make run"
-        raise RegistryError(f"{model} version {version}: not in the registry at {self.address}; {there_are}")
+        remedy = f"it has versions {', '.join(known)}" if known else "it has no version yet; make one with: make run"
+        raise RegistryError(f"{model} version {version}: is not in the registry at {self.address}; {remedy}")
 
 
 def connect() -> Tracker:
-    """Connect to the address in MLFLOW_TRACKING_URI and ask it for one thing.
+    """Connect to the address in MLFLOW_TRACKING_URI and check that MLflow answers.
 
     Raises:
-        TrackingError: the address does not answer, or answers as no MLflow does.
+        TrackingError: the address does not answer, or is not an MLflow.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     address = mlflow.get_tracking_uri()
     remedy = "start it, or set MLFLOW_TRACKING_URI in mlflow/tuneline.env; then run the same command again"
     if address.startswith(("http://", "https://")):
-        # The client would retry for minutes before it says the same.
+        # MLflow's client would retry for minutes before it fails.
         try:
             answer = requests.get(f"{address.rstrip('/')}/health", timeout=10)
             answer.raise_for_status()
@@ -379,17 +379,17 @@ def _checked(address: str, remedy: str) -> Tracker:
         client.search_experiments(max_results=1)
     except ModuleNotFoundError as error:
         raise TrackingError(
-            f"MLflow at {address} cannot be used: the package {error.name}, by which Python reaches such a database, "
-            "is not installed; add it to the dependencies in pyproject.toml (CONTRIBUTING.md says how), or set "
+            f"MLflow at {address} cannot be used: the package {error.name}, which Python needs for this database, is "
+            "not installed; add it to the dependencies in pyproject.toml (CONTRIBUTING.md says how), or set "
             "MLFLOW_TRACKING_URI in mlflow/tuneline.env to another address"
         ) from None
     except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
-        # SQLAlchemy adds the whole statement.
+        # SQLAlchemy adds the complete statement.
         reason = one_line(error).split(" [SQL: ")[0].strip(" :.")
         if (store := addresses.database_of(address)) and addresses.LOCKED in reason:
             raise TrackingError(
-                f"MLflow's store {address}: {store} is locked, as another program writes to it; wait for it to end, or "
-                "end it, then run the same command again"
+                f"MLflow's store {address}: {store} is locked, because another program writes to it; wait until "
+                "that program ends, or end it, then run the same command again"
             ) from None
         raise TrackingError(f"MLflow at {address} cannot be used: {reason}; {remedy}") from None
     return Tracker(client, address)
