@@ -381,7 +381,7 @@ def prompt_finder(
 
 
 def _holds_conversations(view: View) -> bool:
-    return any(isinstance(reading.convert, Messages) for reading in recognise.chat_readings(view))
+    return any(isinstance(match.convert, Messages) for match in recognise.chat_matches(view))
 
 
 def _conversations(place: str) -> str:

@@ -1,4 +1,4 @@
-"""The shape of one file: which of the readings that fit it is chosen, and the error if none fits."""
+"""The shape of one file: which of its matches is chosen, and the error if there is none."""
 
 import difflib
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from tuneline.data.mapping import recognise
 from tuneline.data.mapping.convert import NamedAfter, Shape
-from tuneline.data.mapping.recognise import Reading, View
+from tuneline.data.mapping.recognise import Match, View
 from tuneline.data.reading.raw_rows import FilePlan, Row
 from tuneline.data.records.record_form import FIELDS, TYPES_OF_TASK, Record, RecordType
 from tuneline.errors import DataError
@@ -17,7 +17,7 @@ _SPLITS = frozenset(("train", "training", "test", "testing", "validation", "vali
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".zst")
 _SAMPLES = 20
 _SIGNATURES = 1_000
-# Of a text with a number the whole file decides which it is.
+# Whether a text with a number has a label or a number depends on all rows of the file.
 _ALIKE = {"label", "number"}
 _NAMED_COLUMNS = 5
 _SQUAD = (
@@ -55,15 +55,15 @@ def shape_of(
     Raises:
         DataError: no shape fits, or the rows are of another type; with the remedy.
     """
-    place = file_path(path, plan)
+    file = file_path(path, plan)
     media: tuple[str, ...] = ()
     view = View(plan)
     if label is not None:
         text = (columns or {}).get("text") or view.usual(*recognise.LABELLED) or "text"
-        reading = Reading("file names", recognise.LABEL_FORM, NamedAfter(text, label), (text,))
+        match = Match("file names", recognise.LABEL_FORM, NamedAfter(text, label), (text,))
     else:
-        reading = _choose(view, place, columns or {}, record_types)
-        if reading.form.record_type in _OF_TEXT_ALONE:
+        match = _choose(view, file, columns or {}, record_types)
+        if match.form.record_type in _OF_TEXT_ALONE:
             media = view.media()
     keys: dict[str, str | None] = {"group_by": None, "order_by": None}
     for param, column in (("group_by", group_by), ("order_by", order_by)):
@@ -73,16 +73,16 @@ def shape_of(
             close = difflib.get_close_matches(column, plan.columns, n=1)
             hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
             raise DataError(
-                f"{place}: has no column {column!r}, the value of data.split.{param}; set data.split.{param} to null "
+                f"{file}: has no column {column!r}, the value of data.split.{param}; set data.split.{param} to null "
                 "or "
                 f"to a column of the file; {hint}"
             )
     return Shape(
         plan.name,
-        reading.kind,
-        reading.form,
-        reading.convert,
-        reading.columns,
+        match.kind,
+        match.form,
+        match.convert,
+        match.columns,
         split=plan.split,
         media=media,
         **keys,
@@ -96,28 +96,28 @@ def file_path(path: Path | None, plan: FilePlan) -> str:
     return (path if path.is_dir() else path.parent).joinpath(plan.name).as_posix()
 
 
-def _choose(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> Reading:
-    """The most specific reading of a file that gives records of a wanted type.
+def _choose(view: View, file: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> Match:
+    """The most specific match of a file that gives records of a wanted type.
 
     Args:
         view: the first rows of the file.
-        place: the path of the file, for errors.
+        file: the path of the file, for errors.
         columns: field of the record -> column; if empty, the columns are recognised by their names.
         wanted: the allowed types of the records; None: all.
 
     Raises:
-        DataError: no reading fits; with the columns found and the mapping to write.
+        DataError: there is no match; with the columns found and the mapping to write.
     """
     if columns and view.plan.format not in ("text", "document"):
-        found = _mapped(view, place, columns, wanted)
+        found = _mapped(view, file, columns, wanted)
     else:
-        recognise.refuse_unpaired(view, place)
-        found = recognise.readings(view)
+        recognise.refuse_unpaired(view, file)
+        found = recognise.matches(view)
     if not found:
-        raise DataError(_not_understood(view, place, wanted))
-    fitting = [reading for reading in found if wanted is None or reading.form.record_type in wanted]
+        raise DataError(_not_understood(view, file, wanted))
+    fitting = [match for match in found if wanted is None or match.form.record_type in wanted]
     if not fitting:
-        raise DataError(_other_type(view, place, found, wanted or ()))
+        raise DataError(_other_type(view, file, found, wanted or ()))
     return fitting[0]
 
 
@@ -126,7 +126,7 @@ def task_of(record_type: RecordType) -> str:
     return next(task for task, types in TYPES_OF_TASK.items() if record_type in types)
 
 
-def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Reading]:
+def _mapped(view: View, file: str, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Match]:
     fields = set(columns)
     if not any(fields <= set(known) and set(known) - fields <= _OPTIONAL for known in FIELDS.values()):
         known = "; ".join(dict.fromkeys(" and ".join(fields) for fields in FIELDS.values()))
@@ -140,8 +140,8 @@ def _mapped(view: View, place: str, columns: Mapping[str, str], wanted: Sequence
     if missing:
         close = difflib.get_close_matches(missing[0], view.columns, n=1)
         hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
-        raise DataError(f"{place}: has no column {', '.join(missing)}, which data.columns names; {hint}")
-    return recognise.mapped_readings(view, columns, wanted)
+        raise DataError(f"{file}: has no column {', '.join(missing)}, which data.columns names; {hint}")
+    return recognise.mapped_matches(view, columns, wanted)
 
 
 def _leads_somewhere(view: View, name: str) -> bool:
@@ -150,27 +150,27 @@ def _leads_somewhere(view: View, name: str) -> bool:
     return bool(dot) and column in view.columns and view.mostly(column, lambda value: isinstance(value, dict))
 
 
-def _not_understood(view: View, place: str, wanted: Sequence[RecordType] | None) -> str:
+def _not_understood(view: View, file: str, wanted: Sequence[RecordType] | None) -> str:
     if recognise.is_squad(view):
         return (
-            f"{place}: is SQuAD with one article per row, and each article has many questions; write one question per "
+            f"{file}: is SQuAD with one article per row, and each article has many questions; write one question per "
             "row "
             f"with `{_SQUAD} FILE > squad.jsonl`"
         )
     found = count_first_rows(view.plan, None, wanted).found()
     if len(found) > 1 and sum(not name.startswith("unknown") for name in found) > 1:
         return (
-            f"{place}: its rows have several shapes, and no shape fits most rows; of the first {len(view.rows):,} "
+            f"{file}: its rows have several shapes, and no shape fits most rows; of the first {len(view.rows):,} "
             "rows: "
             f"{in_words(found)}; write one file per shape"
         )
     if nested := recognise.nested_paths(view):
         return (
-            f"{place}: its rows are in a nested list, at {', '.join(nested)}; write them to a file with "
+            f"{file}: its rows are in a nested list, at {', '.join(nested)}; write them to a file with "
             f"`jq -c '{nested[0]}[]' FILE > rows.jsonl`"
         )
     return (
-        f"{place}: columns found: {recognise.describe_columns(view)}; they have no known shape; name the columns of "
+        f"{file}: columns found: {recognise.describe_columns(view)}; they have no known shape; name the columns of "
         f"{_example(view, wanted)}"
     )
 
@@ -199,19 +199,19 @@ def _example(view: View, wanted: Sequence[RecordType] | None) -> str:
     return f"{names}, as in data.columns: {{{example}}}, or to `tuneline use`: {options}{remark}"
 
 
-def _other_type(view: View, place: str, found: Sequence[Reading], wanted: Sequence[RecordType]) -> str:
-    types: list[RecordType] = list(dict.fromkeys([reading.form.record_type for reading in found]))
+def _other_type(view: View, file: str, found: Sequence[Match], wanted: Sequence[RecordType]) -> str:
+    types: list[RecordType] = list(dict.fromkeys([match.form.record_type for match in found]))
     tasks = list(dict.fromkeys(task_of(kind) for kind in types))
     if view.plan.format in ("text", "document") and "classification" in wanted:
         return (
-            f"{place}: is plain text, and the names of files and folders are not labels: put the files of each label "
+            f"{file}: is plain text, and the names of files and folders are not labels: put the files of each label "
             "into a "
             "folder with its name (spam/1.txt), or its rows into a file with its name (spam.txt); or set task: "
             f"{tasks[0]}"
         )
     fields = FIELDS[wanted[0]]
     return (
-        f"{place}: contains {' or '.join(types)} rows, but the task needs {' or '.join(wanted)} rows; set task: "
+        f"{file}: contains {' or '.join(types)} rows, but the task needs {' or '.join(wanted)} rows; set task: "
         f"{' or '.join(tasks)}, or name the columns of {' and '.join(fields)} in data.columns "
         f"(columns found: {recognise.describe_columns(view)})"
     )
@@ -226,7 +226,7 @@ class _Group:
 
 
 class ShapeCounts:
-    """Counts rows by the shape that each has by itself.
+    """Counts the rows of a file by the shape that each row has alone.
 
     Args:
         plan: of the file.
@@ -278,28 +278,26 @@ class ShapeCounts:
         if shape is not None and set(filled) <= {*shape.columns, *self._plan.columns}:
             # Columns of the shape may be missing, but the row has no others.
             return shape.kind
-        readings = self._readings(filled, samples)
-        if not readings:
+        matches = self._matches(filled, samples)
+        if not matches:
             named = ", ".join(filled[:_NAMED_COLUMNS]) + ("…" if len(filled) > _NAMED_COLUMNS else "")
             return f"unknown ({named})" if named else "unknown"
-        reading = readings[0]
-        if shape is not None and (
-            reading.kind == shape.kind or {reading.kind, shape.kind} == _ALIKE or _is_given(shape)
-        ):
+        match = matches[0]
+        if shape is not None and (match.kind == shape.kind or {match.kind, shape.kind} == _ALIKE or _is_given(shape)):
             if self._accepts(samples):
                 return shape.kind
-            return f"{reading.kind} ({', '.join(reading.columns)})"
-        return reading.kind
+            return f"{match.kind} ({', '.join(match.columns)})"
+        return match.kind
 
     def _accepts(self, samples: Sequence[Row]) -> bool:
         """Whether the shape of the file makes records of most samples."""
         assert self._shape is not None
         return 2 * sum(isinstance(self._shape.record(row), Record) for row in samples) > len(samples)
 
-    def _readings(self, filled: tuple[str, ...], samples: Sequence[Row]) -> list[Reading]:
+    def _matches(self, filled: tuple[str, ...], samples: Sequence[Row]) -> list[Match]:
         view = View(replace(self._plan, first_rows=tuple(samples), columns=filled))
-        readings = recognise.readings(view)
-        return [reading for reading in readings if self._types is None or reading.form.record_type in self._types]
+        matches = recognise.matches(view)
+        return [match for match in matches if self._types is None or match.form.record_type in self._types]
 
 
 def _is_given(shape: Shape) -> bool:

@@ -1,4 +1,4 @@
-"""Find the readings that fit a file, by the names of its columns and by the values of most of its first rows."""
+"""Recognise the shapes of a file by the names of its columns and by the values of most of its first rows."""
 
 import json
 import math
@@ -114,7 +114,7 @@ _PROMPTS = ("prompt", "question", "instruction", "input", "query")
 
 
 @dataclass(frozen=True)
-class Reading:
+class Match:
     """One way to convert the rows of a file to records."""
 
     kind: str
@@ -209,13 +209,13 @@ def _folded(column: str) -> str:
     return column.strip().casefold()
 
 
-def readings(view: View) -> list[Reading]:
-    """The readings that fit a file, the most specific first.
+def matches(view: View) -> list[Match]:
+    """The matches of a file, the most specific first.
 
     Args:
         view: the file.
     """
-    found: list[Reading] = []
+    found: list[Match] = []
     for read in (
         *(_preference, _messages, _calls, _alpaca),
         *(_pair, _poem, _translation, _labelled, _text, _numbered),
@@ -224,8 +224,8 @@ def readings(view: View) -> list[Reading]:
     return found
 
 
-def chat_readings(view: View) -> list[Reading]:
-    """The readings that are conversations or come from them, the most specific first.
+def chat_matches(view: View) -> list[Match]:
+    """The matches that are conversations or come from them, the most specific first.
 
     Args:
         view: the file.
@@ -233,7 +233,7 @@ def chat_readings(view: View) -> list[Reading]:
     return [*_preference(view), *_messages(view), *_calls(view), *_alpaca(view)]
 
 
-def _pair(view: View) -> list[Reading]:
+def _pair(view: View) -> list[Match]:
     for names in PAIRS:
         prompt, completion = map(view.usual, names)
         if prompt is None or completion is None:
@@ -247,10 +247,10 @@ def _pair(view: View) -> list[Reading]:
             column = view.optional(context)
             used = (column,) if filled else ()
             convert = Question(prompt, completion, column)
-            return [Reading("question", PAIR, convert, (*used, prompt, completion))]
+            return [Match("question", PAIR, convert, (*used, prompt, completion))]
         others = frozenset(map(view.optional, parts))
         pair = Columns((prompt, completion), others)
-        return [Reading("pair", PAIR, pair, (prompt, completion))]
+        return [Match("pair", PAIR, pair, (prompt, completion))]
     return []
 
 
@@ -262,7 +262,7 @@ def _is_answers(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, dict) and "text" in value)
 
 
-def _poem(view: View) -> list[Reading]:
+def _poem(view: View) -> list[Match]:
     title, author = view.usual(*_TITLES), view.usual(*_AUTHORS)
     if title is None:
         return []
@@ -278,8 +278,8 @@ def _poem(view: View) -> list[Reading]:
         (sign for sign in _SEPARATORS if view.mostly(lines, lambda value, sign=sign: _is_split(value, sign))), ""
     )
     return [
-        Reading("poem", PAIR, Poem(title, author, lines, separator, is_text=False), columns),
-        Reading("poem", TEXT, Poem(title, author, lines, separator, is_text=True), columns),
+        Match("poem", PAIR, Poem(title, author, lines, separator, is_text=False), columns),
+        Match("poem", TEXT, Poem(title, author, lines, separator, is_text=True), columns),
     ]
 
 
@@ -315,20 +315,20 @@ def _is_split(value: Any, separator: str) -> bool:
     return isinstance(value, str) and "\n" not in value and separator in value
 
 
-def _translation(view: View) -> list[Reading]:
+def _translation(view: View) -> list[Match]:
     column = view.usual("translation")
     if column is not None and view.mostly(column, lambda value: isinstance(value, dict) and len(value) == 2):
         pairs = [tuple(row[column]) for row in view.rows if isinstance(row.get(column), dict)]
         pair = max(dict.fromkeys(pairs), key=pairs.count)
-        return [Reading("translation", PAIR, Paths(tuple((column, key) for key in pair)), (column,))]
+        return [Match("translation", PAIR, Paths(tuple((column, key) for key in pair)), (column,))]
     languages = [name for name in view.columns if _folded(name).replace("_", "-").split("-")[0] in _LANGUAGES]
     if len(languages) == 2:
         pair = Columns(tuple(languages))
-        return [Reading("translation", PAIR, pair, tuple(languages))]
+        return [Match("translation", PAIR, pair, tuple(languages))]
     return []
 
 
-def _labelled(view: View) -> list[Reading]:
+def _labelled(view: View) -> list[Match]:
     text = view.usual(*LABELLED)
     if text is None:
         return []
@@ -336,30 +336,30 @@ def _labelled(view: View) -> list[Reading]:
     return [] if label is None else [labelled(view, text, label)]
 
 
-def labelled(view: View, text: str, label: str) -> Reading:
+def labelled(view: View, text: str, label: str) -> Match:
     """A text with one label, or with a list of labels if most rows have a list."""
     if view.mostly(label, lambda value: isinstance(listed(value), list)):
-        return Reading("labels", LABELS_FORM, ManyLabelled(text, label), (text, label))
-    return Reading("label", LABEL_FORM, Labelled(text, label), (text, label))
+        return Match("labels", LABELS_FORM, ManyLabelled(text, label), (text, label))
+    return Match("label", LABEL_FORM, Labelled(text, label), (text, label))
 
 
-def _text(view: View) -> list[Reading]:
+def _text(view: View) -> list[Match]:
     text = view.usual(*TEXTS)
     if text is None or not view.mostly(text, _is_text):
         return []
-    return [Reading("text", TEXT, Columns((text,)), (text,))]
+    return [Match("text", TEXT, Columns((text,)), (text,))]
 
 
-def _numbered(view: View) -> list[Reading]:
+def _numbered(view: View) -> list[Match]:
     text, number = view.usual(*LABELLED), view.usual(*NUMBERS)
     if text is None or number is None or not view.mostly(number, _is_number):
         return []
     columns = (text, number)
-    found = [Reading("number", NUMBER, Numbered(*columns), columns)]
+    found = [Match("number", NUMBER, Numbered(*columns), columns)]
     # A few different whole numbers, such as stars, are labels unless the task is regression.
     different = {str(row.get(number)) for row in view.rows}
     if number != view.usual(*LABELS) and len(different) <= _FEW and all(value.isdecimal() for value in different):
-        found.insert(0, Reading("label", LABEL_FORM, Labelled(*columns), columns))
+        found.insert(0, Match("label", LABEL_FORM, Labelled(*columns), columns))
     return found
 
 
@@ -372,12 +372,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def refuse_unpaired(view: View, place: str) -> None:
+def refuse_unpaired(view: View, file: str) -> None:
     """Raise an error if the rows are single answers marked as good or bad (KTO).
 
     Args:
         view: the file.
-        place: the path of the file, for the error.
+        file: the path of the file, for the error.
 
     Raises:
         DataError: most rows have a conversation, or a prompt and a completion, and a label that is true or false.
@@ -387,7 +387,7 @@ def refuse_unpaired(view: View, place: str) -> None:
     if label is None or not (is_answered or _conversation(view)) or not view.mostly(label, _is_truth):
         return
     raise DataError(
-        f"{place}: rows with one answer and {label} true or false (KTO) are not supported; put a good and a bad answer "
+        f"{file}: rows with one answer and {label} true or false (KTO) are not supported; put a good and a bad answer "
         "to the same prompt into columns prompt, chosen and rejected and set task: preference, or keep only the good "
         f"answers, without the column {label}, and set task: sft"
     )
@@ -406,7 +406,7 @@ def _conversation(view: View) -> str | None:
     return None
 
 
-def _preference(view: View) -> list[Reading]:
+def _preference(view: View) -> list[Match]:
     chosen = view.usual("chosen", "chosen_response", "preferred_output")
     rejected = view.usual("rejected", "rejected_response", "non_preferred_output")
     if chosen is None or rejected is None:
@@ -415,37 +415,37 @@ def _preference(view: View) -> list[Reading]:
     return [_preferred(view, "preference", prompt, chosen, rejected)]
 
 
-def _preferred(view: View, kind: str, prompt: str, chosen: str, rejected: str) -> Reading:
+def _preferred(view: View, kind: str, prompt: str, chosen: str, rejected: str) -> Match:
     columns = tuple(column for column in (prompt, chosen, rejected) if column)
     system = view.system
     if any(view.mostly(column, is_conversation) for column in columns) or (
         kind != "columns" and prompt and view.is_filled(view.system)
     ):
         convert = PreferredMessages(prompt, chosen, rejected, system)
-        return Reading(kind, PREFERENCE_OF_MESSAGES, convert, columns)
+        return Match(kind, PREFERENCE_OF_MESSAGES, convert, columns)
     if kind == "columns":
-        return Reading(kind, PREFERENCE, PreferredText(prompt, chosen, rejected), columns)
+        return Match(kind, PREFERENCE, PreferredText(prompt, chosen, rejected), columns)
     context, given = [
         column if prompt and column != prompt else "" for column in map(view.optional, ("context", "input"))
     ]
     parts = tuple(view.optional(part) for part in ("context", "input") if prompt and view.is_filled(part))
     others = frozenset(map(view.optional, view.parts)) - {prompt, chosen, rejected, context, given}
     convert = PreferredText(prompt, chosen, rejected, context, given, others)
-    return Reading(kind, PREFERENCE, convert, tuple(dict.fromkeys((*parts, *columns))))
+    return Match(kind, PREFERENCE, convert, tuple(dict.fromkeys((*parts, *columns))))
 
 
-def _messages(view: View) -> list[Reading]:
+def _messages(view: View) -> list[Match]:
     system, tools = view.system, _tools(view)
     used = tuple(column for column in (system, tools) if view.is_filled(column))
     column = _conversation(view)
     if column is not None:
         kind = "sharegpt" if view.mostly(column, _is_sharegpt) else "messages"
-        return [Reading(kind, MESSAGES, Messages((column,), system, tools), (*used, column))]
+        return [Match(kind, MESSAGES, Messages((column,), system, tools), (*used, column))]
     for pair in _MESSAGE_PAIRS:
         prompt, completion = map(view.usual, pair)
         if prompt and completion and all(view.mostly(name, is_conversation) for name in (prompt, completion)):
             columns = (prompt, completion)
-            return [Reading("messages", MESSAGES, Messages(columns, system, tools), (*used, *columns))]
+            return [Match("messages", MESSAGES, Messages(columns, system, tools), (*used, *columns))]
     return []
 
 
@@ -454,13 +454,13 @@ def _tools(view: View) -> str:
     return next((view.optional(name) for name in _TOOLS if view.is_filled(name)), _TOOLS[0])
 
 
-def _calls(view: View) -> list[Reading]:
+def _calls(view: View) -> list[Match]:
     """A question, the tool calls that answer it and the tools, as in xLAM."""
     tools = _tools(view)
     for names in _CALL_PAIRS:
         asked, calls = map(view.usual, names)
         if asked and calls and view.is_filled(tools) and view.mostly(calls, is_calls):
-            return [Reading("calls", MESSAGES, Calls(asked, calls, view.system, tools), (tools, asked, calls))]
+            return [Match("calls", MESSAGES, Calls(asked, calls, view.system, tools), (tools, asked, calls))]
     return []
 
 
@@ -470,7 +470,7 @@ def _is_sharegpt(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and value[0].get("from") is not None
 
 
-def _alpaca(view: View) -> list[Reading]:
+def _alpaca(view: View) -> list[Match]:
     for names in (("instruction", "output"), *PAIRS):
         asked, answered = map(view.usual, names)
         if asked is None or answered is None:
@@ -481,12 +481,12 @@ def _alpaca(view: View) -> list[Reading]:
         given = "" if "input" in names else view.optional("context" if "context" in filled else "input")
         convert = Alpaca(asked, given, answered, view.system, view.optional("history"))
         used = tuple(view.optional(part) for part in filled)
-        return [Reading("alpaca", MESSAGES, convert, (*used, asked, answered))]
+        return [Match("alpaca", MESSAGES, convert, (*used, asked, answered))]
     return []
 
 
-def mapped_readings(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Reading]:
-    """The readings that `data.columns` gives a file; empty where its fields are not those of a record.
+def mapped_matches(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Match]:
+    """The matches that `data.columns` gives a file; empty where its fields are not those of a record.
 
     Args:
         view: the file.
@@ -496,27 +496,27 @@ def mapped_readings(view: View, columns: Mapping[str, str], wanted: Sequence[Rec
     return _mapped_chat(view, columns) or _mapped_text(view, columns, wanted)
 
 
-def _mapped_chat(view: View, columns: Mapping[str, str]) -> list[Reading]:
+def _mapped_chat(view: View, columns: Mapping[str, str]) -> list[Match]:
     system, tools = view.system, columns.get("tools") or _tools(view)
     names = tuple(columns.values())
     if "messages" in columns:
-        return [Reading("columns", MESSAGES, Messages((columns["messages"],), system, tools), names)]
+        return [Match("columns", MESSAGES, Messages((columns["messages"],), system, tools), names)]
     if "chosen" in columns:
         return [_preferred(view, "columns", columns.get("prompt", ""), columns["chosen"], columns["rejected"])]
     if set(columns) == {"prompt", "completion"}:
         pair = (columns["prompt"], columns["completion"])
         if all(name in view.columns and view.mostly(name, is_conversation) for name in pair):
-            return [Reading("columns", MESSAGES, Messages(pair, system, tools), names)]
+            return [Match("columns", MESSAGES, Messages(pair, system, tools), names)]
     return []
 
 
-def _mapped_text(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Reading]:
+def _mapped_text(view: View, columns: Mapping[str, str], wanted: Sequence[RecordType] | None) -> list[Match]:
     names = tuple(columns.values())
     fields = set(columns)
     if fields == {"text", "label"}:
         text, label = columns["text"], columns["label"]
         if wanted is not None and "regression" in wanted:
-            return [Reading("columns", NUMBER, Numbered(text, label), names)]
+            return [Match("columns", NUMBER, Numbered(text, label), names)]
         return [replace(labelled(view, text, label), kind="columns")]
     form = TEXT if fields == {"text"} else PAIR
     order = form.fields
@@ -525,10 +525,10 @@ def _mapped_text(view: View, columns: Mapping[str, str], wanted: Sequence[Record
     ordered = tuple(columns[field] for field in order)
     if any(name not in view.columns for name in ordered):
         paths = tuple((name,) if name in view.columns else tuple(name.split(".")) for name in ordered)
-        return [Reading("columns", form, Paths(paths), names)]
+        return [Match("columns", form, Paths(paths), names)]
     if form == PAIR and view.mostly(ordered[1], _is_answers):
-        return [Reading("columns", form, Question(*ordered, context=""), names)]
-    return [Reading("columns", form, Columns(ordered), names)]
+        return [Match("columns", form, Question(*ordered, context=""), names)]
+    return [Match("columns", form, Columns(ordered), names)]
 
 
 def is_squad(view: View) -> bool:
@@ -552,11 +552,11 @@ def nested_paths(view: View) -> list[str]:
     while waiting:
         path, values = waiting.pop(0)
         for key, value in values.items():
-            place = f"{path}.{key}" if key.isidentifier() and key.isascii() else f"{path or '.'}[{json.dumps(key)}]"
+            inner = f"{path}.{key}" if key.isidentifier() and key.isascii() else f"{path or '.'}[{json.dumps(key)}]"
             if isinstance(value, dict) and path.count(".") < _DEEPEST:
-                waiting.append((place, value))
+                waiting.append((inner, value))
             elif isinstance(value, list) and path and value and all(isinstance(row, dict) for row in value):
-                found.append(place)
+                found.append(inner)
     return found
 
 
