@@ -1,4 +1,4 @@
-"""What is changed in a text, and which texts are the same."""
+"""Cleaning of texts, and the keys by which texts are equal."""
 
 import pytest
 from hypothesis import given

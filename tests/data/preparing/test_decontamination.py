@@ -1,4 +1,4 @@
-"""How much of a held-out row a training row gives away."""
+"""How much of a held-out row training rows leak."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which of several equal rows stays, and which rows are nearly equal."""
+"""Which of several equal rows stays, and which rows are near duplicates."""
 
 import random
 

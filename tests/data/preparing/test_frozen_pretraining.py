@@ -1,4 +1,4 @@
-"""A pretraining text that was frozen wins: it stays as it is, and held-out rows that it gives away leave."""
+"""A frozen pretraining text stays as it is, and held-out rows that it leaks are dropped."""
 
 import preparing
 import pytest

@@ -1,4 +1,4 @@
-"""Sets that are trained beside another: all of them for training, and nothing of what a model is measured on."""
+"""Sets of a mixture: all their rows are for training, and none leaks a held-out row."""
 
 from pathlib import Path
 

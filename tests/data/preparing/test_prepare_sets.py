@@ -1,4 +1,4 @@
-"""Every row comes out or is dropped with its reason, and nothing that is held out is learnt."""
+"""Every row goes out or is dropped with its reason, and no training row leaks a held-out row."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Where work is done changes nothing: the results, their order, the errors, and that all ends with the driver."""
+"""Results, their order and errors are the same in every pool, and workers end with their driver."""
 
 import itertools
 import os

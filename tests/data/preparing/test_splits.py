@@ -1,4 +1,4 @@
-"""The split of a group is its own, whatever else is in the data."""
+"""The split of a group does not depend on other rows."""
 
 from collections import Counter
 

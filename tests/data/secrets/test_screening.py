@@ -1,4 +1,4 @@
-"""What is a secret and what only looks like one; masks; nothing shown."""
+"""What is a secret, what only looks like a secret, and masks."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Great Expectations' pages: made of merged results, the same bytes again, and no text in them is markup."""
+"""Data Docs from merged results: the same bytes again, and all text is escaped."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What always must hold, what a YAML adds, and what a failure says."""
+"""Required expectations, expectations from YAML, and messages of failures."""
 
 from pathlib import Path
 

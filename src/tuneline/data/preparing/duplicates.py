@@ -92,40 +92,40 @@ class PairsJob:
     """Jaccard similarity."""
 
 
-def drop_duplicates(one: PreparedSet, threshold: float | None, folder: Path, run: Run) -> None:
+def drop_duplicates(prepared: PreparedSet, threshold: float | None, folder: Path, run: Run) -> None:
     """Drop all rows of a set but one of each cluster of duplicates and near duplicates.
 
     Args:
-        one: the set, already split.
+        prepared: the set, already split.
         threshold: Jaccard similarity of near duplicates; None drops only exact duplicates.
         folder: is made, for files that other processes read.
         run: maps a function over items.
     """
-    rows, kept = one.rows, one.kept
-    preference = Preference(2 - one.decisions["split"], one.split_numbers, rows["key_high"])
+    rows, kept = prepared.rows, prepared.kept
+    preference = Preference(2 - prepared.decisions["split"], prepared.split_numbers, rows["key_high"])
     stands_for = np.arange(len(rows))
     stands_for[kept] = kept[representatives(equal_keys(rows[kept]), preference.take(kept))]
     repeated = kept[stands_for[kept] != kept]
-    one.drop(repeated, "duplicate")
+    prepared.drop(repeated, "duplicate")
     if threshold is not None:
         folder.mkdir()
-        clusters = _near_duplicates(one, threshold, folder, run)
-        unique = one.kept
+        clusters = _near_duplicates(prepared, threshold, folder, run)
+        unique = prepared.kept
         chosen = unique[representatives([clusters.of_rows[unique]], preference.take(unique))]
-        one.drop(unique[chosen != unique], "near-duplicate")
+        prepared.drop(unique[chosen != unique], "near-duplicate")
         stands_for[unique] = chosen
         stands_for[repeated] = stands_for[stands_for[repeated]]
-        one.near = {
+        prepared.near = {
             "threshold": threshold,
             "pairs_compared": clusters.compared,
             "largest_bucket_bounded": clusters.bounded,
         }
     dropped = np.flatnonzero(stands_for != np.arange(len(rows)))
-    one.decisions["other"][dropped] = stands_for[dropped]
+    prepared.decisions["other"][dropped] = stands_for[dropped]
     heads, sizes = np.unique(stands_for[dropped], return_counts=True)
     largest = np.lexsort((heads, -sizes))[:_LARGEST]
-    one.clusters = [
-        {"kept": one.store.source(head, int(rows["line"][head])), "dropped": size}
+    prepared.clusters = [
+        {"kept": prepared.store.source(head, int(rows["line"][head])), "dropped": size}
         for head, size in zip(heads[largest].tolist(), sizes[largest].tolist(), strict=True)
     ]
 
@@ -159,10 +159,10 @@ def _repeated(key: np.ndarray) -> np.ndarray:
     return np.sort(order[np.append(same, False) | np.append(False, same)]) if len(key) else order
 
 
-def _near_duplicates(one: PreparedSet, threshold: float, folder: Path, run: Run) -> Clusters:
+def _near_duplicates(prepared: PreparedSet, threshold: float, folder: Path, run: Run) -> Clusters:
     """Return the near duplicates among the kept rows of a set; a dropped row is a cluster by itself."""
-    store, answers, characters = one.store, one.rows["answer"], one.rows["characters"]
-    np.save(folder / "compared.npy", one.kept)
+    store, answers, characters = prepared.store, prepared.rows["answer"], prepared.rows["characters"]
+    np.save(folder / "compared.npy", prepared.kept)
     bands = run(read_buckets, [BandJob(store, band, folder / "compared.npy") for band in range(grams.BANDS)])
 
     def compare(pairs: np.ndarray) -> np.ndarray:

@@ -71,12 +71,12 @@ def prepare(sets: RawSets, data: Data, paths: Paths, *, inline: int = scheduler.
         all_sets = [_run_first_pass(raw, i, data, paths.work, runs[i]) for i, raw in enumerate(opened)]
         _check_rejected(all_sets, data)
         pairs, texts, *mixture = all_sets
-        for one in (pairs, texts):
-            splits.decide_splits(one, data.split)
-        for one in mixture:
-            splits.decide_only_train(one, [pairs, texts])
-        for number, one in enumerate(all_sets):
-            drop_duplicates(one, data.near_duplicates, paths.work / f"near-{number}", runs[number])
+        for prepared in (pairs, texts):
+            splits.decide_splits(prepared, data.split)
+        for prepared in mixture:
+            splits.decide_only_train(prepared, [pairs, texts])
+        for number, prepared in enumerate(all_sets):
+            drop_duplicates(prepared, data.near_duplicates, paths.work / f"near-{number}", runs[number])
         overlaps: dict[str, Any] = {}
         frozen = _PRETRAINING if data.frozen_pretraining else None
         if frozen is not None:
@@ -105,8 +105,8 @@ def prepare(sets: RawSets, data: Data, paths: Paths, *, inline: int = scheduler.
         "raw": raw_report,
         "pretraining": texts.report() | {"rows": base, "bytes": {split: sizes[split] for split in base}},
         "mixture": {
-            name: one.report() | {"rows": {"train": len(one.kept)}}
-            for name, one in zip(sets.mixture, mixture, strict=True)
+            name: prepared.report() | {"rows": {"train": len(prepared.kept)}}
+            for name, prepared in zip(sets.mixture, mixture, strict=True)
         },
         "overlap": overlaps | {"test_rows_with_an_answer_that_train_has": int(known.sum())},
     }
@@ -128,14 +128,14 @@ def prepare_alone(raw: RawSet, data: Data, paths: Paths, *, inline: int = schedu
         DataError: too many rows cannot be used, or a split is empty.
     """
     with scheduler.pool(workers=data.workers, address=data.scheduler, size=raw.bytes, inline=inline) as run:
-        one = _run_first_pass(raw, 0, data, paths.work, run)
-        _check_rejected([one], data)
-        splits.decide_splits(one, data.split)
-        drop_duplicates(one, data.near_duplicates, paths.work / "near-0", run)
-        decontaminate.drop_leaking_rows([one], data.max_overlap, paths.work, run)
-        _check_splits(one, data)
-        _write([one], _targets(paths, [], data)[:1], paths, run)
-    return {split: len(one.of(split)) for split in SPLITS}
+        prepared = _run_first_pass(raw, 0, data, paths.work, run)
+        _check_rejected([prepared], data)
+        splits.decide_splits(prepared, data.split)
+        drop_duplicates(prepared, data.near_duplicates, paths.work / "near-0", run)
+        decontaminate.drop_leaking_rows([prepared], data.max_overlap, paths.work, run)
+        _check_splits(prepared, data)
+        _write([prepared], _targets(paths, [], data)[:1], paths, run)
+    return {split: len(prepared.of(split)) for split in SPLITS}
 
 
 def describe_clean_set(sets: RawSets, report: dict[str, Any]) -> dict[str, Any]:
@@ -150,8 +150,8 @@ def describe_clean_set(sets: RawSets, report: dict[str, Any]) -> dict[str, Any]:
     if "labels" in raw:
         described["labels"] = {label: sum(counts.values()) for label, counts in raw["labels"].items()}
     described["mixture"] = {
-        name: _describe(one, report["mixture"][name]) | {"path": f"{_MIXTURE}/{name}"}
-        for name, one in sets.mixture.items()
+        name: _describe(mixed, report["mixture"][name]) | {"path": f"{_MIXTURE}/{name}"}
+        for name, mixed in sets.mixture.items()
     }
     return described
 
@@ -195,13 +195,13 @@ def _run_first_pass(raw: RawSet, number: int, data: Data, work: Path, run: Run) 
 
 def _check_rejected(sets: Sequence[PreparedSet], data: Data) -> None:
     problems: dict[str, None] = {}
-    for one in sets:
-        unusable = one.count("unusable")
-        first = [row for made in one.made for row in made.first]
-        rows, most = sum(made.rows for made in one.made), data.max_rejected_fraction
+    for prepared in sets:
+        unusable = prepared.count("unusable")
+        first = [row for made in prepared.made for row in made.first]
+        rows, most = sum(made.rows for made in prepared.made), data.max_rejected_fraction
         reasons = dict(sorted(unusable.items()))
         try:
-            raw_set.check_rejected(one.raw.path, rows, sum(unusable.values()), reasons, first, most)
+            raw_set.check_rejected(prepared.raw.path, rows, sum(unusable.values()), reasons, first, most)
         except DataError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:
@@ -219,38 +219,38 @@ def _check_left(texts: PreparedSet, mixture: Sequence[PreparedSet]) -> None:
     if not len(texts.of("train")):
         problems.append(f"{texts.store.path}: no text is left to pretrain on; add texts to data.pretraining")
     problems += [
-        f"{one.store.path}: no row is left to train on (dropped: {_reasons(one)}); add rows, or remove the set: "
-        f"dvc remove --outs {one.store.path}.dvc"
-        for one in mixture
-        if not len(one.kept)
+        f"{prepared.store.path}: no row is left to train on (dropped: {_reasons(prepared)}); add rows, or remove the "
+        f"set: dvc remove --outs {prepared.store.path}.dvc"
+        for prepared in mixture
+        if not len(prepared.kept)
     ]
     if problems:
         raise DataError(*problems)
 
 
-def _reasons(one: PreparedSet) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in one.dropped().items()) or "none"
+def _reasons(prepared: PreparedSet) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in prepared.dropped().items()) or "none"
 
 
-def _check_splits(one: PreparedSet, data: Data) -> None:
-    empty = [split for split in SPLITS if not len(one.of(split))]
+def _check_splits(prepared: PreparedSet, data: Data) -> None:
+    empty = [split for split in SPLITS if not len(prepared.of(split))]
     if not empty:
         return
-    missing = f"{one.store.path}: no rows for {' and '.join(empty)}"
-    if any(shape.split == "test" for shape in one.raw.shapes):
-        groups = len(distinct(one.rows["cluster"][one.of("train")]))
+    missing = f"{prepared.store.path}: no rows for {' and '.join(empty)}"
+    if any(shape.split == "test" for shape in prepared.raw.shapes):
+        groups = len(distinct(prepared.rows["cluster"][prepared.of("train")]))
         raise DataError(
             f"{missing}: files named train and test keep their split, and validation is a share of "
             f"{data.split.validation:g} (data.split.validation) of the {groups:,} groups of the other files; raise it, "
-            f"add rows, or add a file named validation (dropped: {_reasons(one)})"
+            f"add rows, or add a file named validation (dropped: {_reasons(prepared)})"
         )
-    kept = one.kept
+    kept = prepared.kept
     by = f"the column {data.split.group_by!r}" if data.split.group_by else "their prompt"
     problem = (
-        f"{missing}: {len(kept)} rows in {len(distinct(one.rows['cluster'][kept]))} groups by {by} (data.split: test "
-        f"{data.split.test:g}, validation {data.split.validation:g}; dropped: {_reasons(one)})"
+        f"{missing}: {len(kept)} rows in {len(distinct(prepared.rows['cluster'][kept]))} groups by {by} (data.split: "
+        f"test {data.split.test:g}, validation {data.split.validation:g}; dropped: {_reasons(prepared)})"
     )
-    if "pretraining" in one.dropped():
+    if "pretraining" in prepared.dropped():
         raise DataError(
             f"{problem}; the base learns rows that would be held out: the split has changed since {data.pretraining} "
             "was written and frozen (data.frozen_pretraining); set data.split back, or have the text written again: "
@@ -259,15 +259,15 @@ def _check_splits(one: PreparedSet, data: Data) -> None:
     raise DataError(f"{problem}; add groups, raise the shares, or group by another column")
 
 
-def _count_labels(one: PreparedSet) -> dict[str, dict[SplitName, int]] | None:
+def _count_labels(prepared: PreparedSet) -> dict[str, dict[SplitName, int]] | None:
     """Return label -> split -> number of rows; None if the set is not for classification."""
-    form = one.store.form
+    form = prepared.store.form
     if form.record_type != "classification":
         return None
-    names = one.label_names()
+    names = prepared.label_names()
     counts: dict[str, Counter[SplitName]] = {}
     for split in SPLITS:
-        hashes, found = np.unique(one.rows["answer"][one.of(split)], return_counts=True)
+        hashes, found = np.unique(prepared.rows["answer"][prepared.of(split)], return_counts=True)
         for label_hash, count in zip(hashes.tolist(), found.tolist(), strict=True):
             for label in label_codec.decode(names[label_hash], multi_label=form.multi_label):
                 counts.setdefault(label, Counter())[split] += count
@@ -290,9 +290,9 @@ def _targets(paths: Paths, mixture: Sequence[str], data: Data) -> list[_Target]:
 
 def _write(sets: Sequence[PreparedSet], targets: Sequence[_Target], paths: Paths, run: Run) -> Counter[str]:
     """Write all sets; return the bytes of each split of the pretraining text."""
-    for number, one in enumerate(sets):
-        np.save(paths.work / f"decisions-{number}.npy", one.decisions)
-    stores = tuple(one.store for one in sets)
+    for number, prepared in enumerate(sets):
+        np.save(paths.work / f"decisions-{number}.npy", prepared.decisions)
+    stores = tuple(prepared.store for prepared in sets)
     jobs = [
         output.Output(
             stores, number, portions, paths.work, folder, names, paths.work / f"quarantine-{number}-{group:06d}",
@@ -302,7 +302,7 @@ def _write(sets: Sequence[PreparedSet], targets: Sequence[_Target], paths: Paths
         for group, portions in enumerate(stores[number].groups(output.GROUP))
     ]  # fmt: skip
     sizes: Counter[str] = Counter()
-    size = sum(one.raw.bytes for one in sets) / 1e6
+    size = sum(prepared.raw.bytes for prepared in sets) / 1e6
     with Progress("writing", unit="MB") as progress, paths.quarantine.open("wb") as quarantine:
         for done, (job, found) in enumerate(zip(jobs, run(output.write, jobs), strict=True), 1):
             quarantine.write(job.quarantine.read_bytes())

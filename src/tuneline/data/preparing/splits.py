@@ -49,16 +49,16 @@ def order_type(shares: Split) -> first_pass.OrderType:
     return first_type
 
 
-def decide_splits(one: PreparedSet, shares: Split) -> None:
+def decide_splits(prepared: PreparedSet, shares: Split) -> None:
     """Decide to which split each row of a set belongs, and drop rows that no split can have.
 
     A row of a test file is test, and no other row is: a row of another file is dropped where its group is in a test
     file, too. Where files are named train and test, but no file is named validation, validation is taken from the
     files that are not test.
     """
-    rows, numbers = one.rows, one.split_numbers
-    named = {shape.split for _, shape in one.raw.portions} - {None}
-    is_ordered = any(shape.order_by for _, shape in one.raw.portions)
+    rows, numbers = prepared.rows, prepared.split_numbers
+    named = {shape.split for _, shape in prepared.raw.portions} - {None}
+    is_ordered = any(shape.order_by for _, shape in prepared.raw.portions)
     if is_ordered:
         bounds = [first_pass.order_value(value or "") for value in (shares.validation_from, shares.test_from)]
         validation_from, test_from = (bound[1] for bound in bounds if bound)
@@ -76,32 +76,32 @@ def decide_splits(one: PreparedSet, shares: Split) -> None:
         # data.split.validation is then a share of the rows that are not test.
         found = np.minimum(found, 1) if is_ordered else by_hash(numbers, validation=shares.validation, test=0)
         found = np.where("validation" in named, 0, found)
-    one.decisions["split"] = np.where(is_open, found, rows["given"])
+    prepared.decisions["split"] = np.where(is_open, found, rows["given"])
     if "test" in named:
-        _drop_groups_of_held_out_files(one)
-    if one.store.form.record_type == "classification":
-        kept = one.kept
-        one.drop(kept[labels.conflicts(rows["key_high"][kept], rows["answer"][kept])], "label-conflict")
+        _drop_groups_of_held_out_files(prepared)
+    if prepared.store.form.record_type == "classification":
+        kept = prepared.kept
+        prepared.drop(kept[labels.conflicts(rows["key_high"][kept], rows["answer"][kept])], "label-conflict")
         if not is_ordered and share_of_split:
-            kept = one.kept[is_open[one.kept]]
-            one.decisions["split"] = with_every_label(
-                one.decisions["split"], rows["cluster"], numbers, _rows_of_labels(one, kept), share_of_split
+            kept = prepared.kept[is_open[prepared.kept]]
+            prepared.decisions["split"] = with_every_label(
+                prepared.decisions["split"], rows["cluster"], numbers, _rows_of_labels(prepared, kept), share_of_split
             )
 
 
-def decide_only_train(one: PreparedSet, measured: Sequence[PreparedSet]) -> None:
+def decide_only_train(prepared: PreparedSet, measured: Sequence[PreparedSet]) -> None:
     """Put a set of a mixture into train; drop its rows of held-out files and of groups that another set holds out.
 
     Args:
-        one: the set of the mixture.
+        prepared: the set of the mixture.
         measured: the sets on which models are measured, already split.
     """
-    one.drop(np.flatnonzero(one.rows["given"] > 0), "other-split")
+    prepared.drop(np.flatnonzero(prepared.rows["given"] > 0), "other-split")
     # A group is held out although its rows may have been dropped.
     held_out = [other.rows["cluster"][other.decisions["split"] > 0] for other in measured]
-    kept = one.kept
-    one.drop(kept[among(one.rows["cluster"][kept], np.concatenate(held_out))], "held-out-group")
-    one.decisions["split"] = 0
+    kept = prepared.kept
+    prepared.drop(kept[among(prepared.rows["cluster"][kept], np.concatenate(held_out))], "held-out-group")
+    prepared.decisions["split"] = 0
 
 
 def split_numbers(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -191,28 +191,28 @@ def with_every_label(
     return found
 
 
-def _drop_groups_of_held_out_files(one: PreparedSet) -> None:
+def _drop_groups_of_held_out_files(prepared: PreparedSet) -> None:
     """Drop rows outside the held-out files whose group is in a test file or a validation file."""
-    clusters, decided = one.rows["cluster"], one.decisions["split"]
+    clusters, decided = prepared.rows["cluster"], prepared.decisions["split"]
     for held in (_TEST, _VALIDATION):
-        rows = np.flatnonzero((decided < held) & (one.decisions["reason"] == 0))
-        one.drop(rows[among(clusters[rows], clusters[one.rows["given"] == held])], "held-out-group")
+        rows = np.flatnonzero((decided < held) & (prepared.decisions["reason"] == 0))
+        prepared.drop(rows[among(clusters[rows], clusters[prepared.rows["given"] == held])], "held-out-group")
 
 
-def _rows_of_labels(one: PreparedSet, rows: np.ndarray) -> list[np.ndarray]:
+def _rows_of_labels(prepared: PreparedSet, rows: np.ndarray) -> list[np.ndarray]:
     """Return for each label, sorted by its name, which of some rows have it."""
-    names = one.label_names()
-    hashes, kind = np.unique(one.rows["answer"][rows], return_inverse=True)
+    names = prepared.label_names()
+    hashes, kind = np.unique(prepared.rows["answer"][rows], return_inverse=True)
     order = np.argsort(kind, kind="stable")
     of_kind = np.split(rows[order], np.cumsum(np.bincount(kind, minlength=len(hashes)))[:-1])
     found: dict[str, list[np.ndarray]] = {}
     for label_hash, own in zip(hashes.tolist(), of_kind, strict=False):
-        for label in label_codec.decode(names[label_hash], multi_label=one.store.form.multi_label):
+        for label in label_codec.decode(names[label_hash], multi_label=prepared.store.form.multi_label):
             found.setdefault(label, []).append(own)
     return [np.sort(np.concatenate(found[label])) for label in sorted(found)]
 
 
-def changed_splits(one: PreparedSet) -> dict[str, dict[str, Any]]:
+def changed_splits(prepared: PreparedSet) -> dict[str, dict[str, Any]]:
     """Return what was dropped of the rows of the user's own test and validation files.
 
     Returns:
@@ -220,8 +220,10 @@ def changed_splits(one: PreparedSet) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for name, number in (("validation", _VALIDATION), ("test", _TEST)):
-        made = [one for one, (_, shape) in zip(one.made, one.raw.portions, strict=True) if shape.split == name]
-        reasons = one.decisions["reason"][one.rows["given"] == number]
+        made = [
+            made for made, (_, shape) in zip(prepared.made, prepared.raw.portions, strict=True) if shape.split == name
+        ]
+        reasons = prepared.decisions["reason"][prepared.rows["given"] == number]
         dropped: Counter[str] = Counter()
         for part in made:
             dropped.update(part.reasons)
@@ -234,18 +236,18 @@ def changed_splits(one: PreparedSet) -> dict[str, dict[str, Any]]:
     return found
 
 
-def warnings(one: PreparedSet) -> list[str]:
+def warnings(prepared: PreparedSet) -> list[str]:
     """Return what a person should know about the splits of a set that has its own test files."""
     lines = [
-        f"{one.store.path}: your {name} set changed: {found['rows_out']:,} of {found['rows_in']:,} rows are left, "
+        f"{prepared.store.path}: your {name} set changed: {found['rows_out']:,} of {found['rows_in']:,} rows are left, "
         f"because {', '.join(f'{count:,} {reason}' for reason, count in found['dropped'].items())}"
-        for name, found in changed_splits(one).items()
+        for name, found in changed_splits(prepared).items()
     ]
-    given = one.decisions[one.rows["given"] == 0]
+    given = prepared.decisions[prepared.rows["given"] == 0]
     lost = int((given["reason"] == REASONS.index("held-out-group")).sum())
     if lost > _MANY * len(given):
         lines.append(
-            f"{one.store.path}: {lost:,} of {len(given):,} rows of the train files are dropped, because a test or "
+            f"{prepared.store.path}: {lost:,} of {len(given):,} rows of the train files are dropped, because a test or "
             "validation file has rows of the same group; if that is too many, set data.split.group_by: null, which "
             "groups by the prompt alone"
         )

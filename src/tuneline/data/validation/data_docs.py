@@ -39,16 +39,16 @@ def pages(sets: Sequence[Mapping[str, Any]], run: str) -> dict[str, str]:
         sets: as in validate_raw.json: a name, and the outcome of each expectation.
         run: name of the validation on the pages.
     """
-    return {re.sub(r"[^\w.-]+", "-", f"{one['set']}.html"): _page(one, run) for one in sets}
+    return {re.sub(r"[^\w.-]+", "-", f"{validated['set']}.html"): _page(validated, run) for validated in sets}
 
 
-def _page(one: Mapping[str, Any], run: str) -> str:
-    results = [_result(outcome) for outcome in one["expectations"]]
+def _page(validated: Mapping[str, Any], run: str) -> str:
+    results = [_result(outcome) for outcome in validated["expectations"]]
     held, number = sum(bool(result.success) for result in results), len(results)
     found = ExpectationSuiteValidationResult(
         success=held == number,
         results=results,
-        suite_name=html.escape(one["set"]),
+        suite_name=html.escape(validated["set"]),
         statistics={
             "evaluated_expectations": number,
             "successful_expectations": held,

@@ -109,12 +109,12 @@ def load(path: Path, record_type: RecordType) -> list[Expectation]:
             continue
         for index, entry in enumerate(entries or []):
             try:
-                one = _expectation(entry)
+                expectation = _expectation(entry)
             except ValueError as error:
                 problems.append(f"{path}:{entries.lc.item(index)[0] + 1}: {error}")
                 continue
             if name == record_type:
-                expected.append(one)
+                expected.append(expectation)
     if problems:
         raise DataError(*problems)
     return expected
@@ -129,16 +129,16 @@ def _expectation(entry: Any) -> Expectation:
         raise ValueError(f"{kind}: severity {severity!r}: must be error or warning")
     if kind in _OF_DATABASES:
         raise ValueError(f"{kind}: needs a database, but the rows are in files")
-    one = Expectation(kind, _plain(entry.get("kwargs") or {}), severity)
+    expectation = Expectation(kind, _plain(entry.get("kwargs") or {}), severity)
     try:
-        _build(one)
+        _build(expectation)
     except ExpectationNotFoundError:
         close = difflib.get_close_matches(kind, list_registered_expectation_implementations(), n=1)
         hint = f"did you mean {close[0]}?" if close else "Great Expectations' gallery lists all types"
         raise ValueError(f"{kind}: Great Expectations has no such type; {hint}") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{kind}: {one_line(error)}") from None
-    return one
+    return expectation
 
 
 def _plain(value: Any) -> Any:
@@ -152,8 +152,10 @@ def _plain(value: Any) -> Any:
     return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
 
 
-def _build(one: Expectation, meta: dict[str, Any] | None = None) -> Any:
-    return get_expectation_impl(one.type)(**one.kwargs, severity=_SEVERITIES[one.severity], meta=meta)
+def _build(expectation: Expectation, meta: dict[str, Any] | None = None) -> Any:
+    return get_expectation_impl(expectation.type)(
+        **expectation.kwargs, severity=_SEVERITIES[expectation.severity], meta=meta
+    )
 
 
 def validate_rows(frames: Frames, expected: Sequence[Expectation]) -> list[Outcome]:
@@ -163,22 +165,22 @@ def validate_rows(frames: Frames, expected: Sequence[Expectation]) -> list[Outco
         frames: the set. It is read once, and again to name rows that fail because of other rows.
         expected: the expectations.
     """
-    outcomes = [Outcome(one.type, one.kwargs, one.severity) for one in expected]
+    outcomes = [Outcome(expectation.type, expectation.kwargs, expectation.severity) for expectation in expected]
     portions = iter(frames())
     first = next(portions)
     by_row: list[tuple[Expectation, Outcome]] = []
     by_columns: list[tuple[Expectation, Outcome]] = []
     whole: dict[bool, list[tuple[Expectation, Outcome]]] = {True: [], False: []}
-    for one, outcome in zip(expected, outcomes, strict=True):
-        if one.type in _OF_COLUMNS or not set(_columns(one, first)) <= set(first.columns):
-            by_columns.append((one, outcome))
-        elif issubclass(get_expectation_impl(one.type), _BY_ROW) and one.type not in _OF_OTHER_ROWS:
-            by_row.append((one, outcome))
+    for expectation, outcome in zip(expected, outcomes, strict=True):
+        if expectation.type in _OF_COLUMNS or not set(_columns(expectation, first)) <= set(first.columns):
+            by_columns.append((expectation, outcome))
+        elif issubclass(get_expectation_impl(expectation.type), _BY_ROW) and expectation.type not in _OF_OTHER_ROWS:
+            by_row.append((expectation, outcome))
         else:
-            only_equality = one.type in _OF_EQUALITY and not one.kwargs.get("row_condition")
-            whole[only_equality].append((one, outcome))
+            only_equality = expectation.type in _OF_EQUALITY and not expectation.kwargs.get("row_condition")
+            whole[only_equality].append((expectation, outcome))
     kept = {
-        hashed: Compact({name for one, _ in wanted for name in _columns(one, first)}, is_hashed=hashed)
+        hashed: Compact({name for expectation, _ in wanted for name in _columns(expectation, first)}, is_hashed=hashed)
         for hashed, wanted in whole.items()
     }
     _validate(first.head(0), by_columns)
@@ -188,7 +190,10 @@ def validate_rows(frames: Frames, expected: Sequence[Expectation]) -> list[Outco
             columns.add(portion)
     for hashed, wanted in whole.items():
         _validate(kept[hashed].frame(), wanted)
-    _name_rows(frames, [(one, outcome) for wanted in whole.values() for one, outcome in wanted if outcome.first])
+    _name_rows(
+        frames,
+        [(expectation, outcome) for wanted in whole.values() for expectation, outcome in wanted if outcome.first],
+    )
     for outcome in outcomes:
         if outcome.rows and not outcome.message:
             mostly = outcome.kwargs.get("mostly", 1.0)
@@ -196,9 +201,9 @@ def validate_rows(frames: Frames, expected: Sequence[Expectation]) -> list[Outco
     return outcomes
 
 
-def _columns(one: Expectation, frame: pd.DataFrame) -> list[str]:
+def _columns(expectation: Expectation, frame: pd.DataFrame) -> list[str]:
     """Return the columns that an expectation uses."""
-    kwargs = one.kwargs
+    kwargs = expectation.kwargs
     names = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs]
     condition = str(kwargs.get("row_condition") or "")
     return [*names, *kwargs.get("column_list", []), *(name for name in frame.columns if name in condition)]
@@ -216,14 +221,18 @@ def _name_rows(frames: Frames, failed: Sequence[tuple[Expectation, Outcome]]) ->
         start += len(frame)
         if start > wanted[-1]:
             break
-    for one, outcome in failed:
-        outcome.first = [_named(found[row["source"]], one) for row in outcome.first]
+    for expectation, outcome in failed:
+        outcome.first = [_named(found[row["source"]], expectation) for row in outcome.first]
 
 
-def _named(row: dict[str, Any], one: Expectation) -> dict[str, Any]:
+def _named(row: dict[str, Any], expectation: Expectation) -> dict[str, Any]:
     """Return source and value of a failing row."""
-    column = one.kwargs.get("column")
-    value = row.get(column) if column else {name: row[name] for name in row if name in _columns(one, pd.DataFrame())}
+    column = expectation.kwargs.get("column")
+    value = (
+        row.get(column)
+        if column
+        else {name: row[name] for name in row if name in _columns(expectation, pd.DataFrame())}
+    )
     value = _hidden(_plain(value))
     return {"source": row["source"], "value": value[:_LONGEST_VALUE] if isinstance(value, str) else value}
 
@@ -263,17 +272,17 @@ def _validate(frame: pd.DataFrame, wanted: Sequence[tuple[Expectation, Outcome]]
     if is_placed:
         how["unexpected_index_column_names"] = ["source"]
     # The library returns results in its own order. This number says to which expectation a result belongs.
-    numbered = [_build(one, {"number": number}) for number, (one, _) in enumerate(wanted)]
+    numbered = [_build(expectation, {"number": number}) for number, (expectation, _) in enumerate(wanted)]
     for found in batch.validate(gx.ExpectationSuite(name="all", expectations=numbered), result_format=how).results:
         assert found.expectation_config is not None
-        one, outcome = wanted[found.expectation_config.meta["number"]]
+        expectation, outcome = wanted[found.expectation_config.meta["number"]]
         result = _plain(found.to_json_dict()["result"])
         outcome.success = outcome.success and bool(found.success)
         outcome.observed = _hidden(result.get("observed_value", outcome.observed))
         outcome.rows += result.get("element_count", 0) - result.get("missing_count", 0)
         outcome.unexpected += result.get("unexpected_count", 0)
         for row in (result.get("partial_unexpected_index_list") or [])[: KEPT_ROWS - len(outcome.first)]:
-            outcome.first.append(_named(row, one) if is_placed else {"source": row, "value": None})
+            outcome.first.append(_named(row, expectation) if is_placed else {"source": row, "value": None})
         if not found.success and not result:
             outcome.message = _why(found.exception_info, frame)
 

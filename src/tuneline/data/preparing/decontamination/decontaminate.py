@@ -119,16 +119,16 @@ def drop_leaking_rows(
         The counts for the report.
     """
     held_out = _held_out(sets, work, run)
-    learning = [one for number, one in enumerate(sets) if number != frozen]
+    learning = [prepared for number, prepared in enumerate(sets) if number != frozen]
     leaks, counted = _leaks(learning, held_out.index, max_overlap, work, run)
     kept = 0
-    for one, found in zip(learning, leaks, strict=True):
-        training = one.of("train")
+    for prepared, found in zip(learning, leaks, strict=True):
+        training = prepared.of("train")
         over = found.shares > max_overlap
         kept += int(((found.shares > REPORTED) & ~over).sum())
-        _drop(one, found.rows[over], "overlap", held_out, found.texts[over], found.shares[over])
-        same, texts = held_out.same_texts(one.rows["whole"][training])
-        _drop(one, training[same], "held-out", held_out, texts, np.ones(len(texts)))
+        _drop(prepared, found.rows[over], "overlap", held_out, found.texts[over], found.shares[over])
+        same, texts = held_out.same_texts(prepared.rows["whole"][training])
+        _drop(prepared, training[same], "held-out", held_out, texts, np.ones(len(texts)))
     spread = _drop_spread(learning, leaks, held_out, counted, max_overlap)
     return {
         "max_overlap": max_overlap,
@@ -140,7 +140,7 @@ def drop_leaking_rows(
 
 
 def drop_leaked_rows(
-    one: PreparedSet, text: PreparedSet, number: int, max_overlap: float, work: Path, run: Run
+    prepared: PreparedSet, text: PreparedSet, number: int, max_overlap: float, work: Path, run: Run
 ) -> dict[str, Any]:
     """Drop the held-out rows of a set that a frozen pretraining text leaks.
 
@@ -148,7 +148,7 @@ def drop_leaked_rows(
     contains only some of these rows, so the wording may be rarer in it.
 
     Args:
-        one: the set whose validation and test rows may be dropped.
+        prepared: the set whose validation and test rows may be dropped.
         text: the frozen text. Its training rows are learned.
         number: number of the text among the sets.
         max_overlap: share of a held-out row that a training row may contain.
@@ -161,13 +161,13 @@ def drop_leaked_rows(
     training = text.of("train")
     dropped = 0
     for turn in itertools.count():
-        if not len(one.of("validation", "test")):
+        if not len(prepared.of("validation", "test")):
             break
         folder = work / f"turn-{turn}"
         folder.mkdir()
-        held_out = _held_out([one], folder, run)
+        held_out = _held_out([prepared], folder, run)
         ((rows, shares, texts, _, pieces),), counted = _leaks(
-            [text], held_out.index, max_overlap, folder, run, common_in=one
+            [text], held_out.index, max_overlap, folder, run, common_in=prepared
         )
         over = shares > max_overlap
         joint = coverage.joint_shares(held_out.index.arrays(), counted, pieces)
@@ -179,22 +179,22 @@ def drop_leaked_rows(
         if not len(leaked):
             break
         # A row of the text names one of the rows that it leaks. Without that row it may name another one: look again.
-        one.drop(leaked, "pretraining", set=np.full(len(rows), number), other=rows, share=shares)
+        prepared.drop(leaked, "pretraining", set=np.full(len(rows), number), other=rows, share=shares)
         dropped += len(np.unique(leaked))
     return {"given_away_by_frozen_pretraining": dropped}
 
 
 def _held_out(sets: Sequence[PreparedSet], work: Path, run: Run) -> HeldOut:
     """Return the held-out texts of some sets, with an index of their grams."""
-    held = [one.of("validation", "test") for one in sets]
+    held = [prepared.of("validation", "test") for prepared in sets]
     # The last field is a text by itself: another row may contain the answer without the question.
-    fields = [2 if one.store.form.record_type in _SEVERAL_FIELDS else 1 for one in sets]
+    fields = [2 if prepared.store.form.record_type in _SEVERAL_FIELDS else 1 for prepared in sets]
     index = decontamination_index.build(work / "held-out", list(run(write_grams, _jobs(sets, held, fields, work))), run)
     set_of = np.concatenate([np.full(len(rows) * n, i) for i, (rows, n) in enumerate(zip(held, fields, strict=True))])
     row_of = np.concatenate([np.repeat(rows, n) for rows, n in zip(held, fields, strict=True)])
     hashes = [
-        np.stack([one.rows["whole"][rows], one.rows["answer"][rows]], axis=1)[:, :n].reshape(-1)
-        for one, rows, n in zip(sets, held, fields, strict=True)
+        np.stack([prepared.rows["whole"][rows], prepared.rows["answer"][rows]], axis=1)[:, :n].reshape(-1)
+        for prepared, rows, n in zip(sets, held, fields, strict=True)
     ]
     return HeldOut(index, set_of, row_of, *np.unique(np.concatenate(hashes), return_index=True))
 
@@ -202,13 +202,13 @@ def _held_out(sets: Sequence[PreparedSet], work: Path, run: Run) -> HeldOut:
 def _jobs(
     sets: Sequence[PreparedSet], held: Sequence[np.ndarray], fields: Sequence[int], work: Path
 ) -> Iterator[HeldOutJob]:
-    for number, (one, rows, count) in enumerate(zip(sets, held, fields, strict=True)):
+    for number, (prepared, rows, count) in enumerate(zip(sets, held, fields, strict=True)):
         if not len(rows):
             continue
         np.save(work / f"held-{number}.npy", rows)
-        for group, portions in enumerate(one.store.groups(_PORTIONS)):
+        for group, portions in enumerate(prepared.store.groups(_PORTIONS)):
             file = work / f"grams-{number}-{group:06d}.npy"
-            yield HeldOutJob(one.store, portions, work / f"held-{number}.npy", count, file)
+            yield HeldOutJob(prepared.store, portions, work / f"held-{number}.npy", count, file)
 
 
 def write_grams(job: HeldOutJob) -> Batch:
@@ -251,7 +251,7 @@ def _leaks(
         common_in: a further set whose training rows only decide which wording is common.
     """
     arrays = index.arrays()
-    files_of_sets = [_search(one, f"{number}", index, work, run) for number, one in enumerate(learning)]
+    files_of_sets = [_search(prepared, f"{number}", index, work, run) for number, prepared in enumerate(learning)]
     common = _common_grams(learning, files_of_sets, arrays)
     if common_in is not None:
         files = _search(common_in, "common", index, work, run)
@@ -273,14 +273,14 @@ def _leaks(
     return leaks, counted
 
 
-def _search(one: PreparedSet, name: str, index: Index, work: Path, run: Run) -> list[Path]:
+def _search(prepared: PreparedSet, name: str, index: Index, work: Path, run: Run) -> list[Path]:
     """Search the training rows of a set; return the files with the shared grams."""
-    training = np.zeros(len(one.rows), bool)
-    training[one.of("train")] = True
+    training = np.zeros(len(prepared.rows), bool)
+    training[prepared.of("train")] = True
     np.save(work / f"training-{name}.npy", training)
     jobs = [
-        SearchJob(one.store, portions, work / f"training-{name}.npy", index, work / f"found-{name}-{group}.npy")
-        for group, portions in enumerate(one.store.groups(_PORTIONS))
+        SearchJob(prepared.store, portions, work / f"training-{name}.npy", index, work / f"found-{name}-{group}.npy")
+        for group, portions in enumerate(prepared.store.groups(_PORTIONS))
     ]
     return list(run(search, jobs))
 
@@ -305,14 +305,14 @@ def _common_grams(sets: Sequence[PreparedSet], files_of_sets: Sequence[Sequence[
     in_rows = np.zeros(len(arrays.hashes), np.uint32)
     for file in itertools.chain.from_iterable(files_of_sets):
         in_rows += coverage.rows_per_gram(arrays, coverage.SharedGrams(*mapped(file)))
-    return coverage.common_grams(in_rows, sum(len(one.of("train")) for one in sets))
+    return coverage.common_grams(in_rows, sum(len(prepared.of("train")) for prepared in sets))
 
 
 _NO_LEAKS = Leaks(_NONE, np.zeros(0), _NONE, 0, coverage.Pieces(_NONE, _NONE, _NONE))
 
 
 def measure(job: MeasureJob) -> Leaks:
-    """Return what the training rows of some portions leak. Small shares that nobody reports are left out."""
+    """Return what the training rows of some portions leak. Small shares, which are not reported, are left out."""
     arrays = job.index.arrays()
     shared, common = coverage.SharedGrams(*mapped(job.found)), mapped(job.common)
     if not len(shared.rows):
@@ -338,25 +338,25 @@ def _drop_spread(
     numbers = np.concatenate([np.full(len(found.pieces.rows), i) for i, found in enumerate(leaks)])
     pieces = coverage.Pieces(*map(np.concatenate, zip(*(found.pieces for found in leaks), strict=True)))
     kept = np.zeros(len(numbers), bool)
-    for number, one in enumerate(learning):
+    for number, prepared in enumerate(learning):
         own = numbers == number
-        kept[own] = one.decisions["reason"][pieces.rows[own]] == 0
+        kept[own] = prepared.decisions["reason"][pieces.rows[own]] == 0
     pieces = coverage.Pieces(*(column[kept] for column in pieces))
     numbers = numbers[kept]
     shares = coverage.joint_shares(held_out.index.arrays(), counted, pieces)
     leaked = shares[pieces.held_out] > max(max_overlap, coverage.SPREAD)
-    for number, one in enumerate(learning):
+    for number, prepared in enumerate(learning):
         own = leaked & (numbers == number)
         # A row with pieces of several texts names the text with the largest share.
         order = np.lexsort((pieces.held_out[own], -shares[pieces.held_out[own]], pieces.rows[own]))
         rows, texts = pieces.rows[own][order], pieces.held_out[own][order]
         first = np.append(True, np.diff(rows) != 0)[: len(rows)]
         rows, texts = rows[first], texts[first]
-        _drop(one, rows, "spread", held_out, texts, shares[texts])
+        _drop(prepared, rows, "spread", held_out, texts, shares[texts])
     return len(distinct(pieces.held_out[leaked]))
 
 
 def _drop(
-    one: PreparedSet, rows: np.ndarray, reason: str, held_out: HeldOut, texts: np.ndarray, shares: np.ndarray
+    prepared: PreparedSet, rows: np.ndarray, reason: str, held_out: HeldOut, texts: np.ndarray, shares: np.ndarray
 ) -> None:
-    one.drop(rows, reason, set=held_out.set_of[texts], other=held_out.row_of[texts], share=shares)
+    prepared.drop(rows, reason, set=held_out.set_of[texts], other=held_out.row_of[texts], share=shares)

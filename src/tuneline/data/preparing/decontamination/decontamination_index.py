@@ -135,13 +135,13 @@ def build(folder: Path, batches: Sequence[Batch], run: Run = scheduler.here) -> 
     counted = np.ones(total + 1, np.int8)
     with ExitStack() as stack:
         complete = {name: stack.enter_context((folder / name).open("wb")) for name in _FILES_OF_A_RANGE}
-        for one, common in zip(ranges, run(_write_range, ranges), strict=True):
+        for part, common in zip(ranges, run(_write_range, ranges), strict=True):
             for step in range(GRAM):
                 counted[common + step] = 0
             for name in _FILES_OF_A_RANGE:
-                with one.file(name).open("rb") as made:
+                with part.file(name).open("rb") as made:
                     shutil.copyfileobj(made, complete[name], _COPIED_AT_ONCE)
-                one.file(name).unlink()
+                part.file(name).unlink()
     starts = [
         np.zeros(1, np.int64),
         *(batch.starts[1:] + tokens for batch, tokens in zip(batches, before, strict=False)),

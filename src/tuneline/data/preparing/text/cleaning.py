@@ -111,7 +111,7 @@ def _ascii_bares(texts: Sequence[str]) -> list[str]:
         left[np.repeat(starts[inside] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())] = True
         codes = codes[left]
     found = codes[1:-1].tobytes().decode().split("\0")
-    return [one or text for one, text in zip(found, texts, strict=True)]
+    return [bare_text or text for bare_text, text in zip(found, texts, strict=True)]
 
 
 def clean_all(texts: Sequence[str]) -> list[str]:

@@ -86,11 +86,11 @@ def gram_sets(texts: Sequence[str]) -> list[np.ndarray]:
     return sets if order is None else [sets[place] for place in order.tolist()]
 
 
-def jaccard(one: np.ndarray, other: np.ndarray) -> float:
+def jaccard(left: np.ndarray, right: np.ndarray) -> float:
     """Return the Jaccard similarity of two sets of grams. Two empty sets have similarity 1."""
-    if not len(one) or not len(other):
-        return float(len(one) == len(other))
-    both = np.sort(np.concatenate([one, other]))
+    if not len(left) or not len(right):
+        return float(len(left) == len(right))
+    both = np.sort(np.concatenate([left, right]))
     shared = int(np.count_nonzero(both[1:] == both[:-1]))
     return shared / (len(both) - shared)
 
