@@ -1,4 +1,4 @@
-"""Messages in the spellings of the large tools' documentation: literal rows in, the exact messages and tools out."""
+"""Messages in the formats that the documentation of large providers shows: literal rows and the exact messages."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def gave(text: str, call_id: str = "", name: str = "") -> dict[str, Any]:
     return made | ({"tool_call_id": call_id} if call_id else {}) | ({"name": name} if name else {})
 
 
-SPELLINGS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+FORMATS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "OpenAI chat: parts and a refusal": (
         {
             "messages": [
@@ -222,16 +222,16 @@ SPELLINGS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_a_spelling(name: str) -> None:
-    row, messages = SPELLINGS[name]
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_documented_format_is_parsed(name: str) -> None:
+    row, messages = FORMATS[name]
     made = shape(row)
     assert (made.form.record_type, result(made, row)[0]) == ("messages", messages)
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
 @pytest.mark.parametrize("value", ["hmm", "\nhmm\n", [{"type": "text", "text": "hmm"}], {"content": "hmm"}])
-def test_reasoning_stands_before_the_answer(key: str, value: Any) -> None:
+def test_reasoning_is_put_before_the_answer(key: str, value: Any) -> None:
     row = {"messages": [user("q"), bot("a") | {key: value}]}
     assert result(shape(row), row)[0] == [user("q"), bot(THOUGHT)]
 
@@ -246,13 +246,13 @@ def test_reasoning_stands_before_the_answer(key: str, value: Any) -> None:
     ],
     ids=["Anthropic", "Responses", "Gemini", "Bedrock"],
 )
-def test_tools_in_every_spelling(tools: Any) -> None:
+def test_tools_of_every_provider_are_parsed(tools: Any) -> None:
     row = {"messages": [user("q"), bot("a")], "tools": tools}
     function = {"name": "f", "description": "d", "parameters": {"type": "object"}}
     assert result(shape(row), row)[1] == [{"type": "function", "function": function}]
 
 
-def test_preferences_as_openai_writes_them() -> None:
+def test_preferences_of_openai_are_parsed() -> None:
     row = {"input": {"messages": [user("q")]}, "preferred_output": [bot("a")], "non_preferred_output": [bot("b")]}
     made = shape(row)
     assert (made.form.record_type, result(made, row)) == ("preference", ([user("q")], [bot("a")], [bot("b")]))
@@ -307,14 +307,14 @@ def asked(content: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_cannot_be_learnt_is_set_aside_by_name(odd: dict[str, Any], reason: str, detail: str) -> None:
+def test_a_part_that_is_not_text_is_rejected_with_its_reason(odd: dict[str, Any], reason: str, detail: str) -> None:
     found = result(shape(CHAT, odd, CHAT), odd)
     assert found[0] == reason
     assert detail in found[1]
 
 
 @pytest.mark.parametrize("row", [CHAT, {"question": "q", "answer": "a"}, {"instruction": "i", "output": "o"}])
-def test_a_row_with_a_picture_beside_it_is_set_aside(row: dict[str, Any]) -> None:
+def test_a_row_with_a_picture_in_another_column_is_rejected(row: dict[str, Any]) -> None:
     seen = row | {"images": ["a.png"]}
     made = shape(row, seen)
     assert result(made, seen) == (

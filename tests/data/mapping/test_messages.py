@@ -1,4 +1,4 @@
-"""Conversations and preferences as people write them: literal rows in, the exact messages out."""
+"""Conversations and preferences of public data sets: literal rows and the exact messages."""
 
 from typing import Any
 
@@ -142,7 +142,7 @@ CONVERSATIONS: list[tuple[str, dict[str, Any], str, list[dict[str, Any]]]] = [
 @pytest.mark.parametrize(
     ("row", "kind", "messages"), [case[1:] for case in CONVERSATIONS], ids=[case[0] for case in CONVERSATIONS]
 )
-def test_conversations(row: dict[str, Any], kind: str, messages: list[dict[str, Any]]) -> None:
+def test_conversations_become_messages(row: dict[str, Any], kind: str, messages: list[dict[str, Any]]) -> None:
     made = shape(row)
     assert (made.kind, made.form.record_type, result(made, row)) == (kind, "messages", (messages, ""))
 
@@ -155,7 +155,7 @@ def test_conversations(row: dict[str, Any], kind: str, messages: list[dict[str, 
         [{"type": "function", "function": {"name": "find", "parameters": {}}}],
     ],
 )
-def test_tools_are_stored_in_one_form(tools: object) -> None:
+def test_tools_are_stored_in_one_format(tools: object) -> None:
     row = {"messages": [user("q"), bot("a")], "tools": tools}
     assert result(shape(row), row)[1] == [{"type": "function", "function": {"name": "find", "parameters": {}}}]
     assert result(shape(row), row | {"tools": ""})[1] == ""
@@ -226,6 +226,8 @@ PREFERENCES: list[tuple[str, dict[str, Any], bool, tuple[Any, ...]]] = [
 @pytest.mark.parametrize(
     ("row", "conversational", "fields"), [case[1:] for case in PREFERENCES], ids=[case[0] for case in PREFERENCES]
 )
-def test_preferences(row: dict[str, Any], conversational: bool, fields: tuple[Any, ...]) -> None:
+def test_preferences_become_prompt_and_two_answers(
+    row: dict[str, Any], conversational: bool, fields: tuple[Any, ...]
+) -> None:
     made = shape(row)
     assert (made.form, result(made, row)) == (RecordForm("preference", conversational), fields)

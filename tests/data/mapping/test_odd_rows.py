@@ -1,4 +1,4 @@
-"""Rows that do not fit the shape of their file: the exact reason and words, and no other row is touched."""
+"""Rows that do not fit the shape of their file are rejected with the exact reason; other rows stay as they are."""
 
 from contextlib import suppress
 from typing import Any
@@ -24,12 +24,14 @@ PREFERRED_CHAT = {"chosen": [user("q"), bot("a")], "rejected": [user("q"), bot("
 TRANSLATED = {"translation": {"en": "a", "zh": "b"}}
 
 
-def said(*messages: Any) -> dict[str, Any]:
+def conversation(*messages: Any) -> dict[str, Any]:
     return {"messages": list(messages)}
 
 
 def called(arguments: Any) -> dict[str, Any]:
-    return said(user("q"), {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]})
+    return conversation(
+        user("q"), {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    )
 
 
 ODD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
@@ -59,20 +61,40 @@ ODD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (CHAT, {"messages": None}, "missing", "messages is missing"),
     (CHAT, {"messages": "hello"}, "shape", "messages is text, not a list of messages"),
     (CHAT, {"messages": ["hello"]}, "shape", "messages[0] is text, not a message"),
-    (CHAT, said(user("q")), "order", "messages: the last message is from user; a conversation must end with an answer"),
-    (CHAT, said(bot("a")), "order", "messages[0]: assistant comes first"),
-    (CHAT, said(user("q"), user("r"), bot("a")), "order", "messages[1]: user follows user"),
-    (CHAT, said(user("q"), bot("a"), bot("b")), "order", "messages[2]: assistant follows assistant"),
-    (CHAT, said(user("q"), system("s"), bot("a")), "order", "messages[1]: system follows user"),
-    (CHAT, said(user("q"), {"role": "tool", "content": "x"}, bot("a")), "order", "messages[1]: tool follows user"),
-    (CHAT, said(user("q"), bot(" ")), "empty-answer", "messages[1]: the assistant's message is empty"),
-    (CHAT, said(user(""), bot("a")), "empty", "messages[0]: the user's message is empty"),
-    (CHAT, said({"content": "q"}, bot("a")), "role", "messages[0] has no role"),
-    (CHAT, said(user("q"), {"role": "critic", "content": "a"}), "role", "messages[1]: 'critic' is not a known role"),
-    (CHAT, said({"role": "user", "content": 3}, bot("a")), "not-text", "messages[0]: content is a number, not text"),
     (
         CHAT,
-        said({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, bot("a")),
+        conversation(user("q")),
+        "order",
+        "messages: the last message is from user; a conversation must end with an answer",
+    ),
+    (CHAT, conversation(bot("a")), "order", "messages[0]: assistant comes first"),
+    (CHAT, conversation(user("q"), user("r"), bot("a")), "order", "messages[1]: user follows user"),
+    (CHAT, conversation(user("q"), bot("a"), bot("b")), "order", "messages[2]: assistant follows assistant"),
+    (CHAT, conversation(user("q"), system("s"), bot("a")), "order", "messages[1]: system follows user"),
+    (
+        CHAT,
+        conversation(user("q"), {"role": "tool", "content": "x"}, bot("a")),
+        "order",
+        "messages[1]: tool follows user",
+    ),
+    (CHAT, conversation(user("q"), bot(" ")), "empty-answer", "messages[1]: the assistant's message is empty"),
+    (CHAT, conversation(user(""), bot("a")), "empty", "messages[0]: the user's message is empty"),
+    (CHAT, conversation({"content": "q"}, bot("a")), "role", "messages[0] has no role"),
+    (
+        CHAT,
+        conversation(user("q"), {"role": "critic", "content": "a"}),
+        "role",
+        "messages[1]: 'critic' is not a known role",
+    ),
+    (
+        CHAT,
+        conversation({"role": "user", "content": 3}, bot("a")),
+        "not-text",
+        "messages[0]: content is a number, not text",
+    ),
+    (
+        CHAT,
+        conversation({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, bot("a")),
         "not-text",
         "messages[0]: content contains a picture (a part of type 'image_url'), but models are trained on text only",
     ),
@@ -80,13 +102,13 @@ ODD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (CHAT, called("[1]"), "arguments", "messages[1]: the arguments of f are not a JSON object"),
     (
         CHAT,
-        said(user("q"), {"from": "function_call", "value": "find(x)"}),
+        conversation(user("q"), {"from": "function_call", "value": "find(x)"}),
         "arguments",
         "messages[1]: the tool call is not JSON with name and arguments",
     ),
     (
         CHAT,
-        said(user("q"), {"from": "function_call", "value": '{"arguments": {}}'}),
+        conversation(user("q"), {"from": "function_call", "value": '{"arguments": {}}'}),
         "arguments",
         "messages[1]: the tool call has no name",
     ),
@@ -104,7 +126,7 @@ ODD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     (
         CHAT,
-        said(user("q"), {"from": "function_call", "value": '{"name": "f", "name": "g", "arguments": {}}'}),
+        conversation(user("q"), {"from": "function_call", "value": '{"name": "f", "name": "g", "arguments": {}}'}),
         "repeated-key",
         "messages[1] as JSON text: the key 'name' occurs twice in one object",
     ),
@@ -153,14 +175,16 @@ ODD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("usual", "odd", "reason", "detail"), ODD)
-def test_an_odd_row_is_set_aside_by_name(usual: dict[str, Any], odd: dict[str, Any], reason: str, detail: str) -> None:
+def test_an_odd_row_is_rejected_with_its_reason(
+    usual: dict[str, Any], odd: dict[str, Any], reason: str, detail: str
+) -> None:
     made = shape(usual, odd, usual)
     found = result(made, odd)
     assert (found[0], found[1][: len(detail)]) == (reason, detail)
-    assert result(made, usual) == result(shape(usual), usual), "another row changed what this one is"
+    assert result(made, usual) == result(shape(usual), usual), "another row changed this row"
 
 
-def test_arguments_that_no_json_can_hold_are_set_aside() -> None:
+def test_arguments_that_json_cannot_represent_are_rejected() -> None:
     deep: Any = {}
     for _ in range(1000):
         deep = {"a": deep}
@@ -168,7 +192,7 @@ def test_arguments_that_no_json_can_hold_are_set_aside() -> None:
     assert result(made, called(deep)) == ("arguments", "cannot be written as JSON: Recursion limit reached")
 
 
-# Words that shapes look for, so that chance comes far into them.
+# Words that the converters search for, so that random rows reach much of their code.
 NAMES = (
     "role from content value user assistant tool gpt function_call text type name tool_calls function arguments en zh"
 )
@@ -179,7 +203,7 @@ FILES = [PAIR, CHAT, ALPACA, SQUAD, POEM, LABELLED, MANY, PREFERRED, PREFERRED_C
 
 
 @pytest.mark.parametrize("usual", FILES)
-def test_no_row_is_more_than_set_aside(usual: dict[str, Any]) -> None:
+def test_random_rows_are_converted_or_rejected_without_another_error(usual: dict[str, Any]) -> None:
     made = shape(usual)
     columns = st.sampled_from([*usual, "system", "history", "tools", "context", "input"])
 
@@ -188,7 +212,7 @@ def test_no_row_is_more_than_set_aside(usual: dict[str, Any]) -> None:
     def check(odd: dict[str, Any]) -> None:
         fields = made.record(Row(1, 0, usual | odd))
         assert isinstance(fields, Rejected) or all(isinstance(field, str) for field in fields.values)
-        # Also at the beginning of the file, where shapes are found out.
+        # Also as a first row, by which the shape is recognised.
         with suppress(DataError):
             shape_of(plan([usual | odd])).record(Row(1, 0, odd))
 

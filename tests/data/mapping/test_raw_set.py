@@ -1,4 +1,4 @@
-"""A raw set: which shape each file has, what its files must share, which rows are set aside, and when it is refused."""
+"""Raw sets: the shape of each file, what files must share, rejected rows and refused sets."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,8 +14,7 @@ from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected, Row
-from tuneline.data.records import field_texts
-from tuneline.data.records.record_form import Record, RecordForm
+from tuneline.data.records.record_form import Record
 from tuneline.errors import DataError
 from tuneline.params import editing
 
@@ -40,7 +39,7 @@ def read(one: RawSet) -> tuple[list[Record], list[Rejected]]:
     return [row for row in rows if isinstance(row, Record)], [row for row in rows if isinstance(row, Rejected)]
 
 
-def test_records_carry_their_places(tmp_path: Path) -> None:
+def test_records_have_their_file_and_line(tmp_path: Path) -> None:
     write(tmp_path, PAIR, {"prompt": "q2", "completion": "a2"})
     one = opened(tmp_path)
     assert (one.form.record_type, one.form.conversational, one.path) == (
@@ -57,7 +56,7 @@ def test_records_carry_their_places(tmp_path: Path) -> None:
     assert kept[1].source == "a.jsonl:2"
 
 
-def test_odd_rows_are_set_aside_and_change_no_other(tmp_path: Path) -> None:
+def test_rejected_rows_do_not_change_other_rows(tmp_path: Path) -> None:
     write(tmp_path, PAIR, PAIR | {"completion": " \n"}, {"text": "another shape"}, PAIR)
     (tmp_path / "b.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes() + b'{"broken\n')
     kept, rejected = read(opened(tmp_path))
@@ -71,7 +70,7 @@ def test_odd_rows_are_set_aside_and_change_no_other(tmp_path: Path) -> None:
     ]
 
 
-def test_the_rows_of_a_file_without_a_usable_row_are_counted(tmp_path: Path) -> None:
+def test_rows_of_a_file_without_a_valid_row_are_counted(tmp_path: Path) -> None:
     write(tmp_path, PAIR)
     (tmp_path / "b.jsonl").write_text('{"broken\n[1]\n')
     one = opened(tmp_path)
@@ -106,7 +105,7 @@ def test_all_problems_of_all_files_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_groups_and_order(tmp_path: Path) -> None:
+def test_records_have_the_values_of_group_by_and_order_by(tmp_path: Path) -> None:
     write(
         tmp_path,
         PAIR | {"author": "Du Fu", "day": "2024-01-31"},
@@ -140,7 +139,7 @@ def test_groups_and_order(tmp_path: Path) -> None:
         (["extra"], [None], []),
     ],
 )  # fmt: skip
-def test_a_user_s_own_split_is_respected_where_it_is_whole(
+def test_split_names_of_files_are_used_if_train_and_test_exist(
     names: list[str], splits: list[str | None], warnings: list[str]
 ) -> None:
     plans = [
@@ -186,7 +185,7 @@ def test_labels_from_the_names_of_files(tmp_path: Path, names: list[str], labels
 
 
 @pytest.mark.parametrize("nested", ["", "train/"])
-def test_a_folder_gives_the_label_whatever_the_format(tmp_path: Path, nested: str) -> None:
+def test_the_name_of_a_folder_is_the_label_in_every_format(tmp_path: Path, nested: str) -> None:
     write(tmp_path, {"text": "a"}, {"text": "b"}, name=f"{nested}spam/a.jsonl")
     (tmp_path / f"{nested}ham").mkdir()
     (tmp_path / f"{nested}ham/b.csv").write_text("id,review\n1,c\n2,d\n")
@@ -199,14 +198,14 @@ def test_a_folder_gives_the_label_whatever_the_format(tmp_path: Path, nested: st
     assert ({record.values for record in kept}, rejected) == ({*labels.items()}, [])
 
 
-def test_a_column_of_labels_goes_before_the_names_of_folders(tmp_path: Path) -> None:
+def test_a_column_of_labels_has_precedence_over_names_of_folders(tmp_path: Path) -> None:
     for folder in ("spam", "ham"):
         write(tmp_path, {"text": "a", "label": "x"}, name=f"{folder}/a.jsonl")
     kept, _ = read(opened(tmp_path, record_types=("classification",)))
     assert [record.values for record in kept] == [("a", "x"), ("a", "x")]
 
 
-def test_what_params_leave_out_is_left_out_of_each_set(
+def test_files_that_params_exclude_are_left_out_of_each_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -233,7 +232,7 @@ ALPACA = {"instruction": "i", "input": "", "output": "o"}
 SHAREGPT = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
 
 
-def test_a_file_of_several_shapes_is_read_by_one_and_says_how_many_rows_have_which(tmp_path: Path) -> None:
+def test_a_file_of_several_shapes_is_read_by_the_most_frequent_and_counts_all(tmp_path: Path) -> None:
     write(tmp_path, *[ALPACA] * 6, *[SHAREGPT] * 3, {"x": 1}, {"instruction": "only"})
     one = opened(tmp_path)
     assert one.warnings == (
@@ -253,12 +252,12 @@ def test_a_file_of_several_shapes_is_read_by_one_and_says_how_many_rows_have_whi
         [PAIR, PAIR, {"prompt": "q"}, PAIR | {"completion": ""}],
     ],
 )
-def test_rows_of_one_shape_with_other_parts_are_no_mixture(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+def test_rows_of_one_shape_with_missing_parts_give_no_warning(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     write(tmp_path, *rows)
     assert opened(tmp_path).warnings == ()
 
 
-def test_a_file_without_a_shape_that_most_rows_have_says_what_is_in_it(tmp_path: Path) -> None:
+def test_a_file_without_a_most_frequent_shape_is_refused_with_the_counts(tmp_path: Path) -> None:
     write(tmp_path, ALPACA, SHAREGPT, {"text": "t"}, ALPACA, SHAREGPT, {"text": "u"})
     with pytest.raises(
         DataError, match=r"several shapes, and no shape fits most rows; of the first 6 rows: alpaca 2, sharegpt"
@@ -266,7 +265,7 @@ def test_a_file_without_a_shape_that_most_rows_have_says_what_is_in_it(tmp_path:
         opened(tmp_path)
 
 
-def test_rows_that_stand_deeper_in_an_object_are_found_for_the_person(tmp_path: Path) -> None:
+def test_rows_in_a_nested_list_are_refused_with_their_path(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"version": "1", "data": {"train": [{"prompt": "p", "completion": "c"}]}}')
     with pytest.raises(
         DataError, match=r"in a nested list, at \.data\.train; write them to a file with `jq -c '\.data\.train\[\]'"
@@ -274,7 +273,7 @@ def test_rows_that_stand_deeper_in_an_object_are_found_for_the_person(tmp_path: 
         opened(tmp_path)
 
 
-def test_plain_text_without_labels_says_where_to_put_them(tmp_path: Path) -> None:
+def test_plain_text_without_labels_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
     with pytest.raises(
         DataError, match=r"names of files and folders are not labels: .*\(spam/1.txt\).* or set task: language-mod"
@@ -282,7 +281,7 @@ def test_plain_text_without_labels_says_where_to_put_them(tmp_path: Path) -> Non
         opened(tmp_path, record_types=["classification"])
 
 
-def test_too_many_rejected_rows_stop_with_their_places(tmp_path: Path) -> None:
+def test_too_many_rejected_rows_are_an_error_that_names_rows(tmp_path: Path) -> None:
     write(tmp_path, *[PAIR] * 93, *[PAIR | {"completion": ""}] * 7)
     kept, rejected = read(opened(tmp_path))
     reasons = Counter(row.reason for row in rejected)
@@ -304,13 +303,13 @@ def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
         raw_set.check_rejected("set", 0, 0, {}, [], 1.0)
 
 
-def test_a_set_without_a_usable_row_is_refused_whatever_the_fraction() -> None:
+def test_a_set_without_a_valid_row_is_refused_for_any_fraction() -> None:
     broken = Rejected("a.jsonl", 1, 0, "json", "no JSON", "broken")
     with pytest.raises(DataError, match="1 of 1 rows cannot be used"):
         raw_set.check_rejected("set", 1, 1, {"json": 1}, [broken], 1.0)
 
 
-def test_both_sets_name_all_their_problems_at_once(
+def test_the_problems_of_all_sets_are_reported_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -321,54 +320,3 @@ def test_both_sets_name_all_their_problems_at_once(
         "data/raw/python-docstrings",
         "data/raw/python-text",
     ]
-
-
-CHAT = (
-    '[{"role":"user","content":"Ａ"},'
-    '{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"x":"Ａ"}}}]}]'
-)
-
-
-def test_the_texts_of_a_record() -> None:
-    assert field_texts.texts(RecordForm("prompt-completion"), ("q", "a")) == ("q", "a")
-    assert field_texts.texts(RecordForm("messages", True), (CHAT, "[{}]")) == ('Ａ\nf {"x":"Ａ"}', "")
-    answers = ('[{"role":"user","content":"q"}]', '[{"role":"assistant","content":"a"}]')
-    assert field_texts.texts(RecordForm("preference", True), (*answers, answers[1])) == ("q", "a", "a")
-
-
-def test_every_text_that_a_model_is_shown_can_be_replaced() -> None:
-    def lower(text: str) -> str:
-        return text.replace("Ａ", "a")
-
-    assert field_texts.map_texts(RecordForm("prompt-completion"), ("Ａ", "b"), lower) == ("a", "b")
-    assert field_texts.map_texts(RecordForm("classification"), ("Ａ", "Ａ"), lower) == ("a", "Ａ")
-    mapped = field_texts.map_texts(RecordForm("messages", True), (CHAT, ""), lower)
-    assert [message["content"] for message in orjson.loads(mapped[0])] == ["a", ""]
-    assert orjson.loads(mapped[0])[1]["tool_calls"] == orjson.loads(CHAT)[1]["tool_calls"]
-    same = ('[{"role":"user","content":"b"}]', "")
-    assert field_texts.map_texts(RecordForm("messages", True), same, lower) is same
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("Dear {{name}}, hello", "{{name}}"),
-        ("Dear {{ first name }}", "{{ first name }}"),
-        ("Dear {name},", "{name}"),
-        ("你好，{姓名}！", "{姓名}"),
-        (r"\frac{ab}{cd} and x^{ab} and \text{word}", None),
-        ("${HOME} and {1, 2} and {'a': 1} and {x}", None),
-        ("no braces", None),
-    ],
-)
-def test_placeholders_left_in_a_text(text: str, found: str | None) -> None:
-    count, first = field_texts.placeholders(["a.jsonl:7"], [("q", text)])
-    assert (count, first) == ((1, [f"a.jsonl:7: {found}"]) if found else (0, []))
-
-
-def test_of_many_placeholders_the_first_three_are_named() -> None:
-    sources = [f"a.jsonl:{line}" for line in range(1, 9)]
-    assert field_texts.placeholders(sources, [("{name}", "{name}")] * 8) == (
-        8,
-        [f"{one}: {{name}}" for one in sources[:3]],
-    )

@@ -1,4 +1,4 @@
-"""Every shape in which people keep their text: literal rows in, the exact record out, or what to write instead."""
+"""Every shape of plain text: literal rows and the exact record, or the error with its remedy."""
 
 from typing import Any
 
@@ -123,12 +123,14 @@ PLAIN: list[tuple[str, dict[str, Any], str, RecordType, tuple[str, ...]]] = [
 @pytest.mark.parametrize(
     ("row", "kind", "record_type", "fields"), [case[1:] for case in PLAIN], ids=[case[0] for case in PLAIN]
 )
-def test_plain_shapes(row: dict[str, Any], kind: str, record_type: RecordType, fields: tuple[str, ...]) -> None:
+def test_every_plain_shape_becomes_its_record(
+    row: dict[str, Any], kind: str, record_type: RecordType, fields: tuple[str, ...]
+) -> None:
     made = shape(row)
     assert (made.kind, made.form.record_type, result(made, row)) == (kind, record_type, fields)
 
 
-def test_a_part_that_first_appears_late_is_not_left_out() -> None:
+def test_a_part_of_a_question_that_only_later_rows_have_is_kept() -> None:
     made = shape({"instruction": "i", "output": "a"})
     assert result(made, {"instruction": "i", "output": "a", "input": "x", "history": [["q", "b"]]}) == (
         [user("q"), bot("b"), user("i\nx"), bot("a")],
@@ -154,7 +156,7 @@ CHAT = {"messages": [user("q"), bot("a")]}
         ({"review": "t", "stars": 4}, ["regression"], "number", ("t", "4")),
     ],
 )
-def test_the_task_decides_between_readings(
+def test_the_task_decides_between_several_matches(
     row: dict[str, Any], types: list[RecordType], kind: str, fields: tuple[str, ...]
 ) -> None:
     made = shape(row, types=types)
@@ -207,7 +209,7 @@ def test_regression_needs_numbers(label: object) -> None:
         ),
     ],
 )
-def test_columns_are_mapped(
+def test_data_columns_map_columns_to_fields(
     row: dict[str, Any], columns: dict[str, str], record_type: RecordType, fields: tuple[Any, ...]
 ) -> None:
     made = shape_of(plan([row]), columns=columns)
@@ -265,7 +267,7 @@ def test_columns_are_mapped(
         (CHAT | {"label": False}, {}, None, "a.jsonl: rows with one answer and label true or false (KTO) are not"),
     ],
 )
-def test_what_is_not_understood_says_what_to_write(
+def test_an_unknown_shape_is_refused_with_the_remedy(
     row: dict[str, Any], columns: dict[str, str], types: list[RecordType] | None, message: str
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -319,7 +321,7 @@ TICKETS = [
         ),
     ],
 )
-def test_the_mapping_to_write_is_guessed_from_what_the_columns_hold(
+def test_the_suggested_mapping_is_guessed_from_the_values(
     rows: list[dict[str, Any]], types: list[RecordType] | None, message: str
 ) -> None:
     with pytest.raises(DataError) as caught:

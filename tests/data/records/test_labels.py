@@ -61,7 +61,7 @@ def test_one_class_or_none_is_refused() -> None:
         ),
     ],
 )
-def test_what_is_odd_is_reported_and_stops_nothing(counts: dict[str, dict[SplitName, int]], warning: str) -> None:
+def test_odd_labels_give_a_warning(counts: dict[str, dict[SplitName, int]], warning: str) -> None:
     assert warning in labels.split_warnings(counts, where="raw")
 
 
@@ -74,7 +74,7 @@ def test_a_label_in_most_of_its_texts_is_reported() -> None:
     ]
 
 
-def test_many_odd_labels_are_one_line() -> None:
+def test_many_odd_labels_share_one_line() -> None:
     counts = {str(number): counted(1, 0, 0) for number in range(9)} | {"a": counted(50)}
     assert "labels: labels with a single row, which is in only one split: '0', '1', '2', '3', '4' and 4 more" in (
         labels.split_warnings(counts)
@@ -105,7 +105,7 @@ def test_the_same_text_with_two_labels_is_a_conflict() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3))))
-def test_conflicts_are_those_that_a_plain_loop_finds(rows: list[tuple[int, int]]) -> None:
+def test_conflicts_equal_those_of_a_plain_loop(rows: list[tuple[int, int]]) -> None:
     seen: dict[int, set[int]] = {}
     for key, label in rows:
         seen.setdefault(key, set()).add(label)

@@ -30,7 +30,7 @@ def test_a_description_without_a_key_is_refused_with_the_remedy(tmp_path: Path) 
         read_form(tmp_path)
 
 
-def test_forms_in_words() -> None:
+def test_forms_are_described_for_people() -> None:
     assert [str(form) for form in FORMS] == [
         "prompt-completion",
         "messages",

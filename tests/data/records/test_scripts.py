@@ -1,4 +1,4 @@
-"""The table of scripts without spaces, and the tokens that near duplicates and decontamination make by it."""
+"""The table of scripts without spaces, and the tokens of near duplicates and decontamination that depend on it."""
 
 import re
 from itertools import pairwise
@@ -20,7 +20,7 @@ def test_scripts_with_spaces_are_not(text: str) -> None:
     assert not re.fullmatch(scripts.character_class(), text)
 
 
-def test_a_token_is_one_character_of_these_scripts_and_of_hangul_and_a_word_of_all_others() -> None:
+def test_characters_of_these_scripts_and_of_hangul_are_tokens() -> None:
     alone = np.flatnonzero(tokens.character_classes() == tokens.CHARACTER)
     edges = np.flatnonzero(np.diff(alone, prepend=-2, append=-2) != 1)
     ranges = [(hex(alone[start]), hex(alone[stop - 1])) for start, stop in pairwise(edges)]
