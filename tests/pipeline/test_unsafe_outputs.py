@@ -103,6 +103,6 @@ def test_dvc_by_hand_deletes_no_source_where_a_path_names_it(tmp_path: Path) -> 
         editing.set_values(project.root / "params.yaml", {f"paths.{section}": "src/tuneline/registry"})
         done = project.run("-m", "dvc", "repro")
         assert done.returncode != 0
-        assert f"paths.{section}: 'src/tuneline/registry': must lie under data/" in done.stderr
+        assert f"paths.{section}: 'src/tuneline/registry': must be under data/" in done.stderr
         assert files.sha256_tree(source) == before, section
         editing.set_values(project.root / "params.yaml", {f"paths.{section}": values["paths"][section]})

@@ -1,4 +1,4 @@
-"""params.yaml -> one frozen `Params`: values live in the file, types and bounds in the modules of this package."""
+"""Read params.yaml into one frozen `Params`. The file has the values; this package has their types and bounds."""
 
 import difflib
 from collections.abc import Sequence
@@ -48,18 +48,18 @@ __all__ = [
 ]
 
 PARAMS_FILE = "params.yaml"
-# Problems that are named, and characters of a line.
+# The most problems that an error names, and the most characters of each.
 _NAMED = 50
 _LINE = 500
 
 Task = Literal["sft", "language-modeling", "classification", "regression", "preference"]
 
 MIXABLE: tuple[Task, ...] = ("sft", "language-modeling")
-"""Tasks that may learn from several sets."""
+"""Tasks that can be trained on several sets."""
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """All of params.yaml."""
 
     task: Task
     """sft: pairs of prompt and completion, or conversations; language-modeling: text; classification: text and label;
@@ -103,8 +103,8 @@ class Params(Section):
         for key, other in overlaps(outputs, inputs):
             raise PydanticCustomError(
                 "overlap",
-                "'{value}' overlaps {other} '{there}', and DVC deletes an output before a stage writes it anew; give "
-                "each a place of its own",
+                "'{value}' overlaps {other} '{there}', and DVC deletes an output before a stage writes it again; use "
+                "two separate paths",
                 {
                     "at": tuple(key.split(".")),
                     "value": outputs[key],
@@ -119,8 +119,8 @@ class Params(Section):
         if self.base.source == "builtin" and self.finetune.max_length > self.base.builtin.max_length:
             raise PydanticCustomError(
                 "length_and_base",
-                "{length} is more than base.builtin.max_length {seen}, all that the builtin base sees at once; raise "
-                "that too",
+                "{length} is more than base.builtin.max_length {seen}, the most tokens that the builtin base sees; "
+                "raise base.builtin.max_length too",
                 {
                     "at": ("finetune", "max_length"),
                     "length": self.finetune.max_length,
@@ -140,7 +140,7 @@ class Params(Section):
         if self.data.mixture and self.task not in MIXABLE:
             raise PydanticCustomError(
                 "mixture_and_task",
-                "has no meaning for task {task}: only where text is learnt may sets be mixed; set it to {empty}",
+                "has no meaning for task {task}: only text, pairs and conversations can be mixed; set it to {empty}",
                 {"at": ("data", "mixture"), "task": self.task, "empty": "{}"},
             )
         return self
@@ -157,7 +157,7 @@ class Params(Section):
 
     @property
     def rules(self) -> list[Rule]:
-        """The rules of the gate that hold for the task."""
+        """The rules of the gate for the task."""
         return [rule for rule in self.gate.rules if rule.task in (None, self.task)]
 
     @model_validator(mode="after")
@@ -165,7 +165,7 @@ class Params(Section):
         if not self.rules:
             raise PydanticCustomError(
                 "no_rule",
-                "every rule is for another task, and none for task {task}: add one, or run `tuneline use` again",
+                "no rule is for task {task}, only for other tasks; add a rule, or run `tuneline use` again",
                 {"at": ("gate", "rules"), "task": self.task},
             )
         for index, rule in enumerate(self.gate.rules):
@@ -187,13 +187,13 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
         The frozen values.
 
     Raises:
-        ParamsError: all problems at once, one a line, each with file, line and key.
+        ParamsError: all problems, one per line, each with file, line and key.
     """
-    # DVC reads YAML 1.2 through ruamel.yaml; PyYAML would take `3e-4` for text.
+    # DVC reads YAML 1.2 with ruamel.yaml; PyYAML reads `3e-4` as text.
     try:
         document = bounded_yaml.load(path.read_text("utf-8"), "rt")
     except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run this in the project's root, where {path.name} lies") from None
+        raise ParamsError(f"{path}: no such file; run this in the project's root, where {path.name} is") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
     if not isinstance(document, dict):
@@ -212,7 +212,7 @@ def _cut(line: str) -> str:
 
 
 def _plain(node: Any) -> Any:
-    """ruamel's round-trip nodes as plain values, which strict validation wants."""
+    """ruamel's round-trip nodes as plain values, which strict validation needs."""
     if isinstance(node, dict):
         return {str(key): _plain(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -224,7 +224,7 @@ def _plain(node: Any) -> Any:
 
 
 def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
-    # A check of several sections together has no place of its own, and says which of their keys is meant.
+    # A check of several sections names the key itself, because pydantic gives no location.
     location = problem["loc"] or problem.get("ctx", {}).get("at", ())
     place = f"{path}:{_line(document, location)}"
     key = ".".join(str(part) for part in location)
@@ -243,7 +243,7 @@ def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
 
 
 def _line(document: Any, location: Sequence[Any]) -> int:
-    """The 1-based line of the deepest part of `location` that the file holds."""
+    """The line (from 1) of the deepest part of `location` that is in the file."""
     line = 1
     node: Any = document
     for part in location:
@@ -256,12 +256,12 @@ def _line(document: Any, location: Sequence[Any]) -> int:
 
 
 def _known_keys(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
-    """All keys of a section, and those that must be given."""
+    """All keys of a section, and the required keys."""
     section: type[Section] = Params
     for part in location:
         known = section.model_fields.get(str(part))
         if known is None and not isinstance(part, int):
-            # A name that the person gave, as of a set in a mixture.
+            # A name from the file, such as a set of a mixture.
             continue
         annotation = Rule if known is None else known.annotation
         inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]

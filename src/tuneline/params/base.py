@@ -10,34 +10,33 @@ from tuneline.params.training import Schedule
 
 
 class Builtin(Schedule):
-    """A byte-level BPE tokenizer and a Llama, trained from nothing on the pretraining text."""
+    """A byte-level BPE tokenizer and a Llama, trained from random weights on the pretraining text."""
 
     vocab_size: Annotated[int, Field(ge=300, le=2**24)]
-    """256 bytes, the special tokens, and merges: so many at most, if the text gives them."""
+    """The most tokens: 256 bytes, the special tokens, and merges. A small text gives fewer."""
     min_frequency: Positive
-    """How often the text must hold two tokens side by side before they become one; a token that the model seldom sees
-    cannot be learnt."""
+    """How often two tokens must be adjacent in the text before they are merged; the model cannot learn rare tokens."""
     hidden_size: Annotated[int, Field(ge=1, le=2**17)]
     intermediate_size: Annotated[int, Field(ge=1, le=2**20)]
     num_hidden_layers: Annotated[int, Field(ge=1, le=1_000)]
     num_attention_heads: Annotated[int, Field(ge=1, le=2**16)]
     tie_word_embeddings: bool
-    """Whether one matrix turns tokens into vectors and back."""
+    """Whether the embeddings and the output head are the same matrix."""
     max_length: Length
-    """Tokens that the model can see at once."""
+    """The most tokens that the model sees at once."""
     document_length: Length
-    """Tokens of a text that are learnt, its beginning, and of a packed row."""
+    """Tokens of a packed row, and the most tokens of a text; the rest of the text is not used."""
     per_device_train_batch_size: Positive | None
-    """Packed rows of a step; null: as many as leave STEPS_OF_EPOCH steps to an epoch, and MOST_ROWS at most (both in
+    """Packed rows of a step; null: as many as give STEPS_OF_EPOCH steps per epoch, at most MOST_ROWS (both in
     pretraining/pretrain.py)."""
     max_steps: Positive | None
-    """Optimizer steps at most; null: as many as num_train_epochs takes."""
+    """The most optimizer steps; null: as many as num_train_epochs gives."""
     optim: Literal["muon", "adamw_torch"]
     adam_learning_rate: PositiveFloat
-    """Of what is no matrix, beside muon."""
+    """With muon, the learning rate of the weights that are not matrices."""
     early_stopping_patience: Positive | None
-    """Evaluations without a lower loss of held-out text after which training stops; the best weights are kept. null:
-    the last weights are."""
+    """Measurements without a lower loss of held-out text, after which training stops; the best weights are kept. null:
+    the last weights are kept."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Builtin":

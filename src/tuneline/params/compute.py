@@ -1,7 +1,6 @@
-"""Section `compute`: what of the machine is part of a model's identity.
+"""Section `compute`: the settings of the machine that are part of a model's identity.
 
-Nothing here is found out at run time: what is measured (`tuneline doctor`) is a recommendation, and a person writes it
-down.
+Nothing here is measured at run time. `tuneline doctor` measures and recommends values; a person writes them down.
 """
 
 from typing import Annotated, Literal
@@ -13,13 +12,13 @@ from tuneline.params.section import Section
 
 class Compute(Section):
     threads: Annotated[int, Field(ge=1, le=1024)]
-    """Threads of one operation; sums in another order give other bits, so this is no matter of taste."""
+    """Threads of one operation. Another number gives other bits, because sums have another order."""
     device: Literal["cpu", "cuda"]
-    """Where training computes; evaluation and answers are computed on the processor, in float32."""
+    """The device of training; evaluation always runs on the processor, in float32."""
     precision: Literal["float32", "bfloat16"]
-    """Of multiplications in training; weights and sums stay in float32. Needs hardware that has bfloat16."""
+    """The precision of multiplications in training; weights and sums stay in float32. bfloat16 needs such hardware."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None
-    """By transformers' names; null: what it takes for the model's family."""
+    """A name of transformers; null: its default for the model's family."""
     torch_compile: bool
     """Whether the model is compiled before it is trained."""
 

@@ -1,4 +1,4 @@
-"""Section `data`: which raw set, how it is read, cleaned and split."""
+"""Section `data`: the raw set, and how it is read, cleaned and split."""
 
 from typing import Annotated, Literal
 
@@ -19,17 +19,17 @@ def _known_encoding(value: str) -> str:
 
 class Split(Section):
     group_by: str | None
-    """Column whose value keeps rows together; None: rows with the same normalised prompt (or text)."""
+    """Rows with the same value of this column are in the same split; None: the same normalised prompt or text."""
     order_by: str | None
-    """Column of dates or numbers: the newest rows are held out, from the two values below; None: split by hash."""
+    """Column of dates or numbers: the newest rows are held out, from the two values below on; None: split by hash."""
     validation_from: str | None
     """Rows from this value of `order_by` on are validation."""
     test_from: str | None
-    """Rows from this value of `order_by` on are test. A fixed value: more rows move none out of test."""
+    """Rows from this value of `order_by` on are test. New rows do not move a row out of test."""
     validation: Annotated[float, Field(gt=0.0, lt=0.5)]
-    """Share of the groups; of no meaning where rows are split by order."""
+    """Share of the groups; ignored with `order_by`."""
     test: Annotated[float, Field(gt=0.0, lt=0.5)]
-    """Share of the groups; of no meaning where rows are split by order."""
+    """Share of the groups; ignored with `order_by`."""
     folds: Annotated[int, Field(ge=2, le=100)] | None
     """Number of folds for cross-validation: a column `fold` of train and validation, by the hash of the group."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -39,7 +39,7 @@ class Split(Section):
         bounds = (self.validation_from, self.test_from)
         if (self.order_by is None) != (bounds == (None, None)) or (self.order_by and None in bounds):
             raise PydanticCustomError(
-                "order_and_bounds", "order_by, validation_from and test_from belong together: give all three, or none"
+                "order_and_bounds", "order_by, validation_from and test_from belong together; set all three, or none"
             )
         return self
 
@@ -48,7 +48,7 @@ Policy = Literal["report", "mask", "drop"]
 
 
 class Secrets(Section):
-    """What is done with a row that holds a secret or a personal datum of a kind."""
+    """What is done with a row that contains a secret or personal data."""
 
     email: Policy
     phone: Policy
@@ -64,31 +64,31 @@ Mend = Literal["report", "repair", "drop"]
 
 
 class Damaged(Section):
-    """What is done with a row that shows damage of a kind, as `data/reading/guards/damage.py` describes them."""
+    """What is done with a damaged row; `data/reading/guards/damage.py` describes each kind of damage."""
 
     mojibake: Mend
     """Text that was decoded wrongly, once or twice."""
     control: Mend
-    """C1 control characters; repaired as the characters of Windows-1252 that they stand for."""
+    """C1 control characters; repaired to the characters of Windows-1252 with the same code."""
     direction: Mend
-    """Characters that turn the direction of writing where nothing runs from right to left; repaired: taken out."""
+    """Marks of writing direction in a text without right-to-left script; repaired: removed."""
     invisible: Mend
-    """Characters that nobody sees; repaired: taken out."""
+    """Invisible characters; repaired: removed."""
     replacement: Literal["report", "drop"]
-    """U+FFFD, which nothing repairs."""
+    """U+FFFD, which cannot be repaired."""
 
 
 RAW, PRETRAINING = "raw", "pretraining"
-"""What accounts and mixtures call the sets of `data.raw` and `data.pretraining`."""
+"""The names of the sets of `data.raw` and `data.pretraining` in reports and mixtures."""
 
 
 class MixtureSet(Section):
-    """How much of a further set is trained beside `data.raw`."""
+    """How much of another set is trained together with `data.raw`."""
 
     weight: Annotated[float, Field(gt=0.0, le=1000.0)]
-    """How often each of its examples comes in an epoch; 0.1: a tenth of them, and in the next epoch another tenth."""
+    """How often an epoch shows each example of the set; 0.1: a tenth of them, and another tenth in the next epoch."""
     max_examples: Annotated[int, Field(ge=1, lt=2**63)] | None = None
-    """Of the set at most, drawn by `finetune.seed`; None: all."""
+    """The most examples of the set, drawn with `finetune.seed`; None: all."""
 
 
 Encoding = Annotated[str, AfterValidator(_known_encoding)]
@@ -96,7 +96,7 @@ Layout = Literal["rows", "documents"]
 
 
 class SetReading(Section):
-    """How a set other than `data.raw` is read where that is not as rows of UTF-8 of known shapes."""
+    """How a set other than `data.raw` is read, if it is not rows in UTF-8 with known columns."""
 
     encoding: Encoding | None = None
     """None: UTF-8."""
@@ -105,7 +105,7 @@ class SetReading(Section):
     columns: dict[str, str] = Field(default_factory=dict)
     """Field of the record -> column of the file; empty: known names are recognised."""
     exclude: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """Files that are left out, as `data.exclude` says it of `raw`."""
+    """Files of the set that are not read; as `data.exclude`."""
 
 
 class Data(Section):
@@ -114,31 +114,31 @@ class Data(Section):
     pretraining: ProjectPath
     """The set that a builtin base is pretrained on."""
     frozen_pretraining: bool
-    """True: that set is kept as it is, so that a builtin base stays: held-out rows that it gives away are dropped.
-    False: its own text is dropped where it gives away what is held out."""
+    """True: the pretraining set is never changed, so a builtin base stays valid; held-out rows that it contains are
+    dropped. False: its texts that contain held-out rows are dropped."""
     mixture: dict[str, MixtureSet]
-    """Sets that are trained beside `raw`: a folder in paths.mixture, or `pretraining` -> how much of it."""
+    """Sets that are trained together with `raw`: the name of a folder in paths.mixture, or `pretraining`."""
     encoding: Encoding
-    """Of the files of `raw`; of no other set."""
+    """The encoding of the files of `raw`."""
     layout: Layout
     """Plain text of `raw`: one row per line, or one document per file."""
     exclude: list[Annotated[str, Field(min_length=1)]]
-    """Files of `raw` that are left out: a name or a pattern as in `*.md`, or a path from the folder of the set."""
+    """Files of `raw` that are not read: a name, a pattern such as `*.md`, or a path in the folder of the set."""
     columns: dict[str, str]
     """Field of the record -> column of the files of `raw`; empty: known names are recognised."""
     reading: dict[str, SetReading]
     """`pretraining`, or the name of a set of the mixture -> how it is read; a set without an entry: UTF-8, rows."""
     max_rejected_fraction: Fraction
-    """Of the rows of a set; above it `prepare` stops."""
+    """Share of the rows of a set that may be rejected; above it `prepare` stops."""
     secrets: Secrets
     damaged: Damaged
     near_duplicates: Annotated[float, Field(ge=0.5, le=1.0)] | None
-    """Jaccard similarity of character 5-grams (3-grams where words have no blanks) from which two rows are one; None:
-    only exact duplicates are dropped."""
+    """Jaccard similarity of character 5-grams (3-grams in scripts without spaces) from which two rows are duplicates;
+    None: only exact duplicates are dropped."""
     max_overlap: Fraction
-    """Share of a held-out row's 8-grams that a training row may hold before it is removed from training."""
+    """Share of a held-out row's 8-grams that a training row may contain; with more it is removed from training."""
     split: Split
     workers: Annotated[int, Field(ge=1, le=1024)]
-    """Processes that prepare large sets; changes no result."""
+    """Processes that prepare large sets; the result does not depend on it."""
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss)://")] | None
     """Address of a Dask cluster that prepares large sets; None: processes on this machine."""

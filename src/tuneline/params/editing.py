@@ -1,4 +1,4 @@
-"""Changing single values of params.yaml, its comments and order kept."""
+"""Change single values of params.yaml; comments and order stay."""
 
 import io
 import re
@@ -13,7 +13,7 @@ from tuneline.core import files
 
 
 def written(value: Any) -> str:
-    """A value in one line, as params.yaml spells it."""
+    """A value in one line, in the form of params.yaml."""
     text = io.StringIO()
     _yaml().dump([_in_one_line(value)], text)
     return text.getvalue().strip().removeprefix("- ")
@@ -35,7 +35,7 @@ def set_values(path: Path, values: Mapping[str, Any]) -> None:
 
     Args:
         path: the file.
-        values: dotted key, as in "data.raw" -> value; every key must be there already.
+        values: dotted key such as "data.raw" -> value; each key must be in the file.
 
     Raises:
         KeyError: a key is not in the file.
@@ -65,6 +65,6 @@ def _in_one_line(item: Any) -> Any:
 
 
 def _apart(text: str, before: str) -> str:
-    """The text with the empty lines before its sections, which ruamel takes for a part of the value before them."""
+    """The text with the empty lines before its sections, which ruamel moves or removes."""
     sections = re.findall(r"\n\n(\w+:)", before)
     return re.sub(rf"(?<!\n)\n(?={'|'.join(sections)})", "\n\n", text) if sections else text

@@ -11,8 +11,8 @@ class Evaluate(Section):
     seed: Seed
     batch_size: Positive
     generation_rows: Positive
-    """Test rows that are also answered and scored by chrF."""
+    """Test rows for which the model also writes an answer, which chrF scores."""
     max_new_tokens: Positive
     samples: Annotated[int, Field(ge=0, le=1_000)]
-    """Answers shown side by side in the report."""
+    """Answers of base and candidate in the report."""
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]

@@ -1,4 +1,4 @@
-"""Section `paths`: where everything lies, relative to the project's root."""
+"""Section `paths`: the paths of all inputs and outputs, relative to the project's root."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from tuneline.params.section import Section
 
 FOR_OUTPUTS = ("data", "models", "reports")
-"""The folders that stages may write into. DVC deletes an output before its stage makes it anew."""
+"""The folders that stages may write into."""
 
 
 def _inside_the_project(value: str) -> str:
@@ -25,8 +25,8 @@ def _inside_the_project(value: str) -> str:
 def _for_outputs(value: str) -> str:
     if PurePosixPath(value).parts[0] not in FOR_OUTPUTS:
         raise ValueError(
-            f"must lie under {', '.join(f'{name}/' for name in FOR_OUTPUTS[:-1])} or {FOR_OUTPUTS[-1]}/: DVC deletes "
-            "what is there before a stage writes it anew"
+            f"must be under {', '.join(f'{name}/' for name in FOR_OUTPUTS[:-1])} or {FOR_OUTPUTS[-1]}/, because DVC "
+            "deletes it before a stage writes it again"
         )
     return value
 
@@ -43,7 +43,7 @@ class Paths(Section):
     expectations: ProjectPath
     """Folder of raw.yaml and clean.yaml, the expectations of Great Expectations."""
     mixture: ProjectPath
-    """Folder of the sets, a folder each, that `data.mixture` may name."""
+    """The folder of the sets that `data.mixture` may name, one folder per set."""
     clean: OutputPath
     """The clean splits: train, validation and test as parquet."""
     pretraining: OutputPath
@@ -54,7 +54,7 @@ class Paths(Section):
 
 
 OUTPUTS = ("sample", "sample_text", "clean", "pretraining", "base", "finetuned", "reports")
-"""The keys of `paths` that stages write to; all others are read."""
+"""The keys of `paths` that stages write."""
 
 
 _READ = {
@@ -62,22 +62,22 @@ _READ = {
     "data.pretraining": ("paths.sample", "paths.sample_text"),
     "base.input": ("paths.pretraining",),
 }
-"""What a person names that may be what a stage has made."""
+"""Inputs that may be the output of a stage, and these outputs."""
 
 
 def overlaps(outputs: Mapping[str, str], inputs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The places that stages write to that overlap: one of the two is the other, or lies in it.
+    """The outputs that are equal to another path, or contain it, or are inside it.
 
     Args:
-        outputs: key -> path.
-        inputs: key -> path that a person has brought, or that a stage reads.
+        outputs: key -> path that a stage writes.
+        inputs: key -> path that a stage reads.
 
     Yields:
-        The key of an output, and that of another output or of an input.
+        The key of an output, and the key of another output or of an input.
     """
     names = list(outputs)
-    for place, name in enumerate(names):
-        for other in names[:place]:
+    for number, name in enumerate(names):
+        for other in names[:number]:
             if _overlap(outputs[name], outputs[other]):
                 yield name, other
         for other, path in inputs.items():
@@ -86,7 +86,7 @@ def overlaps(outputs: Mapping[str, str], inputs: Mapping[str, str]) -> Iterator[
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Also where a file system tells neither capital letters nor the forms of Unicode apart."""
+    """Whether paths overlap on a file system that ignores case and Unicode normalisation."""
     pairs = zip(PurePosixPath(_folded(one)).parts, PurePosixPath(_folded(other)).parts, strict=False)
     return all(left == right for left, right in pairs)
 

@@ -5,4 +5,4 @@ from tuneline.params.section import Section
 
 class Sample(Section):
     libraries: list[str]
-    """Distributions whose docstrings are read beside the standard library's, by their names on the index."""
+    """Names of installed distributions whose docstrings are added to those of the standard library."""
