@@ -45,13 +45,13 @@ class Table:
 
     Args:
         given: the input rows.
-        made: the model's columns -> Arrow type.
+        model_columns: the model's columns -> Arrow type.
     """
 
-    def __init__(self, given: Input, made: Mapping[str, pa.DataType]) -> None:
+    def __init__(self, given: Input, model_columns: Mapping[str, pa.DataType]) -> None:
         text = pa.string()
         before = {_SOURCE: text} if given.has_sources else {}
-        behind = {**made, _ERROR: text} if given.has_sources else dict(made)
+        behind = {**model_columns, _ERROR: text} if given.has_sources else dict(model_columns)
         self._has_sources = given.has_sources
         self._taken = {*before, *behind}
         self._names: dict[str, str] = {}
@@ -71,19 +71,19 @@ class Table:
             self._names[name] = free
         return self._names[name]
 
-    def row(self, asked: InputRow, made: Mapping[str, Any]) -> dict[str, Any]:
+    def row(self, row: InputRow, answer: Mapping[str, Any]) -> dict[str, Any]:
         """One row of the output.
 
         Args:
-            asked: the input row.
-            made: the model's columns; empty if the row cannot be used.
+            row: the input row.
+            answer: the model's columns; empty if the row cannot be used.
         """
-        self.unknown.update(asked.values.keys() - self._first)
-        found: dict[str, Any] = {_SOURCE: asked.source} if self._has_sources else {}
-        found |= {self._name(name): value for name, value in asked.values.items()}
-        found |= made
-        if asked.problem:
-            found[_ERROR] = asked.problem
+        self.unknown.update(row.values.keys() - self._first)
+        found: dict[str, Any] = {_SOURCE: row.source} if self._has_sources else {}
+        found |= {self._name(name): value for name, value in row.values.items()}
+        found |= answer
+        if row.problem:
+            found[_ERROR] = row.problem
         return found
 
 
@@ -226,16 +226,16 @@ def format_of(output: Path | None, chosen: str | None) -> Format:
 
 
 def _check(output: Path) -> None:
-    place = _place(output)
+    target = _target(output)
     if output.is_dir():
         raise SetupError(f"--output {output}: is a folder; name a file in it")
     if output.exists() and not output.is_file():
         raise SetupError(f"--output {output}: is not a regular file; leave out --output to write to standard output")
-    if not place.parent.is_dir():
-        folder = place.parent if output.is_symlink() else output.parent
+    if not target.parent.is_dir():
+        folder = target.parent if output.is_symlink() else output.parent
         raise SetupError(f"--output {output}: the folder {folder} does not exist; create it first")
     try:
-        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", suffix=".writable"):
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", suffix=".writable"):
             pass
     except OSError as error:
         raise SetupError(
@@ -243,7 +243,7 @@ def _check(output: Path) -> None:
         ) from None
 
 
-def _place(output: Path) -> Path:
+def _target(output: Path) -> Path:
     """The file to write: the target of a link, so that the link stays."""
     return Path(os.path.realpath(output))
 
@@ -263,7 +263,7 @@ def writing(output: Path | None, form: Format, table: Table) -> Iterator[Writer]
         return
     try:
         with (
-            files.atomic_file(_place(output)) as temporary,
+            files.atomic_file(_target(output)) as temporary,
             temporary.open("wb") as file,
             _writer(file, form, table) as writer,
         ):

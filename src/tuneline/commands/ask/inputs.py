@@ -275,12 +275,12 @@ def _columns(plan: FilePlan) -> Iterator[str]:
         yield from row.values
 
 
-def _input_row(name: str, row: Row | Rejected, ask: ReadContent) -> InputRow:
+def _input_row(name: str, row: Row | Rejected, read_content: ReadContent) -> InputRow:
     if isinstance(row, Rejected):
         return InputRow(f"{row.source}:{row.line}", {}, "", f"{row.reason}: {row.detail}")
     source = f"{name}:{row.line}"
     try:
-        return InputRow(source, row.values, ask(row))
+        return InputRow(source, row.values, read_content(row))
     except RowError as error:
         return InputRow(source, row.values, "", f"{error.reason}: {error.detail}")
 
@@ -298,18 +298,18 @@ def text_finder(columns: Mapping[str, str], trained: Mapping[str, str]) -> Calla
     _check_fields(columns, ("text",))
 
     def find(plan: FilePlan, path: Path) -> ReadContent:
-        place, view = choose.file_path(path, plan), View(plan)
+        file, view = choose.file_path(path, plan), View(plan)
         if plan.format in ("text", "document"):
             column = "text"
         elif "text" in columns:
-            column = _existing(view, place, columns["text"])
+            column = _existing(view, file, columns["text"])
         else:
             usual = trained.get("text")
             column = usual if usual in plan.columns else view.usual(*recognise.LABELLED)
             if column is None and len(plan.columns) == 1:
                 column = plan.columns[0]
             if column is None:
-                raise DataError(_which(view, place, "text"))
+                raise DataError(_which(view, file, "text"))
         is_path = column not in plan.columns and "." in column
         return _Text(Paths((tuple(column.split(".")),)) if is_path else Columns((column,)))
 
@@ -353,28 +353,28 @@ def prompt_finder(
     _check_fields(columns, ("prompt", "messages", "tools", "text"))
 
     def find(plan: FilePlan, path: Path) -> ReadContent:
-        place, view = choose.file_path(path, plan), View(plan)
+        file, view = choose.file_path(path, plan), View(plan)
         wanted: tuple[RecordType, ...] = ("messages", "prompt-completion") if chats else ("prompt-completion",)
-        asked = columns.get("prompt") or columns.get("text")
+        named = columns.get("prompt") or columns.get("text")
         if "messages" in columns:
             fields = {name: columns[name] for name in ("messages", "tools") if name in columns}
             shape = choose.shape_of(plan, path=path, columns=fields)
         elif plan.format in ("text", "document"):
             return _Text(Columns(("text",)))
-        elif asked:
-            shape = _shape_of_prompts(plan, path, _existing(view, place, asked), wanted)
+        elif named:
+            shape = _shape_of_prompts(plan, path, _existing(view, file, named), wanted)
         else:
             usual = trained.get("prompt") or trained.get("messages") or trained.get("text")
             shape = _recognised(plan, path, usual if usual in plan.columns else None, wanted)
             if shape is None and not chats and _holds_conversations(view):
-                raise DataError(_conversations(place))
+                raise DataError(_conversations(file))
             if shape is None:
                 column = view.usual(*recognise.TEXTS) or (plan.columns[0] if len(plan.columns) == 1 else None)
                 if column is None:
-                    raise DataError(_which(view, place, "prompt"))
+                    raise DataError(_which(view, file, "prompt"))
                 return _Text(Columns((column,)))
         if shape.form.record_type == "messages" and not chats:
-            raise DataError(_conversations(place))
+            raise DataError(_conversations(file))
         return _Prompt(shape)
 
     return find
@@ -384,9 +384,9 @@ def _holds_conversations(view: View) -> bool:
     return any(isinstance(match.convert, Messages) for match in recognise.chat_matches(view))
 
 
-def _conversations(place: str) -> str:
+def _conversations(file: str) -> str:
     return (
-        f"{place}: holds conversations, but this version was trained on plain prompts; name a column with plain "
+        f"{file}: holds conversations, but this version was trained on plain prompts; name a column with plain "
         "text: --column prompt=COLUMN"
     )
 
@@ -397,7 +397,7 @@ def _recognised(plan: FilePlan, path: Path, usual: str | None, wanted: tuple[Rec
     if usual is not None:
         return _shape_of_prompts(plan, path, usual, wanted)
     names = [("instruction", "output"), *PAIRS] if "messages" in wanted else [*PAIRS, ("instruction", "output")]
-    answers = [(answer,) for asked, answer in names if view.usual(asked) and not view.usual(answer)]
+    answers = [(answer,) for prompt, answer in names if view.usual(prompt) and not view.usual(answer)]
     for added in ((), *answers):
         try:
             return choose.shape_of(_with_answer(plan, *added), path=path, record_types=wanted)
@@ -490,12 +490,12 @@ def _check_fields(columns: Mapping[str, str], known: Sequence[str]) -> None:
         raise DataError(f"--column {wrong[0]}={columns[wrong[0]]}: the field must be {' or '.join(known)}")
 
 
-def _existing(view: View, place: str, column: str) -> str:
+def _existing(view: View, file: str, column: str) -> str:
     if column in view.columns or any(column in row for row in view.rows) or _leads_somewhere(view, column):
         return column
     close = difflib.get_close_matches(column, view.columns, n=1)
     hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
-    raise DataError(f"{place}: has no column {column!r}, which --column names; {hint}")
+    raise DataError(f"{file}: has no column {column!r}, which --column names; {hint}")
 
 
 def _leads_somewhere(view: View, name: str) -> bool:
@@ -503,10 +503,10 @@ def _leads_somewhere(view: View, name: str) -> bool:
     return bool(dot) and column in view.columns and view.mostly(column, lambda value: isinstance(value, dict))
 
 
-def _which(view: View, place: str, field: str) -> str:
+def _which(view: View, file: str, field: str) -> str:
     example = " ".join(["--column", shlex.quote(f"{field}={view.columns[0] if view.columns else '…'}")])
     return (
-        f"{place}: columns found: {recognise.describe_columns(view)}; name the column that holds the {field}, for "
+        f"{file}: columns found: {recognise.describe_columns(view)}; name the column that holds the {field}, for "
         f"example {example}"
     )
 

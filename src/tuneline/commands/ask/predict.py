@@ -83,19 +83,19 @@ class Predictor:
 
     def _columns_of(self, probabilities: list[float]) -> dict[str, Any]:
         # The most probable label first; of equal ones, the first label.
-        order = sorted(range(len(probabilities)), key=lambda place: (-probabilities[place], place))
+        order = sorted(range(len(probabilities)), key=lambda index: (-probabilities[index], index))
         if self.several:
-            given = [place for place in order if probabilities[place] > self._threshold]
+            given = [index for index in order if probabilities[index] > self._threshold]
             made: dict[str, Any] = {
-                "label": [self._names[place] for place in given],
-                "probability": [_rounded(probabilities[place]) for place in given],
+                "label": [self._names[index] for index in given],
+                "probability": [_rounded(probabilities[index]) for index in given],
             }
         else:
             made = {"label": self._names[order[0]], "probability": _rounded(probabilities[order[0]])}
         if self._top_k is not None:
             made["labels"] = [
-                {"label": self._names[place], "probability": _rounded(probabilities[place])}
-                for place in order[: self._top_k]
+                {"label": self._names[index], "probability": _rounded(probabilities[index])}
+                for index in order[: self._top_k]
             ]
         return made
 

@@ -82,8 +82,8 @@ def refuse_contradictions(values: Mapping[str, Any]) -> None:
             params.load(trial)
         except ParamsError as error:
             # The line numbers are those of the trial file, which the user does not see.
-            place = re.compile(rf"^{re.escape(str(trial))}(:\d+)?")
-            problems = (place.sub(params.PARAMS_FILE, problem) for problem in error.problems)
+            trial_line = re.compile(rf"^{re.escape(str(trial))}(:\d+)?")
+            problems = (trial_line.sub(params.PARAMS_FILE, problem) for problem in error.problems)
             raise ParamsError(
                 *problems,
                 f"these values do not go with this set; change them in {params.PARAMS_FILE}, then run `tuneline use` "

@@ -117,11 +117,11 @@ def open_for_task(
     except DataError:
         # The files have several shapes, and only the present task reads all of them as the same record type.
         return present, as_present
-    shown = task_named(choose.task_of(found.form.record_type)) or present
+    found_task = task_named(choose.task_of(found.form.record_type)) or present
     # The rows fit both tasks if the present task uses as many columns: poems, or stars as classes and as numbers.
     pairs = zip(as_present.shapes, found.shapes, strict=True)
     fits_both = all({*mine.columns} >= {*other.columns} for mine, other in pairs)
-    return (present, as_present) if fits_both else (shown, found)
+    return (present, as_present) if fits_both else (found_task, found)
 
 
 def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]) -> RawSet:
