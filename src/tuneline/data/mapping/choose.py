@@ -43,8 +43,8 @@ def shape_of(
     """The shape that fits most of the first rows of a file.
 
     Args:
-        plan: of the file, with at least one row.
-        path: of the set, for errors.
+        plan: the plan of the file, with at least one row.
+        path: the path of the set, for errors.
         columns: field of the record -> column; if empty, the columns are recognised by their names.
         record_types: the allowed types of the records; None: all.
         group_by: the column whose value keeps rows together.
@@ -229,7 +229,7 @@ class ShapeCounts:
     """Counts the rows of a file by the shape that each row has alone.
 
     Args:
-        plan: of the file.
+        plan: the plan of the file.
         shape: the shape of the file; None if no shape fits.
         record_types: the allowed types of the records; None: all.
     """
@@ -328,7 +328,7 @@ def labels_by_file(plans: Sequence[FilePlan]) -> dict[str, str]:
     """The label of every file of a set of texts, from the names of folders or files, as in `spam/1.txt` or `spam.txt`.
 
     Args:
-        plans: of all files.
+        plans: the plans of all files.
 
     Returns:
         File -> label: the name of the folder if the files are in several folders; else, for plain text with one row per

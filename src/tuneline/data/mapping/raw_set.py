@@ -290,8 +290,8 @@ def read(portion: Portion, shape: Shape) -> Iterator[Record | Rejected]:
     """Every row of a portion in the order of the file: a record, or a rejected row with its reason.
 
     Args:
-        portion: of a file.
-        shape: of the same file.
+        portion: the portion of a file.
+        shape: the shape of the same file.
     """
     record = shape.record
     for row in readers.rows(portion):
@@ -304,7 +304,7 @@ def check_rejected(
     """Raise an error if too many rows were set aside.
 
     Args:
-        path: of the set.
+        path: the path of the set.
         rows: the number of all rows, with those set aside.
         rejected: the number of rows set aside.
         reasons: reason -> number of rows.

@@ -52,8 +52,8 @@ class Profile:
     """The profile of the rows of one set.
 
     Args:
-        form: of the records.
-        settings: of the profile.
+        form: the form of the records.
+        settings: the settings of the profile.
     """
 
     def __init__(self, form: RecordForm, settings: Settings) -> None:

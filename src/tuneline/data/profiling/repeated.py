@@ -21,7 +21,7 @@ class Repeated:
     """Compares the first rows of a set.
 
     Args:
-        form: of the records.
+        form: the form of the records.
         near: the Jaccard similarity of near duplicates; None: only exact duplicates are found.
     """
 

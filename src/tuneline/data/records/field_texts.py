@@ -21,7 +21,7 @@ def texts(form: RecordForm, values: tuple[str, ...]) -> tuple[str, ...]:
     """The plain text of each field, for keys, duplicates and overlap.
 
     Args:
-        form: of the record.
+        form: the form of the record.
         values: its fields.
 
     Returns:
@@ -50,7 +50,7 @@ def map_texts(form: RecordForm, values: tuple[str, ...], function: Callable[[str
     """The fields after a function has replaced every text that a model reads.
 
     Args:
-        form: of the record.
+        form: the form of the record.
         values: its fields.
         function: text -> text.
 

@@ -15,6 +15,6 @@ def decode(label: str, *, multi_label: bool) -> tuple[str, ...]:
 
     Args:
         label: as the record stores it.
-        multi_label: of the RecordForm of the set.
+        multi_label: whether the rows of the set may have several labels, from its RecordForm.
     """
     return tuple(orjson.loads(label)) if multi_label else (label,)

@@ -46,9 +46,9 @@ def mentions(texts: Iterable[str], labels: Iterable[str], form: RecordForm) -> C
     """The number of texts of each label that contain the label as a word, in any case.
 
     Args:
-        texts: of the rows.
-        labels: of the same rows, as the records store them.
-        form: of the records.
+        texts: the texts of the rows.
+        labels: the labels of the same rows, as the records store them.
+        form: the form of the records.
 
     Returns:
         Label -> number of its texts. The counts of all portions of a set can be added.
@@ -60,9 +60,9 @@ def mentions(texts: Iterable[str], labels: Iterable[str], form: RecordForm) -> C
             names = label_codec.decode(label, multi_label=form.multi_label)
             wanted[label] = [(name, name.casefold().strip(), _as_word(name)) for name in names if name.strip()]
         folded = text.casefold()
-        for one, needle, word in wanted[label]:
+        for name, needle, word in wanted[label]:
             if needle in folded and (word is None or word.search(folded)):
-                found[one] += 1
+                found[name] += 1
     return found
 
 
