@@ -18,8 +18,8 @@ fail() {
 # As in src/tuneline/environment.py, before anything is downloaded.
 case $(pwd) in
 *[?%\'\${}:[:cntrl:]]*)
-    fail "$(pwd): the path of a project may not hold ? % ' \$ { } : or characters that cannot be printed, which MLflow," \
-        "Prefect or DVC read as something else; rename the folder"
+    fail "$(pwd): the path of a project must not contain ? % ' \$ { } : or characters that cannot be printed, which MLflow," \
+        "Prefect or DVC misread; rename the folder"
     ;;
 esac
 

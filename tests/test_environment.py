@@ -43,14 +43,14 @@ def test_a_proxy_is_not_asked_for_a_server_of_this_machine(proxy: str, monkeypat
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_path_that_tools_misread_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / name
-    assert "the path of a project may not hold" in refusal_of_setup(folder)
+    assert "the path of a project must not contain" in refusal_of_setup(folder)
     (folder / environment.ENV_FILE).parent.mkdir()
     (folder / environment.ENV_FILE).touch()
     monkeypatch.chdir(folder)
     with pytest.raises(SetupError) as caught:
         environment.enter()
     (line,) = str(caught.value).splitlines()
-    assert "the path of a project may not hold " in line
+    assert "the path of a project must not contain " in line
     assert not (folder / "work").exists()
 
 

@@ -46,10 +46,10 @@ def said(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyP
             return "git cannot be run (No such file or directory)", "install git, or put it on the PATH"
         case "head":
             Path(".git/HEAD").unlink()
-            return f"although {root}/.git is there", "put it back as it was, or move it away"
+            return f"although {root}/.git exists", "restore it, or move it away"
         case _:
             Path(".git/config").write_text("[core")
-            return "bad config line", "look with: git status"
+            return "bad config line", "check with: git status"
 
 
 def test_where_git_refuses_nothing_is_deleted(root: Path, said: tuple[str, str]) -> None:

@@ -120,7 +120,7 @@ def test_a_server_that_accepts_and_never_answers_is_named(monkeypatch: pytest.Mo
     monkeypatch.setattr(prefect_login, "_PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
-        with pytest.raises(SetupError, match=r"accepts connections and does not answer: stop it and start it again"):
+        with pytest.raises(SetupError, match=r"accepts connections but does not answer: stop it and start it again"):
             prefect_login.check_login(address, {CLIENT: "a:b"})
 
 

@@ -1,4 +1,4 @@
-"""The one env file of the project, and Prefect's login: in force before any tool is imported."""
+"""Sets the environment of a process, from the project's env file and Prefect's login, before any tool is imported."""
 
 import os
 import sys
@@ -13,13 +13,13 @@ from tuneline.work import WORK
 
 ENV_FILE = Path("mlflow/tuneline.env")
 
-# What tools read as something else in the path of a project: ? and % in addresses of databases, ' in what MLflow tells
-# its database, $ in Prefect's settings, braces in what DVC prints, : in the PATH. scripts/setup.sh says the same.
+# Characters of a project's path that tools misread: ? and % in addresses of databases, ' in MLflow's SQL, $ in
+# Prefect's settings, braces in DVC's output, : in the PATH. scripts/setup.sh has the same list.
 _UNFIT = "?%'${}:"
 
 
 def unfit_characters(path: str) -> str:
-    """What of a path keeps a project from lying there, in words; empty where nothing does."""
+    """The characters that the path of a project must not have, in words; empty if the path has none."""
     found = [character for character in _UNFIT if character in path]
     if not path.isprintable():
         found.append("characters that cannot be printed")
@@ -27,32 +27,32 @@ def unfit_characters(path: str) -> str:
 
 
 def enter() -> None:
-    """Put the env file's values, and Prefect's login, into the environment of this process; what is set already stays.
+    """Put the values of the env file and Prefect's login into the environment; variables that are set already stay.
 
-    Where anything was missing the process starts itself again: libgomp reads its settings before any Python code runs,
-    so they hold only in a new image of the process. Called first by whatever a person or another tool starts.
+    If a variable was missing, the process replaces itself by a new one: libgomp reads its settings before any Python
+    code runs. Every program that a person or another tool starts calls this first.
 
     Raises:
-        SetupError: the working directory is no project or has a path that tools misread, or the environment is another
-            project's.
+        SetupError: the working directory is not a project, or tools misread its path, or the environment is that of
+            another project.
     """
     root = Path.cwd()
     if not (root / ENV_FILE).is_file():
-        raise SetupError(f"{root}: holds no {ENV_FILE}; run this in the project's root")
+        raise SetupError(f"{root}: has no file {ENV_FILE}; run this in the project's root")
     if found := unfit_characters(str(root)):
         shown = visible(str(root)).replace("\n", "\\n")
         raise SetupError(
-            f"{shown}: the path of a project may not hold {found}, which MLflow, Prefect or DVC read as "
-            "something else; rename the folder"
+            f"{shown}: the path of a project must not contain {found}, which MLflow, Prefect or DVC misread; "
+            "rename the folder"
         )
     if os.environ.setdefault("TUNELINE_ROOT", str(root)) != str(root):
         raise SetupError(
             f"this shell is set up for the project in {os.environ['TUNELINE_ROOT']}, not for {root}: "
             "open another shell, or unset TUNELINE_ROOT and what mlflow/tuneline.env sets"
         )
-    # Prefect makes its own folder, but not the one above it. DVC lets everybody write into some of what it keeps there.
+    # Prefect makes its own folder, but not its parent. 700, because DVC makes folders there that everyone may write to.
     (root / WORK).mkdir(mode=0o700, exist_ok=True)
-    # `python` and the tools' commands are those of this Python, whether or not its environment is activated.
+    # `python` and the commands of the tools must be those of this Python, even if its environment is not activated.
     here = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != here:
@@ -63,10 +63,10 @@ def enter() -> None:
 
 
 def missing_variables(root: Path) -> dict[str, str]:
-    """What the environment of this process lacks, of the env file's values and of Prefect's login.
+    """The variables of the env file and of Prefect's login that the environment of this process lacks.
 
     Args:
-        root: of the project; the login is made in its folder work/ where it is missing.
+        root: of the project; a missing login is made in its folder work/.
     """
     found = {name: value or "" for name, value in dotenv_values(root / ENV_FILE).items() if name not in os.environ}
     return found | prefect_login.missing_settings(root, os.environ | found)

@@ -1,4 +1,4 @@
-"""What git says of the working tree; the only file that asks git."""
+"""What git knows about the working tree. Only this file runs git."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tuneline.errors import GitError
 
-# What git's exit code says: there is an answer, and it is no.
+# git's exit code for the answer no.
 _NO = 1
 _NO_REPOSITORY = "not a git repository"
 _TRUSTED = re.compile(r"git config --global --add safe\.directory .+")
@@ -21,18 +21,21 @@ class Change:
     """A file that differs from the last commit."""
 
     path: str
-    """Relative to the working directory; of a file that git does not know yet, too."""
+    """Relative to the working directory."""
     is_new: bool
     """Whether git does not know it yet."""
     is_staged: bool
-    """Whether `git add` has nothing left to do for it."""
+    """Whether `git add` was run for it as it is."""
 
 
 def changed_files() -> list[Change]:
-    """The files below the working directory that git neither ignores nor holds as they are; empty without a repository.
+    """The files below the working directory that differ from the last commit, ignored files left out.
+
+    Returns:
+        Empty without a repository.
 
     Raises:
-        GitError: there is a repository, and git does not say what it holds.
+        GitError: a repository exists, but git fails.
     """
     prefix = ask("rev-parse", "--show-prefix")
     listed = ask("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ".")
@@ -44,39 +47,39 @@ def changed_files() -> list[Change]:
 
 
 def held_lock() -> Path | None:
-    """The lock that a git which changes the repository holds, or has left when it was killed; None where there is none.
+    """The lock file of a git that is changing the repository, or was killed then; None without such a file.
 
     Raises:
-        GitError: there is a repository, and git does not say where it is.
+        GitError: a repository exists, but git fails.
     """
     place = ask("rev-parse", "--git-path", "index.lock")
     return Path(place) if place and Path(place).is_file() else None
 
 
 def committed_text(path: Path) -> str:
-    """The text that the last commit holds of a file, without the newline at its end; empty where it holds none.
+    """The text of a file in the last commit, without the newline at its end; empty if the commit does not hold it.
 
     Args:
         path: relative to the working directory.
 
     Raises:
-        GitError: there is a repository, and git does not say what it holds.
+        GitError: a repository exists, but git fails.
     """
     blob = ask("rev-parse", "--verify", "--quiet", f"HEAD:./{path.as_posix()}")
     return ask("cat-file", "blob", blob) if blob else ""
 
 
 def ask(*arguments: str) -> str:
-    """What `git ARGUMENTS…` prints, without the newline at its end.
+    """The output of `git ARGUMENTS…`, without the newline at its end.
 
     Args:
-        arguments: a command that ends with exit code 1 where the answer is no, and with another where git refuses.
+        arguments: a command that exits with code 1 for the answer no, and with another code when git fails.
 
     Returns:
-        The answer; empty where it is no, or where the working directory is in no repository.
+        The output; empty for the answer no, or if the working directory is not in a repository.
 
     Raises:
-        GitError: there is a repository, and git does not answer; says what git says, and the remedy.
+        GitError: a repository exists, but git fails; with git's message and the remedy.
     """
     try:
         done = subprocess.run(
@@ -84,7 +87,7 @@ def ask(*arguments: str) -> str:
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
-            # Its words are looked into, and it shall not wait for another git.
+            # English messages, because they are searched; and git must not wait for another git.
             env=os.environ | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
             check=False,
         )
@@ -93,7 +96,7 @@ def ask(*arguments: str) -> str:
         if repository is None:
             return ""
         raise GitError(
-            f"{repository}: holds this project's history, and git cannot be run ({error.strerror}); install git, or "
+            f"{repository}: is this project's repository, but git cannot be run ({error.strerror}); install git, or "
             "put it on the PATH"
         ) from None
     if done.returncode == 0:
@@ -104,7 +107,7 @@ def ask(*arguments: str) -> str:
 
 
 def _repository() -> Path | None:
-    """The `.git` of the working directory or of a folder above it; an empty folder of that name is not looked at."""
+    """The `.git` of the working directory or of a folder above it; an empty folder of that name does not count."""
     here = Path.cwd()
     for place in (folder / ".git" for folder in (here, *here.parents)):
         if place.is_file() or (place.is_dir() and any(place.iterdir())):
@@ -113,18 +116,18 @@ def _repository() -> Path | None:
 
 
 def _problem(command: str, done: subprocess.CompletedProcess[str]) -> str:
-    """What git says, and what to do about it, in a line."""
+    """git's message and the remedy, in a line."""
     said = done.stderr.strip() or f"exit code {done.returncode}"
     if trusted := _TRUSTED.search(said):
         first = said.splitlines()[0]
-        return f"git {command}: {first}; if you trust all that is in it: {trusted[0]}"
+        return f"git {command}: {first}; if you trust its content: {trusted[0]}"
     words = " ".join(said.split())
     if _INDEX.search(words):
         index = shlex.quote(_index())
-        return f"git {command}: {words}; make the index anew, which leaves your files alone: rm {index} && git reset"
+        return f"git {command}: {words}; make a new index, which does not change your files: rm {index} && git reset"
     if _NO_REPOSITORY in words:
-        return f"git {command}: {words}, although {_repository()} is there; put it back as it was, or move it away"
-    return f"git {command}: {words}; mend what git says, and look with: git status"
+        return f"git {command}: {words}, although {_repository()} exists; restore it, or move it away"
+    return f"git {command}: {words}; repair what git reports, and check with: git status"
 
 
 def _index() -> str:

@@ -1,6 +1,6 @@
-"""The string that Prefect's server of this project asks everybody for: made once, kept where only its owner reads it.
+"""The login of this project's Prefect server: made once, in a file that only its owner can read.
 
-Without it Prefect answers whoever reaches its port, a page in a browser too, and its API runs commands.
+Without a login, Prefect's API, which can run commands, answers everyone who reaches its port, web pages included.
 """
 
 import os
@@ -30,15 +30,15 @@ _PATIENCE = 10.0
 
 
 def missing_settings(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a server started here asks for, and what clients started here tell it.
+    """The login for a server and for clients that are started here.
 
     Args:
         root: of the project.
         environment: with the env file's values.
 
     Returns:
-        The variables that are not set yet. A server elsewhere is told what its own people have set: this project's
-        string is for servers on this machine alone.
+        The variables that are not set yet. Clients of a server on another machine get no login: this project's login
+        is only for servers on this machine.
     """
     if _SERVER in environment and _CLIENT in environment:
         return {}
@@ -50,7 +50,7 @@ def missing_settings(root: Path, environment: Mapping[str, str]) -> dict[str, st
 
 
 def is_local(address: str | None) -> bool:
-    """Whether a server's address is of this machine alone; without any, a temporary server is started here."""
+    """Whether a server's address is on this machine; without an address, a temporary server starts here."""
     try:
         host = (urlsplit(address).hostname or "") if address else "localhost"
         return host == "localhost" or ip_address(host).is_loopback
@@ -59,7 +59,7 @@ def is_local(address: str | None) -> bool:
 
 
 def server_address(root: Path, environment: Mapping[str, str]) -> str | None:
-    """The address of the Prefect server that is to show runs, wherever Prefect would read it; None without one.
+    """The address of the Prefect server that is set for this project, in any place that Prefect reads; or None.
 
     Args:
         root: of the project.
@@ -80,15 +80,15 @@ def server_address(root: Path, environment: Mapping[str, str]) -> str | None:
 
 
 def check_login(address: str, environment: Mapping[str, str]) -> None:
-    """Ask a server for one thing that it answers only to those who log in.
+    """Check that a server accepts the login.
 
     Args:
         address: of its API.
         environment: with the login, if there is any.
 
     Raises:
-        SetupError: it refuses the login, or accepts connections and does not answer; that nothing is there is for
-            others to say.
+        SetupError: it refuses the login, or accepts connections but does not answer. A server that does not run is
+            not an error here: the caller finds out.
     """
     if environment.get("PREFECT_API_KEY"):
         return
@@ -104,7 +104,7 @@ def check_login(address: str, environment: Mapping[str, str]) -> None:
     except (OSError, ValueError) as error:
         if isinstance(getattr(error, "reason", error), TimeoutError):
             raise SetupError(
-                f"Prefect at {address} accepts connections and does not answer: stop it and start it again, then run "
+                f"Prefect at {address} accepts connections but does not answer: stop it and start it again, then run "
                 "the same command again"
             ) from None
         return
@@ -118,17 +118,17 @@ def check_login(address: str, environment: Mapping[str, str]) -> None:
 
 
 def _string(file: Path) -> str:
-    """What the file holds; it is made where it is missing, and two processes that make it at once have one string."""
+    """The login in the file; a missing file is made, also if two processes do so at once."""
     if not file.is_file():
         with processes.exclusive(file.with_suffix(".lock"), "the making of Prefect's login", wait=True):
             if not file.is_file():
                 _make(file)
     if file.stat().st_mode & 0o077:
-        # A copy of a project that did not keep modes.
+        # A copy of the project has lost the mode.
         file.chmod(0o600)
     login = file.read_text("utf-8", errors="replace").strip()
     user, _, password = login.partition(":")
-    # With an empty string a server would let everybody in.
+    # With an empty login a server would let everyone in.
     if not (user and password and login.isascii() and login.isprintable()) or " " in login:
         raise SetupError(
             f"{file}: does not hold a login as `user:password`; delete it, and the same command makes a new one; a "
@@ -151,7 +151,7 @@ def _toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
-        # Prefect itself says what is wrong with it.
+        # Prefect itself reports what is wrong with the file.
         return {}
 
 

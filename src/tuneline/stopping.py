@@ -1,4 +1,4 @@
-"""How a run ends that a person stops, by Ctrl-C or `kill`: at once in words, in order where it can, and soon."""
+"""Stops a run on Ctrl-C or `kill`: a message at once, then a regular end, and a forced end after a few seconds."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from typing import NoReturn
 from tuneline import terminal
 
 PATIENCE = 4.0
-"""Seconds that the order may take; then the process ends as it stands. Its children die with it."""
+"""Seconds for the regular end; then the process exits, and its children die with it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A person has stopped the run; libraries know it as a KeyboardInterrupt.
+    """A person has stopped the run; libraries see a KeyboardInterrupt.
 
     Args:
         number: of the signal.
@@ -29,16 +29,16 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Handler:
-    """The first signal raises `Stopped` in the main thread; another one, while that is obeyed, changes nothing."""
+    """Raises `Stopped` in the main thread at the first signal; later signals change nothing."""
 
     def __init__(self, line: str) -> None:
         self._line = line
-        self.is_obeyed = False
+        self.has_stopped = False
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        if self.is_obeyed:
+        if self.has_stopped:
             return
-        self.is_obeyed = True
+        self.has_stopped = True
         _say_last(self._line)
         threading.Thread(target=_end_late, args=(128 + number,), daemon=True).start()
         raise Stopped(number)
@@ -46,43 +46,43 @@ class _Handler:
 
 @contextmanager
 def stoppable(line: str) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the block, and with it the process; called in the main thread.
+    """Let Ctrl-C and SIGTERM end the block, and with it the process; call it in the main thread.
 
-    What is printed after `line` is lost: what libraries say of an interrupt is not for the person who made it.
+    Later output is dropped, because libraries print much about an interrupt.
 
     Args:
-        line: what the person is told, on stderr.
+        line: the message for the person, on stderr.
 
     Raises:
-        Stopped: in the block. `PATIENCE` seconds later the process ends in any case, with the same exit code.
+        Stopped: in the block. `PATIENCE` seconds later the process exits in any case, with the same code.
     """
     handler = _Handler(line)
-    # A shell starts what it puts into the background with SIGINT ignored, and it stays so for what this starts.
+    # A shell starts background jobs with SIGINT ignored; their children inherit that, so set both handlers.
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         signal.signal(number, handler)
     try:
         yield
     finally:
-        # A second signal must not hit what is left to do.
-        if not handler.is_obeyed:
+        # After a stop the handler stays, so that a second signal does not interrupt the regular end.
+        if not handler.has_stopped:
             for number, earlier in before.items():
                 signal.signal(number, earlier)
 
 
 def is_active() -> bool:
-    """Whether the process is `stoppable` now."""
+    """Whether the process is inside `stoppable`."""
     return isinstance(signal.getsignal(signal.SIGINT), _Handler)
 
 
 def take_over() -> None:
-    """Have SIGTERM do what SIGINT does where the process is `stoppable`, whatever a library has made of it since."""
+    """Inside `stoppable`, give SIGTERM its handler again, after a library has replaced it."""
     if is_active():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
 def _say_last(line: str) -> None:
-    # The signal may have come within a write to the same stream, so that its lock is held.
+    # os.write, because the signal may have interrupted a write to the stream, which then holds its lock.
     os.write(2, f"\n{line}\n".encode())
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -95,10 +95,10 @@ def _end_late(code: int) -> None:
 
 
 def end_now(line: str, code: int = 1) -> NoReturn:
-    """Say `line` on stderr and end this process and its children without a further word.
+    """Print `line` on stderr and exit at once; the children die with this process.
 
-    For where nothing that is left to do can be done, as with a server that is gone. What comes from addresses and logs
-    is made harmless here, as this line goes past the guarded streams.
+    For failures after which no regular end is possible, such as a lost server. The line is made safe to show here,
+    because it bypasses the guarded streams.
     """
     sys.stdout.flush()
     _say_last(terminal.safe_line(line))

@@ -122,7 +122,7 @@ def test_a_store_that_another_program_holds_for_long(tmp_path: Path) -> None:
     ("address", "said"),
     [
         ("mysql+pymysql://host", "the package pymysql, which Python needs for this database, is not installed"),
-        ("mssql://host", "the package pyodbc, by which"),
+        ("mssql://host", "the package pyodbc, which Python needs"),
         ("postgresql+none://host", "Can't load plugin: sqlalchemy.dialects:postgresql.none; start it, or set MLFLOW_"),
         ("postgresql://host:port/base", "invalid literal for int() with base 10: 'port'; start it, or set MLFLOW_"),
         (
