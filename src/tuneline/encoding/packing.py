@@ -1,10 +1,10 @@
-"""Which documents stand in which row of which batch, for the whole of a training, and rows as tensors.
+"""The rows of a training, planned before the first step, and rows as tensors.
 
-Packed: rows of whole documents side by side, `position_ids` restarting with each. Without an attention mask and without
-a cache transformers derives from them that no document sees another. Not packed: a document a row, rows of similar
-length together; a causal model needs no mask for what is padded on the right.
+Packed rows consist of several documents, and `position_ids` restart with each document. Without an attention mask and a
+cache transformers derives from them that no document sees another. Other rows consist of one document, and a batch has
+documents of similar length; a causal model needs no mask for padding on the right.
 
-The order is laid down before the first step, so that a training that goes on after a kill sees the same batches.
+The complete order is planned first, so that a resumed training sees the same batches.
 """
 
 import math
@@ -18,56 +18,56 @@ from torch.utils.data import Dataset
 from tuneline.encoding.examples import IGNORED, Example
 
 _OPEN_ROWS = 64
-# Batches among which documents are ordered by length, when they are not packed.
+# Batches whose documents are sorted by length together, if documents are not packed.
 _GROUP_BATCHES = 50
 
 
 def pack(lengths: Sequence[int], width: int, rng: random.Random) -> list[list[int]]:
-    """Shuffle documents into rows: each goes where it leaves the least room.
+    """Rows of documents in random order. Each document goes into the row that it leaves with the least room.
 
     Args:
-        lengths: tokens of each document, none more than `width`.
-        width: tokens in a row.
-        rng: where the order comes from.
+        lengths: tokens of each document, at most `width`.
+        width: tokens of a row.
+        rng: decides over the order.
 
     Returns:
-        Rows of document numbers, in random order; every document once.
+        The indices of the documents of each row; every document once.
     """
     order = list(range(len(lengths)))
     rng.shuffle(order)
     shortest = min(lengths, default=0)
     rows: list[list[int]] = []
-    # Rows by the room that is left in them: a short list, because a full row leaves it.
-    still_open: list[tuple[int, list[int]]] = []
+    # (room, row) of rows that are not full.
+    open_rows: list[tuple[int, list[int]]] = []
     for document in order:
         length = lengths[document]
-        fitting = [place for place, (room, _) in enumerate(still_open) if room >= length]
+        fitting = [index for index, (room, _) in enumerate(open_rows) if room >= length]
         if fitting:
-            room, row = still_open.pop(min(fitting, key=lambda place: still_open[place][0]))
+            room, row = open_rows.pop(min(fitting, key=lambda index: open_rows[index][0]))
         else:
             room, row = width, []
         row.append(document)
         if room - length >= shortest:
-            still_open.append((room - length, row))
+            open_rows.append((room - length, row))
         else:
             rows.append(row)
-        if len(still_open) > _OPEN_ROWS:
-            rows.append(still_open.pop(min(range(len(still_open)), key=lambda place: still_open[place][0]))[1])
-    rows += [row for _, row in still_open]
+        if len(open_rows) > _OPEN_ROWS:
+            rows.append(open_rows.pop(min(range(len(open_rows)), key=lambda index: open_rows[index][0]))[1])
+    rows += [row for _, row in open_rows]
     rng.shuffle(rows)
     return rows
 
 
 def group_by_length(lengths: Sequence[int], batch_size: int, rng: random.Random) -> list[list[int]]:
-    """Shuffle documents into rows of one, so that the rows of a batch are of similar length.
+    """Rows of one document each, in random order, with rows of similar length in each batch.
 
     Args:
         lengths: tokens of each document.
-        batch_size: rows in a batch.
-        rng: where the order comes from.
+        batch_size: rows per batch.
+        rng: decides over the order.
 
     Returns:
-        Rows of one document number each; every document once.
+        The index of the document of each row; every document once.
     """
     order = list(range(len(lengths)))
     rng.shuffle(order)
@@ -76,7 +76,7 @@ def group_by_length(lengths: Sequence[int], batch_size: int, rng: random.Random)
     for start in range(0, len(order), size):
         group = sorted(order[start : start + size], key=lambda document: lengths[document])
         batches += [group[at : at + batch_size] for at in range(0, len(group), batch_size)]
-    # A smaller batch, if there is one, stays at the end, or every later batch would mix the lengths of two.
+    # A smaller batch stays at the end. Elsewhere it would shift the later rows into other batches.
     last = [batches.pop()] if batches and len(batches[-1]) < batch_size else []
     rng.shuffle(batches)
     return [[document] for batch in [*batches, *last] for document in batch]
@@ -93,20 +93,20 @@ def plan(
     limit: float = math.inf,
     of_epoch: Callable[[int], Sequence[int]] | None = None,
 ) -> list[list[int]]:
-    """The rows of a whole training, epoch after epoch, each in an order of its own.
+    """The rows of a complete training; every epoch has its own order.
 
     Args:
-        lengths: tokens of each document, none more than `width`; at least one.
-        width: tokens in a row.
-        batch_size: rows in a batch.
-        epochs: how often each document is seen; of a broken number the last epoch is a part.
-        seed: where the orders come from.
-        packed: several documents a row, or one.
-        limit: rows at most.
-        of_epoch: the documents that an epoch takes, by its number from 0; None: each takes every document once.
+        lengths: tokens of each document, at most `width`; at least one document.
+        width: tokens of a row.
+        batch_size: rows per batch.
+        epochs: how often each document is seen. The last epoch of 1.5 epochs has half of the rows.
+        seed: decides over the orders.
+        packed: whether rows consist of several documents.
+        limit: the most rows.
+        of_epoch: epoch, counted from 0 -> its documents; None: every document once.
 
     Returns:
-        Rows of document numbers.
+        The indices of the documents of each row.
     """
     rows: list[list[int]] = []
     epoch = 0
@@ -114,15 +114,15 @@ def plan(
         rng = random.Random(f"{seed}/{epoch}")
         taken = of_epoch(epoch) if of_epoch else range(len(lengths))
         own = [lengths[document] for document in taken]
-        made = pack(own, width, rng) if packed else group_by_length(own, batch_size, rng)
+        epoch_rows = pack(own, width, rng) if packed else group_by_length(own, batch_size, rng)
         part = min(1.0, epochs - epoch)
-        rows += [[taken[place] for place in row] for row in made[: max(1, round(part * len(made)))]]
+        rows += [[taken[index] for index in row] for row in epoch_rows[: max(1, round(part * len(epoch_rows)))]]
         epoch += 1
     return rows if len(rows) <= limit else rows[: int(limit)]
 
 
 class Rows(Dataset[list[Example]]):
-    """The rows of a plan as the documents that stand in them."""
+    """The documents of each row of a plan."""
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Sequence[int]]) -> None:
         self._examples = examples
@@ -140,11 +140,11 @@ def collate(rows: Sequence[Sequence[Example]], pad: int) -> dict[str, Tensor]:
 
     Args:
         rows: the documents of each row.
-        pad: the token that fills a row up; it is never learnt.
+        pad: the padding token.
 
     Returns:
-        `input_ids`, `position_ids` and `targets`, [rows, longest row] each, and `tokens`, how many are real. A target
-        is the token that the *next* position holds, IGNORED where it is not learnt.
+        `input_ids`, `position_ids` and `targets`, int64 [rows, longest row], and `tokens`, the number of tokens without
+        padding. The target of a position is the token of the next position, or IGNORED if that is not supervised.
     """
     width = max(sum(len(example.input_ids) for example in row) for row in rows)
     ids, positions, targets = [], [], []
@@ -156,7 +156,7 @@ def collate(rows: Sequence[Sequence[Example]], pad: int) -> dict[str, Tensor]:
             row_ids += example.input_ids
             row_positions += range(len(example.input_ids))
             row_targets += [*example.labels[1:], IGNORED]
-        # What fills the row up is a document of its own, or the last one would go on in it.
+        # Padding is a document of its own. Otherwise the last document would continue in it.
         room = width - len(row_ids)
         ids.append(row_ids + [pad] * room)
         positions.append(row_positions + list(range(room)))
