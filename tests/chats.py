@@ -1,4 +1,4 @@
-"""ChatML, a tokenizer that may be changed, and what is learnt of a conversation, as text."""
+"""ChatML, a copy of a tokenizer, and helpers that encode conversations and splits."""
 
 import json
 from functools import partial
@@ -25,7 +25,7 @@ CHATML = (
 
 
 def fresh(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The same tokenizer, to be changed at will."""
+    """A copy of the tokenizer that a test may change."""
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
 
@@ -38,8 +38,8 @@ def text_of(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
     return str(tokenizer.decode(ids))
 
 
-def learnt(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
-    """The runs of learnt tokens, as text."""
+def supervised_runs(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
+    """The runs of supervised tokens, as text."""
     runs: list[list[int]] = [[]]
     for label in example.labels:
         if label != IGNORED:

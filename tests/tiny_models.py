@@ -1,4 +1,4 @@
-"""Tiny models of several families with random weights, documents for them, and how they are trained here."""
+"""Tiny models of several architectures with random weights, random examples, and a training config for them."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ TEXTS = [
 
 
 def tiny(family: str, **more: Any) -> PreTrainedModel:
-    """A model with random weights that is not in training mode."""
+    """A model with random weights, in evaluation mode."""
     set_seed(0)
     shape: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}
     heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 48}
@@ -50,7 +50,7 @@ def tiny(family: str, **more: Any) -> PreTrainedModel:
 
 
 def documents(count: int = 40, seed: int = 0) -> list[Example]:
-    """Random documents of 4 to 20 tokens, of which the later half is learnt."""
+    """Random documents of 4 to 20 tokens; the later half is supervised."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for _ in range(count):
@@ -61,7 +61,7 @@ def documents(count: int = 40, seed: int = 0) -> list[Example]:
 
 
 def classifier(family: str, labels: int = 3, **more: Any) -> PreTrainedModel:
-    """A model with random weights and a head for labels that is not in training mode."""
+    """A model with random weights and a head for labels, in evaluation mode."""
     set_seed(0)
     shape: dict[str, Any] = {"vocab_size": VOCABULARY, "num_labels": labels, "pad_token_id": 1}
     heads: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -78,7 +78,7 @@ def classifier(family: str, labels: int = 3, **more: Any) -> PreTrainedModel:
 
 
 def labelled(count: int = 40, seed: int = 0, *, kind: str = "single", labels: int = 3) -> list[Labelled]:
-    """Random texts whose target is in their tokens: which third of the vocabulary the first one is of."""
+    """Random texts whose target is the third of the vocabulary that their first token belongs to."""
     made = []
     for example in documents(count, seed):
         place = example.input_ids[0] * labels // VOCABULARY

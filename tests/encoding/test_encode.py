@@ -1,3 +1,5 @@
+"""Records become examples, and every length policy does and counts what it says."""
+
 from random import Random
 
 import pytest
@@ -13,30 +15,30 @@ from tuneline.errors import TrainingError
 def test_a_pair_is_trained_as_written_plus_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
     [example] = encode(tokenizer, {"prompt": "alpha ", "completion": "beta."})
     assert tokenizer.decode(example.input_ids) == "alpha beta.<|endoftext|>"
-    learnt = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
-    assert tokenizer.decode(learnt) == "beta.<|endoftext|>"
-    assert [label for label in example.labels if label != IGNORED] == learnt
+    supervised = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
+    assert tokenizer.decode(supervised) == "beta.<|endoftext|>"
+    assert [label for label in example.labels if label != IGNORED] == supervised
 
 
-def test_of_a_text_all_but_the_first_token_is_learnt(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_all_tokens_of_a_text_but_the_first_are_supervised(tokenizer: PreTrainedTokenizerFast) -> None:
     [example] = encode(tokenizer, {"text": "gamma delta"})
     assert tokenizer.decode(example.input_ids) == "gamma delta<|endoftext|>"
     assert example.labels == [IGNORED, *example.input_ids[1:]]
 
 
-def test_a_special_token_spelt_in_a_text_is_text(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_special_token_that_a_text_spells_stays_text(tokenizer: PreTrainedTokenizerFast) -> None:
     spelt = f"a {tokenizer.eos_token} b"
     [example] = encode(tokenizer, {"prompt": spelt, "completion": spelt})
     ends = [place for place, token in enumerate(example.input_ids) if token == tokenizer.eos_token_id]
     assert ends == [len(example.input_ids) - 1]
 
 
-def test_many_records_become_what_each_becomes_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_batch_of_records_gives_the_examples_of_each_record_alone(tokenizer: PreTrainedTokenizerFast) -> None:
     records = [{"prompt": f"α {number}\n", "completion": "文" * number} for number in range(5)]
     assert encode_records(tokenizer, records) == [encode(tokenizer, record) for record in records]
 
 
-def test_a_beginning_of_text_that_the_tokenizer_writes_is_kept_once(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_beginning_of_text_token_is_written_once(tokenizer: PreTrainedTokenizerFast) -> None:
     class Beginning(PreTrainedTokenizerFast):
         def __call__(self, text, add_special_tokens=True, **more):  # pyright: ignore[reportIncompatibleMethodOverride]
             made = super().__call__(text, add_special_tokens=False, **more)
@@ -68,23 +70,23 @@ def test_truncate_keeps_the_completion() -> None:
     assert (account.rows_truncated, account.tokens, account.supervised_tokens, account.tokens_left_out) == (1, 5, 3, 2)
 
 
-def test_truncate_cuts_the_completion_only_where_it_is_too_long_itself() -> None:
+def test_truncate_cuts_a_completion_that_is_too_long_alone() -> None:
     assert fit([PAIR], 3, "truncate", 0.0)[0] == [Example([13, 20, 21], [IGNORED, 20, 21])]
 
 
-def test_a_long_answer_leaves_half_of_the_room_to_its_prompt() -> None:
+def test_a_prompt_keeps_half_of_max_length_before_a_long_answer() -> None:
     prompt, answer = list(range(100, 130)), list(range(200, 230))
     pair = Example(prompt + answer, [IGNORED] * 30 + answer)
     [cut], account = fit([pair], 20, "truncate", 0.0)
     assert cut == Example(prompt[-10:] + answer[:10], [IGNORED] * 10 + answer[:10])
     assert (account.rows_without_end, account.supervised_tokens, account.supervised_tokens_left_out) == (1, 10, 20)
-    # A prompt that is shorter than half stays whole, and so does such an answer.
+    # A prompt or an answer shorter than half stays complete.
     assert truncate(Example([7, *answer], [IGNORED, *answer]), 20).input_ids == [7, *answer[:19]]
     short = answer[:6]
     assert truncate(Example(prompt + short, [IGNORED] * 30 + short), 20).input_ids == prompt[-14:] + short
     preferred = Preference(prompt, answer, answer[:5])
     assert truncate(preferred, 20) == Preference(prompt[-10:], answer[:10], answer[:5])
-    # What opens every text of a model stays where it is.
+    # The beginning-of-text token stays.
     assert truncate(pair, 20, start=1).input_ids == [100, *prompt[-9:], *answer[:10]]
 
 
@@ -93,14 +95,14 @@ def text_of(tokens: int) -> Example:
     return Example(ids, [IGNORED, *ids[1:]], f"a.jsonl:{tokens}")
 
 
-def test_a_length_that_is_enough_is_named() -> None:
+def test_the_refusal_names_a_sufficient_max_length() -> None:
     texts = [text_of(tokens) for tokens in [100] * 15 + [300, 700, 700, 2000, 9000]]
     _, account = fit(texts, 256, "truncate", 0.0)
     assert account.rows_truncated == 5
     assert account.truncated_fraction == account.supervised_tokens_left_out / sum(
         len(text.input_ids) - 1 for text in texts
     )
-    # So much of the rows may be cut, and of what is learnt, most of which is in the longest document.
+    # The share counts rows, and supervised tokens, most of which are in the longest document.
     assert account.sufficient_length(0.8) == (320, 0.2)
     assert account.sufficient_length(0.1) == (8192, 0.05)
     assert (account.truncated_at(512), account.truncated_at(704), account.truncated_at(256)) == (0.2, 0.1, 0.25)
@@ -115,8 +117,8 @@ def test_a_length_that_is_enough_is_named() -> None:
     assert "set finetune.max_length and base.builtin.max_length to 8,192, which cuts 5.0% of the rows" in said
 
 
-def test_a_named_length_does_what_it_says() -> None:
-    """Fitted again at that length, no more is cut than was allowed."""
+def test_a_sufficient_max_length_cuts_no_more_than_is_allowed() -> None:
+    """The same rows at that length."""
     random = Random(0)
     texts = [text_of(int(random.lognormvariate(5, 1.2)) + 2) for _ in range(300)]
     pairs = [
@@ -145,7 +147,7 @@ def test_split_loses_no_text() -> None:
     assert (account.rows_split, account.rows_dropped, account.tokens_left_out) == (1, 0, 1)
 
 
-def test_a_row_with_nothing_to_learn_is_dropped_and_counted() -> None:
+def test_a_row_without_supervised_tokens_is_dropped_and_counted() -> None:
     kept, account = fit([TEXT, Example([7, 8], [IGNORED, IGNORED])], 8, "error", 0.5)
     assert kept == [TEXT]
     assert (account.rows_dropped, account.rows_without_label) == (1, 1)
@@ -160,7 +162,7 @@ def test_a_row_with_nothing_to_learn_is_dropped_and_counted() -> None:
         ("split", 1.0, "split is only for plain text, and not for pairs of prompt and completion"),
     ],
 )
-def test_what_is_refused(policy: str, allowed: float, message: str) -> None:
+def test_rows_that_a_length_policy_refuses(policy: str, allowed: float, message: str) -> None:
     with pytest.raises(TrainingError) as caught:
         fit([PAIR, TEXT], 5, policy, allowed)  # pyright: ignore[reportArgumentType]
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Conversations become what the tokenizer's own template makes of them, and only the assistant's part is learnt."""
+"""Conversations are rendered by the tokenizer's chat template, and only the assistant's turns are supervised."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chats import CHATML, encode, fresh, learnt, record, text_of
+from chats import CHATML, encode, fresh, record, supervised_runs, text_of
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.encoding.chat import chat_template
@@ -33,19 +33,21 @@ TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type":
 
 
 def theirs(tokenizer: PreTrainedTokenizerFast, **more: Any) -> Any:
-    """What transformers itself makes of the turns."""
+    """The result of transformers for the turns."""
     return tokenizer.apply_chat_template(TURNS, **more)
 
 
 @pytest.mark.parametrize("template", [CHATML, MARKED])
-def test_only_the_assistant_is_learnt_with_its_end_of_turn(chatty: PreTrainedTokenizerFast, template: str) -> None:
+def test_only_the_assistant_s_turns_with_their_end_token_are_supervised(
+    chatty: PreTrainedTokenizerFast, template: str
+) -> None:
     chatty.chat_template = template
     [example] = encode(chatty, record(TURNS))
-    assert learnt(chatty, example) == ["delta<|im_end|>", "zeta.<|im_end|>"]
+    assert supervised_runs(chatty, example) == ["delta<|im_end|>", "zeta.<|im_end|>"]
     assert example.input_ids == theirs(chatty)["input_ids"]
 
 
-def test_transformers_marks_the_same_tokens(chatty: PreTrainedTokenizerFast) -> None:
+def test_the_assistant_mask_of_transformers_has_the_same_tokens(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = MARKED.replace(
         "{% endgeneration %}{% else %}", "{{ '<|im_end|>' }}{% endgeneration %}{% else %}"
     ).replace("{% endif %}{{ '<|im_end|>\\n' }}", "{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}")
@@ -56,7 +58,7 @@ def test_transformers_marks_the_same_tokens(chatty: PreTrainedTokenizerFast) -> 
     ]
 
 
-def test_a_prompt_is_the_beginning_of_what_was_trained(chatty: PreTrainedTokenizerFast) -> None:
+def test_a_prompt_is_the_beginning_of_its_trained_example(chatty: PreTrainedTokenizerFast) -> None:
     for template in (CHATML, MARKED, PLAIN_TEMPLATE):
         chatty.chat_template = template
         conversation = Conversation.from_record(record(TURNS, TOOLS if template == PLAIN_TEMPLATE else None))
@@ -68,10 +70,12 @@ def test_a_prompt_is_the_beginning_of_what_was_trained(chatty: PreTrainedTokeniz
         assert conversation.answer == "zeta."
 
 
-def test_a_base_without_a_template_gets_ours_and_keeps_it(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_template_gets_the_plain_one_and_is_saved_with_it(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     bare = fresh(tokenizer)
     [example] = encode(bare, record(TURNS))
-    assert learnt(bare, example) == ["delta<|endoftext|>", "zeta.<|endoftext|>"]
+    assert supervised_runs(bare, example) == ["delta<|endoftext|>", "zeta.<|endoftext|>"]
     bare.save_pretrained(tmp_path)
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert ChatTemplate(again).origin == "shipped"
@@ -82,7 +86,7 @@ def test_a_base_without_a_template_gets_ours_and_keeps_it(tokenizer: PreTrainedT
     )
 
 
-def test_tools_and_calls_are_written_and_a_call_is_learnt(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_tools_are_written_and_calls_are_supervised(tokenizer: PreTrainedTokenizerFast) -> None:
     call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     turns = [
         {"role": "user", "content": "1 + 1?"},
@@ -93,13 +97,13 @@ def test_tools_and_calls_are_written_and_a_call_is_learnt(tokenizer: PreTrainedT
     bare = fresh(tokenizer)
     [example] = encode(bare, record(turns, TOOLS))
     called = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call><|endoftext|>'
-    assert learnt(bare, example) == [called, "2<|endoftext|>"]
+    assert supervised_runs(bare, example) == [called, "2<|endoftext|>"]
     text = text_of(bare, example.input_ids)
     assert text.startswith(f"Tools:\n{json.dumps(TOOLS[0])}\n\nUser:\n")
     assert "Tool add:\n2\n\n" in text
 
 
-def test_what_is_said_is_text_whatever_it_spells(chatty: PreTrainedTokenizerFast) -> None:
+def test_a_special_token_that_a_message_spells_stays_text(chatty: PreTrainedTokenizerFast) -> None:
     turns = [
         {"role": "user", "content": "a<|im_end|>\n<|im_start|>assistant\nb"},
         {"role": "assistant", "content": "c<|endoftext|>d"},
@@ -112,10 +116,10 @@ def test_what_is_said_is_text_whatever_it_spells(chatty: PreTrainedTokenizerFast
     special = [token for token in example.input_ids if token in chatty.added_tokens_decoder]
     start, end = (chatty.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))
     assert special == [start, end, start, end]
-    assert learnt(chatty, example) == ["c<|endoftext|>d<|im_end|>"]
+    assert supervised_runs(chatty, example) == ["c<|endoftext|>d<|im_end|>"]
 
 
-def test_the_end_of_turn_is_the_template_s(chatty: PreTrainedTokenizerFast) -> None:
+def test_the_end_of_turn_token_is_the_template_s(chatty: PreTrainedTokenizerFast) -> None:
     assert ChatTemplate(chatty).end_of_turn() == chatty.convert_tokens_to_ids("<|im_end|>")
     chatty.chat_template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
     with pytest.raises(ModelError, match="changes the text before turn 2"):
@@ -123,7 +127,7 @@ def test_the_end_of_turn_is_the_template_s(chatty: PreTrainedTokenizerFast) -> N
         ChatTemplate(chatty).end_of_turn()
 
 
-def test_the_day_does_not_change_the_tokens(chatty: PreTrainedTokenizerFast) -> None:
+def test_the_date_in_a_template_is_fixed(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = "{{ strftime_now('%Y') }}" + CHATML
     assert text_of(chatty, encode(chatty, record(TURNS))[0].input_ids).startswith("26 July 2024<|im_start|>system")
 
@@ -142,7 +146,7 @@ def test_the_day_does_not_change_the_tokens(chatty: PreTrainedTokenizerFast) -> 
         ("{{ messages | length }}" + CHATML, "the chat template changes the text before turn 3"),
     ],
 )
-def test_a_template_that_fails_is_one_line_with_the_row(
+def test_the_error_of_a_failing_template_is_one_line_with_the_row(
     chatty: PreTrainedTokenizerFast, template: str, message: str
 ) -> None:
     chatty.chat_template = template
@@ -174,7 +178,7 @@ CALL = [
         ("{{ 9 ** 9 ** 9 }}", "uses the operator **, whose numbers can keep a processor busy for days"),
     ],
 )
-def test_a_template_without_end_is_refused_at_the_first_conversation(
+def test_an_endless_template_is_refused_at_the_first_conversation(
     chatty: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, template: str, said: str
 ) -> None:
     if "0.2 s" in said:
@@ -188,7 +192,7 @@ def test_a_template_without_end_is_refused_at_the_first_conversation(
     (problem,) = caught.value.problems
     assert problem.startswith("the chat template " if "**" in said else "rows.jsonl:1: the chat template ")
     assert said in problem
-    # What follows has its memory again.
+    # The limit of the memory is lifted again.
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
@@ -202,7 +206,7 @@ def test_a_template_without_end_is_refused_at_the_first_conversation(
         "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}{{ n.x == n.y }}",
     ],
 )
-def test_a_template_that_nothing_can_stop_ends_the_process_with_a_line(
+def test_a_template_that_cannot_be_interrupted_ends_the_process_with_a_message(
     chatty: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, template: str
 ) -> None:
     monkeypatch.setattr(chat_template, "_LAST_SECONDS", 0.5)
@@ -234,7 +238,7 @@ def test_a_template_that_nothing_can_stop_ends_the_process_with_a_line(
         (CHATML, TURNS, TOOLS, r"does not write the tools, 'add' first"),
     ],
 )
-def test_what_a_template_leaves_out_is_refused(
+def test_a_template_that_leaves_out_answers_calls_or_tools_is_refused(
     chatty: PreTrainedTokenizerFast, template: str, turns: list[Any], tools: list[Any] | None, message: str
 ) -> None:
     chatty.chat_template = template
@@ -242,18 +246,18 @@ def test_what_a_template_leaves_out_is_refused(
         encode(chatty, record(turns, tools, "a.jsonl:7"))
 
 
-def test_a_template_that_wants_arguments_as_text_gets_them(chatty: PreTrainedTokenizerFast) -> None:
+def test_a_template_may_expect_arguments_of_calls_as_text(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = CHATML.replace("call.function | tojson", "call.function.name + call.function.arguments")
-    assert learnt(chatty, encode(chatty, record(CALL))[0]) == ['<call>add{"a":1}<|im_end|>']
+    assert supervised_runs(chatty, encode(chatty, record(CALL))[0]) == ['<call>add{"a":1}<|im_end|>']
 
 
-def test_marks_that_mark_nothing_are_refused_with_the_rows(chatty: PreTrainedTokenizerFast) -> None:
+def test_a_template_whose_generation_marks_are_empty_is_refused(chatty: PreTrainedTokenizerFast) -> None:
     chatty.chat_template = CHATML + "{% if false %}{% generation %}{% endgeneration %}{% endif %}"
     with pytest.raises(TrainingError, match=r"marks no token of 1 conversations as the assistant's: a.jsonl:7; put"):
         encode(chatty, record(TURNS, source="a.jsonl:7"))
 
 
-def test_early_turns_go_first_and_the_system_stays(chatty: PreTrainedTokenizerFast) -> None:
+def test_a_long_conversation_loses_early_turns_and_keeps_the_system_s(chatty: PreTrainedTokenizerFast) -> None:
     turns = [*TURNS[:-2], TURNS[-2] | {"content": "0123456789 and epsilon?"}, TURNS[-1]]
     template, conversation = ChatTemplate(chatty), Conversation.from_record(record(turns, source="a:1"))
     whole = len(template.encode([conversation])[0][0].input_ids)
@@ -268,20 +272,20 @@ def test_early_turns_go_first_and_the_system_stays(chatty: PreTrainedTokenizerFa
     text = text_of(chatty, shortest.input_ids)
     assert text.startswith("<|im_start|>system\nalpha beta<|im_end|>\n<|im_start|>user\n")
     assert text.endswith("user\n3456789 and epsilon?<|im_end|>\n<|im_start|>assistant\nzeta.<|im_end|>\n")
-    assert learnt(chatty, shortest) == ["zeta.<|im_end|>"]
+    assert supervised_runs(chatty, shortest) == ["zeta.<|im_end|>"]
     assert shortest.source == "a:1"
 
 
-def test_an_answer_that_is_too_long_by_itself_loses_its_end(chatty: PreTrainedTokenizerFast) -> None:
+def test_an_answer_that_is_too_long_alone_loses_its_end(chatty: PreTrainedTokenizerFast) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "12345678" * 9}]
     example = ChatTemplate(chatty).shorten(Conversation(turns, []), 24)
     assert example is not None
     assert len(example.input_ids) == 24
-    assert learnt(chatty, example)[0].startswith("12")
+    assert supervised_runs(chatty, example)[0].startswith("12")
     assert "user\na<|im_end|>" in text_of(chatty, example.input_ids)
 
 
-def test_a_question_keeps_half_of_the_room_beside_a_long_answer(chatty: PreTrainedTokenizerFast) -> None:
+def test_a_question_keeps_half_of_max_length_before_a_long_answer(chatty: PreTrainedTokenizerFast) -> None:
     template = ChatTemplate(chatty)
     turns = [{"role": "user", "content": "0123456789" * 30}, {"role": "assistant", "content": "abcdefghij" * 30}]
     example = template.shorten(Conversation(turns, []), 100)
@@ -290,22 +294,22 @@ def test_a_question_keeps_half_of_the_room_beside_a_long_answer(chatty: PreTrain
     assert bare is not None
     room, said = sum(label != -100 for label in bare.labels), sum(label != -100 for label in example.labels)
     assert said == room - room // 2
-    assert learnt(chatty, example)[0].startswith("abcdefghij")
+    assert supervised_runs(chatty, example)[0].startswith("abcdefghij")
     assert "56789<|im_end|>" in text_of(chatty, example.input_ids)
 
 
-def test_an_answer_is_never_left_without_its_question(chatty: PreTrainedTokenizerFast) -> None:
+def test_a_conversation_without_room_for_its_question_is_dropped(chatty: PreTrainedTokenizerFast) -> None:
     template = ChatTemplate(chatty)
     system = {"role": "system", "content": "0123456789" * 30}
     turns = [system, {"role": "user", "content": "alpha beta"}, {"role": "assistant", "content": "gamma " * 20}]
     assert template.shorten(Conversation(turns, []), 100) is None
-    # What the tools return stands between a question and its last answer, and is not cut.
+    # The results of tools are between a question and its last answer, and are not cut.
     returned = {"role": "tool", "content": "9876543210" * 30}
     called = [{"role": "user", "content": "alpha beta"}, {"role": "user", "content": "gamma"}, returned, turns[-1]]
     assert template.shorten(Conversation(called, []), 100) is None
 
 
-def test_what_is_left_out_by_turns() -> None:
+def test_shorten_leaves_out_early_turns_then_the_beginning_of_the_question() -> None:
     said = [
         {"role": role, "content": content}
         for role, content in (

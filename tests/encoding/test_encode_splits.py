@@ -1,4 +1,4 @@
-"""Whole splits become examples of their task, and what is cut, dropped or wrong is named by its place."""
+"""Splits become examples of their record type, and messages name the sources of truncated, dropped and wrong rows."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def finetune(**more: Any) -> Finetune:
 
 
 def split(folder: Path, **columns: list[str]) -> Path:
-    """A clean split of two parts, with the places of its rows."""
+    """A clean split of two parts, with the sources of its rows."""
     count = len(next(iter(columns.values())))
     table = pa.table({"source": [f"a.csv:{row + 2}" for row in range(count)]} | columns)
     half = (count + 1) // 2
@@ -37,7 +37,9 @@ def split(folder: Path, **columns: list[str]) -> Path:
     return folder / "train"
 
 
-def test_parts_are_read_in_order_and_rows_carry_their_place(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_the_parts_of_a_split_are_read_in_order_and_examples_have_their_source(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     path = split(tmp_path, prompt=["alpha ", "beta ", "gamma "], completion=["a", "b", "c"])
     examples, account = encode_split(tokenizer, path, "prompt-completion", finetune())
     assert [example.source for example in examples] == ["a.csv:2", "a.csv:3", "a.csv:4"]
@@ -46,7 +48,7 @@ def test_parts_are_read_in_order_and_rows_carry_their_place(tokenizer: PreTraine
     assert (account.rows, account.rows_truncated, "chat_template" in account.as_dict()) == (3, 0, False)
 
 
-def test_rows_that_are_cut_or_dropped_are_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_truncated_and_dropped_rows_are_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, text=["alpha", "alpha beta " * 9, "mu"])
     _, account = encode_split(tokenizer, path, "text", finetune())
     assert account.as_dict()["truncated_rows"] == ["a.csv:3"]
@@ -59,7 +61,7 @@ def test_rows_that_are_cut_or_dropped_are_named(tokenizer: PreTrainedTokenizerFa
         encode_split(tokenizer, path, "text", narrow)
 
 
-def test_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_split_of_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "alpha"}, {"role": "assistant", "content": "beta"}]
     early = [{"role": "user", "content": "gamma " * 9}, {"role": "assistant", "content": "delta"}]
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -71,7 +73,7 @@ def test_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> No
     assert account.as_dict()["chat_template"] == "shipped"
 
 
-def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_the_report_counts_what_long_conversations_lose(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
     turns = [{"role": ("user", "assistant")[at % 2], "content": f"alpha beta {at}"} for at in range(12)]
@@ -85,23 +87,23 @@ def test_what_a_long_dialogue_loses_is_counted(tokenizer: PreTrainedTokenizerFas
     assert (account.rows_truncated, account.rows_without_end, account.rows_without_prompt) == (2, 1, 1)
     assert account.answers_left_out == 6 - texts[1].count("Assistant:")
     assert account.without_prompt == ("a.csv:5",)
-    learnt = {True: 0, False: 0}
+    supervised = {True: 0, False: 0}
     for row in (turns[:2], turns, long_answer):
         for example in encode(own, {"messages": row, "tools": []}):
-            learnt[len(example.input_ids) > 64] += sum(label != -100 for label in example.labels)
-    assert account.supervised_tokens + account.supervised_tokens_left_out == sum(learnt.values())
+            supervised[len(example.input_ids) > 64] += sum(label != -100 for label in example.labels)
+    assert account.supervised_tokens + account.supervised_tokens_left_out == sum(supervised.values())
     said = account.describe_truncated(64)
     assert said[0].startswith("2 of 4 rows (50.0%) are longer than 64 tokens and are cut to that length, without ")
     assert f"{account.answers_left_out} answers in early turns, the end of 1 row" in said[0]
     assert said[1].startswith("1 of 4 rows are dropped: 64 tokens have no room for the question")
-    # The account is kept with the tokens.
+    # The token cache keeps the report.
     kept = [encode_split(own, path, "messages", finetune(max_length=64), folder=tmp_path / "kept")[1] for _ in "12"]
     assert kept == [account, account]
     with pytest.raises(TrainingError, match=r"1 of 4 rows .* 1 without room for their question\), more .*: a.csv:5;"):
         encode_split(own, path, "messages", finetune(max_length=64, max_dropped_fraction=0.0))
 
 
-def test_labels_become_the_numbers_of_outputs(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_labels_become_the_indices_of_outputs(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path / "one", text=["alpha", "beta"], label=["sad", "glad"])
     rows, account = encode_split(tokenizer, path, "classification", finetune(), labels=["glad", "sad"])
     assert [row.target for row in rows] == [1, 0]
@@ -114,7 +116,7 @@ def test_labels_become_the_numbers_of_outputs(tokenizer: PreTrainedTokenizerFast
     assert [row.target for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
 
 
-def test_numbers(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_split_of_numbers(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
     rows, account = encode_split(tokenizer, path, "regression", finetune())
     assert [row.target for row in rows] == [-0.5, 3.0]
@@ -124,7 +126,7 @@ def test_numbers(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
         encode_split(tokenizer, wrong, "regression", finetune())
 
 
-def test_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_split_of_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, prompt=["alpha ", "beta " * 40], chosen=["good", "good"], rejected=["bad bad", "bad"])
     rows, account = encode_split(tokenizer, path, "preference", finetune())
     assert [tokenizer.decode(ids) for ids in rows[0][:3]] == ["alpha ", "good<|endoftext|>", "bad bad<|endoftext|>"]
@@ -133,7 +135,7 @@ def test_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None
     assert account.truncated == ("a.csv:3",)
 
 
-def test_conversational_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_split_of_conversational_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     asked = json.dumps([{"role": "system", "content": "mu"}, {"role": "user", "content": "alpha"}])
     said = [json.dumps([{"role": "assistant", "content": content}]) for content in ("good", "bad")]
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -147,7 +149,7 @@ def test_conversational_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path
         encode_split(own, path, "preference", finetune(max_length=64), conversational=True)
 
 
-def test_rows_come_out_of_memory_as_they_went_in() -> None:
+def test_a_table_of_examples_gives_back_its_rows() -> None:
     documents = [Example([1, 2, 3], [-100, 2, 3], "a:1"), Example([4], [-100], "ä:2"), Example([5, 6], [-100, 6])]
     kept = Examples(documents)
     assert list(kept) == documents
@@ -165,10 +167,10 @@ def test_rows_come_out_of_memory_as_they_went_in() -> None:
 
 
 def prefixing(kind: str) -> PreTrainedTokenizerFast:
-    """A tokenizer that puts a blank before every text, as sentencepiece's do."""
+    """A tokenizer that puts a space before every text, as sentencepiece does."""
     special = ["<unk>", "<s>", "</s>", "[INST]"]
     if kind == "legacy":
-        # Llama 2's: the blank is put there before the text is cut into words.
+        # Llama 2: the space is added before the text is split into words.
         backend = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
         backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
@@ -198,7 +200,7 @@ def prefixing(kind: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("kind", ["always", "first", "legacy", "unigram"])
-def test_a_completion_goes_on_where_the_prompt_ends(kind: str) -> None:
+def test_a_completion_has_the_tokens_of_a_continuation(kind: str) -> None:
     tokenizer = prefixing(kind)
     assert adds_leading_space(tokenizer)
     for prompt, completion in (("alpha", " beta"), ("delta:", " zeta"), ("eta\n", "theta")):
@@ -210,7 +212,7 @@ def test_a_completion_goes_on_where_the_prompt_ends(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["always", "first", "legacy", "unigram"])
-def test_a_chat_with_such_a_tokenizer_is_what_transformers_makes_of_it(kind: str) -> None:
+def test_a_chat_with_a_tokenizer_that_adds_spaces_equals_that_of_transformers(kind: str) -> None:
     tokenizer = prefixing(kind)
     tokenizer.chat_template = (
         "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}{{ '[INST] ' + message.content }}"
@@ -222,9 +224,9 @@ def test_a_chat_with_such_a_tokenizer_is_what_transformers_makes_of_it(kind: str
     assert example.input_ids == whole["input_ids"]
     [prompt] = ChatTemplate(tokenizer).prompts([Conversation(turns[:3], [])])
     assert example.input_ids[: len(prompt)] == prompt
-    learnt = [label for label in example.labels if label != -100]
-    assert tokenizer.convert_ids_to_tokens(learnt).count("</s>") == 2
+    supervised = [label for label in example.labels if label != -100]
+    assert tokenizer.convert_ids_to_tokens(supervised).count("</s>") == 2
 
 
-def test_other_tokenizers_are_left_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_byte_level_tokenizer_adds_no_leading_space(tokenizer: PreTrainedTokenizerFast) -> None:
     assert not adds_leading_space(tokenizer)

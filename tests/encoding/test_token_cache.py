@@ -1,4 +1,4 @@
-"""Tokens that are kept on disk are those that were made, are made once, and never read where they are not whole."""
+"""The token cache gives back the encoded examples, writes them once, and never reads an incomplete entry."""
 
 import json
 import multiprocessing
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from chats import encode_split, fresh
-from test_earlier_turns import CALLING, QWEN3, THINKING
+from test_templates_that_change_turns import CALLING, QWEN3, THINKING
 from tiny_models import TEXTS
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -51,7 +51,7 @@ def made(path: Path, tokenizer: PreTrainedTokenizerBase, folder: Path | None, **
 
 
 def entries(folder: Path) -> dict[Path, int]:
-    """Every file of every entry, and which one it is: a file that is written again is another one."""
+    """The inode of every file of every entry; it changes when a file is written again."""
     return {path: path.stat().st_ino for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
@@ -78,9 +78,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], RecordType, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_comes_from_the_disk_is_what_was_made(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, case: str
-) -> None:
+def test_cached_examples_equal_encoded_examples(tokenizer: PreTrainedTokenizerFast, tmp_path: Path, case: str) -> None:
     write, record_type, policy = CASES[case]
     path = write(tmp_path)
     more: dict[str, Any] = {}
@@ -100,14 +98,14 @@ def test_what_comes_from_the_disk_is_what_was_made(
         assert list(kept) == list(rows)
         assert kept.lengths.tolist() == rows.lengths.tolist()
         assert same_account == account
-    # Nothing of the file is copied into memory.
+    # Reading copies nothing into memory.
     before = pa.total_allocated_bytes()
     opened = type(kept).open(next((tmp_path / "tokens").rglob("*.arrow")))
     assert list(opened) == list(rows)
     assert pa.total_allocated_bytes() == before
 
 
-def test_the_same_is_made_once_and_of_a_split_one_entry_stays(
+def test_an_entry_is_written_once_and_a_split_keeps_one_entry(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     path, folder = texts(tmp_path), tmp_path / "tokens"
@@ -135,7 +133,9 @@ def test_the_same_is_made_once_and_of_a_split_one_entry_stays(
     assert len(entries(folder)) == 2 * len(first)
 
 
-def test_a_tokenizer_that_has_cut_a_text_is_still_the_same(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_truncation_by_a_tokenizer_does_not_change_the_cache_key(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
 
     def key() -> str:
@@ -147,7 +147,7 @@ def test_a_tokenizer_that_has_cut_a_text_is_still_the_same(tokenizer: PreTrained
 
 
 @pytest.mark.parametrize("harm", ["byte", "short", "missing", "manifest", "more"])
-def test_what_is_not_whole_is_made_again(tokenizer: PreTrainedTokenizerFast, tmp_path: Path, harm: str) -> None:
+def test_a_damaged_entry_is_written_again(tokenizer: PreTrainedTokenizerFast, tmp_path: Path, harm: str) -> None:
     path, folder = texts(tmp_path), tmp_path / "tokens"
     rows = list(made(path, tokenizer, folder)[0])
     [ids], [manifest] = folder.rglob("*.arrow"), folder.rglob("manifest.json")
@@ -169,7 +169,7 @@ def test_what_is_not_whole_is_made_again(tokenizer: PreTrainedTokenizerFast, tmp
     assert identity.is_complete(ids.parent)
 
 
-def test_nothing_is_kept_of_rows_that_are_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_refused_rows_leave_no_entry(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path, folder = texts(tmp_path), tmp_path / "tokens"
     for _ in range(2):
         with pytest.raises(TrainingError, match="rows are longer than max_length 5"):
@@ -177,7 +177,7 @@ def test_nothing_is_kept_of_rows_that_are_refused(tokenizer: PreTrainedTokenizer
     assert not entries(folder)
 
 
-def test_rows_that_are_in_use_survive_their_entry(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_examples_in_use_outlive_their_entry(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path, folder = texts(tmp_path), tmp_path / "tokens"
     rows, _ = made(path, tokenizer, folder)
     again = list(rows)
@@ -186,7 +186,7 @@ def test_rows_that_are_in_use_survive_their_entry(tokenizer: PreTrainedTokenizer
 
 
 def make_and_die(place: Path, event: int, name: str) -> None:
-    """Make the tokens in a process of its own, which kills itself at its n-th touch of them."""
+    """Encode in a process that kills itself at its n-th access to the token cache."""
     seen = 0
 
     def watch(what: str, arguments: tuple[Any, ...]) -> None:
@@ -210,7 +210,7 @@ def start(place: Path, event: int, name: str) -> Any:
     return process
 
 
-def test_killed_at_any_touch_or_many_at_once_all_read_the_same(
+def test_killed_and_concurrent_processes_read_the_same_examples(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     texts(tmp_path)
@@ -232,7 +232,7 @@ def test_killed_at_any_touch_or_many_at_once_all_read_the_same(
     assert not list((tmp_path / "tokens").rglob("*.partial"))
 
 
-def test_the_same_weights_from_the_disk_and_no_tokens_made_for_another_learning_rate(workplace: Path) -> None:
+def test_cached_tokens_give_the_same_weights_and_serve_another_learning_rate(workplace: Path) -> None:
     def trained(learning_rate: float, name: str) -> str:
         editing.set_values(Path("params.yaml"), {"finetune.learning_rate": learning_rate})
         p = params.load()

@@ -1,3 +1,5 @@
+"""LoRA adapters are put on the named modules, trained alone, saved and merged."""
+
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def moved(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor]) -> set[s
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "muon"])
-def test_only_the_targets_move_and_the_adapter_beside_is_the_merged_model(tmp_path: Path, optim: str) -> None:
+def test_only_target_modules_change_and_the_saved_adapter_equals_the_merged_model(tmp_path: Path, optim: str) -> None:
     saved = []
     for run in ("first", "second"):
         model = tiny("llama")
@@ -58,7 +60,7 @@ def test_a_classifier_s_head_is_trained_with_it(tmp_path: Path, family: str, tar
 
 
 @pytest.mark.parametrize("targets", ["all-linear", r".*\.(q|k)_proj", None])
-def test_targets_may_be_all_a_pattern_or_peft_s_own(tmp_path: Path, targets: str | None) -> None:
+def test_target_modules_may_be_all_linear_a_pattern_or_peft_s_default(tmp_path: Path, targets: str | None) -> None:
     lora = {key: value for key, value in LORA.items() if key != "target_modules"}
     made = training_run.train(
         tiny("llama"), documents(4), training_config(max_steps=1, warmup_steps=0), pad=1, folder=tmp_path,
@@ -78,6 +80,6 @@ def test_targets_may_be_all_a_pattern_or_peft_s_own(tmp_path: Path, targets: str
         ({"bias": "some"}, r"finetune.lora: "),
     ],
 )
-def test_names_that_match_nothing_are_told_before_training(changed: dict[str, Any], message: str) -> None:
+def test_names_that_match_no_module_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         adapters.wrap(tiny("llama"), LORA | changed, seed=0)

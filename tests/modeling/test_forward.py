@@ -1,3 +1,5 @@
+"""Packed rows and sparse logits give the losses of single documents."""
+
 import pytest
 import torch
 from tiny_models import VOCABULARY, documents, tiny
@@ -12,7 +14,7 @@ FAMILIES = ("llama", "gpt2", "qwen3")
 
 
 def alone(model: nn.Module, example: Example) -> float:
-    """The summed loss of one document by the plainest code there is."""
+    """The summed loss of one document, computed without tuneline."""
     logits = model(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
     return functional.cross_entropy(logits, torch.tensor(example.labels[1:]), reduction="sum").item()
 
@@ -20,7 +22,7 @@ def alone(model: nn.Module, example: Example) -> float:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @torch.no_grad()
-def test_packed_and_sparse_equal_single_documents(family: str, attention: str) -> None:
+def test_packed_and_sparse_losses_equal_those_of_single_documents(family: str, attention: str) -> None:
     model = tiny(family, attn_implementation=attention)
     examples = documents(6)
     expected = sum(alone(model, example) for example in examples)
@@ -65,7 +67,7 @@ def test_packed_documents_do_not_see_each_other(family: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "allowed"), [("llama", True), ("gpt2", True), ("qwen3", True), ("mamba", False)])
-def test_packing_only_where_the_family_keeps_documents_apart(family: str, allowed: bool) -> None:
+def test_packing_is_allowed_if_the_model_separates_documents(family: str, allowed: bool) -> None:
     assert forward.allows_packing(tiny(family), documents(3)) is allowed
 
 
@@ -75,7 +77,7 @@ def test_sparse_loss_is_allowed(family: str) -> None:
 
 
 class Scaled(nn.Module):
-    """An output head that looks at the whole row, as no gathering allows."""
+    """An output head that reads all positions of a row."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

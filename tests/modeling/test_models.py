@@ -1,4 +1,4 @@
-"""Any base becomes a classifier, and what was saved loads with its labels."""
+"""Every base can become a classifier, and a saved classifier is loaded with its labels."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ LABELS = ["calm", "glad", "sad"]
 
 
 def word_pieces() -> PreTrainedTokenizerFast:
-    """A tokenizer as BERT has it: [CLS] … [SEP] around a text."""
+    """A tokenizer like BERT's: [CLS] … [SEP] around a text."""
     letters = [*"abcdefghijklmnopqrstuvwxyz[]", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz[]")]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, "alpha", "beta"]
     backend = Tokenizer(WordPiece({token: number for number, token in enumerate(tokens)}, unk_token="[UNK]"))
@@ -92,7 +92,7 @@ def test_the_head_comes_from_the_seed_and_the_rest_from_the_base(any_base: Path)
     )
     assert all(torch.equal(once[name], again[name]) for name in once)
     differing = {name.rsplit(".", 1)[0] for name in once if not torch.equal(once[name], other[name])}
-    # The pooler is new too, where the base had none.
+    # A base without a pooler gets a new one, too.
     assert differing <= {"score", "classifier", "bert.pooler.dense"}
     assert differing & {"score", "classifier"}
 
@@ -107,7 +107,7 @@ def test_a_classifier_taken_as_a_base_gets_a_new_head(any_base: Path, tmp_path: 
     assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
 
 
-def test_what_is_no_classifier_is_refused(base: Path, tmp_path: Path) -> None:
+def test_a_model_that_is_not_a_classifier_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"the weights lack 1 tensors of the model, score.weight first"):
         models.load_classifier(base)
     models.save(
@@ -126,23 +126,23 @@ def test_a_base_that_lacks_more_than_a_head_is_refused(base: Path) -> None:
         models.new_classifier(base, LABELS, "single_label_classification", 0)
 
 
-def test_an_encoder_s_text_keeps_its_special_tokens_also_when_it_is_cut() -> None:
+def test_a_truncated_text_keeps_the_special_tokens_of_an_encoder() -> None:
     tokenizer = word_pieces()
     records = [{"text": "alpha beta", "label": "sad"}, {"text": "[SEP]", "label": "glad", "source": "a.csv:2"}]
     first, second = encode.encode_labelled(tokenizer, records, labels=LABELS)
     assert tokenizer.convert_ids_to_tokens(first.input_ids) == ["[CLS]", "alpha", "beta", "[SEP]"]
     assert (first.target, second.target, second.source) == (2, 1, "a.csv:2")
-    # Spelt in a text it is text.
+    # The special token that the text spells is text.
     assert second.input_ids.count(3) == 1
     [cut] = with_special_tokens(tokenizer, ["alpha beta"], 3)
     assert tokenizer.convert_ids_to_tokens(cut) == ["[CLS]", "alpha", "[SEP]"]
 
 
 @pytest.mark.parametrize("given", [{}, {"add_eos_token": False, "add_bos_token": False}])
-def test_a_causal_classifier_s_text_ends_with_end_of_text_wherever_it_is_loaded(
+def test_the_tokenizer_of_a_causal_classifier_ends_texts_with_end_of_text(
     base: Path, tmp_path: Path, given: dict[str, bool]
 ) -> None:
-    # Families of transformers say in their configuration that nothing is put around a text.
+    # Some tokenizer configurations say that nothing is put around a text.
     config = files.read_json(base / "tokenizer_config.json")
     files.write_json(base / "tokenizer_config.json", config | given)
     end = config["eos_token"]
@@ -155,12 +155,12 @@ def test_a_causal_classifier_s_text_ends_with_end_of_text_wherever_it_is_loaded(
         [cut] = with_special_tokens(tokenizer, ["alpha beta"], 3)
         assert len(cut) == 3
         assert cut[-1] == tokenizer.eos_token_id
-    # What the base itself writes stays as it was.
+    # The base's own tokenizer does not change.
     assert models.load_tokenizer(base)("alpha beta")["input_ids"] == ids[:-1]
 
 
 @pytest.mark.parametrize(("family", "positions"), [("bert", 64), ("roberta", 62)])
-def test_an_encoder_sees_no_more_than_its_positions(family: str, positions: int) -> None:
+def test_rows_longer_than_an_encoder_s_context_are_refused(family: str, positions: int) -> None:
     model = BertModel(BertConfig(**SHAPE)) if family == "bert" else RobertaModel(RobertaConfig(pad_token_id=1, **SHAPE))
     models.check_length(model, positions, "finetune.max_length")
     assert model(input_ids=torch.full((1, positions), 7)).last_hidden_state.shape[1] == positions
@@ -168,7 +168,7 @@ def test_an_encoder_sees_no_more_than_its_positions(family: str, positions: int)
         models.check_length(model, positions + 1, "finetune.max_length")
 
 
-def test_a_chat_model_is_saved_with_its_template_and_with_what_ends_its_turns(
+def test_a_chat_model_is_saved_with_its_template_and_its_end_tokens(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

@@ -1,3 +1,5 @@
+"""Model folders are checked, loaded, copied and fetched; a broken or untrusted folder gives one line per problem."""
+
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-def test_the_same_model_is_saved_as_the_same_bytes_wherever_it_came_from(
+def test_a_loaded_model_is_saved_as_the_same_bytes(
     tmp_path: Path, base: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     loaded = models.load(base)
@@ -27,13 +29,13 @@ def test_the_same_model_is_saved_as_the_same_bytes_wherever_it_came_from(
     assert files.sha256_tree(tmp_path / "elsewhere/again") == files.sha256_tree(base)
 
 
-def test_a_missing_folder(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "absent").endswith(
         "absent: no such folder; it must contain a model as save_pretrained writes it"
     )
 
 
-def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+def test_one_error_names_all_missing_files(tmp_path: Path) -> None:
     lines = refusal(tmp_path).splitlines()
     assert [line.split(": ")[0].removeprefix(str(tmp_path)) for line in lines] == [
         "/config.json",
@@ -48,7 +50,7 @@ def test_pickled_weights_are_refused(base: Path) -> None:
     assert "pytorch_model.bin: pickled weights can run code" in refusal(base)
 
 
-def test_code_of_its_own_is_refused(base: Path) -> None:
+def test_a_model_with_its_own_code_is_refused(base: Path) -> None:
     config = files.read_json(base / "config.json")
     files.write_json(base / "config.json", config | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}})
     assert "auto_map names Python code" in refusal(base)
@@ -86,7 +88,7 @@ def test_code_of_its_own_is_refused(base: Path) -> None:
         ),
     ],
 )
-def test_a_folder_of_a_stranger_ends_in_a_line(
+def test_an_untrusted_folder_is_refused_with_one_line(
     base: Path, load: Callable[[Path], object], file: str, change: dict[str, Any], message: str
 ) -> None:
     files.write_json(base / file, files.read_json(base / file) | change)
@@ -96,10 +98,8 @@ def test_a_folder_of_a_stranger_ends_in_a_line(
     assert message in problem
 
 
-def test_a_tokenizer_that_makes_text_without_end_is_tried_where_it_does_no_harm(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A terabyte for each of the letter.
+def test_a_tokenizer_that_grows_texts_without_end_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each letter o becomes a terabyte.
     longer = {"type": "Replace", "pattern": {"String": "o"}, "content": "o" * 10_000}
     file = base / "tokenizer.json"
     files.write_json(file, files.read_json(file) | {"normalizer": {"type": "Sequence", "normalizers": [longer] * 3}})
@@ -113,7 +113,7 @@ def test_a_tokenizer_that_makes_text_without_end_is_tried_where_it_does_no_harm(
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
-def test_weights_that_are_no_numbers_are_refused(base: Path, number: float) -> None:
+def test_weights_with_nan_or_infinity_are_refused(base: Path, number: float) -> None:
     weights = load_file(base / "model.safetensors")
     name = sorted(weights)[3]
     weights[name].view(-1)[0] = number
@@ -121,7 +121,7 @@ def test_weights_that_are_no_numbers_are_refused(base: Path, number: float) -> N
     assert f"1 tensors of the weights contain NaN or infinite numbers, {name} first" in refusal(base)
 
 
-def test_nesting_without_end_is_no_config(base: Path) -> None:
+def test_a_deeply_nested_config_is_refused(base: Path) -> None:
     (base / "config.json").write_text("[" * 100_000)
     assert "config.json: missing or not JSON" in refusal(base)
 
@@ -135,36 +135,36 @@ def test_nesting_without_end_is_no_config(base: Path) -> None:
         ({"num_hidden_layers": 3}, "the weights lack 9 tensors of the model, model.layers.2."),
     ],
 )
-def test_a_config_that_does_not_fit_the_weights(base: Path, change: dict[str, object], message: str) -> None:
+def test_a_config_that_does_not_fit_the_weights_is_refused(base: Path, change: dict[str, object], message: str) -> None:
     files.write_json(base / "config.json", files.read_json(base / "config.json") | change)
     assert message in refusal(base)
 
 
-def test_weights_that_are_cut_off(base: Path) -> None:
+def test_incomplete_weights_are_refused(base: Path) -> None:
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "cannot be loaded as a causal language model" in refusal(base)
 
 
-def test_a_shard_that_is_missing(base: Path) -> None:
+def test_a_missing_shard_is_named(base: Path) -> None:
     (base / "model.safetensors").unlink()
     files.write_json(base / "model.safetensors.index.json", {"weight_map": {"a": "model-1.safetensors"}})
     assert "model-1.safetensors: missing, but model.safetensors.index.json names it" in refusal(base)
 
 
-def test_a_tokenizer_without_end_of_text(base: Path) -> None:
+def test_a_tokenizer_without_end_of_text_is_refused(base: Path) -> None:
     config = files.read_json(base / "tokenizer_config.json")
     del config["eos_token"]
     files.write_json(base / "tokenizer_config.json", config)
     assert "the tokenizer has no end-of-text token" in refusal(base)
 
 
-def test_a_tokenizer_of_another_model(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     models.save(tiny("llama", vocab_size=270), tokenizer, tmp_path / "small")
     assert "the tokenizer has 300 tokens and the model 270" in refusal(tmp_path / "small")
 
 
-def test_an_unknown_mode(base: Path) -> None:
+def test_an_unknown_mode_is_refused(base: Path) -> None:
     files.write_json(base / "tuneline.json", {"mode": "riddle"})
     with pytest.raises(ModelError, match="mode 'riddle' is unknown; known: plain, chat, "):
         model_folder.stored_mode(base)
@@ -181,7 +181,7 @@ def test_an_encoder_is_a_base_for_labels_but_not_for_text(tmp_path: Path, tokeni
     assert classifier.config.id2label == {0: "bad", 1: "good"}
 
 
-def test_a_failed_copy_leaves_what_was_there(tmp_path: Path, base: Path) -> None:
+def test_a_failed_copy_leaves_the_old_folder(tmp_path: Path, base: Path) -> None:
     before = files.sha256_tree(base)
     (tmp_path / "broken").mkdir()
     with pytest.raises(ModelError):
@@ -189,7 +189,7 @@ def test_a_failed_copy_leaves_what_was_there(tmp_path: Path, base: Path) -> None
     assert files.sha256_tree(base) == before
 
 
-def test_links_that_lead_out_of_a_base_are_refused_before_anything_is_read(tmp_path: Path, base: Path) -> None:
+def test_links_out_of_a_base_are_refused(tmp_path: Path, base: Path) -> None:
     outside = tmp_path / "secret.txt"
     outside.write_text("root:x:0:0")
     (base / "LICENSE.txt").symlink_to(outside)
@@ -208,7 +208,7 @@ def test_links_that_lead_out_of_a_base_are_refused_before_anything_is_read(tmp_p
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_snapshot_of_the_hub_s_cache_is_copied_through_its_links(tmp_path: Path, base: Path) -> None:
+def test_a_snapshot_in_the_hub_s_cache_is_copied(tmp_path: Path, base: Path) -> None:
     snapshot = tmp_path / "hub/models--owner--name/snapshots" / ("a1" * 20)
     blobs = snapshot.parent.parent / "blobs"
     blobs.mkdir(parents=True)
@@ -270,7 +270,7 @@ def test_a_base_that_changes_while_it_is_copied_is_refused(
         ("id: [\n", ["cannot be read as YAML"]),
     ],
 )
-def test_a_hub_reference_that_is_refused(tmp_path: Path, text: str, lines: list[str]) -> None:
+def test_a_wrong_hub_reference_is_refused(tmp_path: Path, text: str, lines: list[str]) -> None:
     path = tmp_path / "hub.yaml"
     path.write_text(text)
     with pytest.raises(ModelError) as caught:
@@ -281,6 +281,6 @@ def test_a_hub_reference_that_is_refused(tmp_path: Path, text: str, lines: list[
 
 
 @pytest.mark.parametrize("revision", ["a1" * 20, "0" * 40, "12" * 10 + "e" + "3" * 19])
-def test_a_hub_reference_that_stands(tmp_path: Path, revision: str) -> None:
+def test_a_hub_reference_is_read(tmp_path: Path, revision: str) -> None:
     (tmp_path / "hub.yaml").write_text(f"id: owner/name\nrevision: {revision}\n")
     assert sources.read_reference(tmp_path / "hub.yaml") == ("owner/name", revision)

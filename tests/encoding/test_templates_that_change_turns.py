@@ -1,4 +1,4 @@
-"""A chat template that writes earlier turns in another way, as Qwen3's: every answer is learnt as it will be said."""
+"""Chat templates that change earlier turns, as Qwen3's: every answer is an example with its own prompt."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from chats import CHATML, encode, encode_split, learnt, record, text_of
+from chats import CHATML, encode, encode_split, record, supervised_runs, text_of
 from tiny_models import VOCABULARY, tiny
 from transformers import PreTrainedTokenizerFast
 
@@ -22,8 +22,8 @@ from tuneline.evaluation.tasks import causal
 from tuneline.modeling import models
 from tuneline.params import Evaluate, Finetune
 
-# Qwen3's own logic: the thoughts of all before the last question are taken out; of the last turn, and of a turn with
-# thoughts since that question, they are written, empty ones too.
+# The logic of Qwen3: thoughts before the last question are removed. After it the last turn and turns with thoughts are
+# written with their thoughts, empty ones too.
 QWEN3 = r"""
 {%- set ns = namespace(searching=true, last_query=messages | length - 1) %}
 {%- for message in messages[::-1] %}
@@ -79,7 +79,7 @@ def qwen(chatty: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 
 
 def inference(tokenizer: PreTrainedTokenizerFast, turns: list[Any]) -> str:
-    """What transformers shows a model that is to answer."""
+    """The prompt that transformers makes."""
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
@@ -98,16 +98,16 @@ def inference(tokenizer: PreTrainedTokenizerFast, turns: list[Any]) -> str:
             [*THINKING[:4], {"role": "assistant", "reasoning_content": "zeta", "content": "eta."}],
             ["<think>\ngamma\n</think>\n\ndelta<|im_end|>", "<think>\nzeta\n</think>\n\neta.<|im_end|>"],
         ),
-        # The last question is still open.
+        # The last question is not answered.
         (THINKING[:4], ["<think>\ngamma\n</think>\n\ndelta<|im_end|>"]),
     ],
 )
-def test_every_answer_is_learnt_behind_what_the_model_is_shown_then(
+def test_every_answer_is_trained_after_its_prompt_at_inference(
     qwen: PreTrainedTokenizerFast, turns: list[Any], said: list[str]
 ) -> None:
     examples = encode(qwen, record(turns, source="a.jsonl:7"))
     places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
-    assert [learnt(qwen, example) for example in examples] == [[one] for one in said]
+    assert [supervised_runs(qwen, example) for example in examples] == [[one] for one in said]
     for example, place, one in zip(examples, places, said, strict=True):
         assert text_of(qwen, example.input_ids).rstrip("\n") == inference(qwen, turns[:place]) + one
         assert example.source == "a.jsonl:7"
@@ -116,21 +116,21 @@ def test_every_answer_is_learnt_behind_what_the_model_is_shown_then(
         assert [label != -100 for label in example.labels].index(True) == len(prompt)
 
 
-def test_what_is_not_rewritten_stays_one_example(qwen: PreTrainedTokenizerFast) -> None:
+def test_a_conversation_without_changed_turns_is_one_example(qwen: PreTrainedTokenizerFast) -> None:
     [once] = encode(qwen, record(THINKING[:3]))
-    assert learnt(qwen, once) == ["<think>\ngamma\n</think>\n\ndelta<|im_end|>"]
+    assert supervised_runs(qwen, once) == ["<think>\ngamma\n</think>\n\ndelta<|im_end|>"]
     qwen.chat_template = CHATML
     [example] = encode(qwen, record(THINKING))
-    assert len(learnt(qwen, example)) == 2
-    # A step between question and answer keeps its thought, and is written as it was said.
+    assert len(supervised_runs(qwen, example)) == 2
+    # A call between question and answer keeps its thought, so that nothing changes.
     qwen.chat_template = QWEN3
     thinking = [CALLING[0], CALLING[1] | {"reasoning_content": "alpha"}, *CALLING[2:]]
     [example] = encode(qwen, record(thinking))
-    assert len(learnt(qwen, example)) == 2
+    assert len(supervised_runs(qwen, example)) == 2
 
 
-def test_only_what_was_said_last_is_rewritten(qwen: PreTrainedTokenizerFast) -> None:
-    """Answers that stand as they were said are cut into tokens as a prompt cuts them."""
+def test_a_template_that_changes_only_the_last_turn(qwen: PreTrainedTokenizerFast) -> None:
+    """Unchanged answers have the same tokens as in a prompt."""
     qwen.chat_template = CHATML.replace(
         "{{ message.content }}",
         "{% if loop.last and message.role == 'user' %}{{ 'mu ' }}{% endif %}{{ message.content }}"
@@ -142,7 +142,7 @@ def test_only_what_was_said_last_is_rewritten(qwen: PreTrainedTokenizerFast) -> 
     qwen.chat_template = qwen.chat_template.replace("{{ 'mu ' }}", "")
     examples = encode(qwen, record(turns))
     for example, place in zip(examples, (2, 4, 6), strict=True):
-        assert len(learnt(qwen, example)) == 1
+        assert len(supervised_runs(qwen, example)) == 1
         [prompt] = ChatTemplate(qwen).prompts([Conversation.from_record(record(turns[:place]))])
         assert example.input_ids[: len(prompt)] == prompt
 
@@ -158,7 +158,7 @@ def split(folder: Path, *conversations: list[Any]) -> Path:
     return folder / "train"
 
 
-def test_rows_are_counted_once_and_examples_too(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_the_report_counts_rows_once_and_all_examples(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, THINKING, THINKING[:3], CALLING)
     examples, account = encode_split(qwen, path, "messages", finetune(max_length=200))
     assert [example.source for example in examples] == [f"a.jsonl:{row}" for row in (1, 1, 2, 3, 3)]
@@ -168,7 +168,7 @@ def test_rows_are_counted_once_and_examples_too(qwen: PreTrainedTokenizerFast, t
     assert counts["rows_truncated"] == counts["rows_dropped"] == counts["tokens_left_out"] == 0
 
 
-def test_an_answer_that_is_too_long_loses_early_turns_and_a_row_is_dropped_as_one(
+def test_a_long_example_loses_early_turns_and_drop_drops_all_examples_of_its_row(
     qwen: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     short = [{"role": role, "content": "mu"} for role in ("user", "assistant") * 2]
@@ -190,24 +190,24 @@ def test_an_answer_that_is_too_long_loses_early_turns_and_a_row_is_dropped_as_on
         encode_split(qwen, path, "messages", finetune(max_length=limit, overlong="error"))
 
 
-def test_a_step_that_is_too_long_is_learnt_once_alone(qwen: PreTrainedTokenizerFast) -> None:
-    """What is left may be written without a rewrite; the answers before the last are examples of their own."""
+def test_of_a_shortened_example_only_the_last_answer_is_supervised(qwen: PreTrainedTokenizerFast) -> None:
+    """The earlier answers are examples of their own, even if the template does not change the shorter text."""
     template = ChatTemplate(qwen)
     conversation = Conversation.from_record(record([*THINKING[1:3], *CALLING]))
     [*_, last] = template.encode([conversation])[0]
     shorter = template.shorten(conversation.up_to_answer(2), len(last.input_ids) - 1, only_last=True)
     assert shorter is not None
-    assert learnt(qwen, shorter) == ["<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
+    assert supervised_runs(qwen, shorter) == ["<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
     thoughtful = [*THINKING[1:3], CALLING[0], CALLING[1] | {"reasoning_content": "alpha"}, *CALLING[2:]]
     conversation = Conversation.from_record(record(thoughtful))
     [*_, last] = template.encode([conversation])[0]
     shorter = template.shorten(conversation.up_to_answer(2), len(last.input_ids) - 1, only_last=True)
     assert shorter is not None
     assert "alpha" in text_of(qwen, shorter.input_ids)
-    assert learnt(qwen, shorter) == ["<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
+    assert supervised_runs(qwen, shorter) == ["<think>\n\n</think>\n\nIt is 2.<|im_end|>"]
 
 
-def test_a_preference_behind_earlier_turns(qwen: PreTrainedTokenizerFast) -> None:
+def test_a_preference_after_earlier_turns(qwen: PreTrainedTokenizerFast) -> None:
     asked = json.dumps(THINKING[:4])
     good, bad = (json.dumps([{"role": "assistant", "content": content}]) for content in ("good", "bad"))
     pair = {"prompt": asked, "chosen": good, "rejected": bad, "source": "a.jsonl:7"}
@@ -221,7 +221,7 @@ def test_a_preference_behind_earlier_turns(qwen: PreTrainedTokenizerFast) -> Non
         encode_preferences(qwen, [longer], "chat")
 
 
-def test_a_conversation_is_judged_by_all_its_answers(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_the_score_of_a_conversation_sums_all_its_answers(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = tiny("qwen3", vocab_size=VOCABULARY + 20)
     model.generation_config.eos_token_id = qwen.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
     models.save(model, qwen, tmp_path / "model", "chat")
