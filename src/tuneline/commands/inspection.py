@@ -177,10 +177,10 @@ class _Set:
 
     def read(self, plan: FilePlan) -> dict[str, Any]:
         """The part of the report on one file."""
-        place = _path_of(self.path, plan)
-        entry = _entry(place, format=plan.format or None, encoding=plan.encoding or None, warnings=list(plan.warnings))
+        path = _path_of(self.path, plan)
+        entry = _entry(path, format=plan.format or None, encoding=plan.encoding or None, warnings=list(plan.warnings))
         if not plan.portions and not plan.refusal:
-            return entry | {"verdict": EMPTY, "message": _empty_message(place)}
+            return entry | {"verdict": EMPTY, "message": _empty_message(path)}
         try:
             opened = raw_set.open_set(self.path, [plan], columns=self.columns, record_types=None, group_by=None)
             if plan.first_rows:
@@ -190,10 +190,10 @@ class _Set:
             return entry | {"message": str(error), "verdict": REFUSED}
         if entry["rows"] and not entry["accepted"]:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in entry["reasons"].items())
-            message = f"{place}: none of its {entry['rows']:,} rows can be used ({reasons}); correct them"
+            message = f"{path}: none of its {entry['rows']:,} rows can be used ({reasons}); correct them"
             return entry | {"message": message}
         if not entry["rows"]:
-            return entry | {"verdict": EMPTY, "message": _empty_message(place)}
+            return entry | {"verdict": EMPTY, "message": _empty_message(path)}
         return entry | {"verdict": PARTLY if entry["accepted"] < entry["rows"] else ACCEPTED}
 
     def _read(self, opened: raw_set.RawSet, plan: FilePlan, entry: dict[str, Any]) -> None:
@@ -231,8 +231,7 @@ class _Set:
         shown_examples = {kind: screening.hidden(example) for kind, example in examples.items()}
         entry["warnings"] += [
             f"{number:,} row(s) have damage ({kind}), such as {shown_examples[kind]}; data.damaged decides whether "
-            "they are "
-            "kept, repaired or dropped"
+            "they are kept, repaired or dropped"
             for kind, number in entry["damaged"].items()
         ]
         entry["shapes"] = shapes.found() if entry["rows"] else {}
@@ -256,8 +255,8 @@ def _rows_by_label(
     return dict(counts.most_common())
 
 
-def _empty_message(place: str) -> str:
-    return f"{place}: has no rows; add rows, or exclude it with `--exclude`"
+def _empty_message(path: str) -> str:
+    return f"{path}: has no rows; add rows, or exclude it with `--exclude`"
 
 
 def _rows(portion: Portion, shape: Shape, shapes: ShapeCounts) -> Iterator[Record | Rejected]:

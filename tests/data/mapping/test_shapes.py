@@ -253,10 +253,8 @@ def test_data_columns_map_columns_to_fields(
             {},
             ["prompt-completion", "messages"],
             "a.jsonl: contains classification or text rows, but the task needs prompt-completion or messages rows; "
-            "set task: "
-            "classification or language-modeling, or name the columns of prompt and completion in data.columns "
-            "(columns "
-            "found: text, label)",
+            "set task: classification or language-modeling, or name the columns of prompt and completion in "
+            "data.columns (columns found: text, label)",
         ),
         (
             {"prompt": "q", "completion": "a", "label": True},
@@ -301,8 +299,7 @@ TICKETS = [
             [row | {"nota (1-5)": ["1", "5", ""][number % 3]} for number, row in enumerate(TICKETS)],
             None,
             "--column 'text=descripción' --column label=tipo; columns with repeated values, which may be labels: "
-            "provincia, tipo, "
-            "nota (1-5)",
+            "provincia, tipo, nota (1-5)",
         ),
         (
             [{"nº": row["nº"], "tipo": row["tipo"], "descripción": row["descripción"]} for row in TICKETS],

@@ -69,8 +69,7 @@ def test_a_label_in_most_of_its_texts_is_reported() -> None:
     warnings = labels.split_warnings({"spam": counted(80), "ham": counted(100)}, mentioned={"spam": 60, "ham": 50})
     assert warnings == [
         "labels: 60 of the 100 texts with the label 'spam' contain the label: a model learns to copy it and ignores "
-        "the "
-        "rest of the text"
+        "the rest of the text"
     ]
 
 

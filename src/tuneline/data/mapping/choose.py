@@ -74,8 +74,7 @@ def shape_of(
             hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
             raise DataError(
                 f"{file}: has no column {column!r}, the value of data.split.{param}; set data.split.{param} to null "
-                "or "
-                f"to a column of the file; {hint}"
+                f"or to a column of the file; {hint}"
             )
     return Shape(
         plan.name,
@@ -154,15 +153,13 @@ def _not_understood(view: View, file: str, wanted: Sequence[RecordType] | None) 
     if recognise.is_squad(view):
         return (
             f"{file}: is SQuAD with one article per row, and each article has many questions; write one question per "
-            "row "
-            f"with `{_SQUAD} FILE > squad.jsonl`"
+            f"row with `{_SQUAD} FILE > squad.jsonl`"
         )
     found = count_first_rows(view.plan, None, wanted).found()
     if len(found) > 1 and sum(not name.startswith("unknown") for name in found) > 1:
         return (
             f"{file}: its rows have several shapes, and no shape fits most rows; of the first {len(view.rows):,} "
-            "rows: "
-            f"{in_words(found)}; write one file per shape"
+            f"rows: {in_words(found)}; write one file per shape"
         )
     if nested := recognise.nested_paths(view):
         return (
@@ -205,8 +202,7 @@ def _other_type(view: View, file: str, found: Sequence[Match], wanted: Sequence[
     if view.plan.format in ("text", "document") and "classification" in wanted:
         return (
             f"{file}: is plain text, and the names of files and folders are not labels: put the files of each label "
-            "into a "
-            "folder with its name (spam/1.txt), or its rows into a file with its name (spam.txt); or set task: "
+            "into a folder with its name (spam/1.txt), or its rows into a file with its name (spam.txt); or set task: "
             f"{tasks[0]}"
         )
     fields = FIELDS[wanted[0]]

@@ -27,7 +27,6 @@ MIXED: tuple[RecordType, ...] = tuple(kind for task in MIXABLE for kind in TYPES
 """The record types of the sets of a mixture."""
 
 _NAMED_ROWS = 5
-_PLAIN = ("text", "document")
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,7 @@ def _balance_warnings(rows: Mapping[str, int]) -> list[str]:
     if number > MAX_SHARE * total:
         warnings.append(
             f"{number / total:.1%} of the rows have the label {_quoted(most)}: a model that always gives this label "
-            "has "
-            "this accuracy; compare models by macro F1"
+            "has this accuracy; compare models by macro F1"
         )
     if len(rows) > max(20, total / 2):
         hint = "; all labels are numbers: use task: regression" if all(map(_is_number, rows)) else ""
@@ -180,8 +179,7 @@ def _spelling_warnings(rows: Mapping[str, int]) -> list[str]:
 def _text_warnings(rows: Mapping[str, int], mentioned: Mapping[str, int]) -> list[str]:
     return [
         f"{mentioned[label]:,} of the {number:,} texts with the label {_quoted(label)} contain the label: a model "
-        "learns to copy "
-        "it and ignores the rest of the text"
+        "learns to copy it and ignores the rest of the text"
         for label, number in rows.items()
         if number >= _FEWEST_ROWS and mentioned.get(label, 0) > MAX_MENTIONED * number
     ]
