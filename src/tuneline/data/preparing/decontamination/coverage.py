@@ -1,4 +1,4 @@
-"""Measures how much of a held-out row training rows leak: the share of its tokens that are in common 8-grams.
+"""Measures how much of a held-out row training rows leak: the share of its tokens that are in shared 8-grams.
 
 Frequent wording, such as the template of a prompt, a disclaimer or a greeting, leaks nothing: a gram that is in many
 held-out rows or in many training rows does not count, and neither do its tokens. A held-out row with fewer than 8
