@@ -45,7 +45,7 @@ class Job:
     shape: Shape
     folder: Path
     """Folder of its parts; is made."""
-    secrets: Mapping[screening.Kind, str]
+    secrets: Mapping[str, str]
     """data.secrets: kind -> report, mask or drop."""
     damaged: Mapping[str, str]
     """data.damaged: kind -> report, repair or drop."""

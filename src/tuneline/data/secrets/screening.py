@@ -70,7 +70,7 @@ def screen(texts: Sequence[str]) -> list[Found]:
     return [Found(row, kind, counts[row, kind]) for row, kind in sorted(counts)]
 
 
-def mask(text: str, kinds: Collection[Kind]) -> str:
+def mask(text: str, kinds: Collection[str]) -> str:
     """Return a text in which a mark such as <EMAIL> replaces every secret of some kinds.
 
     Args:
