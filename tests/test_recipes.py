@@ -35,12 +35,24 @@ RECORD_TYPES = {
 _FILE = re.compile(r"^(?:`([\w./-]+)`:?\n\n)?```(json|csv|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def keys(path: Path) -> set[str]:
-    """Every dotted key of a YAML file, for example `data.split.seed`."""
+# The keys in which recipes differ from params.yaml, besides the rules of the gate. A new default of any other key must
+# be written into every recipe.
+DECIDED_BY_RECIPES = re.compile(
+    r"task|data\.(raw|pretraining|frozen_pretraining|layout|near_duplicates|max_overlap|secrets\.\w+|split\.(group_by|validation))"
+    r"|base\.(source|input|builtin\.(vocab_size|\w+_size|num_attention_heads|tie_word_embeddings|max_steps))"
+    r"|finetune\.(num_train_epochs|learning_rate|lr_scheduler_type|weight_decay|per_device_train_batch_size|packing|lora"
+    r"|gradient_accumulation_steps|max_length|overlong|class_weights)"
+    r"|evaluate\.(batch_size|max_new_tokens)|gate\.rules|registry\.model"
+)
 
-    def below(value: Any, name: str) -> set[str]:
-        inner = value if isinstance(value, dict) else {}
-        return {name} | {key for each in inner for key in below(inner[each], f"{name}.{each}".strip("."))}
+
+def values(path: Path) -> dict[str, Any]:
+    """Every key of a params file by its dotted name, with its value; `lora` and `dpo` are one value each."""
+
+    def below(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict) or not value or name in ("finetune.lora", "finetune.dpo"):
+            return {name: value}
+        return {key: each for inner in value for key, each in below(value[inner], f"{name}.{inner}".strip(".")).items()}
 
     return below(YAML(typ="safe").load(path.read_text("utf-8")), "")
 
@@ -57,7 +69,10 @@ def literal_files(name: str) -> dict[str, str]:
 @pytest.mark.parametrize("path", RECIPES, ids=NAMES)
 def test_a_recipe_is_a_complete_params_file(path: Path) -> None:
     loaded = params.load(path)
-    assert keys(path) >= keys(ROOT / "params.yaml"), "a key of params.yaml is missing: add it to the recipe"
+    recipe, defaults = values(path), values(ROOT / "params.yaml")
+    assert set(recipe) >= set(defaults), "a key of params.yaml is missing: add it to the recipe"
+    differ = {key for key, value in recipe.items() if key not in defaults or defaults[key] != value}
+    assert {key for key in differ if not DECIDED_BY_RECIPES.fullmatch(key)} == set(), "not the default of params.yaml"
     assert (loaded.data.raw, loaded.registry.model) == (f"data/raw/{path.stem}", path.stem)
 
 
