@@ -15,14 +15,14 @@ def rule(**more: Any) -> Rule:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"metric": "acuracy"}, "no metric has this name; there are bits_per_byte, token_loss, chrf, accuracy"),
+        ({"metric": "acuracy"}, "no metric has this name; the metrics are bits_per_byte, token_loss, chrf, acc"),
         ({"metric": "recall:"}, "no metric has this name"),
         ({"metric": "perplexity", "direction": "lower"}, "no metric has this name"),
-        ({"direction": "lower"}, "accuracy is better when higher, so direction lower would let only worse pass"),
+        ({"direction": "lower"}, "accuracy is better when higher, but direction is lower; set direction to higher"),
         ({"metric": "rmse"}, "rmse is better when lower"),
         ({"versus": "value"}, "versus value needs the key `value`"),
-        ({"fails_below": 0.1}, "fails_below 0.1 is above the margin 0: give it or less"),
-        ({"value": 0.9}, "value 0.9 is only held against where versus is value, not baseline"),
+        ({"fails_below": 0.1}, "fails_below 0.1 is above the margin 0; set it to the margin or less"),
+        ({"value": 0.9}, "value 0.9 is only used with versus value, and versus is baseline; remove value"),
     ],
 )
 def test_a_rule_that_could_not_mean_anything_is_refused(values: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ class Metric(NamedTuple):
     """A metric of an evaluation. `tuneline.evaluation.metrics` holds its formula."""
 
     name: str
-    """For a person."""
+    """The name that people read."""
     better: Direction
     digits: int
     """Digits after the point of a difference in a sentence."""
@@ -82,18 +82,18 @@ class Rule(Section):
     direction: Direction
     """Which way is better."""
     versus: Versus
-    """base: what it was fine-tuned from; champion: the version in use; baseline: the best of the trivial baselines;
-    value: a fixed number."""
+    """base: the model before fine-tuning; champion: the version in use; baseline: the best trivial baseline; value: a
+    fixed number."""
     value: float | None = None
-    """With `versus: value` the number, and left out with every other."""
+    """The number for `versus: value`; only then."""
     margin: float
     """Improvement, in the metric's unit, that the interval's lower bound must exceed; negative: a tolerated loss."""
     fails_below: float | None = None
-    """Improvement that the interval's upper bound must exceed, or the rule fails; None: the margin. Between the two a
-    candidate is undecided: not shown to be better, and not so much worse that it fails."""
+    """The rule fails if the interval's upper bound does not exceed this improvement; None: the margin. Between the two
+    a candidate is undecided."""
     task: str | None = None
-    """The only task for which the rule holds; None: it holds for the task of params.yaml. `tuneline use` sets it where
-    another task is chosen, so that the rules of the task before are kept."""
+    """The task of the rule; None: the task of params.yaml. `tuneline use` sets it when another task is chosen, so that
+    the rules of the previous task are kept."""
 
     @field_validator("metric")
     @classmethod
@@ -101,14 +101,14 @@ class Rule(Section):
         measured = {name for names in METRICS_OF_TASK.values() for name in names}
         if name not in measured and (not name.startswith(RECALL) or name == RECALL):
             known = ", ".join(name for name in METRICS if name in measured)
-            raise ValueError(f"no metric has this name; there are {known} and {RECALL}LABEL")
+            raise ValueError(f"no metric has this name; the metrics are {known} and {RECALL}LABEL")
         return name
 
     @field_validator("task")
     @classmethod
     def _is_a_task(cls, name: str | None) -> str | None:
         if name is not None and name not in METRICS_OF_TASK:
-            raise ValueError(f"no task has this name; there are {', '.join(METRICS_OF_TASK)}")
+            raise ValueError(f"no task has this name; the tasks are {', '.join(METRICS_OF_TASK)}")
         return name
 
     @model_validator(mode="after")
@@ -116,15 +116,17 @@ class Rule(Section):
         better = metric(self.metric).better
         if self.direction != better:
             raise ValueError(
-                f"{self.metric} is better when {better}, so direction {self.direction} would let only worse pass"
+                f"{self.metric} is better when {better}, but direction is {self.direction}; set direction to {better}"
             )
         if self.fails_below is not None and self.fails_below > self.margin:
-            raise ValueError(f"fails_below {self.fails_below:g} is above the margin {self.margin:g}: give it or less")
+            raise ValueError(
+                f"fails_below {self.fails_below:g} is above the margin {self.margin:g}; set it to the margin or less"
+            )
         if (self.value is None) == (self.versus == "value"):
             raise ValueError(
-                "versus value needs the key `value`, the number that the metric is held against"
+                "versus value needs the key `value`, the number that the metric is compared with"
                 if self.value is None
-                else f"value {self.value:g} is only held against where versus is value, not {self.versus}"
+                else f"value {self.value:g} is only used with versus value, and versus is {self.versus}; remove value"
             )
         return self
 
@@ -134,14 +136,14 @@ class Gate(Section):
 
 
 def problem_of_task(rule: Rule, task: str) -> tuple[str, str] | None:
-    """What keeps a rule from being measured for a task: the rule's key that is wrong, and why with a remedy."""
+    """The key of a rule that cannot be measured for a task, and the reason with a remedy; None if it can be."""
     known = METRICS_OF_TASK[task]
     if rule.metric not in known and not (task == "classification" and rule.metric.startswith(RECALL)):
         recalls = f" and {RECALL}LABEL" if task == "classification" else ""
-        return "metric", f"'{rule.metric}' is not measured for task {task}: use {', '.join(known)}{recalls}"
+        return "metric", f"'{rule.metric}' is not measured for task {task}; use {', '.join(known)}{recalls}"
     if rule.versus == "base" and task in WITHOUT_BASE:
         return "versus", (
-            f"'base' cannot be measured for task {task}, because a base has no head for it: "
+            f"'base' cannot be measured for task {task}, because a base has no head for it; "
             "use baseline, champion or value"
         )
     return None
