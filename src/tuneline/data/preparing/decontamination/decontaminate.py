@@ -27,7 +27,8 @@ _PORTIONS = 32_000_000
 _NONE = np.zeros(0, np.int64)
 
 
-class HeldOut(NamedTuple):
+@dataclass(frozen=True)
+class HeldOut:
     """The held-out texts of some sets. A row of several fields has two texts: itself, and its last field."""
 
     index: Index
