@@ -1,9 +1,10 @@
-"""docs/tour.md names functions and files that exist."""
+"""docs/tour.md names functions and files that exist, and docs/architecture.md lists every package in order."""
 
 import ast
 import re
 
 from projects import ROOT
+from test_structure import OBSERVERS, PACKAGES
 
 PACKAGE = ROOT / "src" / "tuneline"
 TOUR = (ROOT / "docs" / "tour.md").read_text("utf-8")
@@ -28,3 +29,11 @@ def test_every_function_of_the_tour_exists() -> None:
 def test_every_file_and_folder_of_the_tour_exists() -> None:
     named = re.findall(r"`([\w/]+(?:\.py|/))`", TOUR)
     assert [path for path in named if not (PACKAGE / path).exists() and not (ROOT / path).exists()] == []
+
+
+def test_the_table_of_packages_follows_the_order_of_imports() -> None:
+    section = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("\n# Packages\n")[1].split("\n# ")[0]
+    observers, *cells = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", observers)) == set(OBSERVERS)
+    packages = [name for name in PACKAGES if name not in (*OBSERVERS, "__main__")]
+    assert [cell.strip("`").removesuffix("/").removesuffix(".py") for cell in cells] == packages
