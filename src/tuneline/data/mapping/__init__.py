@@ -1,1 +1,1 @@
-"""Raw rows to canonical records, whatever shape people write them in."""
+"""Convert raw rows of any known shape to records."""

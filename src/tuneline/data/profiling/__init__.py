@@ -1,1 +1,1 @@
-"""What the rows of a set are like: duplicates, labels, secrets, lengths and scripts, before anything is prepared."""
+"""Profile the rows of a set before it is prepared."""

@@ -1,1 +1,1 @@
-"""Canonical records: their types, fields, texts, labels and splits."""
+"""Records: their form, fields, texts, labels and scripts."""

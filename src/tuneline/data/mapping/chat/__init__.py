@@ -1,1 +1,1 @@
-"""Conversations in every spelling of public data sets."""
+"""Parse the conversations of public data sets."""
