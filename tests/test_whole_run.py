@@ -54,7 +54,7 @@ def test_the_first_run_ends_with_a_version_that_beats_its_base(trained: tuple[Pr
     assert "<svg" in (project.root / "reports" / "index.html").read_text("utf-8")
 
 
-def test_the_run_in_mlflow_holds_the_curve_the_inputs_and_the_metrics(trained: tuple[Project, str]) -> None:
+def test_the_mlflow_run_holds_curve_inputs_and_metrics(trained: tuple[Project, str]) -> None:
     project, _ = trained
     tags = client(project).get_model_version(MODEL, "1").tags
     run = client(project).get_run(tags["tuneline.run_id"])
@@ -69,7 +69,7 @@ def test_the_run_in_mlflow_holds_the_curve_the_inputs_and_the_metrics(trained: t
     assert steps == [int(line.split(",")[0]) for line in lines[1:]]
 
 
-def test_a_registered_version_is_a_folder_that_transformers_loads(trained: tuple[Project, str], tmp_path: Path) -> None:
+def test_transformers_loads_the_folder_of_a_version(trained: tuple[Project, str], tmp_path: Path) -> None:
     project, _ = trained
     version = client(project).get_model_version(MODEL, "1")
     # Like any other program, which knows only the registry's address.
@@ -82,7 +82,7 @@ def test_a_registered_version_is_a_folder_that_transformers_loads(trained: tuple
     assert answer.shape[1] > 3
 
 
-def test_no_held_out_module_is_in_any_training_text(trained: tuple[Project, str]) -> None:
+def test_no_training_text_holds_a_held_out_module(trained: tuple[Project, str]) -> None:
     project, _ = trained
     clean, pretraining = project.root / "data" / "clean", project.root / "data" / "pretraining"
     groups = {
@@ -98,7 +98,7 @@ def test_no_held_out_module_is_in_any_training_text(trained: tuple[Project, str]
 
 
 @pytest.mark.slow
-def test_only_what_the_gate_has_decided_is_registered(
+def test_register_refuses_everything_that_the_gate_did_not_decide(
     trained: tuple[Project, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, _ = trained
@@ -165,7 +165,7 @@ def test_generate_answers_from_the_registry(trained: tuple[Project, str]) -> Non
     assert by_alias.stdout == answered.stdout
 
 
-def test_the_gate_stops_what_is_not_better_and_what_is_worse_than_the_champion(trained: tuple[Project, str]) -> None:
+def test_the_gate_fails_a_candidate_that_is_worse_than_the_champion(trained: tuple[Project, str]) -> None:
     project, _ = trained
     rules = files.read_json(project.root / "reports" / "gate.json")["rules"]
     rule = {"metric": "bits_per_byte", "direction": "lower", "versus": "champion"}
@@ -186,7 +186,7 @@ def test_the_gate_stops_what_is_not_better_and_what_is_worse_than_the_champion(t
     assert "the gate failed, so the model is not registered" in refused.stderr
 
 
-def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(trained: tuple[Project, str]) -> None:
+def test_a_failed_gate_ends_the_flow_with_exit_1_and_again_in_the_next_run(trained: tuple[Project, str]) -> None:
     project, _ = trained
     project.set(gate__rules=[{"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 9.0}])
     try:
@@ -208,7 +208,7 @@ def test_a_failed_gate_ends_the_flow_in_words_and_exit_1_and_so_it_does_again(tr
     assert len(client(project).search_model_versions(f"name = '{MODEL}'")) == 1
 
 
-def test_a_second_run_beside_a_running_one_is_refused(trained: tuple[Project, str]) -> None:
+def test_a_second_run_is_refused_while_one_is_running(trained: tuple[Project, str]) -> None:
     project, _ = trained
     code = (
         "import sys, time; from pathlib import Path; from tuneline import processes\n"
@@ -234,7 +234,7 @@ def test_bad_params_are_one_message_and_exit_1(project: Project) -> None:
     ]
 
 
-def test_a_tracking_address_that_does_not_answer_stops_before_training(trained: tuple[Project, str]) -> None:
+def test_an_mlflow_address_that_does_not_answer_is_one_line(trained: tuple[Project, str]) -> None:
     project, _ = trained
     done = project.here("gate", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
@@ -251,7 +251,7 @@ def destroy(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_destroyed_model_is_not_registered_and_comes_back_by_what_is_printed(project: Project) -> None:
+def test_a_damaged_model_is_not_registered_and_the_printed_command_restores_it(project: Project) -> None:
     (project.root / ".venv").symlink_to(sys.prefix)
     assert project.flow().returncode == 0
     expected = weights(project)
@@ -281,7 +281,7 @@ def test_a_destroyed_model_is_not_registered_and_comes_back_by_what_is_printed(p
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_nothing_is_trained_on_data_that_a_damaged_cache_has_brought_back(project: Project) -> None:
+def test_data_from_a_damaged_cache_are_not_trained_on(project: Project) -> None:
     (project.root / ".venv").symlink_to(sys.prefix)
     assert project.flow().returncode == 0
     [train] = (project.root / "data/clean/train").iterdir()
@@ -305,7 +305,7 @@ def test_nothing_is_trained_on_data_that_a_damaged_cache_has_brought_back(projec
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # Six runs of the flow.
-def test_only_what_a_change_touches_is_rebuilt(project: Project) -> None:
+def test_a_change_rebuilds_only_the_stages_that_depend_on_it(project: Project) -> None:
     assert project.flow().returncode == 0
     first = weights(project)
     project.set(finetune__learning_rate=0.002)
