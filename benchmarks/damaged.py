@@ -73,7 +73,7 @@ def damages(back: Path) -> list[Damage]:
     Args:
         back: a folder for what is put back.
     """
-    interrupted = "a write of it was interrupted; "
+    interrupted = "a write was interrupted; "
     restored = f"{interrupted}restored from the last good copy"
     settled = r"^\S+ version \d+, \w+; rebuilt: nothing$"
     in_cache, here = r"cache has it undamaged: (?P<remedy>rm .+)", r"workspace has it undamaged: (?P<remedy>rm .+)"
@@ -94,8 +94,8 @@ def damages(back: Path) -> list[Damage]:
         Damage("dvc.lock cut in half", cut("dvc.lock", 0.5), 0, f"dvc.lock: {restored}"),
         Damage(".dvc/config empty", cut(".dvc/config", 0.0), 0, f"config: {restored}"),
         Damage("rwlock empty", write(_RWLOCK, ""), 0, f"rwlock: {interrupted}it is removed"),
-        Damage("rwlock of a dead process", write(_RWLOCK, _of_dead()), 0, "rwlock: freed what a killed dvc held"),
-        Damage("DVC's databases cut in half", cut("work/dvc/**/cache.db", 0.5), 0, "was damaged and is removed"),
+        Damage("rwlock of a dead process", write(_RWLOCK, _of_dead()), 0, "rwlock: removed the locks of a killed dvc"),
+        Damage("DVC's databases cut in half", cut("work/dvc/**/cache.db", 0.5), 0, "was damaged and is now removed"),
         Damage("tokens in work/ cut in half", cut("work/tokens/**/*", 0.5), 0, "Running stage 'evaluate'", evaluate),
         Damage("work/settled.json cut in half", cut(_SETTLED, 0.5), 0, settled),
         Damage("gate.json empty", asked_again(cut("reports/gate.json", 0.0)), 0, settled),

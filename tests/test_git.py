@@ -78,7 +78,7 @@ def test_what_the_last_commit_may_hold_is_not_removed(root: Path, monkeypatch: p
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     Path("dvc.lock").write_text("schema: '2.0'\nsta")
     with pytest.raises(GitError):
-        dvc_files.mend()
+        dvc_files.repair()
     assert Path("dvc.lock").exists()
 
 

@@ -1,6 +1,6 @@
-"""How a process starts and ends: no child outlives its parent, no two do the same work, none takes long to end.
+"""Starts and ends processes: a child dies with its parent, a lock lets only one process do a work, exits are quick.
 
-`python -m tuneline.processes PID COMMAND…` becomes COMMAND, and dies with the process PID that started it.
+`python -m tuneline.processes PID COMMAND…` runs COMMAND, which dies with the process PID that started it.
 """
 
 import atexit
@@ -24,15 +24,15 @@ import psutil
 from tuneline.errors import BusyError
 
 PARENT = "TUNELINE_PARENT"
-"""The environment variable that tells a process the id of the one that must outlive it."""
+"""The environment variable with the id of the process that this process must not outlive."""
 _PR_SET_PDEATHSIG = 1
 _CLOCKS = 2.0
-"""Seconds by which the start of one process may be told differently, as after the clock was set."""
+"""Seconds by which two readings of a process's start may differ, for example after the clock was set."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process it is, and of which machine; an id alone is used again."""
+    """Identifies a process of a machine; the id alone is not enough, because systems reuse ids."""
 
     host: str
     machine: str
@@ -41,16 +41,16 @@ class Identity:
 
     @classmethod
     def of_process(cls, pid: int | None = None) -> "Identity":
-        """The identity of a process of this machine; of this process where no id is given.
+        """The identity of a process of this machine; by default of this process.
 
         Raises:
-            psutil.NoSuchProcess: it has ended.
+            psutil.NoSuchProcess: the process has ended.
         """
         process = psutil.Process(pid)
         return cls(platform.node(), _machine(), process.pid, process.create_time())
 
     def has_ended(self) -> bool | None:
-        """Whether the process has ended; None where it is of another machine or container, and nothing is known."""
+        """Whether the process has ended; None, for unknown, if it belongs to another machine or container."""
         if self.machine != _machine():
             return None
         try:
@@ -62,7 +62,7 @@ class Identity:
 
 
 def _machine() -> str:
-    """What is the same for exactly those processes that see each other's ids, until the machine starts anew."""
+    """A name for the processes that see each other's ids: of this boot of the machine, and of this container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
@@ -71,13 +71,13 @@ def _machine() -> str:
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent dies, however it dies; holds across `exec`; Linux only.
+    """Ask the kernel to kill this process when its parent dies, also after `exec`; Linux only.
 
-    A killed dvc would otherwise leave its trainer alive, and the next repro would start a second one beside it.
+    Without it, a killed dvc would leave its training alive, and the next repro would start a second training.
 
     Args:
-        parent: the id that its parent had when it started this process; None: that of now. Where the parent is
-            another one by now it has died already, and this process ends too.
+        parent: the id of the process that started this process; by default the present parent. If the present parent
+            is another process, the parent has died already, and this process ends too.
     """
     if sys.platform != "linux":
         return
@@ -88,9 +88,9 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def die_with_named_parent() -> None:
-    """`die_with_parent` of the process that PARENT names, if it does; it is not passed on to what this one starts.
+    """`die_with_parent` for the process that the variable PARENT names, and remove the variable for children.
 
-    What begins with it may take seconds to start: its parent may be gone before that.
+    This process may have taken seconds to start, so its parent may have died before this call.
     """
     named = os.environ.pop(PARENT, "")
     die_with_parent(int(named) if named.isdecimal() else None)
@@ -98,9 +98,9 @@ def die_with_named_parent() -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Keep the garbage collector from going through what the block imports, then and later: it stays for good.
+    """Exclude what the block imports from garbage collection, now and later; it is never freed anyway.
 
-    Where torch is imported that is a quarter of the time it takes.
+    That saves a quarter of the time of `import torch`.
     """
     gc.disable()
     try:
@@ -108,15 +108,15 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        # At an ordinary end extension modules would report what the collector leaves alone as leaked.
+        # Otherwise extension modules would report frozen objects as leaked at a normal exit.
         atexit.register(gc.unfreeze)
 
 
 def run_and_exit(main: Callable[[], None]) -> NoReturn:
-    """Run `main` and end this process as it ends, without taking apart what it has in memory.
+    """Run `main` and exit with its code, without freeing memory: with torch that would take seconds.
 
-    Where torch is loaded that would take seconds. Threads and what is registered for the exit are waited for, and an
-    error or a signal ends the process as ever; a file that `main` leaves open is not flushed.
+    Threads and exit handlers still run, and an error or a signal ends the process as usual. Files that `main` leaves
+    open are not flushed.
     """
     code = 0
     try:
@@ -125,11 +125,11 @@ def run_and_exit(main: Callable[[], None]) -> NoReturn:
         if end.code is not None and not isinstance(end.code, int):
             raise
         code = end.code or 0
-    # What the interpreter does at its end, and multiprocessing where it ends a process like this.
+    # The interpreter does this at its end, and so does multiprocessing before os._exit.
     threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        # None where it was closed before the process began.
+        # None if the stream was closed before the process began.
         if stream is not None:
             stream.flush()
     os._exit(code)
@@ -137,15 +137,15 @@ def run_and_exit(main: Callable[[], None]) -> NoReturn:
 
 @contextmanager
 def exclusive(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold `lock` while the block runs; the kernel frees it at any death, so it never goes stale.
+    """Hold `lock` while the block runs; the kernel releases it when the process dies, so it never stays behind.
 
     Args:
-        lock: a file that is made where it is missing, and stays.
-        what: what is held, in words, as in "this project's pipeline".
-        wait: whether to wait for another process to let go of it.
+        lock: the lock file; it is made if it is missing, and stays.
+        what: what the lock protects, in words, as in "this project's pipeline".
+        wait: whether to wait until another process releases the lock.
 
     Raises:
-        BusyError: another process holds it and `wait` is false; names its pid.
+        BusyError: another process holds the lock and `wait` is false; names its pid.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+", encoding="utf-8") as file:
@@ -164,18 +164,18 @@ def exclusive(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
 
 def bound_command(command: list[str]) -> list[str]:
-    """The command that runs `command` so that it dies with the process that starts it."""
+    """A command that runs `command` so that it dies with this process."""
     return [sys.executable, "-m", "tuneline.processes", str(os.getpid()), *command]
 
 
 @contextmanager
 def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run `command` in a group of its own, its output merged; whatever ends the block early kills the whole group.
+    """Run `command` in a new process group, stderr merged into stdout; an exception in the block kills the group.
 
-    It dies with this process, too, which no longer shares its group with it.
+    The command also dies with this process.
 
     Args:
-        command: program and arguments; no shell is involved.
+        command: program and arguments, run without a shell.
 
     Yields:
         The running process; its `stdout` gives lines of text.
@@ -194,7 +194,7 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         yield process
         process.wait()
     except BaseException:
-        # It may have ended just now.
+        # The process may have ended just now.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -205,13 +205,13 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 def background(
     command: list[str], log: Path, *, inherited: Sequence[int] = (), patience: float = 20.0
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Keep `command` running in a group of its own while the block runs; its output goes to `log`.
+    """Keep `command` running in a new process group while the block runs; its output goes to `log`.
 
     Args:
-        command: program and arguments; no shell is involved.
-        log: the file, written anew.
-        inherited: file descriptors that it gets.
-        patience: seconds that it has for its end.
+        command: program and arguments, run without a shell.
+        log: the file; it is overwritten.
+        inherited: file descriptors for the command.
+        patience: seconds between SIGTERM and SIGKILL at the end.
 
     Yields:
         The process.
@@ -229,7 +229,7 @@ def background(
     try:
         yield process
     finally:
-        # It may have ended by itself, and so may all that it started.
+        # The command and all its children may have ended by themselves.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -241,6 +241,6 @@ def background(
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]))
-    # It keeps its id, and may be gone before what it starts can ask for its parent.
+    # This process keeps its id through exec, and may die before its child can read the id of its parent.
     os.environ[PARENT] = str(os.getpid())
     os.execvp(sys.argv[2], sys.argv[2:])

@@ -1,6 +1,6 @@
-"""Lines that say how far a long work is, by the clock: what is done, how fast, and how long the rest will take.
+"""Prints the progress of long work at fixed times: what is done, how fast, and how long the rest will take.
 
-Progress only observes: it changes no result, and what it says goes into no output.
+Progress only observes: it changes no result and writes to no output file.
 """
 
 import sys
@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Self, TextIO
 
 Report = Callable[[float, float], None]
-"""What a measurement calls after each batch, with what is done and what is to be done in all."""
+"""Called after each batch with the amount done and the total amount."""
 
 FIRST = 5.0
 """Seconds until the first line."""
 EVERY = 30.0
-"""Seconds between two lines at most, however long a batch takes."""
+"""Seconds between two lines, also while one batch takes longer."""
 
 
 def silent(done: float, total: float) -> None:
@@ -26,9 +26,8 @@ def silent(done: float, total: float) -> None:
 class Progress:
     """Prints lines such as `candidate: answers: 128 of 200 rows, 2.1 rows/s, 34 s left`.
 
-    The first line comes `first` seconds after the start and then one every `every` seconds, even while a single batch
-    runs for minutes: a thread prints what was last reported, and for how long nothing new was. Leaving the block
-    without an exception prints the last line.
+    A thread prints the first line `first` seconds after the start and a further line every `every` seconds, even while
+    a single batch runs for minutes. Leaving the block without an exception prints the last line.
 
         with Progress("candidate: answers") as progress:
             for batch in batches:
@@ -38,10 +37,10 @@ class Progress:
     Args:
         what: the beginning of each line.
         unit: what is counted, in the plural.
-        always: print the last line even where the work was over before the first one.
+        always: print the last line even if the work was over before the first line.
         first: seconds until the first line.
         every: seconds between two lines.
-        to: where lines go; by default standard output, as it is at that moment.
+        to: the stream; by default the present standard output.
     """
 
     def __init__(
@@ -62,8 +61,8 @@ class Progress:
         self._start = 0.0
         self._done, self._total, self._note = 0.0, None, ""
         self._began = self._updated = time.monotonic()
-        self._said: float | None = None
-        """When the last line was printed."""
+        self._printed: float | None = None
+        """The time of the last printed line."""
 
     def __enter__(self) -> Self:
         self.begin()
@@ -73,7 +72,7 @@ class Progress:
         """Start the clock.
 
         Args:
-            done: what was done before, as by a training that is resumed; it does not count for the speed.
+            done: units done before, as in a resumed training; they do not count for the speed.
         """
         self._began = self._updated = time.monotonic()
         self._start = self._done = done
@@ -88,17 +87,17 @@ class Progress:
         self._stopped.set()
         if self._thread:
             self._thread.join()
-        if last_line and (self._always or self._said is not None):
+        if last_line and (self._always or self._printed is not None):
             with self._lock:
                 self._print(time.monotonic(), is_last=True)
 
     def update(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Say what is done now; a line is printed when the time for one has come.
+        """Report the amount done; prints a line when it is time.
 
         Args:
             done: units, counted from the beginning of the work.
-            total: units in all; None where nobody knows.
-            note: what else the line tells, as in `loss 3.389`.
+            total: units in all; None if unknown.
+            note: added to the line, as in `loss 3.389`.
         """
         with self._lock:
             self._done, self._total, self._note = done, total, note
@@ -107,11 +106,11 @@ class Progress:
                 self._print(self._updated)
 
     def __call__(self, done: float, total: float) -> None:
-        """`update`, for what takes a `Report`."""
+        """`update` as a `Report`."""
         self.update(done, total)
 
     def _due(self) -> float:
-        return self._began + self._first if self._said is None else self._said + self._every
+        return self._began + self._first if self._printed is None else self._printed + self._every
 
     def _watch(self) -> None:
         while not self._stopped.wait(max(self._due() - time.monotonic(), 0.01)):
@@ -121,7 +120,7 @@ class Progress:
                     self._print(now)
 
     def _print(self, now: float, *, is_last: bool = False) -> None:
-        self._said = now
+        self._printed = now
         text = progress_line(
             self._what,
             self._unit,
@@ -148,24 +147,24 @@ def progress_line(
     waited: float = 0.0,
     is_last: bool = False,
 ) -> str:
-    """One line of progress.
+    """A line of progress.
 
     Args:
-        what: its beginning.
+        what: the beginning of the line.
         unit: what is counted, in the plural.
         done: units, `start` included.
-        total: units in all, if that is known.
+        total: units in all; None if unknown.
         seconds: since the start.
         start: units that were done before.
-        note: what else is told.
-        waited: seconds since something was last reported.
+        note: added to the line.
+        waited: seconds since the last report.
         is_last: whether the work is over.
     """
     amount = number(done) if total is None else f"{number(done)} of {number(total)}"
     parts = [f"{what}: {amount} {unit.removesuffix('s') if amount == '1' else unit}", *([note] if note else [])]
     new = done - start
     if new > 0:
-        # What has been under way since the last report is not in `done`, so its time does not count either.
+        # `done` does not include the work since the last report, so its time does not count either.
         parts.append(rate(new, seconds if is_last else seconds - waited, unit))
     if is_last:
         parts.append(f"in {duration(seconds)}")
@@ -178,12 +177,12 @@ def progress_line(
 
 
 def number(value: float) -> str:
-    """A count for a person: whole from 100 on, or where it is whole; else with one digit."""
+    """A count for a person: an integer from 100 on, else with a decimal if it has one."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.1f}"
 
 
 def rate(count: float, seconds: float, unit: str) -> str:
-    """How fast something is, in the unit of time in which it is not 0: `191 rows/s`, `4.2 rows/min`, `1.5 rows/h`."""
+    """A speed in the first unit of time in which it is at least 1: `191 rows/s`, `4.2 rows/min`, `1.5 rows/h`."""
     speed = count / max(seconds, 1e-9)
     for name, factor in (("s", 1), ("min", 60), ("h", 3600)):
         if speed * factor >= 1 or name == "h":

@@ -1,7 +1,7 @@
-"""What is shown to a person, made harmless: text from data and models steers no terminal, and passwords are masked.
+"""Makes text safe to show: control characters cannot steer the terminal, and passwords are masked.
 
-`guard` does both for all that a process prints; an error (errors.py) is one line a problem and masked from the start.
-`python -m tuneline.terminal SCRIPT…` becomes SCRIPT, and masks what it prints.
+`guard` does both for all output of a process; an error (errors.py) is masked when it is made.
+`python -m tuneline.terminal SCRIPT…` runs SCRIPT and masks its output.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from urllib.parse import unquote
 
 _JOINERS = "\u200c\u200d"
-"""They join or separate letters and emoji, and steer nothing."""
+"""They join or separate letters and emoji, and are harmless."""
 MASK = "***"
 # scheme://user:password@host, and a token before the host of a web address.
 _LOGIN = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)([^\s/?#:@'\"<>]*):[^\s/?#@'\"<>]*@")
@@ -25,19 +25,19 @@ _IN_QUERY = re.compile(
     r"(?i)([?&](?:password|passwd|pwd|token|access_token|api_?key|secret|sig|signature|x-amz-signature|"
     r"x-amz-credential|x-amz-security-token|sslpassword)=)[^\s&#'\"<>]+"
 )
-# As in an environment; PREFECT_HOME or TOKENIZERS_PARALLELISM are no secrets.
+# Names of environment variables that hold secrets; PREFECT_HOME and TOKENIZERS_PARALLELISM must not match.
 _SECRET = re.compile(r"(^|_)(PASSWORD|PASSWD|TOKEN|AUTH_STRING|API_KEY|SECRET|SECRET_ACCESS_KEY)$")
 _URL_OF = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^:/@]*:(.+)@")
 _SHORTEST = 6
-"""A shorter secret would be found in words that are none."""
+"""Shorter secrets are not masked, because they would be found inside ordinary words."""
 _NO_SECRETS = ("false", "default")
-# No path or address that a person has typed, and no command to paste, is a word so long; names from data may be.
+# Paths, addresses and commands are never such long words; names from data may be.
 _LONG_WORD = re.compile(r"(?<!\S)(\S{180})\S{301,}(\S{20})")
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def visible(text: str) -> str:
-    """The text with every character spelt out that would steer a terminal, or turn the reading order around."""
+    """The text with escapes for the characters that would steer a terminal or reverse the reading order."""
     return "".join(
         character
         if character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
@@ -47,7 +47,7 @@ def visible(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """The text with passwords and tokens masked: of addresses, whosever they are, and of this process's environment."""
+    """The text with masked passwords and tokens: those in any address, and those of this process's environment."""
     for secret, mask in _secrets(frozenset(os.environ.items())):
         text = text.replace(secret, mask)
     if "://" in text:
@@ -59,26 +59,25 @@ def masked(text: str) -> str:
 
 @lru_cache(maxsize=4)
 def _secrets(environment: frozenset[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The passwords that an environment holds, as they are written there and as they are meant, the longest first."""
+    """The passwords of an environment with their masks, percent-encoded and decoded, the longest first."""
     found = {}
     for name, value in environment:
         given = [value, value.rpartition(":")[2]] if _SECRET.search(name) else []
         if url := _URL_OF.match(value):
             given += [url[1], unquote(url[1])]
-            # A password in a database's address may hold an @ or a / as it is.
+            # A password in a database's address may contain a plain @ or /.
             found[f":{url[1]}@"] = f":{MASK}@"
         found |= {secret: MASK for secret in given if len(secret) >= _SHORTEST and secret.lower() not in _NO_SECRETS}
     return tuple(sorted(found.items(), key=lambda pair: (-len(pair[0]), pair[0])))
 
 
 def safe_text(text: str) -> str:
-    """Lines as a person may see them: masked, and without what steers a terminal."""
+    """The text masked and with escapes for control characters; it may have several lines."""
     return visible(masked(text))
 
 
 def safe_line(text: str) -> str:
-    """One line as a person may see it: as `harmless`, and a name from data can neither begin another line nor fill a
-    screen."""
+    """One line: as `safe_text`, with escaped line breaks and shortened words, for names that come from data."""
     short = _LONG_WORD.sub(r"\1…\2", masked(text.strip("\n")))
     return visible(short).replace("\n", "\\n")
 
@@ -94,14 +93,14 @@ def shortened(text: str, most: int = 80) -> str:
 
 
 class _Guarded:
-    """A stream of text that writes what is harmless; its other ways are those of the stream."""
+    """A text stream that writes `safe_text`; all other attributes are those of the stream."""
 
     def __init__(self, stream: TextIO, *, colours: bool) -> None:
         self.stream = stream
         self._colours = colours and stream.isatty()
 
     def write(self, text: str) -> int:
-        # A library's progress bar goes back to the beginning of its line so; here each state of it has a line.
+        # A library's progress bar returns to the beginning of its line; here each state gets a new line.
         if text.startswith("\r"):
             text = f"\n{text[1:]}"
         parts = _COLOUR.split(text) if self._colours else [text]
@@ -117,10 +116,10 @@ class _Guarded:
 
 
 def guard(*, colours: bool = False) -> None:
-    """Let this process print nothing that steers a terminal, and no password: tracebacks and warnings included.
+    """Make all output of this process safe to show, tracebacks and warnings included.
 
     Args:
-        colours: whether a terminal may be told colours, as by a log.
+        colours: whether colour codes may reach a terminal.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -130,7 +129,7 @@ def guard(*, colours: bool = False) -> None:
 
 
 class _Masked(_Guarded):
-    """A stream that writes all but passwords as it comes, for a program that steers its terminal itself."""
+    """A stream that only masks passwords, for a program that controls the terminal itself."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream, colours=False)
@@ -141,7 +140,7 @@ class _Masked(_Guarded):
 
 
 def run_masked(script: str, arguments: list[str]) -> None:
-    """Become a program of Python's, which prints no password of its environment and of addresses from then on.
+    """Run a Python program in this process, with passwords masked in its output.
 
     Args:
         script: its file.
@@ -157,7 +156,7 @@ def run_masked(script: str, arguments: list[str]) -> None:
 
 
 def unguarded(stream: TextIO) -> TextIO:
-    """The stream as it was, for what is asked for and not told: a row, an answer."""
+    """The original stream, for results such as rows and answers."""
     return stream.stream if isinstance(stream, _Guarded) else stream
 
 

@@ -24,7 +24,7 @@ def test_doctor_repairs_dvc_files_after_a_kill(tmp_path: Path, monkeypatch: pyte
     for name in (".dvc/tmp/rwlock", ".dvc/config", "mlflow/tuneline.env"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
-    said = ".dvc/tmp/rwlock: a write of it was interrupted; it is removed, as no dvc is at work"
+    said = ".dvc/tmp/rwlock: a write was interrupted; it is removed, because no dvc is running"
     assert doctor.repaired() == [doctor.Finding(f"repaired: {said}")]
     assert doctor.repaired() == []
 

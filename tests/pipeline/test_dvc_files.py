@@ -84,8 +84,8 @@ def test_what_an_interrupted_write_has_left_is_replaced_by_the_last_good_copy(na
         left = 3
     assert held() == []
     Path(name).write_text(TEXTS[name][:left])
-    aside = f"; what was left of it is work/kept/{name}.broken" if left else ""
-    assert held() == [f"{name}: a write of it was interrupted; restored from the last good copy{aside}"]
+    aside = f"; its incomplete content is in work/kept/{name}.broken" if left else ""
+    assert held() == [f"{name}: a write was interrupted; restored from the last good copy{aside}"]
     assert {name: Path(name).read_text() for name in TEXTS} == TEXTS
     assert held() == []
 
@@ -96,7 +96,7 @@ def test_a_damaged_copy_is_not_restored(name: str) -> None:
     assert held() == []
     Path("work/kept", name).write_bytes(b"[\0\0")
     Path(name).write_text("")
-    assert held() == [f"{name}: a write of it was interrupted; restored from the last commit"]
+    assert held() == [f"{name}: a write was interrupted; restored from the last commit"]
     assert Path(name).read_text() == TEXTS[name]
 
 
@@ -104,23 +104,23 @@ def test_a_lock_that_is_cut_at_any_byte_is_not_taken_for_a_whole_one() -> None:
     assert held() == []
     for left in {*range(0, len(LOCK), 9), *(place + 1 for place, at in enumerate(LOCK[:-1]) if at == "\n")}:
         Path("dvc.lock").write_text(LOCK[:left])
-        dvc_files.mend()
+        dvc_files.repair()
         assert Path("dvc.lock").read_text() == LOCK, left
 
 
 def test_a_file_that_was_never_kept_is_taken_from_the_last_commit() -> None:
     commit()
     Path("dvc.lock").write_text("")
-    assert held() == ["dvc.lock: a write of it was interrupted; restored from the last commit"]
+    assert held() == ["dvc.lock: a write was interrupted; restored from the last commit"]
     assert Path("dvc.lock").read_text() == LOCK
 
 
 def test_a_file_without_any_copy_is_removed_and_the_remedy_named() -> None:
     Path("dvc.lock").write_text("")
     Path("data/raw/mine.dvc").write_text("")
-    start = "a write of it was interrupted, and there is no copy; it is removed"
+    start = "a write was interrupted and no copy exists, so it is removed"
     assert held() == [
-        f"dvc.lock: {start}; stages are made again, or taken from DVC's cache",
+        f"dvc.lock: {start}; stages run again, or DVC takes their outputs from its cache",
         f"data/raw/mine.dvc: {start}; put it under DVC again: .venv/bin/dvc add data/raw/mine",
     ]
 
@@ -143,7 +143,7 @@ def test_what_a_person_has_changed_stays() -> None:
 
 def test_a_conflict_of_a_merge_is_left_to_the_person() -> None:
     Path("dvc.lock").write_text(f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n")
-    with pytest.raises(PipelineError, match=r"^dvc\.lock: holds a conflict of a merge; take one side with"):
+    with pytest.raises(PipelineError, match=r"^dvc\.lock: contains a merge conflict; take one side with"):
         held()
 
 
@@ -175,7 +175,7 @@ def test_a_persons_mistake_is_named_by_its_line_and_stays(name: str, before: str
         problem, _ = caught.value.problems
         assert problem.startswith(f"{name}: {said}")
         good = f"cp work/kept/{name} {name}" if kept else f"git checkout -- {name}"
-        assert problem.endswith(f"; correct it, or take back what it was with: {good}")
+        assert problem.endswith(f"; correct it, or restore the last good copy with: {good}")
         assert Path(name).read_bytes() == text
 
 
@@ -201,7 +201,7 @@ def test_an_option_that_dvc_does_not_know_is_named_by_its_file_and_line(name: st
 @pytest.mark.parametrize("left", ["", '{"write": {"/a": {"pid"', '{"write": {"/a": {"pid": 1}}}', "[]"])
 def test_an_unreadable_rwlock_is_removed(left: str) -> None:
     RWLOCK.write_text(left)
-    assert held() == [".dvc/tmp/rwlock: a write of it was interrupted; it is removed, as no dvc is at work"]
+    assert held() == [".dvc/tmp/rwlock: a write was interrupted; it is removed, because no dvc is running"]
     assert not RWLOCK.exists()
     RWLOCK.write_text("{}")
     assert held() == []
@@ -232,7 +232,7 @@ def test_what_a_killed_dvc_held_is_freed_even_where_its_id_is_in_use_again(dvc: 
         mine["pid"] = 1
         RWLOCK.write_text(json.dumps({"write": {"/a": dead}, "read": {"/b": [dead, mine], "/c": [dead]}}))
         os.utime(RWLOCK, (dvc.create_time() - 60, dvc.create_time() - 60))
-    assert held() == [f".dvc/tmp/rwlock: freed what a killed dvc held (pid {dead['pid']})"]
+    assert held() == [f".dvc/tmp/rwlock: removed the locks of a killed dvc (pid {dead['pid']})"]
     assert json.loads(RWLOCK.read_text()) == {"write": {}, "read": {"/b": [mine]}}
 
 
@@ -245,10 +245,10 @@ def test_a_database_of_hashes_is_removed_where_it_is_damaged(monkeypatch: pytest
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("create table a (b text)")
     damaged.write_bytes(left or damaged.read_bytes()[:3000])
-    said = [f"{damaged}: was damaged and is removed; DVC hashes the files again"]
-    assert dvc_files.mend_databases() == said
+    said = [f"{damaged}: was damaged and is now removed; DVC hashes the files again"]
+    assert dvc_files.remove_damaged_databases() == said
     assert sound.exists() and not damaged.exists()
-    assert dvc_files.mend_databases() == []
+    assert dvc_files.remove_damaged_databases() == []
 
 
 def test_a_database_of_hashes_in_which_another_dvc_writes_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_a_database_of_hashes_in_which_another_dvc_writes_stays(monkeypatch: pyt
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("create table a (b text)")
         connection.execute("begin exclusive")
-        assert dvc_files.mend_databases() == []
+        assert dvc_files.remove_damaged_databases() == []
     assert path.exists()
 
 
@@ -303,7 +303,7 @@ def test_after_a_kill_in_the_write_of_the_lock_nothing_is_made_twice(monkeypatch
     said: list[str] = []
     with repro.hold_project(said.append):
         repro.reproduce("copy", said.append)
-    assert said[0].startswith("dvc.lock: a write of it was interrupted; restored from the last good copy; ")
+    assert said[0].startswith("dvc.lock: a write was interrupted; restored from the last good copy; ")
     assert Path("b").read_text() == "another"
     assert Path("log").read_text() == "ran\nran\n"
     assert repro.stale_stages() == {}
@@ -319,6 +319,6 @@ def test_a_damaged_database_does_not_keep_dvc_from_its_work() -> None:
         damaged.write_bytes(damaged.read_bytes()[:3000])
     said.clear()
     repro.reproduce("copy", said.append)
-    removed = [f"{path}: was damaged and is removed; DVC hashes the files again" for path in databases]
+    removed = [f"{path}: was damaged and is now removed; DVC hashes the files again" for path in databases]
     assert said == [*removed, "Data and pipelines are up to date."]
     assert repro.stale_stages() == {}

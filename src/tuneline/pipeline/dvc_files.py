@@ -1,8 +1,8 @@
-"""DVC's own files, which it writes in place: what a kill in the middle of a write leaves is mended here.
+"""DVC's own files: reads its configuration, and repairs files that a kill has interrupted, as DVC writes them in place.
 
 work/kept/dvc.lock, work/kept/.dvc/config, work/kept/data/raw/mine.dvc     the last good copies
-.dvc/tmp/rwlock                                                            what running dvc processes hold
-work/dvc/repo/…/cache.db                                                   what DVC remembers of hashes
+.dvc/tmp/rwlock                                                            the locks of running dvc processes
+work/dvc/repo/…/cache.db                                                   DVC's database of hashes
 """
 
 import json
@@ -30,15 +30,15 @@ _LOCK = Path("dvc.lock")
 _CONFIG = Path(".dvc/config")
 _TEMPORARY = Path(".dvc/tmp")
 _RWLOCK = _TEMPORARY / "rwlock"
-# Sets and bases lie at most so deep that these find their .dvc files without a walk through the data.
+# These patterns find the .dvc files of sets and bases without a walk through the data.
 _POINTERS = ("*.dvc", "*/*.dvc", "*/*/*.dvc")
-# How DVC writes the command of a process down: its program, then the arguments.
+# How DVC records the command of a process: the program, then the arguments.
 _COMMAND = re.compile(r".*?(?:dvc/__main__\.py|(?:^|/)dvc)(?P<arguments>(?: .*)?)$", re.DOTALL)
-# Seconds by which the clock of the processes and that of the files may differ.
+# Seconds by which start times of processes and change times of files may differ.
 _CLOCKS = 2.0
 
 
-# Options of a DVC remote that are passwords, whatever its kind.
+# The options of DVC remotes that are passwords, for all types of remotes.
 _SECRETS = frozenset(
     {
         "account_key",
@@ -59,18 +59,18 @@ _SECRETS = frozenset(
 
 @dataclass(frozen=True)
 class _Fault:
-    """What keeps one of DVC's files from being whole."""
+    """Why one of DVC's files is not complete and valid."""
 
-    said: str = ""
-    """What a parser or DVC's schema says of it; empty where what is there is sound, and something is missing."""
+    message: str = ""
+    """The message of the parser or of DVC's schema; empty if the content is valid but something is missing."""
     line: int | None = None
-    """Where, from 1."""
+    """The number of the line, from 1."""
     is_at_end: bool = False
-    """Whether it is in the last stage of dvc.lock: what stands before it may be what a kill has left."""
+    """Whether the fault is in the last stage of dvc.lock: then a kill may have cut the file there."""
 
 
-def keep() -> None:
-    """Keep a copy of each of DVC's files that is whole and has changed."""
+def keep_copies() -> None:
+    """Copy each of DVC's files that has changed and is valid."""
     for path in _written():
         content = path.read_bytes()
         if content != _kept(path) and not _fault(path, content):
@@ -78,19 +78,19 @@ def keep() -> None:
                 beside.write_bytes(content)
 
 
-def mend() -> list[str]:
-    """Mend what a killed dvc has left of its files, while the caller holds the project.
+def repair() -> list[str]:
+    """Repair the files that a killed dvc has left incomplete, while the caller holds the project.
 
-    A file that a write has left unfinished is replaced by its last good copy, or by the last commit's; one with a
-    person's mistake is left to the person. What dead processes hold is freed; a process is known by its id, its start
-    and its command, as an id is given to others after a while.
+    An incomplete file is replaced by its last good copy, or by that of the last commit; a file with a person's mistake
+    is not changed. Locks of dead processes are removed; id, start time and command identify a process, because systems
+    reuse ids.
 
     Returns:
-        What was mended, one line each; nothing where all is sound, or where another dvc is at work.
+        A line for each repaired file; empty if all are valid, or if another dvc is running.
 
     Raises:
-        GitError: the last commit would be needed, and git refuses.
-        PipelineError: files that only a person can mend, each with the line to look at.
+        GitError: the file is needed from the last commit, but git fails.
+        PipelineError: names the files that only a person can repair, with the line of each fault.
     """
     broken = _broken()
     if not broken and not (_RWLOCK.is_file() and _is_held()):
@@ -98,28 +98,28 @@ def mend() -> list[str]:
     from dvc.lock import LockError, make_lock
 
     # Without a configuration dvc cannot hold its lock.
-    mended = _restored({path: fault for path, fault in broken.items() if path == _CONFIG})
+    repaired = _restored({path: fault for path, fault in broken.items() if path == _CONFIG})
     _TEMPORARY.mkdir(exist_ok=True)
     try:
-        # Whoever holds it writes the other files, and ends what it has begun.
+        # A running dvc holds this lock while it writes the other files, and will complete them.
         with make_lock(str(_TEMPORARY / "lock"), str(_TEMPORARY), hardlink_lock=_links_locks()):
-            return [*mended, *_restored(_broken()), *_freed()]
+            return [*repaired, *_restored(_broken()), *_freed()]
     except LockError:
-        return mended
+        return repaired
 
 
-def mend_databases() -> list[str]:
-    """Remove what DVC remembers of hashes where it cannot be read any more; DVC hashes the files again.
+def remove_damaged_databases() -> list[str]:
+    """Remove the databases of hashes that are damaged; DVC then hashes the files again.
 
     Returns:
-        What was removed, one line each.
+        A line for each removed database.
     """
     site = os.environ.get("DVC_SITE_CACHE_DIR")
     removed = []
     for database in sorted(Path(site, "repo").rglob("*.db")) if site else []:
         if not _is_sound(database):
             shutil.rmtree(database.parent)
-            removed.append(f"{_short(database)}: was damaged and is removed; DVC hashes the files again")
+            removed.append(f"{_short(database)}: was damaged and is now removed; DVC hashes the files again")
     return removed
 
 
@@ -131,7 +131,7 @@ def _is_sound(database: Path) -> bool:
         finally:
             connection.close()
     except sqlite3.OperationalError:
-        # Another dvc writes to it, or it may not be read: nothing is known of what it holds.
+        # Another dvc writes to it, or this user may not read it: its content stays unknown.
         return True
     except sqlite3.DatabaseError:
         return False
@@ -148,7 +148,7 @@ def _links_locks() -> bool:
 
 
 def _written() -> Iterator[Path]:
-    """The files that DVC writes in place and that are there."""
+    """The existing files that DVC writes in place."""
     if not _CONFIG.parent.is_dir():
         return
     yield from (path for path in (_CONFIG, _LOCK) if path.is_file())
@@ -157,7 +157,7 @@ def _written() -> Iterator[Path]:
 
 
 def _broken() -> dict[Path, _Fault]:
-    """Those that are not whole."""
+    """The files that are not complete and valid."""
     found = {}
     for path in _written():
         content = path.read_bytes()
@@ -173,7 +173,7 @@ def _kept(path: Path) -> bytes | None:
 def _fault(path: Path, content: bytes) -> _Fault | None:
     if path == _CONFIG:
         return _fault_of_config(path) or (
-            # Nothing is a valid configuration, but not what is left of one.
+            # An empty file is a valid configuration, but not if it held something before.
             _Fault() if not content.strip() and _last_good(path)[0] else None
         )
     from dvc import schema
@@ -189,8 +189,8 @@ def _fault(path: Path, content: bytes) -> _Fault | None:
         return _Fault("is not UTF-8", content[: error.start].count(b"\n") + 1)
     except ParseError as error:
         mark = getattr(error.__cause__, "problem_mark", None)
-        said = getattr(error.__cause__, "problem", None) or one_line(error)
-        return _Fault(said, mark and min(mark.line + 1, len(content.splitlines())))
+        message = getattr(error.__cause__, "problem", None) or one_line(error)
+        return _Fault(message, mark and min(mark.line + 1, len(content.splitlines())))
     except Invalid as error:
         stages = value.get("stages") if isinstance(value, dict) else None
         last = list(stages)[-1:] if isinstance(stages, dict) else []
@@ -198,7 +198,7 @@ def _fault(path: Path, content: bytes) -> _Fault | None:
     if path != _LOCK:
         outs = value.get("outs") or []
         return None if outs and all("path" in out for out in outs) else _Fault()
-    # It is written in several steps, and what stands before a cut may be readable.
+    # DVC writes it in several steps, so the part before a cut may be valid YAML.
     kept = _kept(path) or b""
     stages = value.get("stages") or {}
     before = parse_yaml(kept.decode("utf-8"), path).get("stages", {}) if kept.startswith(content) else stages
@@ -212,54 +212,54 @@ def _fault_of_config(path: Path) -> _Fault | None:
     try:
         Config.load_file(path)
     except ConfigError as error:
-        # The first of several knows its line, all together do not.
+        # The first of several errors has a line number, their sum has none.
         first = (getattr(error.__cause__, "errors", None) or [error.__cause__])[0]
         return _Fault(one_line(first or error), getattr(first, "line_number", None))
     return None
 
 
 def _is_cut(path: Path, content: bytes, fault: _Fault) -> bool:
-    """Whether it is what an interrupted write leaves, and not a person's mistake."""
+    """Whether an interrupted write left the file so, rather than a person's mistake."""
     if not content.strip() or b"\0" in content or (_kept(path) or b"").startswith(content):
         return True
     if fault.line is not None and fault.line < len(content.splitlines()):
         return False
-    return not content.endswith(b"\n") or fault.is_at_end or not fault.said
+    return not content.endswith(b"\n") or fault.is_at_end or not fault.message
 
 
 def _for_a_person(path: Path, content: bytes, fault: _Fault) -> str | None:
-    """What to say of a file that a write has not left so; None where one has."""
+    """The message about a file that a person must repair; None if an interrupted write left it so."""
     if b"<<<<<<< " in content:
-        return f"{path}: holds a conflict of a merge; take one side with `git checkout --ours -- {path}` or `--theirs`"
+        return f"{path}: contains a merge conflict; take one side with `git checkout --ours -- {path}` or `--theirs`"
     if _is_cut(path, content, fault):
         return None
     name, kept = shlex.quote(str(path)), shlex.quote(str(KEPT / path))
     good = f"cp {kept} {name}" if _kept(path) else f"git checkout -- {name}"
     place = f"line {fault.line}: " if fault.line else ""
-    return f"{path}: {place}{fault.said}; correct it, or take back what it was with: {good}"
+    return f"{path}: {place}{fault.message}; correct it, or restore the last good copy with: {good}"
 
 
 def config() -> Any:
-    """What DVC is told by its files of configuration, of this project and of this machine, as nested dicts.
+    """DVC's configuration from the files of this project and of this machine, as nested dicts.
 
     Raises:
-        PipelineError: a file cannot be read as such, or has an option that DVC does not know.
+        PipelineError: a file is not a configuration, or has an option that DVC does not know.
     """
     from dvc.config import Config, ConfigError
 
     try:
         return Config(dvc_dir=".dvc")
     except ConfigError as error:
-        raise PipelineError(_of_configuration(one_line(error).removeprefix("config file error: "))) from None
+        raise PipelineError(_configuration_problem(one_line(error).removeprefix("config file error: "))) from None
 
 
 def has_remote() -> bool:
-    """Whether DVC knows somewhere to push to and to pull from, without being told its name."""
+    """Whether DVC has a default remote."""
     return bool(config()["core"].get("remote"))
 
 
 def shared_secrets() -> list[tuple[str, str]]:
-    """What gives a password away in .dvc/config, which git is to hold: the remote's name, and the option."""
+    """The options in .dvc/config that contain a password, each with the remote's name; git would commit them."""
     from dvc.config import Config
 
     file = Path(".dvc/config")
@@ -273,13 +273,13 @@ def shared_secrets() -> list[tuple[str, str]]:
 
 
 def cache_folder() -> Path:
-    """Where DVC keeps its objects on this machine, each in a file named by its md5."""
+    """The folder of DVC's objects on this machine, each in a file named by its md5."""
     place = config()["cache"].get("dir", ".dvc/cache")
     return Path(place) / "files" / "md5"
 
 
-def _of_configuration(said: str) -> str:
-    """What to say where DVC does not take its configuration: the file and the line, as far as DVC tells them."""
+def _configuration_problem(message: str) -> str:
+    """The message about an invalid configuration, with file and line if DVC tells them."""
     from dvc.config import Config
 
     folders = filter(None, map(Config.get_dir, ("system", "global")))
@@ -287,18 +287,18 @@ def _of_configuration(said: str) -> str:
     there = [path for path in places if path.is_file()]
     for path in there:
         if fault := _fault_of_config(path):
-            return f"{path}: {f'line {fault.line}: ' if fault.line else ''}{fault.said}; correct it"
+            return f"{path}: {f'line {fault.line}: ' if fault.line else ''}{fault.message}; correct it"
     # As in: extra keys not allowed @ data['core']['remot']
-    keys = re.findall(r"\['([^']+)'\]", said)
+    keys = re.findall(r"\['([^']+)'\]", message)
     for path in there:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
             if keys and re.match(rf"\s*(\[.*)?{re.escape(keys[-1])}\b", line, re.IGNORECASE):
-                return f"{path}: line {number}: {said}; correct it"
-    return f"{' or '.join(map(str, there))}: {said}; correct it"
+                return f"{path}: line {number}: {message}; correct it"
+    return f"{' or '.join(map(str, there))}: {message}; correct it"
 
 
 def _last_good(path: Path) -> tuple[bytes | None, str]:
-    """The newest content that was good, and where it is from."""
+    """The last good content, and its origin in words."""
     kept = _kept(path)
     if kept is not None and not (_fault_of_config(KEPT / path) if path == _CONFIG else _fault(path, kept)):
         return kept, "the last good copy"
@@ -307,7 +307,7 @@ def _last_good(path: Path) -> tuple[bytes | None, str]:
 
 
 def _restored(broken: Mapping[Path, _Fault]) -> list[str]:
-    """Restore files that a write has left unfinished, and say so, a line each; refuse all where a person must look."""
+    """Restore incomplete files and return a line for each; raise if a person must repair a file."""
     problems = (_for_a_person(path, path.read_bytes(), fault) for path, fault in broken.items())
     if found := list(filter(None, problems)):
         raise PipelineError(*found, "then run the same command again")
@@ -321,22 +321,22 @@ def _restored_from_copy(path: Path) -> str:
         broken = KEPT / f"{path}.broken"
         with files.atomic_file(broken) as beside:
             beside.write_bytes(content)
-        aside = f"; what was left of it is {broken}"
+        aside = f"; its incomplete content is in {broken}"
     good, origin = _last_good(path)
     if good is None:
         path.unlink()
         remedy = {
-            _LOCK: "stages are made again, or taken from DVC's cache",
-            _CONFIG: "DVC's defaults hold; set again what you had set, as with `.venv/bin/dvc remote add`",
+            _LOCK: "stages run again, or DVC takes their outputs from its cache",
+            _CONFIG: "DVC uses its defaults; repeat your settings, such as `.venv/bin/dvc remote add`",
         }.get(path, f"put it under DVC again: .venv/bin/dvc add {path.with_suffix('')}")
-        return f"{path}: a write of it was interrupted, and there is no copy; it is removed{aside}; {remedy}"
+        return f"{path}: a write was interrupted and no copy exists, so it is removed{aside}; {remedy}"
     with files.atomic_file(path) as beside:
         beside.write_bytes(good)
-    return f"{path}: a write of it was interrupted; restored from {origin}{aside}"
+    return f"{path}: a write was interrupted; restored from {origin}{aside}"
 
 
 def _is_held() -> bool:
-    """Whether rwlock says that processes hold something, or says nothing that can be read."""
+    """Whether rwlock names processes, or cannot be read."""
     try:
         return any(json.loads(_RWLOCK.read_bytes()).values())
     except (ValueError, AttributeError):
@@ -353,7 +353,7 @@ def _freed() -> list[str]:
         held: Any = SCHEMA(json.loads(_RWLOCK.read_bytes()))
     except (ValueError, Invalid):
         _RWLOCK.unlink()
-        return [f"{_RWLOCK}: a write of it was interrupted; it is removed, as no dvc is at work"]
+        return [f"{_RWLOCK}: a write was interrupted; it is removed, because no dvc is running"]
     written = _RWLOCK.stat().st_mtime
     readers = {path: [one for one in infos if _lives(one, written)] for path, infos in held["read"].items()}
     writers = {path: one for path, one in held["write"].items() if not one or _lives(one, written)}
@@ -363,15 +363,15 @@ def _freed() -> list[str]:
     if not dead:
         return []
     files.write_json(_RWLOCK, {"write": writers, "read": {path: infos for path, infos in readers.items() if infos}})
-    return [f"{_RWLOCK}: freed what a killed dvc held (pid {', '.join(map(str, dead))})"]
+    return [f"{_RWLOCK}: removed the locks of a killed dvc (pid {', '.join(map(str, dead))})"]
 
 
 def _lives(info: dict[str, Any], written: float) -> bool:
-    """Whether the process that an entry names is still the one that made it.
+    """Whether the process that made an entry is still running.
 
     Args:
         info: `pid` and `cmd`, the program and its arguments.
-        written: when entries were last written, in seconds; the process must have started before.
+        written: time of the last write of entries, in seconds; the process must have started before.
     """
     if not info:
         return True
@@ -384,5 +384,5 @@ def _lives(info: dict[str, Any], written: float) -> bool:
         return False
     except psutil.AccessDenied:
         return True
-    told = _COMMAND.match(info["cmd"])
-    return told is None or command.endswith(f"dvc{told['arguments']}")
+    recorded = _COMMAND.match(info["cmd"])
+    return recorded is None or command.endswith(f"dvc{recorded['arguments']}")

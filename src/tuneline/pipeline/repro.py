@@ -63,9 +63,9 @@ def hold_project(log: Callable[[str], None] = _print) -> Iterator[None]:
         PipelineError: only a person can repair one of DVC's files.
     """
     with processes.exclusive(WORK / "run.lock", "this project's pipeline"):
-        for line in dvc_files.mend():
+        for line in dvc_files.repair():
             log(line)
-        dvc_files.keep()
+        dvc_files.keep_copies()
         yield
 
 
@@ -305,7 +305,7 @@ def _run(arguments: list[str], log: Callable[[str], None], what: str, remedy: st
         code, errors, last = _streamed(arguments, log)
         of_dvc = [line for line in errors if line.startswith("ERROR: ")]
     if code == 0:
-        dvc_files.keep()
+        dvc_files.keep_copies()
         return
     _refuse_configuration(of_dvc)
     _refuse_busy(of_dvc, what)
@@ -340,7 +340,9 @@ def _streamed(arguments: list[str], log: Callable[[str], None]) -> tuple[int, li
 
 def _repaired(lines: Iterable[str], log: Callable[[str], None]) -> bool:
     """Whether DVC failed on a damaged database of its own that is now removed, so that another try can succeed."""
-    removed = dvc_files.mend_databases() if any(damage in line for line in lines for damage in _DAMAGED) else []
+    removed = (
+        dvc_files.remove_damaged_databases() if any(damage in line for line in lines for damage in _DAMAGED) else []
+    )
     for line in removed:
         log(line)
     return bool(removed)
