@@ -1,4 +1,4 @@
-"""One process and several that train on the same rows, compared."""
+"""Compare one process and several processes that train on the same rows."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import sharing
+import training_process
 from safetensors.torch import load_file
 
 from tuneline.training import distributed
@@ -15,7 +15,15 @@ from tuneline.training import distributed
 def in_processes(place: Path, count: int) -> None:
     """Train in `count` processes of torchrun."""
     agent = ["-m", "torch.distributed.run", "--standalone", "--local_addr", "localhost"]
-    command = [sys.executable, *agent, "--nproc_per_node", str(count), sharing.__file__, str(place), str(count)]
+    command = [
+        sys.executable,
+        *agent,
+        "--nproc_per_node",
+        str(count),
+        training_process.__file__,
+        str(place),
+        str(count),
+    ]
     ran = subprocess.run(
         command,
         cwd=place,
@@ -29,10 +37,10 @@ def in_processes(place: Path, count: int) -> None:
 
 
 def hold_equal(place: Path, count: int, *, weights_within: float = 1e-5) -> None:
-    """One process and several, on the same rows: the same losses and weights up to the order of float32 sums."""
-    sharing.train(place, 1)
+    """Check that one process and several have the same losses and weights, up to the order of float32 sums."""
+    training_process.train(place, 1)
     in_processes(place, count)
-    one, several = (sharing.files.read_json(place / f"made-{processes}.json") for processes in (1, count))
+    one, several = (training_process.files.read_json(place / f"made-{processes}.json") for processes in (1, count))
     assert [line["step"] for line in one] == [line["step"] for line in several]
     for alone, together in zip(one, several, strict=True):
         assert alone == pytest.approx(together, abs=1e-6, rel=1e-4)

@@ -1,4 +1,4 @@
-"""A project small enough to be trained in a second, and processes that die in the middle of it."""
+"""A project that trains in a second, and processes that are killed during its training."""
 
 import multiprocessing
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import chats
-import dying
+import killed_stages
 import pyarrow as pa
 import pytest
 from tiny_models import TEXTS, VOCABULARY, tiny
@@ -29,7 +29,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def chatty(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """A tokenizer of its own, with ChatML's tokens."""
+    """A tokenizer with the tokens of ChatML."""
     own = chats.fresh(tokenizer)
     own.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
     own.chat_template = chats.CHATML
@@ -38,7 +38,7 @@ def chatty(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def base(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """A folder that loads."""
+    """The folder of a tiny model."""
     folder = tmp_path / "base"
     models.save(tiny("llama"), tokenizer, folder)
     return folder
@@ -46,10 +46,10 @@ def base(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: params, clean splits, pretraining text and a base, each as small as can be."""
+    """The working directory with params, clean splits, pretraining text and a base, all very small."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
-    recipe_values = {
+    training_values = {
         "max_length": 32,
         "per_device_train_batch_size": 4,
         "warmup_steps": 2,
@@ -58,8 +58,8 @@ def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: p
         "learning_rate": 0.01,
     }
     tiny_llama = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    builtin = recipe_values | tiny_llama | {"num_attention_heads": 2, "document_length": 24, "max_steps": 10}
-    finetune = recipe_values | {"num_train_epochs": 1.0, "eval_steps": 5, "gradient_accumulation_steps": 2}
+    builtin = training_values | tiny_llama | {"num_attention_heads": 2, "document_length": 24, "max_steps": 10}
+    finetune = training_values | {"num_train_epochs": 1.0, "eval_steps": 5, "gradient_accumulation_steps": 2}
     values: dict[str, Any] = {"compute.threads": 1}
     values |= {f"base.builtin.{key}": value for key, value in builtin.items()}
     values |= {f"finetune.{key}": value for key, value in finetune.items()}
@@ -76,12 +76,12 @@ def workplace(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: p
 
 @pytest.fixture(scope="session")
 def killed_at() -> Callable[[str, Path, int], bool]:
-    """Train in a process that SIGKILLs itself at its n-th touch of a checkpoint; whether it came to that."""
+    """A function that trains in a process which kills itself at its n-th access to a checkpoint; True if it did."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tuneline.stages.base"])
 
     def run(what: str, place: Path, event: int) -> bool:
-        process = context.Process(target=dying.run_and_die, args=(dying.STAGES[what], place, event))
+        process = context.Process(target=killed_stages.run_and_die, args=(killed_stages.STAGES[what], place, event))
         process.start()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)

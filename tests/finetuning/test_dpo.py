@@ -29,7 +29,7 @@ def likelihood(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> 
     return -functional.cross_entropy(logits, torch.tensor(answer), reduction="sum")
 
 
-def test_the_first_step_is_the_papers_formula(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_first_steps_equal_the_formula_of_the_paper(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model, plain = tiny("llama"), tiny("llama")
     base = copy.deepcopy(plain)
     made = train(model, tokenizer, tmp_path, per_device_train_batch_size=12, optim="sgd", warmup_steps=0,
@@ -59,7 +59,9 @@ def test_the_first_step_is_the_papers_formula(tmp_path: Path, tokenizer: PreTrai
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
-def test_it_prefers_more_and_repeats(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, lora: Any) -> None:
+def test_dpo_learns_the_preference_and_is_reproducible(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, lora: Any
+) -> None:
     ends = []
     for run in ("first", "second"):
         model = tiny("llama")
@@ -79,7 +81,7 @@ def test_it_prefers_more_and_repeats(tmp_path: Path, tokenizer: PreTrainedTokeni
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(2, 4), (1, 8)])
-def test_accumulation_weighs_pairs(
+def test_accumulation_weights_pairs(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, batch: int, accumulation: int
 ) -> None:
     ends = []

@@ -1,4 +1,4 @@
-"""What a training will need is said before it begins, and costs it nothing of its weights."""
+"""The estimate of memory and time before a training, and the trial of its longest batches."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def ready(place: Path) -> tuple[tasks.Ready, params.Params]:
 
 
 @pytest.mark.slow
-def test_a_trial_before_the_training_leaves_its_weights_alone(
+def test_the_trial_does_not_change_the_weights_of_the_training(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     editing.set_values(workplace / "params.yaml", {"compute.threads": 1})
@@ -33,7 +33,7 @@ def test_a_trial_before_the_training_leaves_its_weights_alone(
 
 
 @pytest.mark.slow
-def test_what_does_not_fit_is_refused_with_the_key_to_lower(workplace: Path) -> None:
+def test_batches_that_do_not_fit_are_refused_with_the_key_to_lower(workplace: Path) -> None:
     # Room for the libraries and the model, and none for 400,000 rows side by side.
     values = {"finetune.per_device_train_batch_size": 400_000, "finetune.packing": False}
     editing.set_values(workplace / "params.yaml", values)

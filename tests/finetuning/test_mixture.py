@@ -1,4 +1,4 @@
-"""Mixtures: each set comes as often as it is asked for, and what was trained is told."""
+"""Mixtures: each set is trained as often as its weight says, and the counts are reported."""
 
 import json
 from collections import Counter
@@ -51,7 +51,7 @@ def shown(mixed: mixture.Mixture, epochs: int) -> Counter[str]:
     most=st.none() | st.integers(1, 50),
     epochs=st.integers(1, 12),
 )
-def test_each_example_comes_as_often_as_any_other_of_its_set(
+def test_the_examples_of_a_set_are_shown_equally_often(
     count: int, weight: float, most: int | None, epochs: int
 ) -> None:
     mixed = mixture_of(5, more=(count, weight, most))
@@ -64,13 +64,13 @@ def test_each_example_comes_as_often_as_any_other_of_its_set(
     assert all(times[f"raw:{n}"] == epochs for n in range(5))
 
 
-def test_an_epoch_goes_on_where_the_last_one_stopped() -> None:
+def test_an_epoch_continues_where_the_last_one_stopped() -> None:
     mixed = mixture_of(1, more=(10, 0.5, None))
     first, second = ({mixed[place].source for place in mixed.of_epoch(epoch)} - {"raw:0"} for epoch in (0, 1))
     assert (len(first), len(second), len(first | second)) == (5, 5, 10)
 
 
-def test_a_set_comes_as_often_whatever_other_sets_there_are_and_another_seed_draws_others() -> None:
+def test_the_examples_of_a_set_depend_on_the_seed_and_not_on_other_sets() -> None:
     def drawn(mixed: mixture.Mixture) -> set[str]:
         return {name for name in shown(mixed, 1) if name.startswith("b/")}
 
@@ -79,7 +79,7 @@ def test_a_set_comes_as_often_whatever_other_sets_there_are_and_another_seed_dra
     assert drawn(mixture_of(2, seed=1, b=(50, 0.2, None))) != alone
 
 
-def test_a_plan_holds_what_its_epochs_take_and_no_more() -> None:
+def test_a_plan_contains_exactly_the_examples_of_its_epochs() -> None:
     mixed = mixture_of(6, more=(8, 0.25, None))
     rows = packing.plan(
         mixed.lengths.tolist(), width=8, batch_size=2, epochs=4, seed=0, packed=True, of_epoch=mixed.of_epoch
@@ -87,7 +87,7 @@ def test_a_plan_holds_what_its_epochs_take_and_no_more() -> None:
     assert Counter(mixed[place].source for row in rows for place in row) == shown(mixed, 4)
 
 
-def test_what_was_trained_of_each_set_is_counted() -> None:
+def test_the_trained_examples_of_each_set_are_counted() -> None:
     mixed = mixture_of(4, more=(2, 2.0, None))
     times = np.bincount(mixed.of_epoch(0), minlength=len(mixed))
     told = mixed.realised(times)
@@ -104,7 +104,7 @@ def test_what_was_trained_of_each_set_is_counted() -> None:
 
 @pytest.fixture
 def mixed_place(workplace: Path) -> Path:
-    """A set of conversations and one of texts beside the pairs; the base has no chat template, so it gets ours."""
+    """Pairs, a set of conversations and a set of texts; the base has no chat template, so it gets the default one."""
     turns = [
         json.dumps([{"role": "user", "content": text[:9]}, {"role": "assistant", "content": text[9:]}])
         for text in TEXTS[:60]
@@ -161,7 +161,7 @@ def test_the_same_mixture_gives_the_same_bytes_and_another_weight_others(mixed_p
 
 
 @pytest.mark.slow
-def test_two_processes_learn_from_a_mixture_what_one_does(mixed_place: Path) -> None:
+def test_two_processes_learn_the_same_from_a_mixture_as_one(mixed_place: Path) -> None:
     share = {"chats": {"weight": 0.5}, "pretraining": {"weight": 1.5}}
     editing.set_values(Path("params.yaml"), {"data.mixture": share, "finetune.per_device_train_batch_size": 8})
     hold_equal(mixed_place, 2)
@@ -174,7 +174,7 @@ def test_a_preview_names_the_set_of_each_document(mixed_place: Path) -> None:
     assert any(source.startswith("chats/chats.jsonl:") for source in sources)
 
 
-def test_a_name_that_is_no_set_is_refused_with_those_there_are(mixed_place: Path) -> None:
+def test_an_unknown_set_is_refused_with_the_known_names(mixed_place: Path) -> None:
     with pytest.raises(TrainingError) as caught:
         train(chat={"weight": 1.0}, faq={"weight": 1.0})
     assert caught.value.problems == (
@@ -184,7 +184,7 @@ def test_a_name_that_is_no_set_is_refused_with_those_there_are(mixed_place: Path
     assert not Path("models/finetuned").exists()
 
 
-def test_only_plain_text_may_be_cut_to_any_extent(mixed_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_plain_text_may_be_truncated_without_limit(mixed_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = {"finetune.max_length": 32, "finetune.max_truncated_fraction": 0.1, "finetune.max_dropped_fraction": 0.5}
     editing.set_values(Path("params.yaml"), cut)
     with pytest.raises(TrainingError, match=r"^data\.mixture\.chats: finetune\.max_length: \d+ of 60 rows"):
@@ -196,7 +196,7 @@ def test_only_plain_text_may_be_cut_to_any_extent(mixed_place: Path, capsys: pyt
     assert "data.mixture.notes: 9 of 9 rows (100.0%) are longer than 32 tokens and are cut" in capsys.readouterr().out
 
 
-def test_a_set_of_which_nothing_would_come_is_refused(mixed_place: Path) -> None:
+def test_a_set_without_a_trained_example_is_refused(mixed_place: Path) -> None:
     with pytest.raises(TrainingError, match=r"^data\.mixture\.notes: weight 0\.01 takes none of its 30 examples in 1 "):
         train(notes={"weight": 0.01}, chats={"weight": 1.0})
 

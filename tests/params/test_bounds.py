@@ -1,4 +1,4 @@
-"""No number of params.yaml gets through that a stage could not count with, and each is named with its key."""
+"""Numbers that a stage cannot compute with are errors that name their key."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tuneline.errors import ParamsError
 
 
 def numbers(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all numbers below a node."""
+    """The paths of all numbers below a node."""
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             yield from numbers(value, (*place, key))
@@ -58,7 +58,7 @@ def with_numbers(text: str, file: Path, spelt: str, of: tuple[type, ...]) -> lis
         ("1.5", (int,)),
     ],
 )
-def test_a_number_that_cannot_be_is_named_wherever_it_stands(
+def test_an_impossible_number_is_an_error_for_every_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str, spelt: str, of: tuple[type, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What may stand in the section finetune: its own keys, and every argument of the libraries under its own name."""
+"""The keys of section finetune: its own keys, and every argument of the libraries."""
 
 import subprocess
 import sys
@@ -127,7 +127,7 @@ def test_a_key_that_would_do_nothing_is_refused(
         ("classification", {"label_smoothing_factor": 0.1, "class_weights": "balanced"}, []),
     ],
 )
-def test_keys_that_mean_nothing_for_a_task_are_named(
+def test_keys_without_a_meaning_for_the_task_are_named(
     params_text: str, task: str, given: dict[str, Any], keys: list[str]
 ) -> None:
     finetune = Finetune.model_validate(YAML(typ="safe", pure=True).load(section(params_text, **given))["finetune"])

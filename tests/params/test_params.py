@@ -145,18 +145,18 @@ def test_outputs_overlap_neither_each_other_nor_what_a_person_has_brought(
     assert f"{key}: '{path}' overlaps {other}, and DVC deletes" in found
 
 
-def test_outputs_may_lie_elsewhere_in_their_folders(file: Path) -> None:
+def test_outputs_may_be_anywhere_in_the_folders_for_outputs(file: Path) -> None:
     editing.set_values(file, {"paths.finetuned": "models/a b/项目", "paths.reports": "reports/monthly"})
     assert params.load(file).paths.reports == "reports/monthly"
 
 
-def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_that_names_the_root(tmp_path: Path) -> None:
     found = problems(tmp_path / "params.yaml")
     assert "no such file; run this in the project's root" in found[0]
 
 
 @pytest.mark.parametrize("text", ["task: [", "- a\n- b\n", ""])
-def test_what_is_no_mapping_is_refused_in_one_line(file: Path, text: str) -> None:
+def test_a_file_without_a_mapping_is_refused_in_one_line(file: Path, text: str) -> None:
     file.write_text(text, "utf-8")
     assert len(problems(file)) == 1
 

@@ -25,7 +25,7 @@ def rule(**more: Any) -> Rule:
         ({"value": 0.9}, "value 0.9 is only used with versus value, and versus is baseline; remove value"),
     ],
 )
-def test_a_rule_that_could_not_mean_anything_is_refused(values: dict[str, Any], message: str) -> None:
+def test_a_contradictory_rule_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as error:
         rule(**values)
     assert message in str(error.value)
@@ -44,7 +44,7 @@ def test_a_rule_that_could_not_mean_anything_is_refused(values: dict[str, Any], 
         ({"versus": "value", "value": 0.9}, "classification", None),
     ],
 )
-def test_what_a_task_does_not_measure_is_said_before_anything_runs(
+def test_a_rule_on_a_metric_that_the_task_does_not_measure_is_refused(
     values: dict[str, Any], task: str, key: str | None
 ) -> None:
     found = problem_of_task(rule(**values), task)

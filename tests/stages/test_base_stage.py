@@ -33,7 +33,7 @@ def test_builtin_learns_the_text(workplace: Path) -> None:
     assert (workplace / "reports/base.csv").read_text().startswith("step,tokens,loss")
 
 
-def test_the_vocabulary_is_what_the_text_gives(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_text_gives_a_small_vocabulary(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(base__builtin__vocab_size=5000)
     _, tokenizer = models.load(workplace / "models/base")
     assert 258 < len(tokenizer) < 1000
@@ -70,7 +70,7 @@ def test_steps_are_at_most_what_the_epochs_take(workplace: Path, capsys: pytest.
     assert "warning" not in capsys.readouterr().out
 
 
-def test_no_text_at_all(workplace: Path) -> None:
+def test_an_empty_pretraining_set_is_refused(workplace: Path) -> None:
     files.write_parquet(
         workplace / "data/pretraining/train/part-00000.parquet", pa.table({"text": pa.array([], pa.string())})
     )
@@ -90,7 +90,7 @@ def test_a_folder_is_copied_and_an_older_base_replaced(workplace: Path) -> None:
     assert files.read_json(workplace / "reports/base.json")["source"] == "path"
 
 
-def test_a_hub_model_offline_is_one_message(workplace: Path) -> None:
+def test_a_hub_model_without_a_network_is_one_message(workplace: Path) -> None:
     (workplace / "hub.yaml").write_text(f"id: nobody/nothing\nrevision: {'0' * 40}\n")
     with pytest.raises(ModelError) as caught:
         run(base__source="hub", base__input="hub.yaml")
@@ -114,7 +114,7 @@ def test_a_small_text_is_learnt_in_small_steps(tokens: int, rows: int, rate: flo
     }
 
 
-def test_the_batch_of_null_fits_the_text(workplace: Path) -> None:
+def test_a_batch_size_of_null_fits_the_text(workplace: Path) -> None:
     run(
         base__builtin__per_device_train_batch_size=None,
         base__builtin__max_steps=None,

@@ -21,7 +21,7 @@ def run(**values: object) -> None:
     finetune.main(params.load())
 
 
-def test_it_writes_a_model_its_curve_and_its_accounts(workplace: Path) -> None:
+def test_finetune_writes_a_model_its_log_and_its_counts(workplace: Path) -> None:
     run()
     model, tokenizer = models.load(workplace / "models/finetuned")
     assert model_folder.stored_mode(workplace / "models/finetuned") == "plain"
@@ -39,7 +39,7 @@ def test_it_writes_a_model_its_curve_and_its_accounts(workplace: Path) -> None:
     assert len(accounts["fingerprint"]) == 64
 
 
-def test_plain_text_is_learnt_whole(workplace: Path) -> None:
+def test_every_token_of_plain_text_is_supervised(workplace: Path) -> None:
     for name in ("train", "validation"):
         texts = files.read_parquet(workplace / f"data/pretraining/{name}")
         files.write_parquet(workplace / f"data/clean/{name}/part-00000.parquet", texts)
@@ -63,7 +63,7 @@ def test_rows_longer_than_the_model_sees_are_refused(workplace: Path) -> None:
     assert not (workplace / "models/finetuned").exists()
 
 
-def test_rows_of_which_too_much_is_cut_are_refused_with_a_length_that_works(
+def test_too_much_truncation_is_refused_with_a_length_that_is_enough(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(TrainingError) as caught:
@@ -80,7 +80,7 @@ def test_rows_of_which_too_much_is_cut_are_refused_with_a_length_that_works(
     assert "rows (66.7%) are longer than 8 tokens and are cut to that length" in capsys.readouterr().out
 
 
-def test_a_second_trainer_is_told_who_holds_the_project(workplace: Path) -> None:
+def test_a_second_trainer_is_refused_with_the_pid_of_the_first(workplace: Path) -> None:
     with processes.exclusive(checkpoints.LOCK, "it"), pytest.raises(BusyError, match=f"pid {os.getpid()}"):
         run()
 

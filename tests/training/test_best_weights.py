@@ -1,4 +1,4 @@
-"""The weights that validation found best: kept beside the newest, taken at the end, whatever happens in between."""
+"""The weights with the best measure are kept, and are the result, also after a kill."""
 
 import shutil
 from pathlib import Path
@@ -39,7 +39,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_it_stops_keeps_the_best_and_goes_on_from_any_loss_to_the_same_weights(tmp_path: Path) -> None:
+def test_early_stopping_keeps_the_best_weights_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     made = train(tmp_path / "work")
     taken = [(int(line["step"]), line["eval_loss"]) for line in made.history.lines if "eval_loss" in line]
     best = min(taken, key=lambda one: one[1])[0]
@@ -70,7 +70,7 @@ def test_it_stops_keeps_the_best_and_goes_on_from_any_loss_to_the_same_weights(t
     assert same(weights(train(tmp_path / "work")), weights(made))
 
 
-def test_the_best_may_be_kept_without_stopping(tmp_path: Path) -> None:
+def test_the_best_weights_are_kept_without_early_stopping(tmp_path: Path) -> None:
     made = train(tmp_path, early_stopping_patience=None, load_best_model_at_end=True, num_train_epochs=6.0)
     assert not made.stopped_early
     assert made.best is not None
@@ -78,7 +78,7 @@ def test_the_best_may_be_kept_without_stopping(tmp_path: Path) -> None:
     assert same(weights(made), load_file(tmp_path / f"checkpoint-{made.best}/model.safetensors"))
 
 
-def test_any_measure_may_decide_but_only_one_that_is_taken(tmp_path: Path) -> None:
+def test_any_measure_of_the_task_may_decide_which_weights_are_best(tmp_path: Path) -> None:
     examples = labelled(20)
     objective = Classification.for_examples(examples, pad=1, labels=3, multi_label=False)
 
@@ -95,14 +95,14 @@ def test_any_measure_may_decide_but_only_one_that_is_taken(tmp_path: Path) -> No
         run("f1")
 
 
-def test_without_validation_nothing_can_be_best(tmp_path: Path) -> None:
+def test_keeping_the_best_weights_needs_validation_rows(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="early_stopping_patience: the best weights cannot be found"):
         training_run.train(
             tiny("llama"), documents(4), training_config(early_stopping_patience=1), pad=1, folder=tmp_path
         )
 
 
-def test_losses_and_errors_fall_and_all_else_rises() -> None:
+def test_losses_and_errors_are_better_when_lower() -> None:
     history = History([{"step": 1, "eval_loss": 2.0, "eval_accuracy": 0.5}, {"step": 2, "eval_loss": 2.0},
                        {"step": 3, "eval_loss": 3.0, "eval_accuracy": 0.7}])  # fmt: skip
     assert (history.best("eval_loss"), history.since_best("eval_loss")) == (1, 2)

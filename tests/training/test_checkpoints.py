@@ -17,7 +17,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_newest_stay(tmp_path: Path) -> None:
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in (5, 50, 100):
         write(tmp_path, step)
     assert names(tmp_path) == ["checkpoint-100", "checkpoint-50"]
@@ -25,7 +25,7 @@ def test_the_newest_stay(tmp_path: Path) -> None:
     assert names(tmp_path) == ["checkpoint-100"]
 
 
-def test_the_oldest_goes_before_another_is_written_and_what_a_newer_one_needs_stays(tmp_path: Path) -> None:
+def test_the_oldest_checkpoint_is_deleted_first_and_a_needed_checkpoint_is_kept(tmp_path: Path) -> None:
     for step in (5, 10):
         write(tmp_path, step)
     with checkpoints.writing(tmp_path, 15, 2) as beside:
@@ -46,7 +46,7 @@ def test_the_oldest_goes_before_another_is_written_and_what_a_newer_one_needs_st
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "added", "no manifest", "broken manifest"])
-def test_a_broken_one_is_passed_over_and_deleted(tmp_path: Path, damage: str) -> None:
+def test_a_broken_checkpoint_is_skipped_and_deleted(tmp_path: Path, damage: str) -> None:
     write(tmp_path, 5)
     write(tmp_path, 10)
     newest = tmp_path / "checkpoint-10"
@@ -67,7 +67,7 @@ def test_a_broken_one_is_passed_over_and_deleted(tmp_path: Path, damage: str) ->
     assert names(tmp_path) == ["checkpoint-5"]
 
 
-def test_a_half_written_one_does_not_count(tmp_path: Path) -> None:
+def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     write(tmp_path, 5)
     with pytest.raises(KeyboardInterrupt), checkpoints.writing(tmp_path, 10, 2) as beside:
         (beside / "weights").write_bytes(b"half")
@@ -80,17 +80,17 @@ def test_a_half_written_one_does_not_count(tmp_path: Path) -> None:
     assert names(tmp_path) == ["checkpoint-5"]
 
 
-def test_none_yet(tmp_path: Path) -> None:
+def test_without_checkpoints_there_is_no_newest(tmp_path: Path) -> None:
     assert checkpoints.newest_good(tmp_path / "absent") is None
 
 
-def test_a_full_disk_is_named_whatever_the_library_says(tmp_path: Path) -> None:
+def test_a_full_disk_is_named_whatever_error_the_library_raises(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught, checkpoints.writing(tmp_path, 5, 2):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert caught.value.errno == errno.ENOSPC
     assert names(tmp_path) == []
 
 
-def test_another_failure_stays_what_it_is(tmp_path: Path) -> None:
+def test_other_errors_of_writing_are_not_changed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="something else"), checkpoints.writing(tmp_path, 5, 2):
         raise RuntimeError("something else")

@@ -1,4 +1,4 @@
-"""Several processes learn what one does from the same rows, and a killed one changes nothing."""
+"""Several processes learn the same as one process, and a killed process changes nothing."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ from tuneline.params import editing
 from tuneline.training import distributed
 
 
-def test_every_row_of_a_batch_is_one_process_s() -> None:
+def test_each_row_of_a_batch_belongs_to_one_process() -> None:
     for rows, processes in ((8, 2), (7, 2), (1, 3), (5, 4), (0, 2)):
         shares = [distributed.share(slice(10, 10 + rows), place, processes) for place in range(processes)]
         assert [row for part in shares for row in range(part.start, part.stop)] == list(range(10, 10 + rows))
@@ -29,21 +29,21 @@ def test_every_row_of_a_batch_is_one_process_s() -> None:
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_two_processes_of_four_rows_learn_what_one_of_eight_does(workplace: Path) -> None:
+def test_two_processes_of_four_rows_learn_the_same_as_one_of_eight(workplace: Path) -> None:
     editing.set_values(workplace / "params.yaml", {"finetune.per_device_train_batch_size": 8})
     hold_equal(workplace, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["lora", "classification", "regression", "preference", "muon"])
-def test_so_do_the_processes_of_every_task(workplace: Path, case: str) -> None:
+def test_two_processes_learn_the_same_as_one_for_every_task(workplace: Path, case: str) -> None:
     make(workplace, case)
     dropout = {"finetune.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}} if case == "lora" else {}
     editing.set_values(workplace / "params.yaml", {"finetune.per_device_train_batch_size": 4} | dropout)
     hold_equal(workplace, 2)
 
 
-def test_more_processes_than_cores_and_hardware_that_is_not_there_are_refused(workplace: Path) -> None:
+def test_more_processes_than_cores_and_missing_hardware_are_refused(workplace: Path) -> None:
     compute = params.load(workplace / "params.yaml").compute
     with pytest.raises(
         SetupError, match=r"^finetune.nproc_per_node: 9999 processes are more than the cores .* \(\d+\)"
@@ -57,7 +57,7 @@ def test_more_processes_than_cores_and_hardware_that_is_not_there_are_refused(wo
         params.load(workplace / "params.yaml")
 
 
-def test_instruction_sets_are_read_from_what_linux_says(tmp_path: Path) -> None:
+def test_instruction_sets_are_read_from_cpuinfo(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16\n")
     assert hardware.computes_bfloat16(hardware.instruction_sets(cpuinfo))
@@ -83,7 +83,7 @@ def listening(pid: int) -> set[str]:
 
 
 def hold_after_kills(workplace: Path) -> None:
-    """A killed trainer, and a killed stage, end in the bytes of one that was not; by the params of the workplace."""
+    """Check that a killed trainer and a killed stage end in the same bytes as a training without a kill."""
     shutil.copytree(ROOT / "mlflow", workplace / "mlflow", ignore=shutil.ignore_patterns("store"))
     undisturbed = stage(workplace)
     said = undisturbed.communicate()[0]
@@ -119,13 +119,13 @@ def hold_after_kills(workplace: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # Six starts of three processes.
-def test_a_killed_process_changes_nothing_and_none_outlives_the_stage(workplace: Path) -> None:
+def test_a_killed_process_changes_nothing_and_no_process_outlives_the_stage(workplace: Path) -> None:
     editing.set_values(workplace / "params.yaml", {"finetune.nproc_per_node": 2, "finetune.num_train_epochs": 4.0})
     hold_after_kills(workplace)
 
 
 @pytest.mark.slow
-def test_what_no_restart_mends_is_said_once(workplace: Path) -> None:
+def test_a_diverged_training_is_reported_once_and_not_restarted(workplace: Path) -> None:
     shutil.copytree(ROOT / "mlflow", workplace / "mlflow", ignore=shutil.ignore_patterns("store"))
     editing.set_values(workplace / "params.yaml", {"finetune.nproc_per_node": 2, "finetune.learning_rate": 1e30})
     running = stage(workplace)

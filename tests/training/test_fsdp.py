@@ -1,4 +1,4 @@
-"""Processes that share out the weights learn what one process with all of them does."""
+"""Processes with shards of the weights learn the same as one process with all weights."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def add(place: Path, **more: Any) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_with_half_the_weights_each_learn_what_one_with_all_does(workplace: Path) -> None:
+def test_two_sharded_processes_learn_the_same_as_one(workplace: Path) -> None:
     editing.set_values(workplace / "params.yaml", SHARDED)
     # One batch of validation, for two processes of which each must have the other's weights.
     add(workplace, per_device_eval_batch_size=32)
@@ -51,7 +51,9 @@ def test_two_processes_with_half_the_weights_each_learn_what_one_with_all_does(w
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["tied", "gpt2", "lora", "classification", "classification-lora", "regression"])
-def test_so_do_they_whatever_is_trained(workplace: Path, tokenizer: PreTrainedTokenizerFast, case: str) -> None:
+def test_sharded_processes_learn_the_same_as_one_for_every_task(
+    workplace: Path, tokenizer: PreTrainedTokenizerFast, case: str
+) -> None:
     if case in ("tied", "gpt2"):
         # Dropout is another in every process.
         without_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
@@ -69,20 +71,25 @@ def test_so_do_they_whatever_is_trained(workplace: Path, tokenizer: PreTrainedTo
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # Six starts of three processes.
-def test_a_killed_process_changes_nothing_and_none_outlives_the_stage(workplace: Path) -> None:
+def test_a_killed_process_changes_nothing_and_no_process_outlives_the_stage(workplace: Path) -> None:
     add(workplace, neftune_noise_alpha=5.0)
     editing.set_values(workplace / "params.yaml", SHARDED | {"finetune.num_train_epochs": 4.0})
     hold_after_kills(workplace)
 
 
-def test_what_does_not_go_with_it_is_told_at_once(workplace: Path) -> None:
+def test_all_settings_that_do_not_fit_fsdp_are_reported_together(workplace: Path) -> None:
     path = workplace / "params.yaml"
     editing.set_values(path, {"finetune.fsdp": "full_shard", "finetune.optim": "muon", "task": "preference"})
     editing.set_values(path, {"compute.device": "cuda", "compute.torch_compile": True})
     with pytest.raises(ParamsError) as caught:
         params.load(path)
     (told,) = [problem for problem in caught.value.problems if "finetune.fsdp: " in problem]
-    for wrong in ("nproc_per_node is 1; set it to 2 or more", "optim muon", "task preference", "compute.torch_compile"):
+    for wrong in (
+        "nproc_per_node is 1; set nproc_per_node to 2 or more",
+        "optim muon",
+        "task preference",
+        "compute.torch_compile",
+    ):
         assert wrong in told
     editing.set_values(path, {"finetune.optim": "adafactor", "finetune.nproc_per_node": 2, "task": "sft"})
     with pytest.raises(ParamsError, match=r"optim adafactor, .* adamw_torch,"):

@@ -1,4 +1,4 @@
-"""kill -9 at any instant, the same command again: the same bytes."""
+"""A training that is killed at any instant and run again ends in the same bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +86,7 @@ def hold(workplace: Path, killed_at: Callable[[str, Path, int], bool], what: str
 
 
 @pytest.mark.parametrize("what", ["base", "finetune"])
-def test_killed_again_and_again_it_ends_in_the_same_bytes(
+def test_repeated_kills_end_in_the_same_bytes(
     workplace: Path, killed_at: Callable[[str, Path, int], bool], what: str
 ) -> None:
     # Each run gets a little further: in the middle of the first checkpoint, of its commit, of a later one, after all.
@@ -114,7 +114,7 @@ def test_a_pretraining_that_stops_early_is_the_same_after_a_kill_at_any_instant(
 @pytest.mark.parametrize(
     "case", [case if case in CHEAP else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )
-def test_every_task_optimizer_and_adapter_goes_on_to_the_same_bytes(
+def test_every_task_optimizer_and_adapter_resumes_to_the_same_bytes(
     workplace: Path, killed_at: Callable[[str, Path, int], bool], case: str
 ) -> None:
     make(workplace, case)

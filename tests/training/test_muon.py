@@ -17,7 +17,7 @@ def step_with(optimizers: list[torch.optim.Optimizer], model: torch.nn.Module, s
         optimizer.step()
 
 
-def test_it_is_torchs_muon_for_matrices_and_torchs_adamw_for_the_rest() -> None:
+def test_muon_equals_torchs_muon_for_matrices_and_torchs_adamw_for_other_weights() -> None:
     ours, reference = tiny("llama"), tiny("llama")
     matrices = [parameter for name, parameter in reference.named_parameters() if "proj" in name]
     rest = [parameter for name, parameter in reference.named_parameters() if "proj" not in name]
@@ -46,7 +46,7 @@ def test_orthogonal_brings_singular_values_around_one() -> None:
         assert values.max() < 1.3
 
 
-def test_state_that_is_saved_and_loaded_goes_on_to_the_same_bits() -> None:
+def test_a_saved_and_loaded_optimizer_state_gives_the_same_bits() -> None:
     model = tiny("qwen3")
     optimizer = MuonAdamW(model, learning_rate=0.02, weight_decay=0.1, adam_learning_rate=0.003)
     step_with([optimizer], model, 0)
@@ -63,7 +63,7 @@ def test_state_that_is_saved_and_loaded_goes_on_to_the_same_bits() -> None:
         assert torch.equal(mine, its)
 
 
-def test_what_is_frozen_stays() -> None:
+def test_frozen_parameters_do_not_change() -> None:
     model = tiny("llama")
     frozen = model.get_input_embeddings().weight
     assert isinstance(frozen, torch.nn.Parameter)

@@ -1,4 +1,4 @@
-"""Every objective against the plainest loop that PyTorch can be written in."""
+"""Each objective gives the same as a plain loop in PyTorch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def flat(model: nn.Module) -> Tensor:
 
 
 def alone(model: nn.Module, example: Any) -> Tensor:
-    """Logits of one text, nothing padded."""
+    """Logits of one text without padding."""
     return model(input_ids=torch.tensor([example.input_ids])).logits[0]
 
 
@@ -91,7 +91,7 @@ TASKS: dict[str, tuple[Any, Any, Any, Callable[..., Tensor]]] = {
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("accumulation", [1, 4])
-def test_training_is_the_plain_loop_s(tmp_path: Path, task: str, accumulation: int) -> None:
+def test_training_equals_a_plain_loop(tmp_path: Path, task: str, accumulation: int) -> None:
     make, make_examples, make_objective, plain_loss = TASKS[task]
     model, plain, examples = make("llama"), make("llama"), make_examples(8)
     how = training_config(**SGD, num_train_epochs=3.0, per_device_train_batch_size=8 // accumulation,
@@ -140,7 +140,7 @@ def test_every_family_learns_labels_moves_every_parameter_and_repeats(tmp_path: 
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_validation_is_measured_a_row_a_row() -> None:
+def test_validation_counts_every_row_equally() -> None:
     model, examples = classifier("llama"), labelled(10)
     objective = Classification.for_examples(examples, pad=1, labels=3, multi_label=False)
     with torch.no_grad():
@@ -150,6 +150,6 @@ def test_validation_is_measured_a_row_a_row() -> None:
     assert said["accuracy"] == (sum(right), len(right))
 
 
-def test_smoothing_several_labels_is_refused() -> None:
+def test_label_smoothing_is_refused_for_several_labels() -> None:
     with pytest.raises(TrainingError, match="label_smoothing_factor: has no meaning if a text may have several"):
         Classification.for_examples(labelled(4, kind="several"), pad=1, labels=3, multi_label=True, smoothing=0.1)

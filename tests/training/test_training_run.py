@@ -23,7 +23,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "muon"])
 @pytest.mark.parametrize("packing", [True, False])
-def test_it_learns_moves_every_parameter_and_repeats(tmp_path: Path, optim: str, packing: bool) -> None:
+def test_training_learns_changes_every_parameter_and_is_reproducible(tmp_path: Path, optim: str, packing: bool) -> None:
     ends, logs = [], []
     how = training_config(
         optim=optim, packing=packing, num_train_epochs=2.0, learning_rate=5e-3, adam_learning_rate=5e-3, save_steps=20
@@ -47,7 +47,7 @@ def test_it_learns_moves_every_parameter_and_repeats(tmp_path: Path, optim: str,
     assert logs[0] == logs[1]
 
 
-def test_without_an_optimizer_of_ours_one_step_is_the_plainest_code(tmp_path: Path) -> None:
+def test_one_step_of_adamw_equals_plain_code(tmp_path: Path) -> None:
     model, plain = tiny("llama"), tiny("llama")
     examples = documents(4)
     how = training_config(max_steps=1, warmup_steps=0, lr_scheduler_type="constant", max_grad_norm=0.0, max_length=128)
@@ -65,7 +65,7 @@ def test_without_an_optimizer_of_ours_one_step_is_the_plainest_code(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(4, 2), (2, 4), (1, 8)])
-def test_accumulation_weighs_tokens_not_batches(tmp_path: Path, batch: int, accumulation: int) -> None:
+def test_accumulation_weights_tokens_and_not_batches(tmp_path: Path, batch: int, accumulation: int) -> None:
     ends = []
     # SGD, because Adam's first steps hang on the sign of gradients that are next to nothing.
     for size, parts in ((8, 1), (batch, accumulation)):
@@ -84,7 +84,7 @@ def test_accumulation_weighs_tokens_not_batches(tmp_path: Path, batch: int, accu
     torch.testing.assert_close(*ends, atol=1e-6, rtol=0)
 
 
-def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
+def test_the_log_callback_gets_every_line_and_tokens_without_padding(tmp_path: Path) -> None:
     told: list[tuple[int, dict[str, float]]] = []
     examples = documents()
     made = training_run.train(
@@ -103,7 +103,7 @@ def test_the_log_is_told_and_counts_real_tokens(tmp_path: Path) -> None:
     assert set(told[0][1]) == {"tokens", "loss", "learning_rate", "grad_norm"}
 
 
-def test_a_family_that_mixes_packed_documents_is_trained_with_one_a_row(
+def test_a_family_that_cannot_be_packed_is_trained_with_one_document_per_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = training_run.train(
@@ -113,7 +113,7 @@ def test_a_family_that_mixes_packed_documents_is_trained_with_one_a_row(
     assert "mamba does not keep packed documents apart" in capsys.readouterr().out
 
 
-def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_line_of_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = documents(10, seed=1)
     training_run.train(
         tiny("llama"), documents(), training_config(max_steps=3), pad=1, folder=tmp_path, validation=rows
@@ -125,7 +125,7 @@ def test_progress_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert re.search(r", in \d+\.\d s$", last)
 
 
-def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
+def test_a_diverged_loss_stops_with_its_step(tmp_path: Path) -> None:
     model = tiny("llama")
     how = training_config(
         learning_rate=1e6, optim="sgd", max_grad_norm=0.0, warmup_steps=0, lr_scheduler_type="constant"
@@ -157,12 +157,12 @@ def test_steps_may_be_shares_of_a_training_of_any_length(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-8"]
 
 
-def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
+def test_a_training_without_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no training row has a label"):
         training_run.train(tiny("llama"), [], training_config(), pad=1, folder=tmp_path)
 
 
-def test_finished_leaves_nothing(tmp_path: Path) -> None:
+def test_delete_checkpoints_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     training_run.train(
         tiny("llama"), [Example([5, 6, 7], [IGNORED, 6, 7])], training_config(warmup_steps=0), pad=1, folder=folder

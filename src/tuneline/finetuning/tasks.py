@@ -1,4 +1,4 @@
-"""Every task: from the clean splits and a base to a trained model. `TASKS` has one entry per task."""
+"""Train a base on clean splits for a task. `TASKS` has one entry per task."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

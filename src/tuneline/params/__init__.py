@@ -178,7 +178,7 @@ class Params(Section):
 
 
 def load(path: Path = Path(PARAMS_FILE)) -> Params:
-    """Read and check the whole file.
+    """Read and check a params file.
 
     Args:
         path: the params file.

@@ -39,7 +39,7 @@ class Paths(Section):
     sample: OutputPath
     """The built-in corpus: pairs of definition and summary."""
     sample_text: OutputPath
-    """The built-in corpus: whole docstrings."""
+    """The built-in corpus: complete docstrings."""
     expectations: ProjectPath
     """Folder of raw.yaml and clean.yaml, the expectations of Great Expectations."""
     mixture: ProjectPath

@@ -19,7 +19,7 @@ MOST = 2**31 - 1
 
 
 class Section(BaseModel):
-    """A frozen section without unknown keys. Keys have no default, so that params.yaml is the only place of a value."""
+    """A frozen section without unknown keys. Keys have no default, so that only params.yaml has their values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

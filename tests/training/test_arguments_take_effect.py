@@ -1,4 +1,4 @@
-"""Arguments of transformers that are easily taken without effect: each does here what its name says."""
+"""Arguments of transformers that could be accepted without effect: each has its effect here."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def flat(made: Training) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}], ids=["full", "lora"])
-def test_noise_is_added_and_the_same_again(tmp_path: Path, lora: Any) -> None:
+def test_neftune_noise_is_added_and_is_reproducible(tmp_path: Path, lora: Any) -> None:
     plain, *noisy = (
         train(tmp_path / str(run), lora=lora, neftune_noise_alpha=alpha) for run, alpha in enumerate((None, 5.0, 5.0))
     )
@@ -37,12 +37,12 @@ def test_noise_is_added_and_the_same_again(tmp_path: Path, lora: Any) -> None:
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}], ids=["full", "lora"])
-def test_gradient_checkpointing_changes_memory_and_no_weight(tmp_path: Path, lora: Any) -> None:
+def test_gradient_checkpointing_changes_no_weight(tmp_path: Path, lora: Any) -> None:
     plain, saving = (train(tmp_path / str(on), lora=lora, gradient_checkpointing=on) for on in (False, True))
     torch.testing.assert_close(flat(plain), flat(saving), atol=1e-6, rtol=0)
 
 
-def test_a_schedule_s_own_arguments_reach_it(tmp_path: Path) -> None:
+def test_lr_scheduler_kwargs_reach_the_scheduler(tmp_path: Path) -> None:
     made = train(tmp_path, lr_scheduler_type="cosine_with_min_lr", learning_rate=1e-3, logging_steps=1,
                  lr_scheduler_kwargs={"min_lr_rate": 0.5})  # fmt: skip
     assert 5e-4 <= made.history.lines[-1]["learning_rate"] < 6.5e-4
@@ -50,19 +50,19 @@ def test_a_schedule_s_own_arguments_reach_it(tmp_path: Path) -> None:
         train(tmp_path / "wrong", lr_scheduler_kwargs={"min_lr": 0.5})
 
 
-def test_an_optimizer_that_is_not_installed_is_named_before_training(tmp_path: Path) -> None:
+def test_an_optimizer_that_is_not_installed_is_an_error_before_training(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"^finetune.optim: galore_adamw cannot be used"):
         train(tmp_path, optim="galore_adamw", optim_target_modules=["q_proj"])
 
 
-def test_bf16_is_used_and_the_weights_stay_float32(tmp_path: Path) -> None:
+def test_bfloat16_is_used_and_the_weights_stay_float32(tmp_path: Path) -> None:
     plain, half = train(tmp_path / "plain"), train(tmp_path / "half", precision="bfloat16")
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
     assert not torch.equal(flat(plain), flat(half))
 
 
 @pytest.mark.parametrize("at", [3, 9])
-def test_a_loss_that_is_no_number_names_its_rows_and_the_last_good_checkpoint(
+def test_a_nan_loss_names_its_rows_and_the_last_good_checkpoint(
     tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = [Example(*one[:2], f"data/raw/mine/a.jsonl:{line}") for line, one in enumerate(documents(20), 1)]
@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_names_its_rows_and_the_last_good_checkpoint(
         ("preference", "eval_reward_accuracy", "eval_reward_accuracy"),
     ],
 )
-def test_which_measure_says_what_is_best(task: str, given: str | None, judge: str) -> None:
+def test_the_measure_that_decides_which_weights_are_best(task: str, given: str | None, judge: str) -> None:
     finetune = params.load(ROOT / "params.yaml").finetune
     if given:
         finetune = finetune.model_copy(update={"metric_for_best_model": given})

@@ -1,6 +1,6 @@
-"""Trainings in several processes, in a module that torchrun's processes can run.
+"""A training that torchrun runs in several processes.
 
-python -m torch.distributed.run --nproc_per_node 2 sharing.py FOLDER TASK PROCESSES
+python -m torch.distributed.run --nproc_per_node 2 training_process.py FOLDER TASK PROCESSES
 """
 
 import gc
@@ -19,7 +19,7 @@ from tuneline.training import distributed
 
 
 def bytes_of_weights() -> int:
-    """What all weights that this process holds take, of whatever model."""
+    """The bytes of all weights in this process, of any model."""
     tensors: list[Any] = [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
     weights = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
     parts = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
@@ -28,7 +28,7 @@ def bytes_of_weights() -> int:
 
 
 def train(place: Path, processes: int) -> None:
-    """What the stage does, less the tracker."""
+    """Do the same as the stage, without MLflow."""
     p = params.load(place / "params.yaml")
     models.use_threads(1)
     shared = p.finetune.per_device_train_batch_size // processes

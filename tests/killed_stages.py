@@ -1,4 +1,4 @@
-"""Stages that are killed while they write, in a module that a forked process can import by its name."""
+"""Stages that kill themselves while they write. A forked process imports this module."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def base(place: Path) -> None:
 
 
 def finetune(place: Path) -> None:
-    """What the stage does, less the tracker, whose store takes longer to make than this training."""
+    """Do the same as the stage, without MLflow, whose store takes longer to create than this training."""
     p = params.load(place / "params.yaml")
     ready = tasks.prepare(p.task, place / "data/clean", place / "models/base", p.finetune)
     made = tasks.train(ready, p.finetune, folder=place / "work/fingerprint")
