@@ -1,8 +1,8 @@
 #!/bin/sh
-# The tracking server over mlflow/store. `make ui` starts it on loopback; for a team, run it where all can reach it:
+# The tracking server of mlflow/store. `make ui` starts it for this machine only; for a team, run it on a shared machine:
 #   MLFLOW_HOST=0.0.0.0 MLFLOW_SERVER_ALLOWED_HOSTS=that-host:5000 .venv/bin/tuneline exec -- sh mlflow/server.sh
-# where that-host is the name by which others reach it (it answers to no other; anyone who reaches it may change what it
-# holds), and set MLFLOW_TRACKING_URI=http://that-host:5000 in everyone's mlflow/tuneline.env.
+# where that-host is the machine's name (the server accepts no other name, and everyone who reaches it can change its
+# content). Then set MLFLOW_TRACKING_URI=http://that-host:5000 in everyone's mlflow/tuneline.env.
 set -eu
 : "${TUNELINE_ROOT:?start this through: .venv/bin/tuneline exec -- sh mlflow/server.sh}"
 store="$TUNELINE_ROOT/mlflow/store"

@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-# As in src/tuneline/environment.py, before anything is downloaded.
+# The same check as in src/tuneline/environment.py, before any download.
 case $(pwd) in
 *[?%\'\${}:[:cntrl:]]*)
     fail "$(pwd): the path of a project must not contain ? % ' \$ { } : or characters that cannot be printed, which MLflow," \
@@ -28,7 +28,7 @@ case "${TORCH:-}" in
 *) fail "TORCH=$TORCH: must be cpu or cuda" ;;
 esac
 
-# What was once chosen stays chosen: another build of torch gives a model other bits.
+# The first choice stays: another build of torch gives a model other bits.
 CHOICE=.venv/torch-choice
 chosen=$(cat "$CHOICE" 2>/dev/null || true)
 [ -n "${TORCH:-}" ] || TORCH=$chosen

@@ -75,7 +75,7 @@ def test_a_missing_environment_is_reported_with_the_remedy(shell: dict[str, str]
     )
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {tmp_path}/.venv/bin/python is not there, and the python on the PATH does not have tuneline; "
+        f"error: {tmp_path}/.venv/bin/python is missing, and the python on the PATH does not have tuneline; "
         "run: make setup\n"
     )
 
@@ -142,8 +142,8 @@ def test_a_killed_process_of_a_stage_is_reported_in_one_line(
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "mlflow").mkdir()
     shutil.copyfile(ROOT / "mlflow/tuneline.env", tmp_path / "mlflow/tuneline.env")
-    monkeypatch.setattr(importlib, "import_module", lambda _: SimpleNamespace(main=stage))
     with entered(tmp_path), pytest.raises(SystemExit) as ended:
+        monkeypatch.setattr(importlib, "import_module", lambda _: SimpleNamespace(main=stage))
         main(["sample"])
     assert ended.value.code == 1
     told = "a process that this stage had started was killed, as where memory is short; run the same command again"
