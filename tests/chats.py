@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tuneline.data.records import label_codec
 from tuneline.data.records.record_form import RecordForm, RecordType
@@ -55,7 +55,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, row: dict[str, Any]) -> list[Exam
 
 
 def encode_split(
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerBase,
     path: Path,
     record_type: RecordType,
     finetune: Finetune,
