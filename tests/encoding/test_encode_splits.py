@@ -149,7 +149,7 @@ def test_a_split_of_conversational_preferences(tokenizer: PreTrainedTokenizerFas
         encode_split(own, path, "preference", finetune(max_length=64), conversational=True)
 
 
-def test_a_table_of_examples_gives_back_its_rows() -> None:
+def test_a_table_of_examples_gives_back_its_rows(tmp_path: Path) -> None:
     documents = [Example([1, 2, 3], [-100, 2, 3], "a:1"), Example([4], [-100], "ä:2"), Example([5, 6], [-100, 6])]
     kept = Examples(documents)
     assert list(kept) == documents
@@ -164,6 +164,9 @@ def test_a_table_of_examples_gives_back_its_rows() -> None:
     assert Preferences(preferences).lengths.tolist() == [3, 5]
     with pytest.raises(IndexError):
         kept[3]
+    # All rows of a batch may be dropped.
+    Examples.write(tmp_path / "examples.arrow", [[], documents[:1], [], documents[1:]])
+    assert list(Examples.open(tmp_path / "examples.arrow")) == documents
 
 
 def prefixing(kind: str) -> PreTrainedTokenizerFast:

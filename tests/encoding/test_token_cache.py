@@ -100,7 +100,7 @@ def test_cached_examples_equal_encoded_examples(tokenizer: PreTrainedTokenizerFa
         assert same_account == account
     # Reading copies nothing into memory.
     before = pa.total_allocated_bytes()
-    opened = type(kept).open(next((tmp_path / "tokens").rglob("*.arrow")))
+    opened = type(rows).open(next((tmp_path / "tokens").rglob("*.arrow")))
     assert list(opened) == list(rows)
     assert pa.total_allocated_bytes() == before
 

@@ -115,7 +115,7 @@ class ExampleTable(Sequence[Row], Generic[Row]):
         batch = bisect_right(self._starts, at) - 1
         at -= self._starts[batch]
         # Scalars of Arrow cost three times as much.
-        return self._example(*(values[offsets[at] : offsets[at + 1]] for offsets, values in self._views[batch]))
+        return self._example([values[offsets[at] : offsets[at + 1]] for offsets, values in self._views[batch]])
 
     def sources(self) -> Iterator[str]:
         """The source of each row."""
@@ -127,7 +127,8 @@ class ExampleTable(Sequence[Row], Generic[Row]):
         raise NotImplementedError
 
     def _lengths_of(self, column: str) -> np.ndarray:
-        return pc.list_value_length(self.table[column]).to_numpy().astype(np.int64)
+        lengths = pc.list_value_length(self.table[column])  # pyright: ignore[reportAttributeAccessIssue]
+        return lengths.to_numpy().astype(np.int64)
 
     @staticmethod
     def _values(row: Row) -> tuple[Any, ...]:
@@ -135,7 +136,7 @@ class ExampleTable(Sequence[Row], Generic[Row]):
         raise NotImplementedError
 
     @staticmethod
-    def _example(*values: Any) -> Row:
+    def _example(values: list[np.ndarray]) -> Row:
         """The row with these values, a NumPy array of each column; texts are UTF-8 bytes."""
         raise NotImplementedError
 
@@ -163,7 +164,8 @@ class Examples(ExampleTable[Example]):
         return row.input_ids, np.not_equal(row.labels, IGNORED).view(np.uint8), row.source
 
     @staticmethod
-    def _example(input_ids: Any, is_supervised: Any, source: Any) -> Example:
+    def _example(values: list[np.ndarray]) -> Example:
+        input_ids, is_supervised, source = values
         labels = np.where(is_supervised, input_ids, IGNORED)
         return Example(input_ids.tolist(), labels.tolist(), _text(source))
 
@@ -183,7 +185,8 @@ class LabelledRows(ExampleTable[Labelled]):
         return row.input_ids, json.dumps(row.target), row.source
 
     @staticmethod
-    def _example(input_ids: Any, target: Any, source: Any) -> Labelled:
+    def _example(values: list[np.ndarray]) -> Labelled:
+        input_ids, target, source = values
         return Labelled(input_ids.tolist(), json.loads(_text(target)), _text(source))
 
 
@@ -203,9 +206,9 @@ class Preferences(ExampleTable[Preference]):
         return tuple(row)
 
     @staticmethod
-    def _example(*values: Any) -> Preference:
-        *ids, source = values
-        return Preference(*(value.tolist() for value in ids), _text(source))
+    def _example(values: list[np.ndarray]) -> Preference:
+        prompt, chosen, rejected, source = values
+        return Preference(prompt.tolist(), chosen.tolist(), rejected.tolist(), _text(source))
 
 
 def lengths(examples: Sequence[Any]) -> Sequence[int]:
