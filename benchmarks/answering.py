@@ -1,12 +1,12 @@
-"""How fast answers are made beside plain transformers: same model, prompts, batches and answers.
+"""The speed of generation, compared with plain transformers: same model, prompts, batches and answers.
 
     python benchmarks/answering.py [--rows 192] [--batch-size 32] [--max-new-tokens 48] [--repeats 3] [--only NAME,…]
 
 Each case is a model with random weights and prompts from the source of this Python. It is answered by
 `tuneline.evaluation.generation.generate`, as `tuneline evaluate` calls it, and by a loop of `model.generate` over
-left-padded batches in the order of the prompts. Each is a process of its own, in float32 and on the same threads; runs
-are interleaved, and the best of them counts. What is timed begins with prompts as text and ends with answers as text.
-Nothing is fetched. Prints a table in Markdown.
+left-padded batches in the order of the prompts. Each runs in its own process, in float32 and with the same number of
+threads. The runs alternate, and the fastest counts. The time includes encoding the prompts and decoding the answers.
+The benchmark needs no network. It prints a table in Markdown.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Classification of real text, from nothing: a base pretrained on the texts themselves, then a head for the labels.
+"""Classification without a hub model: a base pretrained on the texts themselves, then a head for the labels.
 
     python benchmarks/classification.py --data FOLDER [--set KEY=VALUE …]
 
-FOLDER holds a file of lines a label, such as pos.txt and neg.txt. A copy of the project runs `tuneline use`, `dvc repro
-evaluate` and `tuneline gate` on it; the table is what evaluate measured on the test split, where the linear model over
-TF-IDF has seen the same training rows. Nothing is fetched.
+FOLDER has one file of lines per label, such as pos.txt and neg.txt. A copy of the project runs `tuneline use`, `dvc
+repro evaluate` and `tuneline gate` on it. The table shows the measures on the test split; the linear model over TF-
+IDF was trained on the same rows. The benchmark needs no network.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The faults that a finished project may have: files that are damaged, deleted, locked, or cannot be written."""
+"""The faults of a finished project: files that are damaged, deleted, locked, or not writable."""
 
 import json
 import os

@@ -1,15 +1,15 @@
-"""What a fault leaves of a project, and what a person must do about it: kills, full disks, damaged files.
+"""Checks that a project recovers from faults: kills, full disks and damaged files.
 
     python benchmarks/faults.py [--only WORD,…] [--keep FOLDER]
 
-Two copies of a tiny project are run. One is not disturbed. Of the other one run after the other is ended by a fault,
-each further on than the last, until one ends by itself: kill -9 of each process of a run, in each stage, in gate and
-register, and inside DVC's and MLflow's own writes; Ctrl-C; a full disk. After each of them the next run must make what
-the twin has made, byte for byte. Then the files of the twin are damaged, one after the other: what a run says about it
-is done, and the project must be what it was.
+The benchmark runs two copies of a tiny project. It does not disturb the first copy, the twin. In the second copy a
+fault ends each run, later in the run each time, until a run ends by itself: kill -9 of each process of a run, in
+each stage, in gate and register, and inside the writes of DVC and MLflow; Ctrl-C; a full disk. After each fault the
+next run must make the same bytes as the twin. Then the benchmark damages the twin's files one by one, follows the
+printed remedy, and compares the project with its state before.
 
-Prints two tables in Markdown. Exit code 1 where a fault did not happen or was not told, a process outlives its run, or
-the projects differ.
+It prints two tables in Markdown. The exit code is 1 if a fault did not happen or was not reported, if a process
+outlives its run, or if the projects differ.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The faults that end a run of the pipeline in the middle: kills, Ctrl-C, and a disk that is full."""
+"""The faults that interrupt a run of the pipeline: kills, Ctrl-C, and a full disk."""
 
 import json
 import os

@@ -1,12 +1,12 @@
-"""kill -9 in the middle of fine-tuning, again and again, then `dvc repro`: are the weights those of an unbroken run?
+"""Kills fine-tuning many times, with `dvc repro` after each kill, and compares the weights with an unbroken run.
 
     python benchmarks/kill.py [--kills 40] [--kinds group,trainer,…] [--cases sft-full,sft-lora,…] [--parallel 2]
 
-For every task a tiny project is made up to its base, by dvc. For every case (a task, with full fine-tuning or LoRA, or
-in two processes, which may share the weights) it is copied twice. One copy is fine-tuned without a break. The other is
-started and killed until its share of the kills is spent, half of them while a checkpoint is being written, and then
-left to end. Prints a table in Markdown; exit code 1 where any result differs: the weights, the rest of
-models/finetuned, or the curve.
+For every task dvc makes a tiny project up to its base. A case is a task with full fine-tuning or LoRA, or in two
+processes, which may share the weights. For every case the project is copied twice. One copy is fine-tuned without
+interruption. The other is started and killed until it has had its share of the kills, half of them during the write
+of a checkpoint, and then runs to its end. It prints a table in Markdown. The exit code is 1 if a result differs: the
+weights, the rest of models/finetuned, or the curve.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A fine-tuning that dvc runs, killed at a step or held in the write of a checkpoint and killed there."""
+"""Starts a fine-tuning under dvc and kills it at a step, or during the write of a checkpoint."""
 
 import os
 import signal

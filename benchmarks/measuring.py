@@ -1,4 +1,4 @@
-"""What a command and all its processes took: time, CPU seconds, memory; and where its CPU seconds went."""
+"""Measures a command with all its processes: time, CPU seconds by function, and memory."""
 
 import os
 import subprocess

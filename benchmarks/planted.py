@@ -1,8 +1,8 @@
-"""A raw set with planted duplicates and leaks of which the truth is known, made from the built-in corpus as a stream.
+"""Makes a raw set with planted duplicates and leaks, from the built-in corpus, as a stream; the truth is known.
 
-The texts are those docstrings that are like none before them. They are repeated until the set is large enough, each
-time with every word renamed: the same word the same way within one round, another way in the next.
-So rows share what unrelated rows of one language share, words and short phrases, and never more than was planted.
+The texts are the docstrings that resemble no earlier docstring. They are repeated until the set is large enough,
+each time with every word renamed: the same word in the same way within one round, and in another way in the next
+round. So unplanted rows share only words and short phrases, as unrelated rows of one language do.
 """
 
 import heapq

@@ -1,11 +1,11 @@
-"""How fast and how right `prepare` is, on a set of which the truth is known.
+"""The speed and the accuracy of `prepare`, on a set with known duplicates and leaks.
 
     python benchmarks/prepare.py [--size 100MB] [--workers 1,2] [--repeats 3] [--profile]
                                  [--peer-python PYTHON_WITH_DATATROVE] [--juicer-python PYTHON_WITH_DATA_JUICER]
 
-From the built-in corpus a set of the given size is made, with planted duplicates and leaks (benchmarks/planted.py). On
-it run the whole chain, as `python -m tuneline.stages prepare` in a project of its own; what costs least, parsing and
-hashing every row; and the peers, on duplicates alone. Prints tables in Markdown.
+A set of the given size with planted duplicates and leaks is made from the built-in corpus (benchmarks/planted.py).
+The benchmark runs on it: the complete stage, as `python -m tuneline.stages prepare` in its own project; the lower
+bound, parsing and hashing every row; and the peers, on duplicates only. It prints tables in Markdown.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Run a module as `python -m` does and say in which functions its CPU seconds went.
+"""Runs a module as `python -m` does, and reports the CPU seconds of each function.
 
     python benchmarks/profiled.py RESULT.json MODULE [ARGUMENT…]
 
-A timer of CPU time interrupts the main thread; the CPU seconds since the last interruption count for the function that
-runs and for those that called it. Unlike a tracer it costs next to nothing, so the shares are those of a usual run.
+A timer of CPU time interrupts the main thread. The CPU seconds since the last interruption count for the running
+function and for its callers. Unlike a tracer this hardly slows the run, so the shares are those of a normal run.
 """
 
 import json

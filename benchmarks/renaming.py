@@ -1,4 +1,4 @@
-"""Other words for all words of a text, so that what is alike in it stays alike, and nothing else is like it."""
+"""Renames all words of a text consistently: equal parts stay equal, and nothing else becomes similar."""
 
 import random
 import re

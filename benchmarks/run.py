@@ -1,10 +1,10 @@
-"""Where the time of a whole run goes: fresh clones, installed, then `make run` as a person would.
+"""The times of the stages of a complete run: fresh clones, installed, then `make run`.
 
     python benchmarks/run.py [--runs 3] [--again]
 
-Prints a table: installation apart, then seconds a stage (median of the runs), of which optimizer steps and scoring, and
-what is left; the sha256 of the weights of every run, which must be one. `--again` also times a second `make run` and a
-`dvc repro` with nothing to do.
+It prints a table: the installation, then the seconds of each stage (median of the runs), the optimizer steps and the
+scoring within them, and the rest; then the sha256 of the weights, which must be the same in all runs. With `--again`
+it also times a second `make run` and a `dvc repro` that have nothing to do.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How well planted duplicates and leaks were found, from what a tool wrote."""
+"""Recall and precision of a tool's duplicates and leaks, against those that were planted."""
 
 import itertools
 import json

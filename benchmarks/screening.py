@@ -1,12 +1,12 @@
-"""What the screen for secrets finds: recall over the kinds of python-stdnum and detect-secrets, and false positives.
+"""Recall of the screen for secrets, over the types of python-stdnum and detect-secrets, and its false positives.
 
     python benchmarks/screening.py [--each 50] [--clean FILE…] [--misses] [--hits]
 
 Valid numbers of people and accounts are made from the examples of python-stdnum's modules, by drawing digits and
-letters until its own check holds; keys by the patterns that detect-secrets looks for. Each number stands in four
-sentences: two that name it as its module does, and two that say nothing of it. Phone numbers of eight countries are
-drawn by their plans, in the ways that people write them. Clean text is the docstrings of the installed libraries, and
-the files of `--clean`. Prints a table by kind, totals, and false positives per megabyte.
+letters until the module's own check accepts them; keys are made from the patterns of detect-secrets. Each number
+appears in four sentences: two that name it as its module does, and two that do not. Phone numbers of eight countries
+follow their numbering plans, in the usual notations. The clean text is the docstrings of the installed libraries,
+and the files of `--clean`. It prints a table by type, totals, and false positives per megabyte.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""How fast fine-tuning is beside others: same base, rows, tokens and learning rate.
+"""The speed of fine-tuning, compared with other programs: same base, rows, tokens and learning rate.
 
     python benchmarks/training.py [--small] [--rows 1500] [--repeats 3] [--only NAME,…] [--peer FOLDER]
 
-A base of 3.4 million parameters with random weights is taught pairs of the built-in corpus, one epoch, by: `python -m
-tuneline.stages finetune`; `trl sft` at its defaults, at our tokens a step, and with its own packing; transformers'
-Trainer and a bare loop in PyTorch (the floor) on the very batches that our stage makes; and LLaMA-Factory where --peer
-names a virtual environment that has it. A second case has long prompts and a large vocabulary. Each is a command of its
-own, in float32; runs are interleaved, the best of them counts, and one script scores all models on rows that nobody
-trained on. Nothing is fetched. Prints tables in Markdown.
+A base of 3.4 million parameters with random weights is fine-tuned on pairs of the built-in corpus for one epoch, by:
+`python -m tuneline.stages finetune`; `trl sft` with its defaults, with our tokens per step, and with its own
+packing; transformers' Trainer and a bare PyTorch loop (the lower bound) on the batches that our stage makes; and
+LLaMA-Factory if --peer names a virtual environment that has it. A second case has long prompts and a large
+vocabulary. Each program runs in its own process, in float32. The runs alternate, and the fastest counts. One script
+scores all models on rows that were not trained on. The benchmark needs no network. It prints tables in Markdown.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A tiny project that is disturbed, and what must be the same in it and in its undisturbed twin."""
+"""A tiny disturbed project, and the comparison with its undisturbed twin."""
 
 import sys
 from pathlib import Path

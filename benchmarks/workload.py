@@ -1,4 +1,4 @@
-"""What the trainings of benchmarks/training.py are run on: rows of the built-in corpus, a base, a project, batches."""
+"""The workload of benchmarks/training.py: rows of the built-in corpus, a base, a project and batches."""
 
 import json
 import random

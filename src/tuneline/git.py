@@ -117,11 +117,11 @@ def _repository() -> Path | None:
 
 def _problem(command: str, done: subprocess.CompletedProcess[str]) -> str:
     """git's message and the remedy, in a line."""
-    said = done.stderr.strip() or f"exit code {done.returncode}"
-    if trusted := _TRUSTED.search(said):
-        first = said.splitlines()[0]
+    message = done.stderr.strip() or f"exit code {done.returncode}"
+    if trusted := _TRUSTED.search(message):
+        first = message.splitlines()[0]
         return f"git {command}: {first}; if you trust its content: {trusted[0]}"
-    words = " ".join(said.split())
+    words = " ".join(message.split())
     if _INDEX.search(words):
         index = shlex.quote(_index())
         return f"git {command}: {words}; make a new index, which does not change your files: rm {index} && git reset"

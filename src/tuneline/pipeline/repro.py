@@ -452,8 +452,8 @@ def _json(arguments: list[str]) -> dict[str, Any]:
     if done.returncode != 0 and _repaired(done.stderr.splitlines(), _print):
         done = _captured(arguments)
     if done.returncode != 0:
-        said = (line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line))
-        lines = [line.removeprefix("ERROR: ") for line in said]
+        shown = (line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line))
+        lines = [line.removeprefix("ERROR: ") for line in shown]
         _refuse_configuration(lines)
         _refuse_busy(lines, f"dvc {arguments[0]}")
         _refuse_killed(done.returncode, f"dvc {arguments[0]}: dvc")
