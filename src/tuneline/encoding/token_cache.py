@@ -76,7 +76,7 @@ def read_or_write(
             if found is None:
                 with files.atomic_folder(entry) as temporary:
                     table.write(temporary / _EXAMPLES, batches)
-                    manifest = {"account": vars(report()), "files": files.sha256_tree(temporary)}
+                    manifest = {"report": vars(report()), "files": files.sha256_tree(temporary)}
                     files.write_json(temporary / MANIFEST, manifest)
                 for other in folder.iterdir():
                     if other != entry:
@@ -92,7 +92,7 @@ def _read(entry: Path, table: type[Table]) -> tuple[Table, EncodingReport] | Non
         if not is_complete(entry):
             return None
         examples = table.open(entry / _EXAMPLES)
-        stored = files.read_json(entry / MANIFEST)["account"]
+        stored = files.read_json(entry / MANIFEST)["report"]
     except FileNotFoundError:
         return None
     return examples, EncodingReport.from_json(stored)
