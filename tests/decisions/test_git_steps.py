@@ -29,7 +29,7 @@ def new(*paths: str) -> list[Change]:
     return [Change(path, is_new=True, is_staged=False) for path in paths]
 
 
-def test_only_what_belongs_to_a_run_and_has_changed_is_named() -> None:
+def test_only_changed_files_of_a_run_are_named() -> None:
     changes = [
         *changed("params.yaml", ".dvc/config", "data/expectations/raw.yaml", "src/tuneline/core/files.py", "README.md"),
         *new("dvc.lock", "models/my model.dvc", "models/.gitignore", "data/base.yaml", "reports/metrics.json"),
@@ -42,13 +42,13 @@ def test_only_what_belongs_to_a_run_and_has_changed_is_named() -> None:
     ]
 
 
-def test_without_a_remote_the_command_that_names_one_is_said() -> None:
+def test_without_a_remote_the_command_to_add_a_remote_is_shown() -> None:
     keep, remote = git_steps.plan_steps(changed("dvc.lock"), NAMED, DATA, has_remote=False)
     assert keep == "to keep what was made: git add dvc.lock && git commit -m 'Train'"
     assert remote.endswith(".venv/bin/dvc remote add --default storage URL")
 
 
-def test_data_that_neither_git_nor_dvc_holds_goes_under_dvc_and_not_into_git() -> None:
+def test_data_outside_git_and_dvc_goes_under_dvc() -> None:
     changes = [*changed("dvc.lock"), *new("models/mine/config.json", "models/mine/a.bin", "data/mixture/chats/a.jsonl")]
     (keep,) = git_steps.plan_steps(changes, NAMED, DATA, has_remote=True)
     assert keep.startswith(
@@ -57,12 +57,12 @@ def test_data_that_neither_git_nor_dvc_holds_goes_under_dvc_and_not_into_git() -
     )
 
 
-def test_a_name_that_looks_like_an_option_is_none() -> None:
+def test_a_name_that_looks_like_an_option_is_escaped() -> None:
     (keep,) = git_steps.plan_steps(changed("-f.dvc", "data/a;b.dvc"), NAMED, DATA, has_remote=True)
     assert keep.startswith("to keep what was made: git add ./-f.dvc 'data/a;b.dvc' && git commit")
 
 
-def test_what_is_staged_already_is_only_committed_and_nothing_is_said_where_git_holds_it_all() -> None:
+def test_staged_files_are_only_committed_and_nothing_is_shown_if_git_holds_all() -> None:
     staged = [Change("data/raw/old.dvc", is_new=False, is_staged=True)]
     (keep,) = git_steps.plan_steps(staged, NAMED, DATA, has_remote=True)
     assert keep == "to keep what was made: git commit -m 'Train' && .venv/bin/dvc push"
@@ -85,7 +85,7 @@ def test_a_password_of_a_remote_is_not_committed() -> None:
     assert git_steps.plan_steps(changed("params.yaml"), NAMED, DATA, has_remote=True, secrets=[("a", "b")]) == [keep]
 
 
-def test_what_gives_a_password_away_is_told_from_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_with_passwords_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert dvc_files.shared_secrets() == []
     Path(".dvc").mkdir()
@@ -99,7 +99,7 @@ def test_what_gives_a_password_away_is_told_from_what_does_not(tmp_path: Path, m
     assert dvc_files.shared_secrets() == [("a", "url"), ("b", "secret_access_key"), ("d", "sas_token")]
 
 
-def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_files_are_relative_to_any_folder_for_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = tmp_path / "repository" / "the project"
     project.mkdir(parents=True)
     command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
@@ -135,7 +135,7 @@ def test_git_is_asked_in_any_folder_for_any_name(tmp_path: Path, monkeypatch: py
         ("data/mixture/chats", "nothing", "tuneline use PATH --mix WEIGHT --name chats"),
     ],
 )
-def test_the_remedy_fits_what_is_missing(place: str, keeper: repro.Keeper, said: str) -> None:
+def test_the_remedy_fits_the_missing_input(place: str, keeper: repro.Keeper, said: str) -> None:
     p = params.load(ROOT / "params.yaml")
     p = p.model_copy(
         update={
@@ -149,7 +149,7 @@ def test_the_remedy_fits_what_is_missing(place: str, keeper: repro.Keeper, said:
     assert ("tuneline use" in line) == (place != "models/mine" and keeper in ("nothing", "elsewhere"))
 
 
-def test_a_missing_reference_to_the_hub_is_written_or_committed() -> None:
+def test_the_remedy_for_a_missing_hub_reference() -> None:
     p = params.load(ROOT / "params.yaml")
     p = p.model_copy(update={"base": p.base.model_copy(update={"source": "hub", "input": "data/base.yaml"})})
     line = repro.missing_input("data/base.yaml", "nothing", p)

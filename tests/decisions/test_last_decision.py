@@ -45,7 +45,7 @@ def folder_of(one: Outcome) -> Path:
     return versions.fetch_version(tracking.connect(), one.model, one.version)
 
 
-def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outcome) -> None:
+def test_the_decision_holds_without_loading_mlflow(project: Params, outcome: Outcome) -> None:
     code = (
         "import sys\nfrom tuneline import params\nfrom tuneline.decisions import last_decision\n"
         "print(last_decision.load_if_current(params.load()).message([]), 'mlflow' in sys.modules)"
@@ -55,7 +55,7 @@ def test_it_stands_and_mlflow_is_not_even_loaded(project: Params, outcome: Outco
     assert done.stdout == f"{outcome.model} version 1, undecided; rebuilt: nothing False\n"
 
 
-def test_another_models_changes_are_looked_at_once_and_leave_it_as_it_is(project: Params, outcome: Outcome) -> None:
+def test_changes_of_another_model_keep_the_decision(project: Params, outcome: Outcome) -> None:
     mlflow.MlflowClient().create_registered_model(f"other-{project.registry.model}")
     noted = files.read_json(Path("work/settled.json"))
     assert last_decision.load_if_current(project) == outcome
@@ -78,7 +78,7 @@ def test_another_models_changes_are_looked_at_once_and_leave_it_as_it_is(project
         (lambda client, one: (folder_of(one) / "model.safetensors").write_bytes(b""), "version's files changed"),
     ],
 )
-def test_what_people_do_in_the_registry_is_noticed(
+def test_a_change_in_the_registry_requires_a_new_decision(
     project: Params, outcome: Outcome, change: Callable[[mlflow.MlflowClient, Outcome], object], reason: str
 ) -> None:
     change(mlflow.MlflowClient(), outcome)
@@ -94,7 +94,9 @@ def test_what_people_do_in_the_registry_is_noticed(
         ("reports/index.html", "report changed"),
     ],
 )
-def test_what_changes_in_the_workspace_is_noticed(project: Params, outcome: Outcome, path: str, reason: str) -> None:
+def test_a_change_in_the_workspace_requires_a_new_decision(
+    project: Params, outcome: Outcome, path: str, reason: str
+) -> None:
     text = Path(path).read_text("utf-8")
     Path(path).write_text(f"{text}\n", "utf-8")
     assert last_decision.load_if_current(project) == reason
@@ -105,7 +107,7 @@ def test_what_changes_in_the_workspace_is_noticed(project: Params, outcome: Outc
         assert last_decision.load_if_current(project) == reason
 
 
-def test_another_store_or_a_note_that_cannot_be_read_wants_a_new_decision(
+def test_another_store_or_an_unreadable_file_requires_a_new_decision(
     project: Params, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as other:
@@ -126,7 +128,7 @@ def test_another_store_or_a_note_that_cannot_be_read_wants_a_new_decision(
         ("Too", "Not too"),
     ],
 )
-def test_a_note_that_a_person_has_edited_is_no_decision(
+def test_an_edited_file_is_not_accepted_as_a_decision(
     project: Params, outcome: Outcome, before: str, after: str
 ) -> None:
     note = Path("work/settled.json")
@@ -138,7 +140,7 @@ def test_a_note_that_a_person_has_edited_is_no_decision(
     assert last_decision.load_if_current(project) == outcome
 
 
-def test_a_failed_gate_stands_as_well(project: Params, outcome: Outcome) -> None:
+def test_the_decision_of_a_failed_gate_holds(project: Params, outcome: Outcome) -> None:
     failed = Outcome(outcome.model, "failed", None, outcome.run_id, ("Worse.", "Better."))
     last_decision.save(project, last_decision.decision_inputs(), failed)
     assert last_decision.load_if_current(project) == failed
@@ -149,7 +151,7 @@ def test_a_failed_gate_stands_as_well(project: Params, outcome: Outcome) -> None
     ]
 
 
-def test_what_people_do_while_the_gate_decides_is_noticed_by_the_next_run(project: Params, outcome: Outcome) -> None:
+def test_a_change_during_the_gate_is_noticed_by_the_next_run(project: Params, outcome: Outcome) -> None:
     before = last_decision.decision_inputs()
     Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")
     last_decision.save(project, before, outcome)
@@ -160,7 +162,7 @@ def test_what_people_do_while_the_gate_decides_is_noticed_by_the_next_run(projec
     assert last_decision.load_if_current(project) == "champion changed"
 
 
-def test_the_commit_of_what_was_made_is_added_to_the_version_once_git_has_it(
+def test_the_commit_of_the_workspace_is_added_to_the_version(
     project: Params, outcome: Outcome, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def git(*arguments: str) -> str:

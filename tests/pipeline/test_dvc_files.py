@@ -79,7 +79,7 @@ def commit() -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("left", [0, 45])
-def test_what_an_interrupted_write_has_left_is_replaced_by_the_last_good_copy(name: str, left: int) -> None:
+def test_an_interrupted_file_is_replaced_by_the_last_good_copy(name: str, left: int) -> None:
     if left and name == ".dvc/config":
         left = 3
     assert held() == []
@@ -100,7 +100,7 @@ def test_a_damaged_copy_is_not_restored(name: str) -> None:
     assert Path(name).read_text() == TEXTS[name]
 
 
-def test_a_lock_that_is_cut_at_any_byte_is_not_taken_for_a_whole_one() -> None:
+def test_a_dvc_lock_cut_at_any_byte_is_not_accepted() -> None:
     assert held() == []
     for left in {*range(0, len(LOCK), 9), *(place + 1 for place, at in enumerate(LOCK[:-1]) if at == "\n")}:
         Path("dvc.lock").write_text(LOCK[:left])
@@ -108,14 +108,14 @@ def test_a_lock_that_is_cut_at_any_byte_is_not_taken_for_a_whole_one() -> None:
         assert Path("dvc.lock").read_text() == LOCK, left
 
 
-def test_a_file_that_was_never_kept_is_taken_from_the_last_commit() -> None:
+def test_a_file_without_a_copy_is_taken_from_the_last_commit() -> None:
     commit()
     Path("dvc.lock").write_text("")
     assert held() == ["dvc.lock: a write was interrupted; restored from the last commit"]
     assert Path("dvc.lock").read_text() == LOCK
 
 
-def test_a_file_without_any_copy_is_removed_and_the_remedy_named() -> None:
+def test_a_file_without_a_copy_and_commit_is_removed_with_a_remedy() -> None:
     Path("dvc.lock").write_text("")
     Path("data/raw/mine.dvc").write_text("")
     start = "a write was interrupted and no copy exists, so it is removed"
@@ -125,7 +125,7 @@ def test_a_file_without_any_copy_is_removed_and_the_remedy_named() -> None:
     ]
 
 
-def test_what_a_person_has_changed_stays() -> None:
+def test_a_persons_valid_change_is_kept() -> None:
     more = LOCK.replace("sample", "more").replace("schema: '2.0'\nstages:\n", "")
     Path("dvc.lock").write_text(LOCK + more)
     assert held() == []
@@ -141,7 +141,7 @@ def test_what_a_person_has_changed_stays() -> None:
     assert not Path("dvc.lock").exists()
 
 
-def test_a_conflict_of_a_merge_is_left_to_the_person() -> None:
+def test_a_merge_conflict_is_left_to_the_person() -> None:
     Path("dvc.lock").write_text(f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n")
     with pytest.raises(PipelineError, match=r"^dvc\.lock: contains a merge conflict; take one side with"):
         held()
@@ -207,7 +207,7 @@ def test_an_unreadable_rwlock_is_removed(left: str) -> None:
     assert held() == []
 
 
-def test_what_a_running_dvc_holds_stays_held(dvc: psutil.Process) -> None:
+def test_the_locks_of_a_running_dvc_are_kept(dvc: psutil.Process) -> None:
     entry = {"pid": dvc.pid, "cmd": f"{Path.cwd()}/bin/dvc repro sample"}
     text = json.dumps({"write": {"/a": entry}, "read": {"/b": [entry]}})
     RWLOCK.write_text(text)
@@ -216,7 +216,7 @@ def test_what_a_running_dvc_holds_stays_held(dvc: psutil.Process) -> None:
 
 
 @pytest.mark.parametrize("how", ["ended", "other command", "started later", "no process"])
-def test_what_a_killed_dvc_held_is_freed_even_where_its_id_is_in_use_again(dvc: psutil.Process, how: str) -> None:
+def test_the_locks_of_a_killed_dvc_are_removed_even_if_its_id_is_reused(dvc: psutil.Process, how: str) -> None:
     dead = {"pid": dvc.pid, "cmd": f"{Path.cwd()}/bin/dvc repro {'other' if how == 'other command' else 'sample'}"}
     if how == "no process":
         dead["pid"] = 2**40
@@ -237,7 +237,7 @@ def test_what_a_killed_dvc_held_is_freed_even_where_its_id_is_in_use_again(dvc: 
 
 
 @pytest.mark.parametrize("left", [b"no database", None])
-def test_a_database_of_hashes_is_removed_where_it_is_damaged(monkeypatch: pytest.MonkeyPatch, left: bytes) -> None:
+def test_a_damaged_database_of_hashes_is_removed(monkeypatch: pytest.MonkeyPatch, left: bytes) -> None:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(Path.cwd() / "work/dvc"))
     sound, damaged = (Path(f"work/dvc/repo/1/{name}/cache.db") for name in ("links", "hashes/local"))
     for path in (sound, damaged):
@@ -251,7 +251,7 @@ def test_a_database_of_hashes_is_removed_where_it_is_damaged(monkeypatch: pytest
     assert dvc_files.remove_damaged_databases() == []
 
 
-def test_a_database_of_hashes_in_which_another_dvc_writes_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_of_hashes_that_another_dvc_writes_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(Path.cwd() / "work/dvc"))
     path = Path("work/dvc/repo/1/links/cache.db")
     path.parent.mkdir(parents=True)
@@ -289,7 +289,7 @@ _common._dump_data = killed
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("pipeline_of_one_stage")
-def test_after_a_kill_in_the_write_of_the_lock_nothing_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_kill_during_the_write_of_dvc_lock_no_stage_runs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     with repro.hold_project():
         repro.reproduce("copy", print)
     Path("a").write_text("another")
@@ -311,7 +311,7 @@ def test_after_a_kill_in_the_write_of_the_lock_nothing_is_made_twice(monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("pipeline_of_one_stage")
-def test_a_damaged_database_does_not_keep_dvc_from_its_work() -> None:
+def test_dvc_works_after_a_damaged_database() -> None:
     said: list[str] = []
     repro.reproduce("copy", said.append)
     databases = sorted(Path("work/dvc").rglob("cache.db"))

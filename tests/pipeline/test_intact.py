@@ -91,7 +91,7 @@ def problems(*, cache: bool = True) -> list[str]:
     return []
 
 
-def test_what_a_model_is_made_from_is_all_that_dvc_names(project: Path) -> None:
+def test_recorded_outputs_are_all_that_a_model_is_made_from(project: Path) -> None:
     assert [(one.path, one.keeper, one.is_cached) for one in graph.recorded_outputs()] == [
         ("data/raw/mine", "data/raw/mine.dvc", True),
         ("models/finetuned", "learn", True),
@@ -103,7 +103,7 @@ def test_what_a_model_is_made_from_is_all_that_dvc_names(project: Path) -> None:
     assert problems() == []
 
 
-def test_what_a_stage_does_not_read_any_more_is_a_persons_own(project: Path) -> None:
+def test_recorded_inputs_leave_out_what_a_stage_no_longer_reads(project: Path) -> None:
     changed = GRAPH.replace("deps: [data/raw/mine]", "deps: ['${raw}']")
     (project / "dvc.yaml").write_text(changed)
     values = (project / "params.yaml").read_text()
@@ -113,13 +113,13 @@ def test_what_a_stage_does_not_read_any_more_is_a_persons_own(project: Path) -> 
     assert graph.recorded_inputs("learn") == []
 
 
-def test_a_set_that_was_imported_without_its_bytes_has_none_to_look_at(project: Path) -> None:
+def test_a_set_imported_without_its_bytes_is_not_checked(project: Path) -> None:
     (project / "data/raw/mine.dvc").write_text("outs:\n- hash: md5\n  path: mine\n")
     assert [one.path for one in graph.recorded_inputs("learn")] == []
 
 
 @pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW])
-def test_a_damaged_file_is_named_with_the_command_that_brings_it_back(project: Path, path: str) -> None:
+def test_a_damaged_file_is_named_with_the_command_that_restores_it(project: Path, path: str) -> None:
     damage(project / path)
     target = {WEIGHTS: "models/finetuned", RAW: "data/raw/mine.dvc"}.get(path, path)
     for cache in (True, False):
@@ -131,9 +131,7 @@ def test_a_damaged_file_is_named_with_the_command_that_brings_it_back(project: P
 
 @pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW, "models/finetuned"])
 @pytest.mark.parametrize("how", ["damaged", "gone"])
-def test_a_damaged_object_is_named_with_the_command_that_puts_it_there_again(
-    project: Path, path: str, how: str
-) -> None:
+def test_a_damaged_cache_object_is_named_with_the_command_that_restores_it(project: Path, path: str, how: str) -> None:
     [place] = objects(path)
     damage(place) if how == "damaged" else place.unlink()
     [problem, _] = problems()
@@ -142,7 +140,7 @@ def test_a_damaged_object_is_named_with_the_command_that_puts_it_there_again(
     assert problems(cache=False) == []
 
 
-def test_what_is_damaged_in_both_places_is_made_again(project: Path) -> None:
+def test_an_output_damaged_in_workspace_and_cache_is_made_again(project: Path) -> None:
     [place] = objects(WEIGHTS)
     for one in (place, project / WEIGHTS, project / "reports/metrics.json"):
         damage(one)
@@ -152,7 +150,7 @@ def test_what_is_damaged_in_both_places_is_made_again(project: Path) -> None:
     assert of_metrics.endswith("rm -rf reports/metrics.json && .venv/bin/dvc repro -f -s measure")
 
 
-def test_a_set_that_is_whole_nowhere_is_asked_of_a_person(project: Path) -> None:
+def test_a_set_damaged_in_workspace_and_cache_is_left_to_a_person(project: Path) -> None:
     [place] = objects(RAW)
     damage(place)
     damage(project / RAW)
@@ -174,7 +172,7 @@ def lose(what: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("what", ["all", "models/finetuned", WEIGHTS, RAW])
-def test_what_the_cache_has_lost_and_the_workspace_holds_is_put_back(project: Path, what: str) -> None:
+def test_lost_cache_objects_are_put_back_from_the_workspace(project: Path, what: str) -> None:
     lock, stale, told = Path("dvc.lock").read_bytes(), lose(what), []
     # As an editor or a viewer may leave it; .dvcignore names it.
     (project / ".dvcignore").write_text(".*.partial\n")
@@ -187,7 +185,7 @@ def test_what_the_cache_has_lost_and_the_workspace_holds_is_put_back(project: Pa
     assert Path("dvc.lock").read_bytes() == lock
 
 
-def test_what_neither_holds_is_made_again_and_said_so(project: Path) -> None:
+def test_outputs_lost_in_workspace_and_cache_are_reported_and_made_again(project: Path) -> None:
     stale, told = lose("all"), []
     # DVC, which trusts times of change, would not see it.
     damage(project / WEIGHTS)
@@ -205,13 +203,13 @@ def test_what_neither_holds_is_made_again_and_said_so(project: Path) -> None:
     assert not Path(".dvc/cache").exists()
 
 
-def test_a_stage_for_which_more_has_changed_runs(project: Path) -> None:
+def test_a_stage_with_further_changes_runs(project: Path) -> None:
     stale = {"learn": ["outs models/finetuned not in cache", "deps data/raw/mine modified"], "measure": ["a: b"]}
     assert not intact.refill_cache(stale, pytest.fail)
 
 
 @pytest.mark.slow
-def test_a_lost_cache_makes_no_stage_run(project: Path) -> None:
+def test_no_stage_runs_after_a_lost_cache(project: Path) -> None:
     expected = lose("all")
     assert repro.stale_stages() == expected
     told: list[str] = []
@@ -229,7 +227,7 @@ def test_a_lost_cache_makes_no_stage_run(project: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [WEIGHTS, ROWS, RAW, "models/finetuned"])
 @pytest.mark.parametrize("where", ["workspace", "cache", "both"])
-def test_the_command_that_is_printed_mends_what_dvc_does_not_see(project: Path, path: str, where: str) -> None:
+def test_the_printed_command_repairs_damage_that_dvc_does_not_see(project: Path, path: str, where: str) -> None:
     if where == "both" and path == RAW:
         remote = project.parent / "shelf"
         dvc(project, "remote", "add", "--default", "shelf", str(remote))

@@ -47,7 +47,7 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Para
         ({"prepare": ["it was never made"], "sample": ["outs data/raw/x modified"]}, "outputs changed"),
     ],
 )  # fmt: skip
-def test_the_cause_names_what_a_person_has_changed(p: Params, stale: dict[str, list[str]], expected: str) -> None:
+def test_the_cause_names_the_changes(p: Params, stale: dict[str, list[str]], expected: str) -> None:
     assert repro.describe_cause(stale, p) == expected
 
 
@@ -61,7 +61,7 @@ def test_the_cause_names_what_a_person_has_changed(p: Params, stale: dict[str, l
         ("- stages", "dvc.yaml: must hold names with values; see: git diff -- dvc.yaml"),
     ],
 )
-def test_a_graph_that_cannot_be_read_is_said_in_a_line(p: Params, text: str | None, said: str) -> None:
+def test_an_unreadable_dvc_yaml_is_one_line(p: Params, text: str | None, said: str) -> None:
     if text:
         Path("dvc.yaml").write_text(text)
     with pytest.raises(PipelineError) as caught:
@@ -71,7 +71,7 @@ def test_a_graph_that_cannot_be_read_is_said_in_a_line(p: Params, text: str | No
 
 
 @pytest.mark.slow
-def test_a_dvc_that_is_killed_is_told_as_killed(p: Params) -> None:
+def test_a_killed_dvc_is_reported_as_killed(p: Params) -> None:
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(command, check=True)
     Path("dvc.yaml").write_text("stages:\n  prepare:\n    cmd: exec sh -c 'kill -9 $PPID'\n")
@@ -84,7 +84,7 @@ def test_a_dvc_that_is_killed_is_told_as_killed(p: Params) -> None:
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "Killed"), (15, "Terminated")])
-def test_a_stage_that_is_killed_is_told_as_killed(
+def test_a_killed_stage_is_reported_as_killed(
     p: Params, number: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = f"ERROR: failed to reproduce 'base': failed to run: exec sh scripts/stage.sh base, exited with -{number}"
@@ -99,7 +99,7 @@ def test_a_stage_that_is_killed_is_told_as_killed(
 
 
 @pytest.mark.slow
-def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_read(p: Params, tmp_path: Path) -> None:
+def test_an_import_follows_its_source_and_stays_unchanged_if_the_source_is_lost(p: Params, tmp_path: Path) -> None:
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(command, check=True)
     source, pointer = tmp_path / "in box", Path("data/raw/mine.dvc")
@@ -132,7 +132,7 @@ def test_an_import_follows_its_source_and_stays_as_it_is_where_that_cannot_be_re
         ("echo 'ERROR: [Errno 28] No space left on device: x' >&2; exit 1", 1 << 30, "no space left on the disk; free"),
     ],
 )
-def test_a_dvc_that_is_killed_or_has_no_disk_is_said_in_a_line(
+def test_a_killed_dvc_and_a_full_disk_are_one_line(
     p: Params, ending: str, free: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repro, "_command", lambda _: ["sh", "-c", f"{ending}"])

@@ -34,13 +34,13 @@ def problems() -> list[str]:
     return list(caught.value.problems)
 
 
-def test_what_stages_have_made_and_what_git_is_to_hold_may_be_deleted(root: Path) -> None:
+def test_outputs_and_metrics_are_safe_to_delete(root: Path) -> None:
     Path("models/finetuned").mkdir()
     Path("models/finetuned/model.safetensors").symlink_to(ROOT / "dvc.yaml")
     repro.refuse_unsafe_outputs(params.load())
 
 
-def test_what_git_holds_is_not_deleted(root: Path) -> None:
+def test_an_output_that_git_holds_is_refused(root: Path) -> None:
     for name in ("models/[kept]/config.json", "models/Base/notes.md", "reports/prepare.json"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("")
@@ -56,7 +56,7 @@ def test_what_git_holds_is_not_deleted(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["models", "models/finetuned"])
-def test_nothing_is_deleted_through_a_link(root: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+def test_an_output_behind_a_link_is_refused(root: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     if name == "models":
         Path("models/.gitignore").unlink()
         Path("models").rmdir()
@@ -65,7 +65,7 @@ def test_nothing_is_deleted_through_a_link(root: Path, tmp_path_factory: pytest.
     assert found.startswith(f"{name}: is a link to ")
 
 
-def test_dvc_by_hand_deletes_nothing_beside_the_folders_of_outputs(root: Path) -> None:
+def test_dvc_repro_deletes_nothing_outside_the_folders_of_outputs(root: Path) -> None:
     """`dvc repro` does not ask us."""
     places = ["mlflow/store", "work", "docs", "tests/data", "flows"]
     Path(".dvcignore").write_text((ROOT / ".dvcignore").read_text())
@@ -84,7 +84,7 @@ def test_dvc_by_hand_deletes_nothing_beside_the_folders_of_outputs(root: Path) -
 
 
 @pytest.mark.slow
-def test_dvc_by_hand_deletes_no_source_where_a_path_names_it(tmp_path: Path) -> None:
+def test_dvc_repro_deletes_no_source_that_a_path_names(tmp_path: Path) -> None:
     """What is a dependency DVC itself refuses; of the rest the stages that run first, and DVC goes no further."""
     project = copy_project(tmp_path / "project")
     (project.root / ".venv").symlink_to(sys.prefix)

@@ -50,7 +50,7 @@ def found(tracker: Tracker, project: Params, **more: float) -> list[tuple[Path |
     return [(one.logged.folder, one.kept) for one in abandoned.find_abandoned(tracker, project.registry.model, **more)]
 
 
-def test_the_next_register_removes_what_a_killed_one_has_left(
+def test_the_next_register_removes_the_copy_of_a_killed_register(
     tracker: Tracker, project: Params, lineage: Lineage, leave: Callable[[Identity], Path], dead: Identity, store: Path
 ) -> None:
     register(tracker, project, lineage)
@@ -65,7 +65,7 @@ def test_the_next_register_removes_what_a_killed_one_has_left(
     assert register(tracker, project, lineage).notes == ()
 
 
-def test_what_a_living_register_works_on_stays(
+def test_the_copy_of_a_running_register_is_kept(
     tracker: Tracker, project: Params, lineage: Lineage, leave: Callable[[Identity], Path]
 ) -> None:
     own = Identity.of_process()
@@ -79,7 +79,7 @@ def test_what_a_living_register_works_on_stays(
     assert (other, None) in found(tracker, project)
 
 
-def test_what_another_machine_works_on_stays_for_a_day(
+def test_the_copy_of_a_process_of_another_machine_is_kept_for_a_day(
     tracker: Tracker, project: Params, leave: Callable[[Identity], Path], dead: Identity
 ) -> None:
     left = leave(replace(dead, machine="another", host="elsewhere"))
@@ -88,7 +88,7 @@ def test_what_another_machine_works_on_stays_for_a_day(
     assert found(tracker, project, now=time.time() + abandoned.LONGEST + 60) == [(left, None)]
 
 
-def test_what_a_version_of_any_model_refers_to_is_not_left_over(
+def test_a_logged_model_that_a_version_of_any_model_uses_is_kept(
     tracker: Tracker, project: Params, lineage: Lineage, leave: Callable[[Identity], Path], dead: Identity
 ) -> None:
     client, model = mlflow.MlflowClient(), project.registry.model
@@ -105,9 +105,7 @@ def test_what_a_version_of_any_model_refers_to_is_not_left_over(
     assert folder.is_dir()
 
 
-def test_what_was_a_version_that_a_person_has_deleted_is_left_to_that_person(
-    tracker: Tracker, project: Params, lineage: Lineage
-) -> None:
+def test_the_logged_model_of_a_deleted_version_is_kept(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     model = project.registry.model
     register(tracker, project, lineage)
     folder = versions.fetch_version(tracker, model, "1")
@@ -119,7 +117,7 @@ def test_what_was_a_version_that_a_person_has_deleted_is_left_to_that_person(
     assert folder.is_dir()
 
 
-def test_a_copy_that_cannot_be_made_is_not_left(
+def test_an_incomplete_copy_is_removed(
     tracker: Tracker, project: Params, lineage: Lineage, monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
     def full(_source: Path, target: Path) -> None:
@@ -156,7 +154,7 @@ register(tracking.connect(), params.load(), Lineage(**eval(sys.argv[3])))
 @pytest.mark.parametrize(
     "where", ["create_logged_model after", "finalize_logged_model before", "create_model_version before"]
 )
-def test_a_register_that_was_killed_leaves_nothing_once_the_next_has_run(
+def test_nothing_of_a_killed_register_is_left_after_the_next_register(
     tracker: Tracker, project: Params, lineage: Lineage, store: Path, where: str
 ) -> None:
     mine = Path(project.paths.finetuned) / "model.safetensors"
@@ -176,7 +174,7 @@ def test_a_register_that_was_killed_leaves_nothing_once_the_next_has_run(
     assert len(copies) == 1
 
 
-def test_what_a_server_keeps_is_given_time_for_what_it_was_asked(dead: Identity) -> None:
+def test_a_logged_model_on_a_server_is_kept_for_ten_minutes(dead: Identity) -> None:
     now = time.time()
     logged = Logged("m-1", json.dumps(asdict(dead)), now, None, None)
     assert abandoned.why_kept(logged, now + 60) is not None

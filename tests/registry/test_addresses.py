@@ -32,6 +32,6 @@ def address() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("body", [b"<html>sign in</html>", b"\xff\xfe", b"[]", b'{"experiment": null}'])
-def test_what_is_not_mlflow_s_answer_names_no_page(address: str, body: bytes) -> None:
+def test_an_answer_that_is_not_from_mlflow_gives_no_page(address: str, body: bytes) -> None:
     _Page.body = body
     assert list(addresses.ui_pages(address, "m")) == ["all models"]

@@ -51,7 +51,7 @@ def rule(metric: str, verdict: str = "passed") -> dict[str, Any]:
         ),
     ],
 )
-def test_a_description_is_a_line_of_verdict_and_numbers_then_reasons_then_what_next(
+def test_a_description_has_verdict_and_numbers_then_reasons_then_next_steps(
     task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any], expected: str
 ) -> None:
     first, reasons, title, steps = cards.version_description(task, gate, evaluation).split("\n\n")

@@ -23,7 +23,7 @@ def problem(address: str) -> str:
     return line
 
 
-def test_what_a_server_answers_to_a_file_is_a_sentence_without_its_password() -> None:
+def test_an_error_about_an_upload_is_a_line_without_the_servers_password() -> None:
     @runs.translate_errors
     def attach() -> None:
         raise requests.HTTPError("413 Client Error: too large for url: http://me:hunter2pass@mlflow.example/artifacts")
@@ -67,7 +67,7 @@ def open_folder() -> Iterator[Path]:
         ("100%20.db", "SQLAlchemy reads a path with % as another file"),
     ],
 )
-def test_a_place_that_holds_no_store(tmp_path: Path, place: str, said: str) -> None:
+def test_a_path_that_cannot_be_a_store_is_refused(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "garbage.db").write_text("garbage" * 100)
@@ -78,7 +78,7 @@ def test_a_place_that_holds_no_store(tmp_path: Path, place: str, said: str) -> N
     assert [path for path in sorted(tmp_path.iterdir()) if path.suffix != ".lock"] == before
 
 
-def test_a_look_at_a_sound_store_changes_nothing(tmp_path: Path) -> None:
+def test_connecting_to_a_sound_store_does_not_change_it(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("create table a (b text)")
@@ -89,7 +89,7 @@ def test_a_look_at_a_sound_store_changes_nothing(tmp_path: Path) -> None:
     assert addresses.store_digest(address) == before
 
 
-def test_a_store_that_may_not_be_written_to(open_folder: Path) -> None:
+def test_a_read_only_store_is_refused(open_folder: Path) -> None:
     database = open_folder / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("create table a (b text)")
@@ -105,7 +105,7 @@ def test_a_store_that_may_not_be_written_to(open_folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_store_that_another_program_holds_for_long(tmp_path: Path) -> None:
+def test_a_store_that_another_program_locks_is_reported(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     mlflow.set_tracking_uri(f"sqlite:///{database}")
     tracking.connect()
@@ -133,5 +133,5 @@ def test_a_store_that_another_program_holds_for_long(tmp_path: Path) -> None:
         ("nonsense://host", "got unsupported URI 'nonsense://host'"),
     ],
 )
-def test_an_address_that_leads_nowhere(address: str, said: str) -> None:
+def test_an_address_without_an_mlflow_is_refused(address: str, said: str) -> None:
     assert said in problem(address)

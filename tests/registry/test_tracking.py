@@ -38,7 +38,7 @@ def test_a_run_holds_params_inputs_curve_and_system_metrics(tracker: Tracker, su
     assert [(one.dataset.name, one.dataset.digest) for one in found.inputs.dataset_inputs] == [("clean", "b" * 36)]
 
 
-def test_a_killed_run_is_gone_on_with_and_no_step_is_doubled(tracker: Tracker, subject: Subject) -> None:
+def test_a_killed_run_is_continued_without_duplicate_steps(tracker: Tracker, subject: Subject) -> None:
     with tracker.training_run(subject) as run:
         run.log(10, {"loss": 2.0})
         run.log(20, {"loss": 1.0})
@@ -50,7 +50,7 @@ def test_a_killed_run_is_gone_on_with_and_no_step_is_doubled(tracker: Tracker, s
     assert curve(run.run_id, "loss") == [(10, 2.0), (20, 1.0), (30, 0.5)]
 
 
-def test_a_run_that_is_missing_is_made_from_the_report_and_only_once(tracker: Tracker, subject: Subject) -> None:
+def test_a_missing_run_is_made_once_from_the_report(tracker: Tracker, subject: Subject) -> None:
     report = [(10, {"loss": 2.0}), (20, {"loss": 1.0, "eval_loss": 1.5})]
     run_id = tracker.ensure_run(subject, report)
     assert tracker.ensure_run(subject, report) == run_id
@@ -59,7 +59,9 @@ def test_a_run_that_is_missing_is_made_from_the_report_and_only_once(tracker: Tr
     assert mlflow.get_run(run_id).info.status == "FINISHED"
 
 
-def test_artifacts_stay_beside_the_store(tracker: Tracker, subject: Subject, store: Path, tmp_path: Path) -> None:
+def test_artifacts_are_kept_in_the_folder_of_the_store(
+    tracker: Tracker, subject: Subject, store: Path, tmp_path: Path
+) -> None:
     run_id = tracker.ensure_run(subject, [])
     (tmp_path / "page.html").write_text("<p>")
     tracker.attach(run_id, {tmp_path / "page.html": "reports"})
@@ -72,14 +74,14 @@ def test_an_address_that_does_not_answer_is_one_message(monkeypatch: pytest.Monk
         tracking.connect()
 
 
-def test_a_store_that_is_no_database_is_one_message(tmp_path: Path) -> None:
+def test_a_store_that_is_not_a_database_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database" * 100)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(TrackingError, match=r"mlflow\.db is damaged \(file is not a database\); put a copy of it back"):
         tracking.connect()
 
 
-def test_a_store_that_is_away_keeps_nobody_waiting_and_hears_all_of_it_later_once(
+def test_a_lost_store_does_not_delay_training_and_gets_all_metrics_later_once(
     tracker: Tracker, subject: Subject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "_RETRY", 0.2)
@@ -101,7 +103,7 @@ def test_a_store_that_is_away_keeps_nobody_waiting_and_hears_all_of_it_later_onc
     assert mlflow.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_what_is_never_delivered_ends_no_training_and_is_added_at_the_gate(
+def test_undelivered_metrics_are_added_at_the_gate(
     tracker: Tracker, subject: Subject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "_RETRY", 0.1)
@@ -121,7 +123,7 @@ def test_what_is_never_delivered_ends_no_training_and_is_added_at_the_gate(
     assert sorted(curve(run.run_id, "loss")) == [(10, 2.0), (20, 1.0), (30, 0.5)]
 
 
-def test_a_hole_in_the_curve_is_filled(tracker: Tracker, subject: Subject) -> None:
+def test_missing_steps_of_a_curve_are_added(tracker: Tracker, subject: Subject) -> None:
     with tracker.training_run(subject) as run:
         run.log(30, {"loss": 0.5})
     with tracker.training_run(subject) as again:

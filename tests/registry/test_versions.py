@@ -138,7 +138,9 @@ def test_a_broken_version_is_tagged_so_and_another_takes_its_place(
     assert register(tracker, project, lineage) == versions.Registration("2", created=False)
 
 
-def test_whoever_asks_a_broken_version_is_told_what_to_do(tracker: Tracker, project: Params, lineage: Lineage) -> None:
+def test_the_error_about_a_broken_version_says_what_to_use_instead(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
     own = replace(lineage, model_sha256=files.sha256_path(Path(project.paths.finetuned)))
     model = project.registry.model
     register(tracker, project, own)
@@ -168,9 +170,7 @@ def test_a_version_whose_logged_model_was_deleted_is_broken(
     assert "was deleted" in tracker.version_tags(project.registry.model, "1")["tuneline.broken"]
 
 
-def test_a_version_that_has_become_the_champion_is_not_deleted(
-    tracker: Tracker, project: Params, lineage: Lineage
-) -> None:
+def test_a_version_with_an_alias_is_not_deleted(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     model, client = project.registry.model, mlflow.MlflowClient()
     register(tracker, project, lineage)
     folder = versions.fetch_version(tracker, model, "1")
@@ -183,7 +183,7 @@ def test_a_version_that_has_become_the_champion_is_not_deleted(
     assert not folder.exists()
 
 
-def test_a_later_verdict_of_which_a_kill_has_left_a_part_is_not_told_twice(
+def test_a_later_verdict_that_a_kill_interrupted_is_not_added_twice(
     tracker: Tracker, project: Params, lineage: Lineage
 ) -> None:
     model, client = project.registry.model, mlflow.MlflowClient()
@@ -198,7 +198,7 @@ def test_a_later_verdict_of_which_a_kill_has_left_a_part_is_not_told_twice(
     assert tracker.version_description(model, "1").count("- Verdict ") == 1
 
 
-def test_a_broken_version_of_which_a_kill_has_left_a_part_says_so_once(
+def test_a_broken_mark_that_a_kill_interrupted_is_not_added_twice(
     tracker: Tracker, project: Params, lineage: Lineage
 ) -> None:
     model, client = project.registry.model, mlflow.MlflowClient()
@@ -211,9 +211,7 @@ def test_a_broken_version_of_which_a_kill_has_left_a_part_says_so_once(
     assert tracker.version_tags(model, "1")["0 broken"] == "its files were deleted"
 
 
-def test_the_commit_that_holds_it_is_added_once_and_replaces_nothing(
-    tracker: Tracker, project: Params, lineage: Lineage
-) -> None:
+def test_a_commit_is_added_to_a_version_once(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     model = project.registry.model
     register(tracker, project, lineage)
     assert not versions.add_commit(tracker, model, "1", "3" * 40, "7" * 64)
@@ -288,7 +286,9 @@ def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, l
     assert versions.resolve_version(tracker, model, version=None, alias="champion") == version
 
 
-def test_a_version_that_is_not_there_names_those_that_are(tracker: Tracker, project: Params, lineage: Lineage) -> None:
+def test_the_error_about_a_missing_version_names_the_existing_versions(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
     register(tracker, project, lineage)
     with pytest.raises(RegistryError, match=r"version 7: is not in the registry .*it has versions 1"):
         versions.fetch_version(tracker, project.registry.model, "7")

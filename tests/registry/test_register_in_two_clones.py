@@ -77,7 +77,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_of_two_clones_that_register_at_once_one_version_remains(
+def test_two_clones_that_register_at_once_make_one_version(
     server: str, tmp_path: Path, params_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = os.environ | {

@@ -162,7 +162,7 @@ def registered(tracker: Tracker, project: Params, lineage: Lineage) -> Params:
     return project
 
 
-def test_there_is_no_champion_yet_or_no_more_or_it_is_misspelt(
+def test_a_missing_or_deleted_or_misspelt_champion_is_reported(
     tracker: Tracker, registered: Params, lineage: Lineage
 ) -> None:
     client, model = mlflow.MlflowClient(), registered.registry.model
@@ -189,7 +189,7 @@ def test_there_is_no_champion_yet_or_no_more_or_it_is_misspelt(
 
 
 @pytest.mark.parametrize(("verdict", "remark"), [("undecided", "its verdict is undecided"), ("failed", "is failed")])
-def test_a_champion_that_has_not_passed_is_told_as_such(
+def test_a_champion_that_did_not_pass_the_gate_is_remarked(
     tracker: Tracker, registered: Params, verdict: str, remark: str
 ) -> None:
     client, model = mlflow.MlflowClient(), registered.registry.model
