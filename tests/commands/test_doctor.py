@@ -29,6 +29,16 @@ def test_doctor_repairs_dvc_files_after_a_kill(tmp_path: Path, monkeypatch: pyte
     assert doctor.repaired() == []
 
 
+def test_doctor_reports_that_git_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (".git", "dvc.lock", "mlflow/tuneline.env", ".dvc/config"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    [finding] = doctor.repaired()
+    assert finding.is_broken
+    assert "git" in finding.text
+
+
 def test_doctor_recommends_values_and_names_what_is_broken(project: Project) -> None:
     sound = project.here("doctor")
     assert sound.returncode == 0, sound.stdout + sound.stderr

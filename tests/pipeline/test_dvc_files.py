@@ -141,6 +141,14 @@ def test_a_persons_valid_change_is_kept() -> None:
     assert not Path("dvc.lock").exists()
 
 
+def test_a_remote_that_a_person_removed_does_not_come_back() -> None:
+    assert held() == []
+    # What `dvc remote remove` leaves of a configuration without another option.
+    Path(".dvc/config").write_text("\n")
+    assert held() == []
+    assert Path(".dvc/config").read_text() == "\n"
+
+
 def test_a_merge_conflict_is_left_to_the_person() -> None:
     Path("dvc.lock").write_text(f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n")
     with pytest.raises(PipelineError, match=r"^dvc\.lock: contains a merge conflict; take one side with"):

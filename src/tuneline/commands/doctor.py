@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 from tuneline import params
 from tuneline.core import files
 from tuneline.environment import ENV_FILE
-from tuneline.errors import BusyError, PipelineError
+from tuneline.errors import BusyError, GitError, PipelineError
 from tuneline.pipeline import repro
 from tuneline.progress import duration
 from tuneline.registry import addresses
@@ -101,7 +101,7 @@ def repaired() -> list[Finding]:
             return [Finding(f"repaired: {line}") for line in messages]
     except BusyError:
         return []
-    except PipelineError as error:
+    except (PipelineError, GitError) as error:
         return [Finding(problem, True) for problem in error.problems]
 
 

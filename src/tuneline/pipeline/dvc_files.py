@@ -173,8 +173,9 @@ def _kept(path: Path) -> bytes | None:
 def _fault(path: Path, content: bytes) -> _Fault | None:
     if path == _CONFIG:
         return _fault_of_config(path) or (
-            # An empty file is a valid configuration, but not if it held something before.
-            _Fault() if not content.strip() and _last_good(path)[0] else None
+            # An empty file is a valid configuration, but not if it held something before: where a person has removed
+            # the last option, DVC writes a line break.
+            _Fault() if not content and _last_good(path)[0] else None
         )
     from dvc import schema
     from dvc.utils.serialize import ParseError, parse_yaml

@@ -54,7 +54,12 @@ class Damage:
             if not is_set:
                 return f"make it again with: {gone} && {_DVC} repro -f -s {shlex.quote(keeper)}"
             if dvc_files.has_remote():
-                return f"fetch it from the remote with: {gone} && {_DVC} pull {shlex.quote(keeper)}"
+                # The damaged set is deleted only after the remote has given another one.
+                pointer = shlex.quote(keeper)
+                return (
+                    f"fetch it from the remote with: rm -f {shlex.join(objects)} && {_DVC} fetch {pointer} && "
+                    f"rm -rf {shlex.quote(path)} && {_DVC} checkout {pointer}"
+                )
             return (
                 "neither this folder nor DVC's cache has it undamaged, and this clone has no remote: put its files "
                 f"back from their origin, then run: rm -f {shlex.join(objects)} && {_DVC} add {shlex.quote(path)}"

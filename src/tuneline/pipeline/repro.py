@@ -60,6 +60,7 @@ def hold_project(log: Callable[[str], None] = _print) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds the project.
+        GitError: one of DVC's files is needed from the last commit, but git fails.
         PipelineError: only a person can repair one of DVC's files.
     """
     with processes.exclusive(WORK / "run.lock", "this project's pipeline"):
