@@ -196,6 +196,11 @@ def test_an_endless_template_is_refused_at_the_first_conversation(
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
+def test_a_template_that_passes_named_arguments_is_not_refused(chatty: PreTrainedTokenizerFast) -> None:
+    chatty.chat_template = "{% set n = namespace(**{'a': 1}) %}{% set m = dict({'b': 2}, **{'c': 3}) %}" + CHATML
+    assert ChatTemplate(chatty).encode([Conversation.from_record(record(TURNS))])
+
+
 @pytest.mark.parametrize(
     "template",
     [

@@ -6,6 +6,7 @@ is an error of the template. The date that some templates ask for is fixed: the 
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, TemplateError
@@ -221,10 +222,12 @@ class Renderer:
 def uses_powers(template: str) -> bool:
     """Whether a template uses the operator **. A single power can take any time, and no signal interrupts it."""
     try:
-        return any(kind == "operator" and value == "**" for _, kind, value in Environment().lex(template))
+        tokens = [(kind, value) for _, kind, value in Environment().lex(template) if kind != "whitespace"]
     except TemplateError:
         # Rendering the template reports it.
         return False
+    # After a bracket or a comma, ** passes named arguments, as in namespace(**values).
+    return any(token == ("operator", "**") and before not in ("(", ",") for (_, before), token in pairwise(tokens))
 
 
 def _is_unchanged(text: str, answers: Sequence[_Answer]) -> bool:
