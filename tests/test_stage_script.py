@@ -41,7 +41,7 @@ def test_dvc_finds_the_projects_python_in_any_shell(shell: dict[str, str], tmp_p
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro"], cwd=root, env=shell, capture_output=True, text=True, check=False
     )
-    assert "error: unknown: is no stage; there are base, evaluate, finetune, " in done.stderr
+    assert "error: unknown: is not a stage; the stages are base, evaluate, finetune, " in done.stderr
 
 
 def test_an_experiment_in_a_temporary_copy_runs_its_own_code_under_the_projects_python(
@@ -146,5 +146,5 @@ def test_a_killed_process_of_a_stage_is_reported_in_one_line(
         monkeypatch.setattr(importlib, "import_module", lambda _: SimpleNamespace(main=stage))
         main(["sample"])
     assert ended.value.code == 1
-    told = "a process that this stage had started was killed, as where memory is short; run the same command again"
+    told = "a worker process was killed, which happens if memory is short; run the same command again"
     assert capsys.readouterr().err == f"error: {told}\n"

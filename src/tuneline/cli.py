@@ -120,13 +120,11 @@ def use(
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs (docs/inspect.md describes it).")
 @_column("prompt=question")
-@click.option(
-    "--encoding", help="Encoding of the files (a Python name). Default: what params.yaml says of the set, or UTF-8."
-)
+@click.option("--encoding", help="Encoding of the files (a Python name). Default: its value in params.yaml, or UTF-8.")
 @click.option(
     "--layout",
     type=click.Choice(["rows", "documents"]),
-    help="How plain text is read. Default: what params.yaml says of the set, or rows.",
+    help="How plain text is read. Default: its value in params.yaml, or rows.",
 )
 @click.option(
     "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, for example '*.md' or LICENSE. Repeatable."
@@ -232,7 +230,7 @@ def _version_options(row: str) -> Callable[[_Command], _Command]:
         _column("text=review"),
         click.option(
             "--encoding",
-            help="Encoding of the input (a Python name). Default: what params.yaml says of the set, or UTF-8.",
+            help="Encoding of the input (a Python name). Default: its value in params.yaml, or UTF-8.",
         ),
         click.option(
             "--layout",

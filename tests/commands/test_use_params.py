@@ -108,7 +108,7 @@ def test_no_rule_of_the_gate_is_lost_when_the_task_changes(tmp_path: Path) -> No
     own = {"metric": "chrf", "direction": "higher", "versus": "value", "value": 20.0, "margin": 0.0}
     editing.set_values(Path("params.yaml"), {"gate.rules": [own]})
     messages = use(reviews(tmp_path), task="classification")
-    assert "  gate.rules: kept 1 of another task (sft), for when that task is chosen again" in messages
+    assert "  gate.rules: kept for task sft, if it is chosen again: 1" in messages
     p = params.load()
     assert [(rule.metric, rule.versus) for rule in p.rules] == [
         ("accuracy", "baseline"),

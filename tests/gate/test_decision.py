@@ -89,7 +89,7 @@ def test_without_a_champion_its_rules_do_not_apply() -> None:
     found = decide([rule(), rule(versus="champion")], {"base": measures, "champion": None})
     assert found.verdict == "passed"
     assert [one.verdict for one in found.rules] == ["passed", "not applicable"]
-    assert found.rules[1].reason == "Bits per byte is not compared: there is no champion yet."
+    assert found.rules[1].reason == "Bits per byte is not compared: no champion exists yet."
 
 
 def test_a_rule_fails_if_its_metric_could_not_be_measured() -> None:

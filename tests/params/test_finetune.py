@@ -93,7 +93,7 @@ def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_tex
         "finetune.output_dir: 'there': is decided by this pipeline: checkpoints are in work/; remove it",
         "finetune.adam_beta2: 'fast': input should be a valid number",
         "finetune.neftune_noise_alfa: unknown key; did you mean neftune_noise_alpha?",
-        "finetune.eval_strategy: 'epoch': is decided by this pipeline: logging_steps, eval_steps",
+        "finetune.eval_strategy: 'epoch': is decided by this pipeline: set logging_steps, eval_steps",
         "finetune.fsdp: 'shard_grad_op': input should be 'full_shard'",
         "finetune.fsdp_config: is decided by this pipeline",
         "finetune.lora.target_module: unknown key; did you mean target_modules?",

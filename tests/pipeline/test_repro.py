@@ -78,7 +78,7 @@ def test_a_killed_dvc_is_reported_as_killed(p: Params) -> None:
     with pytest.raises(PipelineError) as caught:
         repro.reproduce("prepare", print)
     assert caught.value.problems == (
-        "prepare: dvc was killed by signal 9 (Killed) from outside, as a system does when it has no memory left; "
+        "prepare: dvc was killed by signal 9 (Killed) from outside, for example because memory ran out; "
         "finished work is kept, and the same command goes on from there",
     )
 
@@ -93,8 +93,8 @@ def test_a_killed_stage_is_reported_as_killed(
     with pytest.raises(PipelineError) as caught:
         repro.reproduce("base", print)
     assert caught.value.problems == (
-        f"base: the stage was killed by signal {number} ({name}) from outside, as a system does when it has no memory "
-        "left; finished work is kept, and the same command goes on from there",
+        f"base: the stage was killed by signal {number} ({name}) from outside, for example because memory ran out; "
+        "finished work is kept, and the same command goes on from there",
     )
 
 

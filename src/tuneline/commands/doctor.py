@@ -133,7 +133,7 @@ def recommended(times: dict[int, float], sets: set[str], gpus: int) -> dict[str,
     fast = bool(gpus) or hardware.computes_bfloat16(sets)
     return {
         "compute.threads": (str(threads), f"a step is {gain:.2f} times as fast as with one thread"),
-        "compute.device": ("cuda", f"there are {gpus} GPUs") if gpus else ("cpu", "there is no GPU"),
+        "compute.device": ("cuda", f"GPUs of this machine: {gpus}") if gpus else ("cpu", "this machine has no GPU"),
         "compute.precision": (
             ("bfloat16", "the hardware supports it") if fast else ("float32", "the hardware does not support bfloat16")
         ),
@@ -154,7 +154,9 @@ def answers() -> list[Finding]:
     clean, folders = Path(p.paths.clean), [Path(p.paths.finetuned), Path(p.paths.base)]
     folder = next((path for path in folders if (path / "config.json").is_file()), None)
     if folder is None or not (clean / "test").is_dir():
-        return [Finding("evaluate.generation_rows: is recommended after `make run` has made data and a base")]
+        return [
+            Finding("evaluate.generation_rows: not measured yet; run `make run` first, which makes data and a base")
+        ]
     from tuneline.evaluation import timing
     from tuneline.evaluation.score_table import ModelToScore
     from tuneline.evaluation.tasks import causal

@@ -72,7 +72,7 @@ def _decide(rule: Rule, measures: Measures | None, absent: str) -> Decision:
 
     measure = metric(rule.metric)
     if measures is None:
-        return decision("not applicable", f"is not compared: {absent or f'there is no {rule.versus} yet'}.")
+        return decision("not applicable", f"is not compared: {absent or f'no {rule.versus} exists yet'}.")
     measured = measures.get(rule.metric, "it was not measured")
     if isinstance(measured, str):
         return decision("failed", f"could not be compared with {_other(rule)}: {measured}.")

@@ -161,7 +161,7 @@ def _add_end_of_text(tokenizer: PreTrainedTokenizerBase) -> None:
     """Make a tokenizer that puts nothing around a text put end-of-text after it; the setting is saved with it.
 
     The head of a causal model reads the last token of a text. Without end-of-text that token is another word in every
-    text, and the model has not learnt to summarize the text there.
+    text, and the model has not learned to summarize the text there.
     """
     token = tokenizer.eos_token_id
     puts_nothing = tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]

@@ -28,7 +28,7 @@ _REFUSED_ARGUMENTS = _reasons(
             output_dir resume_from_checkpoint save_on_each_node enable_jit_checkpoint""",
         "is decided by this pipeline: the log goes to MLflow; remove it": """
             report_to run_name project trackio_space_id trackio_bucket_id trackio_static_space_id""",
-        "is decided by this pipeline: logging_steps, eval_steps and save_steps say when; remove it": """
+        "is decided by this pipeline: set logging_steps, eval_steps and save_steps instead; remove it": """
             logging_strategy eval_strategy save_strategy logging_first_step do_train do_eval do_predict""",
         _WEIGHTS: """
             ignore_data_skip save_only_model restore_callback_states_from_checkpoint eval_on_start
@@ -43,7 +43,7 @@ _REFUSED_ARGUMENTS = _reasons(
             ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp_config deepspeed
             average_tokens_across_devices dataloader_pin_memory torch_compile torch_compile_backend
             torch_compile_mode tf32 fp16 fp16_full_eval use_liger_kernel liger_kernel_config bf16 bf16_full_eval""",
-        "is decided by this pipeline: its lines are the same everywhere; remove it": """
+        "is decided by this pipeline: it has its own progress lines; remove it": """
             log_level log_level_replica log_on_each_node disable_tqdm debug include_num_input_tokens_seen
             skip_memory_metrics""",
         "is decided by this pipeline: it has its own validation; remove it": """

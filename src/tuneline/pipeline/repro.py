@@ -429,8 +429,8 @@ def _refuse_busy(lines: list[str], what: str) -> None:
 def _refuse_killed(code: int, what: str) -> None:
     if code < 0:
         raise PipelineError(
-            f"{what} was killed by signal {-code} ({signal.strsignal(-code)}) from outside, as a system does when it "
-            "has no memory left; finished work is kept, and the same command goes on from there"
+            f"{what} was killed by signal {-code} ({signal.strsignal(-code)}) from outside, for example because "
+            "memory ran out; finished work is kept, and the same command goes on from there"
         )
 
 

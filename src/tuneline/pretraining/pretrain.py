@@ -93,8 +93,8 @@ def pretrain(
         progress.update(len(texts), len(texts))
     if len(tokenizer) < builtin.vocab_size:
         print(
-            f"the vocabulary has {len(tokenizer):,} tokens, not base.builtin.vocab_size {builtin.vocab_size:,}: the "
-            f"text contains no more tokens at least {builtin.min_frequency} times",
+            f"the vocabulary has {len(tokenizer):,} tokens, fewer than base.builtin.vocab_size "
+            f"{builtin.vocab_size:,}, because no other token occurs {builtin.min_frequency} times in the text",
             flush=True,
         )
     examples, report = encode.encode_texts(tokenizer, texts, builtin.document_length, "truncate")

@@ -19,12 +19,12 @@ _EXPLANATIONS = {
     "only between models with the same tokenizer.",
     ("chrf",): "How many character sequences an answer shares with the reference, from 0 to 100, over {answers} "
     "answered rows.",
-    ("accuracy",): "The share of rows that are given the right label. Of a row with several labels, all must be right "
-    "and no other label given.",
+    ("accuracy",): "The share of rows to which the model gives the right label. A row with several labels counts only "
+    "if the model gives all of them and no other label.",
     ("macro_f1", "weighted_f1"): "F1 is the harmonic mean of the precision and the recall of a label. Macro F1 weighs "
     "all labels alike, however rare; weighted F1 weighs each label by its rows.",
-    ("matthews_corrcoef",): "How well the given labels correlate with the true labels: 1 is all right; 0 is what "
-    "always giving the same label, or guessing, reaches.",
+    ("matthews_corrcoef",): "How well the model's labels correlate with the true labels: 1 means that all are right, "
+    "0 that they are no better than guesses or than always the same label.",
     ("mae", "rmse"): "How far the model's numbers are from the true numbers, in the same unit. Large errors weigh "
     "more in the second.",
     ("spearman",): "Whether the model puts the rows into the right order: 1 is the right order, 0 is chance, −1 is the "

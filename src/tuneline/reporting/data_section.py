@@ -128,8 +128,8 @@ def overlap(data: Mapping[str, Any], *, has_answers: bool) -> list[str]:
             )
     if spared := counts.get("kept_as_boilerplate"):
         sentences.append(
-            f"{_rows(spared, 'training')} only such wording of held-out rows as many training rows have, and stayed in "
-            "training."
+            f"{_rows(spared, 'training')} wording of held-out rows that many training rows share. Common wording is "
+            "not a leak, so they stay in training."
         )
     known = counts.get("test_rows_with_an_answer_that_train_has")
     if known and has_answers:

@@ -1,8 +1,8 @@
-"""How a stage starts and ends: exit code 0, or 1 with one message for the person who must mend it.
+"""How a stage starts and ends: exit code 0, or 1 with a message.
 
     python -m tuneline.stages NAME
 
-The params are checked before the stage's own imports, which take seconds where torch is among them.
+The params are checked before the stage is imported, because importing torch takes seconds.
 """
 
 import importlib
@@ -30,7 +30,9 @@ def main(arguments: list[str]) -> None:
         os.environ[processes.PARENT] = str(os.getpid())
         names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
         if len(arguments) != 1 or arguments[0] not in names:
-            raise PipelineError(f"{' '.join(arguments) or 'no name'}: is no stage; there are {', '.join(names)}")
+            raise PipelineError(
+                f"{' '.join(arguments) or 'no name'}: is not a stage; the stages are {', '.join(names)}"
+            )
         p = params.load()
         with processes.importing():
             stage = importlib.import_module(f"tuneline.stages.{arguments[0]}")
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> None:
     except TunelineError as error:
         _stop(*error.problems)
     except BrokenExecutor:
-        _stop("a process that this stage had started was killed, as where memory is short; run the same command again")
+        _stop("a worker process was killed, which happens if memory is short; run the same command again")
     except KeyboardInterrupt:
         _stop("interrupted; run the same command again to go on")
     except OSError as error:

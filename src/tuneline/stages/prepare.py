@@ -52,7 +52,7 @@ def describe(report: dict[str, Any]) -> list[str]:
         lines.append(f"  damaged: {found['rows']:,} rows of {kind}{repaired}, such as {found['first']}")
         if kind == "mojibake" and not found["repaired"]:
             lines.append(
-                "    if all text is damaged, the files have another encoding than params.yaml says; if only some text "
+                "    if all text is damaged, the encoding of the set in params.yaml is wrong; if only some text "
                 "is, set data.damaged.mojibake: repair"
             )
     if report["placeholders"]["rows"]:

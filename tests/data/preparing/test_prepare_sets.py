@@ -72,7 +72,7 @@ def test_rows_with_pieces_that_leak_a_held_out_row_together_are_dropped_from_all
     assert prepared.reasons() == [
         ("raw", "a.jsonl:2", "spread"), ("text", "a.jsonl:1", "spread"), ("text", "a.jsonl:2", "spread"),
     ]  # fmt: skip
-    detail = "contains a piece of raw/a.jsonl:1, which is held out; the pieces in several rows are 95% of it"
+    detail = "contains a part of raw/a.jsonl:1, which is held out; several rows together contain 95% of it"
     assert prepared.quarantine[0]["detail"] == detail
     # The answer by itself, and with its question.
     assert prepared.report["overlap"]["held_out_texts_in_pieces"] == 2
@@ -140,7 +140,7 @@ def test_damage_is_counted_repaired_or_dropped_and_the_counts_add_up() -> None:
     }
     prepared = both(rows, chosen=data(damaged=policy))
     assert prepared.reasons() == [("raw", "a.jsonl:3", "damaged"), ("raw", "a.jsonl:4", "empty")]
-    assert prepared.quarantine[0]["detail"] == "shows replacement, as data.damaged says"
+    assert prepared.quarantine[0]["detail"] == "has damage: replacement; data.damaged drops such rows"
     learnt = dict(zip(*(prepared.clean["train"][name].to_pylist() for name in ("prompt", "completion")), strict=True))
     assert (learnt["what"], learnt["how"], learnt["when"]) == ("the caf\u00e9 is open", "\u201cso\u201d", "now\u200b")
     account = prepared.report["raw"]

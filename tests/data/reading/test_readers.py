@@ -171,9 +171,9 @@ def test_an_object_that_is_a_row_is_not_a_table(tmp_path: Path, content: bytes) 
     [
         (
             b'{"a": {"0": "x", "1": "y"}, "b": {"0": "x"}}',
-            "and not all columns have the same rows; write one row per line",
+            "but the columns do not have the same rows; write one row per line",
         ),
-        (b'{"columns": ["a"], "data": [["x", "y"]]}', "and not all columns have the same rows"),
+        (b'{"columns": ["a"], "data": [["x", "y"]]}', "but the columns do not have the same rows"),
         (b'{"columns": ["a"], "data": [["x"]], "data": [["y"]]}', "the key 'data' occurs twice in one object; "),
         (b'{"a": {"x": 1}, "b": {"x": 2}} [', "is not JSON: expected an object, found '['"),
     ],

@@ -221,7 +221,7 @@ def format_of(output: Path | None, chosen: str | None) -> Format:
     if output is None and sys.stdout is None:
         raise SetupError("standard output is closed; give --output FILE")
     if output is None and form == "parquet" and sys.stdout.isatty():
-        raise SetupError("--format parquet: is not text for a terminal; give --output FILE.parquet")
+        raise SetupError("--format parquet: cannot be printed; give --output FILE.parquet")
     return form or "csv"
 
 

@@ -35,7 +35,7 @@ _EXPECT: dict[params.Task, dict[BaseKind, str]] = {
         "model": "more than a linear model of words (TF-IDF), unless single words decide the number",
     },
     "preference": {
-        "builtin": "a model that tells the better answer by its form; a base tuned on instructions makes it useful",
+        "builtin": "a model that knows the better answer by its form; a base tuned on instructions makes it useful",
         "model": "a model that prefers what people preferred; a base tuned on instructions suits it best",
     },
 }
@@ -287,9 +287,7 @@ def training_changes(p: params.Params, task: params.Task, train: int, test: int,
         messages += _kept(chosen)
     if waiting:
         tasks = ", ".join(dict.fromkeys(rule["task"] for rule in waiting))
-        messages.append(
-            f"  gate.rules: kept {len(waiting)} of another task ({tasks}), for when that task is chosen again"
-        )
+        messages.append(f"  gate.rules: kept for task {tasks}, if it is chosen again: {len(waiting)}")
     return Changes(values, messages)
 
 

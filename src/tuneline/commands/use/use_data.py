@@ -60,7 +60,9 @@ def use(
         raise DataError(f"{name!r}: cannot be a folder under {RAW}; give a name of letters and digits with --name")
     target = RAW / name
     if target.as_posix() in (p.paths.sample, p.paths.sample_text):
-        raise DataError(f"{target}: belongs to the built-in corpus, which is made anew; give another name with --name")
+        raise DataError(
+            f"{target}: belongs to the built-in corpus, which `sample` writes again; give another name with --name"
+        )
     is_new = target.as_posix() != p.data.raw
     order_by = None
     changed = new_params.max_rejected_change(p, max_rejected)

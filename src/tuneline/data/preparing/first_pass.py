@@ -259,7 +259,7 @@ class _PartWriter:
                 self.found.damage_examples[kind] = f"{block.records[row].source}: {screening.hidden(example)}"
             to_drop = [kind for kind in damage.KINDS if kind in found and self._job.damaged.get(kind) == "drop"]
             if to_drop:
-                dropped[row] = f"shows {', '.join(to_drop)}, as data.damaged says"
+                dropped[row] = f"has damage: {', '.join(to_drop)}; data.damaged drops such rows"
             elif to_repair := {kind for kind in found if self._job.damaged.get(kind) == "repair"}:
                 self._repair(block, row, to_repair)
         return self._without(block, dropped, "damaged")
@@ -300,7 +300,8 @@ class _PartWriter:
             )
             block.texts[row] = plain_texts(self._form, block.values[row])
         details = {
-            row: f"contains {', '.join(dict.fromkeys(found))}, as data.secrets says" for row, found in dropped.items()
+            row: f"contains {', '.join(dict.fromkeys(found))}; data.secrets drops such rows"
+            for row, found in dropped.items()
         }
         return self._without(block, details, "secret")
 

@@ -132,11 +132,11 @@ def _detail(reason: str, source: str, path: str, share: float) -> str:
     return {
         "duplicate": f"the same as {source}",
         "near-duplicate": f"nearly the same as {source}",
-        "label-conflict": "the set has its text with more than one label",
+        "label-conflict": "its text occurs in the set with more than one label",
         "held-out": f"the same text as {path}, which is held out",
         "overlap": f"contains {share:.0%} of {path}, which is held out",
-        "pretraining": f"is held out, and {path}, which the base learns, contains {share:.0%} of it",
-        "spread": f"contains a piece of {path}, which is held out; the pieces in several rows are {share:.0%} of it",
+        "pretraining": f"is held out, but {path} contains {share:.0%} of it, and the base is trained on that text",
+        "spread": f"contains a part of {path}, which is held out; several rows together contain {share:.0%} of it",
         "held-out-group": "its group is held out",
         "other-split": "its file is for validation or test, and only training rows of this set are used",
     }[reason]

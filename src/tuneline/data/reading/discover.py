@@ -42,7 +42,7 @@ def find_files(path: Path) -> list[FoundFile]:
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file or folder; `dvc repro sample` makes the built-in corpus, `dvc pull` fetches a set "
-            "that DVC tracks, `tuneline use PATH` takes your own"
+            "that DVC tracks, `tuneline use PATH` adds your own data"
         ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be accessed: {error.strerror}; give another path") from None
@@ -56,7 +56,7 @@ def find_files(path: Path) -> list[FoundFile]:
             if not name.startswith(".") and not stat.S_ISDIR(mode := file.lstat().st_mode):
                 found.append(FoundFile(file, printable(file.relative_to(path).as_posix()), _refusal(file, mode)))
     if not found:
-        raise DataError(f"{path}: holds no files; put {FORMATS} there, or take your own set with `tuneline use PATH`")
+        raise DataError(f"{path}: holds no files; put {FORMATS} there, or add your own data with `tuneline use PATH`")
     return sorted(found, key=lambda file: file.name)
 
 

@@ -441,7 +441,9 @@ def _parse_table(data: bytes, orientation: str) -> tuple[list[str], list[list[An
         raise RefusedError(f"is not JSON: {error}; correct it") from None
     found = _parse_split(table) if orientation == SPLIT else _parse_columns(table)
     if found is None:
-        raise RefusedError(f"is one JSON object of columns, and not all columns have the same rows{_REMEDY_OF_TABLES}")
+        raise RefusedError(
+            f"is one JSON object of columns, but the columns do not have the same rows{_REMEDY_OF_TABLES}"
+        )
     return found
 
 
