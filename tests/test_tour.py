@@ -37,3 +37,10 @@ def test_the_table_of_packages_follows_the_order_of_imports() -> None:
     assert set(re.findall(r"`(\w+)`", observers)) == set(OBSERVERS)
     packages = [name for name in PACKAGES if name not in (*OBSERVERS, "__main__")]
     assert [cell.strip("`").removesuffix("/").removesuffix(".py") for cell in cells] == packages
+
+
+def test_the_tour_names_every_file_that_a_new_task_changes() -> None:
+    row = next(line for line in TOUR.splitlines() if line.startswith("| add a task |"))
+    sources = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
+    tables = {path for path, source in sources.items() if '"language-modeling"' in source}
+    assert set(re.findall(r"`([\w/]+\.py)`", row)) == tables

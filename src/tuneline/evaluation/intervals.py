@@ -61,7 +61,7 @@ def paired_bootstrap(
 ) -> dict[str, Interval]:
     """The difference of each metric on the same rows, with its percentile interval.
 
-    Rows of one group (a module, a cluster of near duplicates) have similar scores, so whole groups are drawn. Drawing
+    Rows of one group (a module, a prompt) have similar scores, so whole groups are drawn. Drawing
     single rows would make the interval too narrow for groups that are not in the test split.
 
     Args:
