@@ -31,6 +31,16 @@ def test_partial_files_of_dead_processes_are_found_and_those_of_living_ones_are_
     ]
 
 
+def test_the_only_copy_of_a_folder_is_not_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # What a kill between the two renames of a replacement leaves: the old set has only its temporary name.
+    for name in (f".mine.{'0a' * 6}.replaced", f".mine.{'0b' * 6}", f".other.{'0c' * 6}.replaced"):
+        (tmp_path / "data/raw" / f"{name}.partial").mkdir(parents=True)
+    (tmp_path / "data/raw/other").mkdir()
+    found = [leftover.path.name for leftover in garbage.partials(("data/raw/mine",))]
+    assert found == [f".mine.{'0b' * 6}.partial", f".other.{'0c' * 6}.replaced.partial"]
+
+
 def test_only_folders_named_by_a_fingerprint_are_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a" * 64, "tokens", "kept", "prefect"):

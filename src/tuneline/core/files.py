@@ -30,7 +30,7 @@ _REPLACED = ".replaced.partial"
 """The end of the temporary name of a folder that `atomic_folder` is replacing."""
 _TOKEN = re.compile(r"[0-9a-f]{12}|\d+")
 """The part of a temporary name that makes it unique; earlier versions used process ids."""
-_TEMPORARY_NAME = re.compile(rf"\..+\.({_TOKEN.pattern})(\.replaced)?\.partial")
+_TEMPORARY_NAME = re.compile(rf"\.(?P<name>.+)\.({_TOKEN.pattern})(?P<replaced>\.replaced)?\.partial")
 TEMPORARY = WORK / "temporary"
 """The folder in which `temporary_folder` makes its folders."""
 
@@ -226,8 +226,14 @@ def remove_abandoned(path: Path) -> None:
 
 
 def find_temporary(folder: Path) -> list[Path]:
-    """The temporary files and folders in a folder that `atomic_file`, `atomic_folder` and `work_folder` have made."""
-    return sorted(path for path in folder.glob(f".*{_TEMPORARY}") if _TEMPORARY_NAME.fullmatch(path.name))
+    """The temporary files and folders in a folder that `atomic_file`, `atomic_folder` and `work_folder` have made.
+
+    A folder that a killed `atomic_folder` has renamed and not replaced is left out: it is the only copy.
+    """
+    named = [(path, _TEMPORARY_NAME.fullmatch(path.name)) for path in folder.glob(f".*{_TEMPORARY}")]
+    return sorted(
+        path for path, match in named if match and (not match["replaced"] or (folder / match["name"]).exists())
+    )
 
 
 def _sync(path: Path) -> None:
