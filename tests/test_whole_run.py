@@ -127,7 +127,7 @@ def test_register_refuses_everything_that_the_gate_did_not_decide(
             monkeypatch.setattr(versions, "register", change_first)
             done = project.here("register")
             assert done.returncode == 1
-            assert "has changed while the model was registered, so nothing is" in done.stderr
+            assert "changed during the registration, so the model is not registered" in done.stderr
             changed.write_bytes(content)
         assert store.search_model_versions("name = 'edited'") == []
         monkeypatch.setattr(versions, "register", register)

@@ -292,3 +292,8 @@ def test_the_error_about_a_missing_version_names_the_existing_versions(
     register(tracker, project, lineage)
     with pytest.raises(RegistryError, match=r"version 7: is not in the registry .*it has versions 1"):
         versions.fetch_version(tracker, project.registry.model, "7")
+
+
+def test_a_commit_alone_does_not_change_the_origin_of_a_model(lineage: Lineage) -> None:
+    assert replace(lineage, git_commit="9" * 40, git_dirty="true").is_same_but_for_git(lineage)
+    assert not replace(lineage, model_sha256="9" * 64).is_same_but_for_git(lineage)

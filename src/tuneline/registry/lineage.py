@@ -1,6 +1,6 @@
 """The lineage of a model: digests of all that it was made from, read from the workspace."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tuneline import git, params
@@ -32,6 +32,10 @@ class Lineage:
     def tags(self) -> dict[str, str]:
         """The lineage as MLflow tags: `tuneline.NAME` -> value."""
         return {f"tuneline.{name}": value for name, value in asdict(self).items()}
+
+    def is_same_but_for_git(self, other: "Lineage") -> bool:
+        """Whether all digests are equal; a commit changes none of them."""
+        return self == replace(other, git_commit=self.git_commit, git_dirty=self.git_dirty)
 
 
 def read_lineage(p: params.Params) -> Lineage:
