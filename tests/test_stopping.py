@@ -181,7 +181,7 @@ def load():
 params.load = load
 import run
 from tuneline import processes
-run._settled = lambda: None
+run._current_decision = lambda: None
 processes.run_and_exit(run.main)
 """
 
