@@ -1,4 +1,4 @@
-"""No repository, and a git that refuses, are two things: the second is said, with the remedy."""
+"""A git that refuses to answer is reported with the remedy; a folder without a repository is not a fault."""
 
 import shutil
 import subprocess
@@ -32,8 +32,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> P
 
 
 @pytest.fixture(params=["ownership", "index", "no git", "head", "config"])
-def said(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """git refuses, for one reason or another: a piece of what it says, and the end of the remedy."""
+def refusal(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Make git refuse: a part of its message, and the end of the remedy."""
     match request.param:
         case "ownership":
             monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
@@ -52,26 +52,26 @@ def said(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyP
             return "bad config line", "check with: git status"
 
 
-def test_where_git_refuses_nothing_is_deleted(root: Path, said: tuple[str, str]) -> None:
+def test_where_git_refuses_nothing_is_deleted(root: Path, refusal: tuple[str, str]) -> None:
     with pytest.raises(GitError) as caught:
         repro.refuse_unsafe_outputs(params.load())
     problem, consequence = caught.value.problems
-    assert said[0] in problem
-    assert problem.endswith(said[1])
+    assert refusal[0] in problem
+    assert problem.endswith(refusal[1])
     assert consequence.endswith("nothing is deleted and no stage runs")
 
 
-def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, said: tuple[str, str]) -> None:
+def test_a_git_that_refuses_is_told_where_it_is_not_needed(root: Path, refusal: tuple[str, str]) -> None:
     [line] = git_steps.keep_commands(params.load())
     assert line.startswith("git cannot keep what was made: ")
-    assert said[0] in line
+    assert refusal[0] in line
     state = lineage.git_state()
     assert state["git_commit"] == "unknown"
-    assert said[0] in state["git_dirty"]
+    assert refusal[0] in state["git_dirty"]
     assert git_steps.full_commit(params.load()) is None
     first, second = repro._missing("models/mine")
     assert first == "models/mine: is missing, and git does not say whether it holds it"
-    assert said[0] in second
+    assert refusal[0] in second
 
 
 def test_what_the_last_commit_may_hold_is_not_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

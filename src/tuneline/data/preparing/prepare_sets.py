@@ -92,15 +92,15 @@ def prepare(sets: RawSets, data: Data, paths: Paths, *, inline: int = scheduler.
         if counts is not None:
             warnings = labels.split_warnings(counts, where=pairs.store.path, mentioned=pairs.count("mentions"))
         sizes = _write(all_sets, _targets(paths, list(sets.mixture), data), paths, run)
-    rows = {split: len(pairs.of(split)) for split in SPLITS}
-    groups = {split: len(distinct(pairs.rows["cluster"][pairs.of(split)])) for split in SPLITS}
-    known = among(pairs.rows["answer"][pairs.of("test")], pairs.rows["answer"][pairs.of("train")])
+    rows = {split: len(pairs.kept_in(split)) for split in SPLITS}
+    groups = {split: len(distinct(pairs.rows["cluster"][pairs.kept_in(split)])) for split in SPLITS}
+    known = among(pairs.rows["answer"][pairs.kept_in("test")], pairs.rows["answer"][pairs.kept_in("train")])
     raw_report: dict[str, Any] = pairs.report() | {"rows": rows, "groups": groups}
     raw_report["warnings"] += [*splits.warnings(pairs), *warnings]
     raw_report["changed_splits"] = splits.changed_splits(pairs)
     if counts is not None:
         raw_report["labels"] = counts
-    base = {"train": len(texts.of("train")), "validation": len(texts.of("validation", "test"))}
+    base = {"train": len(texts.kept_in("train")), "validation": len(texts.kept_in("validation", "test"))}
     return {
         "raw": raw_report,
         "pretraining": texts.report() | {"rows": base, "bytes": {split: sizes[split] for split in base}},
@@ -135,7 +135,7 @@ def prepare_alone(raw: RawSet, data: Data, paths: Paths, *, inline: int = schedu
         decontaminate.drop_leaking_rows([prepared], data.max_overlap, paths.work, run)
         _check_splits(prepared, data)
         _write([prepared], _targets(paths, [], data)[:1], paths, run)
-    return {split: len(prepared.of(split)) for split in SPLITS}
+    return {split: len(prepared.kept_in(split)) for split in SPLITS}
 
 
 def describe_clean_set(sets: RawSets, report: dict[str, Any]) -> dict[str, Any]:
@@ -210,13 +210,13 @@ def _check_rejected(sets: Sequence[PreparedSet], data: Data) -> None:
 
 def _keep_some_held_out(texts: PreparedSet) -> None:
     """Keep some texts of held-out groups to measure the base. Added data does not change which texts are kept."""
-    held_out = texts.of("validation", "test")
+    held_out = texts.kept_in("validation", "test")
     texts.drop(held_out[np.argsort(texts.rows["key_high"][held_out], kind="stable")][HELD_OUT_TEXTS:], "held-out-group")
 
 
 def _check_left(texts: PreparedSet, mixture: Sequence[PreparedSet]) -> None:
     problems = []
-    if not len(texts.of("train")):
+    if not len(texts.kept_in("train")):
         problems.append(f"{texts.store.path}: no text is left to pretrain on; add texts to data.pretraining")
     problems += [
         f"{prepared.store.path}: no row is left to train on (dropped: {_reasons(prepared)}); add rows, or remove the "
@@ -233,12 +233,12 @@ def _reasons(prepared: PreparedSet) -> str:
 
 
 def _check_splits(prepared: PreparedSet, data: Data) -> None:
-    empty = [split for split in SPLITS if not len(prepared.of(split))]
+    empty = [split for split in SPLITS if not len(prepared.kept_in(split))]
     if not empty:
         return
     missing = f"{prepared.store.path}: no rows for {' and '.join(empty)}"
     if any(shape.split == "test" for shape in prepared.raw.shapes):
-        groups = len(distinct(prepared.rows["cluster"][prepared.of("train")]))
+        groups = len(distinct(prepared.rows["cluster"][prepared.kept_in("train")]))
         raise DataError(
             f"{missing}: files named train and test keep their split, and validation is a share of "
             f"{data.split.validation:g} (data.split.validation) of the {groups:,} groups of the other files; raise it, "
@@ -267,7 +267,7 @@ def _count_labels(prepared: PreparedSet) -> dict[str, dict[SplitName, int]] | No
     names = prepared.label_names()
     counts: dict[str, Counter[SplitName]] = {}
     for split in SPLITS:
-        hashes, found = np.unique(prepared.rows["answer"][prepared.of(split)], return_counts=True)
+        hashes, found = np.unique(prepared.rows["answer"][prepared.kept_in(split)], return_counts=True)
         for label_hash, count in zip(hashes.tolist(), found.tolist(), strict=True):
             for label in label_codec.decode(names[label_hash], multi_label=form.multi_label):
                 counts.setdefault(label, Counter())[split] += count

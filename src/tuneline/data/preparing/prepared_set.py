@@ -48,7 +48,7 @@ class PreparedSet:
         """Indices of the rows that were not dropped."""
         return np.flatnonzero(self.decisions["reason"] == 0)
 
-    def of(self, *names: SplitName) -> np.ndarray:
+    def kept_in(self, *names: SplitName) -> np.ndarray:
         """Return the kept rows of some splits."""
         wanted = np.isin(self.decisions["split"], [SPLITS.index(name) for name in names])
         return np.flatnonzero((self.decisions["reason"] == 0) & wanted)

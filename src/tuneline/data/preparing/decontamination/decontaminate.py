@@ -124,7 +124,7 @@ def drop_leaking_rows(
     leaks, counted = _leaks(learning, held_out.index, max_overlap, work, run)
     kept = 0
     for prepared, found in zip(learning, leaks, strict=True):
-        training = prepared.of("train")
+        training = prepared.kept_in("train")
         over = found.shares > max_overlap
         kept += int(((found.shares > REPORTED) & ~over).sum())
         _drop(prepared, found.rows[over], "overlap", held_out, found.texts[over], found.shares[over])
@@ -159,10 +159,10 @@ def drop_leaked_rows(
     Returns:
         The counts for the report.
     """
-    training = text.of("train")
+    training = text.kept_in("train")
     dropped = 0
     for turn in itertools.count():
-        if not len(prepared.of("validation", "test")):
+        if not len(prepared.kept_in("validation", "test")):
             break
         folder = work / f"turn-{turn}"
         folder.mkdir()
@@ -187,7 +187,7 @@ def drop_leaked_rows(
 
 def _held_out(sets: Sequence[PreparedSet], work: Path, run: Run) -> HeldOut:
     """Return the held-out texts of some sets, with an index of their grams."""
-    held = [prepared.of("validation", "test") for prepared in sets]
+    held = [prepared.kept_in("validation", "test") for prepared in sets]
     # The last field is a text by itself: another row may contain the answer without the question.
     fields = [2 if prepared.store.form.record_type in _SEVERAL_FIELDS else 1 for prepared in sets]
     index = decontamination_index.build(work / "held-out", list(run(write_grams, _jobs(sets, held, fields, work))), run)
@@ -277,7 +277,7 @@ def _leaks(
 def _search(prepared: PreparedSet, name: str, index: Index, work: Path, run: Run) -> list[Path]:
     """Search the training rows of a set; return the files with the shared grams."""
     training = np.zeros(len(prepared.rows), bool)
-    training[prepared.of("train")] = True
+    training[prepared.kept_in("train")] = True
     np.save(work / f"training-{name}.npy", training)
     jobs = [
         SearchJob(prepared.store, portions, work / f"training-{name}.npy", index, work / f"found-{name}-{group}.npy")
@@ -306,7 +306,7 @@ def _common_grams(sets: Sequence[PreparedSet], files_of_sets: Sequence[Sequence[
     in_rows = np.zeros(len(arrays.hashes), np.uint32)
     for file in itertools.chain.from_iterable(files_of_sets):
         in_rows += coverage.rows_per_gram(arrays, coverage.SharedGrams(*mapped(file)))
-    return coverage.common_grams(in_rows, sum(len(prepared.of("train")) for prepared in sets))
+    return coverage.common_grams(in_rows, sum(len(prepared.kept_in("train")) for prepared in sets))
 
 
 _NO_LEAKS = Leaks(_NONE, np.zeros(0), _NONE, 0, coverage.Pieces(_NONE, _NONE, _NONE))
