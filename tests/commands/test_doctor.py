@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from projects import Project
 
 from tuneline.commands import doctor
+from tuneline.core import files
+from tuneline.data.records.record_form import RecordForm
 
 
 def test_more_threads_are_recommended_only_if_they_are_faster() -> None:
@@ -37,6 +40,22 @@ def test_doctor_reports_that_git_fails(tmp_path: Path, monkeypatch: pytest.Monke
     [finding] = doctor.repaired()
     assert finding.is_broken
     assert "git" in finding.text
+
+
+def test_doctor_measures_no_answers_with_the_data_of_another_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "mlflow/tuneline.env", "models/base/config.json"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(params_text if name == "params.yaml" else "{}", "utf-8")
+    columns = {"id": ["0"], "source": ["a:1"], "cluster": ["0"], "prompt": ["q"], "chosen": ["a"], "rejected": ["b"]}
+    files.write_parquet(Path("data/clean/test/part-00000.parquet"), pa.table(columns))
+    files.write_json(Path("data/clean/dataset.json"), RecordForm("preference").as_json())
+    [finding] = doctor.answers()
+    assert (
+        finding.text == "evaluate.generation_rows: not measured yet; run `make run` first, which makes data and a base"
+    )
 
 
 def test_doctor_recommends_values_and_names_what_is_broken(project: Project) -> None:

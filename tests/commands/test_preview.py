@@ -176,3 +176,17 @@ def test_missing_clean_data_are_reported_with_the_command(project: Path) -> None
     (project / "data/clean/dataset.json").unlink()
     with pytest.raises(DataError, match="data/clean: does not hold clean data yet; run"):
         preview.first_rows(params.load(), 1)
+
+
+@pytest.mark.parametrize("task", ["classification", "preference", "language-modeling", "regression"])
+def test_clean_data_of_another_task_are_refused(project: Path, task: str) -> None:
+    # `tuneline use` has set another task, and the clean data are still those of the previous task.
+    values: dict[str, Any] = {"task": task, "finetune.dpo": {"beta": 0.1, "loss_type": "sigmoid"}}
+    metrics = {"classification": "accuracy", "preference": "reward_accuracy", "regression": "mae"}
+    metric = metrics.get(task, "bits_per_byte")
+    better = params.gate.metric(metric).better
+    values["gate.rules"] = [{"metric": metric, "direction": better, "versus": "champion", "margin": 0.0}]
+    editing.set_values(project / "params.yaml", values)
+    problem = f"data/clean/dataset.json: the rows are prompt-completion, which task {task} cannot be trained on; run"
+    with pytest.raises(DataError, match=problem):
+        preview.first_rows(params.load(), 1)

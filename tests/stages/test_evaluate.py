@@ -162,6 +162,7 @@ def test_texts_are_scored_by_likelihood_and_continued_in_samples(project: Path) 
         table = files.read_parquet(Path(f"data/clean/{name}/part-00000.parquet"))
         columns = {key: table[key] for key in ("id", "source", "cluster")} | {"text": table["completion"]}
         files.write_parquet(Path(f"data/clean/{name}/part-00000.parquet"), pa.table(columns))
+    files.write_json(Path("data/clean/dataset.json"), RecordForm("text").as_json())
     evaluate.main(params.load())
     found = files.read_json(project / "reports/evaluation.json")
     assert found["answers"] == 3

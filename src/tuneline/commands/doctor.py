@@ -16,8 +16,9 @@ from dotenv import dotenv_values
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records.record_form import read_form
 from tuneline.environment import ENV_FILE
-from tuneline.errors import BusyError, GitError, PipelineError
+from tuneline.errors import BusyError, DataError, GitError, PipelineError
 from tuneline.pipeline import repro
 from tuneline.progress import duration
 from tuneline.registry import addresses
@@ -141,6 +142,15 @@ def recommended(times: dict[int, float], sets: set[str], gpus: int) -> dict[str,
     }
 
 
+def _has_data_of(task: str, clean: Path) -> bool:
+    """Whether the clean data are of this task: `tuneline use` may have set another task since they were made."""
+    try:
+        read_form(clean, task)
+    except DataError:
+        return False
+    return True
+
+
 def answers() -> list[Finding]:
     """Findings about the time that an evaluation's answers take here, measured with the model and test rows that exist.
 
@@ -153,7 +163,7 @@ def answers() -> list[Finding]:
         return []
     clean, folders = Path(p.paths.clean), [Path(p.paths.finetuned), Path(p.paths.base)]
     folder = next((path for path in folders if (path / "config.json").is_file()), None)
-    if folder is None or not (clean / "test").is_dir():
+    if folder is None or not (clean / "test").is_dir() or not _has_data_of(p.task, clean):
         return [
             Finding("evaluate.generation_rows: not measured yet; run `make run` first, which makes data and a base")
         ]

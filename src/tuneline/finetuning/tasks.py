@@ -125,10 +125,11 @@ def prepare(
         others: sets that are mixed with the clean rows.
 
     Raises:
+        DataError: the clean data are of another task.
         ModelError: the base cannot be used for the task.
         TrainingError: there are too few rows, or the model has no modules for the adapters.
     """
-    form = read_form(clean)
+    form = read_form(clean, task)
     labels = None if form.numeric or not form.labelled else labels_of(form, splits(clean)["train"])
     mode = _mode(form)
     if form.labelled:

@@ -32,7 +32,7 @@ def main(p: params.Params) -> None:
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
     inputs = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
     measured = {name: files.sha256_path(path) for name, path in inputs.items()}
-    task, form = TASKS[p.task], read_form(clean)
+    task, form = TASKS[p.task], read_form(clean, p.task)
     test, train = (task.test_rows(files.read_parquet(clean / name), p.evaluate, form) for name in ("test", "train"))
     of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     length, scores = p.finetune.max_length, {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tuneline.core import files
+from tuneline.errors import DataError
 
 RecordType = Literal["text", "prompt-completion", "messages", "preference", "classification", "regression"]
 
@@ -80,17 +81,25 @@ class RecordForm:
         return cls(described["record_type"], described["conversational"], described["multi_label"])
 
 
-def read_form(clean: Path) -> RecordForm:
+def read_form(clean: Path, task: str | None = None) -> RecordForm:
     """The form of the records in a folder of clean splits.
 
     Args:
         clean: the folder.
+        task: the task of params.yaml that needs the records; None: any.
 
     Raises:
         UnreadableFileError: dataset.json is missing, cannot be read, or lacks a key.
+        DataError: the records are of a type that the task does not learn from.
     """
     keys = ("record_type", "conversational", "multi_label")
-    return RecordForm.from_json(files.read_object(clean / DATASET_FILE, *keys))
+    form = RecordForm.from_json(files.read_object(clean / DATASET_FILE, *keys))
+    if task is not None and form.record_type not in TYPES_OF_TASK[task]:
+        raise DataError(
+            f"{clean / DATASET_FILE}: the rows are {form.record_type}, which task {task} cannot be trained on; run "
+            "`make run`, which prepares the data again"
+        )
+    return form
 
 
 class Record(NamedTuple):
