@@ -1,7 +1,8 @@
 """The training flow: rebuild what is stale, stage by stage, then gate, then register.
 
     python flows/run.py                                                  by hand (`make run`)
-    prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml   on a schedule, for a worker
+    tuneline exec -- prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml
+                                                                         on a schedule, for a worker
 
 The flow has no graph of its own: the only graph is dvc.yaml. The flow decides when stages run, runs them one at a time
 and logs what happens.
