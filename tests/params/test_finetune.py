@@ -98,7 +98,7 @@ def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_tex
         "finetune.fsdp_config: is decided by this pipeline",
         "finetune.lora.target_module: unknown key; did you mean target_modules?",
         "finetune.lora.use_qalora: True: gives an adapter that cannot be merged",
-        "did you mean sigmoid?",
+        "finetune.dpo.loss_type: 'sigmod': is unknown; did you mean sigmoid?",
         "finetune.dpo.sync_ref_model: True: would give other weights after a kill",
     ):
         assert told in found, f"{told}\n\nin\n{found}"

@@ -227,7 +227,7 @@ def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
     # A check of several sections names the key itself, because pydantic gives no location.
     location = problem["loc"] or problem.get("ctx", {}).get("at", ())
     place = f"{path}:{_line(document, location)}"
-    key = ".".join(str(part) for part in location)
+    key = ".".join(_keys(document, location))
     if problem["type"] == "extra_forbidden":
         known, required = _known_keys(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -240,6 +240,20 @@ def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     value = "" if isinstance(problem["input"], dict | list) else f"{problem['input']!r}: "
     return f"{place}: {key}: {value}{message[:1].lower()}{message[1:]}"
+
+
+def _keys(document: Any, location: Sequence[Any]) -> list[str]:
+    """The parts of a location that a person has written. pydantic also names the alternatives of a type."""
+    keys: list[str] = []
+    node = document
+    for part in location:
+        if isinstance(node, dict):
+            keys.append(str(part))
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            keys.append(str(part))
+            node = node[part]
+    return keys
 
 
 def _line(document: Any, location: Sequence[Any]) -> int:
