@@ -19,7 +19,7 @@ from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm, RecordType
 from tuneline.errors import DataError
 from tuneline.modeling import models
-from tuneline.params import editing
+from tuneline.params import editing, gate
 from tuneline.pretraining import pretrain
 from tuneline.training import trainer, training_run
 from tuneline.training.training_config import TrainingConfig
@@ -184,7 +184,7 @@ def test_clean_data_of_another_task_are_refused(project: Path, task: str) -> Non
     values: dict[str, Any] = {"task": task, "finetune.dpo": {"beta": 0.1, "loss_type": "sigmoid"}}
     metrics = {"classification": "accuracy", "preference": "reward_accuracy", "regression": "mae"}
     metric = metrics.get(task, "bits_per_byte")
-    better = params.gate.metric(metric).better
+    better = gate.metric(metric).better
     values["gate.rules"] = [{"metric": metric, "direction": better, "versus": "champion", "margin": 0.0}]
     editing.set_values(project / "params.yaml", values)
     problem = f"data/clean/dataset.json: the rows are prompt-completion, which task {task} cannot be trained on; run"

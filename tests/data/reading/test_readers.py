@@ -336,6 +336,22 @@ def test_files_come_in_the_order_of_their_names_without_hidden_ones(tmp_path: Pa
     assert [one.name for one in readers.plan(tmp_path, Options())] == ["a.txt", "b.txt", "b/a.txt"]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+def test_utf_8_that_another_encoding_can_decode_is_refused(tmp_path: Path, name: str) -> None:
+    words = ["arıza", "teşekkür", "güç", "ışık", "kargo"]
+    lines = {
+        ".csv": ["text;label", *(f"{word};{word}" for word in words)],
+        ".jsonl": [f'{{"text": "{word}"}}' for word in words],
+        ".txt": words,
+    }
+    content = "\n".join(lines[Path(name).suffix]) + "\n"
+    (tmp_path / name).write_bytes(content.encode())
+    [refused] = readers.plan(tmp_path, Options(encoding="cp1254"))
+    problem = "is utf-8, not cp1254: all files of a data set must have the same encoding; convert"
+    assert f"{name}: {problem}" in refused.refusal
+    assert len(rows(plan(tmp_path, name, content.encode("cp1254"), encoding="cp1254"))) == len(words)
+
+
 def test_a_missing_path_an_empty_folder_and_an_unknown_encoding_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder; `dvc repro sample`"):
         readers.plan(tmp_path / "missing", Options())

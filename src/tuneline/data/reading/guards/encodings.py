@@ -34,6 +34,8 @@ _WIDER = {
 _WESTERN = set("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜÝ’‘“”«»‹›„–—…€£§°©®·¡¿ªº\xa0½¼²³±×")
 _WIDE = tuple(name for name in ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "utf_7"))
 _GUESSED_FROM = 65_536
+# Characters beyond ASCII: text in another encoding is valid UTF-8 by chance for a few characters only.
+_SURELY_UTF8 = 8
 _SAMPLE_LINES = 200
 _SAMPLE_BYTES = 2_000
 _CONTROLS = bytes(range(1, 9)) + bytes(range(14, 27)) + bytes(range(28, 32))
@@ -187,12 +189,17 @@ class EncodingCheck:
         self._param = param
         self._lines = self._good = self._bad = 0
         self._sample: list[bytes] = []
+        # Single-byte encodings decode UTF-8 too, to characters that nobody wrote.
+        self._utf8_characters = 0
+        self._may_be_utf8 = encoding != "utf-8"
 
     def add_lines(self, data: bytes) -> None:
         """Count some complete lines."""
         if data.isascii() and self.encoding == "utf-8":
             self._lines += data.count(b"\n")
             return
+        if self._may_be_utf8 and not data.isascii():
+            self._count_utf8(data)
         try:
             data.decode(self.encoding)
         except UnicodeDecodeError:
@@ -201,6 +208,12 @@ class EncodingCheck:
         lines = data.count(b"\n") or 1
         self._lines += lines
         self._good += lines
+
+    def _count_utf8(self, data: bytes) -> None:
+        try:
+            self._utf8_characters += sum(not char.isascii() for char in data.decode("utf-8"))
+        except UnicodeDecodeError:
+            self._may_be_utf8 = False
 
     def _count(self, data: bytes) -> None:
         for line in data.splitlines():
@@ -220,8 +233,13 @@ class EncodingCheck:
         """A warning if some lines are in another encoding, else an empty text.
 
         Raises:
-            RefusedError: most lines are in another encoding.
+            RefusedError: the file is UTF-8 although it should not be, or most lines are in another encoding.
         """
+        if self._may_be_utf8 and self._utf8_characters >= _SURELY_UTF8:
+            raise RefusedError(
+                f"is utf-8, not {self.encoding}: all files of a data set must have the same encoding; convert this "
+                f"file to {self.encoding}, or the others to utf-8"
+            )
         if not self._bad:
             return ""
         remedy = _describe_guess(_guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
