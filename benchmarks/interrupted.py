@@ -47,7 +47,7 @@ class Fault:
     """Of what was compared with the twin after the next run, what differs."""
 
 
-def _write(path: str, of: str = _DVC) -> dict[str, Any]:
+def _write(path: str, of: str) -> dict[str, Any]:
     return {"event": "open", "path": path, "mode": "w", "later": 1, "of": of}
 
 
@@ -85,16 +85,16 @@ def faults() -> list[Fault]:
             Fault("finetune", "a full disk (models/)", room=1.5),
         ],
         "evaluate": [
-            Fault("evaluate", "dvc, rwlock just opened", hook=_write(r"tmp/rwlock")),
-            Fault("evaluate", "dvc, filling its cache", hook=_rename("cache/files", _DVC)),
-            Fault("evaluate", "dvc, writing its run cache", hook=_write(r"cache/runs")),
+            Fault("evaluate", "dvc, rwlock just opened", hook=_write(r"tmp/rwlock", f"{_DVC} evaluate")),
+            Fault("evaluate", "dvc, filling its cache", hook=_rename("cache/files", f"{_DVC} evaluate")),
+            Fault("evaluate", "dvc, writing its run cache", hook=_write(r"cache/runs", f"{_DVC} evaluate")),
         ],
     }
     found: list[Fault] = []
     for name in twins.STAGES:
         found += [Fault(name, what, what) for what in ("run", "dvc", "stage")]
         found += inner.get(name, [])
-        found.append(Fault(name, "dvc, dvc.lock just opened", hook=_write(r"dvc\.lock$")))
+        found.append(Fault(name, "dvc, dvc.lock just opened", hook=_write(r"dvc\.lock$", f"{_DVC} {name}")))
         found.append(Fault(name, "Prefect's server", "server"))
     commit = "sqlalchemy.engine.default:DefaultDialect.do_commit"
     for count in (1, 3):
