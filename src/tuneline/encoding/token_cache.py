@@ -23,8 +23,8 @@ from tuneline.work import WORK
 FOLDER = WORK / "tokens"
 """The folder of the entries of all splits."""
 _EXAMPLES = "examples.arrow"
-# Everything that encoding imports.
-_CODE = ("src/tuneline/core", "src/tuneline/encoding")
+# Everything that encoding imports, and the label codec that finetuning passes to it.
+_CODE = ("src/tuneline/core", "src/tuneline/data/records", "src/tuneline/encoding")
 
 Table = TypeVar("Table", bound=ExampleTable[Any])
 
