@@ -24,7 +24,7 @@ _EXPLANATIONS = {
     ("macro_f1", "weighted_f1"): "F1 is the harmonic mean of the precision and the recall of a label. Macro F1 weighs "
     "all labels alike, however rare; weighted F1 weighs each label by its rows.",
     ("matthews_corrcoef",): "How well the model's labels correlate with the true labels: 1 means that all are right, "
-    "0 that they are no better than guesses or than always the same label.",
+    "0 that they are as good as guesses, or as one label for all rows.",
     ("mae", "rmse"): "How far the model's numbers are from the true numbers, in the same unit. Large errors weigh "
     "more in the second.",
     ("spearman",): "Whether the model puts the rows into the right order: 1 is the right order, 0 is chance, −1 is the "

@@ -49,7 +49,7 @@ class Objective(Protocol):
         ...
 
     def measure(self, model: nn.Module, batches: Iterable[Batch]) -> Measured:
-        """The measures of validation: `loss` and others. The names are the same if there is no batch."""
+        """The measures of validation: `loss` and others. Without a batch they have the same names."""
         ...
 
     def max_loss(self) -> float:

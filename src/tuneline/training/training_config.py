@@ -69,7 +69,7 @@ class TrainingConfig(Training):
 
     @property
     def max_rows(self) -> float:
-        """Rows that `max_steps` steps take; infinite if there is no such limit."""
+        """Rows that `max_steps` steps take; infinite without `max_steps`."""
         return math.inf if self.max_steps is None else self.max_steps * self.rows_per_step
 
     def steps(self, rows: int) -> int:

@@ -105,7 +105,7 @@ def _choose(view: View, file: str, columns: Mapping[str, str], wanted: Sequence[
         wanted: the allowed types of the records; None: all.
 
     Raises:
-        DataError: there is no match; with the columns found and the mapping to write.
+        DataError: no match fits; names the columns found and the mapping to write.
     """
     if columns and view.plan.format not in ("text", "document"):
         found = _mapped(view, file, columns, wanted)

@@ -1,7 +1,7 @@
 """Files as byte streams: gzip, zstd, zip and tar are unpacked while they are read, and harmful archives are refused.
 
-To read a compressed file from its middle, everything before must be unpacked. So a stream that is no longer needed can
-be kept for the next reader: portions that are read in their order unpack a file once.
+To read a compressed file from its middle, all bytes before it must be unpacked. So a stream that is no longer needed
+can be kept for the next reader: portions that are read in their order unpack a file once.
 """
 
 import errno
