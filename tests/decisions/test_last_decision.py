@@ -34,7 +34,9 @@ def outcome(
     subject = versions.training_subject(project, fingerprint=project.registry.model, data_sha256="b", base_sha256="c",
                                git={"git_commit": "2", "git_dirty": "false"})  # fmt: skip
     run_id = tracker.ensure_run(subject, [])
-    version = versions.register(tracker, project, lineage, run_id, gate, EVALUATION, lambda _: None).version
+    version = versions.register(
+        tracker, project, lineage, run_id, gate, EVALUATION, lambda _: None, lambda _: None
+    ).version
     made = Outcome(project.registry.model, "undecided", version, run_id, ("Too few rows.",))
     last_decision.save(project, last_decision.decision_inputs(), made)
     return made

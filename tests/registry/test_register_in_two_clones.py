@@ -43,7 +43,7 @@ for turn in range(5):
         time.sleep(0.005)
     gate = {"verdict": "passed", "rules": []}
     evaluation = {"rows": 1, "candidate": {"accuracy": 1.0}}
-    made = versions.register(tracker, p, lineage, run, gate, evaluation, lambda _: None)
+    made = versions.register(tracker, p, lineage, run, gate, evaluation, lambda _: None, lambda _: None)
     print(made, flush=True)
 """
 

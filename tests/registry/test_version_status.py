@@ -65,7 +65,7 @@ def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
     run = tracker.ensure_run(subject, [])
     decided = {"verdict": "passed", "rules": []}
     evaluation = {"rows": 3, "candidate": {"accuracy": 0.5}, "majority": {"accuracy": 0.4}}
-    version = versions.register(tracker, p, lineage, run, decided, evaluation, lambda _: None).version
+    version = versions.register(tracker, p, lineage, run, decided, evaluation, lambda _: None, lambda _: None).version
     mlflow.MlflowClient().set_registered_model_alias(p.registry.model, cards.CHAMPION, version)
 
 

@@ -24,7 +24,9 @@ EVALUATION = {"rows": 3, "candidate": {"bits_per_byte": 1.5, "chrf": 20.0}, "bas
 def register(tracker: Tracker, p: Params, lineage: Lineage, gate: dict[str, Any] = GATE) -> versions.Registration:
     git = {"git_commit": lineage.git_commit, "git_dirty": lineage.git_dirty}
     subject = versions.training_subject(p, fingerprint=lineage.fingerprint, data_sha256="b", base_sha256="c", git=git)
-    return versions.register(tracker, p, lineage, tracker.ensure_run(subject, []), gate, EVALUATION, lambda _: None)
+    return versions.register(
+        tracker, p, lineage, tracker.ensure_run(subject, []), gate, EVALUATION, lambda _: None, lambda _: None
+    )
 
 
 def test_the_same_model_data_and_evaluation_is_one_version(tracker: Tracker, project: Params, lineage: Lineage) -> None:
@@ -55,7 +57,7 @@ def test_files_that_change_while_they_are_registered_make_no_version(
 
     kept = set((store / "artifacts").rglob("model.safetensors"))
     with pytest.raises(RegistryError, match="changed"):
-        versions.register(tracker, project, lineage, run_id, GATE, EVALUATION, refuse)
+        versions.register(tracker, project, lineage, run_id, GATE, EVALUATION, lambda _: None, refuse)
     monkeypatch.setattr(files, "copy_tree", change)
     with pytest.raises(RegistryError, match="the files have changed while they were copied"):
         register(tracker, project, lineage)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tuneline import params
 from tuneline.core import files, identity
 from tuneline.data.records.record_form import DATASET_FILE
-from tuneline.decisions import git_steps
+from tuneline.decisions import git_steps, version_folder
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.intervals import Measures
@@ -146,7 +146,10 @@ def register(p: params.Params) -> versions.Registration:
                 "not registered; run `make run`"
             )
 
-    made = versions.register(tracker, p, origin, run_id, value, evaluation, check)
+    def complete(folder: Path) -> None:
+        version_folder.complete(folder, p, origin, value, evaluation)
+
+    made = versions.register(tracker, p, origin, run_id, value, evaluation, complete, check)
     if commit := git_steps.full_commit(p):
         versions.add_commit(tracker, p.registry.model, made.version, commit, origin.dvc_lock_sha256)
     return made

@@ -75,6 +75,7 @@ def register(
     run_id: str,
     gate: dict[str, Any],
     evaluation: dict[str, Any],
+    complete: Callable[[Path], None],
     check: Callable[[Path], None],
 ) -> Registration:
     """Register the fine-tuned model, unless the registry has a version of the same model, data and evaluation.
@@ -90,7 +91,8 @@ def register(
         run_id: the training run.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
-        check: called with the folder of a new version after it was hashed; raises if it must not be registered.
+        complete: called with the folder of a new version before it is hashed; adds the files that describe the rest.
+        check: called with this folder after it was hashed; raises if it must not be registered.
 
     Returns:
         The version of this model.
@@ -102,7 +104,7 @@ def register(
     version = _lowest_sound(tracker, model, lineage)
     made = None
     if version is None:
-        made = _create(tracker, p, lineage, run_id, gate, evaluation, check)
+        made = _create(tracker, p, lineage, run_id, gate, evaluation, complete, check)
         # MLflow has no compare-and-set. A process with a lower number came first, and sees no lower number itself.
         version = _lowest_sound(tracker, model, lineage) or made
         if version != made:
@@ -168,6 +170,7 @@ def _create(
     run_id: str,
     gate: dict[str, Any],
     evaluation: dict[str, Any],
+    complete: Callable[[Path], None],
     check: Callable[[Path], None],
 ) -> str:
     page = Path(p.paths.reports) / "index.html"
@@ -180,6 +183,7 @@ def _create(
         if page.is_file():
             shutil.copyfile(page, folder / REPORT)
         files.write_parquet(folder / _TRAIN_ROWS, workspace_train_rows(p))
+        complete(folder)
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = files.sha256_path(folder)
         tags |= {_FILES: sha256, "tuneline.run_id": run_id}
