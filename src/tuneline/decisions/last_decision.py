@@ -14,7 +14,7 @@ from tuneline import params, terminal
 from tuneline.core import files
 from tuneline.decisions import git_steps
 from tuneline.errors import BrokenVersionError, TrackingError
-from tuneline.registry import addresses
+from tuneline.registry import addresses, version_files
 from tuneline.work import WORK
 
 _FILE = WORK / "settled.json"
@@ -245,5 +245,6 @@ def _compare_with_registry(p: params.Params, outcome: Outcome, before: _Seen | N
 
 def _state(folder: Path) -> str:
     """The digest of the names, sizes and times of the files below a folder."""
-    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path for path in sorted(folder.rglob("*")) if path.name not in version_files.ADDED_BY_MLFLOW]
+    found = [(path, path.stat()) for path in paths if path.is_file()]
     return files.digest([[str(path), state.st_size, state.st_mtime_ns] for path, state in found])

@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuneline import processes
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
-from tuneline.registry import addresses
+from tuneline.registry import addresses, version_files
 from tuneline.registry.runs import Runs, translate_errors
 
 # The source of a version: this prefix and the id of the logged model.
@@ -75,7 +75,7 @@ class Tracker(Runs):
             experiment: the experiment of the logged model.
             run_id: the training run.
             folder: a plain folder that `from_pretrained` loads.
-            sha256: of the folder, by `files.sha256_path`.
+            sha256: of the folder, by `version_files.sha256`.
             tags: of the version.
             description: of the version, in Markdown.
 
@@ -97,7 +97,7 @@ class Tracker(Runs):
             else:
                 self._client.log_model_artifacts(logged.model_id, str(folder))
             # A server's copy cannot be hashed, but the folder that was sent to it can.
-            if files.sha256_path(place or folder) != sha256:
+            if version_files.sha256(place or folder) != sha256:
                 raise RegistryError(
                     f"{model}: the files have changed while they were copied to MLflow, so nothing is registered; run "
                     "the same command again"

@@ -14,7 +14,7 @@ from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.params.data import PRETRAINING
-from tuneline.registry import abandoned, cards, version_status
+from tuneline.registry import abandoned, cards, version_files, version_status
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
@@ -185,7 +185,7 @@ def _create(
         files.write_parquet(folder / _TRAIN_ROWS, workspace_train_rows(p))
         complete(folder)
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
-        sha256 = files.sha256_path(folder)
+        sha256 = version_files.sha256(folder)
         tags |= {_FILES: sha256, "tuneline.run_id": run_id}
         description = cards.version_description(p.task, gate, evaluation)
         # The linked files may have changed since the gate decided.
@@ -277,7 +277,7 @@ def fetch_version(tracker: Tracker, model: str, version: str) -> Path:
         _check(in_store, expected, model, version)
         return in_store
     folder = _FETCHED / expected
-    if folder.is_dir() and files.sha256_path(folder) == expected:
+    if folder.is_dir() and version_files.sha256(folder) == expected:
         return folder
     _download(tracker, model, version, expected, folder)
     return folder
@@ -317,7 +317,7 @@ def _download(tracker: Tracker, model: str, version: str, expected: str, folder:
 
 
 def _check(found: Path, expected: str, model: str, version: str) -> None:
-    tree = files.sha256_tree(found)
+    tree = version_files.sha256_tree(found)
     actual = files.digest(tree)
     if actual == expected:
         return
