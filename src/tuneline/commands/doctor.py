@@ -158,8 +158,11 @@ def answers() -> list[Finding]:
     """
     if not (Path(params.PARAMS_FILE).is_file() and ENV_FILE.is_file()):
         return []
+    from tuneline.evaluation.task_table import TASKS
+
     p = params.load()
-    if p.task != "sft":
+    task = TASKS[p.task]
+    if task.estimate_time is None:
         return []
     clean, folders = Path(p.paths.clean), [Path(p.paths.finetuned), Path(p.paths.base)]
     folder = next((path for path in folders if (path / "config.json").is_file()), None)
@@ -169,13 +172,12 @@ def answers() -> list[Finding]:
         ]
     from tuneline.evaluation import timing
     from tuneline.evaluation.score_table import ModelToScore
-    from tuneline.evaluation.tasks import causal
     from tuneline.modeling import models
 
     models.use_threads(p.compute.threads)
-    test = causal.test_rows(files.read_parquet(clean / "test"), p.evaluate)
+    test = task.test_rows(files.read_parquet(clean / "test"), p.evaluate, read_form(clean, p.task))
     model = ModelToScore(folder, folder.name, p.finetune.max_length, models=2)
-    work, found = causal.estimate_time(model, test, p.evaluate)
+    work, found = task.estimate_time(model, test, p.evaluate)
     rows = min(found.generation_rows, test.num_rows)
     return [
         Finding(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -13,6 +13,9 @@ from tuneline.evaluation.intervals import Statistic
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import causal, classification, preference, regression
 from tuneline.params import Evaluate, Task
+
+if TYPE_CHECKING:
+    from tuneline.evaluation import timing
 
 
 class Baselines(Protocol):
@@ -49,6 +52,9 @@ class TaskEvaluation:
     baselines: Baselines
     statistics: Callable[[pa.Table, pa.Table], list[Statistic]]
     """Test rows, score table -> the metrics."""
+    estimate_time: "Callable[[ModelToScore, pa.Table, Evaluate], tuple[timing.Work, timing.Estimate]] | None" = None
+    """Model, test rows, section of params -> how long `measure` takes here. None: no answers are generated of which
+    params.yaml sets the number."""
     is_relative_to_base: bool = False
     """Whether scores are counted from those of the base."""
 
@@ -59,6 +65,7 @@ TASKS: dict[Task, TaskEvaluation] = {
         partial(causal.measure, is_text=False),
         partial(causal.baselines, is_text=False),
         causal.statistics,
+        causal.estimate_time,
     ),
     "language-modeling": TaskEvaluation(
         causal.test_rows,

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -21,11 +21,13 @@ from tuneline.params.paths import OUTPUTS, Paths, overlaps
 from tuneline.params.registry import Registry
 from tuneline.params.sample import Sample
 from tuneline.params.section import Section
+from tuneline.params.task_keys import TASK_KEYS, Task
 
 __all__ = [
     "MIXABLE",
     "PARAMS_FILE",
     "PRETRAINING",
+    "TASK_KEYS",
     "Base",
     "Builtin",
     "Compute",
@@ -52,9 +54,7 @@ PARAMS_FILE = "params.yaml"
 _NAMED = 50
 _LINE = 500
 
-Task = Literal["sft", "language-modeling", "classification", "regression", "preference"]
-
-MIXABLE: tuple[Task, ...] = ("sft", "language-modeling")
+MIXABLE = tuple(task for task, keys in TASK_KEYS.items() if keys.is_mixable)
 """Tasks that can be trained on several sets."""
 
 

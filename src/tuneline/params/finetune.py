@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from tuneline.params.library_arguments import DPOConfig, LoraConfig
 from tuneline.params.section import Fraction, Given, Length, Positive, PositiveFloat, one_of
+from tuneline.params.task_keys import TASK_KEYS, Task
 from tuneline.params.training import Training
 
 
@@ -138,7 +139,7 @@ class Finetune(Training):
         return self
 
 
-def unfit(task: str, finetune: Finetune) -> list[tuple[str, str]]:
+def unfit(task: Task, finetune: Finetune) -> list[tuple[str, str]]:
     """The keys that do not fit the task.
 
     Args:
@@ -148,18 +149,20 @@ def unfit(task: str, finetune: Finetune) -> list[tuple[str, str]]:
     Returns:
         Pairs of a key and its problem.
     """
-    found = []
-    if task == "preference" and finetune.dpo is None:
-        found.append(("dpo", "is missing, and task preference needs it; add dpo: {beta: 0.1, loss_type: sigmoid}"))
-    if task in ("regression", "preference") and finetune.label_smoothing_factor:
-        instead = "; use dpo.label_smoothing" if task == "preference" else ""
-        found.append(("label_smoothing_factor", f"has no meaning for task {task}{instead}; remove it"))
-    if task != "classification" and finetune.class_weights is not None:
-        found.append(("class_weights", f"has no meaning for task {task}; set it to null"))
-    return found
+    keys = TASK_KEYS[task]
+    missing = [
+        (key, f"is missing, and task {task} needs it; {remedy}")
+        for key, remedy in keys.required
+        if getattr(finetune, key) is None
+    ]
+    # The default of a key that does nothing is null or 0.
+    idle = [
+        (key, f"has no meaning for task {task}; {remedy}") for key, remedy in keys.refused if getattr(finetune, key)
+    ]
+    return [*missing, *idle]
 
 
-def unfit_to_shard(task: str, finetune: Finetune, *, torch_compile: bool) -> list[str]:
+def unfit_to_shard(task: Task, finetune: Finetune, *, torch_compile: bool) -> list[str]:
     """The problems of `fsdp: full_shard`; empty if fsdp is null.
 
     Args:
@@ -180,8 +183,8 @@ def unfit_to_shard(task: str, finetune: Finetune, *, torch_compile: bool) -> lis
         found.append(
             f"does not fit optim {finetune.optim}, which may need complete matrices; set optim to one of {known}"
         )
-    if task == "preference":
-        found.append("does not fit task preference, because trl's trainer does not support it")
+    if not TASK_KEYS[task].can_shard:
+        found.append(f"does not fit task {task}, because its trainer does not support it")
     if torch_compile:
         found.append("does not fit compute.torch_compile; set torch_compile to false")
     return found

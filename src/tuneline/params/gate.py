@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from tuneline.params.section import Section
+from tuneline.params.task_keys import TASK_KEYS, Task
 
 Direction = Literal["lower", "higher"]
 Versus = Literal["base", "champion", "baseline", "value"]
@@ -49,20 +50,11 @@ METRICS = {
 }
 """Every metric of a model, in the order in which they are shown."""
 
-METRICS_OF_TASK = {
-    "sft": ("token_loss", "bits_per_byte", "chrf"),
-    "language-modeling": ("token_loss", "bits_per_byte"),
-    "classification": ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"),
-    "regression": ("mae", "rmse", "spearman"),
-    "preference": ("reward_accuracy", "reward_margin", "token_loss", "bits_per_byte"),
-}
+METRICS_OF_TASK = {task: keys.metrics for task, keys in TASK_KEYS.items()}
 """Task -> the metrics that have an interval and that a rule may name."""
 
 RECALL = "recall:"
 """`recall:LABEL` is the metric of one label of a classification: the share of its rows that are given the label."""
-
-WITHOUT_BASE = ("classification", "regression")
-"""Tasks whose base cannot be scored: it has no head for labels or numbers."""
 
 
 def metric(name: str) -> Metric:
@@ -91,7 +83,7 @@ class Rule(Section):
     fails_below: float | None = None
     """The rule fails if the interval's upper bound does not exceed this improvement; None: the margin. Between the two
     a candidate is undecided."""
-    task: str | None = None
+    task: Task | None = None
     """The task of the rule; None: the task of params.yaml. `tuneline use` sets it when another task is chosen, so that
     the rules of the previous task are kept."""
 
@@ -102,13 +94,6 @@ class Rule(Section):
         if name not in measured and (not name.startswith(RECALL) or name == RECALL):
             known = ", ".join(name for name in METRICS if name in measured)
             raise ValueError(f"no metric has this name; the metrics are {known} and {RECALL}LABEL")
-        return name
-
-    @field_validator("task")
-    @classmethod
-    def _is_a_task(cls, name: str | None) -> str | None:
-        if name is not None and name not in METRICS_OF_TASK:
-            raise ValueError(f"no task has this name; the tasks are {', '.join(METRICS_OF_TASK)}")
         return name
 
     @model_validator(mode="after")
@@ -135,13 +120,14 @@ class Gate(Section):
     rules: Annotated[list[Rule], Field(min_length=1)]
 
 
-def problem_of_task(rule: Rule, task: str) -> tuple[str, str] | None:
+def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
     """The key of a rule that cannot be measured for a task, and the reason with a remedy; None if it can be."""
-    known = METRICS_OF_TASK[task]
-    if rule.metric not in known and not (task == "classification" and rule.metric.startswith(RECALL)):
-        recalls = f" and {RECALL}LABEL" if task == "classification" else ""
+    keys = TASK_KEYS[task]
+    known = keys.metrics
+    if rule.metric not in known and not (keys.has_labels and rule.metric.startswith(RECALL)):
+        recalls = f" and {RECALL}LABEL" if keys.has_labels else ""
         return "metric", f"'{rule.metric}' is not measured for task {task}; use {', '.join(known)}{recalls}"
-    if rule.versus == "base" and task in WITHOUT_BASE:
+    if rule.versus == "base" and not keys.scores_base:
         return "versus", (
             f"'base' cannot be measured for task {task}, because a base has no head for it; "
             "use baseline, champion or value"

@@ -23,7 +23,6 @@ from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.modeling import models
-from tuneline.params.gate import WITHOUT_BASE
 
 
 def main(p: params.Params) -> None:
@@ -36,7 +35,7 @@ def main(p: params.Params) -> None:
     test, train = (task.test_rows(files.read_parquet(clean / name), p.evaluate, form) for name in ("test", "train"))
     of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     length, scores = p.finetune.max_length, {}
-    if p.task not in WITHOUT_BASE:
+    if params.TASK_KEYS[p.task].scores_base:
         # The estimate of the base's time is that of the candidate too, which is as large.
         base = ModelToScore(Path(p.paths.base), "base", length, encoded_as=finetuned, token_cache=of_test, models=2)
         scores["base"] = task.measure(base, test, p.evaluate)

@@ -128,7 +128,7 @@ def set_values(
         values["registry.model"] = re.sub(r"[^A-Za-z0-9._-]", "-", target.name).lstrip("._-") or "model"
     if task not in params.MIXABLE and p.data.mixture:
         values["data.mixture"] = {}
-    if task == "preference" and p.finetune.fsdp:
+    if not params.TASK_KEYS[task].can_shard and p.finetune.fsdp:
         values["finetune.fsdp"] = None
     return values
 

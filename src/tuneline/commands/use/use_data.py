@@ -79,7 +79,7 @@ def use(
     )
     tally = open_set.read(found, p.data.max_rejected_fraction)
     messages = open_set.describe(path, found, tally)
-    if chosen_task == "classification" and not (is_new or order_by or any(plan.split for plan in plans)):
+    if params.TASK_KEYS[chosen_task].has_labels and not (is_new or order_by or any(plan.split for plan in plans)):
         messages += _files_before_old_ones(target, [plan.name for plan in plans if not plan.excluded])
     values = new_params.set_values(p, chosen_task, target, group_by, columns, options) | changed
     usable = tally.rows - tally.reasons.total()

@@ -1,0 +1,45 @@
+"""What each task allows in params.yaml: one row per task."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["sft", "language-modeling", "classification", "regression", "preference"]
+
+
+@dataclass(frozen=True)
+class TaskKeys:
+    """What one task allows in params.yaml."""
+
+    metrics: tuple[str, ...]
+    """The metrics that have an interval and that a rule may name."""
+    is_mixable: bool = False
+    """Whether it can be trained on several sets."""
+    has_labels: bool = False
+    """Whether its records have labels: then a rule may name recall:LABEL, and labels can have weights."""
+    scores_base: bool = True
+    """Whether its base can be scored. A base without a head for labels or numbers cannot."""
+    can_shard: bool = True
+    """Whether several processes can share the weights (finetune.fsdp)."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """Keys of `finetune` that would do nothing, each with its remedy."""
+    required: tuple[tuple[str, str], ...] = ()
+    """Keys of `finetune` without which it cannot be trained, each with its remedy."""
+
+
+_NO_WEIGHTS = ("class_weights", "set it to null")
+_NO_SMOOTHING = ("label_smoothing_factor", "remove it")
+
+TASK_KEYS: dict[Task, TaskKeys] = {
+    "sft": TaskKeys(("token_loss", "bits_per_byte", "chrf"), is_mixable=True, refused=(_NO_WEIGHTS,)),
+    "language-modeling": TaskKeys(("token_loss", "bits_per_byte"), is_mixable=True, refused=(_NO_WEIGHTS,)),
+    "classification": TaskKeys(
+        ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"), has_labels=True, scores_base=False
+    ),
+    "regression": TaskKeys(("mae", "rmse", "spearman"), scores_base=False, refused=(_NO_SMOOTHING, _NO_WEIGHTS)),
+    "preference": TaskKeys(
+        ("reward_accuracy", "reward_margin", "token_loss", "bits_per_byte"),
+        can_shard=False,
+        refused=(("label_smoothing_factor", "use dpo.label_smoothing; remove it"), _NO_WEIGHTS),
+        required=(("dpo", "add dpo: {beta: 0.1, loss_type: sigmoid}"),),
+    ),
+}
