@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tuneline.encoding import token_cache
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "tuneline"
 
@@ -113,16 +115,21 @@ def package(file: Path) -> str:
     return found[0]
 
 
-def needed(stage: str) -> list[str]:
-    """What dvc.yaml must list of the code: the stage's own file, and every package that it reaches, each whole."""
-    start = PACKAGE / "stages" / f"{stage}.py"
-    waiting, packages = list(own_files(start)), set()
+def reached(waiting: list[Path]) -> list[str]:
+    """The packages that some modules are in or import, each complete, without those that no stage depends on."""
+    packages = set()
     while waiting:
         name = package(waiting.pop())
         if name not in packages and name not in UNTRACKED:
             packages.add(name)
             waiting += [one for file in modules() if package(file) == name for one in own_files(file)]
-    return [*sorted(f"src/tuneline/{name}" for name in packages), f"src/tuneline/stages/{stage}.py"]
+    return sorted(f"src/tuneline/{name}" for name in packages)
+
+
+def needed(stage: str) -> list[str]:
+    """What dvc.yaml must list of the code: the stage's own file, and every package that it reaches, each complete."""
+    start = PACKAGE / "stages" / f"{stage}.py"
+    return [*reached(list(own_files(start))), f"src/tuneline/stages/{stage}.py"]
 
 
 def stages() -> dict[str, dict]:
@@ -157,6 +164,13 @@ def test_a_stage_depends_on_the_packages_that_it_reaches(stage: str) -> None:
     wanted = needed(stage)
     assert listed == wanted, "deps of the stage in dvc.yaml:\n" + "".join(f"      - {file}\n" for file in wanted)
     assert len(wanted) <= MOST_PACKAGES + 1
+
+
+def test_the_token_cache_is_keyed_by_all_code_that_decides_over_tokens() -> None:
+    # The training passes the label codec to the encoding.
+    deciding = reached([PACKAGE / "encoding/encode.py", PACKAGE / "data/records/label_codec.py"])
+    assert "src/tuneline/data/records" in deciding
+    assert set(deciding) <= set(token_cache.deciding_code())
 
 
 def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:

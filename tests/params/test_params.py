@@ -5,6 +5,7 @@ import pytest
 from tuneline import params
 from tuneline.errors import ParamsError
 from tuneline.params import editing
+from tuneline.params.training import Schedule, Training
 
 
 @pytest.fixture
@@ -32,6 +33,14 @@ def change(file: Path, old: str, new: str) -> None:
 
 def test_the_project_s_own_file_is_valid(file: Path) -> None:
     assert params.load(file).task == "sft"
+
+
+def test_a_key_of_a_training_is_typed_once() -> None:
+    # Lengths and batches have other bounds in a base that is made here.
+    typed_again = set(params.Builtin.__annotations__) & set(Training.__annotations__)
+    assert typed_again == {"max_length", "per_device_train_batch_size"}
+    assert not typed_again & set(Schedule.__annotations__)
+    assert not set(Schedule.__annotations__) & (set(Training.__annotations__) | set(params.Builtin.__annotations__))
 
 
 def test_a_number_in_scientific_notation_is_a_number(file: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_hub_model_without_a_network_is_one_message(workplace: Path) -> None:
     ("tokens", "rows", "rate"),
     [(0, 1, 0.005), (12_000, 1, 0.005), (53_067, 4, 0.01), (1_141_821, 16, 0.02), (10**9, 16, 0.02)],
 )
-def test_a_small_text_is_learnt_in_small_steps(tokens: int, rows: int, rate: float) -> None:
+def test_a_small_text_is_trained_on_in_small_steps(tokens: int, rows: int, rate: float) -> None:
     builtin = params.load(ROOT / "params.yaml").base.builtin
     fitting = pretrain.fitting_steps(tokens, builtin.model_copy(update={"document_length": 128}))
     assert fitting == {
@@ -112,6 +112,8 @@ def test_a_small_text_is_learnt_in_small_steps(tokens: int, rows: int, rate: flo
         "learning_rate": pytest.approx(rate),
         "adam_learning_rate": pytest.approx(4 * rate),
     }
+    without = builtin.model_copy(update={"document_length": 128, "adam_learning_rate": None})
+    assert pretrain.fitting_steps(tokens, without)["adam_learning_rate"] == pytest.approx(rate)
 
 
 def test_a_batch_size_of_null_fits_the_text(workplace: Path) -> None:

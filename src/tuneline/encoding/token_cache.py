@@ -8,6 +8,7 @@ sha256 of the examples; the folder is written under another name, synced and ren
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tuneline import processes
 from tuneline.core import files
-from tuneline.core.identity import MANIFEST, code_sha256, compute_fingerprint, is_complete
+from tuneline.core.identity import MANIFEST, code_deps, code_sha256, compute_fingerprint, is_complete
 from tuneline.encoding.examples import ExampleTable
 from tuneline.encoding.truncation import EncodingReport
 from tuneline.work import WORK
@@ -23,10 +24,19 @@ from tuneline.work import WORK
 FOLDER = WORK / "tokens"
 """The folder of the entries of all splits."""
 _EXAMPLES = "examples.arrow"
-# Everything that encoding imports, and the label codec that finetuning passes to it.
-_CODE = ("src/tuneline/core", "src/tuneline/data/records", "src/tuneline/encoding")
+_STAGES = ("finetune", "evaluate")
+"""The stages that write entries."""
 
 Table = TypeVar("Table", bound=ExampleTable[Any])
+
+
+@cache
+def deciding_code() -> tuple[str, ...]:
+    """The code that decides over tokens, relative to the project: what the stages that write entries have in common.
+
+    What only one of them depends on decides over rows and labels, which `parts` of the key contain.
+    """
+    return tuple(sorted(set.intersection(*(set(code_deps(stage)) for stage in _STAGES))))
 
 
 def cache_key(tokenizer: PreTrainedTokenizerBase, **parts: Any) -> str:
@@ -41,7 +51,7 @@ def cache_key(tokenizer: PreTrainedTokenizerBase, **parts: Any) -> str:
     with files.temporary_folder() as folder:
         tokenizer.save_pretrained(folder)
         tokenizer_files = files.sha256_tree(folder)
-    return compute_fingerprint(code_sha256(_CODE), (), tokenizer=tokenizer_files, **parts)
+    return compute_fingerprint(code_sha256(deciding_code()), (), tokenizer=tokenizer_files, **parts)
 
 
 def split_folder(split: Path, folder: Path) -> Path:

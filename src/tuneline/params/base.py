@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tuneline.params.paths import ProjectPath
-from tuneline.params.section import Length, Positive, PositiveFloat, Section
+from tuneline.params.section import Length, Positive, Section
 from tuneline.params.training import Schedule
 
 
@@ -27,16 +27,8 @@ class Builtin(Schedule):
     document_length: Length
     """Tokens of a packed row, and the most tokens of a text; the rest of the text is not used."""
     per_device_train_batch_size: Positive | None
-    """Packed rows of a step; null: as many as give STEPS_OF_EPOCH steps per epoch, at most MOST_ROWS (both in
-    pretraining/pretrain.py)."""
-    max_steps: Positive | None
-    """The most optimizer steps; null: as many as num_train_epochs gives."""
-    optim: Literal["muon", "adamw_torch"]
-    adam_learning_rate: PositiveFloat
-    """With muon, the learning rate of the weights that are not matrices."""
-    early_stopping_patience: Positive | None
-    """Measurements without a lower loss of held-out text, after which training stops; the best weights are kept. null:
-    the last weights are kept."""
+    """Packed rows of a step. Unlike in `finetune` it may be null: as many as give STEPS_OF_EPOCH steps per epoch, at
+    most MOST_ROWS (both in pretraining/pretrain.py)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Builtin":

@@ -30,12 +30,21 @@ class Schedule(Section):
     seed: Seed
     num_train_epochs: Annotated[float, Field(gt=0.0, le=1_000_000.0)]
     """How often each example is seen, at most."""
+    max_steps: Positive | None = None
+    """Optimizer steps at most; null: as many as num_train_epochs gives."""
+    optim: one_of(("muon", *OPTIMIZERS))  # pyright: ignore[reportInvalidTypeForm]
+    """A name of transformers, or `muon`: Muon for the matrices of the layers, AdamW for the other weights."""
     learning_rate: PositiveFloat
+    adam_learning_rate: PositiveFloat | None = None
+    """With muon, the learning rate of AdamW; null: learning_rate."""
     lr_scheduler_type: one_of(SCHEDULERS)  # pyright: ignore[reportInvalidTypeForm]
     warmup_steps: WarmUp
     weight_decay: NotNegative
     eval_steps: StepsOrShare
     """How often the validation rows, or the held-out texts, are measured."""
+    early_stopping_patience: Positive | None = None
+    """Measurements of validation without a better value, after which training stops; the best weights are kept. null:
+    the last weights are kept."""
     save_steps: StepsOrShare
     logging_steps: StepsOrShare
 
@@ -43,12 +52,6 @@ class Schedule(Section):
 class Training(Given, Schedule, TrainingArguments):
     """Everything that the training loop must know, without the machine (section `compute`)."""
 
-    max_steps: Positive | None = None
-    """Optimizer steps at most."""
-    optim: one_of(("muon", *OPTIMIZERS))  # pyright: ignore[reportInvalidTypeForm]
-    """A name of transformers, or `muon`: Muon for the matrices of the layers, AdamW for the other weights."""
-    adam_learning_rate: PositiveFloat | None = None
-    """With muon, the learning rate of AdamW; absent: learning_rate."""
     max_grad_norm: NotNegative
     per_device_train_batch_size: Positive
     """Rows of one process in a step: packed rows, or documents where `packing` is false."""
@@ -63,7 +66,5 @@ class Training(Given, Schedule, TrainingArguments):
     """Tokens in a row."""
     save_total_limit: Annotated[int, Field(ge=2, le=MOST)]
     """Two at least: one checkpoint must be left when the process is killed while it writes the newest."""
-    early_stopping_patience: Positive | None = None
-    """Measurements of validation without a better value, after which training stops. The best weights are kept."""
     load_best_model_at_end: bool = False
     """Keep the best weights without stopping early."""

@@ -133,7 +133,7 @@ def fitting_steps(tokens: int, builtin: Builtin) -> dict[str, float]:
     return {
         "per_device_train_batch_size": rows,
         "learning_rate": part * builtin.learning_rate,
-        "adam_learning_rate": part * builtin.adam_learning_rate,
+        "adam_learning_rate": part * (builtin.adam_learning_rate or builtin.learning_rate),
     }
 
 

@@ -135,4 +135,4 @@ def arguments(
     try:
         return kind(**(values | more))
     except (ValueError, TypeError, ImportError) as error:
-        raise TrainingError(f"finetune: {one_line(error)}") from None
+        raise TrainingError(f"{config.section}: {one_line(error)}") from None
