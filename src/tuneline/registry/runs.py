@@ -18,9 +18,9 @@ import mlflow
 import requests
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
+from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline.errors import TrackingError, first_line
@@ -58,6 +58,28 @@ class Subject:
     params: Mapping[str, Any]
     tags: Mapping[str, str]
     inputs: tuple[Dataset, ...]
+
+
+@dataclass(frozen=True)
+class LogExperiment:
+    """An experiment whose runs are the entries of a log."""
+
+    id: str
+    name: str
+    is_deleted: bool
+
+
+@dataclass(frozen=True)
+class LogRun:
+    """A run that is an entry of a log, or is to become one."""
+
+    id: str
+    params: Mapping[str, str]
+    """MLflow changes no param of a run once it is written."""
+    tags: Mapping[str, str]
+    is_deleted: bool
+    changed: float
+    """When it was begun, in seconds since 1970."""
 
 
 def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
@@ -197,11 +219,142 @@ class Runs:
         server = without_login(self.address).rstrip("/")
         return f"{server}/#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}{CLASSIC_VIEW}"
 
-    def _experiment(self, name: str) -> str:
-        location = None
+    @translate_errors
+    def find_log(self, name: str, number: str | None = None) -> LogExperiment | None:
+        """The experiment of a log, deleted or not; None if MLflow does not have it (any more).
+
+        Args:
+            name: of the experiment.
+            number: its id, which stays when it is renamed; tried first.
+        """
+        found = self._experiment_by_id(number) if number else None
+        return _as_log(found or self._client.get_experiment_by_name(name))
+
+    def _experiment_by_id(self, number: str) -> Experiment | None:
+        try:
+            return self._client.get_experiment(number)
+        except MlflowException as error:
+            # A number that was written by hand may be no number.
+            if error.error_code not in (
+                ErrorCode.Name(RESOURCE_DOES_NOT_EXIST),
+                ErrorCode.Name(INVALID_PARAMETER_VALUE),
+            ):
+                raise
+            return None
+
+    @translate_errors
+    def make_log(self, name: str, temporary: str, start: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Make the experiment `name` with one run in it, in one step; nothing is made if it exists meanwhile.
+
+        MLflow makes an experiment and its first run in two steps, but renames an experiment in one step and only to a
+        name that is free. So processes that make the same experiment at the same time get the same first run.
+
+        Args:
+            name: of the experiment.
+            temporary: the name that it has until its run is complete.
+            start: the params of the run.
+            tags: of the run and of the experiment.
+        """
+        made = self._client.create_experiment(temporary, self._location(), tags=dict(tags))
+        run = self._client.create_run(made, tags=dict(tags), run_name="start")
+        self._client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in start.items()])
+        self._client.set_terminated(run.info.run_id, "FINISHED")
+        try:
+            self._client.rename_experiment(made, name)
+        except MlflowException:
+            if self._client.get_experiment_by_name(name) is None:
+                raise
+            self._client.delete_experiment(made)
+
+    @translate_errors
+    def unfinished_logs(self, prefix: str) -> dict[str, dict[str, str]]:
+        """Id -> tags of the experiments whose names begin with `prefix`."""
+        found = self._client.search_experiments(filter_string=f"name LIKE '{prefix}%'", max_results=100)
+        return {one.experiment_id: dict(one.tags) for one in found if one.name.startswith(prefix)}
+
+    @translate_errors
+    def delete_log(self, number: str) -> None:
+        """Delete an experiment; `mlflow gc` frees it."""
+        self._client.delete_experiment(number)
+
+    @translate_errors
+    def restore_log(self, log: LogExperiment, name: str) -> None:
+        """Restore the experiment of a log if it was deleted, and rename it to `name` if that is free."""
+        if log.is_deleted:
+            self._client.restore_experiment(log.id)
+        if log.name != name and self._client.get_experiment_by_name(name) is None:
+            self._client.rename_experiment(log.id, name)
+
+    @translate_errors
+    def log_runs(self, number: str) -> list[LogRun]:
+        """All runs of an experiment, deleted or not, the oldest first."""
+        found, token = [], None
+        while True:
+            page = self._client.search_runs(
+                [number],
+                run_view_type=ViewType.ALL,
+                max_results=1000,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found += [_as_log_run(run) for run in page]
+            token = page.token
+            if not token:
+                return found
+
+    @translate_errors
+    def begin_log_run(self, number: str, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run that is not part of the log yet, and return its id."""
+        return self._client.create_run(number, tags=dict(tags), run_name=name).info.run_id
+
+    @translate_errors
+    def complete_log_run(self, run_id: str, values: Mapping[str, str]) -> None:
+        """Write the params of a run and finish it."""
+        self._client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
+        self._client.set_terminated(run_id, "FINISHED")
+
+    @translate_errors
+    def claim_param(self, run_id: str, key: str, value: str) -> bool:
+        """Write a param, unless another process has written another value: MLflow's only compare-and-set.
+
+        Returns:
+            Whether the param has this value now.
+        """
+        try:
+            self._client.log_param(run_id, key, value)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(INVALID_PARAMETER_VALUE):
+                raise
+            if self._client.get_run(run_id).data.params.get(key) in (None, value):
+                raise
+            return False
+        return True
+
+    @translate_errors
+    def delete_log_run(self, run_id: str) -> None:
+        """Delete a run; `mlflow gc` frees it."""
+        self._client.delete_run(run_id)
+
+    @translate_errors
+    def restore_log_run(self, run_id: str) -> None:
+        """Bring back a deleted run."""
+        self._client.restore_run(run_id)
+
+    @translate_errors
+    def fetch_artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Copy an artifact of a run into a folder; None if MLflow does not have the artifact."""
+        if name not in [one.path for one in self._client.list_artifacts(run_id)]:
+            return None
+        return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
+    def _location(self) -> str | None:
         if store := addresses.database_of(self.address):
             # Without a location, MLflow with SQLite keeps artifacts in ./mlruns of the working directory.
-            location = (store.resolve().parent / "artifacts").as_uri()
+            return (store.resolve().parent / "artifacts").as_uri()
+        return None
+
+    def _experiment(self, name: str) -> str:
+        location = self._location()
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
             if (
@@ -222,6 +375,22 @@ class Runs:
             if existing is None:
                 raise TrackingError(f"{self.address}: experiment {name} cannot be made: {error.message}") from None
             return existing.experiment_id
+
+
+def _as_log(found: Experiment | None) -> LogExperiment | None:
+    if found is None:
+        return None
+    return LogExperiment(found.experiment_id, found.name, found.lifecycle_stage != LifecycleStage.ACTIVE)
+
+
+def _as_log_run(run: Run) -> LogRun:
+    return LogRun(
+        id=run.info.run_id,
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        is_deleted=run.info.lifecycle_stage != LifecycleStage.ACTIVE,
+        changed=run.info.start_time / 1000,
+    )
 
 
 class Curve:

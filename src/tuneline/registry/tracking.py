@@ -254,6 +254,22 @@ class Tracker(Runs):
         return dict(self._version(model, version).tags)
 
     @translate_errors
+    def all_version_tags(self, model: str) -> dict[str, dict[str, str]]:
+        """Number -> tags of all versions of a model."""
+        found, token = {}, None
+        while True:
+            page = self._client.search_model_versions(f"name = '{model}'", max_results=_PAGE, page_token=token)
+            found |= {str(version.version): dict(version.tags) for version in page}
+            token = page.token
+            if not token:
+                return found
+
+    @translate_errors
+    def has_model(self, model: str) -> bool:
+        """Whether the registry has the registered model."""
+        return self._model(model) is not None
+
+    @translate_errors
     def version_description(self, model: str, version: str) -> str:
         """The description of a version; may be empty.
 
