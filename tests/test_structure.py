@@ -47,6 +47,7 @@ PACKAGES = (
     "gate",
     "reporting",
     "registry",
+    "proofs",
     "pipeline",
     "decisions",
     "stages",

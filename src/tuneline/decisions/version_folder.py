@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import params
+from tuneline.core import files
+from tuneline.decisions import version_facts
+from tuneline.proofs import annex_iv, bom, croissant
 from tuneline.registry.lineage import Lineage
 
 
@@ -19,3 +22,7 @@ def complete(folder: Path, p: params.Params, origin: Lineage, gate: dict[str, An
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
     """
+    facts = version_facts.collect(folder, p, origin, gate, evaluation)
+    files.write_text(folder / croissant.FILE, croissant.metadata(facts))
+    files.write_text(folder / bom.FILE, bom.ml_bom(facts))
+    files.write_text(folder / annex_iv.FILE, annex_iv.document(facts))

@@ -1,0 +1,55 @@
+"""The technical documentation: known facts are filled in, the rest is left to people, and data keep to their cells."""
+
+import re
+from pathlib import Path
+
+import pytest
+from made_up_facts import CASES, HOSTILE, facts_of
+
+from tuneline.proofs import annex_iv
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_task_has_all_sections_and_open_points(name: str, tmp_path: Path) -> None:
+    text = annex_iv.document(facts_of(CASES[name], tmp_path))
+    assert [line[3] for line in text.splitlines() if line.startswith("## ")] == list("123456789")
+    assert f"**{text.count(annex_iv.OPEN)} points are open:**" in text
+    assert "| train | 3 |" in text
+    assert "0.25 to 0.75" in text
+
+
+def test_a_hostile_label_stays_in_its_cell(tmp_path: Path) -> None:
+    text = annex_iv.document(facts_of(CASES["labels"], tmp_path))
+    assert "<script>" not in re.sub(r"(`+)[^\n]*?\1", "", text)
+    assert not any(line.startswith("# head") for line in text.splitlines())
+    assert "\u202e" not in text
+    for line in text.splitlines():
+        if line.startswith("|") and "evil" in line:
+            assert re.sub(r"\\\|", "", line).count("|") in (3, 5), line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain words", "plain words"),
+        ("# head", "\\# head"),
+        ("1. one", "1\\. one"),
+        ("- item", "\\- item"),
+        ("a | b", "a \\| b"),
+        ("[x](https://example.org)", "\\[x\\](https\\://example.org)"),
+        ("<b>&amp;", "\\<b\\>\\&amp;"),
+        ("line\nbreak", "line\\\\nbreak"),
+        ("\x1b[31m", "\\\\x1b\\[31m"),
+    ],
+)
+def test_text_is_shown_as_it_is(text: str, shown: str) -> None:
+    assert annex_iv.escape(text) == shown
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a", "`a`"), ("a`b", "``a`b``"), ("`", "`` ` ``"), ("a|b", "`a\\|b`")])
+def test_a_name_is_shown_as_code(name: str, shown: str) -> None:
+    assert annex_iv.code(name) == shown
+
+
+def test_hostile_text_has_no_line_of_its_own() -> None:
+    assert "\n" not in annex_iv.escape(HOSTILE) + annex_iv.code(HOSTILE)
