@@ -72,6 +72,8 @@ OUTSIDE_TOOLS = {
     "distributed": ("src/tuneline/data/preparing/scheduler.py",),
     "sklearn": ("src/tuneline/evaluation/tfidf.py",),
     "ftfy": ("src/tuneline/data/reading/guards/damage.py",),
+    "model_signing": ("src/tuneline/proofs/signatures.py",),
+    "in_toto_attestation": ("src/tuneline/proofs/claims.py",),
     "stdnum": ("src/tuneline/data/secrets/named_numbers.py", "src/tuneline/data/secrets/patterns.py"),
 }
 

@@ -428,6 +428,55 @@ def _note(*lines: str) -> None:
         click.echo(terminal.safe_line(line), err=True)
 
 
+@cli.group("keys")
+def key_commands() -> None:
+    """The keys that sign versions: private ones on this machine, public ones in mlflow/keys."""
+
+
+@key_commands.command("create")
+@click.option("--name", help="Name of the key. Default: your login name.")
+def create_key(name: str | None) -> None:
+    """Make a key that signs every version that is registered from now on.
+
+    The private key stays on this machine, outside the repository, readable by you alone. The public key is a file in
+    mlflow/keys, to be committed. A key that exists is never overwritten: the project then gets its public part.
+
+    TUNELINE_SIGNING_KEY is the path of the private key where it has another place. If TUNELINE_SIGNING_KEY_PASSWORD is
+    set, the private key is encrypted with it.
+    """
+    _enter()
+    from tuneline.commands import signing
+
+    _print(*signing.create(name))
+
+
+@key_commands.command("list")
+def list_keys() -> None:
+    """List the public keys that this project trusts, and which of them sign on this machine."""
+    _enter()
+    from tuneline.commands import signing
+
+    _print(*signing.list_keys())
+
+
+@cli.command("verify-model")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The signer's public key. Default: the keys in mlflow/keys of the working directory.",
+)
+def verify_model(folder: Path, key: Path | None) -> None:
+    """Check that FOLDER holds exactly the files of a version that was signed. Needs only the public key.
+
+    Works in any directory. Exit code 1 if a file was changed, added or removed, or another key signed it.
+    """
+    from tuneline.commands import signing
+
+    _print(signing.verify_model(folder, key))
+
+
 @cli.command()
 @click.option(
     "--rows", type=click.IntRange(min=1), default=4, show_default=True, help="Number of rows, from the first batch on."

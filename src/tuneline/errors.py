@@ -10,6 +10,7 @@ TunelineError
 ├── TrackingError        the MLflow server or store does not answer
 ├── RegistryError        a model version cannot be registered, found or trusted
 │   └── BrokenVersionError the files of a version have changed since it was registered
+├── SignatureError       a key cannot be used, or a signature is missing or wrong
 ├── PipelineError        DVC or a stage failed
 │   └── BusyError        another run is using the project
 ├── GitError             a git command failed in the project's repository
@@ -81,6 +82,10 @@ class BrokenVersionError(RegistryError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}; do not use this version")
         self.reason = reason
+
+
+class SignatureError(TunelineError):
+    """A key cannot be used, or a signature is missing or wrong."""
 
 
 class PipelineError(TunelineError):
