@@ -63,7 +63,11 @@ MOST_PACKAGES = 6
 OUTSIDE_TOOLS = {
     "great_expectations": ("src/tuneline/data/validation/data_docs.py", "src/tuneline/data/validation/expectations.py"),
     "mlflow": ("src/tuneline/registry/runs.py", "src/tuneline/registry/tracking.py"),
-    "dvc": ("src/tuneline/pipeline/dvc_files.py", "src/tuneline/pipeline/repro.py"),
+    "dvc": (
+        "src/tuneline/pipeline/dvc_files.py",
+        "src/tuneline/pipeline/objects.py",
+        "src/tuneline/pipeline/repro.py",
+    ),
     "prefect": ("flows",),
     "jinja2": ("src/tuneline/reporting/report.py", "src/tuneline/encoding/chat/render.py"),
     "click": ("src/tuneline/cli.py",),

@@ -4,6 +4,8 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,12 @@ _NO = 1
 _NO_REPOSITORY = "not a git repository"
 _TRUSTED = re.compile(r"git config --global --add safe\.directory .+")
 _INDEX = re.compile(r"index file|bad signature|bad index")
+# Of the commits that this project makes itself, so that none needs a person's name.
+_NAME, _EMAIL = "tuneline", "tuneline@localhost"
+# A person's hooks are about a person's commits.
+_WITHOUT_HOOKS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
+# The time of a commit without a parent.
+_LONG_AGO = "2000-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,109 @@ def committed_text(path: Path) -> str:
     return ask("cat-file", "blob", blob) if blob else ""
 
 
+def commit_working_tree(
+    message: str, *, more: Iterable[str], is_wanted: Callable[[str], bool], withheld: Iterable[str] = ()
+) -> str:
+    """A commit of the working tree as it is, which no branch holds; its parent is HEAD.
+
+    HEAD, the index and the working tree stay as they are, and no hook runs. The same tree on the same commit with the
+    same message gives the same commit, in every clone.
+
+    Args:
+        message: of the commit.
+        more: files that it holds in any case, also those that git ignores.
+        is_wanted: called with the path of each file that HEAD lacks and git does not ignore: whether to add it.
+        withheld: files that it holds as HEAD has them.
+
+    Returns:
+        Its sha; that of HEAD if nothing differs from it; empty if the working directory is not in a repository.
+
+    Raises:
+        GitError: a repository exists, but git fails.
+    """
+    if not ask("rev-parse", "--git-dir"):
+        return ""
+    head = ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"GIT_INDEX_FILE": f"{folder}/index"}
+        # Bytes as they are, because DVC hashes them so.
+        exactly = (*_WITHOUT_HOOKS, "-c", "core.autocrlf=false", "-c", "core.safecrlf=false")
+        if head:
+            _run(*exactly, "read-tree", head, variables=own)
+        kept = [f":(exclude,literal){path}" for path in withheld]
+        _run(*exactly, "add", "--update", "--", ".", *kept, variables=own)
+        others = _run("ls-files", "--others", "--exclude-standard", "-z", "--", ".", variables=own).split("\0")
+        # The slash at the end stands for another repository.
+        added = {path for path in others if path and not path.endswith("/") and is_wanted(path)}
+        added |= {path for path in more if Path(path).is_file()}
+        names = "".join(f"{path}\0" for path in sorted(added - set(withheld)))
+        _run(*exactly, "update-index", "--add", "-z", "--stdin", variables=own, stdin=names)
+        tree = _run("write-tree", variables=own)
+    if head and ask("rev-parse", f"{head}^{{tree}}") == tree:
+        return head
+    when = ask("show", "--no-patch", "--format=%cI", head) if head else _LONG_AGO
+    person = {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in {"NAME": _NAME, "EMAIL": _EMAIL, "DATE": when}.items()
+    }
+    parent = ("-p", head) if head else ()
+    return _run("commit-tree", "--no-gpg-sign", *parent, tree, variables=person, stdin=message)
+
+
+def set_ref(name: str, commit: str) -> None:
+    """Make a ref that keeps a commit; a ref of this name must not exist.
+
+    Raises:
+        GitError: git fails.
+    """
+    _run(*_WITHOUT_HOOKS, "update-ref", "--no-deref", name, commit, "")
+
+
+def refs_below(prefix: str) -> dict[str, str]:
+    """Name -> sha of the refs below a prefix, such as refs/tuneline; empty without a repository."""
+    listed = ask("for-each-ref", "--format=%(objectname) %(refname)", prefix).splitlines()
+    return {name: sha for sha, name in (line.split(" ", 1) for line in listed)}
+
+
+def has_commit(commit: str) -> bool:
+    """Whether the repository has a commit; its files may still be missing."""
+    return bool(ask("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+
+
+def is_kept(commit: str) -> bool:
+    """Whether a ref keeps a commit, so that git never deletes it."""
+    return bool(ask("for-each-ref", "--count=1", "--contains", commit))
+
+
+def missing_objects(commit: str) -> list[str]:
+    """The files and folders of a commit that the repository has lost, as the sha of each."""
+    listed = ask("rev-list", "--objects", "--no-walk", "--no-object-names", "--missing=print", commit, "--")
+    return [line.removeprefix("?") for line in listed.splitlines() if line.startswith("?")]
+
+
+def files_of(commit: str) -> list[str]:
+    """The files of a commit below the working directory, relative to it."""
+    listed = ask("ls-tree", "-r", "-z", "--name-only", commit, "--", ".")
+    return [path for path in listed.split("\0") if path]
+
+
+def content_of(commit: str, path: str) -> bytes | None:
+    """The bytes of a file of a commit; None if the commit does not hold it.
+
+    Args:
+        commit: its sha.
+        path: relative to the working directory.
+
+    Raises:
+        GitError: git fails, for example because the object is damaged.
+    """
+    blob = ask("rev-parse", "--verify", "--quiet", f"{commit}:./{path}")
+    if not blob:
+        return None
+    return _run("cat-file", "blob", blob, is_exact=True).encode("utf-8", "surrogateescape")
+
+
 def ask(*arguments: str) -> str:
     """The output of `git ARGUMENTS…`, without the newline at its end.
 
@@ -81,14 +192,33 @@ def ask(*arguments: str) -> str:
     Raises:
         GitError: a repository exists, but git fails; with git's message and the remedy.
     """
+    return _run(*arguments, may_deny=True)
+
+
+def _run(
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    stdin: str = "",
+    may_deny: bool = False,
+    is_exact: bool = False,
+) -> str:
+    """As `ask`.
+
+    Args:
+        arguments: of git.
+        variables: more environment.
+        stdin: the input.
+        may_deny: whether exit code 1 is the answer no, and not a failure.
+        is_exact: keep the newline at the end of the output.
+    """
     try:
         done = subprocess.run(
             ["git", *arguments],
+            # Without the translation of line ends that text mode makes.
+            input=stdin.encode("utf-8", "surrogateescape"),
             capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
             # English messages, because they are searched; and git must not wait for another git.
-            env=os.environ | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
+            env=os.environ | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"} | dict(variables or {}),
             check=False,
         )
     except (FileNotFoundError, PermissionError) as error:
@@ -99,11 +229,13 @@ def ask(*arguments: str) -> str:
             f"{repository}: is this project's repository, but git cannot be run ({error.strerror}); install git, or "
             "put it on the PATH"
         ) from None
+    output, message = (one.decode("utf-8", "surrogateescape") for one in (done.stdout, done.stderr))
     if done.returncode == 0:
-        return done.stdout.rstrip("\n")
-    if done.returncode == _NO or (_NO_REPOSITORY in done.stderr and _repository() is None):
+        return output if is_exact else output.rstrip("\n")
+    if (may_deny and done.returncode == _NO) or (_NO_REPOSITORY in message and _repository() is None):
         return ""
-    raise GitError(_problem(arguments[0], done))
+    command = next(argument for argument in arguments if re.fullmatch("[a-z]+-?[a-z-]*", argument))
+    raise GitError(_problem(command, message.strip() or f"exit code {done.returncode}"))
 
 
 def _repository() -> Path | None:
@@ -115,9 +247,8 @@ def _repository() -> Path | None:
     return None
 
 
-def _problem(command: str, done: subprocess.CompletedProcess[str]) -> str:
+def _problem(command: str, message: str) -> str:
     """git's message and the remedy, in a line."""
-    message = done.stderr.strip() or f"exit code {done.returncode}"
     if trusted := _TRUSTED.search(message):
         first = message.splitlines()[0]
         return f"git {command}: {first}; if you trust its content: {trusted[0]}"

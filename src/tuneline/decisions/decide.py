@@ -3,7 +3,7 @@
 The flow calls them, and so do `tuneline gate` and `tuneline register`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import pyarrow as pa
 from tuneline import params
 from tuneline.core import files, identity
 from tuneline.data.records.record_form import DATASET_FILE
-from tuneline.decisions import git_steps, version_folder
-from tuneline.errors import BrokenVersionError, RegistryError
+from tuneline.decisions import git_steps, source_commit, version_folder
+from tuneline.errors import BrokenVersionError, GitError, RegistryError
 from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.score_table import ModelToScore
@@ -146,13 +146,25 @@ def register(p: params.Params) -> versions.Registration:
                 "not registered; run `make run`"
             )
 
-    def complete(folder: Path) -> None:
+    notes = []
+
+    def complete(folder: Path) -> dict[str, str]:
+        try:
+            commit = source_commit.make(p, origin)
+        except GitError as error:
+            notes.extend(error.problems)
+            commit = ""
+        if not commit:
+            notes.append("git does not keep what this version was made from, so `tuneline reproduce` cannot rebuild it")
         version_folder.complete(folder, p, origin, value, evaluation)
+        return {source_commit.TAG: commit} if commit else {}
 
     made = versions.register(tracker, p, origin, run_id, value, evaluation, complete, check)
+    # A kill before this line leaves a version without its ref; the next call adds it.
+    notes += source_commit.keep(tracker, p.registry.model)
     if commit := git_steps.full_commit(p):
         versions.add_commit(tracker, p.registry.model, made.version, commit, origin.dvc_lock_sha256)
-    return made
+    return replace(made, notes=(*made.notes, *notes))
 
 
 def _decided(reports: Path) -> str:

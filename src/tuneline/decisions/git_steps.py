@@ -26,15 +26,18 @@ def keep_commands(p: params.Params) -> list[str]:
         changes, lock = git.changed_files(), git.held_lock()
     except GitError as error:
         return [f"git cannot keep what was made: {problem}" for problem in error.problems]
-    loose_places = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
-    if p.base.source == "path":
-        loose_places.append(p.base.input)
     has_remote = dvc_files.has_remote()
     secrets = dvc_files.shared_secrets()
-    steps = plan_steps(changes, graph.recorded_paths(), loose_places, has_remote=has_remote, secrets=secrets)
+    steps = plan_steps(changes, graph.recorded_paths(), loose_places(p), has_remote=has_remote, secrets=secrets)
     if steps and lock:
         steps.append(f"git adds nothing while {lock} exists; if no git is running, a killed git has left it: rm {lock}")
     return steps
+
+
+def loose_places(p: params.Params) -> list[str]:
+    """The patterns of folders that belong under DVC and not into git."""
+    found = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
+    return [*found, p.base.input] if p.base.source == "path" else found
 
 
 def full_commit(p: params.Params) -> str | None:
@@ -92,10 +95,10 @@ def _steps(changes: Iterable[Change], named: set[str], data: Sequence[str], *, h
     loose: list[str] = []
     is_staged = False
     for change in changes:
-        folder = _below(change.path, data) if change.is_new else None
-        if folder is not None and not _is_of_dvc(change.path):
+        folder = place_of(change.path, data) if change.is_new else None
+        if folder is not None and not is_of_dvc(change.path):
             loose += [folder] if folder not in loose else []
-        elif _is_of_dvc(change.path) or _is_below(change.path, named):
+        elif is_of_dvc(change.path) or is_below(change.path, named):
             is_staged = is_staged or change.is_staged
             add += [] if change.is_staged else [change.path]
     for folder in loose:
@@ -114,16 +117,18 @@ def _steps(changes: Iterable[Change], named: set[str], data: Sequence[str], *, h
     ]
 
 
-def _is_of_dvc(path: str) -> bool:
+def is_of_dvc(path: str) -> bool:
+    """Whether a file is one of those in which DVC or git describe the data, or params.yaml."""
     name = PurePosixPath(path).name
     return path in _FILES or name in _NAMES or name.endswith(".dvc") or path.startswith(".dvc/plots/")
 
 
-def _is_below(path: str, places: set[str]) -> bool:
+def is_below(path: str, places: set[str]) -> bool:
+    """Whether a path is one of `places`, or is inside one."""
     return not places.isdisjoint(map(str, [PurePosixPath(path), *PurePosixPath(path).parents]))
 
 
-def _below(path: str, patterns: Sequence[str]) -> str | None:
+def place_of(path: str, patterns: Sequence[str]) -> str | None:
     """The file or folder at or above `path` that matches a pattern."""
     parts = PurePosixPath(path).parts
     for pattern in patterns:

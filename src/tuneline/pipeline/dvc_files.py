@@ -30,8 +30,8 @@ _LOCK = Path("dvc.lock")
 _CONFIG = Path(".dvc/config")
 _TEMPORARY = Path(".dvc/tmp")
 _RWLOCK = _TEMPORARY / "rwlock"
-# These patterns find the .dvc files of sets and bases without a walk through the data.
-_POINTERS = ("*.dvc", "*/*.dvc", "*/*/*.dvc")
+POINTERS = ("*.dvc", "*/*.dvc", "*/*/*.dvc")
+"""Patterns that find the .dvc files of sets and bases without a walk through the data."""
 # How DVC records the command of a process: the program, then the arguments.
 _COMMAND = re.compile(r".*?(?:dvc/__main__\.py|(?:^|/)dvc)(?P<arguments>(?: .*)?)$", re.DOTALL)
 # Seconds by which start times of processes and change times of files may differ.
@@ -152,7 +152,7 @@ def _written() -> Iterator[Path]:
     if not _CONFIG.parent.is_dir():
         return
     yield from (path for path in (_CONFIG, _LOCK) if path.is_file())
-    for pattern in _POINTERS:
+    for pattern in POINTERS:
         yield from (path for path in sorted(Path().glob(pattern)) if path.parts[0][:1] != "." and path.is_file())
 
 

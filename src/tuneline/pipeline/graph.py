@@ -38,13 +38,28 @@ def read_yaml(file: Path) -> dict[str, Any]:
         PipelineError: the file is missing, or is not YAML, or is not a mapping.
     """
     try:
-        value = bounded_yaml.load(file.read_text("utf-8"), "safe") or {}
+        return parse_yaml(file.read_bytes(), str(file), f"see: git diff -- {file}")
     except FileNotFoundError:
         raise PipelineError(f"{file}: no such file; restore it with: git checkout -- {file}") from None
+
+
+def parse_yaml(content: bytes, name: str, remedy: str) -> dict[str, Any]:
+    """The value of such a file.
+
+    Args:
+        content: the bytes.
+        name: of the file, for the message.
+        remedy: the end of the message.
+
+    Raises:
+        PipelineError: it is not YAML, or not a mapping.
+    """
+    try:
+        value = bounded_yaml.load(content.decode("utf-8"), "safe") or {}
     except (YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{file}: cannot be read as YAML: {one_line(error)}; see: git diff -- {file}") from None
+        raise PipelineError(f"{name}: cannot be read as YAML: {one_line(error)}; {remedy}") from None
     if not isinstance(value, dict):
-        raise PipelineError(f"{file}: must hold names with values; see: git diff -- {file}")
+        raise PipelineError(f"{name}: must hold names with values; {remedy}")
     return value
 
 
@@ -96,6 +111,55 @@ def recorded_paths() -> set[str]:
     }
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What the files of DVC record of a model, wherever they were read from, such as from a git commit."""
+
+    stages: dict[str, dict[str, Any]]
+    """Of dvc.yaml."""
+    locked: dict[str, dict[str, Any]]
+    """The stages of dvc.lock."""
+    values: dict[str, Any]
+    """Of params.yaml."""
+    pointers: dict[str, dict[str, Any]]
+    """The path of each .dvc file -> its content."""
+    in_git: tuple[str, ...]
+    """All files that git holds."""
+
+    def stage_names(self) -> list[str]:
+        """The last stage and all stages that it depends on, in the order of dvc.yaml."""
+        wanted, _ = _wanted(self.locked, self.stages, self._outputs())
+        return [name for name in self.stages if name in wanted]
+
+    def outputs(self) -> list[Output]:
+        """What these stages have made."""
+        wanted = self.stage_names()
+        return [output for output in self._outputs() if output.keeper in wanted]
+
+    def inputs(self) -> list[Output]:
+        """What these stages have read and neither a stage has made nor git holds: the sets and bases under DVC."""
+        made = [output.path for output in self.outputs()]
+        found: dict[str, Output] = {}
+        for name in self.stage_names():
+            for entry in self.locked.get(name, {}).get("deps", []):
+                path = entry["path"]
+                if any(_overlap(path, one) for one in made):
+                    continue
+                near = [
+                    one
+                    for one in self.pointers
+                    if one == f"{path}.dvc" or PurePosixPath(path) in PurePosixPath(one).parents
+                ]
+                for pointer in near:
+                    found |= {output.path: output for output in _outputs_in_pointer(pointer, self.pointers[pointer])}
+                if not near and _has_md5(entry) and not any(_overlap(path, one) for one in self.in_git):
+                    found[path] = Output(path, entry["md5"], name)
+        return list(found.values())
+
+    def _outputs(self) -> list[Output]:
+        return _outputs_in_lock(self.locked, self.stages, _uncached(self.stages, self.values))
+
+
 def recorded_outputs() -> list[Output]:
     """The outputs of the last stage, and all outputs that it was made from, as dvc.lock and the .dvc files record them.
 
@@ -104,6 +168,14 @@ def recorded_outputs() -> list[Output]:
     """
     locked, stages = read_locked_stages(), read_stages()
     of_stages = _outputs_of_stages(locked, stages)
+    wanted, inputs = _wanted(locked, stages, of_stages)
+    return [*_outputs_of_pointers(inputs), *(out for out in of_stages if out.keeper in wanted)]
+
+
+def _wanted(
+    locked: dict[str, Any], stages: dict[str, Any], of_stages: list[Output]
+) -> tuple[dict[str, None], list[str]]:
+    """The last stage and all stages that it depends on, and what they have read."""
     wanted: dict[str, None] = {}
     waiting = [list(stages)[-1]]
     inputs: list[str] = []
@@ -114,7 +186,7 @@ def recorded_outputs() -> list[Output]:
         wanted[name] = None
         makers = {out.keeper for out in of_stages if any(_overlap(out.path, path) for path in paths)}
         waiting += makers - wanted.keys()
-    return [*_outputs_of_pointers(inputs), *(out for out in of_stages if out.keeper in wanted)]
+    return wanted, inputs
 
 
 def recorded_inputs(stage: str) -> list[Output]:
@@ -131,7 +203,10 @@ def recorded_inputs(stage: str) -> list[Output]:
 
 
 def _outputs_of_stages(locked: dict[str, Any], stages: dict[str, Any]) -> list[Output]:
-    uncached = _uncached(stages)
+    return _outputs_in_lock(locked, stages, _uncached(stages, read_yaml(Path(params.PARAMS_FILE))))
+
+
+def _outputs_in_lock(locked: dict[str, Any], stages: dict[str, Any], uncached: set[str]) -> list[Output]:
     return [
         Output(entry["path"], entry["md5"], name, entry["path"] not in uncached)
         for name in stages
@@ -146,9 +221,13 @@ def _outputs_of_pointers(inputs: list[str]) -> Iterator[Output]:
     pointers |= {str(file) for path in inputs if Path(path).is_dir() for file in Path(path).glob("*.dvc")}
     for pointer in sorted(pointers):
         if Path(pointer).is_file():
-            for entry in read_yaml(Path(pointer)).get("outs", []):
-                if _has_md5(entry):
-                    yield Output((PurePosixPath(pointer).parent / entry["path"]).as_posix(), entry["md5"], pointer)
+            yield from _outputs_in_pointer(pointer, read_yaml(Path(pointer)))
+
+
+def _outputs_in_pointer(pointer: str, value: dict[str, Any]) -> Iterator[Output]:
+    for entry in value.get("outs", []):
+        if _has_md5(entry):
+            yield Output((PurePosixPath(pointer).parent / entry["path"]).as_posix(), entry["md5"], pointer)
 
 
 def imported_sets(p: params.Params) -> list[Path]:
@@ -168,9 +247,8 @@ def _overlap(one: str, other: str) -> bool:
     return a == b or a in b.parents or b in a.parents
 
 
-def _uncached(stages: dict[str, Any]) -> set[str]:
+def _uncached(stages: dict[str, Any], values: dict[str, Any]) -> set[str]:
     """The outputs that dvc.yaml keeps out of the cache."""
-    values = read_yaml(Path(params.PARAMS_FILE))
     return {
         fill_template(path, values)
         for stage in stages.values()

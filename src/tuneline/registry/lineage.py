@@ -7,7 +7,8 @@ from tuneline import git, params
 from tuneline.core import files
 from tuneline.errors import GitError
 
-_LOCKS = ("requirements.lock", "requirements-torch.lock")
+ENVIRONMENT_LOCKS = ("requirements.lock", "requirements-torch.lock")
+"""The versions of all libraries."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read_lineage(p: params.Params) -> Lineage:
         evaluation_sha256=files.sha256_path(reports / "evaluation.json"),
         params_sha256=files.sha256_file(Path(params.PARAMS_FILE)),
         dvc_lock_sha256=files.sha256_file(Path("dvc.lock")),
-        environment_sha256=files.digest([files.sha256_file(Path(name)) for name in _LOCKS]),
+        environment_sha256=files.digest([files.sha256_file(Path(name)) for name in ENVIRONMENT_LOCKS]),
         **git_state(),
     )
 
@@ -62,7 +63,9 @@ def git_state() -> dict[str, str]:
     """`git_commit` ("none" before the first commit) and `git_dirty` of the working tree; "unknown" if git fails."""
     try:
         commit = git.ask("rev-parse", "--verify", "--quiet", "HEAD")
-        dirty = git.ask("status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *_LOCKS)
+        dirty = git.ask(
+            "status", "--porcelain", "--", "src", "flows", "dvc.yaml", params.PARAMS_FILE, *ENVIRONMENT_LOCKS
+        )
     except GitError as error:
         # The digests identify the model's origin all the same.
         return {"git_commit": "unknown", "git_dirty": f"unknown: {error}"}

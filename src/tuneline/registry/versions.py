@@ -28,7 +28,8 @@ REPORT = "report.html"
 """The name of the gate's report in the folder of a version."""
 _FILES = "tuneline.files_sha256"
 _DVC_LOCK = "tuneline.dvc_lock_sha256"
-_COMMIT = "tuneline.kept_in_commit"
+COMMIT = "tuneline.kept_in_commit"
+"""The tag with the first commit of a person that holds all that a version was made from."""
 _TRAIN_ROWS = "train-rows.parquet"
 _FETCHED = WORK / "models"
 
@@ -75,7 +76,7 @@ def register(
     run_id: str,
     gate: dict[str, Any],
     evaluation: dict[str, Any],
-    complete: Callable[[Path], None],
+    complete: Callable[[Path], Mapping[str, str] | None],
     check: Callable[[Path], None],
 ) -> Registration:
     """Register the fine-tuned model, unless the registry has a version of the same model, data and evaluation.
@@ -91,7 +92,8 @@ def register(
         run_id: the training run.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
-        complete: called with the folder of a new version before it is hashed; adds the files that describe the rest.
+        complete: called with the folder of a new version before it is hashed; adds the files that describe the rest,
+            and may return more tags of the version.
         check: called with this folder after it was hashed; raises if it must not be registered.
 
     Returns:
@@ -170,7 +172,7 @@ def _create(
     run_id: str,
     gate: dict[str, Any],
     evaluation: dict[str, Any],
-    complete: Callable[[Path], None],
+    complete: Callable[[Path], Mapping[str, str] | None],
     check: Callable[[Path], None],
 ) -> str:
     page = Path(p.paths.reports) / "index.html"
@@ -183,10 +185,10 @@ def _create(
         if page.is_file():
             shutil.copyfile(page, folder / REPORT)
         files.write_parquet(folder / _TRAIN_ROWS, workspace_train_rows(p))
-        complete(folder)
+        more = complete(folder) or {}
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = version_files.sha256(folder)
-        tags |= {_FILES: sha256, "tuneline.run_id": run_id}
+        tags |= {_FILES: sha256, "tuneline.run_id": run_id, **more}
         description = cards.version_description(p.task, gate, evaluation)
         # The linked files may have changed since the gate decided.
         check(folder)
@@ -207,9 +209,9 @@ def add_commit(tracker: Tracker, model: str, version: str, commit: str, dvc_lock
         Whether the commit was added: the version has no commit yet, and was made with this dvc.lock.
     """
     tags = tracker.version_tags(model, version)
-    if _COMMIT in tags or tags.get(_DVC_LOCK) != dvc_lock_sha256:
+    if COMMIT in tags or tags.get(_DVC_LOCK) != dvc_lock_sha256:
         return False
-    tracker.update_version(model, version, {_COMMIT: commit})
+    tracker.update_version(model, version, {COMMIT: commit})
     return True
 
 

@@ -1,0 +1,167 @@
+"""Whether all that a version was made from still exists: its git commit, and its data in DVC's cache or remote."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tuneline import git, params
+from tuneline.decisions import source_commit
+from tuneline.errors import GitError, PipelineError
+from tuneline.params import Params
+from tuneline.pipeline import graph, objects
+from tuneline.pipeline.graph import Output, Recorded
+from tuneline.registry import versions
+from tuneline.registry.tracking import Tracker
+
+_SHOWN = 3
+_GRAPH, _LOCK = "dvc.yaml", "dvc.lock"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a version was made from."""
+
+    commit: str
+    """The sha of the git commit."""
+    recorded: Recorded
+    """What its files record."""
+
+    def downloaded_base(self) -> list[Output]:
+        """The base, where a model hub gave it."""
+        base = self.recorded.values.get("base", {})
+        place = self.recorded.values.get("paths", {}).get("base")
+        is_of_hub = base.get("source") == "hub"
+        return [output for output in self.recorded.outputs() if is_of_hub and output.path == place]
+
+
+def problems(p: Params, tracker: Tracker, version: str) -> list[str]:
+    """What is missing of all that a version was made from; data are looked for and not downloaded.
+
+    Args:
+        p: the params of today, which name the model.
+        tracker: the registry.
+        version: the number of the version.
+
+    Returns:
+        One line per problem, with the remedy; empty if the version can be rebuilt.
+
+    Raises:
+        RegistryError: the registry does not have the version.
+        TrackingError: MLflow does not answer.
+    """
+    tags, ref = tracker.version_tags(p.registry.model, version), source_commit.ref_name(p.registry.model, version)
+    try:
+        source = find(tags, ref)
+        return [*_unkept(source.commit, ref), *missing_data(source)]
+    except (GitError, PipelineError) as error:
+        return list(error.problems)
+
+
+def find(tags: Mapping[str, str], ref: str) -> Source:
+    """What a version was made from, read from its git commit and compared with its tags.
+
+    Args:
+        tags: of the version.
+        ref: its ref, for messages.
+
+    Raises:
+        GitError: the commit, or an object of it, is missing or damaged.
+        PipelineError: its files are not those of the version, or cannot be read.
+    """
+    commit = commit_of(tags)
+    if not git.has_commit(commit):
+        raise GitError(
+            f"the git commit {commit[:12]} with the version's sources is not in this clone; fetch it with: "
+            ".venv/bin/tuneline pull (if that does not bring it: run `tuneline push` in the clone that registered the "
+            "version)"
+        )
+    if lost := git.missing_objects(commit):
+        raise GitError(
+            f"the git commit {commit[:12]} with the version's sources is not complete: {len(lost)} of its objects are "
+            f"missing ({', '.join(lost[:_SHOWN])}); fetch them with: git fetch --refetch origin {ref}"
+        )
+    if changed := source_commit.differences(commit, tags):
+        raise PipelineError(
+            *changed,
+            "so this commit is not what the version was made from; compare the version's tags with the ref: "
+            f"git show {ref}",
+        )
+    return Source(commit, read(commit))
+
+
+def commit_of(tags: Mapping[str, str]) -> str:
+    """The sha of a version's commit.
+
+    Raises:
+        GitError: the version has none; with the reason.
+    """
+    # Versions were registered before their sources were kept; a commit that holds all of them may have come later.
+    for tag in (source_commit.TAG, versions.COMMIT):
+        if tag in tags:
+            if source_commit.is_sha(tags[tag]):
+                return tags[tag]
+            raise GitError(
+                f"the tag {tag} is not a sha of git ({tags[tag]!r}); somebody has changed it in the registry"
+            )
+    raise GitError(
+        f"the version has no tag {source_commit.TAG}: it was registered before its sources were kept in git, or git "
+        "failed then; train and register it again with: make run"
+    )
+
+
+def read(commit: str) -> Recorded:
+    """What the files of DVC in a commit record.
+
+    Raises:
+        GitError: git fails.
+        PipelineError: a file is missing or cannot be read.
+    """
+    names = git.files_of(commit)
+
+    def value(name: str) -> dict:
+        content = git.content_of(commit, name)
+        if content is None:
+            raise PipelineError(f"{name}: the commit {commit[:12]} does not hold it, so the version cannot be rebuilt")
+        return graph.parse_yaml(content, f"{name} in the commit {commit[:12]}", "the version cannot be rebuilt from it")
+
+    stages = value(_GRAPH).get("stages")
+    locked = value(_LOCK).get("stages")
+    if not isinstance(stages, dict) or not isinstance(locked, dict):
+        raise PipelineError(
+            f"{_GRAPH} or {_LOCK} in the commit {commit[:12]} holds no stages; the version cannot be rebuilt"
+        )
+    pointers = {name: value(name) for name in names if name.endswith(".dvc")}
+    return Recorded(stages, locked, value(params.PARAMS_FILE), pointers, tuple(names))
+
+
+def _unkept(commit: str, ref: str) -> list[str]:
+    if git.is_kept(commit):
+        return []
+    return [
+        f"no ref keeps the git commit {commit[:12]} with the version's sources, so git will delete it; keep it with: "
+        f"git update-ref {ref} {commit}"
+    ]
+
+
+def missing_data(source: Source) -> list[str]:
+    """A line for each set or result of a version that DVC's cache and remote do not hold completely."""
+    recorded = source.recorded
+    try:
+        missing = objects.find_missing([*recorded.inputs(), *recorded.outputs()])
+    except PipelineError as error:
+        return [f"whether DVC's cache and remote hold the data is unknown: {problem}" for problem in error.problems]
+    return [_missing(output, lost) for output, lost in missing.items()]
+
+
+def _missing(output: Output, lost: list[str]) -> str:
+    remote = objects.remote_name()
+    where = (
+        f"neither in DVC's cache nor in its remote '{remote}'"
+        if remote
+        else "not in DVC's cache, and DVC has no remote"
+    )
+    named = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
+    first = "" if remote else "`dvc remote add --default storage URL` and "
+    return (
+        f"{output.path}: objects of it are {where} ({named}); run {first}`.venv/bin/tuneline push` in the clone that "
+        "has them, then `.venv/bin/tuneline pull` here"
+    )

@@ -1,0 +1,230 @@
+"""DVC's objects: which of them the cache and the remote hold, and moving them between the two.
+
+    .dvc/cache/files/md5/3f/2a…           a file, named by its md5
+    .dvc/cache/files/md5/9c/41….dir       a folder: the JSON list of its files with their md5s
+
+`python -m tuneline.pipeline.objects` asks or changes the remote, in a process of its own: the clients of remotes start
+threads, and fail with errors of their own kinds.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tuneline import processes
+from tuneline.core import files
+from tuneline.errors import PipelineError, one_line
+from tuneline.pipeline import dvc_files
+from tuneline.pipeline.graph import Output
+
+_FOLDER = ".dir"
+_ANSWER = "answer: "
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a push or a pull has moved."""
+
+    objects: tuple[str, ...]
+    """The md5s of the objects that were moved; all others were there before."""
+    failed: tuple[str, ...]
+    """The md5s of the objects that could not be moved."""
+
+
+def place(folder: Path, md5: str) -> Path:
+    """The file of an object in a cache."""
+    return folder / md5[:2] / md5[2:]
+
+
+def is_folder(md5: str) -> bool:
+    """Whether an object is the list of a folder's files."""
+    return md5.endswith(_FOLDER)
+
+
+def read_listing(folder: Path, md5: str) -> dict[str, str] | None:
+    """Relative path -> md5 of the files of a folder; None if the cache lacks the list, or holds other bytes."""
+    path = place(folder, md5)
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5.removesuffix(_FOLDER):
+        return None
+    return _parse_listing(content)
+
+
+def _parse_listing(content: bytes) -> dict[str, str]:
+    return {str(one["relpath"]): str(one["md5"]) for one in json.loads(content)}
+
+
+def find_missing(outputs: Iterable[Output]) -> dict[Output, list[str]]:
+    """The outputs of which objects are in neither the cache nor the default remote; nothing is downloaded but lists.
+
+    Args:
+        outputs: those that DVC does not cache are left out.
+
+    Returns:
+        Output -> the md5s of the missing objects.
+
+    Raises:
+        PipelineError: the remote cannot be read.
+    """
+    folder = dvc_files.cache_folder()
+    needed = {output: _objects_of(folder, output.md5) for output in outputs if output.is_cached}
+    absent = {md5 for found in needed.values() for md5 in found if not place(folder, md5).is_file()}
+    if not absent:
+        return {}
+    if dvc_files.has_remote():
+        answer = _ask("list", absent)
+        absent -= set(answer["found"])
+        for output, found in needed.items():
+            listing = answer["listings"].get(output.md5)
+            if listing is not None:
+                found += [md5 for md5 in listing["lacking"] if not place(folder, md5).is_file()]
+                absent |= {md5 for md5 in listing["lacking"] if not place(folder, md5).is_file()}
+    missing = {output: [md5 for md5 in dict.fromkeys(found) if md5 in absent] for output, found in needed.items()}
+    return {output: found for output, found in missing.items() if found}
+
+
+def _objects_of(folder: Path, md5: str) -> list[str]:
+    """An object, and those of the files in its list where the cache has it."""
+    listing = read_listing(folder, md5) if is_folder(md5) else None
+    return [md5, *(listing or {}).values()]
+
+
+def push(md5s: Iterable[str]) -> Moved:
+    """Copy objects from the cache to the default remote; the list of a folder takes its files along.
+
+    Raises:
+        PipelineError: the remote cannot be written.
+    """
+    return _moved(_ask("push", md5s))
+
+
+def pull(md5s: Iterable[str], into: Path | None = None) -> Moved:
+    """Copy objects from the default remote; the list of a folder takes its files along.
+
+    Args:
+        md5s: of the objects.
+        into: a folder that becomes or is a cache; by default the project's cache.
+
+    Raises:
+        PipelineError: the remote cannot be read.
+    """
+    return _moved(_ask("pull", md5s, into))
+
+
+def _moved(answer: Mapping[str, Any]) -> Moved:
+    return Moved(tuple(answer["moved"]), tuple(answer["failed"]))
+
+
+def copy_verified(output: Output, caches: Sequence[Path], target: Path) -> list[str]:
+    """Copy the files of an output from the first cache that holds their undamaged bytes.
+
+    Args:
+        output: the output.
+        caches: as `dvc_files.cache_folder` gives them.
+        target: the file or folder to make.
+
+    Returns:
+        The md5s that no cache holds undamaged; the target is then not complete.
+    """
+    if not is_folder(output.md5):
+        return [] if _copied(output.md5, caches, target) else [output.md5]
+    listing = next(filter(lambda one: one is not None, (read_listing(cache, output.md5) for cache in caches)), None)
+    if listing is None:
+        return [output.md5]
+    target.mkdir(parents=True, exist_ok=True)
+    lost = []
+    for name, md5 in listing.items():
+        path = target / name
+        # A list that another program has made may name any path.
+        if not path.resolve().is_relative_to(target.resolve()):
+            raise PipelineError(f"{output.path}: its list in DVC's cache names a file outside the folder ({name})")
+        if not _copied(md5, caches, path):
+            lost.append(md5)
+    return lost
+
+
+def _copied(md5: str, caches: Sequence[Path], target: Path) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for cache in caches:
+        source = place(cache, md5)
+        if source.is_file():
+            files.copy(source, target)
+            # The copy is what will be read.
+            with target.open("rb") as file:
+                actual = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            if actual == md5:
+                return True
+            target.unlink()
+    return False
+
+
+def _ask(action: Literal["list", "push", "pull"], md5s: Iterable[str], into: Path | None = None) -> dict[str, Any]:
+    """Ask a process of its own, whose last line is the answer."""
+    request = {"action": action, "md5s": sorted(set(md5s)), "into": str(into.absolute()) if into else None}
+    command = processes.bound_command([sys.executable, "-m", __name__])
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
+    last = next((line for line in reversed(done.stdout.splitlines()) if line.startswith(_ANSWER)), None)
+    if done.returncode == 0 and last is not None:
+        answer = json.loads(last.removeprefix(_ANSWER))
+        if "problem" not in answer:
+            return answer
+        raise PipelineError(
+            f"DVC's remote '{remote_name()}': {answer['problem']}; check it with: .venv/bin/dvc remote list"
+        )
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    why = lines[-1] if lines else f"exit code {done.returncode}"
+    raise PipelineError(f"DVC's remote '{remote_name()}': {why}; check it with: .venv/bin/dvc remote list")
+
+
+def remote_name() -> str:
+    """The name of the default remote; empty without a remote."""
+    return dvc_files.config()["core"].get("remote", "")
+
+
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    # Repo's `dir` is the folder above `files/md5`.
+    changed = {"cache": {"dir": str(Path(request["into"]).parent.parent)}} if request["into"] else None
+    with Repo(config=changed) as repo:
+        if request["action"] == "list":
+            return _list(repo.cloud.get_remote_odb(), request["md5s"])
+        objects = {HashInfo("md5", md5) for md5 in request["md5s"]}
+        move = repo.cloud.push if request["action"] == "push" else repo.cloud.pull
+        result = move(objects)
+        return {
+            name: sorted(one.value for one in found if one.value)
+            for name, found in zip(("moved", "failed"), result, strict=True)
+        }
+
+
+def _list(remote: Any, md5s: Sequence[str]) -> dict[str, Any]:
+    found = set(remote.oids_exist(md5s))
+    listings = {}
+    for md5 in found:
+        if is_folder(md5):
+            entries = set(_parse_listing(remote.fs.cat_file(remote.oid_to_path(md5))).values())
+            listings[md5] = {"lacking": sorted(entries - set(remote.oids_exist(sorted(entries))))}
+    return {"found": sorted(found), "listings": listings}
+
+
+def main() -> None:
+    """Answer the request on standard input; a failure of the remote is an answer too."""
+    request = json.loads(sys.stdin.read())
+    try:
+        answer = _answer(request)
+    except Exception as error:  # whatever the client of a remote raises
+        answer = {"problem": one_line(error)}
+    print(f"{_ANSWER}{json.dumps(answer)}", flush=True)
+
+
+if __name__ == "__main__":
+    processes.run_and_exit(main)

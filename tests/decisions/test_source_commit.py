@@ -1,0 +1,159 @@
+"""The commit that holds what a version was made from, and the ref that keeps it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from projects import ROOT
+
+from tuneline import git, params
+from tuneline.core import files
+from tuneline.decisions import source_commit
+from tuneline.errors import RegistryError
+from tuneline.registry import lineage
+from tuneline.registry.lineage import Lineage
+
+GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+
+
+def run(*arguments: str) -> str:
+    return subprocess.run([*GIT, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Lineage:
+    """The lineage of a project in the working directory, where nothing is committed yet."""
+    monkeypatch.chdir(tmp_path)
+    # No person's name, no signing, no hooks of this machine: and one of each that would fail.
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "work/gitconfig"))
+    (tmp_path / "work/hooks").mkdir(parents=True)
+    (tmp_path / "work/gitconfig").write_text(
+        f"[core]\nhooksPath = {tmp_path}/work/hooks\nautocrlf = true\n[commit]\ngpgsign = true\n"
+        "[gpg]\nprogram = false\n"
+    )
+    for hook in ("pre-commit", "post-checkout", "post-index-change", "reference-transaction"):
+        (tmp_path / "work/hooks" / hook).write_text("#!/bin/sh\nexit 1\n")
+    Path("params.yaml").write_text(params_text, "utf-8")
+    for name in ("dvc.yaml", "requirements.lock", "requirements-torch.lock", ".gitignore"):
+        shutil.copyfile(ROOT / name, name)
+    Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    Path("src/tuneline").mkdir(parents=True)
+    Path("src/tuneline/code.py").write_bytes(b"1\r\n")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n")
+    subprocess.run([*GIT, "init", "--quiet"], check=True)
+    digests = {
+        "params_sha256": files.sha256_file(Path("params.yaml")),
+        "dvc_lock_sha256": files.sha256_file(Path("dvc.lock")),
+        "environment_sha256": files.digest([files.sha256_file(Path(name)) for name in lineage.ENVIRONMENT_LOCKS]),
+    }
+    names = ("fingerprint", "model_sha256", "data_sha256", "base_sha256", "evaluation_sha256")
+    return Lineage(**digests, **dict.fromkeys(names, "0" * 64), **lineage.git_state())
+
+
+def state() -> tuple[str, ...]:
+    """HEAD, the index and the working tree."""
+    index = Path(".git/index")
+    return (
+        Path(".git/HEAD").read_text(),
+        run("for-each-ref"),
+        files.sha256_file(index) if index.exists() else "",
+        str(files.sha256_tree(Path("src"))),
+    )
+
+
+def test_a_dirty_tree_is_kept_as_it_is_and_stays_as_it_is(origin: Lineage) -> None:
+    p = params.load()
+    shutil.rmtree("work/hooks")
+    run("add", "--all")
+    run("commit", "--quiet", "--no-gpg-sign", "--message", "start")
+    Path("src/tuneline/code.py").write_bytes(b"2\r\n")
+    Path("src/tuneline/new module.py").write_text("new")
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/名.dvc").write_text("outs: []\n")
+    Path("secret.txt").write_text("a person's own")
+    Path("src/tuneline/staged.py").write_text("staged")
+    run("add", "src/tuneline/staged.py")
+    before = state()
+    commit = source_commit.make(p, origin)
+    assert state() == before
+    assert run("rev-parse", f"{commit}^") == run("rev-parse", "HEAD")
+    assert git.content_of(commit, "src/tuneline/code.py") == b"2\r\n"
+    held = set(git.files_of(commit))
+    assert {"src/tuneline/new module.py", "src/tuneline/staged.py", "data/raw/名.dvc", "dvc.lock"} <= held
+    assert "secret.txt" not in held
+    assert source_commit.make(p, origin) == commit, "the same tree gives the same commit"
+
+
+def test_a_clean_tree_has_its_commit_already(origin: Lineage) -> None:
+    p = params.load()
+    shutil.rmtree("work/hooks")
+    run("-c", "core.autocrlf=false", "add", "--all")
+    run("commit", "--quiet", "--no-gpg-sign", "--message", "start")
+    assert source_commit.make(p, origin) == run("rev-parse", "HEAD")
+
+
+def test_before_the_first_commit_of_a_repository(origin: Lineage) -> None:
+    before = state()
+    commit = source_commit.make(params.load(), origin)
+    assert state() == before
+    assert run("rev-list", "--count", commit) == "1"
+    assert {"src/tuneline/code.py", "dvc.lock", "params.yaml", ".dvc/config"} <= set(git.files_of(commit))
+
+
+def test_in_a_linked_worktree_and_below_the_root_of_a_repository(origin: Lineage, tmp_path: Path) -> None:
+    Path("a.txt").write_text("beside the project")
+    shutil.rmtree("work/hooks")
+    run("add", "a.txt")
+    run("commit", "--quiet", "--no-gpg-sign", "--message", "start")
+    run("worktree", "add", "--quiet", str(tmp_path / "work/linked"))
+    inside = tmp_path / "work/linked/below/project"
+    inside.mkdir(parents=True)
+    for name in ("params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock", "requirements-torch.lock"):
+        shutil.copyfile(name, inside / name)
+    os.chdir(inside)
+    commit = source_commit.make(params.load(), origin)
+    assert git.files_of(commit) == sorted(("dvc.lock", "dvc.yaml", "params.yaml", *lineage.ENVIRONMENT_LOCKS))
+    assert run("ls-tree", "--name-only", "--full-tree", commit).split() == ["a.txt", "below"]
+
+
+def test_passwords_stay_here(origin: Lineage) -> None:
+    Path(".dvc/config").write_text("[core]\nremote = s\n['remote \"s\"']\nurl = s3://b\nsecret_access_key = hidden\n")
+    Path("mlflow").mkdir()
+    Path("mlflow/tuneline.env").write_text("MLFLOW_TRACKING_URI=http://me:hidden@mlflow.example\n")
+    held = git.files_of(source_commit.make(params.load(), origin))
+    assert ".dvc/config" not in held
+    assert "mlflow/tuneline.env" not in held
+
+
+def test_what_git_ignores_is_kept_where_a_version_needs_it(origin: Lineage) -> None:
+    Path(".gitignore").write_text("*.lock\n*.dvc\n/work/\n")
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/mine.dvc").write_text("outs: []\n")
+    held = git.files_of(source_commit.make(params.load(), origin))
+    assert {"dvc.lock", "requirements.lock", "data/raw/mine.dvc"} <= set(held)
+
+
+def test_a_file_that_changes_meanwhile_is_refused(origin: Lineage) -> None:
+    p = params.load()
+    with Path("params.yaml").open("a") as file:
+        file.write("\n")
+    with pytest.raises(RegistryError, match=r"params\.yaml: commit [0-9a-f]{12} holds the sha256 "):
+        source_commit.make(p, origin)
+
+
+@pytest.mark.parametrize("model", ["plain", "a..b", "ends.", "my.lock", "v1.2"])
+def test_every_name_of_a_model_gives_a_ref(model: str) -> None:
+    name = source_commit.ref_name(model, "3")
+    assert subprocess.run(["git", "check-ref-format", name], check=False).returncode == 0
+    assert source_commit.ref_name("v1.2", "3") == "refs/tuneline/v1.2/v3"
+
+
+def test_a_ref_that_another_registry_has_given_away_gets_a_longer_name() -> None:
+    name, one, other = "refs/tuneline/m/v1", "a" * 40, "b" * 40
+    assert source_commit.free_name(name, one, {}) == name
+    assert source_commit.free_name(name, one, {name: one}) is None
+    assert source_commit.free_name(name, one, {name: other}) == f"{name}-{'a' * 12}"
+    assert source_commit.free_name(name, one, {name: other, f"{name}-{'a' * 12}": one}) is None
