@@ -52,6 +52,7 @@ PACKAGES = (
     "decisions",
     "stages",
     "commands",
+    "pyfunc",
     "cli",
     "__main__",
 )
@@ -62,7 +63,7 @@ MOST_PACKAGES = 6
 # Tool -> the only files (or folders) that may import it.
 OUTSIDE_TOOLS = {
     "great_expectations": ("src/tuneline/data/validation/data_docs.py", "src/tuneline/data/validation/expectations.py"),
-    "mlflow": ("src/tuneline/registry/runs.py", "src/tuneline/registry/tracking.py"),
+    "mlflow": ("src/tuneline/registry/runs.py", "src/tuneline/registry/tracking.py", "src/tuneline/pyfunc.py"),
     "dvc": (
         "src/tuneline/pipeline/dvc_files.py",
         "src/tuneline/pipeline/objects.py",

@@ -7,6 +7,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import version_facts
 from tuneline.proofs import annex_iv, bom, croissant
+from tuneline.registry import mlmodel
 from tuneline.registry.lineage import Lineage
 
 
@@ -22,6 +23,7 @@ def complete(folder: Path, p: params.Params, origin: Lineage, gate: dict[str, An
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
     """
+    mlmodel.write(folder, p)
     facts = version_facts.collect(folder, p, origin, gate, evaluation)
     files.write_text(folder / croissant.FILE, croissant.metadata(facts))
     files.write_text(folder / bom.FILE, bom.ml_bom(facts))

@@ -1,13 +1,14 @@
 """Answer any number of prompts with a registered version, in order and in bounded memory."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from tuneline.commands.ask.answer_files import RowCounts, Table, Writer
+from tuneline.commands.ask.asked_model import AskedModel
 from tuneline.commands.ask.inputs import Input, InputRow, windows
-from tuneline.commands.ask.served_version import Served
 from tuneline.errors import ModelError, one_line
 from tuneline.evaluation import generation
 from tuneline.modeling import models
@@ -24,22 +25,33 @@ class Generator:
     """A loaded model that writes text.
 
     Args:
-        served: the version.
+        asked: the model.
         max_new_tokens: most tokens of an answer.
 
     Raises:
         ModelError: the version cannot be loaded, or its context is too short for such answers.
     """
 
-    def __init__(self, served: Served, max_new_tokens: int) -> None:
-        self.model, self.tokenizer = models.load(served.folder)
-        self.mode, self.max_new_tokens = served.mode, max_new_tokens
+    def __init__(self, asked: AskedModel, max_new_tokens: int) -> None:
+        self.model, self.tokenizer = models.load(asked.folder)
+        self.mode, self.max_new_tokens = asked.mode, max_new_tokens
         generation.check_room(self.model, max_new_tokens)
 
     @property
     def room(self) -> int:
         """Most tokens of a prompt."""
         return generation.context_length(self.model, 0) - self.max_new_tokens
+
+    def limited_to(self, max_new_tokens: int) -> "Generator":
+        """The same loaded model with another limit of an answer.
+
+        Raises:
+            ModelError: the model's context is too short for such answers.
+        """
+        generation.check_room(self.model, max_new_tokens)
+        other = copy.copy(self)
+        other.max_new_tokens = max_new_tokens
+        return other
 
     def stream(self, given: Input) -> Iterator[str]:
         """The answer to a single prompt, in parts, while it is generated.

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline.commands.ask.answer_files import RowCounts, Table, Writer
+from tuneline.commands.ask.asked_model import AskedModel
 from tuneline.commands.ask.inputs import Input, windows
-from tuneline.commands.ask.served_version import Served
 from tuneline.encoding.examples import REGRESSION
 from tuneline.errors import ModelError
 from tuneline.evaluation import generation, predictions
@@ -26,7 +26,7 @@ class Predictor:
     """A loaded classification or regression model.
 
     Args:
-        served: the version.
+        asked: the model.
         top_k: how many labels with probabilities are written in addition to the answer. None: none; 0: all.
         threshold: with several labels per text, labels above this probability are given. None: 0.5.
 
@@ -34,17 +34,17 @@ class Predictor:
         ModelError: the version cannot be loaded, or its task has no threshold or no labels.
     """
 
-    def __init__(self, served: Served, *, top_k: int | None = None, threshold: float | None = None) -> None:
-        self._model, self._tokenizer = models.load_classifier(served.folder)
-        self._is_number = served.mode == REGRESSION
+    def __init__(self, asked: AskedModel, *, top_k: int | None = None, threshold: float | None = None) -> None:
+        self._model, self._tokenizer = models.load_classifier(asked.folder)
+        self._is_number = asked.mode == REGRESSION
         self._names, self.several = ([], False) if self._is_number else predictions.label_names(self._model.config)
         self._top_k = len(self._names) if top_k == 0 else top_k
         self._threshold = EVEN if threshold is None else threshold
         if threshold is not None and not self.several:
-            raise ModelError(f"--threshold: {served.name} does not give several labels to a text")
+            raise ModelError(f"--threshold: {asked.name} does not give several labels to a text")
         if top_k is not None and self._is_number:
-            raise ModelError(f"--top-k, --all-labels: {served.name} gives numbers, not labels")
-        self.max_length = min(served.max_length, generation.context_length(self._model, served.max_length))
+            raise ModelError(f"--top-k, --all-labels: {asked.name} gives numbers, not labels")
+        self.max_length = min(asked.max_length, generation.context_length(self._model, asked.max_length))
 
     def describe(self) -> str:
         """What the model gives, in words."""

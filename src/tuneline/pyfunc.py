@@ -1,0 +1,49 @@
+"""What MLflow calls to load a registered version: `mlflow.pyfunc.load_model("models:/NAME/1")`.
+
+The file MLmodel of every version names this module. It needs only the folder of the version: no project, no server.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from tuneline.commands.ask.asked_model import AskedModel, read_own_params
+from tuneline.commands.ask.frames import FrameModel
+from tuneline.errors import TunelineError
+from tuneline.modeling.model_folder import stored_mode
+from tuneline.registry import mlmodel
+
+
+class PyfuncModel:
+    """A version as MLflow calls it.
+
+    Args:
+        folder: of the version.
+
+    Raises:
+        TunelineError: a file differs from the registered one, or the model cannot be loaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        mlmodel.check_files(folder)
+        own = read_own_params(folder)
+        asked = AskedModel(own.model, folder, stored_mode(folder), own.max_length, own.columns)
+        self._model = FrameModel(asked, own)
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """The answers to the rows of a frame, as `FrameModel.answer` gives them.
+
+        Raises:
+            MlflowException: the frame cannot be answered; in one sentence, which a server sends to its client.
+        """
+        try:
+            return self._model.answer(model_input, params)
+        except TunelineError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+
+
+def _load_pyfunc(path: str) -> PyfuncModel:
+    """The model in a folder; MLflow looks for a function of this name."""
+    return PyfuncModel(Path(path))
