@@ -6,6 +6,7 @@ import pytest
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
 from tuneline.core import files
+from tuneline.proofs import annex_iv, bom, croissant
 from tuneline.registry import version_files
 
 
@@ -23,3 +24,8 @@ def test_any_other_new_file_changes_it(name: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("x")
     assert version_files.sha256(tmp_path) != before
+
+
+def test_the_names_of_all_descriptions_are_known() -> None:
+    """The loader behind MLmodel refuses any other file that is not in its list."""
+    assert {annex_iv.FILE, bom.FILE, croissant.FILE} <= set(version_files.DESCRIPTIONS)
