@@ -66,14 +66,14 @@ def measure(data: Path, changed: dict[str, Any], root: Path) -> None:
     started = time.monotonic()
     run(project, "exec", "--", "dvc", "repro", "evaluate")
     seconds = time.monotonic() - started
-    judged = project.tuneline("gate")
+    decided = project.tuneline("gate")
     found = files.read_json(root / "reports" / "evaluation.json")
     trained = files.read_json(root / "data" / "clean" / "dataset.json")["rows"]["train"]
     print(f"{trained:,} rows to train on, {found['rows']:,} to test on; the whole line took {seconds:.0f} s\n")
     print(f"| | {' | '.join(_METRICS)} |\n|---|---:|---:|")
     for name in _SHOWN:
         print(f"| {name} | {' | '.join(f'{found[name][metric]:.3f}' for metric in _METRICS)} |")
-    print(f"\n{judged.stdout}")
+    print(f"\n{decided.stdout}")
 
 
 def run(project: Project, *arguments: str) -> None:

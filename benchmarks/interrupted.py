@@ -81,7 +81,7 @@ def faults() -> list[Fault]:
                 Fault("finetune", f"stage, after MLflow's {method}", hook=_after(method, f"{stage}finetune"))
                 for method in ("create_run", "log_batch")
             ),
-            # What was learnt stays: the next run only writes the model.
+            # The training is kept: the next run only writes the model.
             Fault("finetune", "a full disk (models/)", room=1.5),
         ],
         "evaluate": [

@@ -156,7 +156,7 @@ def row(task: str, n: int) -> dict[str, str]:
 
 
 def words(seed: object, count: int) -> str:
-    """Words that no other seed gives."""
+    """Words of this seed alone."""
     rng = random.Random(str(seed))
     return " ".join("".join(rng.choices("abcdefghiklmnoprstuvw", k=rng.randint(3, 8))) for _ in range(count))
 

@@ -55,7 +55,7 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Usa
         ended = threading.Event()
         sampler = threading.Thread(target=_sample, args=(process.pid, ended, usage))
         sampler.start()
-        # Of the command and of what it has waited for; processes that nobody waited for are only in the samples.
+        # Of the command and of what it has waited for; processes without a waiting parent are only in the samples.
         _, status, resources = os.wait4(process.pid, 0)
         usage.wall = time.monotonic() - started
         ended.set()

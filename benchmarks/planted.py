@@ -75,7 +75,7 @@ class _Due(NamedTuple):
     measure: float
     by_words: float
     then: tuple[str, str] | None = None
-    """How and as what this row, which is no plant, is repeated later."""
+    """How this row, which is not planted, is repeated later, and as which kind."""
 
 
 def distinct(texts: Sequence[str]) -> list[str]:
@@ -244,15 +244,15 @@ class _Planter:
         return found
 
     def _short(self, text: str) -> tuple[str, str, str]:
-        """A few words, and the same with other punctuation, blanks or width."""
+        """A few words, and the same with other punctuation, spaces or width."""
         self._leaks += 1
         words = WORD.findall(Renaming(f"short {self._seed} {self._leaks}")(text))
         words = words[: self._rng.randint(3, 7)]
-        how = self._rng.choice(("punctuation", "blanks", "width"))
+        how = self._rng.choice(("punctuation", "spaces", "width"))
         original = " ".join(words)
         if how == "punctuation":
             return original, how, ", ".join(words).capitalize() + self._rng.choice(".!?…")
-        if how == "blanks":
+        if how == "spaces":
             return original, how, "-".join(words) if self._rng.random() < 0.5 else "\n".join(words)
         return original, how, original.translate(_WIDE) + "。"
 
@@ -286,10 +286,10 @@ class _Planter:
         return "", text, 1.0
 
     def _reformatted(self, text: str) -> tuple[str, str, float]:
-        how = self._rng.choice(("case", "blanks", "wraps", "width"))
+        how = self._rng.choice(("case", "spaces", "wraps", "width"))
         if how == "case":
             return how, text.upper() if self._rng.random() < 0.5 else text.lower(), 1.0
-        if how == "blanks":
+        if how == "spaces":
             return how, re.sub(r"\s", lambda match: match[0] + " " * self._rng.randint(0, 2), text) + "\n", 1.0
         if how == "wraps":
             return how, re.sub(r"\s+", lambda _: self._rng.choice((" ", " ", " ", "\n")), text), 1.0
@@ -362,7 +362,7 @@ class _Planter:
 
 
 def character_grams(text: str) -> set[str]:
-    """The character 5-grams of a text without regard to case and blanks."""
+    """The character 5-grams of a text without regard to case and spaces."""
     text = " ".join(text.casefold().split())
     return {text[at : at + 5] for at in range(len(text) - 4)}
 

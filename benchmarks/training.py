@@ -194,7 +194,7 @@ def compare(case: Case, among: Sequence[Contestant], work: Path, repeats: int) -
     before = workload.heldout_loss(made.base, made.heldout, case.longest)
     print(
         f"\n## {case.name}\n\n{made.rows:,} rows, {made.tokens:,} tokens (mean {made.tokens / made.rows:.0f}), "
-        f"{made.supervised / made.tokens:.0%} of them learnt; {made.parameters / _MEGA:.1f} million parameters, "
+        f"{made.supervised / made.tokens:.0%} of them supervised; {made.parameters / _MEGA:.1f} million parameters, "
         f"vocabulary {case.vocabulary:,}; {case.threads} threads; held-out loss of the base {before:.3f}\n",
         flush=True,
     )

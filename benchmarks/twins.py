@@ -68,7 +68,7 @@ def state(place: Project) -> dict[str, Any]:
 
 
 def alive(place: Project) -> int:
-    """How many processes still work in a project that nobody uses any more, after a while."""
+    """How many processes still work in a project that is not used any more, after a while."""
     return len(psutil.wait_procs(inside(place.root), timeout=_PATIENCE)[1])
 
 

@@ -38,7 +38,7 @@ class Case:
     """Tokens of a row, prompt and completion."""
     shortest: int = 0
     long_prompts: bool = False
-    """Whole docstrings, of which the end is learnt, in place of a definition and its summary."""
+    """Whole docstrings, of which the end is supervised, in place of a definition and its summary."""
     hidden: int = 256
     intermediate: int = 592
     vocabulary: int = VOCABULARY
@@ -88,7 +88,7 @@ class Made:
 
     @property
     def heldout(self) -> Path:
-        """Rows that nobody trains on."""
+        """Rows that are not trained on."""
         return self.folder / "heldout.jsonl"
 
 
@@ -126,7 +126,7 @@ def make(case: Case, folder: Path) -> Made:
 
 
 def heldout_loss(model: Path, rows: Path, longest: int) -> float:
-    """Nats a token of the held-out completions, end-of-text included: every row alone, with no code of a trainer's."""
+    """Nats per token of the held-out completions with end-of-text: each row alone, without the code of a trainer."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     examples = []

@@ -101,7 +101,7 @@ install_torch() {
     cpu) (unset UV_FIND_LINKS PIP_FIND_LINKS && torch_from --index-url https://download.pytorch.org/whl/cpu) ;;
     cuda) (unset UV_FIND_LINKS PIP_FIND_LINKS && torch_from) ;;
     *)
-        # A local folder of wheels first: it holds the build that whoever set this machine up has chosen.
+        # A local folder of wheels first: it holds the build that was chosen for this machine.
         if [ -n "${UV_FIND_LINKS:-}" ] && torch_from --no-index --find-links "$UV_FIND_LINKS" 2>/dev/null; then
             return 0
         fi

@@ -33,13 +33,13 @@ def params_text() -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A fresh project, nothing made yet, in a folder whose name has a blank and Chinese characters."""
+    """A fresh project, nothing made yet, in a folder whose name has a space and Chinese characters."""
     return copy_project(tmp_path / "my project 项目")
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with blanks and Chinese in its name; its migration is the slow part, so it is made once."""
+    """A folder with spaces and Chinese in its name; its migration is the slow part, so it is made once."""
     return tmp_path_factory.mktemp("store 仓库")
 
 

@@ -12,7 +12,7 @@ ROWS = 240
 
 
 def words(seed: object, count: int = 14) -> str:
-    """Words that no other seed gives."""
+    """Words of this seed alone."""
     rng = random.Random(str(seed))
     return " ".join("".join(rng.choices("abcdefghiklmnoprstuvw", k=rng.randint(3, 8))) for _ in range(count))
 
@@ -135,7 +135,7 @@ def make_base(family: str, texts: list[str], folder: Path) -> None:
 
 
 # Rows that a small model can learn from: made of few words by simple rules, so that what the rows have in common can be
-# learnt from some hundred of them, and no row is nearly another.
+# learned from some hundred of them, and no row is nearly another.
 
 _COLOURED = {
     "red": "rote", "blue": "blaue", "green": "grüne", "yellow": "gelbe", "white": "weiße", "black": "schwarze",

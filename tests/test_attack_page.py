@@ -202,12 +202,12 @@ def test_a_page_of_another_origin_is_refused_everything(project: Project, tmp_pa
         with attacker(tried) as (port, seen):
             found = visit(f"http://{FOREIGN}:{port}/", seen, tmp_path / "profile")
         assert len(found) == len(tried) > 150
-        learnt = [
+        answers = [
             (*one[:2], what)
             for one, what in zip(tried, found, strict=True)
             if what and not what.startswith("refused: ")
         ]
-        assert learnt == []
+        assert answers == []
         assert held() == before
 
         # Of a page that another program on this machine serves, Prefect does nothing either.

@@ -24,7 +24,7 @@ SERVER, CLIENT, URL = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING
 EVIL = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
 
 
-def test_the_string_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_login_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     code = (
         "import os; os.umask(0)\nfrom pathlib import Path; from tuneline import prefect_login\n"
         "print(prefect_login.missing_settings(Path.cwd(), {})['PREFECT_API_AUTH_STRING'])"
@@ -68,7 +68,7 @@ def test_the_string_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
         ({}, {"prefect.toml": "no toml"}, True),
     ],
 )
-def test_only_a_server_on_this_machine_is_told_the_string(
+def test_the_login_is_sent_only_to_a_server_on_this_machine(
     tmp_path: Path, given: Mapping[str, str], files: Mapping[str, str], clients: bool
 ) -> None:
     for name, text in files.items():
@@ -78,7 +78,7 @@ def test_only_a_server_on_this_machine_is_told_the_string(
     assert set(found) == ({SERVER, CLIENT} if clients else {SERVER})
 
 
-def test_what_a_person_has_set_stays(tmp_path: Path) -> None:
+def test_a_login_that_a_person_has_set_stays(tmp_path: Path) -> None:
     assert prefect_login.missing_settings(tmp_path, {SERVER: "a:b"}) == {CLIENT: "a:b"}
     assert prefect_login.missing_settings(tmp_path, {CLIENT: "a:b"}).keys() == {SERVER}
     assert prefect_login.missing_settings(tmp_path, {SERVER: "a:b", CLIENT: "c:d"}) == {}
@@ -108,7 +108,7 @@ def test_a_server_that_refuses_the_login_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"tuneline:", b":abc", b"tuneline", b"a:b c", b"a:\xff\x00"])
-def test_a_damaged_login_lets_nobody_in(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_login_is_refused(tmp_path: Path, content: bytes) -> None:
     """A server with an empty string would ask for none."""
     (tmp_path / prefect_login.FILE).parent.mkdir()
     (tmp_path / prefect_login.FILE).write_bytes(content)
@@ -153,7 +153,7 @@ def test_a_page_cannot_make_a_deployment(prefect: TestClient, login: str | None)
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_browser_is_told_that_other_pages_may_not_ask(prefect: TestClient) -> None:
+def test_a_browser_may_not_send_requests_of_another_site(prefect: TestClient) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     assert prefect.options("/api/flows/filter", headers=EVIL | asked).status_code == 400
     own = prefect.options("/api/flows/filter", headers={"Origin": "http://localhost:4200"} | asked)

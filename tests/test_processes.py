@@ -99,7 +99,7 @@ def main():
     return done.returncode, done.stdout, done.stderr
 
 
-def test_what_is_due_at_an_exit_is_done_though_memory_is_not_taken_apart() -> None:
+def test_threads_and_exit_handlers_run_although_memory_is_not_freed() -> None:
     code = """
         class Kept:
             def __del__(self):
@@ -125,12 +125,12 @@ def test_what_is_due_at_an_exit_is_done_though_memory_is_not_taken_apart() -> No
         ("raise KeyboardInterrupt", (-2, "KeyboardInterrupt\n")),
     ],
 )
-def test_a_process_ends_with_the_code_of_its_end(code: str, expected: tuple[int, str]) -> None:
+def test_the_exit_code_of_main_is_that_of_the_process(code: str, expected: tuple[int, str]) -> None:
     returncode, _, stderr = ended(code)
     assert (returncode, "".join(stderr.splitlines(keepends=True)[-1:])) == expected
 
 
-def test_nothing_is_said_after_an_error_of_what_was_imported() -> None:
+def test_no_leak_of_frozen_objects_is_reported_after_an_error() -> None:
     code = """
         with processes.importing():
             import torch._dynamo.utils
@@ -139,7 +139,7 @@ def test_nothing_is_said_after_an_error_of_what_was_imported() -> None:
     assert ended(code)[2].splitlines()[-1] == "OSError: broken"
 
 
-def test_the_collector_is_as_it_was_after_an_import_that_fails() -> None:
+def test_garbage_collection_is_on_again_after_an_import_that_fails() -> None:
     code = """
         import gc
         try:
@@ -152,7 +152,7 @@ def test_the_collector_is_as_it_was_after_an_import_that_fails() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full")
-def test_what_cannot_be_written_at_the_end_is_no_good_end() -> None:
+def test_output_that_cannot_be_flushed_at_the_end_is_an_error() -> None:
     code = "from tuneline import processes; processes.run_and_exit(lambda: print('x'))"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -160,6 +160,6 @@ def test_what_cannot_be_written_at_the_end_is_no_good_end() -> None:
     assert "No space left" in done.stderr
 
 
-def test_a_stream_that_was_closed_before_is_passed_over() -> None:
+def test_a_process_without_stdout_or_stderr_ends_normally() -> None:
     code = "import sys; sys.stdout = None; from tuneline import processes; processes.run_and_exit(lambda: None)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -88,7 +88,7 @@ def test_many_quick_batches_are_few_lines() -> None:
     assert last.startswith("answers: 1,000 of 1,000 rows")
 
 
-def test_what_is_over_at_once_is_told_only_where_that_is_wanted() -> None:
+def test_short_work_has_a_progress_line_only_with_always() -> None:
     for always, lines in ((False, 0), (True, 1)):
         said = io.StringIO()
         with Progress("answers", always=always, to=said) as progress:

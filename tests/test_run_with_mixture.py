@@ -39,7 +39,7 @@ def test_conversations_and_general_text_are_mixed_with_the_corpus(tmp_path: Path
     assert project.tuneline("use", str(tmp_path / "pairs.jsonl"), "--mix", "1").returncode == 0
     prepared = project.tuneline("exec", "--", "dvc", "repro", "validate_clean")
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
-    account = files.read_json(project.root / "reports/prepare.json")["mixture"]["pairs"]
-    assert account["rows_in"] == 14
-    assert account["rows_out"] == 14 - sum(account["dropped"].values())
-    assert account["rows_out"] < 14
+    report = files.read_json(project.root / "reports/prepare.json")["mixture"]["pairs"]
+    assert report["rows_in"] == 14
+    assert report["rows_out"] == 14 - sum(report["dropped"].values())
+    assert report["rows_out"] < 14

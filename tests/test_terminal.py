@@ -31,7 +31,7 @@ def test_passwords_in_addresses_are_masked(text: str, shown: str) -> None:
     assert terminal.masked(text) == shown
 
 
-def test_what_the_environment_keeps_secret_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_the_environment_are_masked_in_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct horse")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "tuneline:0123456789")
     monkeypatch.setenv("DATABASE", "postgresql://u:p@s/s@db/x")
@@ -41,7 +41,7 @@ def test_what_the_environment_keeps_secret_is_masked_wherever_it_stands(monkeypa
     assert terminal.masked(said) == "***, *** and postgresql://u:***@db/x are false"
 
 
-def test_a_name_from_data_steers_no_terminal_and_begins_no_line() -> None:
+def test_a_name_from_data_cannot_control_the_terminal_or_begin_a_line() -> None:
     name = "\x1b[2Ja\nerror: forged\r\u202e\x9b31mb"
     shown = r"column \x1b[2Ja\nerror: forged\r\u202e\x9b31mb"
     assert terminal.safe_line(f"column {name}") == shown
@@ -51,7 +51,7 @@ def test_a_name_from_data_steers_no_terminal_and_begins_no_line() -> None:
     assert pickle.loads(pickle.dumps(error)).problems == error.problems
 
 
-def test_all_that_a_process_prints_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_a_process_prints_is_made_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import sys, warnings; from tuneline import terminal; terminal.guard(); terminal.guard()\n"
         "print('a\\x1b[2Jb', 'http://u:sekrit@h')\n"
@@ -73,7 +73,7 @@ def test_all_that_a_process_prints_is_guarded(monkeypatch: pytest.MonkeyPatch) -
     assert screen.getvalue() == "\x1b[31mred\x1b[0m\\x1b[2J\n"
 
 
-def test_each_state_of_a_librarys_bar_has_a_line() -> None:
+def test_each_state_of_the_progress_bar_of_a_library_is_one_line() -> None:
     code = (
         "import time; from tuneline import terminal; terminal.guard(); from tqdm import tqdm\n"
         "for _ in tqdm(range(40), desc='Fetching'): time.sleep(0.01)"
@@ -89,7 +89,7 @@ def test_each_state_of_a_librarys_bar_has_a_line() -> None:
     assert (nothing, first[:14], last[:14]) == ("", "Fetching:   0%", "Fetching: 100%")
 
 
-def test_a_name_from_data_fills_no_screen() -> None:
+def test_a_name_from_data_is_shortened() -> None:
     path = "/" + "/".join(["a" * 61] * 8)
     error = DataError(f"{path}: has no column '{'x' * 100_000}', which --column names; {path} stays")
     assert str(error) == f"{path}: has no column '{'x' * 179}…{'x' * 18}', which --column names; {path} stays"
@@ -97,7 +97,7 @@ def test_a_name_from_data_fills_no_screen() -> None:
     assert terminal.shortened("as it is") == "as it is"
 
 
-def test_a_program_that_steers_its_terminal_is_masked_and_steers_it_still(tmp_path: Path) -> None:
+def test_a_program_that_controls_its_terminal_still_does_and_its_secrets_are_masked(tmp_path: Path) -> None:
     script = tmp_path / "bin" / "tool"
     script.parent.mkdir()
     (script.parent / "beside.py").write_text("WORD = 'beside'")

@@ -10,7 +10,7 @@ Python imports this by its name in every process that has this folder in PYTHONP
            "when": "before", "mark": "hit"}
         before or after the count-th call of a method
 
-The file `mark` is made just before the kill: whoever waits for it knows that it hit.
+The file `mark` is made just before the kill: a process that waits for it knows that the kill has happened.
 """
 
 import json

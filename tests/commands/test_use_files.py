@@ -78,8 +78,8 @@ def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
     with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):
         use(pairs(tmp_path, 60, '{"question": "broken'))
-    with pytest.raises(DataError, match="has no column 'nobody'"):
-        use(pairs(tmp_path), group_by="nobody")
+    with pytest.raises(DataError, match="has no column 'client'"):
+        use(pairs(tmp_path), group_by="client")
     with pytest.raises(DataError, match="is not an encoding that Python knows"):
         use(pairs(tmp_path), encoding="utf9")
     with pytest.raises(DataError, match="is not an encoding that Python knows"):

@@ -138,14 +138,14 @@ def test_only_the_first_use_writes_the_pretraining_text(tmp_path: Path) -> None:
     p = params.load()
     assert (p.data.pretraining, p.data.frozen_pretraining) == ("data/raw/faq-pretraining", True)
     text = Path("data/raw/faq-pretraining")
-    learnt = [json.loads(line)["text"] for line in (text / "train.jsonl").read_text().splitlines()]
-    assert faq_row(0)["question"] + faq_row(0)["answer"] in learnt or len(learnt) < 200
+    trained_on = [json.loads(line)["text"] for line in (text / "train.jsonl").read_text().splitlines()]
+    assert faq_row(0)["question"] + faq_row(0)["answer"] in trained_on or len(trained_on) < 200
     for name in ("raw.ok", "clean.ok"):
         files.write_text(Path("reports") / name, "")
     prepare.main(p)
     held_out = files.read_parquet(Path("data/clean/test")).to_pylist()
     assert len(held_out) > 20
-    assert not {row["prompt"] + row["completion"] for row in held_out} & set(learnt)
+    assert not {row["prompt"] + row["completion"] for row in held_out} & set(trained_on)
     base = files.sha256_tree(Path("data/pretraining"))
 
     # Next month: more rows, and a new held-out row whose answer the base was pretrained on.

@@ -65,9 +65,9 @@ TEXT = Example([1, 2, 3, 4, 5], [IGNORED, 2, 3, 4, 5])
 
 
 def test_truncate_keeps_the_completion() -> None:
-    kept, account = fit([PAIR], 5, "truncate", 0.0)
+    kept, report = fit([PAIR], 5, "truncate", 0.0)
     assert kept == [Example([12, 13, 20, 21, 0], [IGNORED, IGNORED, 20, 21, 0])]
-    assert (account.rows_truncated, account.tokens, account.supervised_tokens, account.tokens_left_out) == (1, 5, 3, 2)
+    assert (report.rows_truncated, report.tokens, report.supervised_tokens, report.tokens_left_out) == (1, 5, 3, 2)
 
 
 def test_truncate_cuts_a_completion_that_is_too_long_alone() -> None:
@@ -77,9 +77,9 @@ def test_truncate_cuts_a_completion_that_is_too_long_alone() -> None:
 def test_a_prompt_keeps_half_of_max_length_before_a_long_answer() -> None:
     prompt, answer = list(range(100, 130)), list(range(200, 230))
     pair = Example(prompt + answer, [IGNORED] * 30 + answer)
-    [cut], account = fit([pair], 20, "truncate", 0.0)
+    [cut], report = fit([pair], 20, "truncate", 0.0)
     assert cut == Example(prompt[-10:] + answer[:10], [IGNORED] * 10 + answer[:10])
-    assert (account.rows_without_end, account.supervised_tokens, account.supervised_tokens_left_out) == (1, 10, 20)
+    assert (report.rows_without_end, report.supervised_tokens, report.supervised_tokens_left_out) == (1, 10, 20)
     # A prompt or an answer shorter than half stays complete.
     assert truncate(Example([7, *answer], [IGNORED, *answer]), 20).input_ids == [7, *answer[:19]]
     short = answer[:6]
@@ -97,23 +97,23 @@ def text_of(tokens: int) -> Example:
 
 def test_the_refusal_names_a_sufficient_max_length() -> None:
     texts = [text_of(tokens) for tokens in [100] * 15 + [300, 700, 700, 2000, 9000]]
-    _, account = fit(texts, 256, "truncate", 0.0)
-    assert account.rows_truncated == 5
-    assert account.truncated_fraction == account.supervised_tokens_left_out / sum(
+    _, report = fit(texts, 256, "truncate", 0.0)
+    assert report.rows_truncated == 5
+    assert report.truncated_fraction == report.supervised_tokens_left_out / sum(
         len(text.input_ids) - 1 for text in texts
     )
     # The share counts rows, and supervised tokens, most of which are in the longest document.
-    assert account.sufficient_length(0.8) == (320, 0.2)
-    assert account.sufficient_length(0.1) == (8192, 0.05)
-    assert (account.truncated_at(512), account.truncated_at(704), account.truncated_at(256)) == (0.2, 0.1, 0.25)
-    said = refusal(account, 256, 0.1, None)
+    assert report.sufficient_length(0.8) == (320, 0.2)
+    assert report.sufficient_length(0.1) == (8192, 0.05)
+    assert (report.truncated_at(512), report.truncated_at(704), report.truncated_at(256)) == (0.2, 0.1, 0.25)
+    said = refusal(report, 256, 0.1, None)
     assert said.startswith("finetune.max_length: 5 of 20 rows (25.0%) are longer than 256 tokens and are cut to that ")
     assert "set finetune.max_length to 8,192, which cuts 5.0% of the rows, or set finetune.overlong to drop" in said
     assert "a.jsonl:300, a.jsonl:700, a.jsonl:700, a.jsonl:2000, a.jsonl:9000;" in said
-    said = refusal(account, 256, 0.1, 512)
+    said = refusal(report, 256, 0.1, 512)
     assert "the base sees 512 tokens at most, with which 20.0% are still cut: use a base that sees 8,192, or" in said
-    assert "still cut" not in refusal(account, 256, 0.1, 256)
-    said = refusal(account, 256, 0.1, 512, is_builtin=True)
+    assert "still cut" not in refusal(report, 256, 0.1, 256)
+    said = refusal(report, 256, 0.1, 512, is_builtin=True)
     assert "set finetune.max_length and base.builtin.max_length to 8,192, which cuts 5.0% of the rows" in said
 
 
@@ -127,8 +127,8 @@ def test_a_sufficient_max_length_cuts_no_more_than_is_allowed() -> None:
     ]
     for rows in (texts, pairs):
         for allowed in (0.02, 0.1, 0.4):
-            _, account = fit(rows, 64, "truncate", 0.0)
-            found = account.sufficient_length(allowed)
+            _, report = fit(rows, 64, "truncate", 0.0)
+            found = report.sufficient_length(allowed)
             assert found is not None
             _, again = fit(rows, found[0], "truncate", 0.0)
             assert again.truncated_fraction <= allowed
@@ -136,21 +136,21 @@ def test_a_sufficient_max_length_cuts_no_more_than_is_allowed() -> None:
 
 
 def test_drop_counts_and_keeps_what_fits() -> None:
-    kept, account = fit([PAIR, TEXT], 5, "drop", 0.5)
+    kept, report = fit([PAIR, TEXT], 5, "drop", 0.5)
     assert kept == [TEXT]
-    assert (account.rows, account.rows_dropped, account.tokens_left_out) == (2, 1, 7)
+    assert (report.rows, report.rows_dropped, report.tokens_left_out) == (2, 1, 7)
 
 
 def test_split_loses_no_text() -> None:
-    kept, account = fit([TEXT], 2, "split", 0.0)
+    kept, report = fit([TEXT], 2, "split", 0.0)
     assert kept == [Example([1, 2], [IGNORED, 2]), Example([3, 4], [IGNORED, 4])]
-    assert (account.rows_split, account.rows_dropped, account.tokens_left_out) == (1, 0, 1)
+    assert (report.rows_split, report.rows_dropped, report.tokens_left_out) == (1, 0, 1)
 
 
 def test_a_row_without_supervised_tokens_is_dropped_and_counted() -> None:
-    kept, account = fit([TEXT, Example([7, 8], [IGNORED, IGNORED])], 8, "error", 0.5)
+    kept, report = fit([TEXT, Example([7, 8], [IGNORED, IGNORED])], 8, "error", 0.5)
     assert kept == [TEXT]
-    assert (account.rows_dropped, account.rows_without_label) == (1, 1)
+    assert (report.rows_dropped, report.rows_without_label) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -41,19 +41,19 @@ def test_the_parts_of_a_split_are_read_in_order_and_examples_have_their_source(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     path = split(tmp_path, prompt=["alpha ", "beta ", "gamma "], completion=["a", "b", "c"])
-    examples, account = encode_split(tokenizer, path, "prompt-completion", finetune())
+    examples, counted = encode_split(tokenizer, path, "prompt-completion", finetune())
     assert [example.source for example in examples] == ["a.csv:2", "a.csv:3", "a.csv:4"]
     assert [tokenizer.decode(example.input_ids) for example in examples][2] == "gamma c<|endoftext|>"
     assert examples.lengths.tolist() == [len(example.input_ids) for example in examples]
-    assert (account.rows, account.rows_truncated, "chat_template" in account.as_dict()) == (3, 0, False)
+    assert (counted.rows, counted.rows_truncated, "chat_template" in counted.as_dict()) == (3, 0, False)
 
 
 def test_truncated_and_dropped_rows_are_named(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, text=["alpha", "alpha beta " * 9, "mu"])
-    _, account = encode_split(tokenizer, path, "text", finetune())
-    assert account.as_dict()["truncated_rows"] == ["a.csv:3"]
-    _, account = encode_split(tokenizer, path, "text", finetune(overlong="drop"))
-    assert account.as_dict()["dropped_rows"] == ["a.csv:3"]
+    _, counted = encode_split(tokenizer, path, "text", finetune())
+    assert counted.as_dict()["truncated_rows"] == ["a.csv:3"]
+    _, counted = encode_split(tokenizer, path, "text", finetune(overlong="drop"))
+    assert counted.as_dict()["dropped_rows"] == ["a.csv:3"]
     with pytest.raises(TrainingError, match=r"1 of 3 rows are longer than max_length 16: a.csv:3 \(\d+ tokens\);"):
         encode_split(tokenizer, path, "text", finetune(overlong="error"))
     with pytest.raises(TrainingError, match=r"more than finetune.max_dropped_fraction 0 allows: a.csv:3; raise"):
@@ -67,10 +67,10 @@ def test_a_split_of_conversations(tokenizer: PreTrainedTokenizerFast, tmp_path: 
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
     path = split(tmp_path, messages=[json.dumps(turns), json.dumps(early + turns)], tools=["", ""])
-    examples, account = encode_split(own, path, "messages", finetune(max_length=30))
+    examples, counted = encode_split(own, path, "messages", finetune(max_length=30))
     assert examples[0].input_ids == examples[1].input_ids
-    assert account.as_dict()["truncated_rows"] == ["a.csv:3"]
-    assert account.as_dict()["chat_template"] == "shipped"
+    assert counted.as_dict()["truncated_rows"] == ["a.csv:3"]
+    assert counted.as_dict()["chat_template"] == "shipped"
 
 
 def test_the_report_counts_what_long_conversations_lose(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -81,33 +81,33 @@ def test_the_report_counts_what_long_conversations_lose(tokenizer: PreTrainedTok
     long_system = [{"role": "system", "content": "delta " * 99}, *turns[:2]]
     rows = [json.dumps(one) for one in (turns[:2], turns, long_answer, long_system)]
     path = split(tmp_path, messages=rows, tools=[""] * 4)
-    examples, account = encode_split(own, path, "messages", finetune(max_length=64))
+    examples, counted = encode_split(own, path, "messages", finetune(max_length=64))
     texts = [str(own.decode(example.input_ids)) for example in examples]
     assert all("alpha beta" in text.split("Assistant:")[0] for text in texts)
-    assert (account.rows_truncated, account.rows_without_end, account.rows_without_prompt) == (2, 1, 1)
-    assert account.answers_left_out == 6 - texts[1].count("Assistant:")
-    assert account.without_prompt == ("a.csv:5",)
+    assert (counted.rows_truncated, counted.rows_without_end, counted.rows_without_prompt) == (2, 1, 1)
+    assert counted.answers_left_out == 6 - texts[1].count("Assistant:")
+    assert counted.without_prompt == ("a.csv:5",)
     supervised = {True: 0, False: 0}
     for row in (turns[:2], turns, long_answer):
         for example in encode(own, {"messages": row, "tools": []}):
             supervised[len(example.input_ids) > 64] += sum(label != -100 for label in example.labels)
-    assert account.supervised_tokens + account.supervised_tokens_left_out == sum(supervised.values())
-    said = account.describe_truncated(64)
+    assert counted.supervised_tokens + counted.supervised_tokens_left_out == sum(supervised.values())
+    said = counted.describe_truncated(64)
     assert said[0].startswith("2 of 4 rows (50.0%) are longer than 64 tokens and are cut to that length, without ")
-    assert f"{account.answers_left_out} answers in early turns, the end of 1 row" in said[0]
+    assert f"{counted.answers_left_out} answers in early turns, the end of 1 row" in said[0]
     assert said[1].startswith("1 of 4 rows are dropped: 64 tokens have no room for the question")
     # The token cache keeps the report.
     kept = [encode_split(own, path, "messages", finetune(max_length=64), folder=tmp_path / "kept")[1] for _ in "12"]
-    assert kept == [account, account]
+    assert kept == [counted, counted]
     with pytest.raises(TrainingError, match=r"1 of 4 rows .* 1 without room for their question\), more .*: a.csv:5;"):
         encode_split(own, path, "messages", finetune(max_length=64, max_dropped_fraction=0.0))
 
 
 def test_labels_become_the_indices_of_outputs(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path / "one", text=["alpha", "beta"], label=["sad", "glad"])
-    rows, account = encode_split(tokenizer, path, "classification", finetune(), labels=["glad", "sad"])
+    rows, counted = encode_split(tokenizer, path, "classification", finetune(), labels=["glad", "sad"])
     assert [row.target for row in rows] == [1, 0]
-    assert account.supervised_tokens == 2
+    assert counted.supervised_tokens == 2
     with pytest.raises(TrainingError, match=r"label: the label of 1 rows is not one of 'glad': a.csv:2 \('sad'\);"):
         encode_split(tokenizer, path, "classification", finetune(), labels=["glad"])
     several = split(tmp_path / "several", text=["alpha", "beta"], label=['["glad", "sad"]', '["sad"]'])
@@ -116,11 +116,11 @@ def test_labels_become_the_indices_of_outputs(tokenizer: PreTrainedTokenizerFast
     assert [row.target for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
 
 
-def test_a_split_of_numbers(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_split_of_numbers_is_encoded_with_its_targets(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, text=["alpha " * 30, "beta"], label=["-0.5", "3"])
-    rows, account = encode_split(tokenizer, path, "regression", finetune())
+    rows, counted = encode_split(tokenizer, path, "regression", finetune())
     assert [row.target for row in rows] == [-0.5, 3.0]
-    assert (len(rows[0].input_ids), account.truncated) == (16, ("a.csv:2",))
+    assert (len(rows[0].input_ids), counted.truncated) == (16, ("a.csv:2",))
     wrong = split(tmp_path / "wrong", text=["alpha"], label=["many"])
     with pytest.raises(TrainingError, match=r"not a number: a.csv:2 \('many'\)"):
         encode_split(tokenizer, wrong, "regression", finetune())
@@ -128,11 +128,11 @@ def test_a_split_of_numbers(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) 
 
 def test_a_split_of_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, prompt=["alpha ", "beta " * 40], chosen=["good", "good"], rejected=["bad bad", "bad"])
-    rows, account = encode_split(tokenizer, path, "preference", finetune())
+    rows, counted = encode_split(tokenizer, path, "preference", finetune())
     assert [tokenizer.decode(ids) for ids in rows[0][:3]] == ["alpha ", "good<|endoftext|>", "bad bad<|endoftext|>"]
     assert rows[1].chosen_ids == rows[0].chosen_ids
     assert rows.lengths.tolist()[1] == 16
-    assert account.truncated == ("a.csv:3",)
+    assert counted.truncated == ("a.csv:3",)
 
 
 def test_a_split_of_conversational_preferences(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

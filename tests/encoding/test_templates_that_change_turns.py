@@ -160,9 +160,9 @@ def split(folder: Path, *conversations: list[Any]) -> Path:
 
 def test_the_report_counts_rows_once_and_all_examples(qwen: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     path = split(tmp_path, THINKING, THINKING[:3], CALLING)
-    examples, account = encode_split(qwen, path, "messages", finetune(max_length=200))
+    examples, report = encode_split(qwen, path, "messages", finetune(max_length=200))
     assert [example.source for example in examples] == [f"a.jsonl:{row}" for row in (1, 1, 2, 3, 3)]
-    counts = account.as_dict()
+    counts = report.as_dict()
     assert (counts["rows"], counts["examples"], counts["conversations_split_by_answer"]) == (3, 5, 2)
     assert counts["tokens"] == sum(len(example.input_ids) for example in examples)
     assert counts["rows_truncated"] == counts["rows_dropped"] == counts["tokens_left_out"] == 0
@@ -176,16 +176,16 @@ def test_a_long_example_loses_early_turns_and_drop_drops_all_examples_of_its_row
     whole = encode(qwen, record(THINKING))
     limit = len(whole[1].input_ids) - 1
     assert len(whole[0].input_ids) <= limit < len(whole[1].input_ids)
-    examples, account = encode_split(qwen, path, "messages", finetune(max_length=limit))
+    examples, report = encode_split(qwen, path, "messages", finetune(max_length=limit))
     assert examples[0] == whole[0]._replace(source="a.jsonl:1")
     assert text_of(qwen, examples[1].input_ids) == (
         "<|im_start|>system\nalpha<|im_end|>\n<|im_start|>user\nand epsilon?<|im_end|>\n"
         "<|im_start|>assistant\n<think>\nzeta\n</think>\n\neta.<|im_end|>\n"
     )
-    assert (account.rows_truncated, account.truncated, account.examples) == (1, ("a.jsonl:1",), 4)
-    examples, account = encode_split(qwen, path, "messages", finetune(max_length=limit, overlong="drop"))
+    assert (report.rows_truncated, report.truncated, report.examples) == (1, ("a.jsonl:1",), 4)
+    examples, report = encode_split(qwen, path, "messages", finetune(max_length=limit, overlong="drop"))
     assert {example.source for example in examples} == {"a.jsonl:2"}
-    assert (account.rows_dropped, account.examples, account.conversations_split_by_answer) == (1, 2, 1)
+    assert (report.rows_dropped, report.examples, report.conversations_split_by_answer) == (1, 2, 1)
     with pytest.raises(TrainingError, match=r"1 of 2 rows are longer .*: a.jsonl:1 \(\d+ tokens\)"):
         encode_split(qwen, path, "messages", finetune(max_length=limit, overlong="error"))
 

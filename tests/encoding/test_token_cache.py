@@ -92,12 +92,12 @@ def test_cached_examples_equal_encoded_examples(tokenizer: PreTrainedTokenizerFa
         own.chat_template = QWEN3
         return encode_split(own, path, record_type, finetune(**policy), folder=folder, **more)
 
-    rows, account = fitted(None)
+    rows, report = fitted(None)
     for _ in range(2):
-        kept, same_account = fitted(tmp_path / "tokens")
+        kept, same_report = fitted(tmp_path / "tokens")
         assert list(kept) == list(rows)
         assert kept.lengths.tolist() == rows.lengths.tolist()
-        assert same_account == account
+        assert same_report == report
     # Reading copies nothing into memory.
     before = pa.total_allocated_bytes()
     opened = type(rows).open(next((tmp_path / "tokens").rglob("*.arrow")))
@@ -198,8 +198,8 @@ def make_and_die(place: Path, event: int, name: str) -> None:
 
     sys.addaudithook(watch)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(place / "tokenizer")
-    rows, account = made(place / "train", tokenizer, place / "tokens")
-    files.write_json(place / f"{name}.json", [rows.lengths.tolist(), [row.input_ids for row in rows], account.rows])
+    rows, report = made(place / "train", tokenizer, place / "tokens")
+    files.write_json(place / f"{name}.json", [rows.lengths.tolist(), [row.input_ids for row in rows], report.rows])
 
 
 def start(place: Path, event: int, name: str) -> Any:

@@ -32,13 +32,15 @@ def test_a_batch_gives_the_outputs_of_each_text_alone(
 
 
 def test_a_single_label_is_the_most_probable_one() -> None:
-    labels, chances = predictions.labels(np.array([[0.0, np.log(3)], [1000.0, -1000.0]]), ["a", "b"], several=False)
+    labels, probabilities = predictions.labels(
+        np.array([[0.0, np.log(3)], [1000.0, -1000.0]]), ["a", "b"], several=False
+    )
     assert labels == ["b", "a"]
-    assert chances == pytest.approx([0.75, 1.0])
+    assert probabilities == pytest.approx([0.75, 1.0])
 
 
 def test_several_labels_are_those_above_even_odds_with_the_probability_of_the_least_sure() -> None:
     outputs = np.array([[np.log(9), np.log(3)], [-1000.0, 1000.0], [-np.log(4), -np.log(9)]])
-    labels, chances = predictions.labels(outputs, ["b", "a"], several=True)
+    labels, probabilities = predictions.labels(outputs, ["b", "a"], several=True)
     assert labels == ['["a","b"]', '["a"]', "[]"]
-    assert chances == pytest.approx([0.75, 1.0, 0.8])
+    assert probabilities == pytest.approx([0.75, 1.0, 0.8])

@@ -32,12 +32,12 @@ def examples(name: str, count: int, length: int = 3) -> Examples:
 
 
 def mixture_of(raw: int, seed: int = 0, **others: tuple[int, float, int | None]) -> mixture.Mixture:
-    account = LengthPolicy(8, "truncate", 1.0).report()
+    report = LengthPolicy(8, "truncate", 1.0).report()
     parts = [
-        mixture.Part(name, examples(name, count), account, MixtureSet(weight=weight, max_examples=most))
+        mixture.Part(name, examples(name, count), report, MixtureSet(weight=weight, max_examples=most))
         for name, (count, weight, most) in others.items()
     ]
-    return mixture.Mixture(examples("raw", raw), account, parts, seed)
+    return mixture.Mixture(examples("raw", raw), report, parts, seed)
 
 
 def shown(mixed: mixture.Mixture, epochs: int) -> Counter[str]:

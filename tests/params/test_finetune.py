@@ -79,7 +79,7 @@ def test_keys_that_are_not_given_are_left_to_the_library(tmp_path: Path, params_
     assert "bf16" not in finetune.model_dump()
 
 
-def test_all_problems_of_the_section_are_told_at_once(tmp_path: Path, params_text: str) -> None:
+def test_all_problems_of_the_section_are_reported_at_once(tmp_path: Path, params_text: str) -> None:
     text = section(params_text, optim="admaw_torch", lr_scheduler_type="cosin", adam_beta3=0.9, output_dir="there",
                    adam_beta2="fast", neftune_noise_alfa=5.0, eval_strategy="epoch", fsdp="shard_grad_op",
                    fsdp_config="{fsdp_version: 2}",

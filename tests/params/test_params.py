@@ -55,7 +55,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant(file: 
     assert f"params.yaml:{line}: finetune.max_grad_nrom: unknown key; did you mean max_grad_norm?" in problems(file)
 
 
-def test_all_problems_are_told_at_once(file: Path) -> None:
+def test_all_problems_are_reported_at_once(file: Path) -> None:
     editing.set_values(
         file, {"task": "chess", "compute.threads": 0, "finetune.save_total_limit": 1, "paths.clean": "/etc"}
     )
@@ -120,7 +120,7 @@ def test_a_base_s_source_and_input_must_fit(file: Path, source: str, input: str,
         "./models/base", "models//base", "models/base/", "models/\x1b[2Jbase", "models/a\nb",
     ],
 )  # fmt: skip
-def test_dvc_is_given_nothing_to_delete_outside_the_folders_for_outputs(file: Path, path: str) -> None:
+def test_output_paths_outside_the_folders_for_outputs_are_refused(file: Path, path: str) -> None:
     for key in ("sample", "sample_text", "clean", "pretraining", "base", "finetuned", "reports"):
         editing.set_values(file, {f"paths.{key}": path})
     found = problems(file)

@@ -36,7 +36,7 @@ def test_an_error_about_an_upload_is_a_line_without_the_servers_password() -> No
 
 @contextmanager
 def without_rights() -> Iterator[None]:
-    """As an ordinary user, whom permissions bind, also where the tests are root's."""
+    """Run as an ordinary user, whose permissions are checked, even if the tests run as root."""
     if os.geteuid():
         yield
         return

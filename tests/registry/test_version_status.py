@@ -103,7 +103,7 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     written = cached.stat().st_mtime_ns
     assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
     assert cached.stat().st_mtime_ns == written
-    # What is left of a file is measured again, and so is what somebody else has put there.
+    # What is left of a file is measured again, and so are files that another person has put there.
     for content in (cached.read_bytes()[:-9], written_scores(["spam", "ham"] * 12)):
         cached.write_bytes(content)
         assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary

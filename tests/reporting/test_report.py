@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
     files.write_json(
         tmp_path / "training.json", {"parameters": 1234567, "steps": 480, "tokens": 99, "fingerprint": "f"}
     )
-    account = {"set": EVIL, "rows_in": 12, "rows_out": 10, "rows": {"train": 8, "validation": 1, "test": 1}}
+    counted = {"set": EVIL, "rows_in": 12, "rows_out": 10, "rows": {"train": 8, "validation": 1, "test": 1}}
     found = {
         "dropped": {"duplicate": 2},
         "near_duplicates": {"threshold": 0.7, "pairs_compared": 9, "largest_bucket_bounded": True},
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
         "placeholders": {"rows": 1, "first": [f"{EVIL}:2: {{{{name}}}}"]},
         "warnings": [EVIL],
     }
-    files.write_json(tmp_path / "prepare.json", {"raw": account | found, "leaks": 0})
+    files.write_json(tmp_path / "prepare.json", {"raw": counted | found, "leaks": 0})
     files.write_text(tmp_path / "data_docs_raw" / "data-raw-mine&more.html", "made by another test")
     return tmp_path
 
@@ -242,13 +242,13 @@ def test_the_page_shows_what_was_found_in_the_data(folder: Path, page: Callable[
 
 def test_the_sets_of_a_mixture_are_shown_with_the_largest_share_first(folder: Path, page: Callable[..., str]) -> None:
     assert "What it was trained on" not in page()
-    account = files.read_json(folder / "training.json")
+    counted = files.read_json(folder / "training.json")
     one = {"weight": 1.0, "max_examples": None, "examples": 1200, "tokens": 3600, "supervised_tokens": 1234, "data": {}}
-    account["mixture"] = {
+    counted["mixture"] = {
         "raw": one | {"shown": 1200, "share_of_tokens": 0.25},
         EVIL: one | {"weight": 0.5, "shown": 600, "share_of_tokens": 0.75},
     }
-    files.write_json(folder / "training.json", account)
+    files.write_json(folder / "training.json", counted)
     prepared = files.read_json(folder / "prepare.json")
     prepared["mixture"] = {EVIL: prepared["raw"] | {"set": "data/mixture/faq"}}
     files.write_json(folder / "prepare.json", prepared)
@@ -344,15 +344,15 @@ def test_the_pretraining_text_is_shown_only_if_a_base_was_made_from_the_user_s_o
 
 
 def test_the_page_counts_training_rows_that_were_cut(folder: Path, page: Callable[..., str]) -> None:
-    account = files.read_json(folder / "training.json")
+    counted = files.read_json(folder / "training.json")
     counts = {"rows": 200, "rows_truncated": 10, "supervised_tokens": 750, "supervised_tokens_left_out": 250}
-    files.write_json(folder / "training.json", account | {"data": counts})
+    files.write_json(folder / "training.json", counted | {"data": counts})
     sentence = (
         "10 of 200 training rows (5.0%) were longer than finetune.max_length and were cut, which leaves out 25.0% of "
         "the tokens"
     )
     assert sentence in page()
-    files.write_json(folder / "training.json", account | {"data": counts | {"rows_truncated": 0}})
+    files.write_json(folder / "training.json", counted | {"data": counts | {"rows_truncated": 0}})
     assert "longer than finetune.max_length" not in page()
 
 

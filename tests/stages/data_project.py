@@ -1,4 +1,4 @@
-"""A project of small real rows, for the stages that read and judge them."""
+"""A project of small real rows, for the stages that read and validate them."""
 
 import json
 import random
@@ -11,7 +11,7 @@ WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe", "ro", "su", "ta") for
 
 
 def sentence(seed: object) -> str:
-    """Twenty words that no other seed gives."""
+    """Twenty words of this seed alone."""
     return " ".join(random.Random(str(seed)).choices(WORDS, k=20))
 
 

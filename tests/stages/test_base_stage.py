@@ -41,10 +41,10 @@ def test_a_small_text_gives_a_small_vocabulary(workplace: Path, capsys: pytest.C
     assert line in capsys.readouterr().out
 
 
-def test_it_stops_when_held_out_text_gets_worse_and_keeps_the_best(
+def test_pretraining_stops_when_held_out_text_gets_worse_and_keeps_the_best_weights(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Other words than those that are learnt: what is learnt by heart soon makes them less likely.
+    # Other words than in the training text: they become less likely when the model memorises it.
     others = pa.table({"text": [" ".join(text.split()[::-1]) for text in TEXTS[:20]]})
     files.write_parquet(workplace / "data/pretraining/validation/part-00000.parquet", others)
     run(base__builtin__max_steps=None, base__builtin__num_train_epochs=40.0, base__builtin__warmup_steps=0)
@@ -63,7 +63,7 @@ def test_it_stops_when_held_out_text_gets_worse_and_keeps_the_best(
     assert f"stopped: eval_loss has not been better since step {best}" in told
 
 
-def test_steps_are_at_most_what_the_epochs_take(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pretraining_takes_at_most_the_steps_of_its_epochs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(base__builtin__max_steps=1000, base__builtin__num_train_epochs=2.0)
     metrics = files.read_json(workplace / "reports/base.json")
     assert metrics["tokens"] == 2 * metrics["data"]["tokens"]

@@ -70,8 +70,8 @@ def test_dropped_rows_are_in_the_quarantine_with_their_source(capsys: pytest.Cap
     assert broken["row"] == '{"prompt": "def f():", "completion"'
     reasons = sorted(row["reason"] for row in dropped if row["set"] == "data/raw/python-docstrings")
     assert reasons == ["duplicate", "json"]
-    account = files.read_json(Path("reports/prepare.json"))["raw"]
-    assert (account["rows_in"], account["rows_out"], account["dropped"]) == (202, 200, {"duplicate": 1, "json": 1})
+    report = files.read_json(Path("reports/prepare.json"))["raw"]
+    assert (report["rows_in"], report["rows_out"], report["dropped"]) == (202, 200, {"duplicate": 1, "json": 1})
     assert "  dropped 1: json" in capsys.readouterr().out
 
 
@@ -169,9 +169,9 @@ def test_plain_text_is_prepared_for_language_modeling() -> None:
     prepare.main(params.load())
     tables = {split: files.read_parquet(Path(f"data/clean/{split}")) for split in ("train", "test")}
     assert tables["train"].column_names == ["id", "source", "cluster", "text"]
-    learnt = set(files.read_parquet(Path("data/pretraining/train"))["text"].to_pylist())
-    assert learnt == set(tables["train"]["text"].to_pylist())
-    assert not learnt & set(tables["test"]["text"].to_pylist())
+    trained_on = set(files.read_parquet(Path("data/pretraining/train"))["text"].to_pylist())
+    assert trained_on == set(tables["train"]["text"].to_pylist())
+    assert not trained_on & set(tables["test"]["text"].to_pylist())
 
 
 RULE = {"metric": "accuracy", "direction": "higher", "versus": "baseline", "margin": 0.0}

@@ -149,7 +149,7 @@ def test_a_failed_expectation_of_severity_error_stops_validate_clean() -> None:
 def test_a_cluster_in_two_splits_is_never_accepted() -> None:
     prepare.main(params.load())
     train, test = (files.read_parquet(Path("data/clean") / split) for split in ("train", "test"))
-    # Another id, so that only the cluster gives it away; in a part of its own, so that no frame holds both rows.
+    # Another id, so that only the cluster shows it; in a part of its own, so that no frame holds both rows.
     leaked = [row | {"id": "another"} for row in test.slice(0, 1).to_pylist()]
     files.write_parquet(Path("data/clean/train/part-00001.parquet"), pa.Table.from_pylist(leaked, train.schema))
     with pytest.raises(ExpectationError) as caught:

@@ -87,7 +87,7 @@ def test_a_nan_loss_names_its_rows_and_the_last_good_checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("task", "given", "judge"),
+    ("task", "given", "measure"),
     [
         ("sft", None, "eval_loss"),
         ("regression", None, "eval_loss"),
@@ -97,9 +97,9 @@ def test_a_nan_loss_names_its_rows_and_the_last_good_checkpoint(
         ("preference", "eval_reward_accuracy", "eval_reward_accuracy"),
     ],
 )
-def test_the_measure_that_decides_which_weights_are_best(task: str, given: str | None, judge: str) -> None:
+def test_the_measure_that_decides_which_weights_are_best(task: str, given: str | None, measure: str) -> None:
     finetune = params.load(ROOT / "params.yaml").finetune
     if given:
         finetune = finetune.model_copy(update={"metric_for_best_model": given})
         finetune.model_fields_set.add("metric_for_best_model")
-    assert tasks.config_of(task, finetune).best_measure == judge
+    assert tasks.config_of(task, finetune).best_measure == measure

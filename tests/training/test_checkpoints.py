@@ -40,9 +40,19 @@ def test_the_oldest_checkpoint_is_deleted_first_and_a_needed_checkpoint_is_kept(
     assert checkpoints.newest_good(tmp_path) == tmp_path / "checkpoint-20"
     with checkpoints.writing(tmp_path, 25, 2, best=25):
         pass
-    assert names(tmp_path) == ["checkpoint-20", "checkpoint-25"]
+    # 20 still needs the weights of 15.
+    assert names(tmp_path) == ["checkpoint-15", "checkpoint-20", "checkpoint-25"]
     with checkpoints.writing(tmp_path, 30, 1):
         assert names(tmp_path)[1:] == ["checkpoint-25"]
+
+
+def test_if_the_newest_checkpoint_is_damaged_the_older_one_has_its_best_weights(tmp_path: Path) -> None:
+    for step, best in ((15, 15), (20, 15), (25, 25)):
+        with checkpoints.writing(tmp_path, step, 2, best=best) as temporary:
+            (temporary / "weights").write_bytes(bytes([step]))
+    (tmp_path / "checkpoint-25/weights").write_bytes(b"damaged")
+    assert checkpoints.newest_good(tmp_path) == tmp_path / "checkpoint-20"
+    assert names(tmp_path) == ["checkpoint-15", "checkpoint-20"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "added", "no manifest", "broken manifest"])

@@ -103,12 +103,12 @@ def test_a_pretraining_that_stops_early_is_the_same_after_a_kill_at_any_instant(
     early = {"max_steps": None, "num_train_epochs": 20.0, "warmup_steps": 0.1, "eval_steps": 4, "save_steps": 3}
     editing.set_values(workplace / "params.yaml", {f"base.builtin.{key}": value for key, value in early.items()})
     assert not killed_at("base", workplace, 0)
-    expected, account = made_by("base", workplace), files.read_json(workplace / "reports/base.json")
-    assert account["stopped_early"]
+    expected, report = made_by("base", workplace), files.read_json(workplace / "reports/base.json")
+    assert report["stopped_early"]
     assert killed_at("base", workplace, event), f"the base touches no checkpoint {event} times"
     assert not killed_at("base", workplace, 0)
     assert made_by("base", workplace) == expected
-    assert files.read_json(workplace / "reports/base.json") == account
+    assert files.read_json(workplace / "reports/base.json") == report
 
 
 @pytest.mark.parametrize(

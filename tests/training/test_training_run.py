@@ -113,7 +113,7 @@ def test_a_family_that_cannot_be_packed_is_trained_with_one_document_per_row(
     assert "mamba does not keep packed documents apart" in capsys.readouterr().out
 
 
-def test_the_line_of_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_line_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = documents(10, seed=1)
     training_run.train(
         tiny("llama"), documents(), training_config(max_steps=3), pad=1, folder=tmp_path, validation=rows

@@ -1,4 +1,4 @@
-"""First on PYTHONPATH of any training: when each optimizer step ended, whoever wrote the loop.
+"""First on PYTHONPATH of any training: writes when each optimizer step ended, for any training loop.
 
 At the end of the process the times, seconds of one clock, go to the file that TUNELINE_BENCH_STEPS names; a process
 that took no step writes nothing.

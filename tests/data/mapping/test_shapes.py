@@ -108,7 +108,7 @@ PLAIN: list[tuple[str, dict[str, Any], str, RecordType, tuple[str, ...]]] = [
     ),
     ("source and target", {"source": "moon", "target": "月"}, "pair", "prompt-completion", ("moon", "月")),
     ("text and label", {"text": "t", "label": "NA"}, "label", "classification", ("t", "NA")),
-    ("a label with blanks", {"text": "t", "label": " x"}, "label", "classification", ("t", " x")),
+    ("a label with spaces", {"text": "t", "label": " x"}, "label", "classification", ("t", " x")),
     ("a number as label", {"sentence": "t", "label": 0}, "label", "classification", ("t", "0")),
     ("a truth value as label", {"review": "t", "label": False}, "label", "classification", ("t", "false")),
     ("several labels", {"text": "t", "labels": ["b", "a", "b"]}, "labels", "classification", ("t", '["a","b"]')),

@@ -12,7 +12,7 @@ LEAKED = sentence("leaked", 30)
 
 def frozen_texts(*more: str) -> list[preparing.Row]:
     return [
-        *(text(sentence(f"learnt {n}"), "train") for n in range(6)),
+        *(text(sentence(f"trained {n}"), "train") for n in range(6)),
         *(text(one, "train") for one in more),
         *(text(sentence(f"kept {n}"), "validation") for n in range(3)),
     ]

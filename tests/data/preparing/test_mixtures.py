@@ -48,8 +48,8 @@ def test_rows_of_a_mixture_that_leak_held_out_rows_are_dropped_with_their_reason
         ("notes", "a.jsonl:1", "overlap"),
     ]
     assert (mixed.clean["faq"].num_rows, mixed.clean["notes"].num_rows) == (1, 1)
-    account = mixed.report["mixture"]["faq"]
-    assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values()) == 4
+    report = mixed.report["mixture"]["faq"]
+    assert report["rows_in"] == report["rows_out"] + sum(report["dropped"].values()) == 4
 
 
 def test_a_group_is_held_out_although_its_only_row_is_a_duplicate() -> None:

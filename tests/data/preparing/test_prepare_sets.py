@@ -81,7 +81,7 @@ def test_rows_with_pieces_that_leak_a_held_out_row_together_are_dropped_from_all
 
 
 def unheard(seed: object, length: int) -> str:
-    """Words that no other seed gives."""
+    """Words of this seed alone."""
     drawn = random.Random(str(seed))
     return " ".join("".join(drawn.choices("abcdefghijklmnop", k=6)) for _ in range(length))
 
@@ -141,16 +141,20 @@ def test_damage_is_counted_repaired_or_dropped_and_the_counts_add_up() -> None:
     prepared = both(rows, chosen=data(damaged=policy))
     assert prepared.reasons() == [("raw", "a.jsonl:3", "damaged"), ("raw", "a.jsonl:4", "empty")]
     assert prepared.quarantine[0]["detail"] == "has damage: replacement; data.damaged drops such rows"
-    learnt = dict(zip(*(prepared.clean["train"][name].to_pylist() for name in ("prompt", "completion")), strict=True))
-    assert (learnt["what"], learnt["how"], learnt["when"]) == ("the caf\u00e9 is open", "\u201cso\u201d", "now\u200b")
-    account = prepared.report["raw"]
-    assert {kind: (found["rows"], found["repaired"]) for kind, found in account["damaged"].items()} == {
+    kept = dict(zip(*(prepared.clean["train"][name].to_pylist() for name in ("prompt", "completion")), strict=True))
+    assert (kept["what"], kept["how"], kept["when"]) == (
+        "the caf\u00e9 is open",
+        "\u201cso\u201d",
+        "now\u200b",
+    )
+    report = prepared.report["raw"]
+    assert {kind: (found["rows"], found["repaired"]) for kind, found in report["damaged"].items()} == {
         "mojibake": (1, 1), "replacement": (1, 0), "control": (1, 1), "invisible": (2, 0), "blank": (1, 0),
     }  # fmt: skip
     assert (
-        account["damaged"]["mojibake"]["first"] == "a.jsonl:1: 'the caf\u00c3\u00a9 is open' is 'the caf\u00e9 is open'"
+        report["damaged"]["mojibake"]["first"] == "a.jsonl:1: 'the caf\u00c3\u00a9 is open' is 'the caf\u00e9 is open'"
     )
-    assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values())
+    assert report["rows_in"] == report["rows_out"] + sum(report["dropped"].values())
 
 
 def test_a_damaged_label_is_repaired_too() -> None:
@@ -182,10 +186,10 @@ def test_the_counts_of_the_report_add_up() -> None:
     texts = [text(row["completion"], row["module"]) for row in pairs]
     prepared = prepare([*pairs, '{"prompt": '], texts)
     for name, tables, total in (("raw", prepared.clean, 201), ("pretraining", prepared.pretraining, 200)):
-        account = prepared.report[name]
-        assert account["rows_in"] == total == account["rows_out"] + sum(account["dropped"].values())
-        assert account["rows"] == {split: table.num_rows for split, table in tables.items()}
-        assert sum(account["rows"].values()) == account["rows_out"]
+        report = prepared.report[name]
+        assert report["rows_in"] == total == report["rows_out"] + sum(report["dropped"].values())
+        assert report["rows"] == {split: table.num_rows for split, table in tables.items()}
+        assert sum(report["rows"].values()) == report["rows_out"]
     assert prepared.report["raw"]["dropped"]["json"] == 1
     assert Counter(row["reason"] for row in prepared.quarantine) == sum(
         (Counter(prepared.report[name]["dropped"]) for name in ("raw", "pretraining")), Counter()
@@ -326,13 +330,11 @@ def test_a_prompt_of_a_test_file_drops_the_training_row_and_rows_that_leave_the_
         ("raw", "test.jsonl:17", "json"),
         *(("raw", f"train.jsonl:{n}", "held-out-group") for n in range(56, 61)),
     ]
-    account = prepared.report["raw"]
-    assert account["changed_splits"] == {
-        "test": {"rows_in": 17, "rows_out": 15, "dropped": {"duplicate": 1, "json": 1}}
-    }
-    (said,) = account["warnings"]
+    report = prepared.report["raw"]
+    assert report["changed_splits"] == {"test": {"rows_in": 17, "rows_out": 15, "dropped": {"duplicate": 1, "json": 1}}}
+    (said,) = report["warnings"]
     assert said.endswith("your test set changed: 15 of 17 rows are left, because 1 duplicate, 1 json")
-    assert account["rows_in"] == account["rows_out"] + sum(account["dropped"].values())
+    assert report["rows_in"] == report["rows_out"] + sum(report["dropped"].values())
 
 
 def test_a_text_with_another_label_in_the_test_file_is_still_tested() -> None:

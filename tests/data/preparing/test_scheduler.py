@@ -68,7 +68,7 @@ def test_little_data_starts_no_process() -> None:
 
 
 def answer_to_anyone(address: tuple[str, int]) -> str:
-    """What a port says to a process that has no key: why it refuses, or the first line that HTTP answers."""
+    """What a port answers to a process without the key: why it refuses, or the first line of HTTP."""
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection(address, timeout=10) as plain:

@@ -189,7 +189,7 @@ class EncodingCheck:
         self._param = param
         self._lines = self._good = self._bad = 0
         self._sample: list[bytes] = []
-        # Single-byte encodings decode UTF-8 too, to characters that nobody wrote.
+        # Single-byte encodings decode UTF-8 too, to other characters than were written.
         self._utf8_characters = 0
         self._may_be_utf8 = encoding != "utf-8"
 
