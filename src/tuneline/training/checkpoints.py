@@ -29,7 +29,8 @@ def writing(folder: Path, step: int, keep: int, best: int | None = None) -> Iter
     Args:
         folder: of all checkpoints of one training.
         step: optimizer steps taken.
-        keep: checkpoints that are left in the end. At least one is left while the new one is written.
+        keep: checkpoints that are left in the end, with those that they need. At least one is left while the new one is
+            written.
         best: the step with the best weights so far. The new checkpoint needs that checkpoint, so it is kept too.
 
     Yields:
@@ -37,18 +38,20 @@ def writing(folder: Path, step: int, keep: int, best: int | None = None) -> Iter
     """
     # A checkpoint is several times as large as the model: the oldest is deleted before the new one is written. The
     # checkpoints that the others need are kept.
-    staying = _checkpoints(folder)[-max(keep - 1, 1) :]
-    _delete_all_but(folder, {needed for checkpoint in staying for needed in _with_needed(checkpoint)})
+    _delete_old(folder, keep=max(keep - 1, 1))
     with files.atomic_folder(folder / f"{_PREFIX}{step}") as temporary, files.full_disk_as_os_error(temporary):
         yield temporary
         needed = [] if best in (None, step) else [best]
         manifest = {"step": step, "needs": needed, "files": files.sha256_tree(temporary)}
         files.write_json(temporary / MANIFEST, manifest)
-    _delete_all_but(folder, {*_checkpoints(folder)[-keep:], of_step(folder, best)})
+    _delete_old(folder, keep)
 
 
-def _delete_all_but(folder: Path, staying: set[Path]) -> None:
-    for checkpoint in _checkpoints(folder):
+def _delete_old(folder: Path, keep: int) -> None:
+    """Delete all but the newest checkpoints and those that they need: any of them may turn out to be damaged."""
+    found = _checkpoints(folder)
+    staying = {needed for checkpoint in found[-keep:] for needed in _with_needed(checkpoint)}
+    for checkpoint in found:
         if checkpoint not in staying:
             shutil.rmtree(checkpoint)
 
