@@ -11,6 +11,7 @@ and logs what happens.
 import logging
 import os
 import platform
+import re
 import sys
 import time
 import traceback
@@ -29,7 +30,7 @@ from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from tuneline import params, stopping, terminal
+from tuneline import errors, params, stopping, terminal
 from tuneline.commands import garbage
 from tuneline.decisions import decide, git_steps, last_decision
 from tuneline.errors import BusyError, SetupError, TunelineError, as_setup_error
@@ -37,6 +38,10 @@ from tuneline.pipeline import graph, intact, repro
 
 _GATE_FAILED = "GateFailed"
 _ABORTED = "Execution was aborted by "
+# Prefect logs an error as an exception of the flow, and again at the end of the task and of the flow.
+_ENDED_BY_ERROR = re.compile(
+    r"(?P<state>Finished in state \w+)\(['\"](Task|Flow) run encountered an exception:? (?P<error>\w+): "
+)
 # Prefect's messages when a person stops a run before the flow itself begins; `stopping` has printed its own.
 _STOP_MESSAGES = (
     *(f"Crash detected! {_ABORTED}", f"Finished in state Crashed('{_ABORTED}"),
@@ -45,7 +50,10 @@ _STOP_MESSAGES = (
 
 
 class _LogFilter(logging.Filter):
-    """Makes log lines safe to show, logs a TunelineError without a traceback, and the gate's reasons only once."""
+    """Makes log lines safe to show, logs a TunelineError once and without a traceback, and the gate's reasons once.
+
+    The states of Prefect keep the problems of an error.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -61,6 +69,8 @@ class _LogFilter(logging.Filter):
             return False
         if message.startswith(f"Finished in state {_GATE_FAILED}"):
             record.msg, record.args = f"Finished in state {_GATE_FAILED}", ()
+        if (ended := _ENDED_BY_ERROR.match(message)) and _is_ours(ended["error"]):
+            record.msg, record.args = ended["state"], ()
         if isinstance(error, TunelineError):
             record.exc_info = None
         elif record.exc_info:
@@ -68,6 +78,12 @@ class _LogFilter(logging.Filter):
             record.exc_text = terminal.safe_text("".join(traceback.format_exception(*record.exc_info)))
         # A worker's engine ends with this exception after the flow has returned a state of type Failed and logged it.
         return not isinstance(error, FailedRun)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a class of this name is a TunelineError."""
+    named = getattr(errors, name, None)
+    return isinstance(named, type) and issubclass(named, TunelineError)
 
 
 def _is_busy(_task: object, _run: object, state: State) -> bool:
@@ -284,8 +300,11 @@ def run_here() -> None:
     Raises:
         stopping.Stopped: a person stopped the run; its state is Cancelled.
     """
+    logger = logging.getLogger("prefect.flow_runs")
     if temporary_server.is_used():
-        logging.getLogger("prefect.flow_runs").addFilter(_without_address)
+        logger.addFilter(_without_address)
+    # Before _LogFilter, which removes the exception from the record.
+    logger.addFilter(_without_error)
     _add_log_filter()
     _silence_lost_server()
     try:
@@ -310,6 +329,11 @@ def run_here() -> None:
 def _without_address(record: logging.LogRecord) -> bool:
     """Whether to log a record: a temporary server has no pages to open."""
     return not record.getMessage().startswith("View at ")
+
+
+def _without_error(record: logging.LogRecord) -> bool:
+    """Whether to log a record: `run_here` prints the error of the run as its last lines."""
+    return not (record.exc_info and isinstance(record.exc_info[1], TunelineError))
 
 
 def _drop(_record: logging.LogRecord) -> bool:

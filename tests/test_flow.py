@@ -94,6 +94,27 @@ def test_in_prefects_log_each_problem_of_an_error_has_a_line(train: ModuleType) 
     assert record.exc_info is None
 
 
+def test_the_problems_of_a_failed_run_are_printed_once_and_kept_in_its_state(
+    train: ModuleType,
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TUNELINE_ROOT", str(project))
+    (project / "dvc.yaml").write_text("stages:\n  bad:\n    cmd: exec python bad.py\n    outs: [never]\n")
+    states, original = [], train.train
+    monkeypatch.setattr(train, "train", lambda **how: states.append(original(**how)) or states[0])
+    with pytest.raises(SystemExit) as ended:
+        train.run_here()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.endswith("\nx.jsonl:3: is broken\n")
+    logged = [record.getMessage() for record in caplog.records]
+    assert not [line for line in logged if "x.jsonl" in line]
+    assert logged.count("Finished in state Failed") == 2
+    assert "x.jsonl:3: is broken" in str(states[0].message)
+
+
 def test_a_raw_set_that_is_not_there_is_named_with_the_remedy(train: ModuleType, project: Path) -> None:
     editing.set_values(project / "params.yaml", {"data.raw": "data/raw/no where"})
     error = run(train, "lacking")
