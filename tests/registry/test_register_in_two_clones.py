@@ -2,20 +2,18 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow_server import server
 
-from tuneline import processes
 from tuneline.registry import tracking, versions
+
+__all__ = ["server"]
 
 CLONE = """
 import sys, time
@@ -46,33 +44,6 @@ for turn in range(5):
     made = versions.register(tracker, p, lineage, run, gate, evaluation, lambda _: None, lambda _: None)
     print(made, flush=True)
 """
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A real tracking server of MLflow with its own store."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = tmp_path / "server"
-    place.mkdir()
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"),
-        *("--backend-store-uri", f"sqlite:///{place}/mlflow.db", "--artifacts-destination", str(place / "artifacts")),
-    ]
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-        stack.enter_context(processes.background(command, place / "log"))
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (place / "log").read_text()
-                time.sleep(0.5)
-        yield address
 
 
 @pytest.mark.slow

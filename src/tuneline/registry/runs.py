@@ -78,7 +78,7 @@ class LogRun:
     """MLflow changes no param of a run once it is written."""
     tags: Mapping[str, str]
     is_deleted: bool
-    changed: float
+    began: float
     """When it was begun, in seconds since 1970."""
 
 
@@ -389,7 +389,7 @@ def _as_log_run(run: Run) -> LogRun:
         params=dict(run.data.params),
         tags=dict(run.data.tags),
         is_deleted=run.info.lifecycle_stage != LifecycleStage.ACTIVE,
-        changed=run.info.start_time / 1000,
+        began=run.info.start_time / 1000,
     )
 
 

@@ -265,9 +265,10 @@ class Tracker(Runs):
                 return found
 
     @translate_errors
-    def has_model(self, model: str) -> bool:
-        """Whether the registry has the registered model."""
-        return self._model(model) is not None
+    def registered_tags(self, model: str) -> dict[str, str] | None:
+        """The tags of a registered model itself; None if the registry does not have the model."""
+        found = self._model(model)
+        return dict(found.tags) if found else None
 
     @translate_errors
     def version_description(self, model: str, version: str) -> str:
@@ -295,11 +296,9 @@ class Tracker(Runs):
         found = self._model(model)
         return {name: str(version) for name, version in found.aliases.items()} if found else {}
 
-    @translate_errors
     def model_tags(self, model: str) -> dict[str, str]:
         """The tags of a registered model itself; empty if the registry does not have the model."""
-        found = self._model(model)
-        return dict(found.tags) if found else {}
+        return self.registered_tags(model) or {}
 
     @translate_errors
     def tag_model(self, model: str, tags: Mapping[str, str]) -> None:
@@ -373,6 +372,8 @@ def connect() -> Tracker:
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Otherwise the client prints the address of a run into the output of commands.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     address = mlflow.get_tracking_uri()
     remedy = "start it, or set MLFLOW_TRACKING_URI in mlflow/tuneline.env; then run the same command again"
     if address.startswith(("http://", "https://")):
