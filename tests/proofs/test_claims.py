@@ -7,15 +7,20 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from google.protobuf import json_format
+from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.predicates.test_result.v0 import test_result_pb2
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
+from made_up_facts import CASES, Case, facts_of
+from projects import ROOT
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
+from tuneline.core import bounded_yaml
 from tuneline.errors import SignatureError
-from tuneline.proofs import claims, keys
+from tuneline.proofs import claims, keys, provenance
 from tuneline.proofs.keys import PrivateKey
+from tuneline.proofs.provenance import Build
 
 SHA256 = "ab" * 32
 RULE = {"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.01, "reason": "因为 1.2 < 1.3"}
@@ -117,3 +122,35 @@ def test_a_line_that_is_no_claim_is_named(home: Path, line: str) -> None:
     path.write_text(f"{json.dumps(made())}\n{line}\n")
     with pytest.raises(SignatureError, match=r"claims.jsonl:2: is not an in-toto statement"):
         claims.read(path, [])
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_provenance_of_every_task_is_read_by_in_toto(case: Case, tmp_path: Path) -> None:
+    facts = facts_of(case, tmp_path / "clean")
+    build = Build("run", "2026-01-02T03:04:05.678Z", "2026-01-02T03:05:05Z", "4" * 40, {"requirements.lock": SHA256})
+    value = claims.statement(claims.PROVENANCE, provenance.subject(facts), provenance.predicate(facts, build))
+    parsed = json_format.Parse(json.dumps(value), statement_pb2.Statement())
+    Statement.copy_from_pb(parsed).validate()
+    found = json_format.ParseDict(json_format.MessageToDict(parsed.predicate), provenance_pb2.Provenance())
+    params_of_build = found.build_definition.external_parameters
+    assert params_of_build["task"] == case.task
+    assert params_of_build["finetune"]["learning_rate"] == facts.p.finetune.learning_rate
+    assert found.build_definition.internal_parameters["threads"] == facts.p.compute.threads
+    digests = {one.name: dict(one.digest) for one in found.build_definition.resolved_dependencies}
+    assert digests["code"] == {"gitCommit": "4" * 40}
+    assert digests["dvc.lock"] == {"sha256": facts.lineage.dvc_lock_sha256}
+    assert digests["requirements.lock"] == {"sha256": SHA256}
+    assert digests["data/clean/"] == {"tunelineFolderSha256": facts.lineage.data_sha256}
+    assert {one.path for one in facts.raw_sets} < digests.keys()
+    details = found.run_details
+    assert (details.metadata.invocation_id, details.metadata.started_on.ToJsonString()) == ("run", build.started)
+    assert details.builder.id == provenance.BUILDER
+
+
+def test_the_external_parameters_are_those_of_params_yaml(tmp_path: Path) -> None:
+    facts = facts_of(CASES["pairs"], tmp_path / "clean")
+    value = provenance.predicate(facts, Build("run", "", "", "", {}))
+    written = bounded_yaml.load((ROOT / "params.yaml").read_text("utf-8"), "safe")
+    assert value["buildDefinition"]["externalParameters"].keys() == written.keys()
+    assert value["buildDefinition"]["externalParameters"]["finetune"] == written["finetune"]
+    assert value["runDetails"]["metadata"] == {"invocationId": "run"}

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tuneline import params
 from tuneline.core import files, identity
 from tuneline.data.records.record_form import DATASET_FILE
-from tuneline.decisions import git_steps, source_commit, version_folder
+from tuneline.decisions import git_steps, signature_policy, source_commit, version_folder
 from tuneline.errors import BrokenVersionError, GitError, RegistryError
 from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.intervals import Measures
@@ -22,6 +22,8 @@ from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import compatibility, next_steps
 from tuneline.gate import decision as rules
 from tuneline.pipeline import graph, intact, repro
+from tuneline.proofs import keys
+from tuneline.proofs.provenance import Build
 from tuneline.registry import lineage, tracking, version_status, versions
 from tuneline.registry.version_status import Champion
 from tuneline.reporting import curves, report
@@ -110,6 +112,7 @@ def register(p: params.Params) -> versions.Registration:
     Raises:
         DataError: the workspace and DVC's cache, which are hashed, could not make the model again.
         RegistryError: the gate failed, gate.json is not about this evaluation, or a file changed meanwhile.
+        SignatureError: this machine has a private key that signs for the project, but it cannot be used.
     """
     _refuse_stale()
     intact.refuse_damage(graph.recorded_outputs(), cache=True)
@@ -147,6 +150,8 @@ def register(p: params.Params) -> versions.Registration:
             )
 
     notes = []
+    # First, because a key that cannot be used ends the registration.
+    key = keys.signing_key()
 
     def complete(folder: Path) -> dict[str, str]:
         try:
@@ -156,8 +161,12 @@ def register(p: params.Params) -> versions.Registration:
             commit = ""
         if not commit:
             notes.append("git does not keep what this version was made from, so `tuneline reproduce` cannot rebuild it")
-        version_folder.complete(folder, p, origin, value, evaluation)
-        return {source_commit.TAG: commit} if commit else {}
+        locks = {name: files.sha256_file(Path(name)) for name in lineage.ENVIRONMENT_LOCKS}
+        build = Build(run_id, *tracker.run_times(run_id), source_commit=commit, locks=locks)
+        tags = version_folder.complete(folder, p, origin, value, evaluation, build, key)
+        if key is None and (trusted := keys.trusted_keys()):
+            notes.append(signature_policy.unsigned_note(trusted))
+        return tags | ({source_commit.TAG: commit} if commit else {})
 
     made = versions.register(tracker, p, origin, run_id, value, evaluation, complete, check)
     # A kill before this line leaves a version without its ref; the next call adds it.

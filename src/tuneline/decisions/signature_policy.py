@@ -1,5 +1,6 @@
 """What this project asks of signatures: with a public key in mlflow/keys, a version must be signed by one of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tuneline.errors import SignatureError
@@ -34,3 +35,16 @@ def wrong_signature(folder: Path) -> str | None:
     from tuneline.proofs import signatures
 
     return signature_problem(folder) if signatures.is_signed(folder) else None
+
+
+def unsigned_note(trusted: Sequence[Path]) -> str:
+    """Why a new version is unsigned where the project has keys, in a line.
+
+    Args:
+        trusted: the files of its public keys.
+    """
+    names = ", ".join(path.stem for path in trusted)
+    return (
+        f"this version is unsigned: this machine does not have the private part of a key in {keys.TRUSTED} ({names}); "
+        "make a key of your own with `tuneline keys create`, or register where such a key is"
+    )

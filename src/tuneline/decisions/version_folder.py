@@ -6,12 +6,25 @@ from typing import Any
 from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import version_facts
-from tuneline.proofs import annex_iv, bom, croissant
+from tuneline.proofs import annex_iv, bom, claims, croissant, provenance
+from tuneline.proofs.keys import PrivateKey
+from tuneline.proofs.provenance import Build
 from tuneline.registry import mlmodel
 from tuneline.registry.lineage import Lineage
 
+SIGNED = "tuneline.signed"
+"""The tag of a version with the name of the key that signed it."""
 
-def complete(folder: Path, p: params.Params, origin: Lineage, gate: dict[str, Any], evaluation: dict[str, Any]) -> None:
+
+def complete(
+    folder: Path,
+    p: params.Params,
+    origin: Lineage,
+    gate: dict[str, Any],
+    evaluation: dict[str, Any],
+    build: Build,
+    key: PrivateKey | None,
+) -> dict[str, str]:
     """Add to the folder of a new version what describes the model in it.
 
     The order matters: each file describes those that were written before it.
@@ -22,9 +35,28 @@ def complete(folder: Path, p: params.Params, origin: Lineage, gate: dict[str, An
         origin: the lineage of the model.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
+        build: the training.
+        key: signs the claims and the folder; None: both stay unsigned.
+
+    Returns:
+        Tags for the version.
     """
     mlmodel.write(folder, p)
     facts = version_facts.collect(folder, p, origin, gate, evaluation)
     files.write_text(folder / croissant.FILE, croissant.metadata(facts))
     files.write_text(folder / bom.FILE, bom.ml_bom(facts))
     files.write_text(folder / annex_iv.FILE, annex_iv.document(facts))
+    subject = provenance.subject(facts)
+    said = {
+        claims.PROVENANCE: provenance.predicate(facts, build),
+        claims.TEST_RESULT: claims.gate_result(gate),
+    }
+    statements = [claims.statement(kind, subject, predicate) for kind, predicate in said.items()]
+    claims.write(folder / claims.CLAIMS, statements, key)
+    if key is None:
+        return {}
+    # Loads model_signing, which takes most of a second.
+    from tuneline.proofs import signatures
+
+    signatures.sign(folder, key)
+    return {SIGNED: key.name}

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -203,6 +204,18 @@ class Runs:
     def run_tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run."""
         return dict(self._client.get_run(run_id).data.tags)
+
+    @translate_errors
+    def run_times(self, run_id: str) -> tuple[str, str]:
+        """When a run started and finished, in UTC as RFC 3339; empty where MLflow holds no time."""
+        info = self._client.get_run(run_id).info
+        started, finished = (
+            datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            if time
+            else ""
+            for time in (info.start_time, info.end_time)
+        )
+        return started, finished
 
     @translate_errors
     def attach(self, run_id: str, files: Mapping[Path, str]) -> None:

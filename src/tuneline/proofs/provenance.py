@@ -1,0 +1,93 @@
+"""How a version was made, as a SLSA provenance v1: its params, and all that went into it with digests."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuneline import __version__
+from tuneline.proofs import claims
+from tuneline.proofs.facts import Facts
+
+BUILD_TYPE = "urn:tuneline:build:v1"
+"""The pipeline of this project: docs/registry.md describes the parameters."""
+BUILDER = "urn:tuneline:builder:local"
+"""The machine of the person who trained: no service vouches for it, only the key that signs."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """The training that made a version."""
+
+    run_id: str
+    """Of the MLflow run."""
+    started: str
+    """In UTC, as RFC 3339."""
+    finished: str
+    """As `started`; empty where MLflow holds none."""
+    source_commit: str
+    """The git commit with the code as it was; empty where git holds none."""
+    locks: Mapping[str, str]
+    """The files that pin all libraries -> sha256."""
+
+
+def predicate(facts: Facts, build: Build) -> dict[str, Any]:
+    """The predicate of the provenance.
+
+    Args:
+        facts: about the version.
+        build: the training.
+    """
+    compute = facts.p.compute.model_dump(mode="json")
+    times = {"startedOn": build.started, "finishedOn": build.finished}
+    return {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": facts.p.model_dump(mode="json"),
+            "internalParameters": {
+                "fingerprint": facts.lineage.fingerprint,
+                **{name: compute[name] for name in ("threads", "device", "portable") if name in compute},
+            },
+            "resolvedDependencies": list(_dependencies(facts, build)),
+        },
+        "runDetails": {
+            "builder": {"id": BUILDER, "version": {"tuneline": __version__}},
+            "metadata": {"invocationId": build.run_id, **{name: time for name, time in times.items() if time}},
+        },
+    }
+
+
+def _dependencies(facts: Facts, build: Build) -> Iterator[dict[str, Any]]:
+    p, lineage = facts.p, facts.lineage
+    for raw in facts.raw_sets:
+        if raw.md5:
+            # DVC's digest of a folder is the md5 of its own listing.
+            kind = "dvcMd5Dir" if raw.md5.endswith(".dir") else "md5"
+            yield {"name": raw.path, "digest": {kind: raw.md5.removesuffix(".dir")}}
+        else:
+            yield {"name": raw.path}
+    yield _by_digest(f"{p.paths.clean}/", lineage.data_sha256)
+    base = _by_digest(f"{p.paths.base}/", lineage.base_sha256)
+    if facts.base_reference:
+        name, revision = facts.base_reference
+        base["uri"] = f"pkg:huggingface/{name}@{revision}"
+    yield base
+    yield {
+        "name": "code",
+        **({"digest": {"gitCommit": build.source_commit}} if build.source_commit else {}),
+        # The commit holds uncommitted changes too; this is the person's own commit below them.
+        "annotations": {"git_commit": lineage.git_commit, "git_dirty": lineage.git_dirty},
+    }
+    yield _by_digest("params.yaml", lineage.params_sha256)
+    yield _by_digest("dvc.lock", lineage.dvc_lock_sha256)
+    for name, sha256 in build.locks.items():
+        yield _by_digest(name, sha256)
+
+
+def _by_digest(name: str, sha256: str) -> dict[str, Any]:
+    return {"name": name, "digest": claims.digest_of(name, sha256)}
+
+
+def subject(facts: Facts) -> dict[str, str]:
+    """What is claimed about: the files with weights, and the folder of the fine-tuned model -> sha256."""
+    weights = {file.path: file.sha256 for file in facts.model_files if file.path.endswith(".safetensors")}
+    return weights | {f"{facts.p.registry.model}/": facts.lineage.model_sha256}
