@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tuneline import params
 from tuneline.commands.ask.asked_model import AskedModel, read_own_params
+from tuneline.decisions import signature_policy
 from tuneline.errors import BrokenVersionError, ModelError, ParamsError, RegistryError
 from tuneline.modeling.model_folder import stored_mode
 from tuneline.registry import cards, tracking, versions
@@ -38,7 +39,7 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
         alias: an alias of the version.
 
     Raises:
-        RegistryError: the version does not exist, or its files differ from the registered ones.
+        RegistryError: the version does not exist, its files differ from the registered ones, or its signature is wrong.
         TrackingError: MLflow does not answer.
         ModelError: the model's mode cannot be read.
     """
@@ -48,6 +49,11 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
         folder = versions.fetch_version(tracker, p.registry.model, number)
     except BrokenVersionError as error:
         raise RegistryError(f"{error}; {versions.suggest_instead(tracker, p, number)}") from None
+    if problem := signature_policy.wrong_signature(folder):
+        raise RegistryError(
+            f"{p.registry.model} version {number}: its signature is wrong: {problem}",
+            versions.suggest_instead(tracker, p, number),
+        )
     notes: tuple[str, ...] = ()
     try:
         own = read_own_params(folder)

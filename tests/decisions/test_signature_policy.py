@@ -1,0 +1,80 @@
+"""Which signatures a project asks for, of versions in a real registry."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuneline import params
+from tuneline.commands.ask import served_version
+from tuneline.decisions import signature_policy
+from tuneline.errors import RegistryError
+from tuneline.proofs import keys, signatures
+from tuneline.registry import tracking, versions
+from tuneline.registry.lineage import Lineage
+
+GATE = {"verdict": "passed", "rules": []}
+
+
+@pytest.fixture(autouse=True)
+def home(project: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder for private keys beside the project."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path.parent / f"{tmp_path.name}-config"))
+    monkeypatch.delenv(keys.LOCATION, raising=False)
+
+
+def register(
+    tracker: tracking.Tracker, p: params.Params, lineage: Lineage, complete: Callable[[Path], None]
+) -> tuple[int, Path]:
+    """A version whose folder was completed in some way: its number and its folder."""
+    git = {"git_commit": "2" * 40, "git_dirty": "false"}
+    subject = versions.training_subject(p, fingerprint="f", data_sha256="b", base_sha256="c", git=git)
+    run = tracker.ensure_run(subject, [])
+    evaluation = {"rows": 1, "candidate": {"bits_per_byte": 1.0}}
+    made = versions.register(tracker, p, lineage, run, GATE, evaluation, complete, lambda _: None)
+    return int(made.version), versions.fetch_version(tracker, p.registry.model, made.version)
+
+
+def test_an_unsigned_version_may_answer_and_may_not_be_promoted(
+    project: params.Params, tracker: tracking.Tracker, lineage: Lineage
+) -> None:
+    number, folder = register(tracker, project, lineage, lambda _: None)
+    assert signature_policy.signature_problem(folder) is None
+    keys.create("ada")
+    assert "is not signed" in (signature_policy.signature_problem(folder) or "")
+    assert served_version.serve(project, version=number, alias="").folder == folder
+
+
+def test_a_signed_version_answers_and_may_be_promoted(
+    project: params.Params, tracker: tracking.Tracker, lineage: Lineage
+) -> None:
+    keys.create("ada")
+    key = keys.signing_key()
+    assert key
+    # The folder that is signed holds links, and MLflow's store the files.
+    number, folder = register(tracker, project, lineage, lambda folder: signatures.sign(folder, key))
+    assert signature_policy.signature_problem(folder) is None
+    assert served_version.serve(project, version=number, alias="").folder == folder
+    key.public.path.unlink()
+    keys.create("bob")
+    assert "not trusted; trusted: bob" in (signature_policy.signature_problem(folder) or "")
+    (keys.TRUSTED / "none.pub").write_text("none")
+    assert "none.pub: is not a public key" in (signature_policy.signature_problem(folder) or "")
+
+
+def test_a_version_that_was_exchanged_with_its_tags_does_not_answer(
+    project: params.Params, tracker: tracking.Tracker, lineage: Lineage
+) -> None:
+    """Whoever can write to the registry can also write the digest of other files into its tags."""
+    keys.create("ada")
+    key = keys.signing_key()
+    assert key
+
+    def exchange(folder: Path) -> None:
+        signatures.sign(folder, key)
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors").write_bytes(b"others")
+
+    number, _ = register(tracker, project, lineage, exchange)
+    with pytest.raises(RegistryError, match=r"its signature is wrong: .*model.safetensors: was changed"):
+        served_version.serve(project, version=number, alias="")
