@@ -83,6 +83,8 @@ def test_a_folder_of_links_is_signed_as_the_files_that_a_copy_holds(model: Path,
 def test_a_signed_folder_is_valid_under_any_name_and_signed_again(signed: Path, key: PrivateKey, home: Path) -> None:
     moved = signed.rename(home / "模型 of mine")
     assert signatures.verify(moved, keys.trusted_keys()) == "ada"
+    (home / "link").symlink_to(moved)
+    assert signatures.verify(home / "link", keys.trusted_keys()) == "ada"
     signatures.sign(moved, key)
     assert signatures.verify(moved, keys.trusted_keys()) == "ada"
     assert sorted(path.name for path in moved.iterdir()) == ["adapter", "config.json", "model.safetensors", "model.sig"]
@@ -97,6 +99,11 @@ def _flip(path: Path) -> None:
 def _outside(folder: Path) -> None:
     shutil.move(folder / "config.json", folder.parent / "config.json")
     (folder / "config.json").symlink_to("../config.json")
+
+
+def _signature_behind_a_link(folder: Path) -> None:
+    shutil.move(folder / "model.sig", folder.parent / "model.sig")
+    (folder / "model.sig").symlink_to("../model.sig")
 
 
 def _folder_behind_a_link(folder: Path) -> None:
@@ -125,6 +132,7 @@ def _socket(folder: Path) -> None:
         (lambda folder: (folder / "config.json").unlink(), "config.json: was signed, but is missing"),
         (lambda folder: (folder / "config.json").rename(folder / "Config.json"), "config.json: was signed, but is"),
         (_outside, "config.json: is a link to ../config.json"),
+        (_signature_behind_a_link, "model.sig: is a link to ../model.sig"),
         (_folder_behind_a_link, "adapter: is a link to ../adapter"),
         (_folder_of_the_name_that_is_ignored, "registered_model_meta: is a folder, but this is the name of a file"),
         (_socket, "s: is neither a file nor a folder"),

@@ -33,6 +33,8 @@ FOLDER_DIGEST = "tunelineFolderSha256"
 UTF-8, without spaces."""
 _LARGEST = 1 << 24
 """Bytes of a file of claims."""
+_OF_RULE = ("metric", "direction", "versus", "margin", "value")
+"""What a rule of the gate asks."""
 _DAMAGED = "is not an in-toto statement"
 
 
@@ -87,13 +89,13 @@ def gate_result(gate: Mapping[str, Any], url: str = "") -> dict[str, Any]:
 
     Args:
         gate: the value of gate.json.
-        url: of the report.
+        url: of the report; relative to the claims.
     """
     rules = gate["rules"]
     configuration = [
         {
             "name": _rule_name(rule),
-            "annotations": {name: rule[name] for name in ("metric", "direction", "versus", "margin") if name in rule},
+            "annotations": {name: rule[name] for name in _OF_RULE if rule.get(name) is not None},
         }
         for rule in rules
     ]

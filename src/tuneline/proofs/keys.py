@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tuneline import git
 from tuneline.core import files
-from tuneline.errors import GitError, SignatureError
+from tuneline.errors import SignatureError
 
 TRUSTED = Path("mlflow/keys")
 """The folder of the public keys, each NAME.pub, whose signatures the project trusts."""
@@ -106,6 +106,7 @@ def create(name: str | None = None) -> Created:
 
     Raises:
         SignatureError: the name is not usable, the place is inside the repository, or another key has the name.
+        GitError: git cannot say where the repository is.
     """
     name = check_name(_login_name() if name is None else name)
     private, public = private_path(name), TRUSTED / f"{name}.pub"
@@ -306,10 +307,7 @@ def _refuse_repository(path: Path) -> None:
 
 def _repository() -> list[Path]:
     found = [Path.cwd().resolve()]
-    try:
-        top = git.ask("rev-parse", "--show-toplevel")
-    except GitError:
-        top = ""
+    top = git.ask("rev-parse", "--show-toplevel")
     return [Path(top).resolve(), *found] if top else found
 
 

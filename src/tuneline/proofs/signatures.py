@@ -96,7 +96,8 @@ def verify(folder: Path, public_keys: Sequence[Path]) -> str:
     try:
         # The library prints a warning about signatures of its earlier releases.
         with contextlib.redirect_stdout(io.StringIO()):
-            config.verify(folder, bundle.path)
+            # A link to the folder itself is harmless, and the library refuses it.
+            config.verify(folder.resolve(), bundle.path)
     except InvalidSignature:
         raise SignatureError(
             f"{bundle.path}: was not made with the key {key.name}, although it says so, or was changed; {_DO_NOT_USE}"
