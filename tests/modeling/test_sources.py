@@ -47,7 +47,7 @@ def test_one_error_names_all_missing_files(tmp_path: Path) -> None:
 
 def test_pickled_weights_are_refused(base: Path) -> None:
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
-    assert "pytorch_model.bin: pickled weights can run code" in refusal(base)
+    assert "pytorch_model.bin: is a pickle, which can run code when it is loaded" in refusal(base)
 
 
 def test_a_model_with_its_own_code_is_refused(base: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tuneline.commands.ask import served_version
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError
+from tuneline.modeling import unsafe_files
 from tuneline.params import Params
 from tuneline.registry import cards, version_status, versions
 from tuneline.registry.lineage import Lineage
@@ -275,6 +276,39 @@ def test_a_store_on_this_machine_is_read_in_place_and_keeps_a_copy_of_its_own(
     assert weights.stat().st_nlink == 1
     (Path(project.paths.finetuned) / "model.safetensors").write_bytes(b"damaged")
     assert weights.read_bytes() == b"weights"
+
+
+def test_a_model_folder_with_code_is_not_registered(tracker: Tracker, project: Params, lineage: Lineage) -> None:
+    finetuned = Path(project.paths.finetuned)
+    (finetuned / "adapter").mkdir()
+    (finetuned / "adapter/modeling.py").write_text("")
+    with pytest.raises(RegistryError) as caught:
+        register(tracker, project, lineage)
+    assert caught.value.problems == (
+        f"{finetuned}/adapter/modeling.py: is Python code",
+        "a version holds safetensors and text only, so nothing is registered; remove these files",
+    )
+    assert tracker.find_versions(project.registry.model, {}) == []
+
+
+def test_a_version_that_holds_code_or_links_out_is_refused_though_its_digest_is_right(
+    tracker: Tracker, project: Params, lineage: Lineage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = project.registry.model
+    (Path(project.paths.finetuned) / "modeling.py").write_text("")
+    with monkeypatch.context() as patch:
+        # As an earlier release registered it.
+        patch.setattr(unsafe_files, "unsafe", lambda _: {})
+        register(tracker, project, lineage)
+    with pytest.raises(BrokenVersionError, match=r"its folder is not safe: modeling\.py is Python code"):
+        versions.fetch_version(tracker, model, "1")
+    folder = tracker.local_folder(model, "1")
+    assert folder
+    (folder / "modeling.py").rename(tmp_path / "moved")
+    (folder / "modeling.py").symlink_to(tmp_path / "moved")
+    reason = versions.find_damage(tracker, model, "1")
+    assert reason is not None
+    assert f"modeling.py is a link to {tmp_path}/moved, outside of the model folder" in reason
 
 
 def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, lineage: Lineage) -> None:

@@ -80,12 +80,19 @@ def test_an_empty_pretraining_set_is_refused(workplace: Path) -> None:
 
 def test_a_folder_is_copied_and_an_older_base_replaced(workplace: Path) -> None:
     (workplace / "models/base").rename(workplace / "mine")
+    # Other files than those of a model are left behind; code is refused.
+    (workplace / "mine/notes.html").write_text("mine")
+    (workplace / "mine/.git/objects").mkdir(parents=True)
+    (workplace / "mine/.git/objects/ab").write_bytes(b"x\x01+\xc9,.\x01\x00")
     (workplace / "mine/modeling.py").write_text("raise SystemExit")
+    with pytest.raises(ModelError, match=r"modeling\.py: is Python code, so this model is not loaded; remove the file"):
+        run(base__source="path", base__input="mine")
+    (workplace / "mine/modeling.py").unlink()
     run(base__source="path", base__input="mine")
     first = files.sha256_tree(workplace / "models/base")
     run()
     assert files.sha256_tree(workplace / "models/base") == first
-    assert "modeling.py" not in first
+    assert "notes.html" not in first
     assert {name: sha for name, sha in files.sha256_tree(workplace / "mine").items() if name in first} == first
     assert files.read_json(workplace / "reports/base.json")["source"] == "path"
 

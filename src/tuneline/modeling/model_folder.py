@@ -1,16 +1,17 @@
 """Checks of the files of a model folder before anything is loaded, and the mode that is stored in it."""
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from tuneline import terminal
 from tuneline.core import files
 from tuneline.encoding.examples import MODES, PLAIN
 from tuneline.errors import ModelError
+from tuneline.modeling import unsafe_files
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 MODE_FILE = "tuneline.json"
@@ -18,14 +19,16 @@ MODE_FILE = "tuneline.json"
 _LAYERS = ("layers", "n_layer", "depth")
 _MOST_LAYERS = 1_000
 _MOST_LABELS = 1_000_000
-_PICKLED_WEIGHTS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+_MOST_NAMED = 20
 
 
 def problems(folder: Path) -> list[str]:
     """Problems that prevent loading a model and its tokenizer from `folder`, one line each."""
     if not folder.is_dir():
         return [f"{folder}: no such folder; it must contain a model as save_pretrained writes it"]
-    found = []
+    found = _unsafe_problems(folder)
+    # The remedy against pickled weights writes the missing weights too.
+    lacks_weights = bool(found) and not any(folder.glob("*.safetensors"))
     config = _config(folder)
     if config is None:
         found.append(f"{folder}/config.json: missing or not JSON; copy it again from the source of the model")
@@ -36,28 +39,26 @@ def problems(folder: Path) -> list[str]:
         )
     else:
         found += _count_problems(folder, config)
-    found += _weight_problems(folder)
+    if not lacks_weights:
+        found += _weight_problems(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         found.append(f"{folder}: no tokenizer ({' or '.join(TOKENIZER_FILES[:3])}); save the model's tokenizer there")
     return found
 
 
-def foreign_files(folder: Path) -> list[str]:
-    """Problems with links out of the folder, devices and pipes, one line each.
-
-    A snapshot in the cache of the Hugging Face hub may link to all files of its repository.
-    """
-    is_snapshot = folder.parent.name == "snapshots"
-    home = os.path.realpath(folder.parent.parent if is_snapshot else folder)
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
-            found.append(
-                f"{path}: is a link to {path.readlink()}, outside of the model folder; replace it by the file itself"
-            )
-        elif path.exists() and not (path.is_file() or path.is_dir()):
-            found.append(f"{path}: is neither a file nor a folder; remove it")
-    return found
+def _unsafe_problems(folder: Path) -> list[str]:
+    """Pickles, code, programs and archives in the folder. The objects of a git clone are no files of the model."""
+    unsafe = {
+        path: what for path, what in unsafe_files.unsafe(folder).items() if ".git" not in path.relative_to(folder).parts
+    }
+    remedy = (
+        "remove the file: the weights are in *.safetensors"
+        if any(folder.glob("*.safetensors"))
+        else "save the model again with save_pretrained, which writes model.safetensors, into a new folder"
+    )
+    lines = [f"{path}: {what}, so this model is not loaded; {remedy}" for path, what in unsafe.items()]
+    more = len(lines) - _MOST_NAMED
+    return [*lines[:_MOST_NAMED], f"{folder}: has {more:,} more such files"] if more > 0 else lines
 
 
 def architectures(folder: Path) -> list[str]:
@@ -123,17 +124,16 @@ def _weight_problems(folder: Path) -> list[str]:
             shards = sorted(set(files.read_json(index)["weight_map"].values()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return [f"{index}: is not an index of weights; copy it again from the source of the model"]
+        if foreign := [name for name in shards if not unsafe_files.is_plain_name(name)]:
+            return [
+                f"{index}: names {terminal.shortened(repr(foreign[0]))}, which is not a file of this folder; use "
+                "another model"
+            ]
         missing = [name for name in shards if not (folder / name).is_file()]
         remedy = f"missing, but {index.name} names it; copy it from the source of the model"
         return [f"{folder}/{name}: {remedy}" for name in missing]
     if (folder / "model.safetensors").is_file():
         return []
-    pickled = sorted(path.name for pattern in _PICKLED_WEIGHTS for path in folder.glob(pattern))
-    if pickled:
-        return [
-            f"{folder}/{pickled[0]}: pickled weights can run code when they are loaded, so they are refused; "
-            "save the model again with save_pretrained, which writes model.safetensors"
-        ]
     return [f"{folder}/model.safetensors: missing; copy it from the source of the model"]
 
 

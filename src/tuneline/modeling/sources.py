@@ -10,11 +10,13 @@ from ruamel.yaml.error import YAMLError
 
 from tuneline.core import bounded_yaml, files
 from tuneline.errors import ModelError, as_full_disk_error, one_line
-from tuneline.modeling import model_folder, models
+from tuneline.modeling import models, unsafe_files
 from tuneline.modeling.model_folder import MODE_FILE, stored_mode
 
 _COPIED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
 """The files of a model that are copied: no code and no pickle."""
+_REMEDIES = {True: "replace it by the file itself", False: "remove it"}
+"""Whether a foreign file is a link -> what to do with it."""
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _SECONDS_TO_CONNECT = 10
 _SNAPSHOTS = "snapshots"
@@ -32,8 +34,8 @@ def copy(source: Path, folder: Path) -> None:
         ModelError: transformers cannot load the model and its tokenizer, the folder has foreign files, or files change
             while they are copied.
     """
-    if source.is_dir() and (foreign := model_folder.foreign_files(source)):
-        raise ModelError(*foreign)
+    if source.is_dir() and (foreign := unsafe_files.foreign(source)):
+        raise ModelError(*(f"{path}: {what}; {_REMEDIES[path.is_symlink()]}" for path, what in foreign.items()))
     before = {path: files.sha256_file(path) for path in _copied(source)}
     try:
         models.load_base(source)

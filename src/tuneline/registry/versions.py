@@ -13,6 +13,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import BrokenVersionError, RegistryError
+from tuneline.modeling import unsafe_files
 from tuneline.params.data import PRETRAINING
 from tuneline.registry import abandoned, cards, version_files, version_status
 from tuneline.registry.lineage import Lineage
@@ -186,6 +187,12 @@ def _create(
             shutil.copyfile(page, folder / REPORT)
         files.write_parquet(folder / _TRAIN_ROWS, workspace_train_rows(p))
         more = complete(folder) or {}
+        if unsafe := unsafe_files.unsafe(folder):
+            finetuned = Path(p.paths.finetuned)
+            raise RegistryError(
+                *(f"{finetuned / path.relative_to(folder)}: {what}" for path, what in unsafe.items()),
+                "a version holds safetensors and text only, so nothing is registered; remove these files",
+            )
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = version_files.sha256(folder)
         tags |= {_FILES: sha256, "tuneline.run_id": run_id, **more}
@@ -322,6 +329,7 @@ def _check(found: Path, expected: str, model: str, version: str) -> None:
     tree = version_files.sha256_tree(found)
     actual = files.digest(tree)
     if actual == expected:
+        _refuse_unsafe(found, model, version)
         return
     # Without the address, which may hold a password: the reason becomes a tag.
     reason = (
@@ -331,6 +339,14 @@ def _check(found: Path, expected: str, model: str, version: str) -> None:
         else "its files were deleted in MLflow's store"
     )
     raise BrokenVersionError(f"{model} version {version}", reason)
+
+
+def _refuse_unsafe(found: Path, model: str, version: str) -> None:
+    """Refuse a version as it was registered, if another program could run code from its folder, or read outside."""
+    unsafe = unsafe_files.unsafe(found) | unsafe_files.foreign(found)
+    if unsafe:
+        named = ", ".join(f"{path.relative_to(found).as_posix()} {what}" for path, what in unsafe.items())
+        raise BrokenVersionError(f"{model} version {version}", f"its folder is not safe: {named}")
 
 
 def suggest_instead(tracker: Tracker, p: params.Params, version: str) -> str:
