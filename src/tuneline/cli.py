@@ -510,6 +510,46 @@ def preview(rows: int, html: Path | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--at", metavar="TIME", help="Only say which version was champion then, for example 2026-10-03T12:00 (UTC)."
+)
+@click.option("--alias", default="champion", show_default=True, help="The alias that is asked about.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Number of entries, the newest."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.option("--accept", metavar="REASON", help="Accept the damage of a history that was repaired or cannot be.")
+def history(at: str | None, alias: str, limit: int, as_json: bool, accept: str | None) -> None:
+    """Show who moved which alias when, from and to which version, and why.
+
+    Every entry is checked. If an entry was edited, deleted or exchanged, the first lines say so, and the exit code is
+    1.
+    """
+    _enter()
+    import json
+
+    from tuneline import params
+    from tuneline.commands import history_table
+
+    p = params.load()
+    if accept is not None:
+        _print(*history_table.accept(p, accept))
+        return
+    then = None if at is None else history_table.moment(at)
+    found, aliases = history_table.read(p)
+    model = p.registry.model
+    if as_json:
+        value = history_table.value(model, found, aliases, alias=alias, limit=limit, at=then)
+        click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    elif then is not None:
+        _print(*history_table.at_lines(model, found, alias=alias, at=then))
+    else:
+        _print(*history_table.lines(model, found, aliases, alias=alias, limit=limit))
+    if found.problems:
+        sys.exit(1)
+
+
+@cli.command()
 def doctor() -> None:
     """Report what this machine has and which values of `compute` suit it. Exit code 1 if something is broken."""
     from tuneline.commands import doctor as doctors

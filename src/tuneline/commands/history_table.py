@@ -1,0 +1,177 @@
+"""`tuneline history`: who moved which alias when, what was champion at a time, and whether the history is damaged."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from tuneline import params
+from tuneline.errors import RegistryError
+from tuneline.registry import history, tracking
+from tuneline.registry.history import Entry, History, Standing
+
+_COLUMNS = ("time (UTC)", "who", "action", "alias", "from → to", "reason")
+
+
+def read(p: params.Params) -> tuple[History, dict[str, str]]:
+    """The history of the model with all its files checked, and the aliases as they are now."""
+    tracker = tracking.connect()
+    return history.read(tracker, p.registry.model, evidence=True), tracker.aliases(p.registry.model)
+
+
+def accept(p: params.Params, reason: str) -> list[str]:
+    """Accept the damages of the history, and return what was done, in lines.
+
+    Raises:
+        RegistryError: the reason is empty.
+    """
+    if not reason.strip():
+        raise RegistryError("--accept: say in a few words what happened, for example --accept 'restored from a backup'")
+    tracker = tracking.connect()
+    before = history.read(tracker, p.registry.model, evidence=True)
+    entry = history.accept(tracker, p.registry.model, reason.strip())
+    if entry is None:
+        return [f"{p.registry.model}: the history is not damaged; nothing to accept"]
+    return [
+        *(f"accepted: {problem}" for problem in before.problems),
+        f"{p.registry.model}: entry {entry.number} of the history names this damage, and who accepted it",
+    ]
+
+
+def moment(text: str) -> str:
+    """A time as the entries write it.
+
+    Args:
+        text: ISO 8601; without an offset it is UTC.
+
+    Raises:
+        RegistryError: it is not a time.
+    """
+    try:
+        given = datetime.fromisoformat(text)
+        given = given.replace(tzinfo=given.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise RegistryError(f"--at {text}: is not a time; write it like 2026-10-03T12:00 (UTC)") from None
+    return given.isoformat(timespec="milliseconds")
+
+
+def lines(model: str, found: History, aliases: dict[str, str], *, alias: str, limit: int) -> Iterator[str]:
+    """The history as a table, the newest entry first.
+
+    Args:
+        model: the registered model's name.
+        found: its history.
+        aliases: alias -> version, as they are now.
+        alias: whose holder is named first.
+        limit: how many entries to show.
+    """
+    yield from _damage(found)
+    yield f"{model}: {_now(found, aliases, alias)}"
+    if not found.entries:
+        yield "the history is empty: no alias has moved since it is kept"
+        return
+    rows = [_COLUMNS, *(_row(entry) for entry in reversed(found.entries[-limit:]))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    if older := max(0, len(found.entries) - limit):
+        yield f"{older} older {'entry' if older == 1 else 'entries'}: --limit {len(found.entries)} shows all"
+
+
+def at_lines(model: str, found: History, *, alias: str, at: str) -> Iterator[str]:
+    """Which version had the alias at a time.
+
+    Args:
+        model: the registered model's name.
+        found: its history.
+        alias: the alias.
+        at: the time, from `moment`.
+    """
+    yield from _damage(found)
+    standing = history.champion_at(found, alias, at)
+    yield f"{model}: at {_clock(at)} UTC {_stood(standing, found, alias)}"
+
+
+def value(
+    model: str, found: History, aliases: dict[str, str], *, alias: str, limit: int | None, at: str | None
+) -> dict[str, Any]:
+    """The same for programs, as JSON.
+
+    Args:
+        model: the registered model's name.
+        found: its history.
+        aliases: alias -> version, as they are now.
+        alias: the alias that `at` asks about.
+        limit: how many entries to show; None: all.
+        at: a time from `moment`; None: now.
+    """
+    shown = found.entries if limit is None else found.entries[-limit:]
+    answer: dict[str, Any] = {
+        "model": model,
+        "aliases": aliases,
+        "problems": list(found.problems),
+        "accepted": [problem.text for problem in found.accepted],
+        "unfinished": found.unfinished,
+    }
+    if at is None:
+        return answer | {"entries": [asdict(entry) for entry in shown]}
+    standing = history.champion_at(found, alias, at)
+    entry = asdict(standing.entry) if standing.entry else None
+    return answer | {"at": at, "alias": alias, "version": standing.version, "state": standing.state, "entry": entry}
+
+
+def _damage(found: History) -> Iterator[str]:
+    for problem in found.problems:
+        yield f"damaged: {problem}"
+    for problem in found.accepted:
+        yield f"accepted damage: {problem.text.partition(';')[0]}"
+    if found.unfinished:
+        what = "entry was" if found.unfinished == 1 else "entries were"
+        yield f"note: {found.unfinished} {what} begun and not finished; no version was moved by that"
+
+
+def _now(found: History, aliases: dict[str, str], alias: str) -> str:
+    version = aliases.get(alias)
+    standing = history.champion_at(found, alias, "9999")
+    if version != standing.version and (version or standing.version):
+        now = f"version {version} is {alias} now" if version else f"no version is {alias} now"
+        return f"{now}, and the history does not say so yet; verify it with: tuneline verify"
+    if version is None:
+        return f"no version is {alias}"
+    return f"version {version} is {alias}, {_state(standing)}"
+
+
+def _stood(standing: Standing, found: History, alias: str) -> str:
+    if standing.entry is None:
+        begin = f"; the history begins at {_clock(found.entries[0].time)} UTC" if found.entries else ""
+        return f"no version is known to have been {alias}{begin}"
+    if standing.version is None:
+        return f"no version was {alias}, {_state(standing)}"
+    return f"version {standing.version} was {alias}, {_state(standing)}"
+
+
+_STATES = {
+    history.MOVED: "not verified (set at {time} UTC by {who})",
+    history.VERIFIED: "verified (at {time} UTC by {who})",
+    history.UNDONE: "verified (it got the alias back at {time} UTC: {reason})",
+    history.OVERRIDDEN: "not verified, but set by {who} at {time} UTC: {reason}",
+    history.ROLLED_BACK: "verified (rolled back at {time} UTC by {who})",
+    history.REMOVED: "since {time} UTC: {reason}",
+    history.ERASED: "since {time} UTC: {reason}",
+}
+
+
+def _state(standing: Standing) -> str:
+    entry = standing.entry
+    assert entry
+    words = _STATES.get(entry.action, "{reason}")
+    return words.format(time=_clock(entry.time), who=entry.who, reason=entry.reason or "no reason given")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    moved = f"{entry.before or '-'} → {entry.after or '-'}"
+    return (_clock(entry.time), entry.who, entry.action, entry.alias or "-", moved, entry.reason)
+
+
+def _clock(time: str) -> str:
+    return time.replace("T", " ").partition("+")[0].partition(".")[0]
