@@ -581,6 +581,38 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
 
 
 @cli.command()
+@click.argument("version", type=click.IntRange(min=1), metavar="N")
+@click.option("--with-env", is_flag=True, help="Build a Python environment from the locks of the version first.")
+@click.option(
+    "--from-hub",
+    is_flag=True,
+    help="Fetch a base that came from a model hub from there, not from DVC's cache or remote.",
+)
+@click.option("--keep", is_flag=True, help="Keep the folder of the rebuild, in work/rebuilt.")
+def reproduce(version: int, with_env: bool, from_hub: bool, keep: bool) -> None:
+    """Build version N again from its own sources, without any cache, and compare it byte by byte.
+
+    Prints `identical`, or what differs and why that is expected, with exit code 1. The outcome becomes an entry of the
+    model's history. A training can run meanwhile.
+    """
+    _enter()
+    with processes.importing():
+        from tuneline import params, stopping
+        from tuneline.commands import rebuild
+        from tuneline.registry import tracking
+
+    try:
+        with stopping.stoppable("stopped; the folder of the rebuild is removed, and the project is as it was"):
+            is_identical = rebuild.rebuild(
+                params.load(), tracking.connect(), str(version), _print, with_env=with_env, from_hub=from_hub, keep=keep
+            )
+    except stopping.Stopped as stopped:
+        sys.exit(stopped.code)
+    if not is_identical:
+        sys.exit(1)
+
+
+@cli.command()
 @click.option("--dry-run", is_flag=True, help="Only list what would be freed.")
 @click.option(
     "--other-branches",

@@ -5,7 +5,8 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +126,39 @@ def commit_working_tree(
     }
     parent = ("-p", head) if head else ()
     return _run("commit-tree", "--no-gpg-sign", *parent, tree, variables=person, stdin=message)
+
+
+@contextmanager
+def worktree(commit: str, folder: Path, *, keep: bool = False) -> Iterator[Path]:
+    """Check out a commit into a folder of its own; no hook runs.
+
+    Args:
+        commit: its sha.
+        folder: does not exist yet; its parent does.
+        keep: whether the folder stays unless the block fails; else it is removed at the end.
+
+    Yields:
+        The folder in it that corresponds to the working directory.
+
+    Raises:
+        GitError: git fails, for example because an object is missing.
+    """
+    # A killed process has left the entry of a folder that is gone.
+    for line in ask("worktree", "list", "--porcelain").splitlines():
+        other = Path(line.removeprefix("worktree "))
+        if line.startswith("worktree ") and folder.parent.parent in other.parents and not other.exists():
+            _run("worktree", "remove", "--force", str(other))
+    prefix = ask("rev-parse", "--show-prefix")
+    exactly = (*_WITHOUT_HOOKS, "-c", "core.autocrlf=false")
+    try:
+        _run(*exactly, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+        yield folder / prefix
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if folder.exists() and not keep:
+            _run("worktree", "remove", "--force", str(folder))
 
 
 def set_ref(name: str, commit: str) -> None:

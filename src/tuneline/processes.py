@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,13 +169,17 @@ def bound_command(command: list[str]) -> list[str]:
 
 
 @contextmanager
-def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+def process_group(
+    command: list[str], *, folder: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Run `command` in a new process group, stderr merged into stdout; an exception in the block kills the group.
 
     The command also dies with this process.
 
     Args:
         command: program and arguments, run without a shell.
+        folder: the working directory; by default that of this process.
+        variables: the complete environment; by default that of this process.
 
     Yields:
         The running process; its `stdout` gives lines of text.
@@ -189,6 +193,8 @@ def process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
+        cwd=folder,
+        env=variables,
     )
     try:
         yield process

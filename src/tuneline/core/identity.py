@@ -58,15 +58,20 @@ def compute_fingerprint(code: str, processor: Sequence[str], **parts: Any) -> st
     Returns:
         A sha256 over the parts, the code, the libraries' versions and the processor.
     """
-    return files.digest(
-        {
-            "parts": parts,
-            "code": code,
-            "libraries": {name: version(name) for name in _LIBRARIES},
-            "python": platform.python_version(),
-            "processor": list(processor),
-        }
-    )
+    return files.digest({"parts": parts, "code": code, **surroundings(processor)})
+
+
+def surroundings(processor: Sequence[str]) -> dict[str, Any]:
+    """What decides over the bits of a training besides params, data and code: libraries, Python and processor.
+
+    Args:
+        processor: the processor that computes.
+    """
+    return {
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+        "processor": list(processor),
+    }
 
 
 def is_complete(folder: Path) -> bool:

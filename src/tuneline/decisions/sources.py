@@ -149,10 +149,11 @@ def missing_data(source: Source) -> list[str]:
         missing = objects.find_missing([*recorded.inputs(), *recorded.outputs()])
     except PipelineError as error:
         return [f"whether DVC's cache and remote hold the data is unknown: {problem}" for problem in error.problems]
-    return [_missing(output, lost) for output, lost in missing.items()]
+    return [lost_data(output, lost) for output, lost in missing.items()]
 
 
-def _missing(output: Output, lost: list[str]) -> str:
+def lost_data(output: Output, lost: list[str]) -> str:
+    """A line about objects of an output that are nowhere to be found."""
     remote = objects.remote_name()
     where = (
         f"neither in DVC's cache nor in its remote '{remote}'"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ _NOISE = re.compile(
     r"To track the changes|To enable auto staging|Use `dvc push`|(Updat|Generat)ing lock file|\s+(git add|dvc config) "
     r"|Having any troubles\?|Stage '.*' didn't change|'.*' didn't change"
 )
+# How dvc announces a stage and its command.
+_ANNOUNCED = re.compile(r"Running stage '|> ")
 _MISSING = re.compile(
     r"(?:missing data 'sources?': |No such file or directory: '|dependency ')(.+?)'?(?: does not exist)?$"
 )
@@ -212,6 +215,71 @@ def reproduce(stage: str, log: Callable[[str], None]) -> None:
     _run(["repro", stage], log, what=stage)
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another folder of a project, in which its stages run with its own code."""
+
+    folder: Path
+    python: Path
+    """The Python that runs DVC."""
+    sources: Path
+    """The folder of the Python code that runs there."""
+    variables: Mapping[str, str]
+    """The environment."""
+
+
+def build_anew(stage: str, place: Elsewhere, log: Callable[[str], None]) -> None:
+    """Run a stage in another folder, whatever caches hold; its outputs are put into no cache.
+
+    Args:
+        stage: of dvc.yaml there.
+        place: the folder.
+        log: called with each line of output while dvc runs.
+
+    Raises:
+        PipelineError: the stage failed; holds the stage's own message.
+    """
+    arguments = ["repro", "--single-item", "--force", "--no-run-cache", "--no-commit", stage]
+    code, errors, last = _streamed(arguments, lambda line: None if _ANNOUNCED.match(line) else log(line), place)
+    if code == 0:
+        return
+    _refuse_full([line for line in errors if line.startswith("ERROR: ")], stage)
+    _refuse_killed(code, f"{stage}: dvc")
+    own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
+    raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{stage}: dvc failed"]))
+
+
+def changed_inputs(place: Elsewhere, stage: str) -> dict[str, list[str]]:
+    """What differs in another folder from the records of its dvc.lock and .dvc files; what is not there is left out.
+
+    Args:
+        place: the folder.
+        stage: the stage to look at, with all that it depends on.
+
+    Returns:
+        Stage (or .dvc file) -> what differs, in words.
+    """
+    done = subprocess.run(
+        processes.bound_command(_command(["status", "--json", "--with-deps", stage], place)),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        cwd=place.folder,
+        env=dict(place.variables),
+        check=False,
+    )
+    if done.returncode != 0:
+        shown = [line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line)]
+        raise PipelineError(*(line.removeprefix("ERROR: ") for line in shown))
+    found = {}
+    for name, changes in json.loads(done.stdout).items():
+        reasons = [reason for change in changes for reason in _reasons(change)]
+        wrong = [reason for reason in reasons if not reason.endswith((" deleted", " not in cache"))]
+        if wrong:
+            found[name] = wrong
+    return found
+
+
 def refuse_unsafe_outputs(p: params.Params) -> None:
     """Refuse outputs that git holds, or that are reached through a link: DVC deletes an output before its stage runs.
 
@@ -295,8 +363,12 @@ def add_to_dvc(*paths: Path) -> None:
     _run(["add", "--quiet", *names], lambda line: None, what=", ".join(names))
 
 
-def _command(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "dvc", *arguments]
+def _command(arguments: list[str], place: Elsewhere | None = None) -> list[str]:
+    if place is None:
+        return [sys.executable, "-m", "dvc", *arguments]
+    # Only for dvc and the stage: what binds dvc to this process is this project's code. All other variables come
+    # another way, because every user of the machine can see arguments.
+    return ["env", f"PYTHONPATH={place.sources}", str(place.python), "-m", "dvc", *arguments]
 
 
 def _run(arguments: list[str], log: Callable[[str], None], what: str, remedy: str | None = None) -> None:
@@ -324,11 +396,14 @@ def _run(arguments: list[str], log: Callable[[str], None], what: str, remedy: st
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
 
-def _streamed(arguments: list[str], log: Callable[[str], None]) -> tuple[int, list[str], list[str]]:
+def _streamed(
+    arguments: list[str], log: Callable[[str], None], place: Elsewhere | None = None
+) -> tuple[int, list[str], list[str]]:
     """Run dvc and log its lines; returns the exit code, the lines of errors and the last other lines."""
     errors: list[str] = []
     last: list[str] = []
-    with processes.process_group(_command(arguments)) as process:
+    where = {"folder": place.folder, "variables": place.variables} if place else {}
+    with processes.process_group(_command(arguments, place), **where) as process:
         assert process.stdout is not None
         for line in map(str.rstrip, process.stdout):
             if line.lower().startswith(_ERROR):

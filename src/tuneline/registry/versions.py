@@ -27,7 +27,8 @@ IDENTITY = (*MADE, "tuneline.evaluation_sha256")
 """The tags that are equal where two versions are of the same model, data and evaluation."""
 REPORT = "report.html"
 """The name of the gate's report in the folder of a version."""
-_FILES = "tuneline.files_sha256"
+FILES = "tuneline.files_sha256"
+"""The tag with the digest of a version's folder."""
 _DVC_LOCK = "tuneline.dvc_lock_sha256"
 COMMIT = "tuneline.kept_in_commit"
 """The tag with the first commit of a person that holds all that a version was made from."""
@@ -195,7 +196,7 @@ def _create(
             )
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = version_files.sha256(folder)
-        tags |= {_FILES: sha256, "tuneline.run_id": run_id, **more}
+        tags |= {FILES: sha256, "tuneline.run_id": run_id, **more}
         description = cards.version_description(p.task, gate, evaluation)
         # The linked files may have changed since the gate decided.
         check(folder)
@@ -385,9 +386,9 @@ def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
         RegistryError: the registry does not have the version.
         BrokenVersionError: the version has no digest.
     """
-    expected = tracker.version_tags(model, version).get(_FILES)
+    expected = tracker.version_tags(model, version).get(FILES)
     if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
-        reason = f"its tag {_FILES} is not a sha256, so its files cannot be checked"
+        reason = f"its tag {FILES} is not a sha256, so its files cannot be checked"
         raise BrokenVersionError(f"{model} version {version}", reason)
     return expected
 

@@ -87,6 +87,8 @@ def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training
         reports / "training.json",
         {
             "fingerprint": fingerprint,
+            # Where a rebuild ends in other bytes, the difference to its own surroundings says why.
+            "surroundings": identity.surroundings(hardware.fingerprint(p.compute)),
             "parameters": models.count_parameters(training.model),
             **training.counts(),
             "data": ready.report.as_dict(),
