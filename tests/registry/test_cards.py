@@ -1,13 +1,19 @@
 """What a version says of itself: read first, in one line, and what to do next."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from tuneline import params
 from tuneline.params import editing
+from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.registry import cards
+from tuneline.registry.addresses import Pages
+from tuneline.registry.lineage import Lineage, page_of_commit
 
 
 def rule(metric: str, verdict: str = "passed") -> dict[str, Any]:
@@ -54,13 +60,105 @@ def rule(metric: str, verdict: str = "passed") -> dict[str, Any]:
 def test_a_description_has_verdict_and_numbers_then_reasons_then_next_steps(
     task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any], expected: str
 ) -> None:
-    first, reasons, title, steps = cards.version_description(task, gate, evaluation).split("\n\n")
+    text = cards.version_description(task, gate, evaluation, ["Report: [all files](#/files)"])
+    first, reasons, title, steps, made, links = text.split("\n\n")
     assert first == expected
     assert reasons.split("\n") == [f"- {rule['reason']}" for rule in gate["rules"]]
     assert title == "What to do next:"
     *others, last = steps.split("\n")
     assert others == [f"- {step}" for step in gate.get("next_steps", [])]
     assert "alias champion" in last
+    assert (made, links) == ("Made from:", "- Report: [all files](#/files)")
+
+
+def evaluation_of(task: params.Task) -> dict[str, Any]:
+    """As `results.evaluation_json` writes it."""
+    names = METRICS_OF_TASK[task]
+    difference = {"difference": -0.5, "low": -0.75, "high": -0.25}
+    return {
+        "rows": 7,
+        "groups": 5,
+        "candidate": {name: 1.5 + place for place, name in enumerate(names)},
+        "tfidf": {names[0]: 2.0},
+        "versus_baseline": {names[0]: difference, names[1]: {"difference": 0.1, "low": None, "high": None}},
+    }
+
+
+@pytest.mark.parametrize("task", METRICS_OF_TASK)
+def test_hugging_face_reads_the_metrics_and_their_intervals(
+    task: params.Task, project: params.Params, lineage: Lineage
+) -> None:
+    p = project.model_copy(update={"task": task})
+    evaluation = evaluation_of(task)
+    text = cards.model_card(p, lineage, {"verdict": "passed", "rules": []}, evaluation)
+    Path("README.md").write_text(text, "utf-8")
+    card = ModelCard.load("README.md")
+    name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    assert name == p.registry.model
+    assert {one.metric_type: one.metric_value for one in results} == evaluation["candidate"]
+    first, second, *_ = results
+    assert first.metric_args == {"versus_baseline": {"difference": -0.5, "low": -0.75, "high": -0.25, "level": 0.95}}
+    assert second.metric_args == {"versus_baseline": {"difference": 0.1}}
+    assert (first.dataset_split, first.dataset_revision) == ("test", lineage.data_sha256)
+    assert card.data.pipeline_tag == first.task_type == cards._PIPELINE_TAGS[task]
+    assert card.data.get("base_model") is None
+    assert f"| {METRICS[METRICS_OF_TASK[task][0]].name} | baseline | -0.500 | -0.750 | -0.250 |" in card.text
+
+
+def test_a_card_states_the_base_of_a_hub(project: params.Params, lineage: Lineage) -> None:
+    Path("base.yaml").write_text(f"id: owner/model\nrevision: {'a1' * 20}\n")
+    editing.set_values(Path("params.yaml"), {"base.source": "hub", "base.input": "base.yaml"})
+    text = cards.model_card(params.load(), lineage, {"verdict": "passed", "rules": []}, evaluation_of("sft"))
+    assert ModelCard(text).data.get("base_model") == "owner/model"
+
+
+@pytest.mark.parametrize(
+    ("card", "license_", "language"),
+    [
+        ("---\nlicense: apache-2.0\nlanguage: [de, en]\n---\n# Mine\n", "apache-2.0", ["de", "en"]),
+        ("---\nlicense: {a: 1}\n---\n", None, None),
+        ("---\nlicense: [\n---\n", None, None),
+        ("# Mine\n", None, None),
+    ],
+)
+def test_a_card_repeats_license_and_language_of_a_base_in_a_folder(
+    card: str, license_: str | None, language: list[str] | None, project: params.Params, lineage: Lineage
+) -> None:
+    Path("models/mine").mkdir(parents=True)
+    Path("models/mine/README.md").write_text(card)
+    editing.set_values(Path("params.yaml"), {"base.source": "path", "base.input": "models/mine"})
+    text = cards.model_card(params.load(), lineage, {"verdict": "passed", "rules": []}, evaluation_of("sft"))
+    data = ModelCard(text).data
+    assert (data.get("license"), data.get("language")) == (license_, language)
+
+
+def test_links_lead_to_report_run_and_code(project: params.Params, lineage: Lineage) -> None:
+    pages = Pages("#/experiments/1/models/m-1/artifacts", "#/experiments/1/runs/r")
+    page = "https://example.org/o/r/commit/2"
+    lines = "\n".join(cards.links(project, lineage, pages, "r", page))
+    for link in (f"]({pages.files})", "[run r](#/experiments/1/runs/r)", f"[`222222222222`]({page})"):
+        assert link in lines
+    assert "not committed" not in lines
+    assert "not committed" in "\n".join(cards.links(project, replace(lineage, git_dirty="true"), pages, "r", None))
+
+
+@pytest.mark.parametrize(
+    ("remote", "page"),
+    [
+        ("https://github.com/o/r.git", "https://github.com/o/r/commit/"),
+        ("https://user:token@git.example.org:8443/a/b/r", "https://git.example.org:8443/a/b/r/commit/"),
+        ("git@github.com:o/r.git", "https://github.com/o/r/commit/"),
+        ("ssh://git@git.example.org:2222/o/r.git", "https://git.example.org/o/r/commit/"),
+        ("/srv/git/r.git", None),
+        ("file:///srv/git/r.git", None),
+        ("https://example.org/o/r) [x](javascript:alert(1)", None),
+        ("", None),
+    ],
+)
+def test_the_page_of_a_commit_has_no_password(remote: str, page: str | None) -> None:
+    commit = "2" * 40
+    assert page_of_commit(remote, commit) == (page and page + commit)
+    assert page_of_commit(remote, "unknown") is None
 
 
 def test_the_tags_that_people_read_sort_before_all_others(

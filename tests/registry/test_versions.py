@@ -37,6 +37,49 @@ def test_the_same_model_data_and_evaluation_is_one_version(tracker: Tracker, pro
     assert register(tracker, project, lineage) == versions.Registration("1", created=False)
 
 
+def test_the_metrics_belong_to_the_model_and_its_data_and_are_searchable(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    interval = {"difference": -0.5, "low": -0.75, "high": -0.25}
+    evaluation = EVALUATION | {"versus_base": {"bits_per_byte": interval}, "recall": {"a:b": 0.5}}
+    git = {"git_commit": lineage.git_commit, "git_dirty": lineage.git_dirty}
+    subject = versions.training_subject(
+        project, fingerprint=lineage.fingerprint, data_sha256=lineage.data_sha256, base_sha256="c", git=git
+    )
+    run_id = tracker.ensure_run(subject, [])
+    versions.register(tracker, project, lineage, run_id, GATE, evaluation, lambda _: None, lambda _: None)
+    experiment = mlflow.get_experiment_by_name(project.registry.model)
+    assert experiment is not None
+
+    def found(condition: str, digest: str = lineage.data_sha256[:36]) -> int:
+        return len(
+            mlflow.MlflowClient().search_logged_models(
+                [experiment.experiment_id],
+                filter_string=condition,
+                datasets=[{"dataset_name": "clean", "dataset_digest": digest}],
+            )
+        )
+
+    assert found("metrics.bits_per_byte < 2") == 1
+    assert found("metrics.bits_per_byte < 1") == 0
+    assert found("metrics.`versus_base.bits_per_byte.high` < 0") == 1
+    assert found("metrics.bits_per_byte < 2", "another") == 0
+
+
+def test_the_description_links_to_the_pages_of_files_and_run(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    register(tracker, project, lineage)
+    model = project.registry.model
+    version = mlflow.MlflowClient().get_model_version(model, "1")
+    experiment = mlflow.get_experiment_by_name(model)
+    assert experiment is not None
+    assert version.source is not None
+    start = f"(#/experiments/{experiment.experiment_id}"
+    assert f"{start}/models/{version.source.removeprefix('models:/')}/artifacts?" in version.description
+    assert f"{start}/runs/{version.run_id}?" in version.description
+
+
 def test_files_that_change_while_they_are_registered_make_no_version(
     tracker: Tracker, project: Params, lineage: Lineage, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +279,7 @@ def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, proje
         "train-rows.parquet",
     ]
     card = (folder / "README.md").read_text("utf-8")
-    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "\nlibrary_name: transformers\n" in card
     assert "| candidate | 1.500 | 20.000 |" in card
     assert "b" * 64 in card
     assert versions.unseen_rows(versions.version_train_rows(folder), ["1", "7", "8", "9"], ["z", "a", "z", "y"]) == [

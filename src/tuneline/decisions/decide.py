@@ -24,7 +24,7 @@ from tuneline.gate import decision as rules
 from tuneline.pipeline import graph, intact, repro
 from tuneline.proofs import keys
 from tuneline.proofs.provenance import Build
-from tuneline.registry import lineage, tracking, version_status, versions
+from tuneline.registry import lineage, measured, tracking, version_files, version_status, versions
 from tuneline.registry.version_status import Champion
 from tuneline.reporting import curves, report
 from tuneline.work import WORK
@@ -93,7 +93,7 @@ def gate(p: params.Params) -> Gate:
     files.write_json(reports / "gate.json", value | {"page_sha256": files.sha256_file(page)})
     run_id = _run(tracker, p, origin)
     decided = {"tuneline.verdict": verdict.verdict, _decided(reports): verdict.verdict}
-    tracker.describe_run(run_id, _flat(evaluation), decided)
+    tracker.describe_run(run_id, measured.run_metrics(evaluation), decided)
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
     link = tracker.page_of(run_id, f"reports/{page.name}")
@@ -140,7 +140,7 @@ def register(p: params.Params) -> versions.Registration:
     evaluation = files.read_object(reports / "evaluation.json")
 
     def check(folder: Path) -> None:
-        copied = [files.sha256_file(folder / name) for name in (params.PARAMS_FILE, "dvc.lock", versions.REPORT)]
+        copied = [files.sha256_file(folder / name) for name in (params.PARAMS_FILE, "dvc.lock", version_files.REPORT)]
         is_same = copied == [origin.params_sha256, origin.dvc_lock_sha256, value["page_sha256"]]
         # A person may commit meanwhile.
         if not is_same or params.load() != p or not lineage.read_lineage(p).is_same_but_for_git(origin):
@@ -339,19 +339,3 @@ def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -
         git={"git_commit": origin.git_commit, "git_dirty": origin.git_dirty},
     )
     return tracker.ensure_run(subject, curves.read(Path(p.paths.reports) / "training.csv"))
-
-
-def _flat(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """evaluation.json as metrics of a run: {"base": {"chrf": 1.0}} -> {"base.chrf": 1.0}.
-
-    The recall of each label is left out: MLflow refuses names with some characters of labels.
-    """
-    flat: dict[str, float] = {}
-    for name, value in evaluation.items():
-        if name == "recall":
-            continue
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            flat[f"{prefix}{name}"] = float(value)
-    return flat

@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline import processes
@@ -21,6 +22,16 @@ CLASSIC_VIEW = "?workflowType=machine_learning"
 """Without it the UI opens in its view of GenAI applications, which has no entry for models."""
 _SECONDS_TO_ANSWER = 20.0
 _ELSEWHERE = "set MLFLOW_TRACKING_URI in mlflow/tuneline.env to another path; then run the same command again"
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Links to pages of the MLflow UI that work wherever it is served; they are relative to its address."""
+
+    files: str
+    """The files of a version."""
+    run: str
+    """Its training run, with the inputs of the training."""
 
 
 def database_of(address: str) -> Path | None:

@@ -1,13 +1,21 @@
 """The texts of a version for people: the tags they read first, the description, and the model card."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+from ruamel.yaml.error import YAMLError
+
 from tuneline import params
+from tuneline.core import bounded_yaml
 from tuneline.evaluation.comparison import MODELS
+from tuneline.evaluation.intervals import LEVEL
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
+from tuneline.registry.addresses import Pages
 from tuneline.registry.lineage import Lineage
+from tuneline.registry.version_files import REPORT
 
 CHAMPION = "champion"
 """The alias of the version in use."""
@@ -16,6 +24,18 @@ _PROMOTE = (
     "Read the report (Source Model → Artifacts → report.html); if it convinces you, give this version the alias "
     f"{CHAMPION} (Aliases → Add)."
 )
+_PIPELINE_TAGS: dict[params.Task, str] = {
+    "sft": "text-generation",
+    "language-modeling": "text-generation",
+    "preference": "text-generation",
+    "classification": "text-classification",
+    "regression": "text-classification",
+}
+"""Task -> Hugging Face's name of what such a model does."""
+CARD = "README.md"
+"""The model card, as Hugging Face calls it."""
+_FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
+_VERSUS = "versus_"
 _LATER = "Later verdicts:"
 _BROKEN = re.compile(r"\ABroken: .*\.\n\n")
 _NUMBERS = 3
@@ -88,8 +108,10 @@ def _base(p: params.Params) -> str:
     return f"{name} at {revision[:12]}"
 
 
-def version_description(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The description of a version: the verdict with three metrics, the reasons of the rules, and what to do next.
+def version_description(
+    task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any], links: Sequence[str]
+) -> str:
+    """The description of a version: verdict with three metrics, reasons of the rules, what to do next, and links.
 
     The first line is plain text, because the list of versions shows it without Markdown.
 
@@ -97,6 +119,7 @@ def version_description(task: params.Task, gate: dict[str, Any], evaluation: dic
         task: the task of the fine-tuning.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
+        links: the value of `links`.
     """
     lines = [
         f"{gate['verdict'].capitalize()}: {'; '.join(_numbers(task, gate, evaluation))}.",
@@ -106,8 +129,41 @@ def version_description(task: params.Task, gate: dict[str, Any], evaluation: dic
         "What to do next:",
         "",
         *(f"- {step}" for step in [*gate.get("next_steps", ()), _PROMOTE]),
+        "",
+        "Made from:",
+        "",
+        *(f"- {link}" for link in links),
     ]
     return "\n".join(lines)
+
+
+def links(p: params.Params, lineage: Lineage, pages: Pages, run_id: str, code_page: str | None) -> list[str]:
+    """What a version was made from, as lines in Markdown with links to pages of the MLflow UI.
+
+    Args:
+        p: the params.
+        lineage: of the model.
+        pages: of the MLflow UI.
+        run_id: the training run.
+        code_page: the web page of the commit; None if it has none.
+    """
+    commit = _code(lineage.git_commit[:12])
+    if code_page:
+        commit = f"[{commit}]({code_page})"
+    dirty = "" if lineage.git_dirty == "false" else " with changes that were not committed"
+    return [
+        f"Report: [{REPORT}, and all other files]({pages.files})",
+        f"Training: [run {run_id}]({pages.run}), with its curves, params and inputs",
+        f"Data: {_code(p.data.raw)}; the clean splits have the sha256 {_code(lineage.data_sha256[:12])}",
+        f"Base: {_code(_base(p))}; sha256 {_code(lineage.base_sha256[:12])}",
+        f"Code: commit {commit}{dirty}; the commit in the tag `tuneline.source_commit` holds code, params and "
+        "`dvc.lock` as they were",
+    ]
+
+
+def _code(text: str) -> str:
+    """A text that Markdown shows as it is."""
+    return f"`{text.replace('`', '')}`"
 
 
 def _numbers(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
@@ -132,7 +188,7 @@ def _number_in_words(name: str, champion: dict[str, Any], evaluation: dict[str, 
 
 
 def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The model card in Hugging Face's format: YAML front matter, then Markdown.
+    """The model card in Hugging Face's format: YAML front matter with the metrics, then Markdown.
 
     Args:
         p: the params.
@@ -142,19 +198,18 @@ def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluat
     """
     lines = [
         "---",
-        "library_name: transformers",
-        f"pipeline_tag: {'text-classification' if p.task in ('classification', 'regression') else 'text-generation'}",
-        "tags: [tuneline]",
+        _front_matter(p, lineage, evaluation).to_yaml().rstrip(),
         "---",
         "",
         f"# {p.registry.model}",
         "",
-        f"Fine-tuned for the task `{p.task}` on `{p.data.raw}`, from a base of source `{p.base.source}`.",
+        f"Fine-tuned for the task `{p.task}` on {_code(p.data.raw)}, from a base of source `{p.base.source}`.",
         "",
         f"## Measured on {evaluation['rows']} held-out rows",
         "",
         *_table(evaluation),
         "",
+        *_interval_table(evaluation),
         f"## Gate: {gate['verdict']}",
         "",
         *(f"- {rule['reason']}" for rule in gate["rules"]),
@@ -166,6 +221,74 @@ def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluat
         "`params.yaml` and `dvc.lock` next to this file are those that the model was made with.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _front_matter(p: params.Params, lineage: Lineage, evaluation: dict[str, Any]) -> ModelCardData:
+    names = [Path(name).name for name in (p.data.raw, *sorted(p.data.mixture))]
+    tag = _PIPELINE_TAGS[p.task]
+    versus = {name: value for name, value in evaluation.items() if name.startswith(_VERSUS)}
+    results = [
+        EvalResult(
+            task_type=tag,
+            dataset_type=names[0],
+            dataset_name=names[0],
+            dataset_split="test",
+            dataset_revision=lineage.data_sha256,
+            metric_type=name,
+            metric_name=METRICS[name].name if name in METRICS else name,
+            metric_value=value,
+            metric_args=_differences(name, versus) or None,
+        )
+        for name, value in evaluation["candidate"].items()
+        if value is not None
+    ]
+    return ModelCardData(
+        # A hub knows only bases that have an id there.
+        base_model=_base(p).split(" at ")[0] if p.base.source == "hub" else None,
+        datasets=names,
+        eval_results=results or None,
+        library_name="transformers",
+        model_name=p.registry.model,
+        pipeline_tag=tag,
+        tags=["tuneline"],
+        **_stated_by_base(p),
+    )
+
+
+def _differences(metric: str, versus: dict[str, Any]) -> dict[str, Any]:
+    """versus_base and the like -> the difference of this metric with its interval."""
+    return {
+        name: {**one, "level": LEVEL} if one["low"] is not None else {"difference": one["difference"]}
+        for name, measures in versus.items()
+        if (one := measures.get(metric))
+    }
+
+
+def _stated_by_base(p: params.Params) -> dict[str, Any]:
+    """The license and the language in the model card of a base that is a folder."""
+    card = Path(p.base.input) / CARD
+    if p.base.source != "path" or not card.is_file():
+        return {}
+    found = _FRONT_MATTER.match(card.read_text("utf-8", errors="replace"))
+    try:
+        stated = bounded_yaml.load(found[1], "safe") if found else None
+    except YAMLError:
+        return {}
+    wanted = {name: stated.get(name) for name in ("license", "language")} if isinstance(stated, dict) else {}
+    return {name: value for name, value in wanted.items() if isinstance(value, str | list) and value}
+
+
+def _interval_table(evaluation: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {METRICS[metric].name} | {name.removeprefix(_VERSUS)} | {_number(one['difference'])} | "
+        f"{_number(one['low'])} | {_number(one['high'])} |"
+        for name, measures in evaluation.items()
+        if name.startswith(_VERSUS)
+        for metric, one in measures.items()
+    ]
+    head = [f"Differences, with their {LEVEL:.0%} intervals (paired bootstrap over groups of rows):", ""]
+    head += ["| metric | candidate minus | difference | low | high |", "|---|---|---:|---:|---:|"]
+    return [*head, *rows, ""] if rows else []
 
 
 def _table(evaluation: dict[str, Any]) -> list[str]:

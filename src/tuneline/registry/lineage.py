@@ -1,5 +1,6 @@
 """The lineage of a model: digests of all that it was made from, read from the workspace."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,12 @@ from tuneline.errors import GitError
 
 ENVIRONMENT_LOCKS = ("requirements.lock", "requirements-torch.lock")
 """The versions of all libraries."""
+
+
+_PATH = r"(?P<path>[\w.~/-]+?)(?:\.git)?/?"
+_WEB = re.compile(rf"https?://(?:[^@/]*@)?(?P<host>[\w.-]+(?::\d+)?)/{_PATH}")
+_SSH = re.compile(rf"(?:ssh://)?(?:[^@/]*@)(?P<host>[\w.-]+)(?::\d+/|[:/]){_PATH}")
+_SHA = re.compile("[0-9a-f]{40,64}")
 
 
 @dataclass(frozen=True)
@@ -70,3 +77,29 @@ def git_state() -> dict[str, str]:
         # The digests identify the model's origin all the same.
         return {"git_commit": "unknown", "git_dirty": f"unknown: {error}"}
     return {"git_commit": commit or "none", "git_dirty": "true" if dirty or not commit else "false"}
+
+
+def code_url(commit: str) -> str | None:
+    """The web page of a commit at the remote `origin`; None without such a remote, commit or page.
+
+    Args:
+        commit: its sha, or why there is none.
+    """
+    try:
+        remote = git.ask("config", "--get", "remote.origin.url")
+    except GitError:
+        return None
+    return page_of_commit(remote, commit)
+
+
+def page_of_commit(remote: str, commit: str) -> str | None:
+    """The web page of a commit, without the user and password of the remote's address; None if it has none.
+
+    Args:
+        remote: the address of a remote, as git knows it.
+        commit: the sha.
+    """
+    found = _WEB.fullmatch(remote) or _SSH.fullmatch(remote)
+    if found is None or not _SHA.fullmatch(commit):
+        return None
+    return f"https://{found['host']}/{found['path']}/commit/{commit}"

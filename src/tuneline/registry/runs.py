@@ -49,6 +49,11 @@ class Dataset:
     path: str
     context: str
 
+    @property
+    def short_digest(self) -> str:
+        """The digest as MLflow stores it."""
+        return self.sha256[:_DIGEST_LENGTH]
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -186,7 +191,7 @@ class Runs:
         with mlflow.start_run(run_id=run.info.run_id):
             for dataset in subject.inputs:
                 source = CodeDatasetSource({"path": dataset.path, "sha256": dataset.sha256})
-                meta = MetaDataset(source, name=dataset.name, digest=dataset.sha256[:_DIGEST_LENGTH])
+                meta = MetaDataset(source, name=dataset.name, digest=dataset.short_digest)
                 mlflow.log_input(meta, context=dataset.context)
         return run
 

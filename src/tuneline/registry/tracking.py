@@ -7,14 +7,15 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mlflow
 import mlflow.artifacts
 import requests
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -30,13 +31,35 @@ from tuneline import processes
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
 from tuneline.registry import addresses, version_files
-from tuneline.registry.runs import Runs, translate_errors
+from tuneline.registry.addresses import CLASSIC_VIEW, Pages
+from tuneline.registry.runs import Dataset, Runs, translate_errors
 
 # The source of a version: this prefix and the id of the logged model.
 _LOGGED = "models:/"
 # The tag of a logged model with the process that makes a version of it.
 _MAKER = "tuneline.maker"
 _PAGE = 100
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What a version is made from."""
+
+    model: str
+    """The registered model's name, and that of its experiment."""
+    run_id: str
+    """The training run."""
+    folder: Path
+    """A plain folder that `from_pretrained` loads."""
+    sha256: str
+    """Of the folder, by `version_files.sha256`."""
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """Shown with the model, and searched by `search_logged_models`."""
+    dataset: Dataset
+    """What the metrics were measured on."""
+    describe: Callable[[Pages], str]
+    """The description in Markdown, which links to these pages."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +81,11 @@ class Tracker(Runs):
     """A checked connection to a tracking address: its runs, and the versions in its registry."""
 
     @translate_errors
-    def create_version(
-        self,
-        model: str,
-        experiment: str,
-        run_id: str,
-        folder: Path,
-        sha256: str,
-        tags: Mapping[str, str],
-        description: str,
-    ) -> str:
-        """Register a folder as the next version of `model`.
+    def create_version(self, new: NewVersion) -> str:
+        """Register a folder as the next version of a model.
 
         Args:
-            model: the registered model's name.
-            experiment: the experiment of the logged model.
-            run_id: the training run.
-            folder: a plain folder that `from_pretrained` loads.
-            sha256: of the folder, by `version_files.sha256`.
-            tags: of the version.
-            description: of the version, in Markdown.
+            new: the folder, and what MLflow shows with it.
 
         Returns:
             The version's number.
@@ -85,23 +93,33 @@ class Tracker(Runs):
         Raises:
             RegistryError: the folder or its copy has another digest, so no version is made.
         """
+        model = new.model
         maker = json.dumps(asdict(processes.Identity.of_process()), sort_keys=True)
         logged = self._client.create_logged_model(
-            self._experiment(experiment), name=model, source_run_id=run_id, tags={_MAKER: maker}
+            self._experiment(model), name=model, source_run_id=new.run_id, tags={_MAKER: maker}
         )
         place = self._on_this_machine(logged)
         try:
             if place:
                 # MLflow's own copy would take new space where the file system can share blocks.
-                files.copy_tree(folder, place)
+                files.copy_tree(new.folder, place)
             else:
-                self._client.log_model_artifacts(logged.model_id, str(folder))
+                self._client.log_model_artifacts(logged.model_id, str(new.folder))
             # A server's copy cannot be hashed, but the folder that was sent to it can.
-            if version_files.sha256(place or folder) != sha256:
+            if version_files.sha256(place or new.folder) != new.sha256:
                 raise RegistryError(
                     f"{model}: the files have changed while they were copied to MLflow, so nothing is registered; run "
                     "the same command again"
                 )
+            now = int(time.time() * 1000)
+            measured_on = {"dataset_name": new.dataset.name, "dataset_digest": new.dataset.short_digest}
+            self._client.log_batch(
+                new.run_id,
+                [
+                    Metric(name, value, now, 0, model_id=logged.model_id, **measured_on)
+                    for name, value in new.metrics.items()
+                ],
+            )
         except BaseException:
             # Free the space, because the disk may be full.
             self._discard(logged.model_id, place)
@@ -116,9 +134,9 @@ class Tracker(Runs):
         made = self._client.create_model_version(
             model,
             f"{_LOGGED}{logged.model_id}",
-            run_id,
-            tags=dict(tags),
-            description=description,
+            new.run_id,
+            tags=dict(new.tags),
+            description=new.describe(_pages(logged, new.run_id)),
             model_id=logged.model_id,
         )
         version = str(made.version)
@@ -362,6 +380,14 @@ class Tracker(Runs):
         known = self.find_versions(model, {})
         remedy = f"it has versions {', '.join(known)}" if known else "it has no version yet; make one with: make run"
         raise RegistryError(f"{model} version {version}: is not in the registry at {self.address}; {remedy}")
+
+
+def _pages(logged: LoggedModel, run_id: str) -> Pages:
+    experiment = f"#/experiments/{logged.experiment_id}"
+    return Pages(
+        files=f"{experiment}/models/{logged.model_id}/artifacts{CLASSIC_VIEW}",
+        run=f"{experiment}/runs/{run_id}{CLASSIC_VIEW}",
+    )
 
 
 def connect() -> Tracker:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tuneline.core import files
 
+REPORT = "report.html"
+"""The gate's report, as it was when the version was registered."""
 MLMODEL = "MLmodel"
 """The file by which MLflow loads a version; it holds the digests of the files that were there before it."""
 ADDED_BY_MLFLOW = ("registered_model_meta",)

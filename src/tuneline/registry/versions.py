@@ -15,18 +15,16 @@ from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.modeling import unsafe_files
 from tuneline.params.data import PRETRAINING
-from tuneline.registry import abandoned, cards, version_files, version_status
-from tuneline.registry.lineage import Lineage
+from tuneline.registry import abandoned, cards, measured, version_files, version_status
+from tuneline.registry.lineage import Lineage, code_url
 from tuneline.registry.runs import Dataset, Subject
-from tuneline.registry.tracking import Tracker
+from tuneline.registry.tracking import NewVersion, Tracker
 from tuneline.work import WORK
 
 MADE = ("tuneline.model_sha256", "tuneline.data_sha256")
 """The tags that are equal where two versions are of the same model, trained on the same data."""
 IDENTITY = (*MADE, "tuneline.evaluation_sha256")
 """The tags that are equal where two versions are of the same model, data and evaluation."""
-REPORT = "report.html"
-"""The name of the gate's report in the folder of a version."""
 FILES = "tuneline.files_sha256"
 """The tag with the digest of a version's folder."""
 _DVC_LOCK = "tuneline.dvc_lock_sha256"
@@ -65,10 +63,15 @@ def training_subject(
         params=values,
         tags=tags,
         inputs=(
-            Dataset("clean", data_sha256, p.paths.clean, "training"),
+            clean_dataset(p, data_sha256),
             Dataset("base", base_sha256, p.paths.base, "base model"),
         ),
     )
+
+
+def clean_dataset(p: params.Params, sha256: str) -> Dataset:
+    """The clean splits as MLflow shows them: what a model is trained and measured on."""
+    return Dataset("clean", sha256, p.paths.clean, "training")
 
 
 def register(
@@ -181,11 +184,11 @@ def _create(
     with files.temporary_folder() as temporary:
         folder = temporary / p.registry.model
         _link(Path(p.paths.finetuned), folder)
-        files.write_text(folder / "README.md", cards.model_card(p, lineage, gate, evaluation))
+        files.write_text(folder / cards.CARD, cards.model_card(p, lineage, gate, evaluation))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
         if page.is_file():
-            shutil.copyfile(page, folder / REPORT)
+            shutil.copyfile(page, folder / version_files.REPORT)
         files.write_parquet(folder / _TRAIN_ROWS, workspace_train_rows(p))
         more = complete(folder) or {}
         if unsafe := unsafe_files.unsafe(folder):
@@ -197,10 +200,21 @@ def _create(
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = version_files.sha256(folder)
         tags |= {FILES: sha256, "tuneline.run_id": run_id, **more}
-        description = cards.version_description(p.task, gate, evaluation)
         # The linked files may have changed since the gate decided.
         check(folder)
-        return tracker.create_version(p.registry.model, p.registry.model, run_id, folder, sha256, tags, description)
+        new = NewVersion(
+            model=p.registry.model,
+            run_id=run_id,
+            folder=folder,
+            sha256=sha256,
+            tags=tags,
+            metrics=measured.model_metrics(evaluation),
+            dataset=clean_dataset(p, lineage.data_sha256),
+            describe=lambda pages: cards.version_description(
+                p.task, gate, evaluation, cards.links(p, lineage, pages, run_id, code_url(lineage.git_commit))
+            ),
+        )
+        return tracker.create_version(new)
 
 
 def add_commit(tracker: Tracker, model: str, version: str, commit: str, dvc_lock_sha256: str) -> bool:
