@@ -9,7 +9,7 @@ from tuneline.decisions import version_facts
 from tuneline.proofs import annex_iv, bom, claims, croissant, provenance
 from tuneline.proofs.keys import PrivateKey
 from tuneline.proofs.provenance import Build
-from tuneline.registry import mlmodel, versions
+from tuneline.registry import mlmodel, version_files
 from tuneline.registry.lineage import Lineage
 
 SIGNED = "tuneline.signed"
@@ -49,7 +49,7 @@ def complete(
     subject = provenance.subject(facts)
     said = {
         claims.PROVENANCE: provenance.predicate(facts, build),
-        claims.TEST_RESULT: claims.gate_result(gate, versions.REPORT),
+        claims.TEST_RESULT: claims.gate_result(gate, version_files.REPORT),
     }
     statements = [claims.statement(kind, subject, predicate) for kind, predicate in said.items()]
     claims.write(folder / claims.CLAIMS, statements, key)
