@@ -50,10 +50,39 @@ def test_pickled_weights_are_refused(base: Path) -> None:
     assert "pytorch_model.bin: is a pickle, which can run code when it is loaded" in refusal(base)
 
 
-def test_a_model_with_its_own_code_is_refused(base: Path) -> None:
+OWN_CODE = {
+    "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model", "AutoTokenizer": ["mine.T", None]}
+}
+
+
+def test_a_model_that_only_its_own_code_can_load_is_refused(base: Path) -> None:
     config = files.read_json(base / "config.json")
-    files.write_json(base / "config.json", config | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}})
-    assert "auto_map names Python code" in refusal(base)
+    files.write_json(base / "config.json", config | OWN_CODE | {"model_type": "mine"})
+    assert "auto_map names Python code of the model, which is never run, and transformers " in refusal(base)
+    assert "does not know the architecture (model_type 'mine'); use a model whose arch" in refusal(base)
+
+
+def test_a_model_that_transformers_knows_is_used_without_its_own_code(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, _ = models.load(base)
+    for name in ("config.json", "tokenizer_config.json"):
+        files.write_json(base / name, files.read_json(base / name) | OWN_CODE)
+    ran = tmp_path / "ran"
+    (base / "mine.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    sources.copy(base, tmp_path / "copy")
+    assert capsys.readouterr().out == (
+        f"{base}: the model's own code is not copied, because it is never run: mine.py\n"
+    )
+    assert not (tmp_path / "copy/mine.py").exists()
+    for load in (models.load, lambda folder: models.new_classifier(folder, ["a", "b"], "", 0)):
+        model, tokenizer = load(tmp_path / "copy")
+        assert type(model).__module__.startswith("transformers.")
+        models.save(model, tokenizer, tmp_path / "saved")
+        assert not any("auto_map" in path.read_text() for path in (tmp_path / "saved").glob("*.json"))
+    loaded, _ = models.load(tmp_path / "copy")
+    assert all(loaded.state_dict()[name].equal(tensor) for name, tensor in plain.state_dict().items())
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("load", [models.load_base, lambda folder: models.new_classifier(folder, ["a", "b"], "", 0)])

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from tuneline import terminal
 from tuneline.core import files
@@ -32,10 +34,11 @@ def problems(folder: Path) -> list[str]:
     config = _config(folder)
     if config is None:
         found.append(f"{folder}/config.json: missing or not JSON; copy it again from the source of the model")
-    elif "auto_map" in config:
+    elif "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING_NAMES:
         found.append(
-            f"{folder}/config.json: auto_map names Python code of the model, which is never run; "
-            "use a model whose architecture transformers knows"
+            f"{folder}/config.json: auto_map names Python code of the model, which is never run, and transformers "
+            f"{version('transformers')} does not know the architecture (model_type {config.get('model_type')!r}); use "
+            "a model whose architecture transformers knows"
         )
     else:
         found += _count_problems(folder, config)

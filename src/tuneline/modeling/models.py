@@ -199,6 +199,8 @@ def _loaded(
         # An untrusted config can make a library raise anything.
         raise ModelError(f"{folder}: cannot be loaded as {what}: {first_line(error)}") from None
     _refuse_not_finite(model, folder)
+    # It names code for another program to download and run. What is loaded here is transformers' own class.
+    vars(model.config).pop("auto_map", None)
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -283,6 +285,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder}/tokenizer_config.json: tokenizer_class names {type(tokenizer).__name__}, which is not a "
             "tokenizer; copy the folder again, or use another base"
         )
+    tokenizer.init_kwargs.pop("auto_map", None)
     template: Any = tokenizer.chat_template
     texts = template.values() if isinstance(template, dict) else [template or ""]
     if not all(isinstance(text, str) for text in texts):
