@@ -73,6 +73,7 @@ def reading_for_project(arguments: ReadingArguments) -> How:
     if not (environment.ENV_FILE.is_file() and Path(params.PARAMS_FILE).is_file()):
         return How(usual, columns)
     p = params.load()
+    usual = replace(usual, likely=raw_set.encodings_of(p))
     tokenizer = Path(p.paths.base, "tokenizer.json")
     settings = Settings(
         p.data.near_duplicates,

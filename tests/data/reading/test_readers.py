@@ -352,6 +352,34 @@ def test_utf_8_that_another_encoding_can_decode_is_refused(tmp_path: Path, name:
     assert len(rows(plan(tmp_path, name, content.encode("cp1254"), encoding="cp1254"))) == len(words)
 
 
+TURKISH = (
+    "kargom hâlâ gelmedi, ne zaman ulaşır?\nşifremi unuttum, giriş yapamıyorum\niade için ücreti kim öder?\n"
+    "çok uzun süredir bekliyorum\nödememi geri alabilir miyim?\nürün bozuk çıktı, değişim olur mu?\n"
+)
+RUSSIAN = "моя посылка до сих пор не пришла\nкогда она будет доставлена?\nя забыл пароль и не могу войти\n"
+GREEK = "το δέμα μου δεν έχει φτάσει ακόμα\nπότε θα παραδοθεί;\nξέχασα τον κωδικό μου\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "likely", "guessed"),
+    [
+        (TURKISH, "cp1254", ("cp1254",), "cp1254, as other files of this project"),
+        (TURKISH, "cp1254", ("gb18030", "cp1254"), "cp1254, as other files of this project"),
+        (RUSSIAN, "cp1251", ("cp1254",), "cp1251"),
+        (GREEK, "cp1253", ("cp1251", "cp1254"), "cp1253"),
+        ("我的包裹还没有到。\n我忘记了密码，无法登录。\n我想退货，谁付运费？\n", "gb18030", ("cp1254",), "gb18030"),
+    ],
+)
+def test_the_encoding_of_the_project_is_guessed_first_if_it_fits(
+    tmp_path: Path, text: str, encoding: str, likely: tuple[str, ...], guessed: str
+) -> None:
+    (tmp_path / "october.txt").write_bytes(text.encode(encoding))
+    [refused] = readers.plan(tmp_path, Options(likely=likely))
+    assert (
+        f"is not utf-8; it looks like {guessed}: if that is right, set `data.encoding: {encoding}`" in refused.refusal
+    )
+
+
 def test_a_missing_path_an_empty_folder_and_an_unknown_encoding_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder; `dvc repro sample`"):
         readers.plan(tmp_path / "missing", Options())

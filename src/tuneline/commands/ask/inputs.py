@@ -22,6 +22,7 @@ from tuneline.data.mapping import choose, recognise
 from tuneline.data.mapping.chat.convert_chat import Alpaca, Calls, Messages
 from tuneline.data.mapping.chat.messages import parse_messages
 from tuneline.data.mapping.convert import Columns, Convert, Paths, Poem, Question, RowError, Shape
+from tuneline.data.mapping.raw_set import encodings_of
 from tuneline.data.mapping.recognise import PAIRS, View
 from tuneline.data.preparing.text import cleaning
 from tuneline.data.reading import readers
@@ -152,7 +153,7 @@ def options_for(p: Params, path: Path | None, arguments: ReadingArguments) -> Op
     """
     way = reading_at(path, readings_of_sets(p, arguments)) if path is not None else None
     # For a wrong encoding, messages name the option --encoding instead of a param.
-    return replace(way.options if way else arguments.over(Options()), param="")
+    return replace(way.options if way else arguments.over(Options(likely=encodings_of(p))), param="")
 
 
 def read_path(path: Path, options: Options, find: Callable[[FilePlan, Path], ReadContent], *, shown: str = "") -> Input:

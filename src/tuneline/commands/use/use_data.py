@@ -67,12 +67,14 @@ def use(
     order_by = None
     changed = new_params.max_rejected_change(p, max_rejected)
     p = new_params.with_max_rejected(p, max_rejected)
-    options, columns = arguments.over(Options()), arguments.columns
+    likely = raw_set.encodings_of(p)
+    options, columns = arguments.over(Options(likely=likely)), arguments.columns
     if not is_new:
         # Next month's files are read and split like last month's, unless this call says otherwise.
         group_by, columns = group_by or p.data.split.group_by, columns or p.data.columns
         order_by = p.data.split.order_by
-        options = arguments.over(Options(p.data.encoding, p.data.layout, exclude=tuple(p.data.exclude)))
+        exclude = tuple(p.data.exclude)
+        options = arguments.over(Options(p.data.encoding, p.data.layout, exclude=exclude, likely=likely))
     plans = readers.plan(path, options)
     chosen_task, found = open_set.open_for_task(
         path, plans, columns, group_by, order_by, open_set.task_named(task), p.task, is_new=is_new
@@ -155,7 +157,7 @@ def mix(
     }
     before = p.data.reading.get(name, params.SetReading()).model_dump(exclude_defaults=True)
     reading = before | {key: value for key, value in given.items() if value}
-    way = raw_set.set_reading(name, params.SetReading(**reading))
+    way = raw_set.set_reading(name, params.SetReading(**reading), raw_set.encodings_of(p))
     found = open_set.open_mixed(path, readers.plan(path, way.options), way.columns)
     tally = open_set.read(found, p.data.max_rejected_fraction)
     messages = open_set.describe(path, found, tally)

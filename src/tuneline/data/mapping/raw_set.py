@@ -248,21 +248,30 @@ def readings(p: Params, names: Sequence[str]) -> dict[str, Reading]:
     if problems:
         raise DataError(*problems)
     paths = {PRETRAINING: p.data.pretraining, **{name: f"{p.paths.mixture}/{name}" for name in names}}
-    found = {path: set_reading(name, p.data.reading.get(name, SetReading())) for name, path in paths.items()}
-    of_raw = Options(p.data.encoding, p.data.layout, exclude=tuple(p.data.exclude))
+    likely = encodings_of(p)
+    found = {path: set_reading(name, p.data.reading.get(name, SetReading()), likely) for name, path in paths.items()}
+    of_raw = Options(p.data.encoding, p.data.layout, exclude=tuple(p.data.exclude), likely=likely)
     return found | {p.data.raw: Reading(of_raw, p.data.columns)}
 
 
-def set_reading(name: str, section: SetReading) -> Reading:
+def encodings_of(p: Params) -> tuple[str, ...]:
+    """The encodings of the project's sets that params.yaml names, without UTF-8."""
+    named = [p.data.encoding, *(section.encoding for section in p.data.reading.values())]
+    return tuple(dict.fromkeys(name for name in named if name and name != Options().encoding))
+
+
+def set_reading(name: str, section: SetReading, likely: tuple[str, ...] = ()) -> Reading:
     """How a set other than data.raw is read.
 
     Args:
         name: `pretraining`, or the name of a set of the mixture.
         section: its section of data.reading.
+        likely: encodings of other sets of the project.
     """
     given = {key: value for key in ("encoding", "layout") if (value := getattr(section, key)) is not None}
     exclude = tuple(section.exclude)
-    return Reading(Options(**given, param=f"data.reading.{name}.encoding", exclude=exclude), section.columns)
+    options = Options(**given, param=f"data.reading.{name}.encoding", exclude=exclude, likely=likely)
+    return Reading(options, section.columns)
 
 
 def is_mixture_name(name: str) -> bool:

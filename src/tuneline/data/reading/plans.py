@@ -157,12 +157,13 @@ def _plan_text(file: _File, head: bytes, is_whole: bool, options: Options) -> It
     form = sniff.detect_text_format(head, file.inner, options.layout, is_whole)
     portion = replace(file.portion(form, encoding), start=start)
     if form == "json":
-        encodings.check_head(head, encoding, options.param)
+        encodings.check_head(head, encoding, options.param, options.likely)
         if encoding != "utf-8":
             file = file._replace(source=file.source._replace(encoding=encoding))
         yield from _plan_json(file, portion)
         return
-    check = encodings.EncodingCheck("utf-8" if file.source.encoding else encoding, options.param)
+    own = "utf-8" if file.source.encoding else encoding
+    check = encodings.EncodingCheck(own, options.param, options.likely)
     stream = unpack.open_stream(file.source, start)
     try:
         plan = _plan_lines(file, portion, stream, head, check)

@@ -54,6 +54,8 @@ class Options:
     """The param that sets the encoding, for remedies; empty if only a command-line option sets it."""
     exclude: tuple[str, ...] = ()
     """Files that are left out: a name, a pattern such as `*.md`, or a path relative to the set."""
+    likely: tuple[str, ...] = ()
+    """Encodings of other files of the project: they are tried first when a file is not in `encoding`."""
 
 
 @dataclass(frozen=True)

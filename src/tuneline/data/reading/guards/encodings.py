@@ -1,6 +1,7 @@
 """Checking the encoding of files, and guessing it if it is wrong."""
 
 import codecs
+from collections.abc import Sequence
 
 from charset_normalizer import from_bytes
 
@@ -34,6 +35,9 @@ _WIDER = {
 _WESTERN = set("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜÝ’‘“”«»‹›„–—…€£§°©®·¡¿ªº\xa0½¼²³±×")
 _WIDE = tuple(name for name in ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "utf_7"))
 _GUESSED_FROM = 65_536
+# How much worse than the best an encoding of the project may fit, in the measures of charset-normalizer.
+_MORE_CHAOS = 0.1
+_COHERENT = 0.8
 # Characters beyond ASCII: text in another encoding is valid UTF-8 by chance for a few characters only.
 _SURELY_UTF8 = 8
 _SAMPLE_LINES = 200
@@ -58,21 +62,30 @@ def is_wide(encoding: str) -> bool:
     return "\n".encode(encoding) != b"\n"
 
 
-def _guess(sample: bytes) -> str:
+def _guess(sample: bytes, likely: Sequence[str]) -> str:
     """The probable encoding of a text by Python's name; empty if no encoding fits.
 
     Args:
         sample: a part of the text.
+        likely: encodings that are preferred if they fit about as well as the best.
     """
     sample = sample[:_GUESSED_FROM]
+    best = from_bytes(sample, cp_exclusion=list(_WIDE)).best() if likely else None
+    for encoding in likely:
+        # In an encoding of another script the text is a mess, or resembles no language.
+        found = from_bytes(sample, cp_isolation=[encoding]).best()
+        if found and (
+            not best or (found.chaos <= best.chaos + _MORE_CHAOS and found.coherence >= _COHERENT * best.coherence)
+        ):
+            return encoding
     # A single-byte encoding can decode any text; cp1252 is accepted if it gives Western letters and signs only.
     western = sample.decode("cp1252", "replace")
     if {char for char in western if not char.isascii()} <= _WESTERN:
         return "cp1252"
     if is_chinese(sample):
         return "gb18030"
-    found = from_bytes(sample, cp_exclusion=list(_WIDE)).best()
-    return "" if found is None else _WIDER.get(found.encoding, found.encoding)
+    best = best or from_bytes(sample, cp_exclusion=list(_WIDE)).best()
+    return "" if best is None else _WIDER.get(best.encoding, best.encoding)
 
 
 def is_chinese(sample: bytes) -> bool:
@@ -138,13 +151,14 @@ def check_is_text(head: bytes) -> None:
         raise RefusedError(f"has many control characters, so it is not text; tuneline reads {FORMATS}")
 
 
-def check_head(head: bytes, encoding: str, param: str) -> None:
+def check_head(head: bytes, encoding: str, param: str, likely: Sequence[str] = ()) -> None:
     """Check the encoding of a JSON file by its first bytes, because its lines are not rows.
 
     Args:
         head: its first bytes.
         encoding: that it should have, by Python's name.
         param: the param that sets the encoding; empty if only a command-line option sets it.
+        likely: encodings of other files of the project.
 
     Raises:
         RefusedError: most of the characters beyond ASCII are not in the encoding.
@@ -155,14 +169,15 @@ def check_head(head: bytes, encoding: str, param: str) -> None:
     # Up to three wrong bytes may be a character that is cut off at the end.
     wrong = sum(1 for char in text if "\udc80" <= char <= "\udcff")
     if wrong > 3 and 2 * wrong > sum(1 for char in text if not char.isascii()):
-        raise RefusedError(f"is not utf-8; {_describe_guess(_guess(bytes(head)), param)}")
+        raise RefusedError(f"is not utf-8; {_describe_guess(_guess(bytes(head), likely), param, likely)}")
 
 
-def _describe_guess(other: str, param: str) -> str:
+def _describe_guess(other: str, param: str, likely: Sequence[str]) -> str:
     if not other:
         setting = f"set `{param}` to it" if param else "give it as `--encoding`"
         return f"its encoding was not recognised: find out its encoding and {setting}, or correct the lines"
-    return f"it looks like {other}: if that is right, {describe_setting(other, param)}"
+    known = ", as other files of this project" if other in likely else ""
+    return f"it looks like {other}{known}: if that is right, {describe_setting(other, param)}"
 
 
 def describe_setting(encoding: str, param: str) -> str:
@@ -181,12 +196,13 @@ class EncodingCheck:
     Args:
         encoding: that the file should have.
         param: the param that sets the encoding; empty if only a command-line option sets it.
+        likely: encodings of other files of the project.
     """
 
-    def __init__(self, encoding: str, param: str) -> None:
+    def __init__(self, encoding: str, param: str, likely: Sequence[str] = ()) -> None:
         self.encoding = encoding
         """By Python's name."""
-        self._param = param
+        self._param, self._likely = param, likely
         self._lines = self._good = self._bad = 0
         self._sample: list[bytes] = []
         # Single-byte encodings decode UTF-8 too, to other characters than were written.
@@ -242,7 +258,8 @@ class EncodingCheck:
             )
         if not self._bad:
             return ""
-        remedy = _describe_guess(_guess(b"\n".join(self._sample)) if self.encoding == "utf-8" else "", self._param)
+        guessed = _guess(b"\n".join(self._sample), self._likely) if self.encoding == "utf-8" else ""
+        remedy = _describe_guess(guessed, self._param, self._likely)
         many = 2 * self._bad > self._lines or (self._bad >= 5 and 10 * self._bad > self._lines)
         if self._bad > self._good and many:
             raise RefusedError(f"is not {self.encoding}; {remedy}")
