@@ -31,4 +31,4 @@ def test_a_text_that_does_not_fit_leaves_room_for_others(
     kept = [json.loads(line)["text"] for line in (tmp_path / "made/train.jsonl").read_text("utf-8").splitlines()]
     assert len(kept) == written.texts > 15
     assert sum(len(text.encode()) for text in kept) <= 20_000
-    assert written.left_out == written.rows["train"] - len(kept) > 5
+    assert written.left_out == written.left.rows["train"] - len(kept) > 5

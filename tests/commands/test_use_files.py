@@ -74,6 +74,18 @@ def test_many_files_with_the_same_problem_are_one_line(tmp_path: Path) -> None:
     assert "27 more): is not JSON: expected a value, found the end of the file; correct it" in broken
 
 
+def test_labels_that_differ_only_in_case_or_spaces_are_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "mail.csv"
+    rows = [f"{words(n)},{('kargo', 'iade')[n % 2]}" for n in range(60)] + [f"{words(-n)},KARGO " for n in (1, 2, 3)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    for _ in ("the first use", "the next use"):
+        [warning] = [line for line in use(path) if "differ only" in line]
+        assert warning == (
+            "  warning: labels 'kargo' (30) and 'KARGO ' (3) differ only in case or spaces and are different labels; if "
+            "they mean the same, use one spelling in the raw files"
+        )
+
+
 def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
     with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):

@@ -63,6 +63,8 @@ def test_the_numbers_of_rows_after_cleaning_are_printed(tmp_path: Path) -> None:
 
 
 def test_the_number_of_test_rows_is_estimated_from_the_last_preparation(tmp_path: Path) -> None:
+    # Only a set with its own pretraining text is prepared by `use`.
+    editing.set_values(Path("params.yaml"), {"base.source": "path", "base.input": "models/mine"})
     use(pairs(tmp_path, 100))
     Path("reports").mkdir()
     last = {"set": "data/raw/faq", "rows_in": 100, "rows": {"train": 60, "validation": 5, "test": 10}}
@@ -156,6 +158,10 @@ def test_only_the_first_use_writes_the_pretraining_text(tmp_path: Path) -> None:
     assert any("the training text of the first use of this set" in line for line in messages)
     assert files.sha256_tree(text) == before
     prepare.main(params.load())
+    clean = files.read_json(Path("data/clean/dataset.json"))["rows"]
+    splits_left = ", ".join(f"{split} {count}" for split, count in clean.items())
+    assert f"rows: {sum(clean.values())} will be left ({splits_left}); dropped: pretraining 1" in messages
+    assert any(line.startswith(f"gate: with {clean['test']} test rows") for line in messages)
     assert files.sha256_tree(Path("data/pretraining")) == base
     later = files.read_parquet(Path("data/clean/test")).to_pylist()
     assert {row["id"] for row in held_out} <= {row["id"] for row in later}

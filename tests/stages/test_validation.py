@@ -137,6 +137,33 @@ def test_a_failed_expectation_with_a_warning_stops_nothing(
     assert Path("reports/raw.ok").exists()
 
 
+def test_a_warning_about_a_frozen_text_is_only_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data/expectations/clean.yaml").write_text(
+        "text:\n  - type: expect_table_row_count_to_be_between\n    kwargs: {min_value: 1000}\n    severity: warning\n"
+    )
+    prepare.main(params.load())
+    for frozen, warned in ((False, True), (True, False)):
+        editing.set_values(Path("params.yaml"), {"data.frozen_pretraining": frozen})
+        capsys.readouterr()
+        validate_clean.main(params.load())
+        printed = capsys.readouterr().out
+        assert ("warning: data/pretraining: expect_table_row_count_to_be_between (min_value 1000)" in printed) == warned
+        note = "not as warnings, because the set is frozen: expect_table_row_count_to_be_between"
+        assert (note in printed) != warned
+        [_, text] = files.read_json(Path("reports/validate_clean.json"))["sets"]
+        assert [one["success"] for one in text["expectations"]].count(False) == 1
+
+
+def test_the_first_unusable_rows_are_named_and_the_others_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    editing.set_values(Path("params.yaml"), {"data.max_rejected_fraction": 0.1})
+    PAIRS.write_text(PAIRS.read_text() + "{broken\n" * 7)
+    validate_raw.main(params.load())
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index("data/raw/python-docstrings: 207 rows of prompt-completion, 7 of them unusable")
+    assert lines[first + 5].startswith("  pairs.jsonl:205: json: ")
+    assert lines[first + 6] == "  and 2 more"
+
+
 def test_a_failed_expectation_of_severity_error_stops_validate_clean() -> None:
     Path("data/expectations/clean.yaml").write_text(
         "prompt-completion:\n  - type: expect_table_row_count_to_be_between\n    kwargs: {min_value: 1000}\n"

@@ -20,7 +20,8 @@ def main(p: params.Params) -> None:
     form, mixture = read_form(clean), files.read_object(clean / DATASET_FILE, "mixture")["mixture"]
     report.validate(p.paths.clean, CleanFrames(clean, SPLITS, form), form.record_type, yaml, is_clean=True)
     texts = CleanFrames(pretraining, ("train", "validation"), RecordForm("text"))
-    report.validate(p.paths.pretraining, texts, "text", yaml, is_clean=True)
+    frozen = p.data.frozen_pretraining
+    report.validate(p.paths.pretraining, texts, "text", yaml, is_clean=True, is_frozen=frozen)
     for described in mixture.values():
         path, form = clean / described["path"], RecordForm.from_json(described)
         rows = CleanFrames(path.parent, (path.name,), form)

@@ -6,14 +6,18 @@ It holds no held-out text. Later rows do not change it, so that the base is not 
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from tuneline.core import files
-from tuneline.data.mapping.raw_set import RawSet
+from tuneline.data.mapping import raw_set
+from tuneline.data.mapping.raw_set import RawSet, RawSets
 from tuneline.data.preparing import prepare_sets
+from tuneline.data.reading import readers
+from tuneline.data.reading.raw_rows import Options
 from tuneline.data.records.record_form import SplitName
 from tuneline.params import Data
 
@@ -27,8 +31,17 @@ _MOST_HELD_OUT = 2_000_000
 _SPLITS: tuple[tuple[SplitName, int], ...] = (("train", MOST_BYTES), ("validation", _MOST_HELD_OUT))
 
 
+class Left(NamedTuple):
+    """What preparation leaves of a set."""
+
+    rows: dict[SplitName, int]
+    """Split -> number of rows."""
+    dropped: dict[str, int]
+    """Reason -> number of dropped rows, the most frequent reason first."""
+
+
 class Written(NamedTuple):
-    """What was written, and the counts of the set that it comes from."""
+    """What was written, and what preparation leaves of the set that it comes from."""
 
     texts: int
     """Number of texts of the training split that were written."""
@@ -36,9 +49,7 @@ class Written(NamedTuple):
     """Number of texts of the training split that did not fit."""
     bytes: int
     """Size of the training text."""
-    rows: dict[SplitName, int]
-    dropped: dict[str, int]
-    """Reason -> number of dropped rows, the most frequent reason first."""
+    left: Left
 
 
 def write(raw: RawSet, data: Data, folder: Path) -> Written:
@@ -52,10 +63,7 @@ def write(raw: RawSet, data: Data, folder: Path) -> Written:
     Raises:
         DataError: too many rows cannot be used, or a split is empty; nothing was written.
     """
-    with files.work_folder(folder) as work:
-        paths = prepare_sets.Paths(*(work / name for name in ("work", "clean", "pretraining", "quarantine.jsonl")))
-        for place in (paths.work, paths.clean, paths.pretraining):
-            place.mkdir()
+    with _paths(folder) as paths:
         rows = prepare_sets.prepare_alone(raw, data, paths)
         with paths.quarantine.open("rb") as lines:
             dropped = Counter(orjson.loads(line)["reason"] for line in lines)
@@ -74,7 +82,37 @@ def write(raw: RawSet, data: Data, folder: Path) -> Written:
                         left_out += not fits and split == "train"
                 if split == "train":
                     size = (temporary / f"{split}.jsonl").stat().st_size
-    return Written(count, left_out, size, rows, dict(dropped.most_common()))
+    return Written(count, left_out, size, Left(rows, dict(dropped.most_common())))
+
+
+def count(raw: RawSet, data: Data, text: Path) -> Left:
+    """What preparation will leave of a set whose pretraining text an earlier use has written.
+
+    Args:
+        raw: the raw set.
+        data: how it is cleaned and split.
+        text: the folder of the text. Held-out rows that it contains are dropped.
+
+    Raises:
+        DataError: too many rows cannot be used, or a split is empty.
+    """
+    frozen = raw_set.open_set(
+        text, readers.plan(text, Options()), columns={}, record_types=("text",), group_by=None, is_mixed=True
+    )
+    data = data.model_copy(update={"pretraining": text.as_posix(), "frozen_pretraining": True})
+    with _paths(text) as paths:
+        report = prepare_sets.prepare(RawSets(raw, frozen, {}), data, paths)["raw"]
+    return Left(report["rows"], dict(Counter(report["dropped"]).most_common()))
+
+
+@contextmanager
+def _paths(folder: Path) -> Iterator[prepare_sets.Paths]:
+    """Empty folders for a preparation, which are deleted after the block."""
+    with files.work_folder(folder) as work:
+        paths = prepare_sets.Paths(*(work / name for name in ("work", "clean", "pretraining", "quarantine.jsonl")))
+        for place in (paths.work, paths.clean, paths.pretraining):
+            place.mkdir()
+        yield paths
 
 
 def _texts(split: Path, raw: RawSet) -> Iterator[str]:

@@ -183,11 +183,14 @@ def base_changes(
         own = {}
         base = f"builtin, pretrained here on {p.data.pretraining}, which data.pretraining already names"
     elif _pointer(text).exists():
+        left = base_text.count(found, p.data.model_copy(update={"split": split}), text)
+        messages = _dropped(left, train)
+        train, test = left.rows["train"], left.rows["test"]
         base = f"builtin, pretrained here on {text}, the training text of the first use of this set"
     else:
         written = base_text.write(found, p.data.model_copy(update={"split": split}), text)
-        messages = [*_dropped(written, train), *_left_out(written)]
-        train, test = written.rows["train"], written.rows["test"]
+        messages = [*_dropped(written.left, train), *_left_out(written)]
+        train, test = written.left.rows["train"], written.left.rows["test"]
         base = (
             f"builtin, pretrained here on the set's own training text ({written.texts:,} texts, {written.bytes:,} "
             f"bytes, now in {text}); text and base stay the same when more rows come"
@@ -218,21 +221,21 @@ def removed_on_failure(text: Path) -> Iterator[None]:
         raise
 
 
-def _dropped(written: base_text.Written, wanted: int) -> list[str]:
+def _dropped(left: base_text.Left, wanted: int) -> list[str]:
     """Messages about rows that cleaning drops.
 
     Args:
-        written: the training text of the set, and its counts.
+        left: what cleaning leaves.
         wanted: number of training rows if no row were dropped.
     """
-    if not written.dropped:
+    if not left.dropped:
         return []
-    splits = ", ".join(f"{split} {count:,}" for split, count in written.rows.items())
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.dropped.items())
-    messages = [f"rows: {sum(written.rows.values()):,} will be left ({splits}); dropped: {reasons}"]
-    if 2 * written.rows["train"] < wanted:
+    splits = ", ".join(f"{split} {count:,}" for split, count in left.rows.items())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in left.dropped.items())
+    messages = [f"rows: {sum(left.rows.values()):,} will be left ({splits}); dropped: {reasons}"]
+    if 2 * left.rows["train"] < wanted:
         messages.append(
-            f"  warning: only {written.rows['train']:,} of about {wanted:,} rows are left to train on. Variants of one "
+            f"  warning: only {left.rows['train']:,} of about {wanted:,} rows are left to train on. Variants of one "
             "row teach little and measure nothing. data.near_duplicates and data.max_overlap define a variant; "
             "`make run` writes each dropped row with its reason to reports/quarantine.jsonl"
         )

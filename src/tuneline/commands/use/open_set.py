@@ -11,7 +11,7 @@ from tuneline.data.mapping.raw_set import RawSet, Reading
 from tuneline.data.preparing import long_rows
 from tuneline.data.profiling.profile import Lengths
 from tuneline.data.reading.raw_rows import FilePlan, Options
-from tuneline.data.records import field_texts
+from tuneline.data.records import field_texts, labels
 from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordType
 from tuneline.data.validation.row_counts import Tally
 from tuneline.errors import DataError
@@ -171,15 +171,12 @@ def describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
         f"{path}: {tally.rows - unusable:,} rows of {found.form.record_type}, {unusable:,} set aside",
         *_readings(found),
     ]
-    labels = sorted(set(choose.labels_by_file(found.files).values()))
-    if (
-        found.form.record_type == "text"
-        and len(labels) <= _FEW_LABELS
-        and not all(label.isdecimal() for label in labels)
-    ):
-        messages.append(f"  if the names of its files are labels ({', '.join(labels)}), give --task classification")
-    messages += [f"  {row.describe()}" for row in tally.first]
-    return messages + [f"  warning: {warning}" for warning in found.warnings]
+    names = sorted(set(choose.labels_by_file(found.files).values()))
+    if found.form.record_type == "text" and len(names) <= _FEW_LABELS and not all(name.isdecimal() for name in names):
+        messages.append(f"  if the names of its files are labels ({', '.join(names)}), give --task classification")
+    messages += [f"  {line}" for line in tally.describe_unusable()]
+    warnings = [*found.warnings, *labels.spelling_warnings(tally.labels)]
+    return messages + [f"  warning: {warning}" for warning in warnings]
 
 
 def _readings(found: RawSet) -> Iterator[str]:

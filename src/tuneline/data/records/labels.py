@@ -100,7 +100,7 @@ def split_warnings(
     warnings = [
         *_balance_warnings(rows),
         *_warnings_of_splits(rows, counts),
-        *_spelling_warnings(rows),
+        *spelling_warnings(rows),
         *_text_warnings(rows, mentioned or {}),
     ]
     return [f"{where}: {warning}" for warning in warnings]
@@ -118,7 +118,7 @@ def warnings_before_split(rows: Mapping[str, int], mentioned: Mapping[str, int] 
     """
     single = [_quoted(label) for label, number in rows.items() if number == 1]
     alone = [f"labels with a single row: {_named(single)}"] if single else []
-    return [*_balance_warnings(rows), *alone, *_spelling_warnings(rows), *_text_warnings(rows, mentioned or {})]
+    return [*_balance_warnings(rows), *alone, *spelling_warnings(rows), *_text_warnings(rows, mentioned or {})]
 
 
 def _balance_warnings(rows: Mapping[str, int]) -> list[str]:
@@ -164,7 +164,8 @@ def _warnings_of_splits(rows: Mapping[str, int], counts: Mapping[str, Mapping[Sp
     return warnings
 
 
-def _spelling_warnings(rows: Mapping[str, int]) -> list[str]:
+def spelling_warnings(rows: Mapping[str, int]) -> list[str]:
+    """The warnings about labels that differ only in case or spaces; `rows` is label -> number of rows."""
     same: dict[str, list[str]] = defaultdict(list)
     for label in rows:
         same[" ".join(label.casefold().split())].append(label)

@@ -6,10 +6,13 @@ from pathlib import Path
 from tuneline.data.mapping.choose import file_path
 from tuneline.data.mapping.raw_set import RawSet, check_rejected
 from tuneline.data.reading.raw_rows import Rejected
+from tuneline.data.records import label_codec
 from tuneline.data.records.record_form import Record
 from tuneline.errors import DataError
 
+_NAMED_ROWS = 5
 _NAMED_FILES = 20
+_COUNTED_LABELS = 100_000
 
 
 class Tally:
@@ -28,6 +31,8 @@ class Tally:
         """Reason -> unusable rows."""
         self.first: list[Rejected] = []
         """The first unusable rows."""
+        self.labels: Counter[str] = Counter()
+        """Label -> usable rows of a classification; of many labels the first."""
         self._usable: set[str] = set()
         self._lost: dict[str, tuple[int, Rejected]] = {}
 
@@ -36,12 +41,21 @@ class Tally:
         self.rows += 1
         if isinstance(row, Record):
             self._usable.add(row.file)
+            form = self._raw.form
+            if form.record_type == "classification" and len(self.labels) < _COUNTED_LABELS:
+                self.labels.update(label_codec.decode(row.values[1], multi_label=form.multi_label))
             return
         self.reasons[row.reason] += 1
         if len(self.first) < self._kept:
             self.first.append(row)
         count, first = self._lost.get(row.source, (0, row))
         self._lost[row.source] = count + 1, first
+
+    def describe_unusable(self) -> list[str]:
+        """A line for each of the first unusable rows, and a line with the number of the others."""
+        named = self.first[:_NAMED_ROWS]
+        more = self.reasons.total() - len(named)
+        return [row.describe() for row in named] + ([f"and {more:,} more"] if more else [])
 
     def check(self, max_fraction: float) -> None:
         """Raise if too many rows of the set, or all rows of a file, cannot be used.

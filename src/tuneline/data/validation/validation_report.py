@@ -23,7 +23,14 @@ class ValidationReport:
     """Lines about failed expectations of severity warning."""
 
     def validate(
-        self, name: str, frames: expectations.Frames, record_type: RecordType, yaml: Path, *, is_clean: bool
+        self,
+        name: str,
+        frames: expectations.Frames,
+        record_type: RecordType,
+        yaml: Path,
+        *,
+        is_clean: bool,
+        is_frozen: bool = False,
     ) -> None:
         """Validate a set.
 
@@ -33,14 +40,18 @@ class ValidationReport:
             record_type: of its rows.
             yaml: the user's expectations.
             is_clean: whether the rows are clean rows.
+            is_frozen: whether the set never changes, so that a warning would come each month and nothing follows.
         """
         expected = required_expectations(record_type, is_clean=is_clean)
         expected += [one for one in expectations.load(yaml, record_type) if one not in expected]
         outcomes = expectations.validate_rows(frames, expected)
         held = sum(outcome.success for outcome in outcomes)
-        print(f"{name}: {held} of {len(outcomes)} expectations hold")
-        for outcome in outcomes:
-            if not outcome.success:
+        failed = [outcome for outcome in outcomes if not outcome.success]
+        known = [outcome for outcome in failed if is_frozen and outcome.severity == "warning"]
+        note = f"; not as warnings, because the set is frozen: {', '.join(one.type for one in known)}" if known else ""
+        print(f"{name}: {held} of {len(outcomes)} expectations hold{note}")
+        for outcome in failed:
+            if outcome not in known:
                 lines = self.failures if outcome.severity == "error" else self.warnings
                 lines += outcome.describe(name)
         self.sets.append({"set": name, "expectations": [asdict(outcome) for outcome in outcomes]})
@@ -49,8 +60,8 @@ class ValidationReport:
         """Print how many rows of a validated raw set are unusable. Too many, or all rows of a file, are a failure."""
         raw, tally = rows.raw, rows.tally
         print(f"{raw.path}: {tally.rows:,} rows of {raw.form.record_type}, {tally.reasons.total():,} of them unusable")
-        for rejected in tally.first[:5]:
-            print(f"  {rejected.describe()}")
+        for line in tally.describe_unusable():
+            print(f"  {line}")
         for warning in raw.warnings:
             print(f"warning: {warning}")
         try:
