@@ -81,8 +81,8 @@ def test_labels_that_differ_only_in_case_or_spaces_are_a_warning(tmp_path: Path)
     for _ in ("the first use", "the next use"):
         [warning] = [line for line in use(path) if "differ only" in line]
         assert warning == (
-            "  warning: labels 'kargo' (30) and 'KARGO ' (3) differ only in case or spaces and are different labels; if "
-            "they mean the same, use one spelling in the raw files"
+            "  warning: labels 'kargo' (30) and 'KARGO ' (3) differ only in case or spaces and are different labels; "
+            "if they mean the same, use one spelling in the raw files"
         )
 
 
