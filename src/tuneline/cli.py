@@ -551,7 +551,12 @@ def history(at: str | None, alias: str, limit: int, as_json: bool, accept: str |
 
 @cli.command()
 def doctor() -> None:
-    """Report what this machine has and which values of `compute` suit it. Exit code 1 if something is broken."""
+    """Report what this machine has and which values of `compute` suit it, and check every version in the registry.
+
+    Of a version: whether its files are those that were registered (every byte is hashed), whether its signature is
+    valid, and whether its code and data still exist; and whether the history of the model is whole. Exit code 1 if
+    something is broken.
+    """
     from tuneline.commands import doctor as doctors
 
     if doctors.ENV_FILE.is_file():

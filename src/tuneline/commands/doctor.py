@@ -1,4 +1,4 @@
-"""Report the machine, its speed, the values of `compute` that suit it, and what is broken.
+"""Report the machine, its speed, the values of `compute` that suit it, and what is broken, in the registry too.
 
 DVC's own files are repaired if a kill has damaged them. A person copies the recommended values into params.yaml: a
 pipeline that measured by itself would make different models on different days.
@@ -192,6 +192,20 @@ def answers() -> list[Finding]:
     ]
 
 
+def registered() -> list[Finding]:
+    """One finding per version in the registry, and one about the history; one per problem of what is broken."""
+    if not (Path(params.PARAMS_FILE).is_file() and ENV_FILE.is_file()):
+        return []
+    from tuneline.decisions import registry_health
+
+    found = []
+    for one in registry_health.examine(params.load()):
+        found += [Finding(f"{one.subject}: {problem}", True) for problem in one.problems]
+        if not one.problems:
+            found.append(Finding(f"{one.subject}: {', '.join(one.found)}"))
+    return found
+
+
 def examine() -> list[Finding]:
     """All findings, in the order of the report."""
     from tuneline.modeling import hardware
@@ -201,4 +215,4 @@ def examine() -> list[Finding]:
     found += [Finding(f"a training step on {count} threads: {1000 * time:.1f} ms") for count, time in times.items()]
     values = recommended(times, hardware.instruction_sets(), hardware.gpus())
     found += [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]
-    return found + answers()
+    return [*found, *answers(), *registered()]

@@ -1,0 +1,99 @@
+"""Whether every version in the registry is whole: its files, signature and sources; and the history of the model."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tuneline import params
+from tuneline.decisions import signature_policy, source_commit, sources
+from tuneline.errors import BrokenVersionError, RegistryError, TrackingError
+from tuneline.proofs import keys
+from tuneline.registry import addresses, history, tracking, versions
+from tuneline.registry.chain import Entry
+from tuneline.registry.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found about a version, about the history, or about the registry itself."""
+
+    subject: str
+    """Such as `docstring-writer version 3 (champion)`."""
+    found: tuple[str, ...]
+    """What is as it should be, and what a person should know."""
+    problems: tuple[str, ...] = ()
+    """What is broken, each with its remedy."""
+
+
+def examine(p: params.Params) -> Iterator[Health]:
+    """Check every version of the model; every byte of its files is hashed, after a download from a server.
+
+    Args:
+        p: the params.
+
+    Yields:
+        One finding per version, the oldest first, and one about the history; one finding only, if the registry cannot
+        be reached. Nothing, if there is no registry yet.
+    """
+    store = addresses.database_of(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    # To connect to a store that does not exist would make it.
+    if store is not None and not store.exists():
+        return
+    model = p.registry.model
+    try:
+        tracker = tracking.connect()
+        past = history.read(tracker, model, evidence=True)
+        aliases: dict[str, list[str]] = {}
+        for alias, version in tracker.aliases(model).items():
+            aliases.setdefault(version, []).append(alias)
+        for version in tracker.find_versions(model, {}):
+            named = f" ({', '.join(sorted(aliases[version]))})" if version in aliases else ""
+            yield _version(p, tracker, version, f"{model} version {version}{named}", past.entries)
+        if past.entries or past.problems:
+            count = len(past.entries)
+            yield Health(f"the history of {model}", (f"{count} {'entry' if count == 1 else 'entries'}",), past.problems)
+    except TrackingError as error:
+        yield Health("the registry", (), error.problems)
+
+
+def _version(p: params.Params, tracker: Tracker, version: str, subject: str, entries: tuple[Entry, ...]) -> Health:
+    try:
+        tags = tracker.version_tags(p.registry.model, version)
+        if any(entry.action == history.ERASED and entry.after == version for entry in entries):
+            return Health(subject, ("erased: rows that it was trained on were erased, so its files are gone",))
+        damage = versions.find_damage(tracker, p.registry.model, version)
+        if damage is not None:
+            # Without files there is nothing to verify; the sources tell whether it can be made again.
+            remedy = versions.suggest_instead(tracker, p, version)
+            return Health(subject, (), (f"{damage}; {remedy}", *_sources(p, tracker, version, tags)[1]))
+        signature, unsigned = _signature(tracker, p.registry.model, version)
+        sound, lost = _sources(p, tracker, version, tags)
+    except RegistryError as error:
+        # It was deleted meanwhile.
+        return Health(subject, (), error.problems)
+    return Health(subject, ("files unchanged", *signature, *sound), (*unsigned, *lost))
+
+
+def _signature(tracker: Tracker, model: str, version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is found about the signature, and what is wrong with it."""
+    if not keys.trusted_keys():
+        return (), ()
+    try:
+        folder = versions.fetch_version(tracker, model, version)
+    except BrokenVersionError as error:
+        return (), error.problems
+    if problem := signature_policy.wrong_signature(folder):
+        return (), (problem,)
+    if signature_policy.signature_problem(folder):
+        return ("unsigned, as it was registered without a key",), ()
+    return ("signed by a trusted key",), ()
+
+
+def _sources(
+    p: params.Params, tracker: Tracker, version: str, tags: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is found about the sources, and what is missing of them."""
+    if source_commit.TAG not in tags and versions.COMMIT not in tags:
+        return ("cannot be rebuilt, as an earlier release that kept no sources in git registered it",), ()
+    lost = sources.problems(p, tracker, version)
+    return ((), tuple(lost)) if lost else (("code and data complete",), ())
