@@ -1,5 +1,8 @@
 """Claims: valid in-toto statements in DSSE envelopes, read by parsers that are not ours; a changed claim is refused."""
 
+# The classes of protobuf are made at run time.
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+
 import base64
 import json
 from pathlib import Path
