@@ -9,7 +9,7 @@ from tuneline import params
 from tuneline.commands.ask import served_version
 from tuneline.decisions import signature_policy
 from tuneline.errors import RegistryError
-from tuneline.proofs import keys, signatures
+from tuneline.proofs import claims, keys, signatures
 from tuneline.registry import tracking, versions
 from tuneline.registry.lineage import Lineage
 
@@ -78,3 +78,33 @@ def test_a_version_that_was_exchanged_with_its_tags_does_not_answer(
     number, _ = register(tracker, project, lineage, exchange)
     with pytest.raises(RegistryError, match=r"its signature is wrong: .*model.safetensors: was changed"):
         served_version.serve(project, version=number, alias="")
+
+
+def test_a_tag_that_was_edited_differs_from_what_was_signed(tmp_path: Path) -> None:
+    keys.create("ada")
+    key = keys.signing_key()
+    assert key
+    rule = {"metric": "chrf", "versus": "base", "verdict": "undecided", "reason": "The interval holds zero."}
+    gate = {"verdict": "undecided", "rules": [rule]}
+    made = {
+        "buildDefinition": {
+            "buildType": "b",
+            "externalParameters": {"registry": {"model": "m"}, "paths": {"clean": "data/clean", "base": "models/base"}},
+            "internalParameters": {"fingerprint": "f"},
+            "resolvedDependencies": [{"name": "dvc.lock", "digest": {"sha256": "d" * 64}}],
+        },
+        "runDetails": {"builder": {"id": "b"}, "metadata": {"invocationId": "run"}, "byproducts": []},
+    }
+    said = {claims.PROVENANCE: made, claims.TEST_RESULT: claims.gate_result(gate)}
+    folder = tmp_path / "version"
+    claims.write(
+        folder / claims.CLAIMS, [claims.statement(kind, {"m/": "e" * 64}, of) for kind, of in said.items()], key
+    )
+    signatures.sign(folder, key)
+    tags = {"run_id": "run", "fingerprint": "f", "model_sha256": "e" * 64, "verdict": "undecided"}
+    tags = {f"tuneline.{name}": value for name, value in {**tags, "dvc_lock_sha256": "d" * 64}.items()}
+    assert signature_policy.signature_problem(folder, tags) is None
+    for name in tags:
+        problem = signature_policy.signature_problem(folder, {**tags, name: "passed"}) or ""
+        assert problem.startswith(f"its tag {name} is 'passed', but '{tags[name]}' was signed")
+    assert "tuneline.verdict is 'missing'" in (signature_policy.signature_problem(folder, {}) or "")

@@ -157,3 +157,27 @@ def test_the_external_parameters_are_those_of_params_yaml(tmp_path: Path) -> Non
     assert value["buildDefinition"]["externalParameters"].keys() == written.keys()
     assert value["buildDefinition"]["externalParameters"]["finetune"] == written["finetune"]
     assert value["runDetails"]["metadata"] == {"invocationId": "run"}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_signed_claims_confirm_the_tags_of_the_lineage(case: Case, home: Path, key: PrivateKey) -> None:
+    facts = facts_of(case, home / "clean")
+    build = Build("run", "", "", "4" * 40, {})
+    said = {
+        claims.PROVENANCE: provenance.predicate(facts, build),
+        claims.TEST_RESULT: claims.gate_result(GATE),
+    }
+    statements = [claims.statement(kind, provenance.subject(facts), value) for kind, value in said.items()]
+    claims.write(home / claims.CLAIMS, statements, key)
+    confirmed = provenance.confirmed_tags(claims.read(home / claims.CLAIMS, keys.trusted_keys()))
+    unsaid = ("tuneline.environment_sha256", "tuneline.git_commit", "tuneline.git_dirty")
+    lineage = {name: value for name, value in facts.lineage.tags().items() if name not in unsaid}
+    own = {"run_id": "run", "source_commit": "4" * 40, "verdict": "undecided"}
+    assert confirmed == lineage | {f"tuneline.{name}": value for name, value in own.items()}
+    assert provenance.confirmed_tags([]) == {}
+
+
+def test_a_provenance_of_another_tool_confirms_nothing() -> None:
+    foreign = claims.statement(claims.PROVENANCE, {"a": SHA256}, {"buildDefinition": {"buildType": "x"}})
+    with pytest.raises(SignatureError, match="its provenance is not that of this project"):
+        provenance.confirmed_tags([claims.Claim(foreign, "ada", is_signed=True)])

@@ -1,19 +1,20 @@
 """What this project asks of signatures: with a public key in mlflow/keys, a version must be signed by one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tuneline.errors import SignatureError
 from tuneline.proofs import keys
 
 
-def signature_problem(folder: Path) -> str | None:
+def signature_problem(folder: Path, tags: Mapping[str, str] | None = None) -> str | None:
     """Why the signature of a version's folder does not satisfy this project, or None.
 
     Without a public key in mlflow/keys the project asks for no signature, and none is checked.
 
     Args:
         folder: with the files of the version.
+        tags: of the version; those that the signed claims confirm must have the values that were signed.
     """
     trusted = keys.trusted_keys()
     if not trusted:
@@ -23,9 +24,25 @@ def signature_problem(folder: Path) -> str | None:
 
     try:
         signatures.verify(folder, trusted)
+        edited = [] if tags is None else _edited_tags(folder, tags, trusted)
     except SignatureError as error:
         return "; ".join(error.problems)
-    return None
+    return "; ".join(edited) or None
+
+
+def _edited_tags(folder: Path, tags: Mapping[str, str], trusted: Sequence[Path]) -> list[str]:
+    """The tags whose values are not those in the claims of a folder whose signature is valid, in sentences."""
+    from tuneline.proofs import claims, provenance
+
+    # A folder that another tool signed has no claims.
+    path = folder / claims.CLAIMS
+    said = claims.read(path, trusted) if path.is_file() else []
+    return [
+        f"its tag {name} is {tags.get(name, 'missing')!r}, but {value!r} was signed: the tag was edited in MLflow, or "
+        "the files are of another version"
+        for name, value in provenance.confirmed_tags(said).items()
+        if tags.get(name) != value
+    ]
 
 
 def wrong_signature(folder: Path) -> str | None:

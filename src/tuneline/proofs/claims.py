@@ -33,6 +33,8 @@ FOLDER_DIGEST = "tunelineFolderSha256"
 UTF-8, without spaces."""
 _LARGEST = 1 << 24
 """Bytes of a file of claims."""
+VERDICTS = {"PASSED": "passed", "WARNED": "undecided", "FAILED": "failed"}
+"""The result of the specification -> the gate's verdict."""
 _OF_RULE = ("metric", "direction", "versus", "margin", "value")
 """What a rule of the gate asks."""
 _DAMAGED = "is not an in-toto statement"
@@ -101,7 +103,7 @@ def gate_result(gate: Mapping[str, Any], url: str = "") -> dict[str, Any]:
     ]
     lists = {"passedTests": "passed", "warnedTests": "undecided", "failedTests": "failed"}
     return {
-        "result": {"passed": "PASSED", "undecided": "WARNED", "failed": "FAILED"}[gate["verdict"]],
+        "result": next(result for result, verdict in VERDICTS.items() if verdict == gate["verdict"]),
         "configuration": configuration,
         **({"url": url} if url else {}),
         **{

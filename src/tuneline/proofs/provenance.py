@@ -1,15 +1,18 @@
 """How a version was made, as a SLSA provenance v1: its params, and all that went into it with digests."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tuneline import __version__
+from tuneline.errors import SignatureError
 from tuneline.proofs import claims
+from tuneline.proofs.claims import Claim
 from tuneline.proofs.facts import Facts
 
 BUILD_TYPE = "urn:tuneline:build:v1"
 """The pipeline of this project: docs/registry.md describes the parameters."""
+_EVALUATION = "evaluation.json"
 BUILDER = "urn:tuneline:builder:local"
 """The machine of the person who trained: no service vouches for it, only the key that signs."""
 
@@ -52,6 +55,7 @@ def predicate(facts: Facts, build: Build) -> dict[str, Any]:
         "runDetails": {
             "builder": {"id": BUILDER, "version": {"tuneline": __version__}},
             "metadata": {"invocationId": build.run_id, **{name: time for name, time in times.items() if time}},
+            "byproducts": [_by_digest(_EVALUATION, facts.lineage.evaluation_sha256)],
         },
     }
 
@@ -91,3 +95,51 @@ def subject(facts: Facts) -> dict[str, str]:
     """What is claimed about: the files with weights, and the folder of the fine-tuned model -> sha256."""
     weights = {file.path: file.sha256 for file in facts.model_files if file.path.endswith(".safetensors")}
     return weights | {f"{facts.p.registry.model}/": facts.lineage.model_sha256}
+
+
+def confirmed_tags(said: Sequence[Claim]) -> dict[str, str]:
+    """The tags of a version that its claims confirm: MLflow's tags can be edited, and signed claims cannot.
+
+    Args:
+        said: the claims in the folder of the version.
+
+    Returns:
+        Name -> value; empty without a provenance.
+
+    Raises:
+        SignatureError: the provenance is valid, but lacks what this project writes.
+    """
+    made = next((claim for claim in said if claim.predicate_type == claims.PROVENANCE), None)
+    if made is None:
+        return {}
+    try:
+        values = _confirmed(made)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SignatureError(
+            f"{claims.CLAIMS}: its provenance is not that of this project ({type(error).__name__} {error})"
+        ) from None
+    for claim in said:
+        if claim.predicate_type == claims.TEST_RESULT:
+            values["verdict"] = claims.VERDICTS.get(claim.predicate.get("result", ""), "")
+    return {f"tuneline.{tag}": value for tag, value in values.items() if value}
+
+
+def _confirmed(made: Claim) -> dict[str, str]:
+    build, run = made.predicate["buildDefinition"], made.predicate["runDetails"]
+    described = [*made.statement["subject"], *build["resolvedDependencies"], *run.get("byproducts", [])]
+    digests = {one["name"]: next(iter(one.get("digest", {}).values()), "") for one in described}
+    given = build["externalParameters"]
+    names = {
+        "model_sha256": f"{given['registry']['model']}/",
+        "data_sha256": f"{given['paths']['clean']}/",
+        "base_sha256": f"{given['paths']['base']}/",
+        "evaluation_sha256": _EVALUATION,
+        "params_sha256": "params.yaml",
+        "dvc_lock_sha256": "dvc.lock",
+        "source_commit": "code",
+    }
+    values = {tag: digests.get(name, "") for tag, name in names.items()}
+    return values | {
+        "run_id": run["metadata"]["invocationId"],
+        "fingerprint": build["internalParameters"]["fingerprint"],
+    }
