@@ -11,6 +11,7 @@ import pytest
 from projects import Project, copy_project
 
 from tuneline.core import files
+from tuneline.decisions import signature_policy
 from tuneline.proofs import claims, keys
 
 MODEL = "docstring-writer"
@@ -63,7 +64,8 @@ def test_the_version_is_signed_and_a_copy_of_it_can_be_checked(project: Project,
         path.write_bytes(original)
 
 
-def test_the_claims_are_about_the_files_of_the_version(project: Project) -> None:
+def test_the_claims_are_about_the_files_of_the_version(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
     folder = version_folder(project)
     tags = client(project).get_model_version(MODEL, "1").tags
     provenance, gate = claims.read(folder / claims.CLAIMS, keys.trusted_keys(project.root / keys.TRUSTED))
@@ -83,6 +85,10 @@ def test_the_claims_are_about_the_files_of_the_version(project: Project) -> None
     assert digests["models/base/"] == tags["tuneline.base_sha256"]
     assert digests["code"] == tags["tuneline.source_commit"]
     assert provenance.predicate["runDetails"]["metadata"]["invocationId"] == tags["tuneline.run_id"]
+    assert signature_policy.signature_problem(folder, tags) is None
+    assert "tuneline.evaluation_sha256 is '0'" in (
+        signature_policy.signature_problem(folder, tags | {"tuneline.evaluation_sha256": "0"}) or ""
+    )
     assert (gate.predicate["result"], (folder / gate.predicate["url"]).is_file()) == ("PASSED", True)
 
 
