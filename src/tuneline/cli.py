@@ -569,6 +569,31 @@ def doctor() -> None:
 
 
 @cli.command()
+@click.option("--dry-run", is_flag=True, help="Only report what would happen; nothing is changed.")
+def verify(dry_run: bool) -> None:
+    """Verify the version that a person has made champion, and undo the promotion if a check fails.
+
+    Checks every byte of its files, the signature, what it was made from, that it loads and answers, and that it passes
+    the gate on today's test set, compared with the last verified champion. Exit code 1 if the promotion is undone, or
+    would be.
+    """
+    _enter()
+    from tuneline import params
+    from tuneline.decisions import promotion
+
+    outcome = promotion.follow(params.load(), dry_run=dry_run, log=_print)
+    for step in outcome.steps:
+        _print(f"{outcome.model}: {step.line(dry_run=dry_run)}")
+    if not outcome.steps:
+        champion = (
+            f"version {outcome.champion} is the verified champion" if outcome.champion else "no version is champion"
+        )
+        _print(f"{outcome.model}: {champion}; nothing has changed")
+    if outcome.undone:
+        sys.exit(1)
+
+
+@cli.command()
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
 @click.option("--prefect-port", default=4200, show_default=True, help="Port of the Prefect UI.")
 def ui(mlflow_port: int, prefect_port: int) -> None:

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import decide
+from tuneline.decisions import champion_scores, decide
 from tuneline.errors import RegistryError
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.score_table import ModelToScore
@@ -71,7 +71,7 @@ def champion(tracker: Tracker, p: Params, lineage: Lineage) -> None:
 
 def compare(
     tracker: Tracker, p: Params, lineage: Lineage, test: pa.Table, scores: dict[str, pa.Table]
-) -> decide._ChampionResult:
+) -> champion_scores.ChampionResult:
     """Today's champion beside a candidate of this lineage."""
     today = version_status.read_champion(tracker, p.registry.model)
     return decide._compare_with_champion(tracker, p, today, lineage, test, scores)

@@ -3,33 +3,28 @@
 The flow calls them, and so do `tuneline gate` and `tuneline register`.
 """
 
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from tuneline import params
-from tuneline.core import files, identity
+from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
-from tuneline.decisions import git_steps, signature_policy, source_commit, version_folder
-from tuneline.errors import BrokenVersionError, GitError, RegistryError
-from tuneline.evaluation import comparison, results, score_table
-from tuneline.evaluation.intervals import Measures
-from tuneline.evaluation.score_table import ModelToScore
-from tuneline.evaluation.task_table import TASKS
-from tuneline.gate import compatibility, next_steps
+from tuneline.decisions import champion_scores, git_steps, signature_policy, source_commit, version_folder
+from tuneline.decisions.champion_scores import Candidate, ChampionResult
+from tuneline.errors import GitError, RegistryError
+from tuneline.evaluation import results, score_table
 from tuneline.gate import decision as rules
+from tuneline.gate import next_steps
 from tuneline.pipeline import graph, intact, repro
 from tuneline.proofs import keys
 from tuneline.proofs.provenance import Build
 from tuneline.registry import lineage, measured, tracking, version_files, version_status, versions
 from tuneline.registry.version_status import Champion
 from tuneline.reporting import curves, report
-from tuneline.work import WORK
 
-_SCORES = WORK / "scores"
 # The evaluation compares the candidate with these; only the gate compares it with the champion.
 _MEASURED = ("base", "baseline", "value")
 
@@ -202,6 +197,27 @@ def _refuse_unmeasured(p: params.Params, origin: lineage.Lineage) -> None:
         )
 
 
+def _compare_with_champion(
+    tracker: tracking.Tracker,
+    p: params.Params,
+    today: Champion,
+    origin: lineage.Lineage,
+    rows: pa.Table,
+    scores: dict[str, pa.Table],
+) -> ChampionResult:
+    """Compare the candidate in the workspace with today's champion, and tag a champion whose files are broken."""
+    own = origin.tags()
+    candidate = Candidate(
+        folder=Path(p.paths.finetuned),
+        made={name: own[name] for name in versions.MADE},
+        train_rows=lambda: versions.workspace_train_rows(p),
+    )
+    found = champion_scores.compare_with_champion(tracker, p, today.version, candidate, rows, scores)
+    if found.broken and today.version:
+        version_status.tag_broken(tracker, p.registry.model, today.version, found.broken)
+    return found
+
+
 def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dict[str, Any]:
     """What the verdict depends on: model, evaluation, rules and champion."""
     return {
@@ -237,97 +253,6 @@ def _refuse_stale() -> None:
             else "these stages are stale, so the model does not belong to the current files; run `make run` (or "
             "`dvc repro`) first",
         )
-
-
-@dataclass(frozen=True)
-class _ChampionResult:
-    """The current champion on the candidate's rows; empty where no version is the champion."""
-
-    summary: dict[str, Any] | None = None
-    measures: Measures | None = None
-    texts: dict[str, str] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-
-
-def _compare_with_champion(
-    tracker: tracking.Tracker,
-    p: params.Params,
-    today: Champion,
-    origin: lineage.Lineage,
-    rows: pa.Table,
-    scores: dict[str, pa.Table],
-) -> _ChampionResult:
-    version, model = today.version, p.registry.model
-    if version is None:
-        return _ChampionResult()
-    tags, own = tracker.version_tags(model, version), origin.tags()
-    if all(tags.get(name) == own[name] for name in versions.MADE):
-        # The candidate is the champion. Its files in the registry are not read, because they may be broken.
-        trained, measured = versions.workspace_train_rows(p), scores["candidate"]
-    else:
-        try:
-            folder = versions.fetch_version(tracker, model, version)
-        except BrokenVersionError as error:
-            version_status.tag_broken(tracker, model, version, error.reason)
-            return _not_compared(p, version, f"is broken: {error.reason}")
-        mismatch = compatibility.mismatch(Path(p.paths.finetuned), folder)
-        if mismatch:
-            return _not_compared(p, version, mismatch)
-        trained = versions.version_train_rows(folder)
-        sha256 = versions.registered_sha256(tracker, model, version)
-        measured = _scores(p, folder, sha256, rows, scores.get("base"))
-    kept = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
-    same, theirs = rows.take(kept), measured.take(kept)
-    answers = zip(rows["id"].to_pylist(), comparison.answers(measured), strict=True)
-    return _ChampionResult(
-        summary={"version": version, "rows": len(kept), **comparison.summarise(same, p.task, theirs)},
-        measures=comparison.compare(same, p.task, scores["candidate"].take(kept), theirs, p.evaluate),
-        texts={row: text for row, text in answers if text is not None},
-    )
-
-
-def _not_compared(p: params.Params, version: str, why: str) -> _ChampionResult:
-    """A champion that cannot be scored: every rule versus it fails; without such a rule, a remark says so."""
-    is_asked = any(rule.versus == "champion" for rule in p.rules)
-    remarks = () if is_asked else (f"The champion, version {version}, {why}.",)
-    reason = f"version {version} {why}"
-    return _ChampionResult({"version": version, "rows": 0}, {rule.metric: reason for rule in p.rules}, remarks=remarks)
-
-
-def _scores(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.Table | None) -> pa.Table:
-    """The champion's scores. A file keeps them, named by the digest of model, rows, settings and code."""
-    code = {"sources": identity.code_sha256(identity.code_deps("evaluate"))}
-    code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
-    settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
-    base = base if TASKS[p.task].is_relative_to_base else None
-    tables = [table.to_pydict() for table in (rows, base) if table is not None]
-    key = files.digest([sha256, tables, p.task, settings, code])
-    cached = _SCORES / f"{key}.parquet"
-    kept = _read_scores(cached)
-    if kept is not None:
-        return kept
-    # This import loads torch, which takes seconds and is needed only here.
-    from tuneline.modeling import models
-
-    models.use_threads(p.compute.threads)
-    found = TASKS[p.task].measure(ModelToScore(folder, "champion", p.finetune.max_length, base=base), rows, p.evaluate)
-    files.write_parquet(cached, found)
-    files.write_json(_checksum_file(cached), {"sha256": files.sha256_file(cached)})
-    return found
-
-
-def _read_scores(cached: Path) -> pa.Table | None:
-    """The scores of this file; None where it does not exist or has changed since it was written."""
-    try:
-        if files.read_json(_checksum_file(cached)) == {"sha256": files.sha256_file(cached)}:
-            return files.read_parquet(cached)
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def _checksum_file(cached: Path) -> Path:
-    return cached.with_suffix(".json")
 
 
 def _run(tracker: tracking.Tracker, p: params.Params, origin: lineage.Lineage) -> str:

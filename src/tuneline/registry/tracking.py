@@ -314,6 +314,17 @@ class Tracker(Runs):
         found = self._model(model)
         return {name: str(version) for name, version in found.aliases.items()} if found else {}
 
+    @translate_errors
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Give a version an alias, which another version may have: MLflow replaces it in one step."""
+        self._client.set_registered_model_alias(model, alias, version)
+
+    @translate_errors
+    def remove_alias(self, model: str, alias: str) -> None:
+        """Take an alias away from the version that has it; an alias that no version has is no error."""
+        self._client.delete_registered_model_alias(model, alias)
+
+    @translate_errors
     def model_tags(self, model: str) -> dict[str, str]:
         """The tags of a registered model itself; empty if the registry does not have the model."""
         return self.registered_tags(model) or {}

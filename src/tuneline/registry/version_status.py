@@ -19,6 +19,13 @@ from tuneline.registry.tracking import Tracker
 
 BROKEN = "tuneline.broken"
 """The tag that says why the files of a version cannot be used."""
+PROMOTION = "promotion.verdict"
+"""The tag with what became of the last promotion of a version: kept or undone, or who else has decided."""
+PROMOTION_REASON = "promotion.reason"
+PROMOTION_ENTRY = "promotion.entry"
+"""The tag with the sha256 of the entry of the history that the verdict is about."""
+ACCEPTED = ("kept", "overridden", "rolled back")
+"""The values of `PROMOTION` with which a version may be champion."""
 _LAST_CHAMPION = "tuneline.champion"
 _VERDICT = "tuneline.verdict"
 _DECISION = "tuneline.decision_sha256"
@@ -163,6 +170,26 @@ def _decision_digest(gate: dict[str, Any]) -> str:
     """The digest of the verdict, its rules and the champion at that time."""
     asked = gate.get("asked") or {}
     return files.digest([gate["verdict"], asked.get("rules"), asked.get("champion")])
+
+
+def tag_promotion(
+    tracker: Tracker, model: str, version: str, verdict: str, *, reason: str, time: str, who: str, entry: str
+) -> None:
+    """Write what became of the promotion of a version into its tags.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: its number.
+        verdict: kept, undone, overridden or rolled back.
+        reason: in words; empty where there is nothing to say.
+        time: of the decision, UTC.
+        who: who has decided.
+        entry: the sha256 of the entry of the history that the decision is about.
+    """
+    tags = {PROMOTION_REASON: reason or "every check has passed", "promotion.time": time, "promotion.by": who}
+    # The verdict comes last: a process that was killed before it has decided nothing.
+    tracker.update_version(model, version, {**tags, PROMOTION_ENTRY: entry, PROMOTION: verdict})
 
 
 def tag_broken(tracker: Tracker, model: str, version: str, reason: str) -> None:

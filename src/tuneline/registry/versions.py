@@ -15,7 +15,7 @@ from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import BrokenVersionError, RegistryError
 from tuneline.modeling import unsafe_files
 from tuneline.params.data import PRETRAINING
-from tuneline.registry import abandoned, cards, measured, version_files, version_status
+from tuneline.registry import abandoned, cards, measured, version_files, version_status, weights
 from tuneline.registry.lineage import Lineage, code_url
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import NewVersion, Tracker
@@ -31,6 +31,10 @@ _DVC_LOCK = "tuneline.dvc_lock_sha256"
 COMMIT = "tuneline.kept_in_commit"
 """The tag with the first commit of a person that holds all that a version was made from."""
 _TRAIN_ROWS = "train-rows.parquet"
+ADDED = frozenset(
+    {cards.CARD, params.PARAMS_FILE, "dvc.lock", version_files.REPORT, _TRAIN_ROWS, *version_files.DESCRIPTIONS}
+)
+"""The files in the folder of a version that are not of the model."""
 _FETCHED = WORK / "models"
 
 
@@ -199,7 +203,7 @@ def _create(
             )
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = version_files.sha256(folder)
-        tags |= {FILES: sha256, "tuneline.run_id": run_id, **more}
+        tags |= {FILES: sha256, "tuneline.run_id": run_id, **weights.weight_tags(folder), **more}
         # The linked files may have changed since the gate decided.
         check(folder)
         new = NewVersion(
@@ -325,6 +329,23 @@ def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
     except BrokenVersionError as error:
         return error.reason
     return None
+
+
+def copy_version(tracker: Tracker, model: str, version: str, folder: Path) -> None:
+    """Copy the files of a version out of MLflow's store into a new folder, and hash the copy.
+
+    Raises:
+        RegistryError: the registry does not have the version.
+        BrokenVersionError: its files are not those that were registered.
+    """
+    expected = registered_sha256(tracker, model, version)
+    in_store = tracker.local_folder(model, version)
+    if in_store is None:
+        _download(tracker, model, version, expected, folder)
+        return
+    if in_store.is_dir():
+        files.copy_tree(in_store, folder)
+    _check(folder, expected, model, version)
 
 
 def _download(tracker: Tracker, model: str, version: str, expected: str, folder: Path) -> None:

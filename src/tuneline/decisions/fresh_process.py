@@ -1,0 +1,93 @@
+"""A model loaded and asked in a process of its own: what its bytes do there cannot disturb the caller.
+
+python -m tuneline.decisions.fresh_process FOLDER      FOLDER holds model/, rows.parquet, base.parquet and settings.json
+"""
+
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tuneline import params, processes
+from tuneline.core import files
+from tuneline.evaluation import comparison
+from tuneline.evaluation.score_table import ModelToScore
+from tuneline.evaluation.task_table import TASKS
+
+MODEL = "model"
+"""The folder of the model below the folder that is given."""
+SECONDS = 300.0
+"""The most that loading and answering may take."""
+_SETTINGS, _ROWS, _BASE, _ANSWER = "settings.json", "rows.parquet", "base.parquet", "answer.json"
+_LONGEST = 200
+
+
+def ask(
+    folder: Path, p: params.Params, row: pa.Table, base: pa.Table | None, *, seconds: float = SECONDS
+) -> str | None:
+    """Load the model in a new process and have it answer a row of the test set.
+
+    Args:
+        folder: its subfolder `MODEL` holds the model; other files are written into it.
+        p: the params.
+        row: a table with one test row.
+        base: the base's scores of this row, for a task that counts from them.
+        seconds: the time limit.
+
+    Returns:
+        Why the model cannot be used, in words; None if it has answered.
+    """
+    settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
+    files.write_json(folder / _SETTINGS, {**settings, "threads": p.compute.threads})
+    files.write_parquet(folder / _ROWS, row)
+    if base is not None:
+        files.write_parquet(folder / _BASE, base)
+    command = processes.bound_command([sys.executable, "-m", "tuneline.decisions.fresh_process", str(folder)])
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"does not load and answer within {seconds:.0f} s"
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return f"does not load: {name} ended the process that loads it, for example because memory ran out"
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        return f"does not load and answer: {lines[-1][:_LONGEST] if lines else f'exit code {done.returncode}'}"
+    return None
+
+
+def _answer(folder: Path) -> dict[str, Any]:
+    """Load the model, score the row, and return what was measured."""
+    settings = files.read_object(folder / _SETTINGS, "task", "evaluate", "max_length", "threads")
+    row, task = files.read_parquet(folder / _ROWS), settings["task"]
+    base = files.read_parquet(folder / _BASE) if (folder / _BASE).is_file() else None
+
+    from tuneline.modeling import models
+
+    models.use_threads(settings["threads"])
+    asked = ModelToScore(folder / MODEL, "version", settings["max_length"], base=base, models=0)
+    scores = TASKS[task].measure(asked, row, params.Evaluate(**settings["evaluate"]))
+    return {"answer": comparison.answers(scores)[0], **comparison.summarise(row, task, scores)}
+
+
+def _main(folder: Path) -> None:
+    found = _answer(folder)
+    if wrong := [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]:
+        sys.exit(f"its {', '.join(wrong)} is not a number")
+    files.write_json(folder / _ANSWER, found)
+
+
+if __name__ == "__main__":
+    processes.run_and_exit(lambda: _main(Path(sys.argv[1])))

@@ -1,0 +1,414 @@
+"""What follows when a person moves the alias `champion`: the version is verified, and keeps the alias or loses it.
+
+The alias in MLflow says what people want; the history says what was verified. `follow` brings both together. It may be
+killed at any moment and called at any time: each call begins with what the registry and the history hold.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from tuneline import params, processes
+from tuneline.decisions import verification
+from tuneline.decisions.verification import Check
+from tuneline.errors import BusyError, RegistryError
+from tuneline.registry import history, tracking, version_status, versions
+from tuneline.registry.cards import CHAMPION
+from tuneline.registry.chain import Entry
+from tuneline.registry.history import History
+from tuneline.registry.tracking import Tracker
+from tuneline.work import WORK
+
+KEPT, UNDONE, REMOVED = "kept", "undone", "removed"
+"""What a step has done: the version keeps the alias; the alias went back; nobody has the alias any more."""
+_LOCK = WORK / "promotion.lock"
+# People may promote faster than versions are verified; after so many, the next call goes on.
+_MOST_STEPS = 20
+_EVIDENCE = "checks.json"
+# MLflow does not say who set an alias.
+_SOMEONE = "unknown"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of an alias, and what became of it."""
+
+    action: str
+    """`KEPT`, `UNDONE` or `REMOVED`."""
+    alias: str
+    version: str
+    """The version that had the alias."""
+    champion: str | None
+    """The version that is champion afterwards."""
+    reason: str = ""
+    """Why the version lost the alias, as a sentence without a full stop."""
+    checks: tuple[Check, ...] = ()
+
+    def line(self, *, dry_run: bool = False) -> str:
+        """What has happened, or would happen, in a sentence."""
+        if self.action == KEPT:
+            return f"version {self.version} {'would stay' if dry_run else 'is verified and stays'} {CHAMPION}"
+        if self.alias != CHAMPION:
+            verb = "would lose" if dry_run else "has lost"
+            return f"version {self.version} {verb} the alias {self.alias}: {self.reason}"
+        now = f"version {self.champion}" if self.champion else "no version"
+        verb = "would be" if dry_run else "is"
+        if self.action == REMOVED:
+            return f"{now} {verb} {CHAMPION}: {self.reason}"
+        again = " again" if self.champion else ""
+        return f"version {self.version} {verb} undone as {CHAMPION}, which {verb} {now}{again}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of `follow` found, and did."""
+
+    model: str
+    champion: str | None
+    """The version that is champion now, or would be."""
+    steps: tuple[Step, ...] = ()
+    """What was done, the earliest first; empty if nothing had changed."""
+
+    @property
+    def undone(self) -> tuple[Step, ...]:
+        """The promotions that were undone."""
+        return tuple(step for step in self.steps if step.action == UNDONE)
+
+
+@contextmanager
+def hold(log: Callable[[str], None]) -> Iterator[None]:
+    """Be the only process of this project that moves the champion or verifies a version.
+
+    Args:
+        log: called with a line if another process must be waited for.
+    """
+    what = "the verification of promotions"
+    try:
+        with processes.exclusive(_LOCK, what):
+            yield
+            return
+    except BusyError as error:
+        holder = error
+    log(f"{holder}; waiting")
+    with processes.exclusive(_LOCK, what, wait=True):
+        yield
+
+
+def follow(
+    p: params.Params,
+    *,
+    dry_run: bool = False,
+    log: Callable[[str], None] = lambda _: None,
+    checks: Callable[..., list[Check]] = verification.checks,
+) -> Outcome:
+    """Verify the version that a person has made champion, and let it keep the alias or undo that.
+
+    Nothing happens if the champion is the last verified version. Takes no lock of the pipeline.
+
+    Args:
+        p: the params.
+        dry_run: whether only to report what would be done.
+        log: called with a line before a verification, and with a line for each check.
+        checks: checks a version, as `verification.checks` does.
+
+    Returns:
+        What was done, or would be done.
+
+    Raises:
+        TrackingError: MLflow does not answer; the next call goes on from there.
+    """
+    tracker, model = tracking.connect(), p.registry.model
+
+    def verify(version: str, state: _State) -> list[Check]:
+        compared = f", compared with version {state.verified}" if state.verified else ""
+        log(f"{model} version {version}: verifying its promotion{compared}")
+        found = checks(p, tracker, version, state.verified, is_earlier=state.is_first)
+        for check in found:
+            log(check.line())
+        return found
+
+    if dry_run:
+        return _foresee(tracker, model, verify)
+    with hold(log):
+        for problem in history.read(tracker, model).problems:
+            log(f"history: {problem}")
+        steps: list[Step] = []
+        for _ in range(_MOST_STEPS):
+            step = _next_step(tracker, model, verify)
+            if step is None:
+                break
+            steps += [step] if step is not _AGAIN else []
+        return Outcome(model, tracker.aliases(model).get(CHAMPION), tuple(steps))
+
+
+def is_settled(tracker: Tracker, model: str) -> bool:
+    """Whether the champion is the last verified version, and no alias looks like `champion`."""
+    state = _read_state(tracker, model)
+    return state.is_settled and not state.misspelt
+
+
+def unverified_note(model_tags: Mapping[str, str], version: str, tags: Mapping[str, str]) -> str | None:
+    """A sentence about a champion that is not verified; None if it is, or if promotions were never verified here.
+
+    Args:
+        model_tags: of the registered model.
+        version: the champion.
+        tags: of the champion.
+    """
+    if history.HEAD not in model_tags or tags.get(version_status.PROMOTION) in version_status.ACCEPTED:
+        return None
+    return f"version {version} is {CHAMPION} and is not verified yet: run `tuneline verify`"
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the registry and the history hold."""
+
+    champion: str | None
+    misspelt: Mapping[str, str]
+    """Aliases that differ from `champion` by case -> version."""
+    verified: str | None
+    """The last verified version; None if there is none, or its alias was removed."""
+    last: Entry | None
+    """The last entry about `champion`."""
+    is_first: bool
+    """Whether no promotion was ever decided: the champion may be from before promotions were verified."""
+
+    @property
+    def pending(self) -> str | None:
+        """The version whose promotion was seen and is not decided yet."""
+        return self.last.after if self.last and self.last.action == history.MOVED else None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.champion == self.verified and self.pending in (None, self.champion)
+
+
+_Verify = Callable[[str, _State], list[Check]]
+"""Checks a version, compared with the last verified champion."""
+
+
+def _read_state(tracker: Tracker, model: str) -> _State:
+    # The alias first: what moves it afterwards is seen by the next call.
+    aliases = tracker.aliases(model)
+    kept: History = history.read(tracker, model)
+    about = [entry for entry in kept.entries if entry.alias == CHAMPION and entry.action in _OF_ALIAS]
+    return _State(
+        champion=aliases.get(CHAMPION),
+        misspelt={name: one for name, one in aliases.items() if name != CHAMPION and name.casefold() == CHAMPION},
+        verified=history.last_verified(kept, CHAMPION),
+        last=about[-1] if about else None,
+        is_first=all(entry.action == history.MOVED for entry in about),
+    )
+
+
+_OF_ALIAS = (
+    *(history.MOVED, history.VERIFIED, history.UNDONE, history.OVERRIDDEN, history.ROLLED_BACK),
+    *(history.REMOVED, history.ERASED),
+)
+
+
+def _foresee(tracker: Tracker, model: str, verify: _Verify) -> Outcome:
+    state = _read_state(tracker, model)
+    steps = [Step(UNDONE, name, one, state.champion, _misspelt(name)) for name, one in state.misspelt.items()]
+    if state.champion is None:
+        if state.verified or state.pending:
+            steps.append(
+                Step(REMOVED, CHAMPION, state.pending or str(state.verified), None, _gone(tracker, model, state))
+            )
+        return Outcome(model, None, tuple(steps))
+    if state.champion == state.verified:
+        return Outcome(model, state.champion, tuple(steps))
+    checks = verify(state.champion, state)
+    if reason := _reason(checks):
+        target = _sound(tracker, model, state.verified)
+        steps.append(Step(UNDONE, CHAMPION, state.champion, target, reason, tuple(checks)))
+        return Outcome(model, target, tuple(steps))
+    steps.append(Step(KEPT, CHAMPION, state.champion, state.champion, "", tuple(checks)))
+    return Outcome(model, state.champion, tuple(steps))
+
+
+_AGAIN = Step("", CHAMPION, "", None)
+"""The registry has changed meanwhile: look again."""
+
+
+def _next_step(tracker: Tracker, model: str, verify: _Verify) -> Step | None:
+    """Do the next step; None if the alias and the history agree."""
+    state = _read_state(tracker, model)
+    for alias, version in state.misspelt.items():
+        return _remove_misspelt(tracker, model, alias, version, state.champion)
+    if state.is_settled:
+        return None
+    if state.champion is None:
+        return _follow_removal(tracker, model, state)
+    if state.champion == state.verified:
+        return _follow_return(tracker, model, state)
+    return _follow_promotion(tracker, model, state, verify)
+
+
+def _remove_misspelt(tracker: Tracker, model: str, alias: str, version: str, champion: str | None) -> Step:
+    reason = _misspelt(alias)
+    # The entry comes first: without the alias, nothing would lead to it after a kill.
+    if tracker.aliases(model).get(alias) == version:
+        history.append(tracker, model, action=history.UNDONE, alias=alias, before=version, after=None, reason=reason)
+        _tag(tracker, model, version, UNDONE, reason)
+        tracker.remove_alias(model, alias)
+    return Step(UNDONE, alias, version, champion, reason)
+
+
+def _misspelt(alias: str) -> str:
+    return f"aliases differ by upper and lower case, and the version in use has the alias {CHAMPION}, not {alias}"
+
+
+def _follow_removal(tracker: Tracker, model: str, state: _State) -> Step:
+    """No version has the alias: a person has removed it, or its version was deleted."""
+    pending = state.pending
+    if pending and pending not in tracker.find_versions(model, {}):
+        # Its promotion has taken the alias from the last verified version.
+        target = _sound(tracker, model, state.verified)
+        reason = f"version {pending} was deleted before it was verified"
+        if target and tracker.aliases(model).get(CHAMPION) is None:
+            tracker.set_alias(model, CHAMPION, target)
+        _append(tracker, model, history.UNDONE, pending, target, reason)
+        return Step(UNDONE, CHAMPION, pending, target, reason)
+    if pending and _interrupted(tracker, model, state):
+        # The undo has removed the alias, as the last verified version was not there or not sound.
+        reason = tracker.version_tags(model, pending)[version_status.PROMOTION_REASON]
+        _append(tracker, model, history.UNDONE, pending, None, reason)
+        return Step(UNDONE, CHAMPION, pending, None, reason)
+    reason = _gone(tracker, model, state)
+    before = pending or str(state.verified)
+    history.append(
+        tracker, model, action=history.REMOVED, alias=CHAMPION, before=before, after=None, reason=reason, who=_SOMEONE
+    )
+    return Step(REMOVED, CHAMPION, before, None, reason)
+
+
+def _gone(tracker: Tracker, model: str, state: _State) -> str:
+    """Why no version has the alias, in words."""
+    before = state.pending or state.verified
+    if before not in tracker.find_versions(model, {}):
+        return f"version {before}, which was {CHAMPION}, was deleted"
+    if state.last and state.last.action == history.UNDONE and state.last.after is None:
+        damage = versions.find_damage(tracker, model, str(before)) or "it could not be used"
+        return f"version {before}, the last verified {CHAMPION}, could not get the alias back: {damage}"
+    return f"version {before} has lost the alias"
+
+
+def _follow_return(tracker: Tracker, model: str, state: _State) -> Step:
+    """The last verified version has the alias again, and the promotion that was seen is not decided yet."""
+    pending = str(state.pending)
+    known = pending in tracker.find_versions(model, {})
+    if known and _interrupted(tracker, model, state):
+        reason, who = tracker.version_tags(model, pending)[version_status.PROMOTION_REASON], None
+    else:
+        reason, who = f"version {state.verified} got the alias back before version {pending} was verified", _SOMEONE
+    _append(tracker, model, history.UNDONE, pending, state.verified, reason, who=who)
+    return Step(UNDONE, CHAMPION, pending, state.verified, reason)
+
+
+def _interrupted(tracker: Tracker, model: str, state: _State) -> bool:
+    """Whether a killed process has undone the pending promotion without noting it in the history."""
+    assert state.last and state.last.after
+    tags = tracker.version_tags(model, state.last.after)
+    return (
+        tags.get(version_status.PROMOTION) == UNDONE and tags.get(version_status.PROMOTION_ENTRY) == state.last.sha256
+    )
+
+
+def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Verify) -> Step:
+    version = str(state.champion)
+    seen = state.last
+    if not seen or state.pending != version:
+        seen = history.append(
+            tracker,
+            model,
+            action=history.MOVED,
+            alias=CHAMPION,
+            before=state.pending or state.verified,
+            after=version,
+            who=_SOMEONE,
+        )
+    try:
+        checks = verify(version, state)
+        reason = _reason(checks)
+        target = _sound(tracker, model, state.verified) if reason else version
+        # MLflow cannot set an alias on a condition, so look as late as possible.
+        if tracker.aliases(model).get(CHAMPION) != version:
+            return _AGAIN
+        _tag(tracker, model, version, UNDONE if reason else KEPT, reason, seen.sha256)
+    except RegistryError:
+        if version in tracker.find_versions(model, {}):
+            raise
+        return _AGAIN
+    if tracker.aliases(model).get(CHAMPION) != version:
+        return _AGAIN
+    evidence = _evidence(version, state.verified, checks)
+    if not reason:
+        _append(tracker, model, history.VERIFIED, state.verified, version, "", evidence)
+        version_status.remember_champion(tracker, model, version)
+        return Step(KEPT, CHAMPION, version, version, "", tuple(checks))
+    if target:
+        tracker.set_alias(model, CHAMPION, target)
+    else:
+        tracker.remove_alias(model, CHAMPION)
+    _append(tracker, model, history.UNDONE, version, target, reason, evidence)
+    if broken := next((check for check in checks if check.name == verification.FILES and not check.passed), None):
+        version_status.tag_broken(tracker, model, version, broken.detail)
+    return Step(UNDONE, CHAMPION, version, target, reason, tuple(checks))
+
+
+def _reason(checks: list[Check]) -> str:
+    return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.passed)
+
+
+def _sound(tracker: Tracker, model: str, version: str | None) -> str | None:
+    """The version, if the registry has it and every byte of its files is as registered."""
+    if version is None or version not in tracker.find_versions(model, {}):
+        return None
+    return version if versions.find_damage(tracker, model, version) is None else None
+
+
+def _evidence(version: str, champion: str | None, checks: list[Check]) -> dict[str, bytes]:
+    value = {"version": version, "compared_with": champion, "checks": [asdict(check) for check in checks]}
+    return {_EVIDENCE: (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()}
+
+
+def _append(
+    tracker: Tracker,
+    model: str,
+    action: str,
+    before: str | None,
+    after: str | None,
+    reason: str,
+    evidence: Mapping[str, bytes] | None = None,
+    *,
+    who: str | None = None,
+) -> None:
+    history.append(
+        tracker,
+        model,
+        action=action,
+        alias=CHAMPION,
+        before=before,
+        after=after,
+        reason=reason,
+        who=who,
+        evidence=evidence or {},
+    )
+
+
+def _tag(tracker: Tracker, model: str, version: str, verdict: str, reason: str, entry: str = "") -> None:
+    """Write what became of a promotion into the tags of the version."""
+    version_status.tag_promotion(
+        tracker,
+        model,
+        version,
+        verdict,
+        reason=reason,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        who=history.acting_user(),
+        entry=entry,
+    )

@@ -1,0 +1,234 @@
+"""The checks of a version to which a person has given the alias `champion`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneline import params
+from tuneline.core import files
+from tuneline.decisions import (
+    champion_scores,
+    fresh_process,
+    last_evaluation,
+    reproduction,
+    signature_policy,
+    source_commit,
+    sources,
+)
+from tuneline.decisions.champion_scores import Candidate
+from tuneline.decisions.last_evaluation import LastEvaluation
+from tuneline.errors import BrokenVersionError, DataError, ModelError, ParamsError, RegistryError
+from tuneline.evaluation import comparison
+from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.task_table import TASKS
+from tuneline.gate import decision as rules
+from tuneline.proofs import keys
+from tuneline.registry import history, version_files, versions, weights
+from tuneline.registry.tracking import Tracker
+
+REGISTERED, SOURCES, FILES, SIGNATURE = "registered", "sources", "files", "signature"
+SIZE, REBUILDS, LOADS, GATE = "size", "rebuilds", "loads", "gate"
+"""The names of the checks, in their order."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of a version."""
+
+    name: str
+    passed: bool
+    detail: str
+    """What was found, in words; of a check that has not passed: why, as a sentence without a full stop."""
+
+    def line(self) -> str:
+        """The check as a line for a person."""
+        return f"{'passed' if self.passed else 'failed'}  {self.name}: {self.detail}"
+
+
+def checks(
+    p: params.Params, tracker: Tracker, version: str, champion: str | None, *, is_earlier: bool = False
+) -> list[Check]:
+    """Check a version as a candidate for the alias `champion`; reads the test set from DVC's cache, takes no lock.
+
+    A check that loads or scores the model is left out where an earlier check has failed: the outcome is clear.
+
+    Args:
+        p: the params.
+        tracker: the registry.
+        version: its number.
+        champion: the last verified champion, with which it is compared; None where there is none.
+        is_earlier: whether it may have been champion before promotions were verified: then it need not hold what
+            earlier releases did not record.
+
+    Returns:
+        The checks in their order, those that were left out excepted.
+
+    Raises:
+        RegistryError: the registry does not have the version (any more).
+        TrackingError: MLflow does not answer.
+    """
+    tags = tracker.version_tags(p.registry.model, version)
+    first = _check_registered(tags)
+    if not first.passed:
+        return [first]
+    with files.temporary_folder() as folder:
+        found = [
+            first,
+            _check_sources(p, tracker, version, tags, is_earlier=is_earlier),
+            *_check_bytes(p, tracker, version, tags, folder / fresh_process.MODEL),
+            *_check_rebuilds(p, tracker, version),
+        ]
+        if all(check.passed for check in found):
+            found += _check_model(p, tracker, version, champion, tags, folder)
+    return found
+
+
+def _check_registered(tags: Mapping[str, str]) -> Check:
+    """Whether tuneline has made the version."""
+    lacking = [name for name in (*versions.IDENTITY, versions.FILES) if name not in tags]
+    if lacking:
+        return Check(
+            REGISTERED,
+            False,
+            f"tuneline has not registered this version: its tag {lacking[0]} is missing, so neither its files nor its "
+            "verdict can be checked; register a model with: make run",
+        )
+    return Check(REGISTERED, True, "tuneline has registered this version")
+
+
+def _check_sources(
+    p: params.Params, tracker: Tracker, version: str, tags: Mapping[str, str], *, is_earlier: bool
+) -> Check:
+    if is_earlier and source_commit.TAG not in tags and versions.COMMIT not in tags:
+        return Check(SOURCES, True, "not checked: an earlier release, which kept no sources in git, registered it")
+    problems = sources.problems(p, tracker, version)
+    if problems:
+        return Check(SOURCES, False, "; ".join(problems))
+    return Check(SOURCES, True, "code, params, base and data are in git and in DVC's cache or remote")
+
+
+def _check_bytes(
+    p: params.Params, tracker: Tracker, version: str, tags: Mapping[str, str], folder: Path
+) -> Iterator[Check]:
+    try:
+        versions.copy_version(tracker, p.registry.model, version, folder)
+    except BrokenVersionError as error:
+        yield Check(FILES, False, error.reason)
+        return
+    yield Check(FILES, True, "every byte is as registered")
+    problem = signature_policy.signature_problem(folder)
+    signed = "signed with a trusted key" if keys.trusted_keys() else "not asked for: mlflow/keys holds no public key"
+    yield Check(SIGNATURE, problem is None, problem or signed)
+    yield _check_size(tags, folder)
+
+
+def _check_size(tags: Mapping[str, str], folder: Path) -> Check:
+    now = weights.read_weights(folder)
+    if now is None:
+        return Check(SIZE, False, "the weights cannot be read: no whole safetensors file is there")
+    own = now.tags()
+    changed = [
+        f"{name.split('.')[-1]} is {own[name]}, not {tags[name]}"
+        for name in own
+        if tags.get(name, own[name]) != own[name]
+    ]
+    if changed:
+        return Check(SIZE, False, f"the weights are not as registered: {'; '.join(changed)}")
+    return Check(SIZE, True, now.describe())
+
+
+def _check_rebuilds(p: params.Params, tracker: Tracker, version: str) -> Iterator[Check]:
+    if not p.registry.rebuilds:
+        return
+    found = reproduction.rebuilds_of(history.read(tracker, p.registry.model), version)
+    is_enough = found >= p.registry.rebuilds
+    remedy = "" if is_enough else f"; in other clones, run: tuneline reproduce {version}"
+    yield Check(
+        REBUILDS,
+        is_enough,
+        f"{found} of the {p.registry.rebuilds} clones that registry.rebuilds asks for have built the same bytes{remedy}",
+    )
+
+
+def _check_model(
+    p: params.Params, tracker: Tracker, version: str, champion: str | None, tags: Mapping[str, str], folder: Path
+) -> Iterator[Check]:
+    try:
+        today = last_evaluation.read(p)
+    except DataError as error:
+        yield Check(GATE, False, f"today's test set cannot be read: {'; '.join(error.problems)}")
+        return
+    model = folder / fresh_process.MODEL
+    if mismatch := _task_mismatch(p, model):
+        yield Check(LOADS, False, mismatch)
+        return
+    base = today.scores.get("base") if TASKS[p.task].is_relative_to_base else None
+    row = today.rows.slice(0, 1)
+    if problem := fresh_process.ask(folder, today.p, row, None if base is None else base.slice(0, 1)):
+        yield Check(LOADS, False, f"the model {problem}")
+        return
+    yield Check(LOADS, True, "the model loads in a new process and answers")
+    try:
+        yield _check_gate(tracker, version, champion, tags, model, today)
+    except (ModelError, RegistryError) as error:
+        if isinstance(error, RegistryError) and version not in tracker.find_versions(p.registry.model, {}):
+            raise
+        yield Check(GATE, False, "; ".join(error.problems))
+
+
+def _task_mismatch(p: params.Params, folder: Path) -> str | None:
+    try:
+        task = params.load(folder / params.PARAMS_FILE).task
+    except ParamsError:
+        # Of another release; loading and scoring show whether it fits.
+        return None
+    return None if task == p.task else f"the model was trained for the task {task}, and today's task is {p.task}"
+
+
+def _check_gate(
+    tracker: Tracker,
+    version: str,
+    champion: str | None,
+    tags: Mapping[str, str],
+    folder: Path,
+    today: LastEvaluation,
+) -> Check:
+    """Today's rules, decided about the version on today's test set."""
+    p = today.p
+    is_candidate = _model_sha256(folder) == today.model_sha256
+    trained = versions.version_train_rows(folder)
+    if is_candidate:
+        kept, scores = list(range(today.rows.num_rows)), today.scores
+    else:
+        sha256 = versions.registered_sha256(tracker, p.registry.model, version)
+        own = champion_scores.score(p, folder, sha256, today.rows, today.scores.get("base"))
+        kept = versions.unseen_rows(trained, today.rows["id"].to_pylist(), today.rows["cluster"].to_pylist())
+        scores = {name: table.take(kept) for name, table in {**today.scores, "candidate": own}.items()}
+    rows = today.rows if is_candidate else today.rows.take(kept)
+    measures: dict[str, Measures | None] = dict(today.intervals if is_candidate else _measures(p, rows, scores))
+    made = {name: tags[name] for name in versions.MADE}
+    candidate = Candidate(folder, made, lambda: trained)
+    versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores)
+    absent = {} if champion else {"champion": "no version is a verified champion"}
+    verdict = rules.decide(p.rules, {**measures, "champion": versus.measures}, absent=absent)
+    where = f"on {len(kept)} rows of today's test set, " + (
+        f"compared with version {champion}" if champion else "without a champion"
+    )
+    counted = [rule.reason for rule in verdict.rules if verdict.verdict == "passed" or rule.verdict != "passed"]
+    return Check(GATE, verdict.verdict == "passed", f"{verdict.verdict} {where}: {' '.join(counted)}".rstrip("."))
+
+
+def _measures(p: params.Params, rows: Any, scores: Mapping[str, Any]) -> dict[str, Measures]:
+    found = {}
+    if "base" in scores:
+        found["base"] = comparison.compare(rows, p.task, scores["candidate"], scores["base"], p.evaluate)
+    found["baseline"] = comparison.compare_with_best_baseline(rows, p.task, scores, p.evaluate)
+    found["value"] = comparison.compare(rows, p.task, scores["candidate"], None, p.evaluate)
+    return found
+
+
+def _model_sha256(folder: Path) -> str:
+    """The digest of the model in the folder of a version, without the files that describe it."""
+    tree = version_files.sha256_tree(folder)
+    return files.digest({name: sha256 for name, sha256 in tree.items() if name not in versions.ADDED})

@@ -1,0 +1,87 @@
+"""The bytes that a stage has made, from DVC's cache or remote and not from the workspace: also while a stage runs."""
+
+import hashlib
+import time
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tuneline.errors import DataError, PipelineError
+from tuneline.pipeline import dvc_files, graph, objects
+
+# DVC writes dvc.lock in place, so for a moment it may be empty or end early.
+_TRIES = 10
+_SECONDS = 0.2
+
+
+def read_record(stage: str) -> dict[str, Any]:
+    """What dvc.lock records of a stage; while DVC writes the file, or where a kill has cut it, its last good copy.
+
+    Args:
+        stage: its name.
+
+    Returns:
+        `outs`, `deps` and `params`, as in dvc.lock.
+
+    Raises:
+        DataError: the stage has never run.
+    """
+    for attempt in range(_TRIES):
+        time.sleep(_SECONDS if attempt else 0)
+        try:
+            record = graph.read_locked_stages().get(stage)
+        except PipelineError:
+            continue
+        if record:
+            return record
+        if not graph.LOCK.exists():
+            break
+    kept = dvc_files.KEPT / graph.LOCK
+    record = (graph.read_yaml(kept).get("stages") or {}).get(stage) if kept.is_file() else None
+    if not record:
+        raise DataError(f"{graph.LOCK}: does not record the stage {stage}; run it with: make run")
+    return record
+
+
+def locate(stage: str, name: str, folder: Path) -> Path:
+    """A file with the recorded bytes of an output of a stage; not to be changed.
+
+    Args:
+        stage: its name.
+        name: the file name of the output.
+        folder: where a file from the remote is put.
+
+    Returns:
+        The object in DVC's cache if it is undamaged, else the object fetched from the remote.
+
+    Raises:
+        DataError: neither the cache nor the remote has it.
+    """
+    outs = {PurePosixPath(one["path"]).name: one for one in read_record(stage).get("outs", [])}
+    md5 = outs.get(name, {}).get("md5")
+    if not isinstance(md5, str):
+        raise DataError(f"{graph.LOCK}: records no {name} of the stage {stage}; run it with: make run")
+    cached = objects.place(dvc_files.cache_folder(), md5)
+    if _has_md5(cached, md5):
+        return cached
+    where = "not in DVC's cache, and DVC has no remote"
+    if remote := objects.remote_name():
+        where = f"neither in DVC's cache nor in its remote '{remote}'"
+        fetched = folder / "files" / "md5"
+        try:
+            objects.pull([md5], fetched)
+        except PipelineError as error:
+            where = f"not in DVC's cache, and {'; '.join(error.problems)}"
+        if _has_md5(objects.place(fetched, md5), md5):
+            return objects.place(fetched, md5)
+    state = "is damaged in DVC's cache, and is" if cached.is_file() else "is"
+    raise DataError(
+        f"{outs[name]['path']} with the md5 {md5[:12]}…, which {graph.LOCK} records, {state} {where}; if the workspace "
+        "has it, `make run` puts it back, else it evaluates again"
+    )
+
+
+def _has_md5(path: Path, md5: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
