@@ -147,7 +147,7 @@ def _check_rebuilds(p: params.Params, tracker: Tracker, version: str) -> Iterato
     yield Check(
         REBUILDS,
         is_enough,
-        f"{found} of the {p.registry.rebuilds} clones that registry.rebuilds asks for have built the same bytes{remedy}",
+        f"{found} of {p.registry.rebuilds} clones (registry.rebuilds) have built the same bytes{remedy}",
     )
 
 
