@@ -66,7 +66,7 @@ def _version(p: params.Params, tracker: Tracker, version: str, subject: str, ent
             # Without files there is nothing to verify; the sources tell whether it can be made again.
             remedy = versions.suggest_instead(tracker, p, version)
             return Health(subject, (), (f"{damage}; {remedy}", *_sources(p, tracker, version, tags)[1]))
-        signature, unsigned = _signature(tracker, p.registry.model, version)
+        signature, unsigned = _signature(tracker, p.registry.model, version, tags)
         sound, lost = _sources(p, tracker, version, tags)
     except RegistryError as error:
         # It was deleted meanwhile.
@@ -74,7 +74,9 @@ def _version(p: params.Params, tracker: Tracker, version: str, subject: str, ent
     return Health(subject, ("files unchanged", *signature, *sound), (*unsigned, *lost))
 
 
-def _signature(tracker: Tracker, model: str, version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _signature(
+    tracker: Tracker, model: str, version: str, tags: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is found about the signature, and what is wrong with it."""
     if not keys.trusted_keys():
         return (), ()
@@ -82,9 +84,9 @@ def _signature(tracker: Tracker, model: str, version: str) -> tuple[tuple[str, .
         folder = versions.fetch_version(tracker, model, version)
     except BrokenVersionError as error:
         return (), error.problems
-    if problem := signature_policy.wrong_signature(folder):
+    if problem := signature_policy.wrong_signature(folder, tags):
         return (), (problem,)
-    if signature_policy.signature_problem(folder):
+    if signature_policy.signature_problem(folder, tags):
         return ("unsigned, as it was registered without a key",), ()
     return ("signed by a trusted key",), ()
 

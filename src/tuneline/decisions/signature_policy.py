@@ -45,13 +45,13 @@ def _edited_tags(folder: Path, tags: Mapping[str, str], trusted: Sequence[Path])
     ]
 
 
-def wrong_signature(folder: Path) -> str | None:
+def wrong_signature(folder: Path, tags: Mapping[str, str] | None = None) -> str | None:
     """As `signature_problem`, but an unsigned version is allowed."""
     if not keys.trusted_keys():
         return None
     from tuneline.proofs import signatures
 
-    return signature_problem(folder) if signatures.is_signed(folder) else None
+    return signature_problem(folder, tags) if signatures.is_signed(folder) else None
 
 
 def unsigned_note(trusted: Sequence[Path]) -> str:
