@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from tuneline import __version__, processes, terminal
-from tuneline.errors import SetupError, TunelineError, as_setup_error
+from tuneline.errors import RegistryError, SetupError, TunelineError, as_setup_error
+from tuneline.registry import names
 
 if TYPE_CHECKING:
     from tuneline.commands.ask.inputs import Input
@@ -35,6 +36,18 @@ class _Group(click.Group):
                 raise
             _note(*(problem.problems if isinstance(problem, TunelineError) else [str(problem)]))
             ctx.exit(1)
+
+
+class _Alias(click.ParamType):
+    name = "alias"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if problem := names.alias_problem(value):
+            raise RegistryError(f"--alias: {problem}")
+        return value
+
+
+_ALIAS = _Alias()
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -211,7 +224,7 @@ def _version_options(row: str) -> Callable[[_Command], _Command]:
     """
     options = [
         click.option("--version", "version", type=click.IntRange(min=1), help="Number of the version."),
-        click.option("--alias", default="champion", show_default=True, help="Alias of the version."),
+        click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="Alias of the version."),
         click.option(
             "--input",
             "path",
@@ -513,7 +526,7 @@ def preview(rows: int, html: Path | None) -> None:
 @click.option(
     "--at", metavar="TIME", help="Only say which version was champion then, for example 2026-10-03T12:00 (UTC)."
 )
-@click.option("--alias", default="champion", show_default=True, help="The alias that is asked about.")
+@click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="The alias that is asked about.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Number of entries, the newest."
 )

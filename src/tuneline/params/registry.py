@@ -2,13 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tuneline.params.section import Section
 
 
+def _is_no_log(value: str) -> str:
+    # The model `a` keeps its history in the experiment `a-history`, and the model `a-history` would train in it.
+    if value.lower().endswith("-history"):
+        raise ValueError("must not end with -history, as the experiment does that holds the history of a model")
+    return value
+
+
 class Registry(Section):
-    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_is_no_log)]
     """The registered model's name in MLflow."""
     rebuilds: Annotated[int, Field(ge=0, le=100)] = 0
     """How many clones must have built a version again, byte by byte, before it may be promoted."""

@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuneline.errors import TrackingError, first_line
 from tuneline.registry import addresses
 from tuneline.registry.addresses import CLASSIC_VIEW, without_login
+from tuneline.registry.names import quoted
 
 FINGERPRINT = "tuneline.fingerprint"
 
@@ -166,7 +167,7 @@ class Runs:
         """The newest run with the subject's fingerprint, or None."""
         found = self._client.search_runs(
             [self._experiment(subject.experiment)],
-            f"tags.`{FINGERPRINT}` = '{subject.fingerprint}'",
+            f"tags.`{FINGERPRINT}` = {quoted(subject.fingerprint)}",
             max_results=1,
             order_by=["attributes.start_time DESC"],
         )
@@ -287,7 +288,7 @@ class Runs:
     @translate_errors
     def unfinished_logs(self, prefix: str) -> dict[str, dict[str, str]]:
         """Id -> tags of the experiments whose names begin with `prefix`."""
-        found = self._client.search_experiments(filter_string=f"name LIKE '{prefix}%'", max_results=100)
+        found = self._client.search_experiments(filter_string=f"name LIKE {quoted(f'{prefix}%')}", max_results=100)
         return {one.experiment_id: dict(one.tags) for one in found if one.name.startswith(prefix)}
 
     @translate_errors

@@ -32,6 +32,7 @@ from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
 from tuneline.registry import addresses, version_files
 from tuneline.registry.addresses import CLASSIC_VIEW, Pages
+from tuneline.registry.names import quoted
 from tuneline.registry.runs import Dataset, Runs, translate_errors
 
 # The source of a version: this prefix and the id of the logged model.
@@ -180,7 +181,9 @@ class Tracker(Runs):
         kept = self._experiment(experiment)
         found, token = [], None
         while True:
-            page = self._client.search_logged_models([kept], f"name = '{model}'", max_results=_PAGE, page_token=token)
+            page = self._client.search_logged_models(
+                [kept], f"name = {quoted(model)}", max_results=_PAGE, page_token=token
+            )
             found += [self._as_logged(one) for one in page if _MAKER in one.tags]
             token = page.token
             if not token:
@@ -251,8 +254,9 @@ class Tracker(Runs):
     @translate_errors
     def find_versions(self, model: str, tags: Mapping[str, str]) -> list[str]:
         """The numbers of the versions of `model` with all of `tags`, the oldest first."""
-        wanted = " and ".join([f"name = '{model}'", *(f"tags.`{name}` = '{value}'" for name, value in tags.items())])
-        return sorted((str(found.version) for found in self._client.search_model_versions(wanted)), key=int)
+        # Tags are compared here and not in MLflow's filter, in which their values could say something else.
+        found = self.all_version_tags(model).items()
+        return sorted((version for version, own in found if tags.items() <= own.items()), key=int)
 
     @translate_errors
     def update_version(self, model: str, version: str, tags: Mapping[str, str], description: str | None = None) -> None:
@@ -276,7 +280,7 @@ class Tracker(Runs):
         """Number -> tags of all versions of a model."""
         found, token = {}, None
         while True:
-            page = self._client.search_model_versions(f"name = '{model}'", max_results=_PAGE, page_token=token)
+            page = self._client.search_model_versions(f"name = {quoted(model)}", max_results=_PAGE, page_token=token)
             found |= {str(version.version): dict(version.tags) for version in page}
             token = page.token
             if not token:
