@@ -656,6 +656,32 @@ def reproduce(version: int, with_env: bool, from_hub: bool, keep: bool) -> None:
 
 
 @cli.command()
+@click.option("--git-remote", default="origin", show_default=True, help="The git remote of the refs.")
+def push(git_remote: str) -> None:
+    """Copy what all versions were made from to other places: git refs to a git remote, data to DVC's remote.
+
+    A second call finds that all is there. Versions themselves are in MLflow.
+    """
+    _enter()
+    from tuneline.commands import push_pull
+
+    _print(*push_pull.push(git_remote))
+
+
+@cli.command()
+@click.option("--git-remote", default="origin", show_default=True, help="The git remote of the refs.")
+def pull(git_remote: str) -> None:
+    """Fetch what all versions were made from: their git refs from a git remote, their data from DVC's remote.
+
+    Branches and files of the project stay as they are. A second call finds that all is here.
+    """
+    _enter()
+    from tuneline.commands import push_pull
+
+    _print(*push_pull.pull(git_remote))
+
+
+@cli.command()
 @click.option("--dry-run", is_flag=True, help="Only list what would be freed.")
 @click.option(
     "--other-branches",

@@ -146,7 +146,7 @@ def worktree(commit: str, folder: Path, *, keep: bool = False) -> Iterator[Path]
     # A killed process has left the entry of a folder that is gone.
     for line in ask("worktree", "list", "--porcelain").splitlines():
         other = Path(line.removeprefix("worktree "))
-        if line.startswith("worktree ") and folder.parent.parent in other.parents and not other.exists():
+        if line.startswith("worktree ") and folder.parent.parent.resolve() in other.parents and not other.exists():
             _run("worktree", "remove", "--force", str(other))
     prefix = ask("rev-parse", "--show-prefix")
     exactly = (*_WITHOUT_HOOKS, "-c", "core.autocrlf=false")
@@ -174,6 +174,61 @@ def refs_below(prefix: str) -> dict[str, str]:
     """Name -> sha of the refs below a prefix, such as refs/tuneline; empty without a repository."""
     listed = ask("for-each-ref", "--format=%(objectname) %(refname)", prefix).splitlines()
     return {name: sha for sha, name in (line.split(" ", 1) for line in listed)}
+
+
+def has_remote(name: str) -> bool:
+    """Whether the repository has a remote of this name."""
+    return name in ask("remote").splitlines()
+
+
+def refs_of_remote(remote: str, prefix: str) -> dict[str, str]:
+    """Name -> sha of the refs below a prefix that a remote has.
+
+    Raises:
+        GitError: the remote does not answer.
+    """
+    listed = _at_remote(remote, "ls-remote", "--quiet", remote, f"{prefix}/*").splitlines()
+    return {name: sha for sha, name in (line.split("\t", 1) for line in listed)}
+
+
+def push_refs(remote: str, wanted: Mapping[str, str]) -> None:
+    """Make refs in a remote, with all commits that they need.
+
+    Args:
+        remote: its name.
+        wanted: name of the ref there -> sha.
+
+    Raises:
+        GitError: the remote does not answer, or refuses.
+    """
+    specs = [f"{commit}:{name}" for name, commit in wanted.items()]
+    _at_remote(remote, "push", "--quiet", "--no-verify", "--recurse-submodules=no", remote, *specs)
+
+
+def fetch_refs(remote: str, wanted: Mapping[str, str]) -> None:
+    """Fetch refs of a remote, with all commits that they need.
+
+    Args:
+        remote: its name.
+        wanted: name of the ref there -> name of the ref here, which does not exist yet.
+
+    Raises:
+        GitError: the remote does not answer.
+    """
+    specs = [f"{there}:{here}" for there, here in wanted.items()]
+    quietly = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+    _at_remote(remote, "fetch", *quietly, remote, *specs)
+
+
+def _at_remote(remote: str, *arguments: str) -> str:
+    try:
+        return _run(*_WITHOUT_HOOKS, *arguments)
+    except GitError as error:
+        reason = error.problems[0].partition("; repair what git reports")[0]
+        raise GitError(
+            f"{reason}; check the address of the remote '{remote}' and your rights there with: git remote -v && "
+            f"git ls-remote {shlex.quote(remote)}"
+        ) from None
 
 
 def has_commit(commit: str) -> bool:

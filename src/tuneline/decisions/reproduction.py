@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from tuneline.core import files
 from tuneline.decisions import source_commit, sources, tensors
 from tuneline.decisions.sources import Source
 from tuneline.environment import ENV_FILE
-from tuneline.errors import BusyError, PipelineError, SetupError
+from tuneline.errors import BusyError, PipelineError, RegistryError, SetupError, SignatureError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph, objects, repro
 from tuneline.pipeline.repro import Elsewhere
@@ -133,7 +133,7 @@ def record(tracker: Tracker, model: str, version: str, rebuild: Rebuild) -> hist
     return history.append(tracker, model, action=history.REPRODUCED, after=version, reason=reason, evidence=evidence)
 
 
-def rebuilds_of(past: History, version: str) -> int:
+def rebuilds_of(past: History, version: str, tracker: Tracker | None = None) -> int:
     """How many independent rebuilds of a version ended in identical bytes.
 
     Rebuilds are independent if they ran in different clones of the project; clones on different machines are different.
@@ -143,10 +143,38 @@ def rebuilds_of(past: History, version: str) -> int:
     Args:
         past: the history of the model.
         version: the number of the version.
+        tracker: the registry; if it is given and the project trusts keys, only rebuilds count whose claim one of them
+            has signed.
+
+    Raises:
+        TrackingError: MLflow does not answer.
     """
-    entries = (entry for entry in past.entries if entry.action == history.REPRODUCED and entry.after == version)
+    entries = [entry for entry in past.entries if entry.action == history.REPRODUCED and entry.after == version]
+    trusted = keys.trusted_keys()
+    if tracker and trusted:
+        entries = [entry for entry in entries if _is_signed(tracker, entry, trusted)]
     matches = (_REASON.match(entry.reason) for entry in entries)
     return len({match["clone"] for match in matches if match})
+
+
+def _is_signed(tracker: Tracker, entry: history.Entry, trusted: Sequence[Path]) -> bool:
+    """Whether a trusted key has signed the claim of an entry, and the claim says the same as the entry."""
+    try:
+        content = history.read_evidence(tracker, entry).get(CLAIM, b"")
+        (claim,) = claims.parse(content, trusted, f"entry {entry.number}: {CLAIM}")
+    except (RegistryError, SignatureError, ValueError):
+        # A missing, changed, unsigned or repeated claim; `tuneline history` names the first two.
+        return False
+    said, match = claim.predicate, _REASON.match(entry.reason)
+    place = said.get("place")
+    return (
+        claim.predicate_type == PREDICATE
+        and said.get("version") == entry.after
+        and said.get("result") == _IDENTICAL
+        and isinstance(place, dict)
+        and match is not None
+        and place.get("clone") == match["clone"]
+    )
 
 
 @contextmanager
@@ -167,7 +195,7 @@ def _checked_out(source: Source, model: str, version: str, *, keep: bool) -> Ite
 
 def _check_space(source: Source, parent: Path) -> None:
     recorded = source.recorded
-    entries = [entry for name in recorded.stage_names() for entry in recorded.locked[name].get("outs", [])]
+    entries = [entry for name in recorded.stage_names() for entry in recorded.locked.get(name, {}).get("outs", [])]
     entries += [entry for pointer in recorded.pointers.values() for entry in pointer.get("outs", [])]
     entries = [entry for entry in entries if isinstance(entry.get("size"), int)]
     # A training keeps two checkpoints; each holds the weights and an optimizer with two numbers per weight.
@@ -257,13 +285,19 @@ def _fetch_data(source: Source, folder: Path, log: Callable[[str], None], *, fro
     """Lay out what no stage makes; returns the stages whose outputs are taken over."""
     base = [] if from_hub else source.downloaded_base()
     wanted = [*source.recorded.inputs(), *base]
+    for output in wanted:
+        # A commit can hold any path and any link.
+        if not (folder / output.path).resolve().is_relative_to(folder):
+            raise PipelineError(
+                f"{output.path}: {output.keeper} names a place outside of the project; do not build this"
+            )
     fresh = folder / ".dvc/cache/files/md5"
     caches = [fresh, dvc_files.cache_folder()]
     lost = {output: md5s for output in wanted if (md5s := objects.copy_verified(output, caches, folder / output.path))}
     if lost and dvc_files.has_remote():
         md5s = [md5 for found in lost.values() for md5 in found]
         log(f"fetching {', '.join(output.path for output in lost)} from the remote '{objects.remote_name()}'")
-        objects.pull(md5s, into=fresh)
+        objects.pull_objects(md5s, into=fresh)
         lost = {
             output: left for output in lost if (left := objects.copy_verified(output, caches, folder / output.path))
         }
@@ -323,7 +357,7 @@ def _explain(source: Source, folder: Path) -> Iterator[str]:
     read = {entry["path"] for stage in recorded.locked.values() for entry in stage.get("deps", [])}
     read.add(recorded.values["paths"]["finetuned"])
     for name in recorded.stage_names():
-        before = {entry["path"]: entry.get("md5") for entry in recorded.locked[name].get("outs", [])}
+        before = {entry["path"]: entry.get("md5") for entry in recorded.locked.get(name, {}).get("outs", [])}
         after = {entry["path"]: entry.get("md5") for entry in locked.get(name, {}).get("outs", [])}
         if wrong := [path for path in before if path in read and before[path] != after.get(path)]:
             yield f"stage {name} is the first that has made other bytes: {', '.join(wrong)}"
@@ -377,7 +411,7 @@ def _registered_surroundings(source: Source, folder: Path) -> dict[str, Any]:
     if output is None:
         return {}
     if objects.copy_verified(output, caches, target) and dvc_files.has_remote():
-        objects.pull([output.md5], into=fresh)
+        objects.pull_objects([output.md5], into=fresh)
         objects.copy_verified(output, caches, target)
     return _surroundings(target)
 

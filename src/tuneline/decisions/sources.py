@@ -7,7 +7,7 @@ from tuneline import git, params
 from tuneline.decisions import source_commit
 from tuneline.errors import GitError, PipelineError
 from tuneline.params import Params
-from tuneline.pipeline import graph, objects
+from tuneline.pipeline import dvc_files, graph, objects
 from tuneline.pipeline.graph import Output, Recorded
 from tuneline.registry import versions
 from tuneline.registry.tracking import Tracker
@@ -153,16 +153,20 @@ def missing_data(source: Source) -> list[str]:
 
 
 def lost_data(output: Output, lost: list[str]) -> str:
-    """A line about objects of an output that are nowhere to be found."""
+    """A line about objects of an output that are nowhere to be found, or whose bytes are damaged."""
     remote = objects.remote_name()
-    where = (
-        f"neither in DVC's cache nor in its remote '{remote}'"
-        if remote
-        else "not in DVC's cache, and DVC has no remote"
-    )
-    named = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
-    first = "" if remote else "`dvc remote add --default storage URL` and "
+    folder = dvc_files.cache_folder()
+    damaged = [str(path) for path in (objects.place(folder, md5) for md5 in lost) if path.is_file()]
+    places = damaged or lost
+    named = ", ".join(places[:_SHOWN]) + (f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else "")
+    if damaged:
+        elsewhere = f", and its remote '{remote}' does not have them undamaged" if remote else ""
+        what = f"files of DVC's cache do not hold the bytes that their names tell{elsewhere}; remove them"
+    elif remote:
+        what = f"objects of it are neither in DVC's cache nor in its remote '{remote}'; they may be elsewhere"
+    else:
+        what = "objects of it are not in DVC's cache, and DVC has no remote; add one in the clone that has them"
     return (
-        f"{output.path}: objects of it are {where} ({named}); run {first}`.venv/bin/tuneline push` in the clone that "
-        "has them, then `.venv/bin/tuneline pull` here"
+        f"{output.path}: {what} ({named}): run `.venv/bin/tuneline push` in a clone that has them, then "
+        "`.venv/bin/tuneline pull` here"
     )

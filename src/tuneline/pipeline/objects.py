@@ -28,12 +28,16 @@ _ANSWER = "answer: "
 
 @dataclass(frozen=True)
 class Moved:
-    """What a push or a pull has moved."""
+    """What a push or a pull of outputs has done."""
 
-    objects: tuple[str, ...]
-    """The md5s of the objects that were moved; all others were there before."""
-    failed: tuple[str, ...]
-    """The md5s of the objects that could not be moved."""
+    objects: int
+    """Objects that were moved."""
+    size: int
+    """Their bytes."""
+    present: int
+    """Objects that were there before."""
+    lost: dict[Output, list[str]]
+    """The outputs that are not complete at the end, with the md5s of the objects."""
 
 
 def place(folder: Path, md5: str) -> Path:
@@ -96,17 +100,66 @@ def _objects_of(folder: Path, md5: str) -> list[str]:
     return [md5, *(listing or {}).values()]
 
 
-def push(md5s: Iterable[str]) -> Moved:
-    """Copy objects from the cache to the default remote; the list of a folder takes its files along.
+def push(outputs: Iterable[Output]) -> Moved:
+    """Copy objects from the cache to the default remote, if their bytes are those that their names tell.
+
+    Args:
+        outputs: those that DVC does not cache are left out.
 
     Raises:
-        PipelineError: the remote cannot be written.
+        PipelineError: the remote cannot be read or written.
     """
-    return _moved(_ask("push", md5s))
+    folder = dvc_files.cache_folder()
+    needed = {output: _objects_of(folder, output.md5) for output in outputs if output.is_cached}
+    every = {md5 for found in needed.values() for md5 in found}
+    there = set(_ask("list", every)["found"]) if every else set()
+    good = {md5 for md5 in every - there if is_undamaged(folder, md5)}
+    if good:
+        _ask("push", good)
+        there |= set(_ask("list", good)["found"])
+    return _moved(folder, needed, every, good & there, there)
 
 
-def pull(md5s: Iterable[str], into: Path | None = None) -> Moved:
-    """Copy objects from the default remote; the list of a folder takes its files along.
+def pull(outputs: Iterable[Output]) -> Moved:
+    """Copy the objects that the cache lacks from the default remote; one whose bytes are damaged is removed again.
+
+    Args:
+        outputs: those that DVC does not cache are left out.
+
+    Raises:
+        PipelineError: the remote cannot be read.
+    """
+    folder = dvc_files.cache_folder()
+    cached = [output for output in outputs if output.is_cached]
+    before = {md5 for output in cached for md5 in _objects_of(folder, output.md5) if place(folder, md5).is_file()}
+    absent = {md5 for output in cached for md5 in _objects_of(folder, output.md5)} - before
+    if absent:
+        pull_objects(absent)
+    needed = {output: _objects_of(folder, output.md5) for output in cached}
+    every = {md5 for found in needed.values() for md5 in found}
+    new = set()
+    for md5 in every - before:
+        if is_undamaged(folder, md5):
+            new.add(md5)
+        else:
+            place(folder, md5).unlink(missing_ok=True)
+    return _moved(folder, needed, every, new, before | new)
+
+
+def _moved(
+    folder: Path, needed: Mapping[Output, list[str]], every: set[str], moved: set[str], there: set[str]
+) -> Moved:
+    lost = {output: [md5 for md5 in dict.fromkeys(found) if md5 not in there] for output, found in needed.items()}
+    return Moved(
+        objects=len(moved),
+        size=sum(place(folder, md5).stat().st_size for md5 in moved),
+        present=len((every & there) - moved),
+        lost={output: found for output, found in lost.items() if found},
+    )
+
+
+def pull_objects(md5s: Iterable[str], into: Path | None = None) -> None:
+    """Copy objects from the default remote, as far as it has them; the list of a folder takes its files along.
 
     Args:
         md5s: of the objects.
@@ -115,11 +168,18 @@ def pull(md5s: Iterable[str], into: Path | None = None) -> Moved:
     Raises:
         PipelineError: the remote cannot be read.
     """
-    return _moved(_ask("pull", md5s, into))
+    _ask("pull", md5s, into)
 
 
-def _moved(answer: Mapping[str, Any]) -> Moved:
-    return Moved(tuple(answer["moved"]), tuple(answer["failed"]))
+def is_undamaged(folder: Path, md5: str) -> bool:
+    """Whether a cache has an object, with the bytes that its name tells."""
+    path = place(folder, md5)
+    return path.is_file() and _md5(path) == md5.removesuffix(_FOLDER)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def copy_verified(output: Output, caches: Sequence[Path], target: Path) -> list[str]:
@@ -157,9 +217,7 @@ def _copied(md5: str, caches: Sequence[Path], target: Path) -> bool:
         if source.is_file():
             files.copy(source, target)
             # The copy is what will be read.
-            with target.open("rb") as file:
-                actual = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-            if actual == md5:
+            if _md5(target) == md5:
                 return True
             target.unlink()
     return False
@@ -199,11 +257,8 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
             return _list(repo.cloud.get_remote_odb(), request["md5s"])
         objects = {HashInfo("md5", md5) for md5 in request["md5s"]}
         move = repo.cloud.push if request["action"] == "push" else repo.cloud.pull
-        result = move(objects)
-        return {
-            name: sorted(one.value for one in found if one.value)
-            for name, found in zip(("moved", "failed"), result, strict=True)
-        }
+        move(objects)
+        return {}
 
 
 def _list(remote: Any, md5s: Sequence[str]) -> dict[str, Any]:
