@@ -39,10 +39,13 @@ def push(git_remote: str) -> list[str]:
     # A ref says that the data are there, so it goes last; and another version's ref of this name stays as it is.
     names = {name: source_commit.free_name(_short(name, commit), commit, there) for name, commit in refs.items()}
     new = {to: refs[name] for name, to in names.items() if to}
+    lines = [_data(moved, f"pushed to '{objects.remote_name()}'")]
     if new:
-        git.push_refs(git_remote, new)
-    lines = [_data(moved, f"pushed to '{objects.remote_name()}'"), _refs(new, refs, f"pushed to '{git_remote}'")]
-    return _complete(lines, moved, problems)
+        try:
+            git.push_refs(git_remote, new)
+        except GitError as error:
+            raise GitError(*lines, *error.problems) from None
+    return _complete([*lines, _refs(new, refs, f"pushed to '{git_remote}'")], moved, problems)
 
 
 def pull(git_remote: str) -> list[str]:
