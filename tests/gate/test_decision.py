@@ -78,6 +78,46 @@ def test_the_reason_of_a_small_loss_does_not_ask_for_more_rows() -> None:
     assert failed.reason.endswith("the interval is not above the tolerated loss (−0.05).")
 
 
+@pytest.mark.parametrize(
+    ("measured", "end"),
+    [
+        # The test rows show that it is worse, not by how much.
+        (
+            (-0.0536, -0.0268, -0.0038),
+            "the candidate is worse, because the interval is below zero; whether by more than the tolerated loss "
+            "(−0.02) is not decided.",
+        ),
+        (
+            (-0.0536, -0.0268, 0.0),
+            "the interval is on both sides of the tolerated loss (−0.02): more test rows are needed to decide.",
+        ),
+    ],
+)
+def test_the_reason_says_if_the_candidate_is_surely_worse(measured: tuple[float, float, float], end: str) -> None:
+    asked = Rule(metric="accuracy", direction="higher", versus="champion", margin=-0.02)
+    [found] = decide([asked], {"champion": {"accuracy": interval(*measured)}}).rules
+    assert found.verdict == "undecided"
+    assert found.reason.endswith(f"; {end}")
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"),
+    [
+        ((0.0, 0.0, 0.0), "is the same as the base's (95 % interval of the improvement exactly 0)"),
+        ((-0.04, 0.01, 0.0), "is better than the base's by 0.0100 (95 % interval of the improvement −0.0400 to 0)"),
+        (
+            (-0.00002, 0.00001, 0.00004),
+            "is the same as the base's (95 % interval of the improvement −0.00002 to +0.00004)",
+        ),
+        ((-0.00004, 0.01, 0.02), "is better than the base's by 0.0100 (95 % interval of the improvement −0.00004 to +"),
+    ],
+)
+def test_the_bounds_of_an_interval_show_their_sign(measured: tuple[float, float, float], shown: str) -> None:
+    asked = Rule(metric="accuracy", direction="higher", versus="base", margin=0.0)
+    [found] = decide([asked], {"base": {"accuracy": interval(*measured)}}).rules
+    assert shown in found.reason
+
+
 def test_an_improvement_is_positive_for_every_metric() -> None:
     measures: Measures = {"bits_per_byte": interval(-0.5, -0.4, -0.2), "chrf": interval(0.2, 0.4, 0.5)}
     found = decide([rule(), rule("chrf")], {"base": measures, "champion": None})

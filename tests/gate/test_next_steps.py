@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tuneline.evaluation.intervals import Interval
 from tuneline.gate.decision import decide
-from tuneline.gate.next_steps import Situation, next_steps
+from tuneline.gate.next_steps import Situation, next_steps, remark_on_champion
 from tuneline.params import Rule
 
 AT = Situation("builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})
@@ -51,6 +53,41 @@ def test_the_advice_depends_on_the_training_and_the_base() -> None:
 def test_after_a_better_champion_the_advice_is_to_compare_data_and_params() -> None:
     [told] = steps("champion", 0.1, 0.3)
     assert told.startswith("The champion is better on the same rows, so it stays.")
+
+
+def test_a_candidate_that_is_surely_worse_is_not_advised_to_tolerate_more() -> None:
+    told = steps("champion", 0.0038, 0.0536, margin=-0.02)
+    assert told[0].startswith("The candidate is worse than the champion. Read in the report the rows that it answers")
+    assert told[1].startswith("150 test rows are too few to decide")
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "earlier", "now", "rows", "remark"),
+    [
+        (
+            "accuracy",
+            0.96,
+            0.63,
+            261,
+            "Accuracy of the champion is 0.630 on these test rows, and was 0.960 on its ",
+        ),
+        ("accuracy", 0.96, 0.87, 261, ""),
+        ("accuracy", 0.96, 0.63, 99, ""),
+        ("accuracy", 0.63, 0.96, 261, ""),
+        ("bits_per_byte", 2.0, 2.3, 500, "Bits per byte of the champion is 2.300 on these test rows, and was 2.000 on"),
+        ("bits_per_byte", 2.0, 2.1, 500, ""),
+        ("chrf", 30.0, 20.0, 500, "chrF of the champion is 20.0 on these test rows, and was 30.0 on its own."),
+    ],
+)
+def test_a_champion_that_is_much_worse_on_new_rows_is_remarked(
+    metric: str, earlier: float, now: float, rows: int, remark: str
+) -> None:
+    found = remark_on_champion(["unknown", metric], {metric: earlier}, {metric: now, "rows": rows})
+    assert found.startswith(remark)
+    assert bool(found) == bool(remark)
+    if remark:
+        assert found.endswith("their labels or answers are wrong: read some of them before you trust this comparison.")
 
 
 def test_an_undecided_gate_advises_more_rows_and_a_passed_gate_nothing() -> None:

@@ -98,6 +98,7 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     assert found.measures is not None
     assert found.measures["accuracy"] == Interval(0.0, 0.0, 0.0, 23)
     assert found.texts["test 3"] == candidate["label"][3].as_py()
+    assert tracker.version_metrics(classifier.registry.model, "1")["accuracy"] == 0.5
     # What was scored once is read again.
     [cached] = Path("work/scores").glob("*.parquet")
     written = cached.stat().st_mtime_ns

@@ -298,6 +298,20 @@ def test_the_headline_of_a_candidate_like_its_base_does_not_ask_for_rows(
         folder / "gate.json", {"verdict": "undecided", "rules": [like | {"high": 0.001}], "champion": None}
     )
     assert "The test rows are too few to decide" in page()
+    than_champion = like | {"versus": "champion", "margin": -0.005}
+    gate = {"verdict": "undecided", "rules": [than_champion], "champion": {"version": "3", "rows": 9}}
+    files.write_json(folder / "gate.json", gate)
+    assert "is worse than version 3; the test rows are too few to decide whether it is worse than is" in page()
+
+
+def test_a_base_that_was_not_measured_is_not_mentioned(folder: Path, page: Callable[..., str]) -> None:
+    files.write_json(folder / "base.json", {"source": "builtin"})
+    both = "Neither the base nor the candidate was trained on them."
+    assert both in page()
+    evaluation = files.read_json(folder / "evaluation.json")
+    files.write_json(folder / "evaluation.json", {name: one for name, one in evaluation.items() if name != "base"})
+    assert both not in page()
+    assert "The candidate was not trained on them." in page()
 
 
 def test_next_steps_come_before_the_numbers(folder: Path, page: Callable[..., str]) -> None:

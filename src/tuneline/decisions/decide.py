@@ -18,6 +18,7 @@ from tuneline.errors import GitError, RegistryError
 from tuneline.evaluation import results, score_table
 from tuneline.gate import decision as rules
 from tuneline.gate import next_steps
+from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.pipeline import graph, intact, repro
 from tuneline.proofs import keys
 from tuneline.proofs.provenance import Build
@@ -79,6 +80,11 @@ def gate(p: params.Params) -> Gate:
     intact.refuse_damage(_report_outputs(reports), cache=False)
     steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows))
     remarks = [*today.remarks, *champion.remarks]
+    if today.version is not None and champion.summary is not None:
+        asked = [rule.metric for rule in p.rules if rule.versus == "champion" and rule.metric in METRICS]
+        earlier = tracker.version_metrics(p.registry.model, today.version)
+        remark = next_steps.remark_on_champion([*asked, *METRICS_OF_TASK[p.task]], earlier, champion.summary)
+        remarks += [remark] if remark else []
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
     value |= {"next_steps": steps, "remarks": remarks}
     page = reports / "index.html"

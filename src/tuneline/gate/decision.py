@@ -1,5 +1,6 @@
 """The gate: it decides the rules of params.yaml on the bounds of intervals."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -28,6 +29,11 @@ class Decision:
     reason: str
     value: float | None = None
     """With `versus: value`, the number that the metric must reach."""
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the candidate is surely worse than the other model, by whatever amount."""
+        return self.versus != "value" and self.high is not None and self.high < 0
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,8 @@ def _decide(rule: Rule, measures: Measures | None, absent: str) -> Decision:
         return decision("undecided", reason, improvement, None, None)
     low, high = sorted((sign * (measured.low - wanted), sign * (measured.high - wanted)))
     digits = measure.digits
-    what = (
-        f"is {_compared(improvement, rule, measured, digits)} "
-        f"(95 % interval of the improvement {_signed(low, digits)} to {_signed(high, digits)})"
-    )
+    bounds = "exactly 0" if low == high == 0 else f"{_signed(low, digits)} to {_signed(high, digits)}"
+    what = f"is {_compared(improvement, rule, measured, digits)} (95 % interval of the improvement {bounds})"
     if low > rule.margin:
         return decision("passed", f"{what}; the interval is above {_bound(rule.margin)}.", improvement, low, high)
     floor = rule.margin if rule.fails_below is None else rule.fails_below
@@ -99,8 +103,13 @@ def _decide(rule: Rule, measures: Measures | None, absent: str) -> Decision:
     if high <= rule.margin:
         between = f"the interval is not above {_bound(rule.margin)}, but reaches above {_bound(floor)}"
         return decision("undecided", f"{what}; {between}.", improvement, low, high)
-    reason = f"{what}; the interval is on both sides of {_bound(rule.margin)}: more test rows are needed to decide."
-    return decision("undecided", reason, improvement, low, high)
+    open_question = f"the interval is on both sides of {_bound(rule.margin)}: more test rows are needed to decide"
+    if high < 0 and rule.versus != "value" and rule.margin < 0:
+        open_question = (
+            f"the candidate is worse, because the interval is below zero; whether by more than {_bound(rule.margin)} "
+            "is not decided"
+        )
+    return decision("undecided", f"{what}; {open_question}.", improvement, low, high)
 
 
 def _compared(improvement: float, rule: Rule, measured: Interval, digits: int) -> str:
@@ -118,8 +127,12 @@ def _other(rule: Rule) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
-    # Adding 0.0 makes a negative zero positive.
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+    """The bound of an interval; a small one has as many digits as show its sign."""
+    if value == 0:
+        return "0"
+    if round(value, digits) == 0:
+        digits = math.ceil(-math.log10(abs(value)))
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _bound(margin: float) -> str:

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneline.gate.decision import Decision, Verdict
+from tuneline.params.gate import METRICS
 
 _BASES = "docs/bases.md"
 _RECIPES = "docs/recipes/README.md"
 _FEW_ROWS = 1_000
+# The share of its earlier value by which a metric of the champion must be worse to be remarked, and on how many rows.
+_MUCH_WORSE = 0.1
+_COMPARED_ROWS = 100
 _UNIGRAM = (
     "The model predicts text no better than word frequencies do, so it has learned nothing from the order of words. "
     "Look at the training curve in the report first."
@@ -34,6 +38,32 @@ class Situation:
     test_rows: int
     training: Mapping[str, Any]
     """The value of training.json."""
+
+
+def remark_on_champion(metrics: Sequence[str], earlier: Mapping[str, float], now: Mapping[str, float]) -> str:
+    """A sentence if the champion is much worse on these test rows than it was on its own; else an empty text.
+
+    New rows with wrong labels or answers lower the score of every model, and rules compare models on the same rows.
+
+    Args:
+        metrics: the names of the metrics to look at; the first that is known decides.
+        earlier: metric -> its value when the champion was registered.
+        now: metric -> its value on the candidate's test rows, and `rows`, their number.
+    """
+    if now.get("rows", 0) < _COMPARED_ROWS:
+        return ""
+    for name in metrics:
+        if name in earlier and name in now:
+            loss = METRICS[name].sign * (earlier[name] - now[name])
+            if loss <= _MUCH_WORSE * abs(earlier[name]):
+                return ""
+            digits = METRICS[name].report_digits
+            return (
+                f"{METRICS[name].name} of the champion is {now[name]:.{digits}f} on these test rows, and was "
+                f"{earlier[name]:.{digits}f} on its own. The rows that came since then differ from the earlier rows, "
+                "or their labels or answers are wrong: read some of them before you trust this comparison."
+            )
+    return ""
 
 
 def next_steps(verdict: Verdict, situation: Situation) -> list[str]:
@@ -111,11 +141,18 @@ def _while_undecided(rules: Sequence[Decision], at: Situation) -> list[str]:
         which = ", which was pretrained on the same text" if at.base_source == "builtin" else ""
         steps.append(f"The numbers do not show that fine-tuning has made the model better than its base{which}.")
         steps += [*_train_longer(at), *_other_base(at)]
+    worse = [rule for rule in undecided if rule.is_worse]
+    if worse:
+        than = " and ".join(dict.fromkeys(f"the {rule.versus}" for rule in worse))
+        steps.append(
+            f"The candidate is worse than {than}. Read in the report the rows that it answers worse, and look at what "
+            "has changed in data and params (git diff, dvc params diff)."
+        )
     if not undecided or any(rule.high is None or rule.high > rule.margin for rule in undecided):
         steps.append(
             f"{at.test_rows:,} test rows are too few to decide. Bring more rows: data.split.test is the share of them "
             "that is tested. The undecided rules show how wide their intervals are."
         )
-    if any(rule.margin < 0 for rule in undecided):
+    if any(rule.margin < 0 and not rule.is_worse for rule in undecided):
         steps.append("Or tolerate a larger loss: lower the margin of the undecided rule in gate.rules.")
     return steps

@@ -293,6 +293,16 @@ class Tracker(Runs):
         return dict(found.tags) if found else None
 
     @translate_errors
+    def version_metrics(self, model: str, version: str) -> dict[str, float]:
+        """The metrics of a version from its registration; empty where its logged model was deleted."""
+        source = self._version(model, version).source or ""
+        try:
+            logged = self._logged(model, version, source) if source.startswith(_LOGGED) else None
+        except BrokenVersionError:
+            return {}
+        return {metric.key: metric.value for metric in (logged.metrics if logged else None) or []}
+
+    @translate_errors
     def version_description(self, model: str, version: str) -> str:
         """The description of a version; may be empty.
 

@@ -190,6 +190,11 @@ def headline(report: Report) -> str:
             f"The test rows do not show that the new {model} is better than its base, but it is not so much worse "
             "that it fails."
         )
+    if verdict == "undecided" and (worse := _worse_than(report)):
+        return (
+            f"The new {model} is worse than {worse}; the test rows are too few to decide whether it is worse than is "
+            "tolerated."
+        )
     if verdict == "undecided":
         return f"The test rows are too few to decide whether the new {model} is good enough."
     versus, other = (
@@ -208,6 +213,16 @@ def _is_no_better(report: Report) -> bool:
     return bool(rules) and all(
         rule["versus"] == "base" and rule["high"] is not None and rule["high"] <= rule["margin"] for rule in rules
     )
+
+
+def _worse_than(report: Report) -> str:
+    """The models than which the candidate is surely worse in an undecided rule, in words."""
+    rules = [rule for rule in (report.gate or {}).get("rules", []) if rule["verdict"] == "undecided"]
+    worse = {rule["versus"] for rule in rules if rule["high"] is not None and rule["high"] < 0}
+    words = {"base": "its base", "baseline": "the trivial baselines"}
+    if report.champion is not None:
+        words["champion"] = f"version {report.champion['version']}"
+    return " and ".join(words[versus] for versus in words if versus in worse)
 
 
 def _compared_with(report: Report, verdict: str | None) -> str:
