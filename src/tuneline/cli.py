@@ -523,6 +523,39 @@ def preview(rows: int, html: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--alias", default="champion", show_default=True, help="The alias that the version gets.")
+@click.option("--override", metavar="REASON", help="Promote although checks have failed. Damage is never overridden.")
+def promote(version: int, alias: str, override: str | None) -> None:
+    """Make VERSION (its number) the champion, after verifying it.
+
+    If a check fails, nothing changes, and the exit code is 1. With --override REASON the version becomes champion all
+    the same, unless its files are damaged; who did it and why is kept in its tags and in the history.
+    """
+    _enter()
+    from tuneline import params
+    from tuneline.commands import promote as promoting
+
+    _print(promoting.promote(params.load(), str(version), alias=alias, override=override, log=_note))
+
+
+@cli.command()
+@click.option("--to", type=click.IntRange(min=1), help="Number of the version. Default: the champion before this one.")
+@click.option("--reason", default="", help="Why, for the history.")
+def rollback(to: int | None, reason: str) -> None:
+    """Make an earlier champion the champion again, after verifying it.
+
+    Two rollbacks go back by two champions. The version is not compared with the version that it replaces.
+    """
+    _enter()
+    from tuneline import params
+    from tuneline.commands import promote as promoting
+
+    version = None if to is None else str(to)
+    _print(promoting.rollback(params.load(), to=version, reason=reason, log=_note))
+
+
+@cli.command()
 @click.option(
     "--at", metavar="TIME", help="Only say which version was champion then, for example 2026-10-03T12:00 (UTC)."
 )

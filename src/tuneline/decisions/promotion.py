@@ -336,14 +336,14 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
         reason = _reason(checks)
         target = _sound(tracker, model, state.verified) if reason else version
         # MLflow cannot set an alias on a condition, so look as late as possible.
-        if tracker.aliases(model).get(CHAMPION) != version:
+        if _is_decided(tracker, model, version):
             return _AGAIN
         _tag(tracker, model, version, UNDONE if reason else KEPT, reason, seen.sha256)
     except RegistryError:
         if version in tracker.find_versions(model, {}):
             raise
         return _AGAIN
-    if tracker.aliases(model).get(CHAMPION) != version:
+    if _is_decided(tracker, model, version):
         return _AGAIN
     evidence = _evidence(version, state.verified, checks)
     if not reason:
@@ -358,6 +358,12 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
     if broken := next((check for check in checks if check.name == verification.FILES and not check.passed), None):
         version_status.tag_broken(tracker, model, version, broken.detail)
     return Step(UNDONE, CHAMPION, version, target, reason, tuple(checks))
+
+
+def _is_decided(tracker: Tracker, model: str, version: str) -> bool:
+    """Whether the alias has moved on meanwhile, or a person's `tuneline promote` has decided about the version."""
+    moved = tracker.aliases(model).get(CHAMPION) != version
+    return moved or history.last_verified(history.read(tracker, model), CHAMPION) == version
 
 
 def _reason(checks: list[Check]) -> str:

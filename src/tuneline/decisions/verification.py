@@ -40,6 +40,8 @@ class Check:
     passed: bool
     detail: str
     """What was found, in words; of a check that has not passed: why, as a sentence without a full stop."""
+    is_damage: bool = False
+    """Whether the version is not what was registered, so that no override covers it."""
 
     def line(self) -> str:
         """The check as a line for a person."""
@@ -47,11 +49,18 @@ class Check:
 
 
 def checks(
-    p: params.Params, tracker: Tracker, version: str, champion: str | None, *, is_earlier: bool = False
+    p: params.Params,
+    tracker: Tracker,
+    version: str,
+    champion: str | None,
+    *,
+    is_earlier: bool = False,
+    complete: bool = False,
 ) -> list[Check]:
     """Check a version as a candidate for the alias `champion`; reads the test set from DVC's cache, takes no lock.
 
-    A check that loads or scores the model is left out where an earlier check has failed: the outcome is clear.
+    A check that loads or scores the model is left out where an earlier check has failed: the outcome is clear. With
+    `complete` only damage ends the checks.
 
     Args:
         p: the params.
@@ -60,6 +69,7 @@ def checks(
         champion: the last verified champion, with which it is compared; None where there is none.
         is_earlier: whether it may have been champion before promotions were verified: then it need not hold what
             earlier releases did not record.
+        complete: whether a person wants to override checks that have failed, and must know of all of them.
 
     Returns:
         The checks in their order, those that were left out excepted.
@@ -79,7 +89,7 @@ def checks(
             *_check_bytes(p, tracker, version, tags, folder / fresh_process.MODEL),
             *_check_rebuilds(p, tracker, version),
         ]
-        if all(check.passed for check in found):
+        if all(check.passed or (complete and not check.is_damage) for check in found):
             found += _check_model(p, tracker, version, champion, tags, folder)
     return found
 
@@ -93,6 +103,7 @@ def _check_registered(tags: Mapping[str, str]) -> Check:
             False,
             f"tuneline has not registered this version: its tag {lacking[0]} is missing, so neither its files nor its "
             "verdict can be checked; register a model with: make run",
+            is_damage=True,
         )
     return Check(REGISTERED, True, "tuneline has registered this version")
 
@@ -114,19 +125,21 @@ def _check_bytes(
     try:
         versions.copy_version(tracker, p.registry.model, version, folder)
     except BrokenVersionError as error:
-        yield Check(FILES, False, error.reason)
+        yield Check(FILES, False, error.reason, is_damage=True)
         return
     yield Check(FILES, True, "every byte is as registered")
     problem = signature_policy.signature_problem(folder)
     signed = "signed with a trusted key" if keys.trusted_keys() else "not asked for: mlflow/keys holds no public key"
-    yield Check(SIGNATURE, problem is None, problem or signed)
+    # An unsigned version may be what was registered; a wrong signature says that it is not.
+    is_wrong = problem is not None and signature_policy.wrong_signature(folder) is not None
+    yield Check(SIGNATURE, problem is None, problem or signed, is_damage=is_wrong)
     yield _check_size(tags, folder)
 
 
 def _check_size(tags: Mapping[str, str], folder: Path) -> Check:
     now = weights.read_weights(folder)
     if now is None:
-        return Check(SIZE, False, "the weights cannot be read: no whole safetensors file is there")
+        return Check(SIZE, False, "the weights cannot be read: no whole safetensors file is there", is_damage=True)
     own = now.tags()
     changed = [
         f"{name.split('.')[-1]} is {own[name]}, not {tags[name]}"
@@ -134,7 +147,7 @@ def _check_size(tags: Mapping[str, str], folder: Path) -> Check:
         if tags.get(name, own[name]) != own[name]
     ]
     if changed:
-        return Check(SIZE, False, f"the weights are not as registered: {'; '.join(changed)}")
+        return Check(SIZE, False, f"the weights are not as registered: {'; '.join(changed)}", is_damage=True)
     return Check(SIZE, True, now.describe())
 
 
@@ -161,12 +174,12 @@ def _check_model(
         return
     model = folder / fresh_process.MODEL
     if mismatch := _task_mismatch(p, model):
-        yield Check(LOADS, False, mismatch)
+        yield Check(LOADS, False, mismatch, is_damage=True)
         return
     base = today.scores.get("base") if TASKS[p.task].is_relative_to_base else None
     row = today.rows.slice(0, 1)
     if problem := fresh_process.ask(folder, today.p, row, None if base is None else base.slice(0, 1)):
-        yield Check(LOADS, False, f"the model {problem}")
+        yield Check(LOADS, False, f"the model {problem}", is_damage=True)
         return
     yield Check(LOADS, True, "the model loads in a new process and answers")
     try:

@@ -1,0 +1,68 @@
+"""The evidence of an entry of the history: the checks of the version, and a claim that other tools can read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from tuneline.decisions.verification import Check
+from tuneline.proofs import claims, keys
+from tuneline.registry import versions
+from tuneline.registry.tracking import Tracker
+
+CLAIM = "claim.jsonl"
+"""The name of a claim among the files of an entry."""
+PREDICATE = "urn:tuneline:promotion:v1"
+_CHECKS = "checks.json"
+
+
+def evidence(
+    tracker: Tracker,
+    model: str,
+    version: str,
+    *,
+    alias: str,
+    action: str,
+    before: str | None,
+    champion: str | None,
+    checks: Sequence[Check],
+    reason: str,
+    who: str,
+) -> dict[str, bytes]:
+    """The files of an entry about a version that was verified.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: the number of the version that was verified.
+        alias: the alias that was given to it.
+        action: of the entry.
+        before: the version that had the alias.
+        champion: the version with which it was compared.
+        checks: of the verification.
+        reason: of a person, or of the checks that have failed.
+        who: who has decided.
+
+    Returns:
+        Name -> content: the checks as JSON, and an in-toto statement, signed if this machine has a key.
+    """
+    value: dict[str, Any] = {
+        "model": model,
+        "version": version,
+        "alias": alias,
+        "action": action,
+        "previousVersion": before,
+        "comparedWith": champion,
+        "decidedBy": who,
+        "decidedOn": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reason": reason,
+        "checks": [asdict(check) for check in checks],
+    }
+    found = {_CHECKS: (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()}
+    sha256 = tracker.version_tags(model, version).get(versions.FILES)
+    if sha256 is None:
+        # Somebody else has registered it: there is no digest to claim anything about.
+        return found
+    statement = claims.statement(PREDICATE, {f"{model}/{version}/": sha256}, value)
+    return found | {CLAIM: claims.as_line(statement, keys.signing_key())}
