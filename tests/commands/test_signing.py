@@ -100,7 +100,7 @@ def test_with_a_key_in_the_project_a_version_must_be_signed(project: Path, tmp_p
     assert key is not None
     assert "is not trusted; trusted: ada" in (signature_policy.signature_problem(folder) or "")
     (folder / "model.sig").unlink()
-    assert "is not signed" in (signature_policy.signature_problem(folder) or "")
+    assert "it is unsigned" in (signature_policy.signature_problem(folder) or "")
     assert signature_policy.wrong_signature(folder) is None
     signatures.sign(folder, key)
     assert signature_policy.signature_problem(folder) is None

@@ -41,7 +41,7 @@ def test_an_unsigned_version_may_answer_and_may_not_be_promoted(
     number, folder = register(tracker, project, lineage, lambda _: None)
     assert signature_policy.signature_problem(folder) is None
     keys.create("ada")
-    assert "is not signed" in (signature_policy.signature_problem(folder) or "")
+    assert "it is unsigned" in (signature_policy.signature_problem(folder) or "")
     assert served_version.serve(project, version=number, alias="").folder == folder
 
 

@@ -22,6 +22,11 @@ def signature_problem(folder: Path, tags: Mapping[str, str] | None = None) -> st
     # Loads model_signing: only where there is a key.
     from tuneline.proofs import signatures
 
+    if folder.is_dir() and not signatures.is_signed(folder):
+        return (
+            f"it is unsigned, and with a key in {keys.TRUSTED} a version must be signed to be promoted; if you trust "
+            "it all the same: tuneline promote NUMBER --override REASON"
+        )
     try:
         signatures.verify(folder, trusted)
         edited = [] if tags is None else _edited_tags(folder, tags, trusted)

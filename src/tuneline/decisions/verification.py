@@ -128,7 +128,7 @@ def _check_bytes(
         yield Check(FILES, False, error.reason, is_damage=True)
         return
     yield Check(FILES, True, "every byte is as registered")
-    problem = signature_policy.signature_problem(folder)
+    problem = signature_policy.signature_problem(folder, tags)
     signed = "signed with a trusted key" if keys.trusted_keys() else "not asked for: mlflow/keys holds no public key"
     # An unsigned version may be what was registered; a wrong signature says that it is not.
     is_wrong = problem is not None and signature_policy.wrong_signature(folder) is not None
