@@ -22,6 +22,7 @@ OBSERVERS = (
     "stopping",
     "progress",
     "processes",
+    "instruction_set",
     "prefect_login",
     "environment",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from tuneline import instruction_set
 from tuneline.errors import SetupError
 from tuneline.params import Compute
 
@@ -43,7 +44,45 @@ def fingerprint(compute: Compute) -> list[str]:
     """What decides over the bits of a result: the processor, and the GPUs if they compute."""
     if compute.device == "cuda":
         return [platform.machine(), *(torch.cuda.get_device_name(number) for number in range(gpus()))]
-    return [platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    if compute.portable:
+        return [platform.machine(), "portable"]
+    chosen = instruction_set.chosen_by_hand(os.environ)
+    return [platform.machine(), torch.backends.cpu.get_cpu_capability(), *chosen]
+
+
+def portable_problem(machine: str, sets: set[str]) -> str | None:
+    """Why a machine cannot compute what compute.portable asks for, as a sentence; None if it can.
+
+    Args:
+        machine: the kind of its processor, as `platform.machine` names it.
+        sets: the processor's instruction sets.
+    """
+    lacking = [name for name in instruction_set.NEEDED if name not in sets]
+    if machine.lower() not in ("x86_64", "amd64"):
+        return f"compute.portable: this processor is {machine}, and portable results need x86_64; set it to false"
+    if lacking:
+        return (
+            f"compute.portable: this processor does not have {' and '.join(lacking)}, which portable results need; set "
+            "it to false, or run on a processor that has"
+        )
+    return None
+
+
+def check_portable(compute: Compute) -> None:
+    """Check that this process computes portable results if params.yaml asks for them.
+
+    Raises:
+        SetupError: the processor cannot, or the process was not started with the environment that restricts it.
+    """
+    if not compute.portable:
+        return
+    if problem := portable_problem(platform.machine(), instruction_sets()):
+        raise SetupError(problem)
+    if not instruction_set.is_restricted(os.environ) or torch.backends.cpu.get_cpu_capability() != "AVX2":
+        raise SetupError(
+            "compute.portable: this process is not restricted to one instruction set; start the stage with dvc repro "
+            "or make run, which restrict it"
+        )
 
 
 def check(compute: Compute, processes: int = 1) -> None:
@@ -56,6 +95,7 @@ def check(compute: Compute, processes: int = 1) -> None:
     Raises:
         SetupError: a GPU, a core or an instruction set is missing.
     """
+    check_portable(compute)
     problems, on_gpu = [], compute.device == "cuda"
     if on_gpu and not gpus():
         built = "torch is built without CUDA" if not torch.version.cuda else "torch finds no GPU"

@@ -21,6 +21,8 @@ class Compute(Section):
     """A name of transformers; null: its default for the model's family."""
     torch_compile: bool
     """Whether the model is compiled before it is trained."""
+    portable: bool
+    """Whether different x86 processors write the same bytes: all libraries are restricted to AVX2. It takes longer."""
 
     @model_validator(mode="after")
     def _fits_the_device(self) -> "Compute":
@@ -31,4 +33,11 @@ class Compute(Section):
         wrong = [name for name, asked in needing.items() if asked and self.device == "cpu"]
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} need a GPU; set device to cuda, or remove what needs it")
+        beyond = {"device cuda": self.device == "cuda", "precision bfloat16": self.precision == "bfloat16"}
+        wrong = [name for name, asked in beyond.items() if asked and self.portable]
+        if wrong:
+            raise ValueError(
+                f"portable does not fit {' and '.join(wrong)}, which choose their own instructions; set device to cpu "
+                "and precision to float32, or portable to false"
+            )
         return self

@@ -18,7 +18,7 @@ if __name__ == "__main__":
     # Before what takes its time to import: a dvc that is killed meanwhile takes the stage with it.
     processes.die_with_named_parent()
 
-from tuneline import environment, params, stages, terminal
+from tuneline import environment, instruction_set, params, stages, terminal
 from tuneline.errors import PipelineError, TunelineError, as_setup_error
 
 
@@ -26,14 +26,16 @@ def main(arguments: list[str]) -> None:
     """Run the stage that the only argument names."""
     try:
         environment.enter()
-        # Of several processes that train together.
-        os.environ[processes.PARENT] = str(os.getpid())
         names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
         if len(arguments) != 1 or arguments[0] not in names:
             raise PipelineError(
                 f"{' '.join(arguments) or 'no name'}: is not a stage; the stages are {', '.join(names)}"
             )
         p = params.load()
+        if p.compute.portable:
+            instruction_set.restrict()
+        # Of several processes that train together.
+        os.environ[processes.PARENT] = str(os.getpid())
         with processes.importing():
             stage = importlib.import_module(f"tuneline.stages.{arguments[0]}")
         stage.main(p)

@@ -22,11 +22,12 @@ from tuneline.errors import ModelError
 from tuneline.evaluation import comparison, results, score_table
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
-from tuneline.modeling import models
+from tuneline.modeling import hardware, models
 
 
 def main(p: params.Params) -> None:
     """Run the stage."""
+    hardware.check_portable(p.compute)
     models.use_threads(p.compute.threads)
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
     inputs = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
