@@ -11,7 +11,7 @@ from collections.abc import Mapping
 PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    # The only branch of MKL that computes the same bits on Intel's and AMD's processors: MKL ignores AVX2 on the latter.
+    # The only branch of MKL that computes the same bits on Intel's and AMD's processors; AMD's ignore AVX2 here.
     "MKL_CBWR": "COMPATIBLE",
     "OPENBLAS_CORETYPE": "Haswell",
     # OpenBLAS otherwise starts as many threads as there are cores.

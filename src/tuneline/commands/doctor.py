@@ -92,6 +92,27 @@ def settings() -> list[Finding]:
     return found
 
 
+def instructions(portable: bool) -> list[Finding]:
+    """Findings about the instruction set that decides over the bits of a training.
+
+    Args:
+        portable: compute.portable.
+    """
+    from tuneline.modeling import hardware
+
+    problem = hardware.portable_problem(platform.machine(), hardware.instruction_sets())
+    if portable:
+        shown = Finding("compute.portable: true: every x86 processor with AVX2 ends in the same bytes")
+        return [Finding(problem, True) if problem else shown]
+    (_, *own) = hardware.on_processor()
+    found = [Finding(f"bytes of a training: those of {', '.join(own)}; other processors may end in other bytes")]
+    if not problem:
+        found.append(
+            Finding("this processor can also compute portable results: compute.portable: true; it takes longer")
+        )
+    return found
+
+
 def repaired() -> list[Finding]:
     """Repair DVC's own files that a kill has damaged, unless a run holds the project. Returns what was repaired."""
     if not ENV_FILE.is_file():
@@ -211,7 +232,8 @@ def examine() -> list[Finding]:
     from tuneline.modeling import hardware
 
     times = seconds_by_threads(hardware.cores())
-    found = [*facts(), *settings(), *repaired()]
+    portable = Path(params.PARAMS_FILE).is_file() and params.load().compute.portable
+    found = [*facts(), *instructions(portable), *settings(), *repaired()]
     found += [Finding(f"a training step on {count} threads: {1000 * time:.1f} ms") for count, time in times.items()]
     values = recommended(times, hardware.instruction_sets(), hardware.gpus())
     found += [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]

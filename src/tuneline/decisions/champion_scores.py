@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from tuneline import params
 from tuneline.core import files, identity
+from tuneline.decisions import scoring
 from tuneline.errors import BrokenVersionError
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Measures
-from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import compatibility
 from tuneline.registry import versions
@@ -130,11 +130,7 @@ def score(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.
     kept = _read_scores(cached)
     if kept is not None:
         return kept
-    # This import loads torch, which takes seconds and is needed only here.
-    from tuneline.modeling import models
-
-    models.use_threads(p.compute.threads)
-    found = TASKS[p.task].measure(ModelToScore(folder, "champion", p.finetune.max_length, base=base), rows, p.evaluate)
+    found = scoring.score(p, folder, rows, base)
     files.write_parquet(cached, found)
     files.write_json(_checksum_file(cached), {"sha256": files.sha256_file(cached)})
     return found

@@ -46,6 +46,11 @@ def fingerprint(compute: Compute) -> list[str]:
         return [platform.machine(), *(torch.cuda.get_device_name(number) for number in range(gpus()))]
     if compute.portable:
         return [platform.machine(), "portable"]
+    return on_processor()
+
+
+def on_processor() -> list[str]:
+    """What decides over the bits that this process computes on its processor."""
     chosen = instruction_set.chosen_by_hand(os.environ)
     return [platform.machine(), torch.backends.cpu.get_cpu_capability(), *chosen]
 
