@@ -38,7 +38,7 @@ def trained(place: Path, stage: str, variables: dict[str, str]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(
     hardware.portable_problem("x86_64", hardware.instruction_sets()) is not None, reason="needs a processor with AVX2"
 )
@@ -53,7 +53,9 @@ def test_portable_trainings_end_in_the_same_bytes_on_different_processors(
         apart = {trained(workplace, stage, simulated[name]) for name in ("this", "without AVX2")}
         assert len(apart) == 2
         editing.set_values(workplace / "params.yaml", {"compute.portable": True})
-        same = {name: trained(workplace, stage, variables) for name, variables in simulated.items()}
+        # The base needs fewer of them: it computes with the same libraries.
+        names = simulated if stage == "finetune" else ["this", list(simulated)[-1]]
+        same = {name: trained(workplace, stage, simulated[name]) for name in names}
         assert len(set(same.values())) == 1, same
         said = files.read_json(workplace / "reports" / {"finetune": "training.json"}.get(stage, f"{stage}.json"))
         assert said["fingerprint"]

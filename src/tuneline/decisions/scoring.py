@@ -43,9 +43,7 @@ def score(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None)
             files.write_parquet(shared / _BASE, base)
         command = [sys.executable, "-m", "tuneline.decisions.scoring", str(shared), str(folder.absolute())]
         environment = instruction_set.restricted(os.environ)
-        done = subprocess.run(
-            processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, check=False
-        )
+        done = subprocess.run(processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, check=False)
         if (shared / _PROBLEMS).is_file():
             raise ModelError(*json.loads((shared / _PROBLEMS).read_text("utf-8")))
         if done.returncode:
