@@ -12,7 +12,8 @@ from tuneline.decisions.promotion import KEPT, REMOVED, UNDONE, Outcome
 from tuneline.decisions.verification import Check
 from tuneline.params import Params
 from tuneline.registry import history, version_files
-from tuneline.registry.tracking import Tracker
+from tuneline.registry.runs import Dataset
+from tuneline.registry.tracking import NewVersion, Tracker
 
 GOOD = ("1", "2", "4")
 
@@ -37,7 +38,8 @@ class Registry:
         sha256 = version_files.sha256(folder)
         run = self.client.create_run("0").info.run_id
         tags = {"tuneline.files_sha256": sha256}
-        self.tracker.create_version(self.model, self.model, run, folder, sha256, tags, "")
+        data = Dataset("test", "b" * 64, "data/clean", "evaluation")
+        self.tracker.create_version(NewVersion(self.model, run, folder, sha256, tags, {}, data, lambda _: ""))
 
     def checks(
         self, p: Params, tracker: Tracker, version: str, champion: str | None, *, is_earlier: bool
