@@ -1,5 +1,6 @@
 """The fixtures of these tests."""
 
 from registry_fixtures import lineage, project, tracker
+from source_project import origin
 
-__all__ = ["lineage", "project", "tracker"]
+__all__ = ["lineage", "origin", "project", "tracker"]

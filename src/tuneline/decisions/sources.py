@@ -125,7 +125,7 @@ def read(commit: str) -> Recorded:
 
     stages = value(_GRAPH).get("stages")
     locked = value(_LOCK).get("stages")
-    if not isinstance(stages, dict) or not isinstance(locked, dict):
+    if not isinstance(stages, dict) or not stages or not isinstance(locked, dict):
         raise PipelineError(
             f"{_GRAPH} or {_LOCK} in the commit {commit[:12]} holds no stages; the version cannot be rebuilt"
         )

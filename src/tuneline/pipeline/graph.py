@@ -15,6 +15,7 @@ from tuneline.errors import PipelineError, one_line
 GRAPH = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 _ALGORITHM = "md5"
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -239,7 +240,7 @@ def imported_sets(p: params.Params) -> list[Path]:
 
 def _has_md5(entry: dict[str, Any]) -> bool:
     """Whether DVC has recorded the md5 of an output; it has none yet where only the address was imported."""
-    return entry.get("hash") == _ALGORITHM and isinstance(entry.get("md5"), str)
+    return entry.get("hash") == _ALGORITHM and _MD5.fullmatch(str(entry.get("md5"))) is not None
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -9,6 +9,7 @@ threads, and fail with errors of their own kinds.
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from tuneline.pipeline import dvc_files
 from tuneline.pipeline.graph import Output
 
 _FOLDER = ".dir"
+_MD5 = re.compile("[0-9a-f]{32}")
 _ANSWER = "answer: "
 
 
@@ -51,18 +53,28 @@ def is_folder(md5: str) -> bool:
 
 
 def read_listing(folder: Path, md5: str) -> dict[str, str] | None:
-    """Relative path -> md5 of the files of a folder; None if the cache lacks the list, or holds other bytes."""
+    """Relative path -> md5 of the files of a folder; None if the cache lacks the list, or holds another thing."""
     path = place(folder, md5)
     if not path.is_file():
         return None
     content = path.read_bytes()
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5.removesuffix(_FOLDER):
         return None
-    return _parse_listing(content)
+    try:
+        return _parse_listing(content)
+    except (ValueError, TypeError, KeyError):
+        # Its hash is right, and another program has made it.
+        return None
 
 
 def _parse_listing(content: bytes) -> dict[str, str]:
-    return {str(one["relpath"]): str(one["md5"]) for one in json.loads(content)}
+    entries = json.loads(content)
+    if not isinstance(entries, list):
+        raise TypeError("not a list")
+    listed = {str(one["relpath"]): str(one["md5"]) for one in entries}
+    if not all(_MD5.fullmatch(md5) for md5 in listed.values()):
+        raise ValueError("not an md5")
+    return listed
 
 
 def find_missing(outputs: Iterable[Output]) -> dict[Output, list[str]]:
