@@ -642,8 +642,20 @@ def verify(dry_run: bool) -> None:
 @cli.command()
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
 @click.option("--prefect-port", default=4200, show_default=True, help="Port of the Prefect UI.")
-def ui(mlflow_port: int, prefect_port: int) -> None:
-    """Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C."""
+@click.option(
+    "--mlflow-host", default="127.0.0.1", show_default=True, help="Address on which MLflow listens; 0.0.0.0: on all."
+)
+@click.option(
+    "--allowed-hosts",
+    metavar="NAME,…",
+    help="Names by which other machines reach MLflow, which refuses every other name. Default: only this machine.",
+)
+def ui(mlflow_port: int, prefect_port: int, mlflow_host: str, allowed_hosts: str | None) -> None:
+    """Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C.
+
+    For a team: --mlflow-host 0.0.0.0 --allowed-hosts NAME, where NAME is the name of this machine. MLflow has no login,
+    so everyone who reaches it can change its content.
+    """
     _enter()
     from tuneline import params
     from tuneline.commands import servers
@@ -653,7 +665,8 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
     except TunelineError:
         # The registry can be viewed even if params.yaml is wrong.
         model = None
-    servers.serve(mlflow_port, prefect_port, model, _print)
+    names_of_hosts = [name.strip() for name in allowed_hosts.split(",")] if allowed_hosts else []
+    servers.serve(mlflow_port, prefect_port, model, _print, mlflow_host=mlflow_host, allowed_hosts=names_of_hosts)
 
 
 @cli.command()

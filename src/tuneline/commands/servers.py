@@ -1,13 +1,14 @@
-"""Serve the MLflow UI and the Prefect UI on loopback until Ctrl-C."""
+"""Serve the MLflow UI and the Prefect UI until Ctrl-C, on loopback; MLflow also for a team, if a person says so."""
 
 import os
+import re
 import signal
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,12 +17,23 @@ from tuneline.errors import SetupError
 from tuneline.registry import addresses
 from tuneline.work import WORK
 
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
+_ALL = ("0.0.0.0", "::")
+"""Addresses that stand for every interface of the machine."""
+_NAME = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _PATIENCE = 120.0
 _SERVER_SCRIPT = Path("mlflow/server.sh")
 
 
-def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable[[str], None]) -> None:
+def serve(
+    mlflow_port: int,
+    prefect_port: int,
+    model: str | None,
+    emit: Callable[[str], None],
+    *,
+    mlflow_host: str = HOST,
+    allowed_hosts: Sequence[str] = (),
+) -> None:
     """Start both servers, print their addresses, and wait for Ctrl-C.
 
     Args:
@@ -29,25 +41,40 @@ def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable
         prefect_port: port of the Prefect UI.
         model: registered model whose pages are printed. None: unknown.
         emit: prints a line.
+        mlflow_host: address of the interface on which MLflow listens.
+        allowed_hosts: names by which people reach MLflow, with a port where it is not `mlflow_port`; those of this
+            machine itself are always allowed.
 
     Raises:
-        SetupError: a port is in use, or a server does not start; with the last lines of its log.
+        SetupError: a name is not the name of a host, a port is in use, or a server does not start; with the last lines
+            of its log.
     """
+    if wrong := [name for name in allowed_hosts if not _NAME.fullmatch(name)]:
+        raise SetupError(
+            *(
+                f"--allowed-hosts {name}: is not the name of a host; write it as in mlflow.example or "
+                "mlflow.example:8080, several separated by commas"
+                for name in wrong
+            )
+        )
     taken = [
-        f"{_HOST}:{port} is in use; choose another port with {option}"
+        f"{HOST}:{port} is in use; choose another port with {option}"
         for port, option in ((mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port"))
         if _answers(port)
     ]
     if taken:
         raise SetupError(*taken)
-    os.environ |= {"MLFLOW_HOST": _HOST, "MLFLOW_PORT": str(mlflow_port)}
+    os.environ |= {"MLFLOW_HOST": mlflow_host, "MLFLOW_PORT": str(mlflow_port)}
+    if allowed_hosts:
+        os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(allowed_hosts)
+    asked = HOST if mlflow_host in _ALL else mlflow_host
     # A shell starts background processes with SIGINT ignored.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
-    prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(prefect_port)]
+    prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)]
     servers = [
-        ("MLflow", ["sh", str(_SERVER_SCRIPT)], f"http://{_HOST}:{mlflow_port}", "/health"),
-        ("Prefect", prefect, f"http://{_HOST}:{prefect_port}", "/api/health"),
+        ("MLflow", ["sh", str(_SERVER_SCRIPT)], f"http://{asked}:{mlflow_port}", "/health"),
+        ("Prefect", prefect, f"http://{HOST}:{prefect_port}", "/api/health"),
     ]
     with ExitStack() as stack:
         for name, command, address, health in servers:
@@ -56,6 +83,10 @@ def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable
             _wait_for(name, address + health, log)
             emit(f"{name:8} {address}")
             if name == "MLflow":
+                for host in allowed_hosts:
+                    emit(f"  for others: http://{host if _has_port(host) else f'{host}:{mlflow_port}'}")
+                if mlflow_host != HOST:
+                    emit(f"  MLflow has no login: who reaches {mlflow_host}:{mlflow_port} can change its content")
                 named = addresses.ui_pages(address, model)
                 width = max(map(len, named))
                 for what, page in named.items():
@@ -69,10 +100,14 @@ def serve(mlflow_port: int, prefect_port: int, model: str | None, emit: Callable
             emit("stopping")
 
 
+def _has_port(host: str) -> bool:
+    return host.rpartition("]")[2].count(":") == 1
+
+
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((_HOST, port)) == 0
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def _wait_for(name: str, address: str, log: Path) -> None:
