@@ -524,7 +524,7 @@ def preview(rows: int, html: Path | None) -> None:
 
 @cli.command()
 @click.argument("version", type=click.IntRange(min=1))
-@click.option("--alias", default="champion", show_default=True, help="The alias that the version gets.")
+@click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="The alias that the version gets.")
 @click.option("--override", metavar="REASON", help="Promote although checks have failed. Damage is never overridden.")
 def promote(version: int, alias: str, override: str | None) -> None:
     """Make VERSION (its number) the champion, after verifying it.

@@ -34,7 +34,7 @@ def test_a_number_is_no_alias() -> None:
     )
 
 
-@pytest.mark.parametrize("command", [["generate", "x"], ["predict", "x"], ["history"]])
+@pytest.mark.parametrize("command", [["generate", "x"], ["predict", "x"], ["history"], ["promote", "1"]])
 def test_the_command_line_refuses_it_before_it_asks_mlflow(command: list[str]) -> None:
     done = CliRunner().invoke(cli, [*command, "--alias", "champion' --"])
     assert done.exit_code == 1
