@@ -9,6 +9,7 @@ from tuneline import params
 from tuneline.decisions import promotion, promotion_claim, verification
 from tuneline.decisions.verification import Check
 from tuneline.errors import RegistryError
+from tuneline.proofs import keys
 from tuneline.registry import history, tracking, version_status
 from tuneline.registry.cards import CHAMPION
 from tuneline.registry.history import History
@@ -200,6 +201,7 @@ def _move(seen: _Seen, version: str, action: str, checks: Sequence[Check], reaso
         checks=checks,
         reason=reason,
         who=who,
+        key=keys.signing_key(),
     )
     tracker.set_alias(model, alias, version)
     if alias == CHAMPION:

@@ -4,16 +4,16 @@ The alias in MLflow says what people want; the history says what was verified. `
 killed at any moment and called at any time: each call begins with what the registry and the history hold.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tuneline import params, processes
-from tuneline.decisions import verification
+from tuneline.decisions import promotion_claim, verification
 from tuneline.decisions.verification import Check
-from tuneline.errors import BusyError, RegistryError
+from tuneline.errors import BusyError, RegistryError, SignatureError
+from tuneline.proofs import keys
 from tuneline.registry import history, tracking, version_status, versions
 from tuneline.registry.cards import CHAMPION
 from tuneline.registry.chain import Entry
@@ -26,7 +26,6 @@ KEPT, UNDONE, REMOVED = "kept", "undone", "removed"
 _LOCK = WORK / "promotion.lock"
 # People may promote faster than versions are verified; after so many, the next call goes on.
 _MOST_STEPS = 20
-_EVIDENCE = "checks.json"
 # MLflow does not say who set an alias.
 _SOMEONE = "unknown"
 
@@ -136,7 +135,7 @@ def follow(
             log(f"history: {problem}")
         steps: list[Step] = []
         for _ in range(_MOST_STEPS):
-            step = _next_step(tracker, model, verify)
+            step = _next_step(tracker, model, verify, log)
             if step is None:
                 break
             steps += [step] if step is not _AGAIN else []
@@ -234,7 +233,7 @@ _AGAIN = Step("", CHAMPION, "", None)
 """The registry has changed meanwhile: look again."""
 
 
-def _next_step(tracker: Tracker, model: str, verify: _Verify) -> Step | None:
+def _next_step(tracker: Tracker, model: str, verify: _Verify, log: Callable[[str], None]) -> Step | None:
     """Do the next step; None if the alias and the history agree."""
     state = _read_state(tracker, model)
     for alias, version in state.misspelt.items():
@@ -245,7 +244,7 @@ def _next_step(tracker: Tracker, model: str, verify: _Verify) -> Step | None:
         return _follow_removal(tracker, model, state)
     if state.champion == state.verified:
         return _follow_return(tracker, model, state)
-    return _follow_promotion(tracker, model, state, verify)
+    return _follow_promotion(tracker, model, state, verify, log)
 
 
 def _remove_misspelt(tracker: Tracker, model: str, alias: str, version: str, champion: str | None) -> Step:
@@ -318,7 +317,7 @@ def _interrupted(tracker: Tracker, model: str, state: _State) -> bool:
     )
 
 
-def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Verify) -> Step:
+def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Verify, log: Callable[[str], None]) -> Step:
     version = str(state.champion)
     seen = state.last
     if not seen or state.pending != version:
@@ -336,6 +335,7 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
         reason = _reason(checks)
         target = _sound(tracker, model, state.verified) if reason else version
         # MLflow cannot set an alias on a condition, so look as late as possible.
+        evidence = _evidence(tracker, model, state, checks, reason, log)
         if _is_decided(tracker, model, version):
             return _AGAIN
         _tag(tracker, model, version, UNDONE if reason else KEPT, reason, seen.sha256)
@@ -345,7 +345,6 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
         return _AGAIN
     if _is_decided(tracker, model, version):
         return _AGAIN
-    evidence = _evidence(version, state.verified, checks)
     if not reason:
         _append(tracker, model, history.VERIFIED, state.verified, version, "", evidence)
         version_status.remember_champion(tracker, model, version)
@@ -377,9 +376,29 @@ def _sound(tracker: Tracker, model: str, version: str | None) -> str | None:
     return version if versions.find_damage(tracker, model, version) is None else None
 
 
-def _evidence(version: str, champion: str | None, checks: list[Check]) -> dict[str, bytes]:
-    value = {"version": version, "compared_with": champion, "checks": [asdict(check) for check in checks]}
-    return {_EVIDENCE: (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()}
+def _evidence(
+    tracker: Tracker, model: str, state: _State, checks: list[Check], reason: str, log: Callable[[str], None]
+) -> dict[str, bytes]:
+    version = str(state.champion)
+    try:
+        key = keys.signing_key()
+    except SignatureError as error:
+        # A bad promotion is undone all the same.
+        log(f"the claim about version {version} is not signed: {'; '.join(error.problems)}")
+        key = None
+    return promotion_claim.evidence(
+        tracker,
+        model,
+        version,
+        alias=CHAMPION,
+        action=history.UNDONE if reason else history.VERIFIED,
+        before=state.verified,
+        champion=state.verified,
+        checks=checks,
+        reason=reason,
+        who=history.acting_user(),
+        key=key,
+    )
 
 
 def _append(

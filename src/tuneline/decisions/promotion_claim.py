@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuneline.decisions.verification import Check
-from tuneline.proofs import claims, keys
+from tuneline.proofs import claims
+from tuneline.proofs.keys import PrivateKey
 from tuneline.registry import versions
 from tuneline.registry.tracking import Tracker
 
@@ -29,6 +30,7 @@ def evidence(
     checks: Sequence[Check],
     reason: str,
     who: str,
+    key: PrivateKey | None,
 ) -> dict[str, bytes]:
     """The files of an entry about a version that was verified.
 
@@ -43,9 +45,10 @@ def evidence(
         checks: of the verification.
         reason: of a person, or of the checks that have failed.
         who: who has decided.
+        key: signs the claim; None: the claim is not signed.
 
     Returns:
-        Name -> content: the checks as JSON, and an in-toto statement, signed if this machine has a key.
+        Name -> content: the checks as JSON, and an in-toto statement.
     """
     value: dict[str, Any] = {
         "model": model,
@@ -65,4 +68,4 @@ def evidence(
         # Somebody else has registered it: there is no digest to claim anything about.
         return found
     statement = claims.statement(PREDICATE, {f"{model}/{version}/": sha256}, value)
-    return found | {CLAIM: claims.as_line(statement, keys.signing_key())}
+    return found | {CLAIM: claims.as_line(statement, key)}
