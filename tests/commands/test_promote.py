@@ -121,8 +121,8 @@ def test_what_cannot_be_promoted_is_a_sentence(desk: Desk) -> None:
         RegistryError, match=r"version 9: is not in the registry at .*; it has versions 1, 2, 3, 4, 5, 6"
     ):
         desk.promote("9")
-    for alias in ("latest", "v7", "a b", "", "é"):
-        with pytest.raises(RegistryError, match="MLflow does not allow this name"):
+    for alias in ("latest", "V7"):
+        with pytest.raises(RegistryError, match="MLflow keeps this name for itself"):
             desk.promote("1", alias)
     desk.in_ui("2", "Champion")
     for move in (lambda: desk.promote("1"), desk.rollback):

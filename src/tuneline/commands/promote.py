@@ -10,13 +10,12 @@ from tuneline.decisions import promotion, promotion_claim, verification
 from tuneline.decisions.verification import Check
 from tuneline.errors import RegistryError
 from tuneline.proofs import keys
-from tuneline.registry import history, tracking, version_status
+from tuneline.registry import history, names, tracking, version_status
 from tuneline.registry.cards import CHAMPION
 from tuneline.registry.history import History
 from tuneline.registry.tracking import Tracker
 
 _VERDICTS = {history.VERIFIED: "kept", history.OVERRIDDEN: "overridden", history.ROLLED_BACK: "rolled back"}
-_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
@@ -139,11 +138,9 @@ def rollback(
 
 
 def _connect(p: params.Params, alias: str) -> tuple[Tracker, str]:
-    if not _ALIAS.fullmatch(alias) or _RESERVED.fullmatch(alias):
-        raise RegistryError(
-            f"--alias {alias}: MLflow does not allow this name; use letters, digits, - and _, and neither latest nor v "
-            "with a number"
-        )
+    problem = names.alias_problem(alias)
+    if problem or _RESERVED.fullmatch(alias):
+        raise RegistryError(f"--alias {problem or f'{alias}: MLflow keeps this name for itself; use another name'}")
     tracker, model = tracking.connect(), p.registry.model
     if tracker.registered_tags(model) is None:
         raise RegistryError(
