@@ -216,6 +216,63 @@ def register() -> None:
     _print(f"{p.registry.model} version {registration.version} {what}")
 
 
+@cli.command()
+@click.argument("version", metavar="VERSION")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def show(version: str, as_json: bool) -> None:
+    """Show all about VERSION, a number or an alias.
+
+    Prints its verdict, numbers with their intervals, data, base, code, environment, signature, claims and history.
+    """
+    _enter()
+    with processes.importing():
+        from tuneline import params
+        from tuneline.commands import show as showing
+        from tuneline.decisions import about_version
+        from tuneline.registry import tracking
+
+    model, tracker = params.load().registry.model, tracking.connect()
+    about = about_version.collect(tracker, model, about_version.find_number(tracker, model, version))
+    if as_json:
+        _print_json(about.as_dict())
+    else:
+        _print(*showing.lines(about))
+
+
+@cli.command()
+@click.argument("before", metavar="VERSION")
+@click.argument("after", metavar="VERSION")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def diff(before: str, after: str, as_json: bool) -> None:
+    """Say in words how the second VERSION differs from the first. Each is a number or an alias.
+
+    Compares params, data with the rows that were added or removed, base, code, environment and metrics.
+    """
+    _enter()
+    with processes.importing():
+        from tuneline import params
+        from tuneline.commands import diff as differences
+        from tuneline.decisions import about_version, version_difference
+        from tuneline.registry import tracking
+
+    model, tracker = params.load().registry.model, tracking.connect()
+    one, other = (
+        about_version.collect(tracker, model, about_version.find_number(tracker, model, name))
+        for name in (before, after)
+    )
+    found = version_difference.compare(tracker, one, other)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        _print(*differences.lines(found))
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
 def _version_options(row: str) -> Callable[[_Command], _Command]:
     """The options that `predict` and `generate` share.
 

@@ -36,6 +36,7 @@ CARD = "README.md"
 """The model card, as Hugging Face calls it."""
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
 _VERSUS = "versus_"
+NEXT_STEPS = "What to do next:"
 _LATER = "Later verdicts:"
 _BROKEN = re.compile(r"\ABroken: .*\.\n\n")
 _NUMBERS = 3
@@ -126,7 +127,7 @@ def version_description(
         "",
         *(f"- {rule['reason']}" for rule in gate["rules"]),
         "",
-        "What to do next:",
+        NEXT_STEPS,
         "",
         *(f"- {step}" for step in [*gate.get("next_steps", ()), _PROMOTE]),
         "",

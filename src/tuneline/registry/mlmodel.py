@@ -30,8 +30,7 @@ MAX_NEW_TOKENS = "max_new_tokens"
 """The parameter of a call for models that write text."""
 _FLAVOUR = "python_function"
 _OWN, _FILES = "tuneline", "files"
-_EXAMPLE = "input_example.json"
-_SERVING_EXAMPLE = "serving_input_example.json"
+_EXAMPLE, _SERVING_EXAMPLE = version_files.EXAMPLES
 _ASKED = "Hello."
 _ANY: dict[str, Any] = {"type": "any"}
 

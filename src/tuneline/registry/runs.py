@@ -224,6 +224,11 @@ class Runs:
         return started, finished
 
     @translate_errors
+    def run_metrics(self, run_id: str) -> dict[str, float]:
+        """The last value of each metric of a run; empty if the run does not exist."""
+        return dict(self._client.get_run(run_id).data.metrics) if self.has_run(run_id) else {}
+
+    @translate_errors
     def attach(self, run_id: str, files: Mapping[Path, str]) -> None:
         """Copy files to the artifacts of a run: local path -> folder of the artifacts ("" for the top)."""
         for path, folder in files.items():

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -301,6 +302,34 @@ class Tracker(Runs):
         except BrokenVersionError:
             return {}
         return {metric.key: metric.value for metric in (logged.metrics if logged else None) or []}
+
+    @translate_errors
+    def version_time(self, model: str, version: str) -> float:
+        """When a version was registered, in seconds since 1970."""
+        return self._version(model, version).creation_timestamp / 1000
+
+    @translate_errors
+    def read_file(self, model: str, version: str, name: str) -> bytes | None:
+        """The bytes of a small file of a version, not checked against its digest; None if the version lacks it.
+
+        Args:
+            model: the registered model's name.
+            version: its number.
+            name: of a file at the top of the version's folder.
+
+        Raises:
+            BrokenVersionError: the version has no source, or its logged model was deleted.
+        """
+        source = self._version(model, version).source or ""
+        if not source.startswith(_LOGGED):
+            raise BrokenVersionError(f"{model} version {version}", "it has no logged model in MLflow")
+        logged = self._logged(model, version, source)
+        if place := self._on_this_machine(logged):
+            return (place / name).read_bytes() if (place / name).is_file() else None
+        if name not in {one.path for one in self._client.list_logged_model_artifacts(logged.model_id)}:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(mlflow.artifacts.download_artifacts(f"{source}/{name}", dst_path=folder)).read_bytes()
 
     @translate_errors
     def version_description(self, model: str, version: str) -> str:

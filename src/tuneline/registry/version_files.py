@@ -8,6 +8,8 @@ REPORT = "report.html"
 """The gate's report, as it was when the version was registered."""
 MLMODEL = "MLmodel"
 """The file by which MLflow loads a version; it holds the digests of the files that were there before it."""
+EXAMPLES = ("input_example.json", "serving_input_example.json")
+"""Examples of an input, which MLflow shows and tries a model with."""
 ADDED_BY_MLFLOW = ("registered_model_meta",)
 """Files that MLflow writes into the folder when it downloads or loads a version, into its own store too."""
 DESCRIPTIONS = (MLMODEL, "croissant.json", "bom.cdx.json", "annex_iv.md", "claims.jsonl", "model.sig")

@@ -112,6 +112,12 @@ def latest_verdict(tags: Mapping[str, str]) -> str | None:
     return tags.get(_numbered(_VERDICT, _verdicts_in(tags)))
 
 
+def verdicts(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """All verdicts in the tags of a version, the first one first."""
+    numbered = (tags.get(_numbered(_VERDICT, number)) for number in range(1, _verdicts_in(tags) + 1))
+    return tuple(verdict for verdict in numbered if verdict is not None)
+
+
 def add_verdict(tracker: Tracker, model: str, version: str, gate: dict[str, Any], run_id: str, page: Path) -> None:
     """Add the gate's decision to a version, unless it equals the last decision about this version.
 

@@ -30,9 +30,20 @@ FILES = "tuneline.files_sha256"
 _DVC_LOCK = "tuneline.dvc_lock_sha256"
 COMMIT = "tuneline.kept_in_commit"
 """The tag with the first commit of a person that holds all that a version was made from."""
-_TRAIN_ROWS = "train-rows.parquet"
+RUN = "tuneline.run_id"
+"""The tag with the training run."""
+TRAIN_ROWS = "train-rows.parquet"
+"""The file with the ids and clusters of the rows that a version was fine-tuned on."""
 ADDED = frozenset(
-    {cards.CARD, params.PARAMS_FILE, "dvc.lock", version_files.REPORT, _TRAIN_ROWS, *version_files.DESCRIPTIONS}
+    {
+        cards.CARD,
+        params.PARAMS_FILE,
+        "dvc.lock",
+        version_files.REPORT,
+        TRAIN_ROWS,
+        *version_files.EXAMPLES,
+        *version_files.DESCRIPTIONS,
+    }
 )
 """The files in the folder of a version that are not of the model."""
 _FETCHED = WORK / "models"
@@ -193,7 +204,7 @@ def _create(
             shutil.copyfile(name, folder / name)
         if page.is_file():
             shutil.copyfile(page, folder / version_files.REPORT)
-        files.write_parquet(folder / _TRAIN_ROWS, workspace_train_rows(p))
+        files.write_parquet(folder / TRAIN_ROWS, workspace_train_rows(p))
         more = complete(folder) or {}
         if unsafe := unsafe_files.unsafe(folder):
             finetuned = Path(p.paths.finetuned)
@@ -203,7 +214,7 @@ def _create(
             )
         tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = version_files.sha256(folder)
-        tags |= {FILES: sha256, "tuneline.run_id": run_id, **weights.weight_tags(folder), **more}
+        tags |= {FILES: sha256, RUN: run_id, **weights.weight_tags(folder), **more}
         # The linked files may have changed since the gate decided.
         check(folder)
         new = NewVersion(
@@ -430,7 +441,7 @@ def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
 
 def version_train_rows(folder: Path) -> pa.Table:
     """The ids and clusters of the rows that a fetched version was fine-tuned on."""
-    return files.read_parquet(folder / _TRAIN_ROWS)
+    return files.read_parquet(folder / TRAIN_ROWS)
 
 
 def unseen_rows(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:

@@ -1,0 +1,112 @@
+"""Print in words how two versions differ."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tuneline.decisions.version_difference import Change, Difference, MetricChange, Rows
+from tuneline.params.gate import METRICS
+
+_SHORT = 12
+_NAMED = 5
+"""The most rows, and the most files of code, that are printed by name."""
+
+
+def lines(found: Difference) -> Iterator[str]:
+    """What `tuneline diff` prints.
+
+    Args:
+        found: how the versions differ.
+    """
+    yield f"{found.model}: from version {found.before} to version {found.after}"
+    if found.same_model:
+        yield "  both are the same model, byte for byte"
+    verdict = found.verdict
+    yield from _section(
+        "verdict", [f"was {_last(verdict.before)}, is {_last(verdict.after)}"] if verdict else ["the same"]
+    )
+    yield from _section("params", map(_param, found.params) if found.params else ["the same"])
+    yield from _section("data", _data(found))
+    yield from _section("base", [_base(found.base)] if found.base else ["the same"])
+    yield from _section("code", _code(found) if found.code else ["the same"])
+    yield from _section("environment", map(_package, found.packages) if found.packages else ["the same packages"])
+    yield from _section("metrics", map(_metric, found.metrics) if found.metrics else ["none that both have"])
+    if found.notes:
+        yield from _section("not compared", found.notes)
+
+
+def _section(title: str, content: Iterable[str]) -> Iterator[str]:
+    yield ""
+    yield title
+    yield from (f"  {line}" for line in content)
+
+
+def _last(verdicts: Any) -> str:
+    return verdicts[-1] if verdicts else "none"
+
+
+def _param(change: Change) -> str:
+    return _in_words(change.name, _value(change.before), _value(change.after), change)
+
+
+def _in_words(name: str, before: str, after: str, change: Change) -> str:
+    if change.before is None:
+        return f"{name} was not set, is {after}"
+    if change.after is None:
+        return f"{name} was {before}, is not set"
+    return f"{name} was {before}, is {after}"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _data(found: Difference) -> Iterator[str]:
+    if not found.data and not found.rows:
+        yield "the same"
+    for change in found.data:
+        if change.before is None:
+            yield f"{change.name} was added"
+        elif change.after is None:
+            yield f"{change.name} was removed"
+        else:
+            yield f"{change.name} has changed"
+    for rows in found.rows:
+        yield from _rows(rows)
+
+
+def _rows(rows: Rows) -> Iterator[str]:
+    yield f"{rows.split}: {_count(rows.added)} added, {rows.removed:,} removed"
+    for sign, count, sources in (("+", rows.added, rows.added_sources), ("−", rows.removed, rows.removed_sources)):
+        yield from (f"  {sign} {source}" for source in sources[:_NAMED])
+        if sources and count > _NAMED:
+            yield f"  {sign} and {count - _NAMED:,} more"
+
+
+def _count(number: int) -> str:
+    return f"{number:,} row{'' if number == 1 else 's'}"
+
+
+def _base(change: Change) -> str:
+    before, after = (f"{one['base']}, sha256 {str(one['sha256'])[:_SHORT]}" for one in (change.before, change.after))
+    return f"was {before}, is {after}"
+
+
+def _code(found: Difference) -> Iterator[str]:
+    commit, *files = found.code
+    yield f"was commit {str(commit.before)[:_SHORT]}, is {str(commit.after)[:_SHORT]}"
+    yield from (f"{one.name} was {one.after or one.before}" for one in files[:_NAMED])
+    if len(files) > _NAMED:
+        yield f"and {len(files) - _NAMED} more files; all of them: git diff {commit.before} {commit.after}"
+    if not files:
+        yield "the code is the same" if found.code_is_known else "which files differ is not known"
+
+
+def _package(change: Change) -> str:
+    return _in_words(change.name, str(change.before), str(change.after), change)
+
+
+def _metric(change: MetricChange) -> str:
+    digits = METRICS[change.metric].digits
+    verdict = {True: "better", False: "worse", None: "the same"}[change.is_better]
+    return f"{change.name} was {change.before:.{digits}f}, is {change.after:.{digits}f} ({verdict})"
