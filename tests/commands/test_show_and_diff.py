@@ -30,7 +30,7 @@ def test_diff_compares_two_versions(shell: Shell) -> None:
     [
         (["show", "99"], "asked version 99: is not in the registry at"),
         (["show", "production"], "asked: no version is production yet"),
-        (["diff", "1", "Champion"], "no version is Champion"),
+        (["diff", "1", "Champion"], "asked version 1 has the alias champion, but"),
     ],
 )
 def test_a_refusal_is_one_line(arguments: list[str], message: str, shell: Shell) -> None:

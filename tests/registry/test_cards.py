@@ -100,7 +100,7 @@ def test_hugging_face_reads_the_metrics_and_their_intervals(
     assert first.metric_args == {"versus_baseline": {"difference": -0.5, "low": -0.75, "high": -0.25, "level": 0.95}}
     assert second.metric_args == {"versus_baseline": {"difference": 0.1}}
     assert (first.dataset_split, first.dataset_revision) == ("test", lineage.data_sha256)
-    assert card.data.pipeline_tag == first.task_type == cards._PIPELINE_TAGS[task]
+    assert card.data.get("pipeline_tag") == first.task_type == cards._PIPELINE_TAGS[task]
     assert card.data.get("base_model") is None
     assert f"| {METRICS[METRICS_OF_TASK[task][0]].name} | baseline | -0.500 | -0.750 | -0.250 |" in card.text
 

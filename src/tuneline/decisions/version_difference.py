@@ -1,8 +1,8 @@
 """How two versions differ: params, data with the rows that were added or removed, base, code, metrics, environment."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeGuard, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,6 @@ from tuneline.registry.tracking import Tracker
 
 _CODE = ("src", "flows", "scripts", "dvc.yaml", "pyproject.toml")
 """What makes a model, besides params, locks and data."""
-_Value = TypeVar("_Value")
 _RAW_STAGE = "prepare"
 _NULL = "null"
 _NAMED = 20
@@ -100,8 +99,7 @@ def compare(tracker: Tracker, one: About, other: About) -> Difference:
         TrackingError: MLflow does not answer.
     """
     notes: list[str] = []
-    values = [about_version.read_params(tracker, about.model, about.version, notes) for about in (one, other)]
-    locks = [about_version.read_lock(tracker, about.model, about.version, notes) for about in (one, other)]
+    first, second = (_read(tracker, about, notes) for about in (one, other))
     commits = [_commit(about) for about in (one, other)]
     if one.data["sha256"] != other.data["sha256"]:
         notes.append(
@@ -112,9 +110,9 @@ def compare(tracker: Tracker, one: About, other: About) -> Difference:
         model=one.model,
         before=one.version,
         after=other.version,
-        params=tuple(_changes(*values)) if _all(values) else (),
-        data=tuple(_changes(*map(_sets, locks))) if _all(locks) else (),
-        rows=tuple(_rows(tracker, one, other, values, locks, notes)),
+        params=tuple(_changes(first.params, second.params)) if first.params and second.params else (),
+        data=tuple(_changes(_sets(first.lock), _sets(second.lock))) if first.lock and second.lock else (),
+        rows=tuple(_rows(tracker, one, other, (first, second), notes)),
         base=_change("base", one.base, other.base),
         code=tuple(_code(commits, one, other, notes)),
         code_is_known=None not in commits,
@@ -126,8 +124,19 @@ def compare(tracker: Tracker, one: About, other: About) -> Difference:
     )
 
 
-def _all(found: Sequence[_Value | None]) -> TypeGuard[Sequence[_Value]]:
-    return None not in found
+@dataclass(frozen=True)
+class _Files:
+    """What two files in the folder of a version hold; None if it does not have them any more."""
+
+    params: dict[str, Any] | None
+    lock: dict[str, dict[str, Any]] | None
+
+
+def _read(tracker: Tracker, about: About, notes: list[str]) -> _Files:
+    return _Files(
+        about_version.read_params(tracker, about.model, about.version, notes),
+        about_version.read_lock(tracker, about.model, about.version, notes),
+    )
 
 
 def _change(name: str, before: Any, after: Any) -> Change | None:
@@ -203,14 +212,12 @@ def _rows(
     tracker: Tracker,
     one: About,
     other: About,
-    values: list[dict[str, Any] | None],
-    locks: list[dict[str, dict[str, Any]] | None],
+    read: tuple[_Files, _Files],
     notes: list[str],
 ) -> Iterable[Rows]:
     if one.data["sha256"] == other.data["sha256"]:
         return
-    stored = [_clean_splits(value, lock) for value, lock in zip(values, locks, strict=True)]
-    before, after = stored
+    before, after = map(_clean_splits, read)
     if before is not None and after is not None:
         for split in SPLITS:
             found = _differing(split, before.get(split, {}), after.get(split, {}))
@@ -233,12 +240,10 @@ def _differing(split: str, before: Mapping[str, str], after: Mapping[str, str]) 
     return Rows(split, len(added), len(removed), tuple(added[:_NAMED]), tuple(removed[:_NAMED]))
 
 
-def _clean_splits(
-    values: Mapping[str, Any] | None, lock: Mapping[str, Mapping[str, Any]] | None
-) -> dict[str, dict[str, str]] | None:
+def _clean_splits(read: _Files) -> dict[str, dict[str, str]] | None:
     """Split -> id -> source of its rows, from DVC's cache; None if the cache does not hold all of them."""
-    clean = ((values or {}).get("paths") or {}).get("clean")
-    outs = [out for stage in (lock or {}).values() for out in stage.get("outs", [])]
+    clean = ((read.params or {}).get("paths") or {}).get("clean")
+    outs = [out for stage in (read.lock or {}).values() for out in stage.get("outs", [])]
     md5 = next((out.get("md5") for out in outs if out.get("path") == clean), None)
     if not isinstance(md5, str):
         return None
