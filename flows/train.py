@@ -15,6 +15,7 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -98,14 +99,15 @@ def update(imported: str) -> None:
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=20, retry_condition_fn=_is_busy)
-def reproduce(stage: str, reasons: list[str]) -> None:
-    """Rebuild one stage of dvc.yaml."""
+def reproduce(stage: str, reasons: list[str]) -> bool:
+    """Rebuild one stage of dvc.yaml. Returns whether it ran: DVC may restore its outputs from its cache."""
     logger = get_run_logger()
     for reason in reasons:
         logger.info("stale: %s", reason)
     started = time.monotonic()
-    repro.reproduce(stage, logger.info)
+    ran = repro.reproduce(stage, logger.info)
     logger.info("done in %.0f s", time.monotonic() - started)
+    return ran
 
 
 @task(cache_policy=NO_CACHE, retries=0)
@@ -220,13 +222,13 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
             logger.info("every stage is up to date, and the last decision of the gate still holds")
             if added := last_decision.add_commit(p, outcome):
                 logger.info(added)
-            return _final_state(outcome, [])
+            return _final_state(outcome)
         _name_run(f"{p.registry.model}: {outcome or repro.describe_cause(stale, p)}")
-        rebuilt = _rebuild(stale, logger)
+        rebuilt, restored = _rebuild(stale, logger)
         inputs = last_decision.decision_inputs()
         decided = _decide(p)
         last_decision.save(p, inputs, decided)
-        return _final_state(decided, rebuilt)
+        return _final_state(decided, rebuilt, restored)
 
 
 def _decide(p: params.Params) -> last_decision.Outcome:
@@ -248,8 +250,8 @@ def _reason_lines(decision: decide.Gate) -> list[str]:
     return [*decision.reasons, *(f"next: {step}" for step in decision.next_steps)]
 
 
-def _final_state(outcome: last_decision.Outcome, rebuilt: list[str]) -> State:
-    message = outcome.message(rebuilt)
+def _final_state(outcome: last_decision.Outcome, rebuilt: Sequence[str] = (), restored: Sequence[str] = ()) -> State:
+    message = outcome.message(rebuilt, restored)
     return Failed(name=_GATE_FAILED, message=message) if outcome.is_failed else Completed(message=message)
 
 
@@ -267,31 +269,39 @@ def _name_run(name: str) -> None:
         client.update_flow_run(flow_run.id, name=name)
 
 
-def _rebuild(stale: dict[str, list[str]], logger: logging.Logger | logging.LoggerAdapter) -> list[str]:
-    """Rebuild the stale stages, in the order of dvc.yaml, and return their names.
+def _rebuild(
+    stale: dict[str, list[str]], logger: logging.Logger | logging.LoggerAdapter
+) -> tuple[list[str], list[str]]:
+    """Rebuild the stale stages, in the order of dvc.yaml.
 
     After a stage was rebuilt, DVC is asked again about each later stage: its inputs may have changed.
+
+    Returns:
+        The names of the stages that ran, and of those whose outputs DVC has restored from its cache.
     """
     if not stale:
         logger.info("every stage is up to date")
-        return []
+        return [], []
     rebuilt: dict[str, list[str]] = {}
-    names = graph.stage_names()
+    restored: list[str] = []
+    names, needed = graph.stage_names(), graph.needed_stages()
     for number, stage in enumerate(names, start=1):
         reasons = stale.get(stage) or (repro.stale_stages(stage).get(stage, []) if rebuilt else [])
         if not reasons:
-            logger.info("[%d/%d] %s: up to date", number, len(names), stage)
+            state = "up to date" if stage in needed else "not needed for this data"
+            logger.info("[%d/%d] %s: %s", number, len(names), stage, state)
             continue
         logger.info("[%d/%d] %s", number, len(names), stage)
         # Otherwise hours of training on damaged bytes would end in a refusal. DVC itself hashes what is stale.
         unhashed = (read for read in graph.recorded_inputs(stage) if read.keeper not in stale or read.keeper in rebuilt)
         intact.refuse_damage(unhashed, cache=False)
-        reproduce(stage, reasons)
+        if not reproduce(stage, reasons):
+            restored.append(stage)
         lost_prefect.end_if_lost()
         rebuilt[stage] = reasons
     report = "\n".join(f"- **{stage}**: {'; '.join(reasons)}" for stage, reasons in rebuilt.items())
     create_markdown_artifact(report, key="stale", description="What was stale, and why")
-    return list(rebuilt)
+    return [stage for stage in rebuilt if stage not in restored], restored
 
 
 def run_here() -> None:

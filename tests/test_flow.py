@@ -46,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     Path("dvc.yaml").write_text(
         "stages:\n"
-        "  good:\n    cmd: echo 1 > out\n    outs: [out]\n"
+        "  good:\n    cmd: echo 1 > out\n    deps: [params.yaml]\n    outs: [out]\n"
         "  slow:\n    cmd: exec sleep 30\n    outs: [slowly]\n"
         "  lacking:\n    cmd: exec true\n    deps: [data/raw/no where]\n"
         "  bad:\n    cmd: exec python bad.py\n    deps: [out]\n    outs: [never]\n"
@@ -74,6 +74,9 @@ def test_a_stage_is_made_and_is_then_not_stale(train: ModuleType, project: Path)
     assert repro.stale_stages("good") == {}
     (project / "out").unlink()
     assert repro.stale_stages("good") == {"good": ["outs out deleted"]}
+    assert repro.reproduce("good", lambda line: None) is False, "DVC restores it"
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text().replace("echo 1", "echo 2"))
+    assert repro.reproduce("good", lambda line: None) is True
 
 
 def test_a_failed_stage_is_not_tried_again_and_speaks_for_itself(train: ModuleType, project: Path) -> None:

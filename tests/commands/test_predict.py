@@ -243,8 +243,11 @@ def test_a_missing_column_lists_the_columns_found(shell: Shell) -> None:
     assert ran.exit_code == 1
     assert ran.stderr.splitlines()[-1] == (
         "other.csv: columns found: number, remark; name the column that holds the text, for example "
-        "--column text=number"
+        "--column text=remark"
     )
+    # The longest text is likely, wherever its column is.
+    shell.write("mail.csv", "id,date,message,topic\nA-1,2026-11-12,where is my parcel today,parcel\n")
+    assert shell.run("predict", "mail.csv").stderr.endswith("for example --column text=message\n")
     wrong = shell.run("predict", "other.csv", "--column", "text=remarks")
     assert "other.csv: has no column 'remarks', which --column names; did you mean remark?" in wrong.stderr
     assert shell.run("predict", "other.csv", "--column", "text=remark").exit_code == 0

@@ -153,6 +153,16 @@ def test_the_decision_of_a_failed_gate_holds(project: Params, outcome: Outcome) 
     ]
 
 
+def test_the_last_line_tells_restored_stages_from_rebuilt_stages() -> None:
+    outcome = Outcome("writer", "passed", "3", "run")
+    assert outcome.message(["evaluate"], ["base", "finetune"]) == (
+        "writer version 3, passed; restored from DVC's cache: base, finetune; rebuilt: evaluate"
+    )
+    assert outcome.message([], ["finetune"]) == (
+        "writer version 3, passed; restored from DVC's cache: finetune; rebuilt: nothing"
+    )
+
+
 def test_a_change_during_the_gate_is_noticed_by_the_next_run(project: Params, outcome: Outcome) -> None:
     before = last_decision.decision_inputs()
     Path("params.yaml").write_text(Path("params.yaml").read_text("utf-8") + "\n", "utf-8")

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from projects import ROOT
 
 from tuneline import params
 from tuneline.errors import PipelineError, SetupError
-from tuneline.params import Params
+from tuneline.params import Params, editing
 from tuneline.pipeline import graph, repro
 
 
@@ -21,6 +22,14 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Para
     text = text.replace("input: data/pretraining", "input: models/mine")
     Path("params.yaml").write_text(text.replace("raw: data/raw/python-docstrings", "raw: data/raw/mine"), "utf-8")
     return params.load()
+
+
+def test_the_built_in_corpus_is_needed_only_by_a_set_that_comes_from_it(p: Params) -> None:
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+    # The pretraining text is still that of the built-in corpus.
+    assert graph.needed_stages() == set(graph.stage_names())
+    editing.set_values(Path("params.yaml"), {"data.pretraining": "data/raw/mine-pretraining"})
+    assert graph.needed_stages() == set(graph.stage_names()) - {"sample"}
 
 
 @pytest.mark.parametrize(

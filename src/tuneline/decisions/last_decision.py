@@ -42,13 +42,16 @@ class Outcome:
         """Whether the gate failed."""
         return self.version is None
 
-    def message(self, rebuilt: Sequence[str]) -> str:
+    def message(self, rebuilt: Sequence[str], restored: Sequence[str] = ()) -> str:
         """The last message of a run: the reasons of a failed gate, then a line with model, version, verdict, stages.
 
         Args:
-            rebuilt: the stages that were rebuilt.
+            rebuilt: the stages that ran.
+            restored: the stages whose outputs came from DVC's cache.
         """
         changed = f"rebuilt: {', '.join(rebuilt) or 'nothing'}"
+        if restored:
+            changed = f"restored from DVC's cache: {', '.join(restored)}; {changed}"
         if self.is_failed:
             return "\n".join([*self.reasons, f"{self.model}: {self.verdict}, no version is registered; {changed}"])
         return f"{self.model} version {self.version}, {self.verdict}; {changed}"

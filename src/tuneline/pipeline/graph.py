@@ -81,6 +81,26 @@ def stage_names() -> list[str]:
     return list(read_stages())
 
 
+def needed_stages() -> set[str]:
+    """The last stage and all stages that it depends on, by dvc.yaml and params.yaml."""
+    stages, values = read_stages(), read_yaml(Path(params.PARAMS_FILE))
+
+    def paths(stage: str, *keys: str) -> list[str]:
+        entries = [entry for key in keys for entry in stages[stage].get(key, [])]
+        return [fill_template(entry if isinstance(entry, str) else next(iter(entry)), values) for entry in entries]
+
+    made = {stage: paths(stage, "outs", "metrics") for stage in stages}
+    needed: set[str] = set()
+    waiting = [list(stages)[-1]]
+    while waiting:
+        stage = waiting.pop()
+        needed.add(stage)
+        read = paths(stage, "deps")
+        waiting += [one for one, outs in made.items() if any(_overlap(a, b) for a in outs for b in read)]
+        waiting = [one for one in waiting if one not in needed]
+    return needed
+
+
 def fill_template(template: str, values: Any) -> str:
     """A text of dvc.yaml with each `${section.key}` replaced by its value.
 

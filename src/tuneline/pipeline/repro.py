@@ -199,12 +199,15 @@ def _not_in_cache() -> list[str]:
     return [path.rstrip("/") for path in _json(["data", "status", "--json"]).get("not_in_cache", [])]
 
 
-def reproduce(stage: str, log: Callable[[str], None]) -> None:
+def reproduce(stage: str, log: Callable[[str], None]) -> bool:
     """Rebuild what is stale of `stage` and of the stages that it depends on.
 
     Args:
         stage: a stage of dvc.yaml.
         log: called with each line of output while dvc runs.
+
+    Returns:
+        Whether `stage` ran; DVC restores outputs that its cache holds from an earlier run with the same inputs.
 
     Raises:
         BusyError: another dvc holds the project.
@@ -212,7 +215,15 @@ def reproduce(stage: str, log: Callable[[str], None]) -> None:
         PipelineError: the stage failed; holds the stage's own message.
     """
     refuse_unsafe_outputs(params.load())
-    _run(["repro", stage], log, what=stage)
+    ran = False
+
+    def log_and_look(line: str) -> None:
+        nonlocal ran
+        ran = ran or line == f"Running stage '{stage}':"
+        log(line)
+
+    _run(["repro", stage], log_and_look, what=stage)
+    return ran
 
 
 @dataclass(frozen=True)

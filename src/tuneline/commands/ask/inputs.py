@@ -505,7 +505,9 @@ def _leads_somewhere(view: View, name: str) -> bool:
 
 
 def _which(view: View, file: str, field: str) -> str:
-    example = " ".join(["--column", shlex.quote(f"{field}={view.columns[0] if view.columns else '…'}")])
+    # The first column is often a number or a date.
+    likely = [*view.longest(view.columns, 1), "…"][0]
+    example = f"--column {shlex.quote(f'{field}={likely}')}"
     return (
         f"{file}: columns found: {recognise.describe_columns(view)}; name the column that holds the {field}, for "
         f"example {example}"
