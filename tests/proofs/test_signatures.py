@@ -90,6 +90,16 @@ def test_a_signed_folder_is_valid_under_any_name_and_signed_again(signed: Path, 
     assert sorted(path.name for path in moved.iterdir()) == ["adapter", "config.json", "model.safetensors", "model.sig"]
 
 
+def test_an_encrypted_key_signs(model: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(keys.PASSWORD, "correct 马 battery")
+    keys.create("eve")
+    key = keys.signing_key()
+    assert key is not None
+    signatures.sign(model, key)
+    monkeypatch.delenv(keys.PASSWORD)
+    assert signatures.verify(model, keys.trusted_keys()) == "eve"
+
+
 def _flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
