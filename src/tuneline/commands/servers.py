@@ -22,6 +22,7 @@ _ALL = ("0.0.0.0", "::")
 """Addresses that stand for every interface of the machine."""
 _NAME = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _PATIENCE = 120.0
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _SERVER_SCRIPT = Path("mlflow/server.sh")
 
 
@@ -69,35 +70,43 @@ def serve(
         os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(allowed_hosts)
     asked = HOST if mlflow_host in _ALL else mlflow_host
     # A shell starts background processes with SIGINT ignored.
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.default_int_handler)
+    for number in _STOPS:
+        signal.signal(number, _stop)
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)]
     servers = [
         ("MLflow", ["sh", str(_SERVER_SCRIPT)], f"http://{asked}:{mlflow_port}", "/health"),
         ("Prefect", prefect, f"http://{HOST}:{prefect_port}", "/api/health"),
     ]
     with ExitStack() as stack:
-        for name, command, address, health in servers:
-            log = WORK / f"{name.lower()}.log"
-            stack.enter_context(processes.background(command, log))
-            _wait_for(name, address + health, log)
-            emit(f"{name:8} {address}")
-            if name == "MLflow":
-                for host in allowed_hosts:
-                    emit(f"  for others: http://{host if _has_port(host) else f'{host}:{mlflow_port}'}")
-                if mlflow_host != HOST:
-                    emit(f"  MLflow has no login: who reaches {mlflow_host}:{mlflow_port} can change its content")
-                named = addresses.ui_pages(address, model)
-                width = max(map(len, named))
-                for what, page in named.items():
-                    emit(f"  {what:{width}}  {page}")
-            if name == "Prefect":
-                emit(f"  its page asks for a login: paste the content of {prefect_login.FILE}")
-        emit("Ctrl-C stops both")
         try:
+            for name, command, address, health in servers:
+                log = WORK / f"{name.lower()}.log"
+                stack.enter_context(processes.background(command, log))
+                _wait_for(name, address + health, log)
+                emit(f"{name:8} {address}")
+                if name == "MLflow":
+                    for host in allowed_hosts:
+                        emit(f"  for others: http://{host if _has_port(host) else f'{host}:{mlflow_port}'}")
+                    if mlflow_host != HOST:
+                        emit(f"  MLflow has no login: who reaches {mlflow_host}:{mlflow_port} can change its content")
+                    named = addresses.ui_pages(address, model)
+                    width = max(map(len, named))
+                    for what, page in named.items():
+                        emit(f"  {what:{width}}  {page}")
+                if name == "Prefect":
+                    emit(f"  its page asks for a login: paste the content of {prefect_login.FILE}")
+            emit("Ctrl-C stops both")
             signal.pause()
         except KeyboardInterrupt:
             emit("stopping")
+
+
+def _stop(number: int, frame: object) -> None:
+    """End `serve` by KeyboardInterrupt. A second signal does not interrupt the end of the servers."""
+    del number, frame
+    for other in _STOPS:
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _has_port(host: str) -> bool:
