@@ -1,6 +1,5 @@
 """`tuneline promote` and `tuneline rollback`: a person gives an alias to a version, which is verified before that."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from tuneline.registry.history import History
 from tuneline.registry.tracking import Tracker
 
 _VERDICTS = {history.VERIFIED: "kept", history.OVERRIDDEN: "overridden", history.ROLLED_BACK: "rolled back"}
-_RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,10 @@ def rollback(
 
 def _connect(p: params.Params, alias: str) -> tuple[Tracker, str]:
     problem = names.alias_problem(alias)
-    if problem or _RESERVED.fullmatch(alias):
-        raise RegistryError(f"--alias {problem or f'{alias}: MLflow keeps this name for itself; use another name'}")
+    if problem is None and alias.casefold() == "latest":
+        problem = f"{alias} cannot be given to a version, because MLflow keeps this name for the newest; use another"
+    if problem:
+        raise RegistryError(f"--alias: {problem}")
     tracker, model = tracking.connect(), p.registry.model
     if tracker.registered_tags(model) is None:
         raise RegistryError(
