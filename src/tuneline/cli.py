@@ -664,10 +664,11 @@ def doctor() -> None:
 
     if doctors.ENV_FILE.is_file():
         _enter()
-    found = doctors.examine()
-    for finding in found:
+    is_broken = False
+    for finding in doctors.examine():
         _print(f"{'broken: ' if finding.is_broken else ''}{finding.text}")
-    if any(finding.is_broken for finding in found):
+        is_broken = is_broken or finding.is_broken
+    if is_broken:
         sys.exit(1)
 
 

@@ -354,6 +354,20 @@ def test_a_version_that_holds_code_or_links_out_is_refused_though_its_digest_is_
     assert f"modeling.py is a link to {tmp_path}/moved, outside of the model folder" in reason
 
 
+def test_a_version_whose_source_is_a_folder_or_an_address_is_not_read(
+    tracker: Tracker, project: Params, tmp_path: Path
+) -> None:
+    client, model = mlflow.MlflowClient(), project.registry.model
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/config.json").write_text("{}")
+    client.create_registered_model(model)
+    tags = {"tuneline.files_sha256": files.sha256_path(tmp_path / "private")}
+    for source in (f"file://{tmp_path}/private", f"{tmp_path}/private", "http://127.0.0.1:9/x", "s3://nowhere"):
+        version = client.create_model_version(model, source, tags=tags).version
+        with pytest.raises(BrokenVersionError, match="its source is not a logged model of MLflow, so tuneline did not"):
+            versions.fetch_version(tracker, model, str(version))
+
+
 def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, lineage: Lineage) -> None:
     model = project.registry.model
     with pytest.raises(RegistryError, match=r"no version is registered .*make run"):

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -213,22 +214,21 @@ def answers() -> list[Finding]:
     ]
 
 
-def registered() -> list[Finding]:
+def registered() -> Iterator[Finding]:
     """One finding per version in the registry, and one about the history; one per problem of what is broken."""
     if not (Path(params.PARAMS_FILE).is_file() and ENV_FILE.is_file()):
-        return []
+        return
     from tuneline.decisions import registry_health
 
-    found = []
     for one in registry_health.examine(params.load()):
-        found += [Finding(f"{one.subject}: {problem}", True) for problem in one.problems]
         if not one.problems:
-            found.append(Finding(f"{one.subject}: {', '.join(one.found)}"))
-    return found
+            yield Finding(f"{one.subject}: {', '.join(one.found)}")
+        for problem in one.problems:
+            yield Finding(f"{one.subject}: {problem}", True)
 
 
-def examine() -> list[Finding]:
-    """All findings, in the order of the report."""
+def examine() -> Iterator[Finding]:
+    """All findings, in the order of the report; those about versions one by one, because their bytes are hashed."""
     from tuneline.modeling import hardware
 
     times = seconds_by_threads(hardware.cores())
@@ -237,4 +237,6 @@ def examine() -> list[Finding]:
     found += [Finding(f"a training step on {count} threads: {1000 * time:.1f} ms") for count, time in times.items()]
     values = recommended(times, hardware.instruction_sets(), hardware.gpus())
     found += [Finding(f"recommended: {key}: {value} ({reason})") for key, (value, reason) in values.items()]
-    return [*found, *answers(), *registered()]
+    yield from found
+    yield from answers()
+    yield from registered()

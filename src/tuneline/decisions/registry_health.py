@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tuneline import params
 from tuneline.decisions import signature_policy, source_commit, sources
-from tuneline.errors import BrokenVersionError, RegistryError, TrackingError
+from tuneline.errors import BrokenVersionError, TrackingError, TunelineError
 from tuneline.proofs import keys
 from tuneline.registry import addresses, history, tracking, versions
 from tuneline.registry.chain import Entry
@@ -68,8 +68,10 @@ def _version(p: params.Params, tracker: Tracker, version: str, subject: str, ent
             return Health(subject, (), (f"{damage}; {remedy}", *_sources(p, tracker, version, tags)[1]))
         signature, unsigned = _signature(tracker, p.registry.model, version, tags)
         sound, lost = _sources(p, tracker, version, tags)
-    except RegistryError as error:
-        # It was deleted meanwhile.
+    except TrackingError:
+        raise
+    except TunelineError as error:
+        # It was deleted meanwhile, or a key in mlflow/keys cannot be read: the other versions are checked all the same.
         return Health(subject, (), error.problems)
     return Health(subject, ("files unchanged", *signature, *sound), (*unsigned, *lost))
 

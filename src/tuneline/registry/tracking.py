@@ -383,13 +383,18 @@ class Tracker(Runs):
         """Copy the files of a version into `folder`, which is made.
 
         Raises:
-            BrokenVersionError: the version has no source, or its logged model was deleted.
+            BrokenVersionError: the version has no source, or its logged model was deleted, or its files are elsewhere.
         """
         source = self._version(model, version).source
         if not source:
             raise BrokenVersionError(f"{model} version {version}", "it has no source in MLflow")
-        if source.startswith(_LOGGED):
-            self._logged(model, version, source)
+        if not source.startswith(_LOGGED):
+            # Whoever can write to the registry can name any folder or address there.
+            raise BrokenVersionError(
+                f"{model} version {version}",
+                "its source is not a logged model of MLflow, so tuneline did not register it",
+            )
+        self._logged(model, version, source)
         mlflow.artifacts.download_artifacts(source, dst_path=str(folder))
 
     @translate_errors
