@@ -1,13 +1,19 @@
 """Every row goes out or is dropped with its reason, and no training row leaks a held-out row."""
 
+import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from preparing import SPLITS, both, data, in_split, pair, prepare, sentence, some_pairs, some_texts, text
 
+from tuneline.data.mapping import raw_set
+from tuneline.data.preparing import prepare_sets
+from tuneline.data.reading import readers
+from tuneline.data.reading.raw_rows import Options
 from tuneline.errors import DataError
 
 
@@ -93,6 +99,35 @@ def test_a_disclaimer_of_many_rows_costs_none_of_them() -> None:
     prepared = both(rows)
     assert prepared.reasons() == []
     assert prepared.report["overlap"]["kept_as_boilerplate"] == 30
+
+
+def test_a_set_that_is_raw_and_pretraining_counts_a_row_once_as_wording_of_many_rows(tmp_path: Path) -> None:
+    leaked = unheard("leaked", 40)
+    groups = [in_split("train", n) for n in range(210)]
+    rows = [text(f"{unheard(n, 30)} {leaked if n < 6 else unheard(-n - 1, 40)}", groups[n]) for n in range(210)]
+    rows += [text(f"{leaked} {unheard('own', 3)}", in_split("test")), *some_texts()]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    raw = raw_set.open_set(
+        tmp_path, readers.plan(tmp_path, Options()), columns={}, record_types=("text",), group_by="module"
+    )
+    reports = []
+    for number, sets in enumerate((raw_set.RawSets(raw, raw, {}), raw_set.RawSets(raw, other_text(tmp_path), {}))):
+        places = [tmp_path.with_name(f"{tmp_path.name}-{number}") / name for name in ("work", "clean", "pretraining")]
+        for place in places:
+            place.mkdir(parents=True)
+        paths = prepare_sets.Paths(*places, places[0] / "quarantine.jsonl")
+        reports.append(prepare_sets.prepare(sets, data(), paths)["raw"]["dropped"])
+    assert reports == [{"overlap": 6}] * 2
+
+
+def other_text(beside: Path) -> raw_set.RawSet:
+    """A pretraining text that has nothing in common with the raw set."""
+    folder = beside.with_name(f"{beside.name}-other")
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("".join(f"{json.dumps(text(unheard(seed, 30), 'g'))}\n" for seed in "abc"))
+    return raw_set.open_set(
+        folder, readers.plan(folder, Options()), columns={}, record_types=("text",), group_by="module"
+    )
 
 
 def test_short_rows_that_differ_only_in_punctuation_or_spaces_are_duplicates_and_the_held_out_row_stays() -> None:

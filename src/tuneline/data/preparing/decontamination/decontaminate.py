@@ -253,7 +253,10 @@ def _leaks(
     """
     arrays = index.arrays()
     files_of_sets = [_search(prepared, f"{number}", index, work, run) for number, prepared in enumerate(learning)]
-    common = _common_grams(learning, files_of_sets, arrays)
+    # The rows of a set that is data.raw and data.pretraining count once as rows that share a wording.
+    paths = [prepared.store.path for prepared in learning]
+    once = [paths.index(path) for path in dict.fromkeys(paths)]
+    common = _common_grams([learning[place] for place in once], [files_of_sets[place] for place in once], arrays)
     if common_in is not None:
         files = _search(common_in, "common", index, work, run)
         common = np.union1d(common, _common_grams([common_in], [files], arrays))
