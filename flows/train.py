@@ -11,14 +11,13 @@ and logs what happens.
 import logging
 import os
 import platform
-import re
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
+import flow_logs
 import lost_prefect
 import temporary_server
 from prefect import Flow, State, flow, get_run_logger, task
@@ -27,64 +26,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from tuneline import errors, params, stopping, terminal
+from tuneline import params, stopping
 from tuneline.commands import garbage
 from tuneline.decisions import decide, git_steps, last_decision
 from tuneline.errors import BusyError, SetupError, TunelineError, as_setup_error
 from tuneline.pipeline import graph, intact, repro
-
-_GATE_FAILED = "GateFailed"
-_ABORTED = "Execution was aborted by "
-# Prefect logs an error as an exception of the flow, and again at the end of the task and of the flow.
-_ENDED_BY_ERROR = re.compile(
-    r"(?P<state>Finished in state \w+)\(['\"](Task|Flow) run encountered an exception:? (?P<error>\w+): "
-)
-# Prefect's messages when a person stops a run before the flow itself begins; `stopping` has printed its own.
-_STOP_MESSAGES = (
-    *(f"Crash detected! {_ABORTED}", f"Finished in state Crashed('{_ABORTED}"),
-    *("Running hook '_cancel", "Hook '_cancel"),
-)
-
-
-class _LogFilter(logging.Filter):
-    """Makes log lines safe to show, logs a TunelineError once and without a traceback, and the gate's reasons once.
-
-    The states of Prefect keep the problems of an error.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        message = record.getMessage()
-        if isinstance(error, TunelineError):
-            # Prefect shows the repr of an error, with all problems on one line.
-            message = message.replace(repr(error), f"\n{error}")
-        message = terminal.safe_text(message)
-        record.msg, record.args = message, ()
-        if message.startswith(_STOP_MESSAGES) and stopping.is_active():
-            return False
-        if message.startswith(f"Task run failed with state: {_GATE_FAILED}"):
-            return False
-        if message.startswith(f"Finished in state {_GATE_FAILED}"):
-            record.msg, record.args = f"Finished in state {_GATE_FAILED}", ()
-        if (ended := _ENDED_BY_ERROR.match(message)) and _is_ours(ended["error"]):
-            record.msg, record.args = ended["state"], ()
-        if isinstance(error, TunelineError):
-            record.exc_info = None
-        elif record.exc_info:
-            # A formatter uses this text instead of formatting the traceback itself.
-            record.exc_text = terminal.safe_text("".join(traceback.format_exception(*record.exc_info)))
-        # A worker's engine ends with this exception after the flow has returned a state of type Failed and logged it.
-        return not isinstance(error, FailedRun)
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a class of this name is a TunelineError."""
-    named = getattr(errors, name, None)
-    return isinstance(named, type) and issubclass(named, TunelineError)
 
 
 def _is_busy(_task: object, _run: object, state: State) -> bool:
@@ -135,7 +84,7 @@ def gate() -> decide.Gate | State:
         where = f"`{decision.page.resolve()}` on {platform.node()}"
         create_markdown_artifact(where, key="report", description="Where the report is")
     if decision.verdict == "failed":
-        return Failed(name=_GATE_FAILED, message="\n".join(_reason_lines(decision)), data=decision)
+        return Failed(name=flow_logs.GATE_FAILED, message="\n".join(_reason_lines(decision)), data=decision)
     return decision
 
 
@@ -170,8 +119,8 @@ def train() -> State:
         Completed; or, if the gate failed and nothing is registered, Failed with the name `GateFailed`. The last line of
         the message names the model, the version, the verdict and the rebuilt stages.
     """
-    _add_log_filter()
-    _silence_lost_server()
+    flow_logs.add_log_filter()
+    flow_logs.silence_lost_server()
     # Prefect has installed its own handler of SIGTERM, which would call the run crashed.
     stopping.take_over()
     try:
@@ -187,16 +136,9 @@ def train() -> State:
 def _cancel(flow: Flow, flow_run: FlowRun, state: State) -> None:
     """Set the state Cancelled for a run that a person stopped just before Prefect began the flow."""
     del flow
-    if stopping.is_active() and (state.message or "").startswith(_ABORTED):
+    if stopping.is_active() and (state.message or "").startswith(flow_logs.ABORTED):
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_run.id, Cancelled(message="stopped before its first step"), force=True)
-
-
-def _add_log_filter() -> None:
-    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
-        logger = logging.getLogger(name)
-        if not any(isinstance(one, _LogFilter) for one in logger.filters):
-            logger.addFilter(_LogFilter())
 
 
 def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
@@ -234,7 +176,7 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
 def _decide(p: params.Params) -> last_decision.Outcome:
     """Run the gate, and register the candidate unless the gate failed."""
     state = gate(return_state=True)
-    if state.name != _GATE_FAILED:
+    if state.name != flow_logs.GATE_FAILED:
         # Raises the error that kept the gate from deciding.
         state.result()
     decision = state.result(raise_on_failure=False)
@@ -252,7 +194,7 @@ def _reason_lines(decision: decide.Gate) -> list[str]:
 
 def _final_state(outcome: last_decision.Outcome, rebuilt: Sequence[str] = (), restored: Sequence[str] = ()) -> State:
     message = outcome.message(rebuilt, restored)
-    return Failed(name=_GATE_FAILED, message=message) if outcome.is_failed else Completed(message=message)
+    return Failed(name=flow_logs.GATE_FAILED, message=message) if outcome.is_failed else Completed(message=message)
 
 
 def _mark_killed_runs() -> None:
@@ -312,11 +254,11 @@ def run_here() -> None:
     """
     logger = logging.getLogger("prefect.flow_runs")
     if temporary_server.is_used():
-        logger.addFilter(_without_address)
-    # Before _LogFilter, which removes the exception from the record.
-    logger.addFilter(_without_error)
-    _add_log_filter()
-    _silence_lost_server()
+        logger.addFilter(flow_logs.without_address)
+    # Before LogFilter, which removes the exception from the record.
+    logger.addFilter(flow_logs.without_error)
+    flow_logs.add_log_filter()
+    flow_logs.silence_lost_server()
     try:
         state = train(return_state=True)
     except lost_prefect.ERRORS as error:
@@ -327,33 +269,10 @@ def run_here() -> None:
     if state.is_completed():
         print("", *git_steps.keep_commands(params.load()), state.message, sep="\n")
         return
-    error = None if state.name == _GATE_FAILED else state.result(raise_on_failure=False)
+    error = None if state.name == flow_logs.GATE_FAILED else state.result(raise_on_failure=False)
     if isinstance(error, OSError):
         error = as_setup_error(error) or error
     if isinstance(error, BaseException) and not isinstance(error, TunelineError):
         raise error
     print(f"\n{error or state.message}", file=sys.stderr)
     sys.exit(1)
-
-
-def _without_address(record: logging.LogRecord) -> bool:
-    """Whether to log a record: a temporary server has no pages to open."""
-    return not record.getMessage().startswith("View at ")
-
-
-def _without_error(record: logging.LogRecord) -> bool:
-    """Whether to log a record: `run_here` prints the error of the run as its last lines."""
-    return not (record.exc_info and isinstance(record.exc_info[1], TunelineError))
-
-
-def _drop(_record: logging.LogRecord) -> bool:
-    return False
-
-
-def _silence_lost_server() -> None:
-    """Drop the log records of the threads that send logs and events: the run itself reports a lost server once."""
-    for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency", "prefect.events.clients"):
-        # A filter, because Prefect resets the levels when the flow begins.
-        logging.getLogger(name).addFilter(_drop)
-    # Prefect's handler checks this before it writes to stderr.
-    logging.raiseExceptions = False

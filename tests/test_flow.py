@@ -92,7 +92,7 @@ def test_in_prefects_log_each_problem_of_an_error_has_a_line(train: ModuleType) 
         "prefect.flow_runs", logging.ERROR, "x", 1, "Encountered exception during execution: %r", (error,),
         (DataError, error, None),
     )  # fmt: skip
-    assert train._LogFilter().filter(record)
+    assert train.flow_logs.LogFilter().filter(record)
     assert record.getMessage() == "Encountered exception during execution: \na.jsonl:3: first\nb.jsonl:4: second"
     assert record.exc_info is None
 

@@ -698,6 +698,37 @@ def verify(dry_run: bool) -> None:
 
 
 @cli.command()
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.5, max=60),
+    default=3.0,
+    show_default=True,
+    help="Seconds between two questions to the registry.",
+)
+@click.option(
+    "--webhook-port",
+    type=click.IntRange(min=0, max=65535),
+    help="Port of this machine for webhooks of its MLflow server (0: any free port). They only save a few seconds.",
+)
+def watch(every: float, webhook_port: int | None) -> None:
+    """Verify every promotion within seconds, until Ctrl-C.
+
+    Asks the registry whether a person has moved the alias `champion`, and starts flows/promotion.py if so. Goes on
+    while the registry does not answer. Only one process can watch a project.
+    """
+    _enter()
+    from tuneline import stopping
+    from tuneline.commands import watch as watching
+
+    try:
+        with stopping.stoppable("the watch has ended"):
+            watching.watch(_print, every=every, webhook_port=webhook_port)
+    except stopping.Stopped:
+        # A person has ended it, as the only way to end it.
+        return
+
+
+@cli.command()
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
 @click.option("--prefect-port", default=4200, show_default=True, help="Port of the Prefect UI.")
 @click.option(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.artifacts
@@ -366,6 +367,28 @@ class Tracker(Runs):
     def remove_alias(self, model: str, alias: str) -> None:
         """Take an alias away from the version that has it; an alias that no version has is no error."""
         self._client.delete_registered_model_alias(model, alias)
+
+    @translate_errors
+    def find_webhooks(self, name: str) -> list[str]:
+        """The ids of the webhooks with this name."""
+        found, token = [], None
+        while True:
+            page = self._client.list_webhooks(page_token=token)
+            found += [str(one.webhook_id) for one in page if one.name == name]
+            token = page.token
+            if not token:
+                return found
+
+    @translate_errors
+    def create_webhook(self, name: str, url: str, secret: str) -> str:
+        """Have MLflow send a signed request to `url` when an alias of any model is set or removed; returns the id."""
+        events: list[Any] = ["model_version_alias.created", "model_version_alias.deleted"]
+        return str(self._client.create_webhook(name, url, events, secret=secret).webhook_id)
+
+    @translate_errors
+    def delete_webhook(self, number: str) -> None:
+        """Delete a webhook by its id."""
+        self._client.delete_webhook(number)
 
     @translate_errors
     def model_tags(self, model: str) -> dict[str, str]:

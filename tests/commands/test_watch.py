@@ -1,0 +1,150 @@
+"""`tuneline watch`: what it notices, and how often it asks; webhooks are signed."""
+
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlflow
+import pytest
+from registry_fixtures import project, tracker  # noqa: F401
+
+from tuneline.commands import watch, webhook_listener
+from tuneline.errors import TrackingError
+from tuneline.params import Params
+from tuneline.registry import history, tracking
+from tuneline.registry.tracking import Tracker
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def watcher(lines: list[str], tracker: Tracker, project: Params, monkeypatch: pytest.MonkeyPatch) -> watch._Watcher:  # noqa: F811
+    """A watcher whose flow decides for each promotion that the version stays."""
+    model = project.registry.model
+    client = mlflow.MlflowClient()
+    client.create_registered_model(model)
+    for _ in range(2):
+        client.create_model_version(model, "s3://nowhere")
+
+    def follow(self: watch._Watcher) -> int:
+        lines.append("flow")
+        if self.flow_works:  # pyright: ignore[reportAttributeAccessIssue]
+            now = tracker.aliases(model).get("champion")
+            history.append(tracker, model, action="verified" if now else "removed", alias="champion", after=now)
+        return 0
+
+    monkeypatch.setattr(watch._Watcher, "_run_flow", follow)
+    monkeypatch.setattr(watch._Watcher, "flow_works", True, raising=False)
+    return watch._Watcher(lines.append, 3.0)
+
+
+def promote(model: str, version: str) -> None:
+    mlflow.MlflowClient().set_registered_model_alias(model, "champion", version)
+
+
+def test_each_change_of_the_alias_starts_the_flow_once(watcher: watch._Watcher, lines: list[str]) -> None:
+    watcher.look()
+    assert lines == []
+    for version in ("1", "2", "1"):
+        promote(watcher.model, version)
+        for _ in range(3):
+            watcher.look()
+    assert lines == ["flow"] * 3
+    mlflow.MlflowClient().delete_model_version(watcher.model, "1")
+    watcher.look()
+    watcher.look()
+    assert lines == ["flow"] * 4
+    # The same version again, between two looks: nothing has changed.
+    promote(watcher.model, "2")
+    watcher.look()
+    watcher.look()
+    mlflow.MlflowClient().delete_registered_model_alias(watcher.model, "champion")
+    promote(watcher.model, "2")
+    watcher.look()
+    assert lines == ["flow"] * 5
+
+
+def test_a_flow_that_decides_nothing_is_started_again_less_often(
+    watcher: watch._Watcher, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch._Watcher, "flow_works", False, raising=False)
+    promote(watcher.model, "1")
+    pauses = []
+    for _ in range(5):
+        watcher.look()
+        pauses.append(watcher._pause)
+    assert pauses == [6, 12, 20, 20, 20]
+    assert [line for line in lines if line != "flow"] == [
+        "flows/follow.py has decided nothing (exit code 0); this is tried again until it works"
+    ]
+    monkeypatch.setattr(watch._Watcher, "flow_works", True, raising=False)
+    watcher.look()
+    assert lines[-1] == "the promotions are followed again"
+    assert watcher._pause == 3
+
+
+def test_an_outage_of_the_registry_is_told_once_and_survived(
+    watcher: watch._Watcher, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher.look()
+    promote(watcher.model, "1")
+
+    def away(*_: object) -> None:
+        raise TrackingError("MLflow does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "aliases", away)
+        patch.setattr(tracking, "connect", away)
+        for _ in range(4):
+            watcher.look()
+    assert lines == ["MLflow does not answer; this is tried again until it works"]
+    watcher.look()
+    assert lines[1:] == ["flow", "the registry answers again"]
+
+
+def test_only_a_request_with_mlflows_signature_wakes_the_watch(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.webhooks.delivery import _generate_hmac_signature
+
+    made: dict[str, str] = {}
+    server = SimpleNamespace(
+        address="http://127.0.0.1:5000",
+        find_webhooks=lambda name: ["old"],
+        delete_webhook=lambda number: made.setdefault(f"deleted {number}", ""),
+        create_webhook=lambda name, url, secret: made.update(name=name, url=url, secret=secret) or "new",
+    )
+    monkeypatch.setattr(tracking, "connect", lambda: server)
+    woken = threading.Event()
+
+    def send(signature: str, body: bytes = b"{}") -> int:
+        headers = {"X-MLflow-Delivery-Id": "1", "X-MLflow-Timestamp": "2", "X-MLflow-Signature": signature}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(made["url"], body, headers), timeout=5) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with webhook_listener.listening(0, woken.set, lines.append):
+        for wrong in ("", "v1,", "v1,é", _generate_hmac_signature("other", "1", "2", "{}")):
+            assert send(wrong) == 401
+        right = _generate_hmac_signature(made["secret"], "1", "2", "{}")
+        assert send(right, b"{} ") == 401
+        assert send(right, b"x" * 70_000) == 413
+        assert not woken.is_set()
+        assert send(right) == 204
+        assert woken.is_set()
+    assert made["url"].startswith("http://127.0.0.1:")
+    assert "deleted old" in made
+    assert "deleted new" in made
+    assert lines == [f"MLflow announces changes of aliases to {made['url']}"]
+
+
+def test_a_registry_without_a_server_has_no_webhooks(lines: list[str], tracker: Tracker, project: Params) -> None:  # noqa: F811
+    with webhook_listener.listening(0, lambda: None, lines.append):
+        pass
+    assert lines == ["MLflow's webhooks are not used: the registry is a file and not a server"]
