@@ -1,5 +1,6 @@
 """The fixtures of these tests."""
 
 from registered import root, shell, tokenizer
+from registry_fixtures import tracker
 
-__all__ = ["root", "shell", "tokenizer"]
+__all__ = ["root", "shell", "tokenizer", "tracker"]

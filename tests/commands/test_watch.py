@@ -3,19 +3,19 @@
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import pytest
-from registry_fixtures import project, tracker  # noqa: F401
+from registry_fixtures import project as watched
 
 from tuneline.commands import watch, webhook_listener
 from tuneline.errors import TrackingError
 from tuneline.params import Params
 from tuneline.registry import history, tracking
 from tuneline.registry.tracking import Tracker
+
+__all__ = ["watched"]
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def watcher(lines: list[str], tracker: Tracker, project: Params, monkeypatch: pytest.MonkeyPatch) -> watch._Watcher:  # noqa: F811
+def watcher(lines: list[str], tracker: Tracker, watched: Params, monkeypatch: pytest.MonkeyPatch) -> watch._Watcher:
     """A watcher whose flow decides for each promotion that the version stays."""
-    model = project.registry.model
+    model = watched.registry.model
     client = mlflow.MlflowClient()
     client.create_registered_model(model)
     for _ in range(2):
@@ -108,7 +108,9 @@ def test_an_outage_of_the_registry_is_told_once_and_survived(
     assert lines[1:] == ["flow", "the registry answers again"]
 
 
-def test_only_a_request_with_mlflows_signature_wakes_the_watch(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_request_with_mlflows_signature_wakes_the_watch(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.webhooks.delivery import _generate_hmac_signature
 
     made: dict[str, str] = {}
@@ -144,7 +146,7 @@ def test_only_a_request_with_mlflows_signature_wakes_the_watch(lines: list[str],
     assert lines == [f"MLflow announces changes of aliases to {made['url']}"]
 
 
-def test_a_registry_without_a_server_has_no_webhooks(lines: list[str], tracker: Tracker, project: Params) -> None:  # noqa: F811
+def test_a_registry_without_a_server_has_no_webhooks(lines: list[str], tracker: Tracker, watched: Params) -> None:
     with webhook_listener.listening(0, lambda: None, lines.append):
         pass
     assert lines == ["MLflow's webhooks are not used: the registry is a file and not a server"]
