@@ -79,7 +79,8 @@ def clones(tmp_path_factory: pytest.TempPathFactory) -> Clones:
     git(first, "checkout", "--quiet", "--", ".")
     (code.parent / "uncommitted.py").unlink()
 
-    storage = place / "storage"
+    # DVC cannot write an address with other letters than those of ASCII into its configuration.
+    storage = tmp_path_factory.mktemp("storage")
     subprocess.run(["git", "init", "--quiet", "--bare", str(place / "origin.git")], check=True)
     git(first, "remote", "add", "origin", str(place / "origin.git"))
     added = first.run("-m", "dvc", "remote", "add", "--quiet", "--default", "storage", str(storage))

@@ -122,7 +122,7 @@ def record(tracker: Tracker, model: str, version: str, rebuild: Rebuild) -> hist
         SignatureError: the key cannot be used.
         TrackingError: MLflow does not answer.
     """
-    clone, machine = _place()
+    clone, machine = place()
     where = f"in clone {clone} on machine {machine}"
     reason = (
         f"{_IDENTICAL}, {where}"
@@ -168,7 +168,9 @@ def _is_signed(tracker: Tracker, entry: history.Entry, trusted: Sequence[Path]) 
     said, match = claim.predicate, _REASON.match(entry.reason)
     place = said.get("place")
     return (
-        claim.predicate_type == PREDICATE
+        # Without a signer the claim is a plain statement.
+        claim.signer is not None
+        and claim.predicate_type == PREDICATE
         and said.get("version") == entry.after
         and said.get("result") == _IDENTICAL
         and isinstance(place, dict)
@@ -369,10 +371,18 @@ def _explain(source: Source, folder: Path) -> Iterator[str]:
 
 def _other_surroundings(source: Source, folder: Path) -> Iterator[str]:
     now = _surroundings(folder / source.recorded.values["paths"]["reports"] / "training.json")
-    before = _registered_surroundings(source, folder)
+    yield from compare_surroundings(now, _registered_surroundings(source, folder))
+
+
+def compare_surroundings(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Whether other bytes are expected of a training, in sentences.
+
+    Args:
+        now: the surroundings of this training, as in training.json.
+        before: those of the version; empty if they are not known.
+    """
     if not now or not before:
-        yield "on which processor and with which libraries the version was made is not known: its report is gone"
-        return
+        return ["on which processor and with which libraries the version was made is not known: its report is gone"]
     found = []
     if now.get("python") != before.get("python"):
         found.append(f"Python {now.get('python')} here, and {before.get('python')} there")
@@ -389,13 +399,11 @@ def _other_surroundings(source: Source, folder: Path) -> Iterator[str]:
         if libraries[0].get(name) != libraries[1].get(name)
     ]
     if found:
-        yield "that is expected, because the version was made in other surroundings:"
-        yield from found
-    else:
-        yield (
-            "Python, libraries, kind of processor and number of threads are equal here and there, so no difference is "
-            "expected; build it again, and if it differs again, test the memory of both machines"
-        )
+        return ["that is expected, because the version was made in other surroundings:", *found]
+    return [
+        "Python, libraries, kind of processor and number of threads are equal here and there, so no difference is "
+        "expected; build it again, and if it differs again, test the memory of both machines"
+    ]
 
 
 def _surroundings(report: Path) -> dict[str, Any]:
@@ -416,7 +424,7 @@ def _registered_surroundings(source: Source, folder: Path) -> dict[str, Any]:
     return _surroundings(target)
 
 
-def _place() -> tuple[str, str]:
+def place() -> tuple[str, str]:
     """Names of this clone and of this machine, as digests: the history tells neither paths nor hosts by them."""
     try:
         machine = Path("/etc/machine-id").read_text("ascii").strip() or platform.node()
@@ -437,7 +445,7 @@ def _claim(
     folder: Path,
     began: datetime,
 ) -> dict[str, Any]:
-    clone, machine = _place()
+    clone, machine = place()
     paths = source.recorded.values["paths"]
     compared = rebuild.comparison
     subject = {f"{model}/{version}/": tags[versions.FILES], **files.sha256_tree(folder / paths["finetuned"])}
