@@ -83,6 +83,8 @@ def facts_of(case: Case, folder: Path) -> Facts:
         ],
         raw_sets=[
             RawSet(p.data.raw, "d" * 32 + ".dir", counts),
+            # One set may serve both.
+            *([RawSet(p.data.raw, "d" * 32 + ".dir", counts, "pretraining")] if case.source == "builtin" else []),
             *(RawSet(f"data/mixture/{name}", "e" * 32 + ".dir", counts) for name in case.mixture),
         ],
         packages=[Package("torch", "2.13.0+cpu"), Package("transformers", "5.24.0")],

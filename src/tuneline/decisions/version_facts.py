@@ -11,7 +11,7 @@ from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.evaluation import results
 from tuneline.pipeline import graph
-from tuneline.proofs.facts import Facts, File, Package, RawSet
+from tuneline.proofs.facts import MIXED_IN, PRETRAINING, Facts, File, Package, RawSet
 from tuneline.registry.lineage import Lineage
 
 _TRAINING_LOCK = Path("requirements-training.lock")
@@ -66,10 +66,10 @@ def _raw_sets(p: params.Params, prepared: Mapping[str, Any]) -> Iterator[RawSet]
     read = {dep["path"]: dep.get("md5", "") for dep in graph.read_locked_stages().get("prepare", {}).get("deps", [])}
     yield RawSet(p.data.raw, read.get(p.data.raw, ""), prepared["raw"])
     if p.base.source == "builtin" or params.PRETRAINING in p.data.mixture:
-        yield RawSet(p.data.pretraining, read.get(p.data.pretraining, ""), prepared["pretraining"])
+        yield RawSet(p.data.pretraining, read.get(p.data.pretraining, ""), prepared["pretraining"], PRETRAINING)
     for name, counts in prepared["mixture"].items():
         # DVC records the folder of all sets.
-        yield RawSet(f"{p.paths.mixture}/{name}", read.get(p.paths.mixture, ""), counts)
+        yield RawSet(f"{p.paths.mixture}/{name}", read.get(p.paths.mixture, ""), counts, MIXED_IN)
 
 
 def _packages(lock: str) -> Iterator[Package]:

@@ -174,10 +174,16 @@ def _data(facts: Facts) -> Iterator[str]:
     policies = facts.p.data.secrets.model_dump()
     yield from ("### 2(d) Data", "", "Every dropped row is stored with its reason (quarantine.jsonl).", "")
     rows = [
-        [code(one.path), _count(one.counts.get("rows_in")), _dropped(one.counts), _count(one.counts.get("rows_out"))]
+        [
+            code(one.path),
+            one.purpose,
+            _count(one.counts.get("rows_in")),
+            _dropped(one.counts),
+            _count(one.counts.get("rows_out")),
+        ]
         for one in facts.raw_sets
     ]
-    yield from _table(["raw set", "rows in", "dropped", "rows out"], rows)
+    yield from _table(["raw set", "for", "rows in", "dropped", "rows out"], rows)
     splits = facts.dataset["rows"]
     yield f"Records: {facts.form}. Rows of a group are in one split; the split is by {_split_by(facts)}."
     yield ""

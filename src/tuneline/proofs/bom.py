@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import tuneline
 from tuneline.core import files
-from tuneline.proofs.facts import Facts, File, MetricFact, inputs_and_outputs, metrics
+from tuneline.proofs.facts import Facts, File, MetricFact, RawSet, inputs_and_outputs, metrics
 
 FILE = "bom.cdx.json"
 """The file's name in the folder of a version."""
@@ -142,44 +142,51 @@ def _clean(facts: Facts) -> dict[str, Any]:
 
 
 def _raw(facts: Facts) -> list[dict[str, Any]]:
+    sets: dict[str, list[RawSet]] = {}
+    for one in facts.raw_sets:
+        sets.setdefault(one.path, []).append(one)
     return [
         {
             "type": "data",
-            "bom-ref": f"data:raw:{one.path}",
-            "name": one.path,
-            "version": one.md5,
-            "data": [
-                {
-                    "type": "dataset",
-                    "name": one.path,
-                    "description": "Raw rows, before cleaning",
-                    "contents": {
-                        "properties": _properties(
-                            {
-                                "tuneline:rows_in": one.counts.get("rows_in"),
-                                "tuneline:rows_out": one.counts.get("rows_out"),
-                                **{
-                                    f"tuneline:dropped:{reason}": count
-                                    for reason, count in one.counts.get("dropped", {}).items()
-                                },
-                            }
-                        )
-                    },
-                    "sensitiveData": [
-                        f"{count} rows with a value that looks like {kind}"
-                        for kind, count in one.counts.get("secrets", {}).items()
-                        if count
-                    ],
-                }
-            ],
-            "properties": _properties({"dvc:md5": one.md5}),
+            "bom-ref": _raw_ref(uses[0]),
+            "name": path,
+            "version": uses[0].md5,
+            "data": [_dataset(one) for one in uses],
+            "properties": _properties({"dvc:md5": uses[0].md5}),
         }
-        for one in facts.raw_sets
+        for path, uses in sets.items()
     ]
 
 
+def _dataset(one: RawSet) -> dict[str, Any]:
+    counts = one.counts
+    return {
+        "type": "dataset",
+        "name": one.path,
+        "description": f"Raw rows for {one.purpose}, before cleaning",
+        "contents": {
+            "properties": _properties(
+                {
+                    "tuneline:rows_in": counts.get("rows_in"),
+                    "tuneline:rows_out": counts.get("rows_out"),
+                    **{f"tuneline:dropped:{reason}": count for reason, count in counts.get("dropped", {}).items()},
+                }
+            )
+        },
+        "sensitiveData": [
+            f"{count} rows with a value that looks like {kind}"
+            for kind, count in counts.get("secrets", {}).items()
+            if count
+        ],
+    }
+
+
 def _raw_refs(facts: Facts) -> list[str]:
-    return [f"data:raw:{one.path}" for one in facts.raw_sets]
+    return list(dict.fromkeys(map(_raw_ref, facts.raw_sets)))
+
+
+def _raw_ref(one: RawSet) -> str:
+    return f"data:raw:{one.path}"
 
 
 def _packages(facts: Facts) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tuneline.data.records.record_form import FIELDS, SPLITS, RecordForm
-from tuneline.proofs.facts import Facts, File
+from tuneline.proofs.facts import PRETRAINING, Facts, File, RawSet
 
 FILE = "croissant.json"
 """The file's name in the folder of a version."""
@@ -202,8 +202,13 @@ def _splits() -> dict[str, Any]:
     }
 
 
+def _cleaned(facts: Facts) -> list[RawSet]:
+    """The raw sets whose rows are in the clean data; the pretraining text is not."""
+    return [one for one in facts.raw_sets if one.purpose != PRETRAINING]
+
+
 def _steps(facts: Facts) -> Iterator[str]:
-    for one in facts.raw_sets:
+    for one in _cleaned(facts):
         counts = one.counts
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts.get("dropped", {}).items()) or "none"
         yield f"{one.path}: {counts.get('rows_in')} rows in, {counts.get('rows_out')} out; dropped: {dropped}"
@@ -211,7 +216,7 @@ def _steps(facts: Facts) -> Iterator[str]:
 
 def _personal(facts: Facts) -> Iterator[str]:
     policies = facts.p.data.secrets.model_dump()
-    for one in facts.raw_sets:
+    for one in _cleaned(facts):
         for kind, count in one.counts.get("secrets", {}).items():
             if count:
                 yield f"{one.path}: {count} rows with a value that looks like {kind}; policy: {policies[kind]}"

@@ -13,6 +13,10 @@ from tuneline.registry.lineage import Lineage
 LearningApproach = Literal["supervised", "self-supervised"]
 
 
+FINE_TUNING, MIXED_IN, PRETRAINING = "fine-tuning", "fine-tuning, mixed in", "pretraining"
+"""What the rows of a raw set are trained for."""
+
+
 class Package(NamedTuple):
     """A package that decides over the weights, in the version that the lock pins."""
 
@@ -38,6 +42,8 @@ class RawSet:
     """DVC's digest of the set."""
     counts: Mapping[str, Any]
     """The set's entry of prepare.json: rows in, dropped and out."""
+    purpose: str = FINE_TUNING
+    """One of the above; one set may serve fine-tuning and pretraining."""
 
 
 @dataclass(frozen=True)
