@@ -132,7 +132,7 @@ def _damage(found: History) -> Iterator[str]:
 
 def _now(found: History, aliases: dict[str, str], alias: str) -> str:
     version = aliases.get(alias)
-    standing = history.champion_at(found, alias, "9999")
+    standing = history.champion_at(found, alias)
     if version != standing.version and (version or standing.version):
         now = f"version {version} is {alias} now" if version else f"no version is {alias} now"
         return f"{now}, and the history does not say so yet; verify it with: tuneline verify"

@@ -275,7 +275,7 @@ def _remedy(seen: _Seen, version: str, failed: Sequence[Check]) -> str:
 
 
 def _since(seen: _Seen) -> str:
-    entry = history.champion_at(seen.past, seen.alias, "9999").entry
+    entry = history.champion_at(seen.past, seen.alias).entry
     return f", since {entry.time[:16].replace('T', ' ')} UTC ({entry.action}, {entry.who})" if entry else ""
 
 

@@ -26,8 +26,6 @@ KEPT, UNDONE, REMOVED = "kept", "undone", "removed"
 _LOCK = WORK / "promotion.lock"
 # People may promote faster than versions are verified; after so many, the next call goes on.
 _MOST_STEPS = 20
-# MLflow does not say who set an alias.
-_SOMEONE = "unknown"
 
 
 @dataclass(frozen=True)
@@ -280,7 +278,14 @@ def _follow_removal(tracker: Tracker, model: str, state: _State) -> Step:
     reason = _gone(tracker, model, state)
     before = pending or str(state.verified)
     history.append(
-        tracker, model, action=history.REMOVED, alias=CHAMPION, before=before, after=None, reason=reason, who=_SOMEONE
+        tracker,
+        model,
+        action=history.REMOVED,
+        alias=CHAMPION,
+        before=before,
+        after=None,
+        reason=reason,
+        who=history.SOMEONE,
     )
     return Step(REMOVED, CHAMPION, before, None, reason)
 
@@ -303,7 +308,10 @@ def _follow_return(tracker: Tracker, model: str, state: _State) -> Step:
     if known and _interrupted(tracker, model, state):
         reason, who = tracker.version_tags(model, pending)[version_status.PROMOTION_REASON], None
     else:
-        reason, who = f"version {state.verified} got the alias back before version {pending} was verified", _SOMEONE
+        reason, who = (
+            f"version {state.verified} got the alias back before version {pending} was verified",
+            history.SOMEONE,
+        )
     _append(tracker, model, history.UNDONE, pending, state.verified, reason, who=who)
     return Step(UNDONE, CHAMPION, pending, state.verified, reason)
 
@@ -328,7 +336,7 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
             alias=CHAMPION,
             before=state.pending or state.verified,
             after=version,
-            who=_SOMEONE,
+            who=history.SOMEONE,
         )
     try:
         checks = verify(version, state)
@@ -347,7 +355,6 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
         return _AGAIN
     if not reason:
         _append(tracker, model, history.VERIFIED, state.verified, version, "", evidence)
-        version_status.remember_champion(tracker, model, version)
         return Step(KEPT, CHAMPION, version, version, "", tuple(checks))
     if target:
         tracker.set_alias(model, CHAMPION, target)

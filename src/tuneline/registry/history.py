@@ -60,6 +60,10 @@ _LONGEST_REASON = 2000
 """Characters; MLflow's params hold 6,000."""
 _LONGEST_PARAM = 6000
 _TRIES = 60
+_LATEST = "9999"
+"""Later than the time of any entry."""
+SOMEONE = "unknown"
+"""Who has set an alias outside of tuneline: MLflow does not say."""
 
 
 @dataclass(frozen=True)
@@ -202,13 +206,13 @@ def earlier_versions(history: History, alias: str) -> list[str]:
     return [version for version in kept if version != last_verified(history, alias)]
 
 
-def champion_at(history: History, alias: str, moment: str) -> Standing:
+def champion_at(history: History, alias: str, moment: str = _LATEST) -> Standing:
     """Which version had the alias at a time.
 
     Args:
         history: of the model.
         alias: the alias.
-        moment: UTC, ISO 8601 as in the entries.
+        moment: UTC, ISO 8601 as in the entries; by default after the last entry.
     """
     moved = [
         entry

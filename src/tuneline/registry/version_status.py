@@ -13,7 +13,7 @@ from typing import Any
 
 from tuneline.core import files
 from tuneline.errors import RegistryError
-from tuneline.registry import cards
+from tuneline.registry import cards, history
 from tuneline.registry.cards import CHAMPION
 from tuneline.registry.tracking import Tracker
 
@@ -26,7 +26,6 @@ PROMOTION_ENTRY = "promotion.entry"
 """The tag with the sha256 of the entry of the history that the verdict is about."""
 ACCEPTED = ("kept", "overridden", "rolled back")
 """The values of `PROMOTION` with which a version may be champion."""
-_LAST_CHAMPION = "tuneline.champion"
 _VERDICT = "tuneline.verdict"
 _DECISION = "tuneline.decision_sha256"
 _NUMBERED = re.compile(re.escape(_VERDICT) + r"(?:\.(\d+))?")
@@ -57,7 +56,8 @@ def read_champion(tracker: Tracker, model: str) -> Champion:
     version = tracker.aliases(model).get(CHAMPION)
     if version is not None:
         return Champion(version, remarks=_remarks(tracker, model, version))
-    last = tracker.model_tags(model).get(_LAST_CHAMPION)
+    standing = history.champion_at(history.read(tracker, model), CHAMPION)
+    last = standing.version or (standing.entry.before if standing.entry else None)
     if last is None:
         return Champion(None, absent=f"no version is {CHAMPION} yet")
     reason = "lost the alias" if last in tracker.find_versions(model, {}) else "was deleted"
@@ -65,9 +65,23 @@ def read_champion(tracker: Tracker, model: str) -> Champion:
 
 
 def remember_champion(tracker: Tracker, model: str, version: str | None) -> None:
-    """Write the champion into a tag of the model: when a version is deleted, MLflow deletes its aliases with it."""
-    if version is not None and tracker.model_tags(model).get(_LAST_CHAMPION) != version:
-        tracker.tag_model(model, {_LAST_CHAMPION: version})
+    """Note a champion in the history that it does not know yet.
+
+    When a version is deleted, MLflow deletes its aliases with it, and nothing else would tell that it was champion.
+    """
+    if version is None:
+        return
+    known = history.champion_at(history.read(tracker, model), CHAMPION).version
+    if version != known:
+        history.append(
+            tracker,
+            model,
+            action=history.MOVED,
+            alias=CHAMPION,
+            before=known,
+            after=version,
+            who=history.SOMEONE,
+        )
 
 
 def refuse_misspelt_alias(tracker: Tracker, model: str, alias: str) -> None:
