@@ -53,6 +53,8 @@ UNSAFE = {
     "added_tokens.json": _torch(),
     "optimizer.dat": _torch(_use_new_zipfile_serialization=False),
     "arrays.npz": _zip("arr_0.npy"),
+    "tf_model.h5": b"\x89HDF\r\n\x1a\n",
+    "rows.npy": b"\x93NUMPY\x01\x00v\x00{'descr': '|O'",
     "cached": zlib.compress(pickle.dumps(Runs())),
     "cached-fast": zlib.compress(pickle.dumps(Runs()), 3),
     "program": b"\x7fELF\x02\x01\x01" + bytes(60),

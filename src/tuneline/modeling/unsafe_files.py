@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 _PICKLE = "is a pickle, which can run code when it is loaded"
 _CODE = "is Python code"
 _PROGRAM = "is a program"
+_ARRAYS = "is an array of NumPy or an HDF5 file, which can carry code"
 _ARCHIVE = "is an archive or compressed, as torch and joblib save pickles"
 _SUFFIXES = {
     **dict.fromkeys((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill"), _PICKLE),
@@ -24,6 +25,7 @@ _SUFFIXES = {
 _MAGIC = (
     (re.compile(rb"\x80[\x02-\x05].", re.DOTALL), _PICKLE),
     (re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)|\x1f\x8b|BZh\d|\xfd7zXZ\0|7z\xbc\xaf\x27\x1c"), _ARCHIVE),
+    (re.compile(rb"\x93NUMPY|\x89HDF\r\n"), _ARRAYS),
     (re.compile(rb"\x7fELF|\xca\xfe\xba\xbe|[\xce\xcf]\xfa\xed\xfe|MZ.{0,60}\0", re.DOTALL), _PROGRAM),
     (re.compile(rb"#![^\n]*python"), _CODE),
 )
