@@ -11,7 +11,7 @@ from tuneline.decisions import promotion
 from tuneline.decisions.promotion import KEPT, REMOVED, UNDONE, Outcome
 from tuneline.decisions.verification import Check
 from tuneline.params import Params
-from tuneline.registry import history, version_files
+from tuneline.registry import history, version_files, version_status
 from tuneline.registry.runs import Dataset
 from tuneline.registry.tracking import NewVersion, Tracker
 
@@ -296,3 +296,12 @@ def test_a_kill_at_any_write_is_made_good_by_the_next_run(kept: Registry, versio
     while check_after_a_kill(kept, version, place, is_after=is_after) > place:
         place += 1
     assert place > 10
+
+
+def test_a_champion_that_is_not_verified_is_told_once_a_history_exists(registry: Registry) -> None:
+    registry.promote("1")
+    assert version_status.unverified_note(registry.tracker, registry.model, "1") is None
+    registry.follow()
+    assert version_status.unverified_note(registry.tracker, registry.model, "1") is None
+    note = version_status.unverified_note(registry.tracker, registry.model, "2")
+    assert note == "version 2 is champion and is not verified yet; verify it with: tuneline verify"

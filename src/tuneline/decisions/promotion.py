@@ -146,19 +146,6 @@ def is_settled(tracker: Tracker, model: str) -> bool:
     return state.is_settled and not state.misspelt
 
 
-def unverified_note(model_tags: Mapping[str, str], version: str, tags: Mapping[str, str]) -> str | None:
-    """A sentence about a champion that is not verified; None if it is, or if promotions were never verified here.
-
-    Args:
-        model_tags: of the registered model.
-        version: the champion.
-        tags: of the champion.
-    """
-    if history.HEAD not in model_tags or tags.get(version_status.PROMOTION) in version_status.ACCEPTED:
-        return None
-    return f"version {version} is {CHAMPION} and is not verified yet: run `tuneline verify`"
-
-
 @dataclass(frozen=True)
 class _State:
     """What the registry and the history hold."""

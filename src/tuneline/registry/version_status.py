@@ -192,6 +192,21 @@ def _decision_digest(gate: dict[str, Any]) -> str:
     return files.digest([gate["verdict"], asked.get("rules"), asked.get("champion")])
 
 
+def unverified_note(tracker: Tracker, model: str, version: str) -> str | None:
+    """A sentence about a champion that is not verified; None if it is, or if promotions were never verified here.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: the champion.
+    """
+    if history.HEAD not in tracker.model_tags(model):
+        return None
+    if tracker.version_tags(model, version).get(PROMOTION) in ACCEPTED:
+        return None
+    return f"version {version} is {CHAMPION} and is not verified yet; verify it with: tuneline verify"
+
+
 def tag_promotion(
     tracker: Tracker, model: str, version: str, verdict: str, *, reason: str, time: str, who: str, entry: str
 ) -> None:

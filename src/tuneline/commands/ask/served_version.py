@@ -7,7 +7,7 @@ from tuneline.commands.ask.asked_model import AskedModel, read_own_params
 from tuneline.decisions import signature_policy
 from tuneline.errors import BrokenVersionError, ModelError, ParamsError, RegistryError
 from tuneline.modeling.model_folder import stored_mode
-from tuneline.registry import cards, tracking, versions
+from tuneline.registry import cards, tracking, version_status, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,12 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
     except ParamsError as error:
         max_length, columns = p.finetune.max_length, p.data.columns
         notes = (f"{error}; finetune.max_length {max_length} is taken from {params.PARAMS_FILE} of this project",)
+    if (
+        version is None
+        and alias == cards.CHAMPION
+        and (note := version_status.unverified_note(tracker, p.registry.model, number))
+    ):
+        notes = (*notes, note)
     return Served(
         name=f"{p.registry.model} version {number}",
         version=number,
