@@ -7,6 +7,8 @@ tuneline watch                                    within seconds: follow.py veri
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import flow_logs
@@ -56,9 +58,6 @@ def show(outcome: Outcome) -> str | None:
         Why Prefect does not show it; None if it does.
     """
     flow_logs.silence_lost_server()
-    # `follow` has printed the same lines.
-    for handler in logging.getLogger("prefect").handlers:
-        handler.addFilter(lambda record: False)
     what = "; ".join(f"version {step.version} {step.action}" for step in outcome.steps) or "nothing has changed"
 
     @flow(name="promotion", flow_run_name=f"{outcome.model}: {what}", persist_result=False, retries=0)
@@ -69,10 +68,29 @@ def show(outcome: Outcome) -> str | None:
         return _final_state(outcome)
 
     try:
-        state = shown(return_state=True)
+        # `follow` has printed the same lines.
+        with _without_console():
+            state = shown(return_state=True)
     except lost_prefect.ERRORS as error:
         return first_line(error)
     return None if state.name in (_UNDONE, "Completed") else state.message
+
+
+@contextmanager
+def _without_console() -> Iterator[None]:
+    """Let Prefect's log go to its server alone."""
+    handlers = list(logging.getLogger("prefect").handlers)
+    for handler in handlers:
+        handler.addFilter(_drop)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_drop)
+
+
+def _drop(_record: logging.LogRecord) -> bool:
+    return False
 
 
 def _final_state(outcome: Outcome) -> State:

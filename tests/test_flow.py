@@ -12,9 +12,13 @@ from types import ModuleType
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.testing.utilities import prefect_test_harness
 from projects import ROOT
 
+from tuneline.decisions.promotion import Outcome, Step
+from tuneline.decisions.verification import Check
 from tuneline.errors import BusyError, DataError, ParamsError, PipelineError, SetupError
 from tuneline.params import editing
 from tuneline.pipeline import graph, repro
@@ -32,6 +36,40 @@ def train() -> Iterator[ModuleType]:
         spec.loader.exec_module(module)
     with prefect_test_harness(server_startup_timeout=180):
         yield module
+
+
+@pytest.fixture
+def promotion(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """flows/promotion.py, where Prefect's server runs."""
+    monkeypatch.syspath_prepend(ROOT / "flows")
+    spec = importlib.util.spec_from_file_location("flows_promotion", ROOT / "flows" / "promotion.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "name"),
+    [("undone", "PromotionUndone", "mine: version 3 undone"), ("kept", "Completed", "mine: version 3 kept")],
+)
+def test_prefect_shows_what_became_of_a_promotion(
+    promotion: ModuleType, action: str, state: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    monkeypatch.setattr(promotion, "emit_event", lambda event, **more: events.append((event, more)))
+    champion = "1" if action == "undone" else "3"
+    step = Step(action, "champion", "3", champion, "gate: is worse", (Check("gate", action == "kept", "is worse"),))
+    assert promotion.show(Outcome("mine", champion, (step,))) is None
+    with get_client(sync_client=True) as client:
+        [run, *_] = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+    assert (run.name, run.state.name) == (name, state)
+    assert run.state.message == step.line()
+    [(event, more)] = events
+    assert event == f"tuneline.promotion.{action}"
+    assert more["resource"]["prefect.resource.id"] == "tuneline.model.mine"
+    assert more["payload"]["reason"] == "gate: is worse"
 
 
 @pytest.fixture
