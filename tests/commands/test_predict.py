@@ -281,7 +281,8 @@ def test_a_file_of_a_set_is_read_with_its_encoding_of_params_yaml(shell: Shell, 
         ran = shell.run("predict", str(path))
         assert table(ran.stdout)[0]["text"] == "Grüße aus Köln und schöne Tage"
     asked = shell.run("predict", str(raw_in_cp1252), "--encoding", "utf-8")
-    assert "1 line(s) are not utf-8; it looks like cp1252: if that is right, give `--encoding cp1252`" in asked.stderr
+    guess = "it looks like cp1252, as other files of this project: if that is right, give `--encoding cp1252`"
+    assert f"1 line(s) are not utf-8; {guess}" in asked.stderr
     shell.write("elsewhere.csv", "id,text\n1,Grüße\n".encode("cp1252"))
     assert "are not utf-8" in shell.run("predict", "elsewhere.csv").stderr
 

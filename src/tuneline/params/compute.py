@@ -14,7 +14,8 @@ class Compute(Section):
     threads: Annotated[int, Field(ge=1, le=1024)]
     """Threads of one operation. Another number gives other bits, because sums have another order."""
     device: Literal["cpu", "cuda"]
-    """The device of training; evaluation always runs on the processor, in float32."""
+    """The device of training. Evaluation always runs on the processor, in float32: its scores can be repeated on a
+    machine without a GPU."""
     precision: Literal["float32", "bfloat16"]
     """The precision of multiplications in training; weights and sums stay in float32. bfloat16 needs such hardware."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None
