@@ -89,7 +89,7 @@ def test_verify_model_needs_only_the_public_key(tmp_path: Path, monkeypatch: pyt
     assert (bad.exit_code, bad.stdout) == (1, "")
     assert bad.stderr.splitlines() == [
         "model/signme-1: was changed since it was signed",
-        "model: is not the folder that was signed; do not use this model; get it again from its source",
+        "model: is not as it was signed; do not use this model; get it again from its source",
     ]
 
 

@@ -31,7 +31,8 @@ def register(
     subject = versions.training_subject(p, fingerprint="f", data_sha256="b", base_sha256="c", git=git)
     run = tracker.ensure_run(subject, [])
     evaluation = {"rows": 1, "candidate": {"bits_per_byte": 1.0}}
-    made = versions.register(tracker, p, lineage, run, GATE, evaluation, complete, lambda _: None)
+    wrong = signature_policy.wrong_signature
+    made = versions.register(tracker, p, lineage, run, GATE, evaluation, complete, lambda _: None, wrong)
     return int(made.version), versions.fetch_version(tracker, p.registry.model, made.version)
 
 
@@ -76,8 +77,17 @@ def test_a_version_that_was_exchanged_with_its_tags_does_not_answer(
         (folder / "model.safetensors").write_bytes(b"others")
 
     number, _ = register(tracker, project, lineage, exchange)
-    with pytest.raises(RegistryError, match=r"its signature is wrong: .*model.safetensors: was changed"):
+    with pytest.raises(RegistryError, match=r"its signature is wrong: model.safetensors: was changed"):
         served_version.serve(project, version=number, alias="")
+    model = project.registry.model
+    assert versions.find_damage(tracker, model, str(number)) is None
+    damage = signature_policy.find_damage(tracker, model, str(number)) or ""
+    assert damage.startswith("model.safetensors: was changed since it was signed; the folder is not as it was signed")
+    # The next registration of the same model takes its place.
+    made, _ = register(tracker, project, lineage, lambda folder: signatures.sign(folder, key))
+    assert made == number + 1
+    assert tracker.version_tags(model, str(number))["tuneline.broken"] == damage
+    assert register(tracker, project, lineage, lambda _: None)[0] == made
 
 
 def test_a_tag_that_was_edited_differs_from_what_was_signed(tmp_path: Path) -> None:

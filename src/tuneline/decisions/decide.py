@@ -169,7 +169,8 @@ def register(p: params.Params) -> versions.Registration:
             notes.append(signature_policy.unsigned_note(trusted))
         return tags | ({source_commit.TAG: commit} if commit else {})
 
-    made = versions.register(tracker, p, origin, run_id, value, evaluation, complete, check)
+    wrong = signature_policy.wrong_signature
+    made = versions.register(tracker, p, origin, run_id, value, evaluation, complete, check, wrong)
     # A kill before this line leaves a version without its ref; the next call adds it.
     notes += source_commit.keep(tracker, p.registry.model)
     if commit := git_steps.full_commit(p):

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tuneline import params, processes
-from tuneline.decisions import promotion_claim, verification
+from tuneline.decisions import promotion_claim, signature_policy, verification
 from tuneline.decisions.verification import Check
 from tuneline.errors import BusyError, RegistryError, SignatureError
 from tuneline.proofs import keys
-from tuneline.registry import history, tracking, version_status, versions
+from tuneline.registry import history, tracking, version_status
 from tuneline.registry.cards import CHAMPION
 from tuneline.registry.chain import Entry
 from tuneline.registry.history import History
@@ -283,7 +283,7 @@ def _gone(tracker: Tracker, model: str, state: _State) -> str:
     if before not in tracker.find_versions(model, {}):
         return f"version {before}, which was {CHAMPION}, was deleted"
     if state.last and state.last.action == history.UNDONE and state.last.after is None:
-        damage = versions.find_damage(tracker, model, str(before)) or "it could not be used"
+        damage = signature_policy.find_damage(tracker, model, str(before)) or "it could not be used"
         return f"version {before}, the last verified {CHAMPION}, could not get the alias back: {damage}"
     return f"version {before} has lost the alias"
 
@@ -367,7 +367,7 @@ def _sound(tracker: Tracker, model: str, version: str | None) -> str | None:
     """The version, if the registry has it and every byte of its files is as registered."""
     if version is None or version not in tracker.find_versions(model, {}):
         return None
-    return version if versions.find_damage(tracker, model, version) is None else None
+    return version if signature_policy.find_damage(tracker, model, version) is None else None
 
 
 def _evidence(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tuneline.errors import SignatureError
 from tuneline.proofs import keys
+from tuneline.registry import versions
+from tuneline.registry.tracking import Tracker
 
 
 def signature_problem(folder: Path, tags: Mapping[str, str] | None = None) -> str | None:
@@ -31,7 +33,8 @@ def signature_problem(folder: Path, tags: Mapping[str, str] | None = None) -> st
         signatures.verify(folder, trusted)
         edited = [] if tags is None else _edited_tags(folder, tags, trusted)
     except SignatureError as error:
-        return "; ".join(error.problems)
+        # The reason becomes a tag: without the place of the folder on this machine.
+        return "; ".join(error.problems).replace(f"{folder}/", "").replace(f"{folder}: ", "the folder ")
     return "; ".join(edited) or None
 
 
@@ -57,6 +60,17 @@ def wrong_signature(folder: Path, tags: Mapping[str, str] | None = None) -> str 
     from tuneline.proofs import signatures
 
     return signature_problem(folder, tags) if signatures.is_signed(folder) else None
+
+
+def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
+    """Why the files of a version cannot be used, or None: they are not as registered, or their signature is wrong.
+
+    Whoever can exchange the files in MLflow's store can exchange the digest in the tags too.
+
+    Raises:
+        RegistryError: the registry does not have the version.
+    """
+    return versions.find_damage(tracker, model, version, wrong_signature)
 
 
 def unsigned_note(trusted: Sequence[Path]) -> str:

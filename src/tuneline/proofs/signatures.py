@@ -258,7 +258,7 @@ def _differences(folder: Path, found: Mapping[str, str], statement: Mapping[str,
             yield f"{folder / name}: {fact}"
         if len(names) > _NAMED:
             yield f"{folder}: {len(names) - _NAMED:,} more: {fact}"
-    yield f"{folder}: is not the folder that was signed; {_DO_NOT_USE}"
+    yield f"{folder}: is not as it was signed; {_DO_NOT_USE}"
 
 
 def _refuse_special(folder: Path, *, links: bool) -> None:

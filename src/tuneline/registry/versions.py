@@ -98,6 +98,7 @@ def register(
     evaluation: dict[str, Any],
     complete: Callable[[Path], Mapping[str, str] | None],
     check: Callable[[Path], None],
+    also: Callable[[Path], str | None] | None = None,
 ) -> Registration:
     """Register the fine-tuned model, unless the registry has a version of the same model, data and evaluation.
 
@@ -115,6 +116,7 @@ def register(
         complete: called with the folder of a new version before it is hashed; adds the files that describe the rest,
             and may return more tags of the version.
         check: called with this folder after it was hashed; raises if it must not be registered.
+        also: as for `find_damage`.
 
     Returns:
         The version of this model.
@@ -122,7 +124,7 @@ def register(
     model = p.registry.model
     # First, because the copy needs disk space.
     removed = abandoned.remove_abandoned(tracker, model)
-    broken = _find_broken(tracker, model, lineage)
+    broken = _find_broken(tracker, model, lineage, also)
     version = _lowest_sound(tracker, model, lineage)
     made = None
     if version is None:
@@ -166,7 +168,9 @@ def _lowest_sound(tracker: Tracker, model: str, lineage: Lineage) -> str | None:
     return next((version for version, tags in same.items() if version_status.BROKEN not in tags), None)
 
 
-def _find_broken(tracker: Tracker, model: str, lineage: Lineage) -> dict[str, str]:
+def _find_broken(
+    tracker: Tracker, model: str, lineage: Lineage, also: Callable[[Path], str | None] | None
+) -> dict[str, str]:
     """Hash the files of the versions of the same model, up to the first sound version; tag those that are broken.
 
     Returns:
@@ -177,7 +181,7 @@ def _find_broken(tracker: Tracker, model: str, lineage: Lineage) -> dict[str, st
         if version_status.BROKEN in tags:
             found |= {version: tags[version_status.BROKEN]} if version in aliases else {}
             continue
-        reason = find_damage(tracker, model, version)
+        reason = find_damage(tracker, model, version, also)
         if reason is None:
             break
         found[version] = reason
@@ -322,8 +326,16 @@ def fetch_version(tracker: Tracker, model: str, version: str) -> Path:
     return folder
 
 
-def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
+def find_damage(
+    tracker: Tracker, model: str, version: str, also: Callable[[Path], str | None] | None = None
+) -> str | None:
     """Why the files of a version cannot be used, or None; every byte is hashed, after a download from a server.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: its number.
+        also: what else is wrong with the files in a folder, or None.
 
     Raises:
         RegistryError: the registry does not have the version.
@@ -333,13 +345,13 @@ def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
         in_store = tracker.local_folder(model, version)
         if in_store:
             _check(in_store, expected, model, version)
-            return None
+            return also(in_store) if also else None
         # An earlier download would not show what the server has now.
         with files.work_folder(_FETCHED / expected) as beside:
             _download(tracker, model, version, expected, beside / "version")
+            return also(beside / "version") if also else None
     except BrokenVersionError as error:
         return error.reason
-    return None
 
 
 def copy_version(tracker: Tracker, model: str, version: str, folder: Path) -> None:
