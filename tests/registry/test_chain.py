@@ -127,6 +127,28 @@ def test_what_a_person_adds_to_the_experiment_is_no_entry() -> None:
     assert len(chain.walk([*runs, invented], [head(runs, 4)]).entries) == 4
 
 
+def test_a_history_that_somebody_put_beside_the_real_one_is_named() -> None:
+    runs, other = made(), [replace(run, id=f"x{run.id}", began=-1.0) for run in made()[:4]]
+    for number in range(3):
+        values = dict(other[number].params, next=f"x{other[number].params['next']}")
+        other[number] = replace(other[number], params=values)
+    for both in ([*runs, *other], [*other, *runs]):
+        told = texts(chain.walk(both, [head(runs, 4)]))
+        assert any("claims to be the start of this history" in text for text in told)
+        assert any("this history has another entry in its place" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("taken", "free"),
+    [((), "next"), (("next",), "next.2"), (("next.2",), "next"), (("next", "next.3"), "next.2"), (("next.0",), "next")],
+)
+def test_a_link_that_somebody_wrote_does_not_stop_the_next_entry(taken: tuple[str, ...], free: str) -> None:
+    runs = made()
+    runs[4] = edited(runs[4], **dict.fromkeys(taken, "somewhere else"))
+    assert chain.free_link(runs[4]) == free
+    assert len(chain.walk(runs).entries) == 4
+
+
 def test_a_deleted_experiment_is_one_problem() -> None:
     runs = [replace(run, is_deleted=True) for run in made()]
     [told] = texts(chain.walk(runs, [], LogExperiment("7", "writer-history", is_deleted=True)))

@@ -97,6 +97,17 @@ def test_a_deleted_experiment_comes_back_and_a_renamed_model_keeps_its_history(t
     assert len(history.read(tracker, new).entries) == 4
 
 
+def test_a_tag_that_names_another_experiment_harms_none(tracker: Tracker, model: str) -> None:
+    other = mlflow.MlflowClient().create_experiment(f"{model}-x-history")
+    for number in ("0", other, "no number"):
+        tracker.tag_model(model, {"tuneline.history": f"1 {'a' * 64} {number}"})
+        mlflow.MlflowClient().create_registered_model(f"{model}-x") if number == other else None
+        assert [problem.partition(":")[0] for problem in history.read(tracker, model).problems] == ["entry 1 is gone"]
+    add(tracker, model, "verified", None, "1")
+    assert words(history.read(tracker, model)) == [(2, "verified", None, "1")]
+    assert {mlflow.get_experiment(number).name for number in ("0", other)} == {"Default", f"{model}-x-history"}
+
+
 def test_what_killed_processes_left_is_counted_and_removed(tracker: Tracker, model: str) -> None:
     ended = '{"host": "here", "machine": "%s", "pid": 1, "started": 0.0}' % processes._machine()  # noqa: UP031
     client = mlflow.MlflowClient()

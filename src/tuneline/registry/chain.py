@@ -20,7 +20,7 @@ REMEDY = (
     "ask who can write to MLflow's store and put a copy of it back, or accept the damage with: tuneline history "
     "--accept REASON"
 )
-_NEXT = re.compile(r"next(?:\.(\d+))?")
+_NEXT = re.compile(r"next(?:\.([1-9][0-9]{0,5}))?")
 _Kind = TypeVar("_Kind", dict[str, Any], list[Any])
 
 
@@ -103,7 +103,8 @@ def walk(runs: Sequence[LogRun], heads: Sequence[Head] = (), log: LogExperiment 
         chain.problems.append(Problem("experiment deleted", f"{text}tuneline history --accept REASON"))
     complete = {run.id: run for run in runs if _is_complete(run)}
     linked = {run_id for run in runs for run_id, _ in links(run)} | {head.sha256 for head in heads}
-    chain.end = next((run for run in runs if START in run.params), None)
+    starts = [run for run in runs if START in run.params]
+    chain.end = starts[0] if starts else None
     seen = {chain.end.id} if chain.end else set()
     following = links(chain.end) if chain.end else []
     while True:
@@ -124,21 +125,27 @@ def walk(runs: Sequence[LogRun], heads: Sequence[Head] = (), log: LogExperiment 
         following = links(run)
     _check_heads(chain, heads)
     _check_numbers(chain)
+    _check_strangers(chain, starts[1:], [run for run in complete.values() if run.id not in seen])
     chain.unfinished = [run for run in runs if run.id not in seen and not run.is_deleted]
     return chain
 
 
 def links(run: LogRun) -> list[tuple[str, str]]:
     """The entries that follow a run, as run id and sha256; more than one only where the earlier ones were lost."""
-    keys = sorted((int(match[1] or 1), key) for key in run.params if (match := _NEXT.fullmatch(key)))
-    parts = [run.params[key].split() for _, key in keys]
+    parts = [run.params[key].split() for _, key in sorted(_links(run).items())]
     return [(part[0], part[1]) if len(part) == 2 else ("", "") for part in parts]
 
 
 def free_link(run: LogRun) -> str:
     """The param of a run that is to name the next entry."""
-    taken = len(links(run))
-    return f"next.{taken + 1}" if taken else "next"
+    taken = _links(run)
+    number = next(number for number in range(1, len(taken) + 2) if number not in taken)
+    return "next" if number == 1 else f"next.{number}"
+
+
+def _links(run: LogRun) -> dict[int, str]:
+    """Number -> param of the links of a run."""
+    return {int(match[1] or 1): key for key in run.params if (match := _NEXT.fullmatch(key))}
 
 
 def content_digest(params: Mapping[str, str]) -> str:
@@ -242,6 +249,17 @@ def _check_numbers(chain: Chain) -> None:
         elif after <= before:
             text = f"entry {after} stands after entry {before}, so entries were exchanged in MLflow's store; {REMEDY}"
             chain.problems.append(Problem(f"entry {after} after {before}", text))
+
+
+def _check_strangers(chain: Chain, starts: Sequence[LogRun], others: Sequence[LogRun]) -> None:
+    """Name the runs that tuneline cannot have left outside of the history: only an entry has a run after it."""
+    for run in starts:
+        text = f"run {run.id} claims to be the start of this history, which has another start; {REMEDY}"
+        chain.problems.append(Problem(f"second start {run.id[:12]}", text))
+    for run in others:
+        if links(run) and run.params[SHA256] == content_digest(run.params):
+            text = f"run {run.id} is an entry {_number(run)}, and this history has another entry in its place; {REMEDY}"
+            chain.problems.append(Problem(f"other entry {run.id[:12]}", text))
 
 
 def _check_heads(chain: Chain, heads: Sequence[Head]) -> None:

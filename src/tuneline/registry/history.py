@@ -54,6 +54,7 @@ _SETTLED = (VERIFIED, OVERRIDDEN, ROLLED_BACK, REMOVED, ERASED)
 
 HEAD = "tuneline.history"
 """The tag of a registered model and of a version with the number and the sha256 of the last entry about it."""
+_SUFFIX = "-history"
 _MAKER = "tuneline.maker"
 _EVIDENCE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _LONGEST_REASON = 2000
@@ -268,7 +269,7 @@ def accept(tracker: Tracker, model: str, reason: str) -> Entry | None:
 
 
 def _experiment(model: str) -> str:
-    return f"{model}-history"
+    return f"{model}{_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -281,18 +282,25 @@ class _Place:
     versions: frozenset[str]
 
 
-def _look(tracker: Tracker, model: str, *, is_new: bool = False) -> _Place:
+def _look(tracker: Tracker, model: str) -> _Place:
     tags = tracker.registered_tags(model)
     of_model = (tags or {}).get(HEAD, "")
     parts = of_model.split()
-    # The id of the experiment stays the same when the model is renamed.
-    log = tracker.find_log(_experiment(model), parts[2] if len(parts) == 3 and not is_new else None)
+    log = tracker.find_log(_experiment(model)) or (_of_old_name(tracker, parts[2]) if len(parts) == 3 else None)
     versions = tracker.all_version_tags(model) if tags is not None else {}
     said = [(of_model, f"the registered model {model}")]
     said += [(found.get(HEAD, ""), f"version {number}") for number, found in versions.items()]
     heads = [head for text, where in said if (head := _head(text, where))]
     found = chain.walk(tracker.log_runs(log.id) if log else [], heads, log)
     return _Place(log, found, tags is not None, frozenset(versions))
+
+
+def _of_old_name(tracker: Tracker, number: str) -> LogExperiment | None:
+    """The experiment with this id, which a tag of the model holds, if it is the history of a model that was renamed."""
+    found = tracker.find_log_by_id(number)
+    if found is None or not found.name.endswith(_SUFFIX):
+        return None
+    return found if tracker.registered_tags(found.name.removesuffix(_SUFFIX)) is None else None
 
 
 def _head(text: str, where: str) -> Head | None:
@@ -370,14 +378,14 @@ def _open(tracker: Tracker, model: str) -> _Place:
         tracker.restore_log(place.log, name)
         return _look(tracker, model)
     token = secrets.token_hex(6)
-    if place.log:
+    if place.log and place.log.name == name:
         # Its runs were deleted for good, and no entry can be chained to them.
         tracker.restore_log(place.log, f"{name}.lost-{token}")
     for number, tags in tracker.unfinished_logs(f"{name}.").items():
         if _is_abandoned(tags.get(_MAKER), None):
             tracker.delete_log(number)
     tracker.make_log(name, f"{name}.{token}", {chain.START: secrets.token_hex(16)}, {_MAKER: _maker()})
-    return _look(tracker, model, is_new=True)
+    return _look(tracker, model)
 
 
 def _maker() -> str:

@@ -244,19 +244,15 @@ class Runs:
         return f"{server}/#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}{CLASSIC_VIEW}"
 
     @translate_errors
-    def find_log(self, name: str, number: str | None = None) -> LogExperiment | None:
-        """The experiment of a log, deleted or not; None if MLflow does not have it (any more).
+    def find_log(self, name: str) -> LogExperiment | None:
+        """The experiment of a log by its name, deleted or not; None if MLflow does not have it (any more)."""
+        return _as_log(self._client.get_experiment_by_name(name))
 
-        Args:
-            name: of the experiment.
-            number: its id, which stays when it is renamed; tried first.
-        """
-        found = self._experiment_by_id(number) if number else None
-        return _as_log(found or self._client.get_experiment_by_name(name))
-
-    def _experiment_by_id(self, number: str) -> Experiment | None:
+    @translate_errors
+    def find_log_by_id(self, number: str) -> LogExperiment | None:
+        """The experiment of a log by its id, which stays when it is renamed; None if MLflow does not have it."""
         try:
-            return self._client.get_experiment(number)
+            return _as_log(self._client.get_experiment(number))
         except MlflowException as error:
             # A number that was written by hand may be no number.
             if error.error_code not in (
