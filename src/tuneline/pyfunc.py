@@ -3,11 +3,14 @@
 The file MLmodel of every version names this module. It needs only the folder of the version: no project, no server.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from transformers.utils import logging as transformers_logging
 
 from tuneline.commands.ask.asked_model import AskedModel, read_own_params
 from tuneline.commands.ask.frames import FrameModel
@@ -30,7 +33,8 @@ class PyfuncModel:
         mlmodel.check_files(folder)
         own = read_own_params(folder)
         asked = AskedModel(own.model, folder, stored_mode(folder), own.max_length, own.columns)
-        self._model = FrameModel(asked, own)
+        with _without_progress_bars():
+            self._model = FrameModel(asked, own)
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The answers to the rows of a frame, as `FrameModel.answer` gives them.
@@ -42,6 +46,18 @@ class PyfuncModel:
             return self._model.answer(model_input, params)
         except TunelineError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Print no bars of transformers during the block; the process belongs to the caller."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:

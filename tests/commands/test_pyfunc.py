@@ -20,7 +20,7 @@ from registered import MODEL, VERSIONS, Shell
 
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError
-from tuneline.registry import tracking, version_files, versions
+from tuneline.registry import mlmodel, tracking, version_files, versions
 from tuneline.registry.version_files import MLMODEL
 
 TALK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"}]
@@ -116,13 +116,11 @@ def test_the_length_of_an_answer_can_be_set(elsewhere: Shell) -> None:
         ("plain", pd.DataFrame({"question": ["a"]}), "the input has no column prompt or text; name the column that"),
         ("plain", pd.DataFrame({"prompt": ["a"], "text": ["b"]}), "has the columns prompt and text; keep only"),
         ("plain", pd.DataFrame({"prompt": pd.Series([], dtype=str)}), "the input has no rows; give at least one"),
+        ("plain", pd.DataFrame({"prompt": []}), "the input has no rows; give at least one"),
+        ("plain", pd.DataFrame({"prompt": [1, 2]}), "row 1 of the input: prompt is int, not text; convert the column"),
+        ("classifier", pd.DataFrame({"text": [0.5]}), "row 1 of the input: text is float, not text; convert"),
         ("plain", pd.DataFrame({"prompt": ["a", b"b"]}), "row 2 of the input: prompt is bytes, not text; convert"),
         ("classifier", pd.DataFrame({"text": ["", " "]}), "none of the 2 rows can be used: empty: "),
-        (
-            "classifier",
-            pd.DataFrame({"text": ["\ud800"]}, dtype=object),
-            "has a text with the lone surrogate '\\\\ud800'",
-        ),
         ("chat", pd.DataFrame({"messages": [[]]}), "the only row of the frame cannot be used: "),
     ],
 )
@@ -132,6 +130,13 @@ def test_a_refusal_is_one_sentence(kind: str, frame: pd.DataFrame, message: str,
     assert "\n" not in caught.value.message
 
 
+def test_a_lone_surrogate_is_refused(elsewhere: Shell) -> None:
+    """MLflow itself refuses it first, with pandas' error."""
+    model = load("classifier")._model_impl
+    with pytest.raises(MlflowException, match=r"has a text with the lone surrogate '\\ud800', which is not Unicode"):
+        model.predict(pd.DataFrame({"text": ["\ud800"]}, dtype=object))
+
+
 def test_a_scoring_server_answers_and_refuses(elsewhere: Shell) -> None:
     client = TestClient(scoring_server.init(load("classifier")))
     asked = {"dataframe_split": {"columns": ["text"], "data": [["Where is my parcel?"], [""]]}}
@@ -139,6 +144,10 @@ def test_a_scoring_server_answers_and_refuses(elsewhere: Shell) -> None:
     assert first["label"] in ("refund", "delivery", "praise")
     assert first["error"] is None
     assert second["label"] is None
+    talk = TestClient(scoring_server.init(load("chat")))
+    answer = load("chat").predict(pd.DataFrame({"messages": [TALK]}))["answer"][0]
+    for given in ({"inputs": [{"messages": TALK}]}, {"dataframe_records": [{"messages": TALK}]}):
+        assert talk.post("/invocations", json=given).json()["predictions"] == [{"answer": answer, "error": None}]
     refused = client.post("/invocations", json={"dataframe_records": [{"review": "a"}]})
     assert refused.status_code == 400
     assert "the input has no column text or prompt" in refused.json()["message"]
@@ -147,6 +156,7 @@ def test_a_scoring_server_answers_and_refuses(elsewhere: Shell) -> None:
 @pytest.mark.parametrize("kind", VERSIONS)
 def test_mlflow_reads_flavour_signature_and_example(kind: str, elsewhere: Shell) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{VERSIONS[kind]}"))
+    assert f"  python_function:\n    loader_module: {mlmodel.LOADER}\n" in (folder / MLMODEL).read_text()
     read = Model.load(str(folder / MLMODEL))
     assert read.flavors["python_function"]["loader_module"] == "tuneline.pyfunc"
     assert read.signature is not None

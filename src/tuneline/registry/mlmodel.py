@@ -32,6 +32,8 @@ _FLAVOUR = "python_function"
 _OWN, _FILES = "tuneline", "files"
 _EXAMPLE, _SERVING_EXAMPLE = version_files.EXAMPLES
 _ASKED = "Hello."
+_WIDE = 1 << 16
+"""Characters of a line, so that no value is wrapped."""
 _ANY: dict[str, Any] = {"type": "any"}
 
 
@@ -66,8 +68,9 @@ def write(folder: Path, p: params.Params) -> None:
             }
         },
     }
-    text = io.StringIO()
-    YAML(typ="safe", pure=True).dump(value, text)
+    writer, text = YAML(typ="safe", pure=True), io.StringIO()
+    writer.default_flow_style, writer.width = False, _WIDE
+    writer.dump(value, text)
     files.write_text(folder / MLMODEL, text.getvalue())
 
 
@@ -84,9 +87,9 @@ def _example(mode: str) -> Any:
 
 def _signature(folder: Path, mode: str, p: params.Params) -> dict[str, str | None]:
     """The schema of the frames as MLflow writes it: JSON texts."""
-    # MLflow drops a column that the schema does not have, and lists of turns have no type of their own.
-    inputs = [_column(name, _ANY if name == MESSAGES else "string") for name in columns_of(mode)]
-    inputs += [_column(TOOLS, _ANY)] if mode == CHAT else []
+    # MLflow drops a column that the schema does not have. It also refuses a column of another type, with a text of
+    # several lines that holds the data; of the type any, it leaves the refusal to the model.
+    inputs = [_column(name, _ANY) for name in (*columns_of(mode), *([TOOLS] if mode == CHAT else []))]
     outputs = [_column(name, kind) for name, kind in _answer_types(folder, mode).items()]
     limit = {
         "name": MAX_NEW_TOKENS,
