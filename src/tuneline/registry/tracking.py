@@ -330,7 +330,8 @@ class Tracker(Runs):
         if name not in {one.path for one in self._client.list_logged_model_artifacts(logged.model_id)}:
             return None
         with tempfile.TemporaryDirectory() as folder:
-            return Path(mlflow.artifacts.download_artifacts(f"{source}/{name}", dst_path=folder)).read_bytes()
+            place = mlflow.artifacts.download_artifacts(f"{_LOGGED}{model}/{version}/{name}", dst_path=folder)
+            return Path(place).read_bytes()
 
     @translate_errors
     def version_description(self, model: str, version: str) -> str:
