@@ -18,8 +18,10 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+from clicked_pages import browser, set_alias
 from projects import Project, copy_project, entered
 from safetensors.torch import load_file, save_file
+from test_attack_page import BROWSER
 from test_schedule import background, free_port, wait_for
 
 from tuneline.proofs import keys, signatures
@@ -102,11 +104,20 @@ class Registry:
 
         return promotion.is_settled(self.tracker(), MODEL)
 
-    def undone(self, name: str, version: str, reason: str, *, alias: str = "champion", champion: str = "1") -> None:
+    def undone(
+        self,
+        name: str,
+        version: str,
+        reason: str,
+        *,
+        alias: str = "champion",
+        champion: str = "1",
+        promote: Callable[[str, str], None] | None = None,
+    ) -> None:
         """Promote a version, and wait until the alias is back and the reason is told."""
-        began = time.monotonic()
         limit = minute()
-        self.promote(version, alias)
+        (promote or self.promote)(version, alias)
+        began = time.monotonic()
         self._wait_until_back(name, alias, champion, began, limit)
         wait_for(self.settled, 120, self.tmp_path / "watch.log")
         tags = self.client.get_model_version(MODEL, version).tags
@@ -291,6 +302,18 @@ def _good_and_bad(registry: Registry, project: Project, log: Path) -> None:
         registry.post("DELETE", "model-versions/delete", version=version)
         registry._wait_until_back(name, "champion", "1", began, minute())
         wait_for(registry.settled, 120, log)
+    if BROWSER is not None:
+        with browser(registry.tmp_path / "chromium") as page:
+
+            def click(version: str, alias: str) -> None:
+                set_alias(page, registry.address, MODEL, version, alias)
+                wait_for(lambda: registry.client.get_model_version(MODEL, version).aliases, 60, log)
+
+            undone("failed, clicked", make(noise), "gate: failed on", promote=click)
+            undone("alias Champion, clicked", make(), "aliases differ", alias="Champion", promote=click)
+            tampered = make()
+            flip_a_byte(registry.stored(tampered) / "model.safetensors")
+            undone("tampered tensor, clicked", tampered, "files: its files have the digest", promote=click)
     # Two at once: the later one is decided, and the first one is never champion again.
     good, bad = make(), make(noise)
     registry.promote(good)
