@@ -678,21 +678,24 @@ def verify(dry_run: bool) -> None:
     """Verify the version that a person has made champion, and undo the promotion if a check fails.
 
     Checks every byte of its files, the signature, what it was made from, that it loads and answers, and that it passes
-    the gate on today's test set, compared with the last verified champion. Exit code 1 if the promotion is undone, or
-    would be.
+    the gate on today's test set, compared with the last verified champion. If the alias has not moved, the files of the
+    champion are checked again. Exit code 1 if the promotion is undone, or would be, or the champion is damaged.
     """
     _enter()
     from tuneline import params
     from tuneline.decisions import promotion
 
-    outcome = promotion.follow(params.load(), dry_run=dry_run, log=_print)
+    outcome = promotion.follow(params.load(), dry_run=dry_run, recheck=True, log=_print)
     for step in outcome.steps:
         _print(f"{outcome.model}: {step.line(dry_run=dry_run)}")
     if not outcome.steps:
-        champion = (
-            f"version {outcome.champion} is the verified champion" if outcome.champion else "no version is champion"
+        now = f"version {outcome.champion} is the verified champion" if outcome.champion else "no version is champion"
+        _print(f"{outcome.model}: {now}; {'its files are damaged' if outcome.damage else 'nothing has changed'}")
+    if outcome.damage:
+        raise RegistryError(
+            f"{outcome.model} version {outcome.champion}: {outcome.damage}; give the alias to another version with: "
+            "tuneline rollback"
         )
-        _print(f"{outcome.model}: {champion}; nothing has changed")
     if outcome.undone:
         sys.exit(1)
 

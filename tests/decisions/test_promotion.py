@@ -305,3 +305,12 @@ def test_a_champion_that_is_not_verified_is_told_once_a_history_exists(registry:
     assert version_status.unverified_note(registry.tracker, registry.model, "1") is None
     note = version_status.unverified_note(registry.tracker, registry.model, "2")
     assert note == "version 2 is champion and is not verified yet; verify it with: tuneline verify"
+
+
+def test_files_of_the_champion_that_were_damaged_later_are_told(kept: Registry, project: Params) -> None:
+    assert promotion.follow(project, recheck=True).damage.startswith("size: the weights cannot be read")
+    kept.damage("1")
+    for dry_run in (True, False):
+        outcome = promotion.follow(project, recheck=True, dry_run=dry_run)
+        assert outcome.damage.startswith("files: its files have the digest")
+        assert (outcome.steps, outcome.champion) == ((), "1")

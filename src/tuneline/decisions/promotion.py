@@ -6,7 +6,7 @@ killed at any moment and called at any time: each call begins with what the regi
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tuneline import params, processes
@@ -67,6 +67,9 @@ class Outcome:
     """The version that is champion now, or would be."""
     steps: tuple[Step, ...] = ()
     """What was done, the earliest first; empty if nothing had changed."""
+    damage: str = ""
+    """What is wrong with the files of a champion that was verified earlier; empty if nothing is, or if its files were
+    not looked at."""
 
     @property
     def undone(self) -> tuple[Step, ...]:
@@ -97,6 +100,7 @@ def follow(
     p: params.Params,
     *,
     dry_run: bool = False,
+    recheck: bool = False,
     log: Callable[[str], None] = lambda _: None,
     checks: Callable[..., list[Check]] = verification.checks,
 ) -> Outcome:
@@ -107,6 +111,7 @@ def follow(
     Args:
         p: the params.
         dry_run: whether only to report what would be done.
+        recheck: whether to check the files of the champion again if nothing has changed.
         log: called with a line before a verification, and with a line for each check.
         checks: checks a version, as `verification.checks` does.
 
@@ -127,7 +132,8 @@ def follow(
         return found
 
     if dry_run:
-        return _foresee(tracker, model, verify)
+        outcome = _foresee(tracker, model, verify)
+        return _rechecked(p, tracker, outcome, log) if recheck else outcome
     with hold(log):
         for problem in history.read(tracker, model).problems:
             log(f"history: {problem}")
@@ -137,7 +143,21 @@ def follow(
             if step is None:
                 break
             steps += [step] if step is not _AGAIN else []
-        return Outcome(model, tracker.aliases(model).get(CHAMPION), tuple(steps))
+        outcome = Outcome(model, tracker.aliases(model).get(CHAMPION), tuple(steps))
+    return _rechecked(p, tracker, outcome, log) if recheck else outcome
+
+
+def _rechecked(p: params.Params, tracker: Tracker, outcome: Outcome, log: Callable[[str], None]) -> Outcome:
+    """The outcome with the damage of a champion that was verified earlier; a damaged champion keeps the alias.
+
+    A person decides what takes its place: `generate` and `predict` refuse it until then.
+    """
+    if outcome.steps or outcome.champion is None:
+        return outcome
+    found = verification.check_bytes(p, tracker, outcome.champion)
+    for check in found:
+        log(check.line())
+    return replace(outcome, damage=_reason(found))
 
 
 def is_settled(tracker: Tracker, model: str) -> bool:

@@ -94,6 +94,23 @@ def checks(
     return found
 
 
+def check_bytes(p: params.Params, tracker: Tracker, version: str) -> list[Check]:
+    """The checks of what a version's files hold: every byte, the signature, and the size of the weights.
+
+    Args:
+        p: the params.
+        tracker: the registry.
+        version: its number.
+
+    Raises:
+        RegistryError: the registry does not have the version.
+        TrackingError: MLflow does not answer.
+    """
+    tags = tracker.version_tags(p.registry.model, version)
+    with files.temporary_folder() as folder:
+        return list(_check_bytes(p, tracker, version, tags, folder / fresh_process.MODEL))
+
+
 def _check_registered(tags: Mapping[str, str]) -> Check:
     """Whether tuneline has made the version."""
     lacking = [name for name in (*versions.IDENTITY, versions.FILES) if name not in tags]
