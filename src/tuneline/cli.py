@@ -801,9 +801,12 @@ def push(git_remote: str) -> None:
     A second call finds that all is there. Versions themselves are in MLflow.
     """
     _enter()
-    from tuneline.commands import push_pull
+    with processes.importing():
+        from tuneline import params
+        from tuneline.commands import push_pull
+        from tuneline.registry import tracking
 
-    _print(*push_pull.push(git_remote))
+    _print(*push_pull.push(params.load(), tracking.connect(), git_remote))
 
 
 @cli.command()
@@ -814,9 +817,12 @@ def pull(git_remote: str) -> None:
     Branches and files of the project stay as they are. A second call finds that all is here.
     """
     _enter()
-    from tuneline.commands import push_pull
+    with processes.importing():
+        from tuneline import params
+        from tuneline.commands import push_pull
+        from tuneline.registry import tracking
 
-    _print(*push_pull.pull(git_remote))
+    _print(*push_pull.pull(params.load(), tracking.connect(), git_remote))
 
 
 @cli.command()
