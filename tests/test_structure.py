@@ -39,6 +39,7 @@ PACKAGES = (
     "data/preparing",
     "data/validation",
     "data/profiling",
+    "data/removing",
     "encoding",
     "modeling",
     "training",

@@ -846,6 +846,34 @@ def gc(dry_run: bool, other_branches: bool) -> None:
     _print(*garbage.collect(dry_run=dry_run, other_branches=other_branches))
 
 
+@cli.command()
+@click.option("--group", "groups", multiple=True, metavar="COLUMN=VALUE", help="Rows with this value. Repeatable.")
+@click.option("--row", "rows", multiple=True, metavar="ID", help="A row by its id, or as FILE:LINE. Repeatable.")
+@click.option("--dry-run", is_flag=True, help="Only name the rows, the versions that saw them, and what would go.")
+@click.option("--remote", is_flag=True, help="Also delete the objects in DVC's default remote.")
+@click.option("--erase-unknown", is_flag=True, help="Also erase versions whose raw sets are in no cache or remote.")
+def forget(groups: tuple[str, ...], rows: tuple[str, ...], dry_run: bool, remote: bool, erase_unknown: bool) -> None:
+    """Erase rows from the raw sets and from all that was made from them, train again, and prove it.
+
+    Versions that saw the rows lose their files and aliases. Killed, the same command continues. The last lines hold the
+    key of the receipt, which is shown once.
+    """
+    pairs = [group.partition("=") for group in groups]
+    if not pairs and not rows:
+        raise click.UsageError("give --group COLUMN=VALUE or --row ID")
+    if wrong := [f"--group {''.join(pair)}: must be COLUMN=VALUE" for pair in pairs if not pair[0] or not pair[1]]:
+        raise click.UsageError("\n".join(wrong))
+    _enter()
+    from tuneline import params
+    from tuneline.decisions import erasure
+
+    asked = erasure.Asked(tuple((column, value.strip()) for column, _, value in pairs), rows)
+    lines = erasure.forget(
+        params.load(), asked, log=lambda line: _print(line), dry_run=dry_run, remote=remote, unknown=erase_unknown
+    )
+    _print(*lines)
+
+
 @cli.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(command: tuple[str, ...]) -> None:

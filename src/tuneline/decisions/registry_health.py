@@ -8,7 +8,7 @@ from tuneline import params
 from tuneline.decisions import signature_policy, source_commit, sources
 from tuneline.errors import BrokenVersionError, TrackingError, TunelineError
 from tuneline.proofs import keys
-from tuneline.registry import addresses, history, tracking, versions
+from tuneline.registry import addresses, history, tracking, version_status, versions
 from tuneline.registry.chain import Entry
 from tuneline.registry.tracking import Tracker
 
@@ -59,7 +59,9 @@ def examine(p: params.Params) -> Iterator[Health]:
 def _version(p: params.Params, tracker: Tracker, version: str, subject: str, entries: tuple[Entry, ...]) -> Health:
     try:
         tags = tracker.version_tags(p.registry.model, version)
-        if any(entry.action == history.ERASED and entry.after == version for entry in entries):
+        if version_status.ERASED in tags or any(
+            entry.action == history.ERASED and entry.after == version for entry in entries
+        ):
             return Health(subject, ("erased: rows that it was trained on were erased, so its files are gone",))
         damage = versions.find_damage(tracker, p.registry.model, version)
         if damage is not None:

@@ -12,7 +12,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -183,6 +183,37 @@ def pull_objects(md5s: Iterable[str], into: Path | None = None) -> None:
     _ask("pull", md5s, into)
 
 
+def in_remote(md5s: Iterable[str]) -> dict[str, str]:
+    """The objects that the default remote holds: md5 -> its place there; empty without a remote.
+
+    Raises:
+        PipelineError: the remote cannot be read.
+    """
+    return _ask("places", md5s)["places"] if dvc_files.has_remote() else {}
+
+
+def remove_from_remote(md5s: Iterable[str]) -> None:
+    """Delete objects that the default remote holds.
+
+    Raises:
+        PipelineError: the remote cannot be read or written.
+    """
+    _ask("remove", md5s)
+
+
+def all_in_cache(folder: Path) -> Iterator[str]:
+    """The md5 of every object in a cache, with `.dir` at the end of those that are lists."""
+    for path in folder.glob("[0-9a-f][0-9a-f]/*"):
+        md5 = f"{path.parent.name}{path.name}"
+        if _MD5.fullmatch(md5.removesuffix(_FOLDER)):
+            yield md5
+
+
+def with_listed(folder: Path, md5s: Iterable[str]) -> set[str]:
+    """Objects, and those of the files in their lists as far as the cache has the lists."""
+    return {one for md5 in md5s for one in _objects_of(folder, md5)}
+
+
 def is_undamaged(folder: Path, md5: str) -> bool:
     """Whether a cache has an object, with the bytes that its name tells."""
     path = place(folder, md5)
@@ -235,7 +266,9 @@ def _copied(md5: str, caches: Sequence[Path], target: Path) -> bool:
     return False
 
 
-def _ask(action: Literal["list", "push", "pull"], md5s: Iterable[str], into: Path | None = None) -> dict[str, Any]:
+def _ask(
+    action: Literal["list", "push", "pull", "places", "remove"], md5s: Iterable[str], into: Path | None = None
+) -> dict[str, Any]:
     """Ask a process of its own, whose last line is the answer."""
     request = {"action": action, "md5s": sorted(set(md5s)), "into": str(into.absolute()) if into else None}
     command = processes.bound_command([sys.executable, "-m", __name__])
@@ -267,6 +300,12 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     with Repo(config=changed) as repo:
         if request["action"] == "list":
             return _list(repo.cloud.get_remote_odb(), request["md5s"])
+        if request["action"] in ("places", "remove"):
+            remote = repo.cloud.get_remote_odb()
+            found = {md5: remote.oid_to_path(md5) for md5 in remote.oids_exist(request["md5s"])}
+            if request["action"] == "remove" and found:
+                remote.fs.remove(list(found.values()))
+            return {"places": found}
         objects = {HashInfo("md5", md5) for md5 in request["md5s"]}
         move = repo.cloud.push if request["action"] == "push" else repo.cloud.pull
         move(objects)

@@ -26,6 +26,7 @@ from mlflow.protos.databricks_pb2 import (
     RESOURCE_DOES_NOT_EXIST,
     ErrorCode,
 )
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -236,6 +237,38 @@ class Tracker(Runs):
         if place and place.exists():
             shutil.rmtree(place)
         self._client.delete_logged_model(number)
+
+    @translate_errors
+    def erase_version_files(self, model: str, version: str) -> None:
+        """Delete the files of a version, which itself stays with its tags; files that are gone are no error."""
+        source = self._version(model, version).source or ""
+        if not source.startswith(_LOGGED):
+            return
+        try:
+            logged = self._logged(model, version, source)
+        except BrokenVersionError:
+            # Its logged model was deleted by a person.
+            return
+        self._delete_artifacts(logged.artifact_location)
+
+    @translate_errors
+    def all_runs(self, experiment: str) -> list[str]:
+        """The ids of all runs of an experiment, deleted or not."""
+        kept = self._client.get_experiment_by_name(experiment)
+        return [run.id for run in self.log_runs(kept.experiment_id)] if kept else []
+
+    @translate_errors
+    def erase_run_files(self, run_id: str) -> None:
+        """Delete the artifacts of a run, which itself stays with its numbers."""
+        self._delete_artifacts(self._client.get_run(run_id).info.artifact_uri)
+
+    def _delete_artifacts(self, address: str | None) -> None:
+        if not address:
+            return
+        repository = get_artifact_repository(address)
+        # A server refuses to delete what does not exist.
+        if repository.list_artifacts():
+            repository.delete_artifacts()
 
     @translate_errors
     def last_finish_time(self, experiment: str) -> float | None:

@@ -19,6 +19,8 @@ from tuneline.registry.tracking import Tracker
 
 BROKEN = "tuneline.broken"
 """The tag that says why the files of a version cannot be used."""
+ERASED = "tuneline.erased"
+"""The tag of a version whose files were deleted, because rows that it was made from were erased; says when."""
 PROMOTION = "promotion.verdict"
 """The tag with what became of the last promotion of a version: kept or undone, or who else has decided."""
 PROMOTION_REASON = "promotion.reason"

@@ -159,7 +159,8 @@ def _same(tracker: Tracker, model: str, identity: Mapping[str, str]) -> dict[str
     if not identity.keys() >= set(IDENTITY):
         return {}
     found = tracker.find_versions(model, {name: identity[name] for name in IDENTITY})
-    return {version: tracker.version_tags(model, version) for version in found}
+    tags = {version: tracker.version_tags(model, version) for version in found}
+    return {version: own for version, own in tags.items() if version_status.ERASED not in own}
 
 
 def _lowest_sound(tracker: Tracker, model: str, lineage: Lineage) -> str | None:
@@ -442,9 +443,13 @@ def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
 
     Raises:
         RegistryError: the registry does not have the version.
-        BrokenVersionError: the version has no digest.
+        BrokenVersionError: the version has no digest, or was erased.
     """
-    expected = tracker.version_tags(model, version).get(FILES)
+    tags = tracker.version_tags(model, version)
+    if when := tags.get(version_status.ERASED):
+        reason = f"it was erased on {when[:10]}: rows that it was made from were erased, and with them its files"
+        raise BrokenVersionError(f"{model} version {version}", reason)
+    expected = tags.get(FILES)
     if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
         reason = f"its tag {FILES} is not a sha256, so its files cannot be checked"
         raise BrokenVersionError(f"{model} version {version}", reason)

@@ -1,0 +1,1 @@
+"""Finding rows in the files of a raw set, and writing the files without them."""

@@ -1,0 +1,77 @@
+"""Searches the files of a project for texts that must be gone: their bytes, and the columns of tables."""
+
+import html
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+_LEFT_OUT = (".git", ".venv", "__pycache__")
+_BLOCK = 1 << 24
+
+
+def search(root: Path, texts: Sequence[str], *, leave_out: Sequence[Path] = ()) -> tuple[list[str], int]:
+    """The files that hold one of the texts, and how many files were searched.
+
+    Args:
+        root: the folder; git's and Python's own folders in it are left out.
+        texts: also looked for as JSON and HTML write them.
+        leave_out: files that are not searched.
+    """
+    forms = {form for text in texts for form in (text, json.dumps(text)[1:-1], html.escape(text))}
+    needles = [form.encode() for form in sorted(forms)]
+    found, count = [], 0
+    for file in _files(root):
+        if file in leave_out:
+            continue
+        count += 1
+        try:
+            if _holds(file, needles):
+                found.append(file.relative_to(root).as_posix())
+        except FileNotFoundError:
+            # A file of a running server that has ended meanwhile.
+            continue
+    return found, count
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]
+        yield from (file for name in names if (file := Path(folder, name)).is_file() and not file.is_symlink())
+
+
+def _holds(file: Path, needles: Sequence[bytes]) -> bool:
+    longest = max(map(len, needles))
+    with file.open("rb") as opened:
+        head, before = opened.read(8), b""
+        opened.seek(0)
+        while block := opened.read(_BLOCK):
+            text = before + block
+            if any(needle in text for needle in needles):
+                return True
+            before = text[-longest:]
+    return _is_table(head) and any(needle in cell for cell in _cells(file, head) for needle in needles)
+
+
+def _is_table(head: bytes) -> bool:
+    return head.startswith((b"PAR1", b"ARROW1"))
+
+
+def _cells(file: Path, head: bytes) -> Iterator[bytes]:
+    """The text columns of a table, as JSON, batch by batch."""
+    try:
+        if head.startswith(b"PAR1"):
+            for batch in pq.ParquetFile(file).iter_batches():
+                yield str(batch.to_pydict()).encode("utf-8", "replace")
+        else:
+            with pa.OSFile(str(file)) as source:
+                reader = pa.ipc.open_file(source)
+                for number in range(reader.num_record_batches):
+                    yield str(reader.get_batch(number).to_pydict()).encode("utf-8", "replace")
+    except pa.ArrowInvalid:
+        # It only begins like a table; its bytes were searched.
+        return

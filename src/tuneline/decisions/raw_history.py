@@ -1,0 +1,166 @@
+"""Which commits were made from raw sets that hold some rows, and which objects of DVC hold none of them."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tuneline import git, params
+from tuneline.core import files
+from tuneline.data.mapping import raw_set
+from tuneline.data.reading.raw_rows import Options
+from tuneline.data.removing import found_rows
+from tuneline.data.removing.found_rows import Selection
+from tuneline.decisions import sources
+from tuneline.errors import DataError, GitError, PipelineError
+from tuneline.pipeline import dvc_files, graph, objects
+from tuneline.pipeline.graph import Output, Recorded
+
+
+@dataclass
+class RawHistory:
+    """Answers whether raw sets, as they were at some time, hold the rows of a selection."""
+
+    selection: Selection
+    options: dict[str, Options]
+    """Path of a set -> how it is read."""
+    _answers: dict[tuple[str, str, bool], int | None] = field(default_factory=dict)
+
+    def rows_in(self, path: str, md5: str, *, is_text: bool) -> int | None:
+        """How many of the rows a set holds; None if neither DVC's cache nor the remote has the set.
+
+        Args:
+            path: of the set.
+            md5: of the set, as DVC writes it.
+            is_text: whether the set is the pretraining text, made from the rows of another set.
+        """
+        key = (path, md5, is_text)
+        if key not in self._answers:
+            self._answers[key] = self._count(path, md5, is_text)
+        return self._answers[key]
+
+    def _count(self, path: str, md5: str, is_text: bool) -> int | None:
+        with files.temporary_folder() as folder:
+            output = Output(path, md5, path)
+            copy = folder / "set"
+            caches = [dvc_files.cache_folder()]
+            if objects.copy_verified(output, caches, copy):
+                if not dvc_files.has_remote():
+                    return None
+                # In a cache of its own, which is deleted with the folder.
+                fetched = folder / "cache" / "files" / "md5"
+                objects.pull_objects([md5], fetched)
+                if objects.copy_verified(output, [*caches, fetched], copy):
+                    return None
+            options = self.options.get(path, Options())
+            try:
+                found = found_rows.find(copy, options, self.selection, is_text=is_text)
+            except DataError:
+                return None
+            return sum(len(one.meant) for one in found)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made from the rows, and what was not."""
+
+    kept: set[str]
+    """The md5s of objects that hold nothing of the rows, without those that lists name."""
+    dropped: set[str]
+    """The md5s of objects that hold the rows or were made from them."""
+    paths: tuple[str, ...]
+    """The outputs that were made from the rows."""
+    rows: int
+    """How many of the rows the raw sets hold."""
+    unknown: tuple[str, ...]
+    """The raw sets that are nowhere to be found."""
+
+
+def read_made(recorded: Recorded, raw: RawHistory) -> Made:
+    """What the stages of a commit, or of the workspace, made from the rows."""
+    data, paths = recorded.values.get("data", {}), recorded.values.get("paths", {})
+    text = data.get("pretraining")
+    names = {data.get("raw"), text, paths.get("mixture")}
+    kept: set[str] = set()
+    dropped: set[str] = set()
+    unknown: dict[str, None] = {}
+    touched: list[str] = []
+    rows: dict[str, int] = {}
+    for name in recorded.stages:
+        entry = recorded.locked.get(name, {})
+        is_touched = False
+        for dep in entry.get("deps", []):
+            path, md5 = dep["path"], dep.get("md5", "")
+            if any(_overlap(path, one) for one in touched):
+                is_touched = True
+            elif path in names and md5:
+                count = raw.rows_in(path, md5, is_text=path == text and path != data.get("raw"))
+                if count is None:
+                    unknown[path] = None
+                rows[path] = count or 0
+                is_touched |= count != 0
+                (kept if count == 0 else dropped).add(md5)
+            elif md5:
+                kept.add(md5)
+        outs = entry.get("outs", [])
+        (dropped if is_touched else kept).update(out["md5"] for out in outs if out.get("md5"))
+        if is_touched:
+            touched += [out["path"] for out in outs]
+    return Made(kept - dropped, dropped, tuple(touched), sum(rows.values()), tuple(unknown))
+
+
+def workspace() -> Recorded:
+    """What the files of DVC in the workspace record."""
+    pointers = {path: graph.read_yaml(Path(path)) for path in _pointers()}
+    values = graph.read_yaml(Path(params.PARAMS_FILE))
+    return Recorded(graph.read_stages(), graph.read_locked_stages(), values, pointers, ())
+
+
+def _pointers() -> list[str]:
+    found = []
+    for folder, folders, names in os.walk("."):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in ("work", "src")]
+        found += [Path(folder, name).as_posix().removeprefix("./") for name in names if name.endswith(".dvc")]
+    return sorted(found)
+
+
+def commits() -> Iterator[Recorded]:
+    """What each commit that a ref keeps and that changed a file of DVC records."""
+    listed = git.ask("log", "--all", "--format=%H", "--", "dvc.lock", "*.dvc").split()
+    for commit in dict.fromkeys(listed):
+        try:
+            yield sources.read(commit)
+        except (GitError, PipelineError):
+            # An unfinished project: it has made nothing yet.
+            continue
+
+
+def objects_of(made: Made, pointers: dict[str, dict[str, Any]], is_clean: Callable[[str, str], bool]) -> set[str]:
+    """The objects that are kept for some files of DVC, those that lists name included.
+
+    Args:
+        made: from `read_made`.
+        pointers: the .dvc files.
+        is_clean: whether an output of a .dvc file (path and md5) holds none of the rows.
+    """
+    kept = set(made.kept)
+    for name, content in pointers.items():
+        for out in content.get("outs", []):
+            path = (PurePosixPath(name).parent / out["path"]).as_posix()
+            if out.get("md5") and out["md5"] not in made.dropped and is_clean(path, out["md5"]):
+                kept.add(out["md5"])
+    return objects.with_listed(dvc_files.cache_folder(), kept)
+
+
+def _overlap(one: str, other: str) -> bool:
+    a, b = PurePosixPath(one), PurePosixPath(other)
+    return a == b or a in b.parents or b in a.parents
+
+
+def set_options(p: params.Params) -> dict[str, Options]:
+    """Path of each present raw set -> how it is read."""
+    mixture = Path(p.paths.mixture)
+    names = sorted(path.name for path in mixture.iterdir() if path.is_dir()) if mixture.is_dir() else []
+    found = raw_set.readings(p, [name for name in names if raw_set.is_mixture_name(name)])
+    return {path: reading.options for path, reading in found.items() if Path(path).exists()}

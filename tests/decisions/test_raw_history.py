@@ -1,0 +1,53 @@
+"""Which outputs were made from rows that are erased follows from what dvc.lock records."""
+
+from tuneline.data.removing.found_rows import Selection
+from tuneline.decisions import raw_history
+from tuneline.decisions.raw_history import RawHistory
+from tuneline.pipeline.graph import Recorded
+
+STAGES = {name: {} for name in ("sample", "prepare", "base", "finetune")}
+VALUES = {"data": {"raw": "data/raw/a", "pretraining": "data/raw/t"}, "paths": {"mixture": "data/mixture"}}
+
+
+def entry(path: str, md5: str) -> dict[str, str]:
+    return {"path": path, "md5": md5}
+
+
+def recorded(base: list[dict[str, str]]) -> Recorded:
+    locked = {
+        "sample": {"outs": [entry("data/raw/docs", "s.dir")]},
+        "prepare": {
+            "deps": [entry("data/raw/a", "a.dir"), entry("data/raw/t", "t.dir"), entry("src/x", "x.dir")],
+            "outs": [entry("data/clean", "c.dir"), entry("data/pretraining", "p.dir")],
+        },
+        "base": {"deps": base, "outs": [entry("models/base", "b.dir")]},
+        "finetune": {
+            "deps": [entry("data/clean/train", "ct.dir"), entry("models/base", "b.dir")],
+            "outs": [entry("models/finetuned", "f.dir")],
+        },
+    }
+    return Recorded(STAGES, locked, VALUES, {}, ())
+
+
+def made(base: list[dict[str, str]], *, in_raw: int | None, in_text: int | None) -> raw_history.Made:
+    answers = {("data/raw/a", "a.dir", False): in_raw, ("data/raw/t", "t.dir", True): in_text}
+    return raw_history.read_made(recorded(base), RawHistory(Selection(), {}, answers))
+
+
+def test_a_base_that_was_brought_is_kept_and_a_builtin_base_is_not() -> None:
+    brought = made([entry("models/mine", "m.dir")], in_raw=2, in_text=0)
+    assert brought.dropped == {"a.dir", "c.dir", "p.dir", "f.dir"}
+    assert {"b.dir", "m.dir", "s.dir", "t.dir"} <= brought.kept
+    assert brought.rows == 2
+    pretrained = made([entry("data/pretraining", "p.dir")], in_raw=0, in_text=3)
+    assert pretrained.dropped == {"t.dir", "c.dir", "p.dir", "b.dir", "f.dir"}
+    assert pretrained.paths == ("data/clean", "data/pretraining", "models/base", "models/finetuned")
+
+
+def test_nothing_is_dropped_without_the_rows_and_a_lost_set_is_named() -> None:
+    clean = made([], in_raw=0, in_text=0)
+    assert clean.dropped == set()
+    lost = made([], in_raw=None, in_text=0)
+    assert lost.unknown == ("data/raw/a",)
+    assert lost.rows == 0
+    assert "c.dir" in lost.dropped
