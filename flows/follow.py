@@ -46,12 +46,12 @@ def _follow() -> promotion.Outcome:
     if promotion.is_settled(tracking.connect(), model):
         print(f"{model}: the champion is the last verified version; nothing has changed")
         return promotion.Outcome(model, None)
-    address = prefect_login.server_address(ROOT, os.environ)
-    # The server starts while the version is verified.
-    server = None if address or os.environ.get("PREFECT_PROFILE") else temporary_server.start()
     outcome = promotion.follow(p, log=_print)
     for step in outcome.steps:
         _print(f"{model}: {step.line()}")
+    address = prefect_login.server_address(ROOT, os.environ)
+    # Not earlier: its start takes as much processor time as a verification, which people wait for.
+    server = None if address or os.environ.get("PREFECT_PROFILE") else temporary_server.start()
     try:
         if address:
             prefect_login.check_login(address, os.environ)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import champion_scores, decide
+from tuneline.decisions import champion_scores, decide, scoring
 from tuneline.errors import RegistryError
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.score_table import ModelToScore
@@ -110,6 +110,14 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
         assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
         cached.with_suffix(".json").write_text("[")
         assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
+
+
+@pytest.mark.slow
+def test_a_champion_of_a_portable_project_is_measured_in_a_process_of_its_own(classifier: Params) -> None:
+    portable = classifier.model_copy(update={"compute": classifier.compute.model_copy(update={"portable": True})})
+    here = scoring.score(classifier, Path("models/finetuned"), rows(), None)
+    there = scoring.score(portable, Path("models/finetuned"), rows(), None)
+    assert there["label"].to_pylist() == here["label"].to_pylist()
 
 
 def written_scores(labels: list[str]) -> bytes:

@@ -64,7 +64,6 @@ def _score_here(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table |
 
 def main(shared: Path, folder: Path) -> None:
     """Score the version in `folder` on the rows in `shared`, and write the scores or the problems there."""
-    processes.die_with_named_parent()
     try:
         base = files.read_parquet(shared / _BASE) if (shared / _BASE).is_file() else None
         found = _score_here(params.load(), folder, files.read_parquet(shared / _ROWS), base)
