@@ -87,9 +87,10 @@ def _example(mode: str) -> Any:
 
 def _signature(folder: Path, mode: str, p: params.Params) -> dict[str, str | None]:
     """The schema of the frames as MLflow writes it: JSON texts."""
-    # MLflow drops a column that the schema does not have. It also refuses a column of another type, with a text of
-    # several lines that holds the data; of the type any, it leaves the refusal to the model.
-    inputs = [_column(name, _ANY) for name in (*columns_of(mode), *([TOOLS] if mode == CHAT else []))]
+    # MLflow drops a column that the schema does not have. Lists of turns have no type of their own; texts are strings,
+    # because MLflow's server reads no CSV and Spark no frame for the type any.
+    inputs = [_column(name, _ANY if name == MESSAGES else "string") for name in columns_of(mode)]
+    inputs += [_column(TOOLS, _ANY)] if mode == CHAT else []
     outputs = [_column(name, kind) for name, kind in _answer_types(folder, mode).items()]
     limit = {
         "name": MAX_NEW_TOKENS,
