@@ -1,4 +1,6 @@
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from tuneline.commands.ask import served_version
 from tuneline.core import files
-from tuneline.errors import BrokenVersionError, RegistryError
+from tuneline.errors import BrokenVersionError, RegistryError, TrackingError
 from tuneline.modeling import unsafe_files
 from tuneline.params import Params
 from tuneline.registry import cards, version_status, versions
@@ -366,6 +368,24 @@ def test_a_version_whose_source_is_a_folder_or_an_address_is_not_read(
         version = client.create_model_version(model, source, tags=tags).version
         with pytest.raises(BrokenVersionError, match="its source is not a logged model of MLflow, so tuneline did not"):
             versions.fetch_version(tracker, model, str(version))
+
+
+def test_files_outside_of_the_store_are_neither_read_nor_deleted(
+    tracker: Tracker, project: Params, lineage: Lineage, tmp_path: Path, store: Path
+) -> None:
+    model = project.registry.model
+    register(tracker, project, lineage)
+    (tmp_path / "private").mkdir()
+    with closing(sqlite3.connect(store / "mlflow.db")) as opened:
+        opened.execute(
+            "UPDATE logged_models SET artifact_location = ? WHERE name = ?", (f"file://{tmp_path}/private", model)
+        )
+        opened.commit()
+    for use in (versions.fetch_version, Tracker.delete_version):
+        with pytest.raises(TrackingError, match=f"keeps its files in {tmp_path}/private, not in {store}/artifacts"):
+            use(tracker, model, "1")
+    assert (tmp_path / "private").is_dir()
+    assert tracker.find_versions(model, {}) == ["1"]
 
 
 def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, lineage: Lineage) -> None:

@@ -160,12 +160,13 @@ class Tracker(Runs):
             return False
         source = self._version(model, version).source or ""
         logged = self._client.get_logged_model(source.removeprefix(_LOGGED)) if source.startswith(_LOGGED) else None
+        place = self._on_this_machine(logged) if logged else None
         if logged and MLFLOW_MODEL_VERSIONS in logged.tags:
             # If a kill comes now, the logged model looks like the remains of a killed register and is removed later.
             self._client.delete_logged_model_tag(logged.model_id, MLFLOW_MODEL_VERSIONS)
         self._client.delete_model_version(model, version)
         if logged:
-            self._discard(logged.model_id, self._on_this_machine(logged))
+            self._discard(logged.model_id, place)
         return True
 
     @translate_errors
@@ -477,7 +478,18 @@ class Tracker(Runs):
 
     def _on_this_machine(self, logged: LoggedModel) -> Path | None:
         # A path from a server may be a path of another machine.
-        return addresses.local_folder(logged.artifact_location) if addresses.database_of(self.address) else None
+        place = addresses.local_folder(logged.artifact_location) if addresses.database_of(self.address) else None
+        if place is None:
+            return None
+        # Folders are deleted by this path, and whoever can write to the database can change it.
+        home = addresses.local_folder(self._location() or "")
+        if home is None or not place.resolve().is_relative_to(home.resolve()):
+            raise TrackingError(
+                f"{self.address}: the logged model {logged.model_id} keeps its files in {place}, not in {home}: the "
+                "store was moved or copied, or somebody has changed it; move the project back, or move this store "
+                "away, and the next run makes a new store"
+            )
+        return place
 
     def _model(self, model: str) -> RegisteredModel | None:
         try:
