@@ -82,7 +82,7 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
     said = first.tuneline(*command, "--dry-run")
     assert said.returncode == 0, said.stderr
     assert f"data/raw/{MODEL}: 8 rows to erase" in said.stdout
-    assert "version 1: its raw sets hold 16 of the rows; it loses its files and the alias champion" in said.stdout
+    assert "version 1: its raw sets hold 8 of the rows, its pretraining text" in said.stdout
     assert raw.read_text("utf-8").splitlines(keepends=True) == before
 
     # Killed as soon as it has begun to erase; then again while it trains.

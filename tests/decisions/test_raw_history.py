@@ -41,6 +41,7 @@ def test_a_base_that_was_brought_is_kept_and_a_builtin_base_is_not() -> None:
     assert brought.rows == 2
     pretrained = made([entry("data/pretraining", "p.dir")], in_raw=0, in_text=3)
     assert pretrained.dropped == {"t.dir", "c.dir", "p.dir", "b.dir", "f.dir"}
+    assert (pretrained.rows, pretrained.texts) == (0, 3)
     assert pretrained.paths == ("data/clean", "data/pretraining", "models/base", "models/finetuned")
 
 

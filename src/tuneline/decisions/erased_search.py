@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from tuneline.data.removing import found_rows
+
 _LEFT_OUT = (".git", ".venv", "__pycache__")
 _BLOCK = 1 << 24
 
@@ -62,16 +64,17 @@ def _is_table(head: bytes) -> bool:
 
 
 def _cells(file: Path, head: bytes) -> Iterator[bytes]:
-    """The text columns of a table, as JSON, batch by batch."""
+    """The texts of a table, batch by batch."""
     try:
         if head.startswith(b"PAR1"):
             for batch in pq.ParquetFile(file).iter_batches():
-                yield str(batch.to_pydict()).encode("utf-8", "replace")
+                yield "\n".join(found_rows.texts_of(batch.to_pylist())).encode("utf-8", "replace")
         else:
             with pa.OSFile(str(file)) as source:
                 reader = pa.ipc.open_file(source)
                 for number in range(reader.num_record_batches):
-                    yield str(reader.get_batch(number).to_pydict()).encode("utf-8", "replace")
+                    rows = reader.get_batch(number).to_pylist()
+                    yield "\n".join(found_rows.texts_of(rows)).encode("utf-8", "replace")
     except pa.ArrowInvalid:
         # It only begins like a table; its bytes were searched.
         return

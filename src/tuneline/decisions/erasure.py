@@ -106,7 +106,8 @@ class Journal:
     def save(self) -> None:
         """Write the journal, readable by its owner only."""
         with files.atomic_file(JOURNAL) as temporary:
-            temporary.touch(0o600)
+            temporary.touch()
+            temporary.chmod(0o600)
             temporary.write_text(json.dumps(asdict(self)), "utf-8")
 
 
@@ -393,8 +394,9 @@ def _versions(p: Params, tracker: Tracker, raw: RawHistory) -> tuple[dict[str, s
         except (GitError, PipelineError) as error:
             lost[version] = error.problems[0]
             continue
-        if made.rows:
-            seen[version] = f"its raw sets hold {made.rows} of the rows"
+        if made.rows or made.texts:
+            texts = f", its pretraining text {made.texts} texts made from them" if made.texts else ""
+            seen[version] = f"its raw sets hold {made.rows} of the rows{texts}"
         elif made.unknown:
             lost[version] = f"{', '.join(made.unknown)} as it was then is neither in DVC's cache nor in the remote"
     return seen, lost
@@ -425,7 +427,7 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
         _delete(WORK / name)
     for folder in WORK.glob("[0-9a-f]" * 64):
         _delete(folder)
-    _erase_from_cache(p, journal)
+    kept = _erase_from_cache(p, journal)
     for version in journal.versions:
         tracker.erase_version_files(p.registry.model, version)
         when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -434,7 +436,7 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     for run in journal.runs:
         tracker.erase_run_files(run)
     if not journal.is_remote_done:
-        journal.in_remote = objects.in_remote(journal.objects)
+        journal.in_remote = objects.in_remote(set(journal.objects) - kept)
         if remote and journal.in_remote:
             objects.remove_from_remote(journal.in_remote)
             log(f"{len(journal.in_remote)} objects deleted from DVC's remote '{objects.remote_name()}'")
@@ -475,8 +477,12 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _erase_from_cache(p: Params, journal: Journal) -> None:
-    """Delete objects of DVC: in a cache of this project all that are not known to be without the rows."""
+def _erase_from_cache(p: Params, journal: Journal) -> set[str]:
+    """Delete objects of DVC: in a cache of this project all that are not known to be without the rows.
+
+    Returns:
+        The objects that are kept.
+    """
     folder = dvc_files.cache_folder()
     # The rows are gone from the present sets, so their selection tells nothing about their lists' other objects.
     raw = RawHistory(journal.selection, raw_history.set_options(p))
@@ -500,6 +506,7 @@ def _erase_from_cache(p: Params, journal: Journal) -> None:
             journal.removed += 1
     # The run cache names objects that are gone.
     _delete(folder.parent.parent / "runs")
+    return kept
 
 
 def _is_text(p: Params, path: str) -> bool:

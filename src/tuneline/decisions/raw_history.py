@@ -73,6 +73,8 @@ class Made:
     """The outputs that were made from the rows."""
     rows: int
     """How many of the rows the raw sets hold."""
+    texts: int
+    """How many texts made from the rows the pretraining text holds."""
     unknown: tuple[str, ...]
     """The raw sets that are nowhere to be found."""
 
@@ -86,7 +88,7 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
     dropped: set[str] = set()
     unknown: dict[str, None] = {}
     touched: list[str] = []
-    rows: dict[str, int] = {}
+    counts: dict[bool, dict[str, int]] = {False: {}, True: {}}
     for name in recorded.stages:
         entry = recorded.locked.get(name, {})
         is_touched = False
@@ -95,10 +97,11 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
             if any(_overlap(path, one) for one in touched):
                 is_touched = True
             elif path in names and md5:
-                count = raw.rows_in(path, md5, is_text=path == text and path != data.get("raw"))
+                is_text = path == text and path != data.get("raw")
+                count = raw.rows_in(path, md5, is_text=is_text)
                 if count is None:
                     unknown[path] = None
-                rows[path] = count or 0
+                counts[is_text][path] = count or 0
                 is_touched |= count != 0
                 (kept if count == 0 else dropped).add(md5)
             elif md5:
@@ -107,7 +110,8 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
         (dropped if is_touched else kept).update(out["md5"] for out in outs if out.get("md5"))
         if is_touched:
             touched += [out["path"] for out in outs]
-    return Made(kept - dropped, dropped, tuple(touched), sum(rows.values()), tuple(unknown))
+    rows, texts = (sum(counts[is_text].values()) for is_text in (False, True))
+    return Made(kept - dropped, dropped, tuple(touched), rows, texts, tuple(unknown))
 
 
 def workspace() -> Recorded:
