@@ -14,7 +14,7 @@ from trl.trainer.dpo_config import DPOConfig
 
 from tuneline import params
 from tuneline.errors import ParamsError
-from tuneline.params import library_arguments
+from tuneline.params import Task, library_arguments
 from tuneline.params.finetune import Dpo, Finetune, Lora, unfit
 from tuneline.training import training_config
 from tuneline.training.training_config import TrainingConfig
@@ -128,7 +128,7 @@ def test_a_key_that_would_do_nothing_is_refused(
     ],
 )
 def test_keys_without_a_meaning_for_the_task_are_named(
-    params_text: str, task: str, given: dict[str, Any], keys: list[str]
+    params_text: str, task: Task, given: dict[str, Any], keys: list[str]
 ) -> None:
     finetune = Finetune.model_validate(YAML(typ="safe", pure=True).load(section(params_text, **given))["finetune"])
     assert [key for key, _ in unfit(task, finetune)] == keys

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers import CONFIG_MAPPING
 
 from tuneline import terminal
 from tuneline.core import files
@@ -34,7 +34,7 @@ def problems(folder: Path) -> list[str]:
     config = _config(folder)
     if config is None:
         found.append(f"{folder}/config.json: missing or not JSON; copy it again from the source of the model")
-    elif "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING_NAMES:
+    elif "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
         found.append(
             f"{folder}/config.json: auto_map names Python code of the model, which is never run, and transformers "
             f"{version('transformers')} does not know the architecture (model_type {config.get('model_type')!r}); use "

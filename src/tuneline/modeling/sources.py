@@ -57,8 +57,6 @@ def copy(source: Path, folder: Path) -> None:
         if new := set(_copied(source)) ^ before.keys():
             raise _changed(*new)
         files.write_json(temporary / MODE_FILE, {"mode": mode})
-    if code := sorted(path.name for path in source.rglob("*.py")):
-        print(f"{source}: the model's own code is not copied, because it is never run: {', '.join(code)}", flush=True)
 
 
 def _copied(source: Path) -> list[Path]:

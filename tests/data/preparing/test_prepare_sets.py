@@ -115,7 +115,8 @@ def test_a_set_that_is_raw_and_pretraining_counts_a_row_once_as_wording_of_many_
         places = [tmp_path.with_name(f"{tmp_path.name}-{number}") / name for name in ("work", "clean", "pretraining")]
         for place in places:
             place.mkdir(parents=True)
-        paths = prepare_sets.Paths(*places, places[0] / "quarantine.jsonl")
+        work, clean, pretraining = places
+        paths = prepare_sets.Paths(work, clean, pretraining, work / "quarantine.jsonl")
         reports.append(prepare_sets.prepare(sets, data(), paths)["raw"]["dropped"])
     assert reports == [{"overlap": 6}] * 2
 
