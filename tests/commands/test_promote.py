@@ -9,13 +9,15 @@ import pytest
 from registry_fixtures import project, tracker
 
 from tuneline.commands import promote as promoting
+from tuneline.core import files
 from tuneline.decisions import promotion
 from tuneline.decisions.verification import Check
-from tuneline.errors import RegistryError
+from tuneline.errors import RegistryError, SignatureError
 from tuneline.params import Params
-from tuneline.proofs import claims
-from tuneline.registry import history
-from tuneline.registry.tracking import Tracker
+from tuneline.proofs import claims, keys
+from tuneline.registry import history, version_files
+from tuneline.registry.runs import Dataset
+from tuneline.registry.tracking import NewVersion, Tracker
 
 __all__ = ["project", "tracker"]
 
@@ -29,8 +31,13 @@ class Desk:
         self.tracker, self.p, self.model = tracker, p, p.registry.model
         self.client = mlflow.MlflowClient()
         self.client.create_registered_model(self.model)
+        folder = Path("version")
+        files.write_text(folder / "config.json", "{}")
+        sha256 = version_files.sha256(folder)
+        measured = Dataset("test", sha256, "data/clean", "evaluation")
+        run, tags = self.client.create_run("0").info.run_id, {"tuneline.files_sha256": sha256}
         for _ in range(6):
-            self.client.create_model_version(self.model, "s3://nowhere", tags={"tuneline.files_sha256": "a" * 64})
+            tracker.create_version(NewVersion(self.model, run, folder, sha256, tags, {}, measured, lambda _: ""))
         self.compared: list[tuple[str, str | None]] = []
         self.during: Callable[[], object] = lambda: None
         self.log: list[str] = []
@@ -198,3 +205,43 @@ def test_another_alias_has_its_own_history(desk: Desk, tmp_path: Path) -> None:
     assert desk.compared[-1] == ("2", None)
     assert desk.tracker.aliases(desk.model) == {"champion": "1", "challenger": "2"}
     assert "promotion.verdict" not in desk.tracker.version_tags(desk.model, "2")
+
+
+def test_the_claim_is_signed_and_a_key_that_cannot_be_used_changes_nothing(
+    desk: Desk, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    made = keys.create("ada")
+    desk.promote("1")
+    [entry] = history.read(desk.tracker, desk.model).entries
+    content = history.read_evidence(desk.tracker, entry)["claim.jsonl"]
+    [claim] = claims.parse(content, [made.public], "claim.jsonl")
+    assert (claim.signer, claim.predicate["action"], claim.predicate["decidedBy"]) == ("ada", "verified", entry.who)
+    made.private.chmod(0o644)
+    with pytest.raises(SignatureError, match="so other users can read or change this private key"):
+        desk.promote("2")
+    assert (desk.champion(), len(desk.words())) == ("1", 1)
+    # A bad promotion is undone without a signature.
+    desk.in_ui("3")
+    promotion.follow(desk.p, log=desk.log.append, checks=desk.checks)
+    assert desk.champion() == "1"
+    assert any(line.startswith("the claim about version 3 is not signed: ") for line in desk.log)
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("version", "override", "after"), [("2", None, "2"), ("3", "I want it", "1")])
+def test_a_promotion_that_was_killed_after_the_alias_is_verified_like_one_from_the_ui(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, version: str, override: str | None, after: str
+) -> None:
+    desk.promote("1")
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            desk.promote(version, override=override)
+    assert (desk.champion(), len(desk.words())) == (version, 1)
+    promotion.follow(desk.p, checks=desk.checks)
+    assert desk.champion() == after
+    assert desk.words()[-1][:3] == (("verified", "1", "2") if after == "2" else ("undone", "3", "1"))

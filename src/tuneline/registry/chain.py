@@ -108,7 +108,7 @@ def walk(runs: Sequence[LogRun], heads: Sequence[Head] = (), log: LogExperiment 
     seen = {chain.end.id} if chain.end else set()
     following = links(chain.end) if chain.end else []
     while True:
-        run = None
+        run, sha256 = None, ""
         for run_id, sha256 in following:
             run = complete.get(run_id) if run_id not in seen else None
             if run:
