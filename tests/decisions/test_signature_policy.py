@@ -90,6 +90,22 @@ def test_a_version_that_was_exchanged_with_its_tags_does_not_answer(
     assert register(tracker, project, lineage, lambda _: None)[0] == made
 
 
+def test_a_signature_that_was_removed_with_its_digest_is_missed(
+    project: params.Params, tracker: tracking.Tracker, lineage: Lineage
+) -> None:
+    keys.create("ada")
+    number, folder = register(tracker, project, lineage, lambda _: None)
+    model = project.registry.model
+    tracker.update_version(model, str(number), {signature_policy.SIGNED: "ada"})
+    with pytest.raises(RegistryError, match="was signed by ada when it was registered, but its signature was removed"):
+        served_version.serve(project, version=number, alias="")
+    tags = tracker.version_tags(model, str(number))
+    problem = signature_policy.signature_problem(folder, tags)
+    assert problem == signature_policy.wrong_signature(folder, tags)
+    assert problem == signature_policy.find_damage(tracker, model, str(number))
+    assert "signature was removed" in (problem or "")
+
+
 def test_a_tag_that_was_edited_differs_from_what_was_signed(tmp_path: Path) -> None:
     keys.create("ada")
     key = keys.signing_key()

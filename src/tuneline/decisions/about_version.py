@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 from tuneline import git, params
 from tuneline.core import bounded_yaml
 from tuneline.decisions import source_commit, sources
-from tuneline.decisions.version_folder import SIGNED
+from tuneline.decisions.signature_policy import SIGNED
 from tuneline.errors import BrokenVersionError, GitError, SignatureError, TunelineError
 from tuneline.evaluation.comparison import MODELS
 from tuneline.params.gate import METRICS

@@ -8,6 +8,9 @@ from tuneline.proofs import keys
 from tuneline.registry import versions
 from tuneline.registry.tracking import Tracker
 
+SIGNED = "tuneline.signed"
+"""The tag of a version with the name of the key that signed it."""
+
 
 def signature_problem(folder: Path, tags: Mapping[str, str] | None = None) -> str | None:
     """Why the signature of a version's folder does not satisfy this project, or None.
@@ -25,7 +28,7 @@ def signature_problem(folder: Path, tags: Mapping[str, str] | None = None) -> st
     from tuneline.proofs import signatures
 
     if folder.is_dir() and not signatures.is_signed(folder):
-        return (
+        return removed_signature(folder, tags or {}) or (
             f"it is unsigned, and with a key in {keys.TRUSTED} a version must be signed to be promoted; if you trust "
             "it all the same: tuneline promote NUMBER --override REASON"
         )
@@ -54,12 +57,30 @@ def _edited_tags(folder: Path, tags: Mapping[str, str], trusted: Sequence[Path])
 
 
 def wrong_signature(folder: Path, tags: Mapping[str, str] | None = None) -> str | None:
-    """As `signature_problem`, but an unsigned version is allowed."""
+    """As `signature_problem`, but a version that was registered without a signature is allowed."""
     if not keys.trusted_keys():
         return None
     from tuneline.proofs import signatures
 
-    return signature_problem(folder, tags) if signatures.is_signed(folder) else None
+    return signature_problem(folder, tags) if signatures.is_signed(folder) else removed_signature(folder, tags or {})
+
+
+def removed_signature(folder: Path, tags: Mapping[str, str]) -> str | None:
+    """That the folder of a version lacks its signature, although the version was registered with one, or None.
+
+    Args:
+        folder: with the files of the version.
+        tags: of the version.
+    """
+    if SIGNED not in tags or not keys.trusted_keys():
+        return None
+    from tuneline.proofs import signatures
+
+    if signatures.is_signed(folder):
+        return None
+    return (
+        f"it was signed by {tags[SIGNED]} when it was registered, but its signature was removed; do not use this model"
+    )
 
 
 def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
@@ -70,7 +91,12 @@ def find_damage(tracker: Tracker, model: str, version: str) -> str | None:
     Raises:
         RegistryError: the registry does not have the version.
     """
-    return versions.find_damage(tracker, model, version, wrong_signature)
+    tags = tracker.version_tags(model, version)
+
+    def wrong(folder: Path) -> str | None:
+        return removed_signature(folder, tags) or wrong_signature(folder)
+
+    return versions.find_damage(tracker, model, version, wrong)
 
 
 def unsigned_note(trusted: Sequence[Path]) -> str:

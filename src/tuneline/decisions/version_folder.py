@@ -6,14 +6,12 @@ from typing import Any
 from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import version_facts
+from tuneline.decisions.signature_policy import SIGNED
 from tuneline.proofs import annex_iv, bom, claims, croissant, provenance
 from tuneline.proofs.keys import PrivateKey
 from tuneline.proofs.provenance import Build
 from tuneline.registry import mlmodel, version_files
 from tuneline.registry.lineage import Lineage
-
-SIGNED = "tuneline.signed"
-"""The tag of a version with the name of the key that signed it."""
 
 
 def complete(

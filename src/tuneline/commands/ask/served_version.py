@@ -49,7 +49,8 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
         folder = versions.fetch_version(tracker, p.registry.model, number)
     except BrokenVersionError as error:
         raise RegistryError(f"{error}; {versions.suggest_instead(tracker, p, number)}") from None
-    if problem := signature_policy.wrong_signature(folder):
+    tags = tracker.version_tags(p.registry.model, number)
+    if problem := signature_policy.removed_signature(folder, tags) or signature_policy.wrong_signature(folder):
         raise RegistryError(
             f"{p.registry.model} version {number}: its signature is wrong: {problem}",
             versions.suggest_instead(tracker, p, number),
