@@ -24,6 +24,7 @@ FULL_CHECK = 900.0
 """Seconds after which the alias is compared with the history even if neither seems to have changed."""
 # With a longer pause, an unverified champion could stay for longer than a minute after an outage.
 _LONGEST_PAUSE = 20.0
+_LONGEST_RUN = 4 * 3600.0
 _LOCK = WORK / "watch.lock"
 _FOLLOW = Path("flows/follow.py")
 
@@ -107,9 +108,13 @@ class _Watcher:
 
     def _run_flow(self) -> int:
         with processes.process_group([sys.executable, str(_FOLLOW)]) as process:
+            # A remote that never answers must not end the watch.
+            alarm = threading.Timer(_LONGEST_RUN, process.kill)
+            alarm.start()
             assert process.stdout is not None
             for line in process.stdout:
                 self._emit(line.rstrip())
+            alarm.cancel()
         return process.returncode
 
     def _read_params(self) -> None:

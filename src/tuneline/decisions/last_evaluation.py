@@ -41,11 +41,11 @@ def read(p: params.Params) -> LastEvaluation:
     Raises:
         DataError: the stage has never run, it measured another task, or its outputs are in neither cache nor remote.
     """
-    recorded = recorded_bytes.read_record(_STAGE).get("params", {}).get(params.PARAMS_FILE, {})
-    then = _with_settings(p, recorded)
+    record = recorded_bytes.read_record(_STAGE)
+    then = _with_settings(p, record.get("params", {}).get(params.PARAMS_FILE, {}))
     with files.temporary_folder() as folder:
         paths = {
-            name: recorded_bytes.locate(_STAGE, name, folder)
+            name: recorded_bytes.locate(record, name, folder)
             for name in ("rows.parquet", "intervals.json", "measured.json")
         }
         rows, scores = score_table.split_columns(files.read_parquet(paths["rows.parquet"]))

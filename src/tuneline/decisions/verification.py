@@ -18,7 +18,7 @@ from tuneline.decisions import (
 )
 from tuneline.decisions.champion_scores import Candidate
 from tuneline.decisions.last_evaluation import LastEvaluation
-from tuneline.errors import BrokenVersionError, DataError, ModelError, ParamsError, RegistryError
+from tuneline.errors import BrokenVersionError, DataError, ModelError, ParamsError, TrackingError, TunelineError
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.task_table import TASKS
@@ -30,6 +30,8 @@ from tuneline.registry.tracking import Tracker
 REGISTERED, SOURCES, FILES, SIGNATURE = "registered", "sources", "files", "signature"
 SIZE, REBUILDS, LOADS, GATE = "size", "rebuilds", "loads", "gate"
 """The names of the checks, in their order."""
+NOT_CHECKED = "not checked"
+"""Stands for the checks that this machine could not make."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,22 @@ def checks(
     first = _check_registered(tags)
     if not first.passed:
         return [first]
-    with files.temporary_folder() as folder:
-        found = [
-            first,
-            _check_sources(p, tracker, version, tags, is_earlier=is_earlier),
-            *_check_bytes(p, tracker, version, tags, folder / fresh_process.MODEL),
-            *_check_rebuilds(p, tracker, version),
-        ]
-        if all(check.passed or (complete and not check.is_damage) for check in found):
-            found += _check_model(p, tracker, version, champion, tags, folder)
+    found = [first]
+    try:
+        with files.temporary_folder() as folder:
+            found.append(_check_sources(p, tracker, version, tags, is_earlier=is_earlier))
+            found += _check_bytes(p, tracker, version, tags, folder / fresh_process.MODEL)
+            found += _check_rebuilds(p, tracker, version)
+            if all(check.passed or (complete and not check.is_damage) for check in found):
+                found += _check_model(p, tracker, version, champion, tags, folder)
+    except TrackingError:
+        raise
+    except TunelineError as error:
+        # What cannot be checked has not passed, or an unverified version would stay champion until it is mended.
+        if version not in tracker.find_versions(p.registry.model, {}):
+            raise
+        # No override covers it: the bytes may not have been looked at.
+        found.append(Check(NOT_CHECKED, False, "; ".join(error.problems), is_damage=True))
     return found
 
 
@@ -201,9 +210,7 @@ def _check_model(
     yield Check(LOADS, True, "the model loads in a new process and answers")
     try:
         yield _check_gate(tracker, version, champion, tags, model, today)
-    except (ModelError, RegistryError) as error:
-        if isinstance(error, RegistryError) and version not in tracker.find_versions(p.registry.model, {}):
-            raise
+    except ModelError as error:
         yield Check(GATE, False, "; ".join(error.problems))
 
 

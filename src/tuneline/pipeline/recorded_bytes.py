@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,28 +26,39 @@ def read_record(stage: str) -> dict[str, Any]:
     Raises:
         DataError: the stage has never run.
     """
-    for attempt in range(_TRIES):
-        time.sleep(_SECONDS if attempt else 0)
-        try:
-            record = graph.read_locked_stages().get(stage)
-        except PipelineError:
-            continue
-        if record:
-            return record
-        if not graph.LOCK.exists():
-            break
     kept = dvc_files.KEPT / graph.LOCK
-    record = (graph.read_yaml(kept).get("stages") or {}).get(stage) if kept.is_file() else None
+    before = None
+    for _ in range(_TRIES):
+        content = graph.LOCK.read_bytes() if graph.LOCK.is_file() else b""
+        # What is the same after a moment is not being written.
+        if content == before:
+            break
+        before = content
+        time.sleep(_SECONDS)
+    is_cut = kept.is_file() and content != kept.read_bytes() and kept.read_bytes().startswith(content)
+    record = None if is_cut else _record(graph.LOCK, stage)
+    record = record or _record(kept, stage)
     if not record:
         raise DataError(f"{graph.LOCK}: does not record the stage {stage}; run it with: make run")
     return record
 
 
-def locate(stage: str, name: str, folder: Path) -> Path:
+def _record(lock: Path, stage: str) -> dict[str, Any] | None:
+    if not lock.is_file():
+        return None
+    try:
+        stages = graph.read_yaml(lock).get("stages")
+    except PipelineError:
+        return None
+    found = stages.get(stage) if isinstance(stages, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def locate(record: Mapping[str, Any], name: str, folder: Path) -> Path:
     """A file with the recorded bytes of an output of a stage; not to be changed.
 
     Args:
-        stage: its name.
+        record: what `read_record` returns.
         name: the file name of the output.
         folder: where a file from the remote is put.
 
@@ -56,10 +68,10 @@ def locate(stage: str, name: str, folder: Path) -> Path:
     Raises:
         DataError: neither the cache nor the remote has it.
     """
-    outs = {PurePosixPath(one["path"]).name: one for one in read_record(stage).get("outs", [])}
+    outs = {PurePosixPath(one["path"]).name: one for one in record.get("outs", [])}
     md5 = outs.get(name, {}).get("md5")
     if not isinstance(md5, str):
-        raise DataError(f"{graph.LOCK}: records no {name} of the stage {stage}; run it with: make run")
+        raise DataError(f"{graph.LOCK}: records no {name}; make it with: make run")
     cached = objects.place(dvc_files.cache_folder(), md5)
     if _has_md5(cached, md5):
         return cached

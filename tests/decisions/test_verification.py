@@ -1,0 +1,81 @@
+"""The checks of a version that need no model."""
+
+from pathlib import Path
+
+import pytest
+
+from tuneline.decisions import verification
+from tuneline.errors import PipelineError, RegistryError, TrackingError
+from tuneline.params import Params
+from tuneline.registry import versions, weights
+from tuneline.registry.tracking import Tracker
+
+TAGS = dict.fromkeys((*versions.IDENTITY, versions.FILES), "0" * 64)
+
+
+@pytest.fixture
+def version(tracker: Tracker, project: Params) -> str:
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    client.create_registered_model(project.registry.model)
+    return str(client.create_model_version(project.registry.model, "s3://nowhere", tags=TAGS).version)
+
+
+def test_a_version_that_tuneline_has_not_registered_does_not_pass(
+    tracker: Tracker, project: Params, version: str
+) -> None:
+    tracker._client.delete_model_version_tag(project.registry.model, version, versions.IDENTITY[2])
+    [check] = verification.checks(project, tracker, version, None)
+    assert check.line().startswith(
+        "failed  registered: tuneline has not registered this version: its tag tuneline.eval"
+    )
+
+
+def test_what_cannot_be_checked_has_not_passed(
+    tracker: Tracker, project: Params, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise PipelineError(".dvc/config: line 3: is not a configuration")
+
+    monkeypatch.setattr(verification.sources, "problems", broken)
+    assert [check.line() for check in verification.checks(project, tracker, version, None)][1:] == [
+        "failed  not checked: .dvc/config: line 3: is not a configuration"
+    ]
+
+
+def test_without_the_registry_or_the_version_nothing_is_decided(
+    tracker: Tracker, project: Params, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise TrackingError("MLflow does not answer")
+
+    with monkeypatch.context() as patch, pytest.raises(TrackingError):
+        patch.setattr(verification.sources, "problems", away)
+        verification.checks(project, tracker, version, None)
+    with pytest.raises(RegistryError):
+        verification.checks(project, tracker, "7", None)
+
+
+def test_the_weights_of_a_version_are_those_that_were_registered(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    def folder(name: str, **tensors: torch.Tensor) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        save_file(tensors, path / "model.safetensors")
+        return path
+
+    one = folder("one", a=torch.zeros(3, 4), b=torch.zeros(2))
+    tags = weights.weight_tags(one)
+    assert tags == {"tuneline.parameters": "14", "tuneline.dtype": "float32", "tuneline.bytes": tags["tuneline.bytes"]}
+    assert verification._check_size(tags, one).passed
+    # Versions of earlier releases have no such tags.
+    assert verification._check_size({}, one).passed
+    half = verification._check_size(tags, folder("half", a=torch.zeros(3, 4).half(), b=torch.zeros(2).half()))
+    assert "dtype is float16, not float32" in half.detail
+    assert "parameters is 15, not 14" in verification._check_size(tags, folder("more", a=torch.zeros(15))).detail
+    (one / "model.safetensors").write_bytes(b"weights")
+    assert not verification._check_size(tags, one).passed
+    assert weights.weight_tags(one) == {}
