@@ -64,25 +64,23 @@ def write(raw: RawSet, data: Data, folder: Path) -> Written:
         DataError: too many rows cannot be used, or a split is empty; nothing was written.
     """
     with _paths(folder) as paths:
-        rows = prepare_sets.prepare_alone(raw, data, paths)
-        with paths.quarantine.open("rb") as lines:
-            dropped = Counter(orjson.loads(line)["reason"] for line in lines)
-        count = size = left_out = 0
+        left = _left(prepare_sets.prepare_alone(raw, data, paths))
+        texts = size = left_out = 0
         with files.atomic_folder(folder) as temporary:
             for split, most in _SPLITS:
                 with (temporary / f"{split}.jsonl").open("wb") as file:
-                    left = most
+                    free = most
                     for text in _texts(paths.clean / split, raw):
                         # Smaller texts may still fit after one that does not: a book must not exclude all that follow.
-                        fits = len(text.encode()) <= left
+                        fits = len(text.encode()) <= free
                         if fits:
-                            left -= len(text.encode())
+                            free -= len(text.encode())
                             file.write(orjson.dumps({"text": text}) + b"\n")
-                        count += fits and split == "train"
+                        texts += fits and split == "train"
                         left_out += not fits and split == "train"
                 if split == "train":
                     size = (temporary / f"{split}.jsonl").stat().st_size
-    return Written(count, left_out, size, Left(rows, dict(dropped.most_common())))
+    return Written(texts, left_out, size, left)
 
 
 def count(raw: RawSet, data: Data, text: Path) -> Left:
@@ -101,7 +99,10 @@ def count(raw: RawSet, data: Data, text: Path) -> Left:
     )
     data = data.model_copy(update={"pretraining": text.as_posix(), "frozen_pretraining": True})
     with _paths(text) as paths:
-        report = prepare_sets.prepare(RawSets(raw, frozen, {}), data, paths)["raw"]
+        return _left(prepare_sets.prepare(RawSets(raw, frozen, {}), data, paths)["raw"])
+
+
+def _left(report: dict[str, Any]) -> Left:
     return Left(report["rows"], dict(Counter(report["dropped"]).most_common()))
 
 

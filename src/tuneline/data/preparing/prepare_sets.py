@@ -112,7 +112,7 @@ def prepare(sets: RawSets, data: Data, paths: Paths, *, inline: int = scheduler.
     }
 
 
-def prepare_alone(raw: RawSet, data: Data, paths: Paths, *, inline: int = scheduler.INLINE) -> dict[SplitName, int]:
+def prepare_alone(raw: RawSet, data: Data, paths: Paths, *, inline: int = scheduler.INLINE) -> dict[str, Any]:
     """Clean, split and check one set without any other sets, and write its splits.
 
     Args:
@@ -122,7 +122,7 @@ def prepare_alone(raw: RawSet, data: Data, paths: Paths, *, inline: int = schedu
         inline: up to this many bytes all work is done in this process.
 
     Returns:
-        Split -> number of rows.
+        The report on the set, with the number of `rows` of each split.
 
     Raises:
         DataError: too many rows cannot be used, or a split is empty.
@@ -135,7 +135,7 @@ def prepare_alone(raw: RawSet, data: Data, paths: Paths, *, inline: int = schedu
         decontaminate.drop_leaking_rows([prepared], data.max_overlap, paths.work, run)
         _check_splits(prepared, data)
         _write([prepared], _targets(paths, [], data)[:1], paths, run)
-    return {split: len(prepared.kept_in(split)) for split in SPLITS}
+    return prepared.report() | {"rows": {split: len(prepared.kept_in(split)) for split in SPLITS}}
 
 
 def describe_clean_set(sets: RawSets, report: dict[str, Any]) -> dict[str, Any]:
