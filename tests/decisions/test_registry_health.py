@@ -92,7 +92,15 @@ def test_missing_sources_and_an_erased_version_are_told(tracker: Tracker, projec
     (found,) = registry_health.examine(project)
     assert found.problems
     assert "333333333333" in found.problems[0]
-    (folder / "model.safetensors").unlink()
+    # A tag alone could hide damage.
+    tracker.update_version(model, "1", {"tuneline.erased": "2026-01-01T00:00:00"})
+    (found,) = registry_health.examine(project)
+    assert [problem.partition(",")[0] for problem in found.problems] == [
+        "its tag tuneline.erased says that it was erased",
+        "it is erased",
+    ]
+    assert folder.is_dir()
+    tracker.erase_version_files(model, "1")
     history.append(tracker, model, action=history.ERASED, after="1", reason="customer=42")
     erased, past = registry_health.examine(project)
     assert erased == Health(

@@ -59,10 +59,9 @@ def examine(p: params.Params) -> Iterator[Health]:
 def _version(p: params.Params, tracker: Tracker, version: str, subject: str, entries: tuple[Entry, ...]) -> Health:
     try:
         tags = tracker.version_tags(p.registry.model, version)
-        if version_status.ERASED in tags or any(
-            entry.action == history.ERASED and entry.after == version for entry in entries
-        ):
-            return Health(subject, ("erased: rows that it was trained on were erased, so its files are gone",))
+        is_told = any(entry.action == history.ERASED and entry.after == version for entry in entries)
+        if is_told or version_status.ERASED in tags:
+            return _erased(tracker, p.registry.model, version, subject, is_told=is_told)
         damage = versions.find_damage(tracker, p.registry.model, version)
         if damage is not None:
             # Without files there is nothing to verify; the sources tell whether it can be made again.
@@ -76,6 +75,23 @@ def _version(p: params.Params, tracker: Tracker, version: str, subject: str, ent
         # It was deleted meanwhile, or a key in mlflow/keys cannot be read: the other versions are checked all the same.
         return Health(subject, (), error.problems)
     return Health(subject, ("files unchanged", *signature, *sound), (*unsigned, *lost))
+
+
+def _erased(tracker: Tracker, model: str, version: str, subject: str, *, is_told: bool) -> Health:
+    """The health of a version that is said to be erased: a tag alone could hide damage."""
+    found = ("erased: rows that it was trained on were erased, so its files are gone",)
+    problems = []
+    if not is_told:
+        problems.append(
+            f"its tag {version_status.ERASED} says that it was erased, and the history does not; if `tuneline forget` "
+            "was interrupted, run the same command again; else somebody has set the tag: remove it in MLflow"
+        )
+    if tracker.has_files(model, version):
+        problems.append(
+            "it is erased, and MLflow still has files of it; if a `tuneline forget` was interrupted, run the same "
+            "command again; else delete the version in MLflow"
+        )
+    return Health(subject, found, tuple(problems))
 
 
 def _signature(

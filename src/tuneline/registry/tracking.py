@@ -253,6 +253,16 @@ class Tracker(Runs):
         self._delete_artifacts(logged.artifact_location)
 
     @translate_errors
+    def has_files(self, model: str, version: str) -> bool:
+        """Whether any file of a version is left."""
+        source = self._version(model, version).source or ""
+        try:
+            logged = self._logged(model, version, source) if source.startswith(_LOGGED) else None
+        except BrokenVersionError:
+            return False
+        return logged is not None and bool(get_artifact_repository(logged.artifact_location).list_artifacts())
+
+    @translate_errors
     def all_runs(self, experiment: str) -> list[str]:
         """The ids of all runs of an experiment, deleted or not."""
         kept = self._client.get_experiment_by_name(experiment)
@@ -266,6 +276,7 @@ class Tracker(Runs):
     def _delete_artifacts(self, address: str | None) -> None:
         if not address:
             return
+        self._in_store(address, "a run or a model")
         repository = get_artifact_repository(address)
         # A server refuses to delete what does not exist.
         if repository.list_artifacts():
@@ -477,17 +488,25 @@ class Tracker(Runs):
         raise BrokenVersionError(f"{model} version {version}", reason)
 
     def _on_this_machine(self, logged: LoggedModel) -> Path | None:
+        return self._in_store(logged.artifact_location, f"the logged model {logged.model_id}")
+
+    def _in_store(self, location: str, owner: str) -> Path | None:
+        """The folder of files in the store on this machine; None where a server keeps them.
+
+        Raises:
+            TrackingError: the folder is outside of the store.
+        """
         # A path from a server may be a path of another machine.
-        place = addresses.local_folder(logged.artifact_location) if addresses.database_of(self.address) else None
+        place = addresses.local_folder(location) if addresses.database_of(self.address) else None
         if place is None:
             return None
         # Folders are deleted by this path, and whoever can write to the database can change it.
         home = addresses.local_folder(self._location() or "")
         if home is None or not place.resolve().is_relative_to(home.resolve()):
             raise TrackingError(
-                f"{self.address}: the logged model {logged.model_id} keeps its files in {place}, not in {home}: the "
-                "store was moved or copied, or somebody has changed it; move the project back, or move this store "
-                "away, and the next run makes a new store"
+                f"{self.address}: {owner} keeps its files in {place}, not in {home}: the store was moved or copied, or "
+                "somebody has changed it; move the project back, or move this store away, and the next run makes a new "
+                "store"
             )
         return place
 
