@@ -163,3 +163,12 @@ def test_output_that_cannot_be_flushed_at_the_end_is_an_error() -> None:
 def test_a_process_without_stdout_or_stderr_ends_normally() -> None:
     code = "import sys; sys.stdout = None; from tuneline import processes; processes.run_and_exit(lambda: None)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_whether_a_lock_is_held_is_seen_without_taking_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert not processes.is_running(lock)
+    with processes.exclusive(lock, "a work"):
+        assert processes.is_running(lock)
+    lock.write_text("4194305")
+    assert not processes.is_running(lock)

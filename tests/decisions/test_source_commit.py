@@ -120,3 +120,25 @@ def test_a_ref_that_another_registry_has_given_away_gets_a_longer_name() -> None
     assert source_commit.free_name(name, one, {name: one}) is None
     assert source_commit.free_name(name, one, {name: other}) == f"{name}-{'a' * 12}"
     assert source_commit.free_name(name, one, {name: other, f"{name}-{'a' * 12}": one}) is None
+
+
+def test_a_commit_is_checked_out_elsewhere_and_what_a_kill_left_is_removed(origin: Lineage, tmp_path: Path) -> None:
+    commit = source_commit.make(params.load(), origin)
+    before = state()
+    places = [tmp_path / f"work/temporary/{name}/model" for name in ("first", "second")]
+    for place in places:
+        place.parent.mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), git.worktree(commit, places[0], keep=True) as folder:
+        # With the line ends of the original, and without the hook that fails.
+        assert (folder / "src/tuneline/code.py").read_bytes() == b"1\r\n"
+        raise KeyboardInterrupt
+    assert not places[0].exists()
+    with git.worktree(commit, places[0], keep=True):
+        pass
+    assert (places[0] / "dvc.lock").is_file()
+    # Now as after a kill: the folder was removed, and git still has its entry.
+    shutil.rmtree(places[0])
+    with git.worktree(commit, places[1]):
+        assert len(run("worktree", "list").splitlines()) == 2
+    assert not places[1].exists()
+    assert state() == before

@@ -20,7 +20,7 @@ from tuneline.core import files
 from tuneline.decisions import source_commit, sources, tensors
 from tuneline.decisions.sources import Source
 from tuneline.environment import ENV_FILE
-from tuneline.errors import BusyError, PipelineError, RegistryError, SetupError, SignatureError
+from tuneline.errors import PipelineError, RegistryError, SetupError, SignatureError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph, objects, repro
 from tuneline.pipeline.repro import Elsewhere
@@ -322,10 +322,7 @@ def _refuse_changes(place: Elsewhere, source: Source) -> None:
 
 
 def _neighbours() -> Iterator[str]:
-    try:
-        with processes.exclusive(checkpoints.LOCK, "this project's training"):
-            return
-    except BusyError:
+    if processes.is_running(checkpoints.LOCK):
         yield "note: a training of this project is running; both share the cores and the memory, so both take longer"
 
 
