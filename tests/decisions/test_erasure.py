@@ -39,7 +39,7 @@ def raw(project: Params, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> P
     files.write_parquet(Path("data/clean/train/part-00000.parquet"), pa.table(clean))
     Path(".dvc").mkdir()
     Path(".dvc/config").touch()
-    Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    Path("dvc.lock").unlink()
     subprocess.run(["git", "init", "--quiet"], check=True)
     return path
 
