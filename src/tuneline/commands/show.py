@@ -95,7 +95,8 @@ def _code(code: Mapping[str, Any]) -> str:
 
 
 def _files(about: About) -> Iterator[str]:
-    yield f"folder sha256 {_short(about.files['sha256'])}, model sha256 {_short(about.files['model_sha256'])}"
+    digests = f"folder sha256 {_short(about.files['sha256'])}, model sha256 {_short(about.files['model_sha256'])}"
+    yield f"{digests} (as registered; `tuneline doctor` hashes the files)"
     yield f"signed by {about.files['signed_by']}" if about.files["signed_by"] else "not signed"
 
 

@@ -145,7 +145,8 @@ def check_files(folder: Path) -> None:
         ),
     ]
     if lines:
-        raise BrokenVersionError(str(folder), f"its files are not those that were registered: {'; '.join(lines)}")
+        reason = f"its files are not those that were registered: {'; '.join(lines)}; load another version"
+        raise BrokenVersionError(str(folder), reason)
 
 
 def _manifest(folder: Path) -> dict[str, str]:
