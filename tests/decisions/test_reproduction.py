@@ -81,12 +81,12 @@ def test_only_signed_rebuilds_count_where_a_key_is_trusted(
     def count(version: str = "1") -> int:
         return reproduction.rebuilds_of(history.read(tracker, model), version, tracker)
 
-    reproduction.record(tracker, model, "1", made)
+    reproduction.record(tracker, model, "1", made, keys.signing_key())
     assert count() == 1
     keys.create("ada")
     assert count() == 0
     # The claim is signed, and says something about another version.
-    reproduction.record(tracker, model, "2", made)
+    reproduction.record(tracker, model, "2", made, keys.signing_key())
     assert count("2") == 0
-    reproduction.record(tracker, model, "1", made)
+    reproduction.record(tracker, model, "1", made, keys.signing_key())
     assert count() == 1

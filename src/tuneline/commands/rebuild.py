@@ -6,6 +6,7 @@ from tuneline import progress
 from tuneline.decisions import reproduction
 from tuneline.errors import TrackingError
 from tuneline.params import Params
+from tuneline.proofs import keys
 from tuneline.registry.tracking import Tracker
 
 
@@ -34,19 +35,22 @@ def rebuild(
         Whether the new model is identical.
 
     Raises:
+        SignatureError: the key of this machine cannot be used.
         TrackingError: MLflow does not answer, so the history does not hold the outcome.
         TunelineError: the version cannot be built again, with the remedy.
     """
+    # A key that cannot be used is told before the work of minutes.
+    key = keys.signing_key()
     made = reproduction.reproduce(p, tracker, version, log=log, with_env=with_env, from_hub=from_hub, keep=keep)
     for line in outcome(f"{p.registry.model} version {version}", made):
         log(line)
     try:
-        entry = reproduction.record(tracker, p.registry.model, version, made)
+        entry = reproduction.record(tracker, p.registry.model, version, made, key)
     except TrackingError as error:
         raise TrackingError(
             *error.problems, "the outcome above is right, but the history does not hold it; run the same command again"
         ) from None
-    log(f"entry {entry.number} of the history holds this outcome")
+    log(f"entry {entry.number} of the history holds this outcome{f', signed by {key.name}' if key else ''}")
     return made.comparison.is_identical
 
 

@@ -25,6 +25,7 @@ from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph, objects, repro
 from tuneline.pipeline.repro import Elsewhere
 from tuneline.proofs import claims, keys
+from tuneline.proofs.keys import PrivateKey
 from tuneline.registry import history, versions
 from tuneline.registry.history import History
 from tuneline.registry.lineage import ENVIRONMENT_LOCKS
@@ -115,11 +116,17 @@ def reproduce(
         return replace(rebuild, claim=_claim(model, version, tags, source, rebuild, folder, began))
 
 
-def record(tracker: Tracker, model: str, version: str, rebuild: Rebuild) -> history.Entry:
-    """Write a rebuild into the history of the model, with a claim that is signed if there is a key.
+def record(tracker: Tracker, model: str, version: str, rebuild: Rebuild, key: PrivateKey | None) -> history.Entry:
+    """Write a rebuild into the history of the model, with its claim.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: the number of the version.
+        rebuild: the outcome.
+        key: signs the claim; None: it stays unsigned.
 
     Raises:
-        SignatureError: the key cannot be used.
         TrackingError: MLflow does not answer.
     """
     clone, machine = place()
@@ -129,7 +136,7 @@ def record(tracker: Tracker, model: str, version: str, rebuild: Rebuild) -> hist
         if rebuild.comparison.is_identical
         else f"different, {where}: {'; '.join([*rebuild.comparison.shown(), *rebuild.reasons])}"
     )
-    evidence = {CLAIM: claims.as_line(rebuild.claim, keys.signing_key())}
+    evidence = {CLAIM: claims.as_line(rebuild.claim, key)}
     return history.append(tracker, model, action=history.REPRODUCED, after=version, reason=reason, evidence=evidence)
 
 
