@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlcroissant
@@ -34,6 +35,16 @@ def test_a_split_of_several_files_is_read_whole(tmp_path: Path) -> None:
     assert len(facts.data_files) == 4
     (tmp_path / croissant.FILE).write_text(croissant.metadata(facts), "utf-8")
     assert len(list(mlcroissant.Dataset(str(tmp_path / croissant.FILE)).records("train"))) == 6
+
+
+def test_folds_are_a_field_of_the_splits_that_have_them(tmp_path: Path) -> None:
+    facts = facts_of(CASES["pairs"], tmp_path)
+    split = facts.p.data.split.model_copy(update={"folds": 3})
+    p = facts.p.model_copy(update={"data": facts.p.data.model_copy(update={"split": split})})
+    sets = json.loads(croissant.metadata(replace(facts, p=p)))["recordSet"]
+    fields = {one["@id"]: [field["name"] for field in one["field"]] for one in sets if one["@id"] != "splits"}
+    assert "fold" in fields["train"] and "fold" in fields["validation"]
+    assert "fold" not in fields["test"]
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
