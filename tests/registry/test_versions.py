@@ -77,6 +77,7 @@ def test_the_description_links_to_the_pages_of_files_and_run(
     experiment = mlflow.get_experiment_by_name(model)
     assert experiment is not None
     assert version.source is not None
+    assert version.description is not None
     start = f"(#/experiments/{experiment.experiment_id}"
     assert f"{start}/models/{version.source.removeprefix('models:/')}/artifacts?" in version.description
     assert f"{start}/runs/{version.run_id}?" in version.description
