@@ -639,16 +639,15 @@ def history(at: str | None, alias: str, limit: int, as_json: bool, accept: str |
         _print(*history_table.accept(p, accept))
         return
     then = None if at is None else history_table.moment(at)
-    found, aliases = history_table.read(p)
-    model = p.registry.model
+    told = history_table.read(p)
     if as_json:
-        value = history_table.value(model, found, aliases, alias=alias, limit=limit, at=then)
+        value = history_table.value(told, alias=alias, limit=limit, at=then)
         click.echo(json.dumps(value, ensure_ascii=False, indent=2))
     elif then is not None:
-        _print(*history_table.at_lines(model, found, alias=alias, at=then))
+        _print(*history_table.at_lines(told, alias=alias, at=then))
     else:
-        _print(*history_table.lines(model, found, aliases, alias=alias, limit=limit))
-    if found.problems:
+        _print(*history_table.lines(told, alias=alias, limit=limit))
+    if told.found.problems:
         sys.exit(1)
 
 

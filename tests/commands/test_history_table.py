@@ -11,6 +11,7 @@ from projects import ROOT, entered
 from tuneline import environment
 from tuneline.cli import cli
 from tuneline.commands import history_table
+from tuneline.commands.history_table import Told
 from tuneline.errors import RegistryError
 from tuneline.registry import history, tracking
 from tuneline.registry.chain import Entry, Problem
@@ -35,7 +36,7 @@ PAST = History(
 
 
 def test_the_table_has_the_newest_entry_first() -> None:
-    assert list(history_table.lines("writer", PAST, {"champion": "1"}, alias="champion", limit=2)) == [
+    assert list(history_table.lines(Told("writer", PAST, {"champion": "1"}), alias="champion", limit=2)) == [
         "writer: version 1 is champion, "
         "verified (it got the alias back at 2026-10-02 08:00:20 UTC: gate: chrF is worse)",
         "time (UTC)           who       action  alias     from → to  reason",
@@ -58,7 +59,7 @@ def test_the_table_has_the_newest_entry_first() -> None:
     ],
 )
 def test_the_champion_at_a_time(at: str, told: str) -> None:
-    [line] = history_table.at_lines("writer", PAST, alias="champion", at=history_table.moment(at))
+    [line] = history_table.at_lines(Told("writer", PAST, {}), alias="champion", at=history_table.moment(at))
     assert told in line
 
 
@@ -69,11 +70,11 @@ def test_what_is_not_a_time_is_refused(at: str) -> None:
 
 
 def test_a_champion_that_the_history_does_not_know_is_told() -> None:
-    [first, *_] = history_table.lines("writer", PAST, {"champion": "3"}, alias="champion", limit=9)
+    [first, *_] = history_table.lines(Told("writer", PAST, {"champion": "3"}), alias="champion", limit=9)
     assert first == (
         "writer: version 3 is champion now, and the history does not say so yet; verify it with: tuneline verify"
     )
-    assert list(history_table.lines("writer", History(), {}, alias="champion", limit=9)) == [
+    assert list(history_table.lines(Told("writer", History(), {}), alias="champion", limit=9)) == [
         "writer: no version is champion",
         "the history is empty: no alias has moved since it is kept",
     ]
@@ -82,11 +83,15 @@ def test_a_champion_that_the_history_does_not_know_is_told() -> None:
 def test_damage_comes_first() -> None:
     broken = replace(PAST, found=(Problem("gone 4 to 4", "entry 4 is gone: ask"),), unfinished=1)
     broken = replace(broken, accepted=(Problem("entry 2 edited", "entry 2 was edited; do not"),))
-    shown = list(history_table.lines("writer", broken, {"champion": "1"}, alias="champion", limit=9))
-    assert shown[:3] == [
+    shown = list(
+        history_table.lines(Told("writer", broken, {"champion": "1"}, {1: "ada", 3: None}), alias="champion", limit=9)
+    )
+    assert shown[:4] == [
         "damaged: entry 4 is gone: ask",
         "accepted damage: entry 2 was edited",
         "note: 1 entry was begun and not finished; no version was moved by that",
+        "note: entry 3 has no claim that a key in mlflow/keys has signed; everyone who can write to MLflow can make "
+        "such an entry",
     ]
 
 

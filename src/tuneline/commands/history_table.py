@@ -1,22 +1,42 @@
 """`tuneline history`: who moved which alias when, what was champion at a time, and whether the history is damaged."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from tuneline import params
+from tuneline.decisions import promotion_claim
 from tuneline.errors import RegistryError
+from tuneline.proofs import keys
 from tuneline.registry import history, tracking
 from tuneline.registry.history import Entry, History, Standing
 
+_GIVEN = (history.VERIFIED, history.OVERRIDDEN, history.ROLLED_BACK)
+"""The actions with which a version keeps an alias."""
 _COLUMNS = ("time (UTC)", "who", "action", "alias", "from → to", "reason")
 
 
-def read(p: params.Params) -> tuple[History, dict[str, str]]:
+@dataclass(frozen=True)
+class Told:
+    """The history of a model, and what else is known about it."""
+
+    model: str
+    found: History
+    aliases: Mapping[str, str]
+    """Alias -> version, as they are now."""
+    signers: Mapping[int, str | None] | None = None
+    """Number of an entry that gave an alias to a version -> name of the trusted key that signed its claim; None if the
+    project has no key."""
+
+
+def read(p: params.Params) -> Told:
     """The history of the model with all its files checked, and the aliases as they are now."""
-    tracker = tracking.connect()
-    return history.read(tracker, p.registry.model, evidence=True), tracker.aliases(p.registry.model)
+    tracker, model = tracking.connect(), p.registry.model
+    found, trusted = history.read(tracker, model, evidence=True), keys.trusted_keys()
+    given = [entry for entry in found.entries if entry.action in _GIVEN]
+    signers = {entry.number: promotion_claim.signer(tracker, model, entry, trusted) for entry in given}
+    return Told(model, found, tracker.aliases(model), signers if trusted else None)
 
 
 def accept(p: params.Params, reason: str) -> list[str]:
@@ -55,18 +75,23 @@ def moment(text: str) -> str:
     return given.isoformat(timespec="milliseconds")
 
 
-def lines(model: str, found: History, aliases: dict[str, str], *, alias: str, limit: int) -> Iterator[str]:
+def lines(told: Told, *, alias: str, limit: int) -> Iterator[str]:
     """The history as a table, the newest entry first.
 
     Args:
-        model: the registered model's name.
-        found: its history.
-        aliases: alias -> version, as they are now.
+        told: from `read`.
         alias: whose holder is named first.
         limit: how many entries to show.
     """
+    found = told.found
     yield from _damage(found)
-    yield f"{model}: {_now(found, aliases, alias)}"
+    if unsigned := [str(number) for number, name in sorted((told.signers or {}).items()) if name is None]:
+        what = f"entry {unsigned[0]} has" if len(unsigned) == 1 else f"entries {', '.join(unsigned)} have"
+        yield (
+            f"note: {what} no claim that a key in {keys.TRUSTED} has signed; everyone who can write to MLflow can make "
+            "such an entry"
+        )
+    yield f"{told.model}: {_now(found, told.aliases, alias)}"
     if not found.entries:
         yield "the history is empty: no alias has moved since it is kept"
         return
@@ -78,40 +103,38 @@ def lines(model: str, found: History, aliases: dict[str, str], *, alias: str, li
         yield f"{older} older {'entry' if older == 1 else 'entries'}: --limit {len(found.entries)} shows all"
 
 
-def at_lines(model: str, found: History, *, alias: str, at: str) -> Iterator[str]:
+def at_lines(told: Told, *, alias: str, at: str) -> Iterator[str]:
     """Which version had the alias at a time.
 
     Args:
-        model: the registered model's name.
-        found: its history.
+        told: from `read`.
         alias: the alias.
         at: the time, from `moment`.
     """
+    found = told.found
     yield from _damage(found)
     standing = history.champion_at(found, alias, at)
-    yield f"{model}: at {_clock(at)} UTC {_stood(standing, found, alias)}"
+    yield f"{told.model}: at {_clock(at)} UTC {_stood(standing, found, alias)}"
 
 
-def value(
-    model: str, found: History, aliases: dict[str, str], *, alias: str, limit: int | None, at: str | None
-) -> dict[str, Any]:
+def value(told: Told, *, alias: str, limit: int | None, at: str | None) -> dict[str, Any]:
     """The same for programs, as JSON.
 
     Args:
-        model: the registered model's name.
-        found: its history.
-        aliases: alias -> version, as they are now.
+        told: from `read`.
         alias: the alias that `at` asks about.
         limit: how many entries to show; None: all.
         at: a time from `moment`; None: now.
     """
+    found = told.found
     shown = found.entries if limit is None else found.entries[-limit:]
     answer: dict[str, Any] = {
-        "model": model,
-        "aliases": aliases,
+        "model": told.model,
+        "aliases": dict(told.aliases),
         "problems": list(found.problems),
         "accepted": [problem.text for problem in found.accepted],
         "unfinished": found.unfinished,
+        "signers": {str(number): name for number, name in (told.signers or {}).items()},
     }
     if at is None:
         return answer | {"entries": [asdict(entry) for entry in shown]}
@@ -130,7 +153,7 @@ def _damage(found: History) -> Iterator[str]:
         yield f"note: {found.unfinished} {what} begun and not finished; no version was moved by that"
 
 
-def _now(found: History, aliases: dict[str, str], alias: str) -> str:
+def _now(found: History, aliases: Mapping[str, str], alias: str) -> str:
     version = aliases.get(alias)
     standing = history.champion_at(found, alias)
     if version != standing.version and (version or standing.version):

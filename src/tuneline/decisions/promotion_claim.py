@@ -3,19 +3,24 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from tuneline.decisions.verification import Check
+from tuneline.errors import RegistryError, SignatureError
 from tuneline.proofs import claims
 from tuneline.proofs.keys import PrivateKey
-from tuneline.registry import versions
+from tuneline.registry import history, versions
+from tuneline.registry.history import Entry
 from tuneline.registry.tracking import Tracker
 
 CLAIM = "claim.jsonl"
 """The name of a claim among the files of an entry."""
 PREDICATE = "urn:tuneline:promotion:v1"
 _CHECKS = "checks.json"
+_LATEST = timedelta(hours=1)
+"""How long after its claim an entry is written at most: an older claim is that of another entry."""
 
 
 def evidence(
@@ -69,3 +74,44 @@ def evidence(
         return found
     statement = claims.statement(PREDICATE, {f"{model}/{version}/": sha256}, value)
     return found | {CLAIM: claims.as_line(statement, key)}
+
+
+def signer(tracker: Tracker, model: str, entry: Entry, public_keys: Sequence[Path]) -> str | None:
+    """The name of the trusted key that has signed the claim of an entry about a promotion.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        entry: of its history.
+        public_keys: the files of the trusted keys.
+
+    Returns:
+        None if the entry has no claim, if no trusted key has signed it, or if it says something else than the entry.
+    """
+    if CLAIM not in entry.evidence:
+        return None
+    try:
+        content = history.read_evidence(tracker, entry)[CLAIM]
+        found = list(claims.parse(content, public_keys, CLAIM))
+    except (RegistryError, SignatureError):
+        return None
+    wanted = {
+        "model": model,
+        "version": entry.before if entry.action == history.UNDONE else entry.after,
+        "alias": entry.alias,
+        "action": entry.action,
+        "decidedBy": entry.who,
+    }
+    if len(found) != 1 or found[0].predicate_type != PREDICATE:
+        return None
+    said = found[0].predicate
+    if {name: said.get(name) for name in wanted} != wanted or not _is_of_time(said.get("decidedOn"), entry.time):
+        return None
+    return found[0].signer
+
+
+def _is_of_time(decided: object, written: str) -> bool:
+    try:
+        return abs(datetime.fromisoformat(written) - datetime.fromisoformat(str(decided))) <= _LATEST
+    except (ValueError, TypeError):
+        return False
