@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from projects import TINY, Project, copy_project, entered
 
+from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erasure
+from tuneline.decisions import erasure, sources
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking, version_status
 
@@ -117,6 +118,7 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
     with entered(first.root):
         assert version_status.ERASED in tracker.version_tags(MODEL, "1")
         assert tracker.aliases(MODEL) == {}
+        assert sources.problems(params.load(), tracker, "2") == []
         past = history.read(tracker, MODEL)
         assert past.problems == ()
         erased = [entry for entry in past.entries if entry.action == history.ERASED]

@@ -84,8 +84,7 @@ def test_sets_that_would_keep_the_rows_are_refused_before_anything_changes(raw: 
 
 def test_an_unfinished_erasure_is_told_and_no_other_one_begins(raw: Path) -> None:
     assert erasure.unfinished() is None
-    nothing = {name: [] for name in ("columns", "digests", "texts", "proofs", "sought", "runs", "objects", "outputs")}
-    journal = erasure.Journal(asked=OF_42.digest(), salt="", counts={}, versions={}, aliases={}, **nothing)
+    journal = erasure.Journal(OF_42.digest(), "", [], [], [], [], [], {}, {}, {}, [], [], [], [])
     journal.save()
     assert erasure.JOURNAL.stat().st_mode & 0o777 == 0o600
     problem = erasure.unfinished()

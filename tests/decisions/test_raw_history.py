@@ -13,11 +13,14 @@ def entry(path: str, md5: str) -> dict[str, str]:
     return {"path": path, "md5": md5}
 
 
-def recorded(base: list[dict[str, str]]) -> Recorded:
+def recorded(base: list[dict[str, str]], pointers: dict | None = None) -> Recorded:
     locked = {
         "sample": {"outs": [entry("data/raw/docs", "s.dir")]},
         "prepare": {
-            "deps": [entry("data/raw/a", "a.dir"), entry("data/raw/t", "t.dir"), entry("src/x", "x.dir")],
+            "deps": [
+                *(entry("data/raw/a", "a.dir"), entry("data/raw/t", "t.dir"), entry("src/x", "x.dir")),
+                entry("data/mixture", "with a page in git.dir"),
+            ],
             "outs": [entry("data/clean", "c.dir"), entry("data/pretraining", "p.dir")],
         },
         "base": {"deps": base, "outs": [entry("models/base", "b.dir")]},
@@ -26,7 +29,7 @@ def recorded(base: list[dict[str, str]]) -> Recorded:
             "outs": [entry("models/finetuned", "f.dir")],
         },
     }
-    return Recorded(STAGES, locked, VALUES, {}, ())
+    return Recorded(STAGES, locked, VALUES, pointers or {}, ())
 
 
 def made(base: list[dict[str, str]], *, in_raw: int | None, in_text: int | None) -> raw_history.Made:
@@ -52,3 +55,13 @@ def test_nothing_is_dropped_without_the_rows_and_a_lost_set_is_named() -> None:
     assert lost.unknown == ("data/raw/a",)
     assert lost.rows == 0
     assert "c.dir" in lost.dropped
+
+
+def test_a_mixture_is_looked_at_set_by_set() -> None:
+    pointers = {f"data/mixture/{name}.dvc": {"outs": [{"path": name, "md5": f"{name}.dir"}]} for name in ("x", "y")}
+    answers = {("data/raw/a", "a.dir", False): 0, ("data/raw/t", "t.dir", True): 0}
+    answers |= {("data/mixture/x", "x.dir", False): 0, ("data/mixture/y", "y.dir", False): 1}
+    found = raw_history.read_made(recorded([], pointers), RawHistory(Selection(), {}, dict(answers)))
+    assert found.dropped == {"y.dir", "c.dir", "p.dir", "f.dir"}
+    assert "x.dir" in found.kept
+    assert found.rows == 1

@@ -87,8 +87,10 @@ class Journal:
     aliases: dict[str, str]
     """Alias -> version that loses it."""
     runs: list[str]
+    made: list[str]
+    """What DVC has recorded of sets that hold the rows, and of what was made from them, as md5s."""
     objects: list[str]
-    """DVC's objects that hold the rows or were made from them."""
+    """The objects of these, those that lists name included."""
     outputs: list[str]
     files: dict[str, str | None] = field(default_factory=dict)
     """Changed file -> its sha256; None if no row of it was left."""
@@ -233,6 +235,7 @@ def _find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journa
         versions=dict(sorted(seen.items(), key=lambda one: int(one[0]))),
         aliases={name: version for name, version in tracker.aliases(p.registry.model).items() if version in seen},
         runs=[run for run in tracker.all_runs(p.registry.model) if run not in kept_runs],
+        made=sorted(dropped),
         objects=sorted(objects.with_listed(dvc_files.cache_folder(), dropped)),
         outputs=list(made.paths),
     )
@@ -427,7 +430,7 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
         _delete(WORK / name)
     for folder in WORK.glob("[0-9a-f]" * 64):
         _delete(folder)
-    kept = _erase_from_cache(p, journal)
+    kept = _erase_from_cache(p, journal, is_trained=False)
     for version in journal.versions:
         tracker.erase_version_files(p.registry.model, version)
         when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -477,26 +480,29 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _erase_from_cache(p: Params, journal: Journal) -> set[str]:
+def _erase_from_cache(p: Params, journal: Journal, *, is_trained: bool) -> set[str]:
     """Delete objects of DVC: in a cache of this project all that are not known to be without the rows.
 
     Returns:
         The objects that are kept.
     """
     folder = dvc_files.cache_folder()
-    # The rows are gone from the present sets, so their selection tells nothing about their lists' other objects.
     raw = RawHistory(journal.selection, raw_history.set_options(p))
-    dropped = set(journal.objects)
+    dropped, made_before = set(journal.objects), set(journal.made)
 
     def is_clean(path: str, md5: str) -> bool:
-        return md5 not in dropped and (
+        return md5 not in made_before and (
             path not in raw.options or raw.rows_in(path, md5, is_text=_is_text(p, path)) == 0
         )
 
     kept: set[str] = set()
-    for recorded in [raw_history.workspace(), *raw_history.commits()]:
+    here = raw_history.workspace()
+    # Until it is trained again, dvc.lock names what was made from the rows.
+    of_here = raw_history.read_made(here, raw).kept - (set() if is_trained else made_before)
+    kept |= raw_history.objects_of(of_here, here.pointers, is_clean)
+    for recorded in raw_history.commits():
         made = raw_history.read_made(recorded, raw)
-        kept |= raw_history.objects_of(made, recorded.pointers, is_clean)
+        kept |= raw_history.objects_of(made.kept, recorded.pointers, is_clean)
     is_own = folder.resolve().is_relative_to(Path.cwd().resolve())
     waste = (set(objects.all_in_cache(folder)) if is_own else dropped) - kept
     for md5 in waste:
@@ -543,7 +549,7 @@ def _train() -> None:
 
 def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None]) -> list[str]:
     model = p.registry.model
-    _erase_from_cache(p, journal)
+    _erase_from_cache(p, journal, is_trained=True)
     still, count = [], 0
     if journal.sought:
         log(f"searching for {len(journal.sought)} of the erased texts")

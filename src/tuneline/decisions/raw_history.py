@@ -83,7 +83,8 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
     """What the stages of a commit, or of the workspace, made from the rows."""
     data, paths = recorded.values.get("data", {}), recorded.values.get("paths", {})
     text = data.get("pretraining")
-    names = {data.get("raw"), text, paths.get("mixture")}
+    names = {data.get("raw"), text}
+    mixture = paths.get("mixture", "")
     kept: set[str] = set()
     dropped: set[str] = set()
     unknown: dict[str, None] = {}
@@ -96,15 +97,18 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
             path, md5 = dep["path"], dep.get("md5", "")
             if any(_overlap(path, one) for one in touched):
                 is_touched = True
-            elif path in names and md5:
-                is_text = path == text and path != data.get("raw")
-                count = raw.rows_in(path, md5, is_text=is_text)
+                continue
+            # The folder of a mixture holds sets, each of them under DVC, and a page about them.
+            sets = dict(_sets_below(recorded, mixture)) if path == mixture else {path: md5} if path in names else {}
+            for place, of_set in sets.items():
+                is_text = place == text and place != data.get("raw")
+                count = raw.rows_in(place, of_set, is_text=is_text)
                 if count is None:
-                    unknown[path] = None
-                counts[is_text][path] = count or 0
+                    unknown[place] = None
+                counts[is_text][place] = count or 0
                 is_touched |= count != 0
-                (kept if count == 0 else dropped).add(md5)
-            elif md5:
+                (kept if count == 0 else dropped).add(of_set)
+            if not sets and md5:
                 kept.add(md5)
         outs = entry.get("outs", [])
         (dropped if is_touched else kept).update(out["md5"] for out in outs if out.get("md5"))
@@ -112,6 +116,15 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
             touched += [out["path"] for out in outs]
     rows, texts = (sum(counts[is_text].values()) for is_text in (False, True))
     return Made(kept - dropped, dropped, tuple(touched), rows, texts, tuple(unknown))
+
+
+def _sets_below(recorded: Recorded, folder: str) -> Iterator[tuple[str, str]]:
+    """Path and md5 of the sets under DVC in a folder."""
+    for name, content in recorded.pointers.items():
+        for out in content.get("outs", []):
+            path = PurePosixPath(name).parent / out["path"]
+            if out.get("md5") and PurePosixPath(folder) in path.parents:
+                yield path.as_posix(), out["md5"]
 
 
 def workspace() -> Recorded:
@@ -140,19 +153,19 @@ def commits() -> Iterator[Recorded]:
             continue
 
 
-def objects_of(made: Made, pointers: dict[str, dict[str, Any]], is_clean: Callable[[str, str], bool]) -> set[str]:
+def objects_of(kept: set[str], pointers: dict[str, dict[str, Any]], is_clean: Callable[[str, str], bool]) -> set[str]:
     """The objects that are kept for some files of DVC, those that lists name included.
 
     Args:
-        made: from `read_made`.
+        kept: as `read_made` tells.
         pointers: the .dvc files.
         is_clean: whether an output of a .dvc file (path and md5) holds none of the rows.
     """
-    kept = set(made.kept)
+    kept = set(kept)
     for name, content in pointers.items():
         for out in content.get("outs", []):
             path = (PurePosixPath(name).parent / out["path"]).as_posix()
-            if out.get("md5") and out["md5"] not in made.dropped and is_clean(path, out["md5"]):
+            if out.get("md5") and is_clean(path, out["md5"]):
                 kept.add(out["md5"])
     return objects.with_listed(dvc_files.cache_folder(), kept)
 
