@@ -65,3 +65,37 @@ def test_a_list_of_another_form_is_no_traceback(tmp_path: Path) -> None:
         md5 = store(tmp_path / "cache", content, ".dir")
         output = Output("raw", md5, "raw.dvc")
         assert objects.copy_verified(output, [tmp_path / "cache"], tmp_path / "raw") == [md5]
+
+
+@pytest.mark.slow
+def test_a_folder_travels_through_a_remote_with_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clones = [tmp_path / "first", tmp_path / "第二"]
+    for clone in clones:
+        (clone / ".dvc").mkdir(parents=True)
+        config = f"[core]\nno_scm = true\nremote = storage\n['remote \"storage\"']\nurl = {tmp_path}/storage\n"
+        (clone / ".dvc/config").write_text(config)
+    cache = clones[0] / ".dvc/cache/files/md5"
+    md5, listed = folder(cache, {"a": b"1", "below/b": b"2"})
+    outputs = [Output("raw", md5, "raw.dvc"), Output("metrics.json", "0" * 32, "evaluate", is_cached=False)]
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.chdir(clones[1])
+    assert objects.find_missing(outputs) == {outputs[0]: [md5]}
+    monkeypatch.chdir(clones[0])
+    moved = objects.push(outputs)
+    assert (moved.objects, moved.present, moved.lost) == (3, 0, {})
+    assert objects.push(outputs).present == 3
+    monkeypatch.chdir(clones[1])
+    assert objects.find_missing(outputs) == {}
+    moved = objects.pull(outputs)
+    assert (moved.objects, moved.present, moved.lost) == (3, 0, {})
+    assert objects.find_missing(outputs) == {}
+
+    # Both copies of one file are lost; of another the remote has other bytes, and the clone none.
+    stored = tmp_path / "storage/files/md5"
+    for md5 in listed.values():
+        objects.place(Path(".dvc/cache/files/md5"), md5).unlink()
+    objects.place(stored, listed["a"]).unlink()
+    objects.place(stored, listed["below/b"]).unlink()
+    objects.place(stored, listed["below/b"]).write_bytes(b"3")
+    assert objects.pull(outputs).lost == {outputs[0]: [listed["a"], listed["below/b"]]}
+    assert not objects.place(Path(".dvc/cache/files/md5"), listed["below/b"]).exists()

@@ -180,7 +180,13 @@ def pull_objects(md5s: Iterable[str], into: Path | None = None) -> None:
     Raises:
         PipelineError: the remote cannot be read.
     """
-    _ask("pull", md5s, into)
+    wanted = set(md5s)
+    _ask("pull", wanted, into)
+    # Only the lists tell which files they need.
+    folder = into or dvc_files.cache_folder()
+    listed = {one for md5 in wanted for one in _objects_of(folder, md5)} - wanted
+    if absent := {md5 for md5 in listed if not place(folder, md5).is_file()}:
+        _ask("pull", absent, into)
 
 
 def in_remote(md5s: Iterable[str]) -> dict[str, str]:
