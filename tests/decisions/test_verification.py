@@ -7,7 +7,7 @@ import pytest
 from tuneline.decisions import verification
 from tuneline.errors import PipelineError, RegistryError, TrackingError
 from tuneline.params import Params
-from tuneline.registry import versions, weights
+from tuneline.registry import version_status, versions, weights
 from tuneline.registry.tracking import Tracker
 
 TAGS = dict.fromkeys((*versions.IDENTITY, versions.FILES), "0" * 64)
@@ -30,6 +30,16 @@ def test_a_version_that_tuneline_has_not_registered_does_not_pass(
     assert check.line().startswith(
         "failed  registered: tuneline has not registered this version: its tag tuneline.eval"
     )
+
+
+def test_an_erased_version_has_no_further_check(tracker: Tracker, project: Params, version: str) -> None:
+    tracker.update_version(project.registry.model, version, {version_status.ERASED: "2026-10-02T08:00:00+00:00"})
+    [check] = verification.checks(project, tracker, version, None)
+    assert check.line().startswith("failed  registered: it was erased on 2026-10-02: rows that it was made from")
+    assert check.is_damage
+    damage = versions.find_damage(tracker, project.registry.model, version)
+    assert damage == check.detail
+    assert list(versions._same(tracker, project.registry.model, TAGS)) == []
 
 
 def test_what_cannot_be_checked_has_not_passed(

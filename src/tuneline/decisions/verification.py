@@ -24,7 +24,7 @@ from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import decision as rules
 from tuneline.proofs import keys
-from tuneline.registry import history, version_files, versions, weights
+from tuneline.registry import history, version_files, version_status, versions, weights
 from tuneline.registry.tracking import Tracker
 
 REGISTERED, SOURCES, FILES, SIGNATURE = "registered", "sources", "files", "signature"
@@ -121,7 +121,9 @@ def check_bytes(p: params.Params, tracker: Tracker, version: str) -> list[Check]
 
 
 def _check_registered(tags: Mapping[str, str]) -> Check:
-    """Whether tuneline has made the version."""
+    """Whether tuneline has made the version, and has not erased it."""
+    if when := tags.get(version_status.ERASED):
+        return Check(REGISTERED, False, versions.erased(when), is_damage=True)
     lacking = [name for name in (*versions.IDENTITY, versions.FILES) if name not in tags]
     if lacking:
         return Check(

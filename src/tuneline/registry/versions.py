@@ -447,13 +447,17 @@ def registered_sha256(tracker: Tracker, model: str, version: str) -> str:
     """
     tags = tracker.version_tags(model, version)
     if when := tags.get(version_status.ERASED):
-        reason = f"it was erased on {when[:10]}: rows that it was made from were erased, and with them its files"
-        raise BrokenVersionError(f"{model} version {version}", reason)
+        raise BrokenVersionError(f"{model} version {version}", erased(when))
     expected = tags.get(FILES)
     if expected is None or not re.fullmatch("[0-9a-f]{64}", expected):
         reason = f"its tag {FILES} is not a sha256, so its files cannot be checked"
         raise BrokenVersionError(f"{model} version {version}", reason)
     return expected
+
+
+def erased(when: str) -> str:
+    """Why an erased version cannot be used: the value of its tag `version_status.ERASED` in a sentence."""
+    return f"it was erased on {when[:10]}: rows that it was made from were erased, and with them its files"
 
 
 def version_train_rows(folder: Path) -> pa.Table:
