@@ -207,6 +207,14 @@ def test_changed_files_are_refused(change: str, reason: str, elsewhere: Shell, t
         pyfunc._load_pyfunc(str(folder))
 
 
+def test_descriptions_that_were_written_later_are_no_change(elsewhere: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(mlflow.artifacts.download_artifacts(f"models:/{MODEL}/1"), folder)
+    for name in {*version_files.DESCRIPTIONS} - {MLMODEL}:
+        (folder / name).write_text("{}")
+    mlmodel.check_files(folder)
+
+
 def test_loading_leaves_the_version_sound(shell: Shell) -> None:
     """MLflow writes a file into the folder in its own store."""
     tracker = tracking.connect()

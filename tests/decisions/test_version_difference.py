@@ -180,7 +180,20 @@ def test_what_is_lost_is_named_and_the_rest_is_compared(two: Project) -> None:
     assert "train-rows.parquet of version 1 is missing" in "\n".join(show.lines(about))
     text = "\n".join(two.compare("1", "2"))
     assert "params.yaml of version 1 is missing" in text
+    assert "params\n  not known\n" in text
     assert "Bits per byte was 1.7500, is 1.5000 (better)" in text
+
+
+def test_a_version_that_tuneline_did_not_register_is_told_as_unknown(two: Project) -> None:
+    mlflow.MlflowClient().create_model_version(two.model, str(Path.cwd()))
+    text = "\n".join(two.compare("2", "3"))
+    for title in ("params", "data", "environment"):
+        assert f"{title}\n  not known\n" in text
+    assert "was passed, is none" in text
+    assert "None" not in text
+    told = "\n".join(show.lines(about_version.collect(two.tracker, two.model, "3")))
+    assert "none: tuneline did not register this version" in told
+    assert "None" not in told
 
 
 def test_all_about_a_version(two: Project) -> None:

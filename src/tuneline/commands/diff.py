@@ -1,7 +1,7 @@
 """Print in words how two versions differ."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tuneline.decisions.version_difference import Change, Difference, MetricChange, Rows
@@ -25,14 +25,20 @@ def lines(found: Difference) -> Iterator[str]:
     yield from _section(
         "verdict", [f"was {_last(verdict.before)}, is {_last(verdict.after)}"] if verdict else ["the same"]
     )
-    yield from _section("params", map(_param, found.params) if found.params else ["the same"])
+    yield from _section("params", _known(found.params, _param))
     yield from _section("data", _data(found))
     yield from _section("base", [_base(found.base)] if found.base else ["the same"])
     yield from _section("code", _code(found) if found.code else ["the same"])
-    yield from _section("environment", map(_package, found.packages) if found.packages else ["the same packages"])
+    yield from _section("environment", _known(found.packages, _package))
     yield from _section("metrics", map(_metric, found.metrics) if found.metrics else ["none that both have"])
     if found.notes:
         yield from _section("not compared", found.notes)
+
+
+def _known(changes: Sequence[Change] | None, line: Callable[[Change], str]) -> Iterable[str]:
+    if changes is None:
+        return ["not known"]
+    return map(line, changes) if changes else ["the same"]
 
 
 def _section(title: str, content: Iterable[str]) -> Iterator[str]:
@@ -62,9 +68,11 @@ def _value(value: Any) -> str:
 
 
 def _data(found: Difference) -> Iterator[str]:
-    if not found.data and not found.rows:
+    if found.data is None:
+        yield "not known"
+    elif not found.data and not found.rows:
         yield "the same"
-    for change in found.data:
+    for change in found.data or ():
         if change.before is None:
             yield f"{change.name} was added"
         elif change.after is None:
@@ -88,13 +96,17 @@ def _count(number: int) -> str:
 
 
 def _base(change: Change) -> str:
-    before, after = (f"{one['base']}, sha256 {str(one['sha256'])[:_SHORT]}" for one in (change.before, change.after))
+    before, after = (
+        f"{one['base']}, sha256 {one['sha256'][:_SHORT]}" if one["sha256"] else "not known"
+        for one in (change.before, change.after)
+    )
     return f"was {before}, is {after}"
 
 
 def _code(found: Difference) -> Iterator[str]:
     commit, *files = found.code
-    yield f"was commit {str(commit.before)[:_SHORT]}, is {str(commit.after)[:_SHORT]}"
+    before, after = (str(one or "not known")[:_SHORT] for one in (commit.before, commit.after))
+    yield f"was commit {before}, is {after}"
     yield from (f"{one.name} was {one.after or one.before}" for one in files[:_NAMED])
     if len(files) > _NAMED:
         yield f"and {len(files) - _NAMED} more files; all of them: git diff {commit.before} {commit.after}"

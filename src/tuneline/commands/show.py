@@ -71,8 +71,8 @@ def _origin(about: About) -> Iterator[str]:
     rows = about.data.get("train_rows")
     trained = f", {rows:,} train rows" if rows is not None else ""
     yield f"task {about.task}" if about.task else "task unknown"
-    yield f"data {about.data['set']}{trained}, sha256 {_short(about.data['sha256'])}"
-    yield f"base {about.base['base']}, sha256 {_short(about.base['sha256'])}"
+    yield f"data {about.data['set'] or 'unknown'}{trained}, sha256 {_short(about.data['sha256'])}"
+    yield f"base {about.base['base'] or 'unknown'}, sha256 {_short(about.base['sha256'])}"
     yield f"code {_code(about.code)}"
     packages: Mapping[str, str] = about.environment["packages"]
     named = ", ".join(f"{name} {packages[name]}" for name in _LIBRARIES if name in packages)
@@ -83,9 +83,8 @@ def _origin(about: About) -> Iterator[str]:
 
 
 def _code(code: Mapping[str, Any]) -> str:
-    dirty = {"true": " with changes that were not committed", "false": ""}.get(
-        str(code["uncommitted_changes"]), f" ({code['uncommitted_changes']})"
-    )
+    known = {"true": " with changes that were not committed", "false": "", None: ""}
+    dirty = known.get(code["uncommitted_changes"], f" ({code['uncommitted_changes']})")
     text = f"commit {_short(code['commit'])}{dirty}"
     if code["source_commit"]:
         text += f"; all sources: {_short(code['source_commit'])} (git show {code['ref']})"

@@ -65,8 +65,9 @@ class Difference:
     model: str
     before: str
     after: str
-    params: tuple[Change, ...]
-    data: tuple[Change, ...]
+    params: tuple[Change, ...] | None
+    """None, as for data and packages: not known, because a version does not have its files any more."""
+    data: tuple[Change, ...] | None
     """Raw sets and mixed-in sets with their digests."""
     rows: tuple[Rows, ...]
     base: Change | None
@@ -74,7 +75,7 @@ class Difference:
     """The commits; then a line for each file: before and after are its states, such as `modified`."""
     code_is_known: bool
     """Whether this clone has both commits, so that `code` names every file that differs."""
-    packages: tuple[Change, ...]
+    packages: tuple[Change, ...] | None
     metrics: tuple[MetricChange, ...]
     verdict: Change | None
     same_model: bool
@@ -101,7 +102,7 @@ def compare(tracker: Tracker, one: About, other: About) -> Difference:
     notes: list[str] = []
     first, second = (_read(tracker, about, notes) for about in (one, other))
     commits = [_commit(about) for about in (one, other)]
-    if one.data["sha256"] != other.data["sha256"]:
+    if None not in (one.data["sha256"], other.data["sha256"]) and one.data["sha256"] != other.data["sha256"]:
         notes.append(
             "the clean data differ, so the metrics may be of different test rows; the gate compares versions on the "
             "same rows"
@@ -110,8 +111,8 @@ def compare(tracker: Tracker, one: About, other: About) -> Difference:
         model=one.model,
         before=one.version,
         after=other.version,
-        params=tuple(_changes(first.params, second.params)) if first.params and second.params else (),
-        data=tuple(_changes(_sets(first.lock), _sets(second.lock))) if first.lock and second.lock else (),
+        params=tuple(_changes(first.params, second.params)) if first.params and second.params else None,
+        data=tuple(_changes(_sets(first.lock), _sets(second.lock))) if first.lock and second.lock else None,
         rows=tuple(_rows(tracker, one, other, (first, second), notes)),
         base=_change("base", one.base, other.base),
         code=tuple(_code(commits, one, other, notes)),
@@ -190,13 +191,17 @@ def _code(commits: list[str | None], one: About, other: About, notes: list[str])
         yield Change(path, before, after)
 
 
-def _packages(one: About, other: About, notes: list[str]) -> tuple[Change, ...]:
+def _packages(one: About, other: About, notes: list[str]) -> tuple[Change, ...] | None:
     before, after = one.environment["packages"], other.environment["packages"]
     if before and after:
         return tuple(_changes(before, after))
-    if one.environment["sha256"] != other.environment["sha256"]:
-        notes.append(f"{' or '.join(ENVIRONMENT_LOCKS)} differ; which packages is known where git has both commits")
-    return ()
+    digests = (one.environment["sha256"], other.environment["sha256"])
+    if None in digests:
+        return None
+    if digests[0] == digests[1]:
+        return ()
+    notes.append(f"{' or '.join(ENVIRONMENT_LOCKS)} differ; which packages is known where git has both commits")
+    return None
 
 
 def _metrics(one: About, other: About) -> Iterable[MetricChange]:
@@ -215,7 +220,7 @@ def _rows(
     read: tuple[_Files, _Files],
     notes: list[str],
 ) -> Iterable[Rows]:
-    if one.data["sha256"] == other.data["sha256"]:
+    if None in (one.data["sha256"], other.data["sha256"]) or one.data["sha256"] == other.data["sha256"]:
         return
     before, after = map(_clean_splits, read)
     if before is not None and after is not None:
