@@ -236,7 +236,7 @@ def _good_and_bad(registry: Registry, project: Project, log: Path) -> None:
 
     torch.manual_seed(0)
     noise = weights_changed(lambda tensor: tensor + 0.3 * torch.randn_like(tensor))
-    slightly = weights_changed(lambda tensor: tensor + 0.004 * torch.randn_like(tensor))
+    slightly = weights_changed(lambda tensor: tensor + 0.02 * torch.randn_like(tensor))
     half = weights_changed(lambda tensor: tensor.half())
     endless = weights_changed(lambda tensor: tensor * float("nan"))
     # A good one is kept, and the next ones are compared with it; then the first one is champion again.
