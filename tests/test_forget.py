@@ -101,7 +101,7 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
         running.kill()
         running.wait()
         left = raw.read_text("utf-8").splitlines(keepends=True)
-        assert left in (before, [line for line in before if '"customer":42' not in line])
+        assert left in (before, [line for line in before if '"customer": 42' not in line])
     other = first.tuneline("forget", "--group", "customer=41")
     assert "another erasure is not finished" in other.stderr
     done = first.tuneline(*command)
