@@ -17,7 +17,7 @@ from tuneline.core import files
 from tuneline.decisions import about_version, source_commit, version_difference
 from tuneline.errors import RegistryError
 from tuneline.params import editing
-from tuneline.registry import history, versions
+from tuneline.registry import history, version_status, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.tracking import Tracker
 
@@ -215,8 +215,10 @@ def test_all_about_a_version(two: Project) -> None:
     ):
         assert line in text, line
     assert json.loads(json.dumps(about.as_dict()))["numbers"][0]["value"] == 1.5
+    two.tracker.update_version(two.model, "1", {version_status.ERASED: "customer=42"})
     older = about_version.collect(two.tracker, two.model, "1")
     assert older.aliases == older.history == ()
+    assert "  erased: customer=42" in list(show.lines(older))
     for name in ("7", "production"):
         with pytest.raises(RegistryError, match=r"it has versions 1, 2|no version is production yet"):
             about_version.find_number(two.tracker, two.model, name)

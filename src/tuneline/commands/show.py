@@ -20,6 +20,8 @@ def lines(about: About) -> Iterator[str]:
     """
     aliases = f" ({', '.join(about.aliases)})" if about.aliases else ""
     yield f"{about.model} version {about.version}{aliases}, registered {about.registered}"
+    if about.erased:
+        yield f"  erased: {about.erased}"
     if about.broken:
         yield f"  broken: {about.broken}"
     yield from _section("verdict", _verdicts(about))

@@ -57,6 +57,8 @@ class About:
     """Of the gate; the first is the one with which it was registered."""
     broken: str | None
     """Why its files cannot be used, if that was found."""
+    erased: str | None
+    """Why its files were erased, if they were."""
     reasons: tuple[str, ...]
     """The reasons of the first verdict."""
     task: str
@@ -125,6 +127,7 @@ def collect(tracker: Tracker, model: str, version: str) -> About:
         aliases=tuple(sorted(name for name, one in tracker.aliases(model).items() if one == version)),
         verdicts=version_status.verdicts(tags),
         broken=tags.get(version_status.BROKEN),
+        erased=tags.get(version_status.ERASED),
         reasons=tuple(_reasons(tracker.version_description(model, version))),
         task=tags.get("4 task", ""),
         rows=int(metrics["rows"]) if "rows" in metrics else None,
