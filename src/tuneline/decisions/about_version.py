@@ -127,7 +127,7 @@ def collect(tracker: Tracker, model: str, version: str) -> About:
         aliases=tuple(sorted(name for name, one in tracker.aliases(model).items() if one == version)),
         verdicts=version_status.verdicts(tags),
         broken=tags.get(version_status.BROKEN),
-        erased=tags.get(version_status.ERASED),
+        erased=versions.erased(tags[version_status.ERASED]) if version_status.ERASED in tags else None,
         reasons=tuple(_reasons(tracker.version_description(model, version))),
         task=tags.get("4 task", ""),
         rows=int(metrics["rows"]) if "rows" in metrics else None,
