@@ -510,8 +510,9 @@ def _erase_from_cache(p: Params, journal: Journal, *, is_trained: bool) -> set[s
         if path.is_file():
             path.unlink()
             journal.removed += 1
-    # The run cache names objects that are gone.
-    _delete(folder.parent.parent / "runs")
+    if is_own:
+        # The run cache names objects that are gone.
+        _delete(folder.parent.parent / "runs")
     return kept
 
 
