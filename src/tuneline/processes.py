@@ -7,6 +7,7 @@ import atexit
 import ctypes
 import fcntl
 import gc
+import json
 import os
 import platform
 import signal
@@ -15,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +29,8 @@ PARENT = "TUNELINE_PARENT"
 _PR_SET_PDEATHSIG = 1
 _CLOCKS = 2.0
 """Seconds by which two readings of a process's start may differ, for example after the clock was set."""
+
+_MOST_IDS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,23 @@ class Identity:
         """
         process = psutil.Process(pid)
         return cls(platform.node(), _machine(), process.pid, process.create_time())
+
+    @classmethod
+    def from_json(cls, text: str) -> "Identity | None":
+        """The identity that `as_json` has written; None if the text is something else, which a person has written."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        kinds = {"host": str, "machine": str, "pid": int, "started": (int, float)}
+        if not isinstance(value, dict) or value.keys() != kinds.keys():
+            return None
+        is_valid = all(isinstance(value[name], kind) for name, kind in kinds.items()) and 0 < value["pid"] < _MOST_IDS
+        return cls(**value) if is_valid else None
+
+    def as_json(self) -> str:
+        """The identity as text."""
+        return json.dumps(asdict(self), sort_keys=True)
 
     def has_ended(self) -> bool | None:
         """Whether the process has ended; None, for unknown, if it belongs to another machine or container."""

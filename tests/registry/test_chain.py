@@ -138,6 +138,35 @@ def test_a_history_that_somebody_put_beside_the_real_one_is_named() -> None:
         assert any("this history has another entry in its place" in text for text in told)
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 12, "1٣"])
+def test_a_number_that_no_history_reaches_does_not_stop_the_next_entry(number: str) -> None:
+    runs = made()
+    values = {**runs[4].params, "number": number, "next": "x x"}
+    foreign = replace(runs[4], id="foreign", params={**values, "sha256": chain.content_digest(values)})
+    runs[4] = edited(runs[4], next=f"foreign {foreign.params['sha256']}")
+    found = chain.walk([*runs, foreign])
+    assert found.problems
+    assert found.number in (5, 6)
+
+
+def test_a_tag_with_a_number_that_no_history_reaches_is_a_problem_and_not_used() -> None:
+    found = chain.walk(made(), [Head(10**12, "x", "version 1")])
+    assert texts(found) == [
+        "the tag of version 1 names an entry 1000000000000, which this history cannot have: it was edited in MLflow; "
+        f"{chain.REMEDY}"
+    ]
+    assert found.number == 4
+
+
+@pytest.mark.parametrize("param", ["evidence", "accepts"])
+def test_a_param_that_nests_too_deep_says_nothing(param: str) -> None:
+    runs = made()
+    runs[4] = edited(runs[4], **{param: "[" * 5900})
+    found = chain.walk(runs)
+    assert texts(found)[0].startswith("entry 4 was edited")
+    assert (found.entries[3].evidence, found.entries[3].accepts) == ({}, ())
+
+
 @pytest.mark.parametrize(
     ("taken", "free"),
     [((), "next"), (("next",), "next.2"), (("next.2",), "next"), (("next", "next.3"), "next.2"), (("next.0",), "next")],

@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -70,6 +71,28 @@ def test_damage_is_named_and_a_person_can_accept_it(tracker: Tracker, model: str
     assert (found.problems, len(found.accepted), len(found.entries)) == ((), 3, 5)
     assert found.entries[4].reason.startswith("a disk broke (entry 2 edited ")
     assert history.accept(tracker, model, "again") is None
+
+
+def test_more_damages_than_a_param_holds_are_accepted(
+    tracker: Tracker, model: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_LONGEST_PARAM", 300)
+    files = {f"{number}{'x' * 90}.json": b"{}" for number in range(3)}
+    for name, content in files.items():
+        history.append(tracker, model, action="verified", alias="champion", after="1", evidence={name: content})
+    for entry in history.read(tracker, model).entries:
+        shutil.rmtree(store / "artifacts" / entry.run_id)
+    assert history.accept(tracker, model, "the disk broke")
+    found = history.read(tracker, model, evidence=True)
+    assert (found.problems, len(found.accepted), len(found.entries)) == ((), 3, 5)
+    assert {entry.reason.partition(" (")[0] for entry in found.entries[3:]} == {"the disk broke"}
+
+
+def test_a_head_that_somebody_wrote_does_not_stop_the_history(tracker: Tracker, model: str) -> None:
+    add(tracker, model, "verified", None, "1")
+    tracker.update_version(model, "2", {history.HEAD: f"{'9' * 4999} x"})
+    add(tracker, model, "verified", "1", "2")
+    assert words(history.read(tracker, model))[-1] == (2, "verified", "1", "2")
 
 
 def test_a_deleted_experiment_comes_back_and_a_renamed_model_keeps_its_history(tracker: Tracker, model: str) -> None:

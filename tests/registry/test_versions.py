@@ -371,22 +371,47 @@ def test_a_version_whose_source_is_a_folder_or_an_address_is_not_read(
             versions.fetch_version(tracker, model, str(version))
 
 
+@pytest.mark.parametrize(
+    "place", ["file://{0}/private", "{0}/private", "file://{0}/mlflow/../private", "{store}/artifacts"]
+)
 def test_files_outside_of_the_store_are_neither_read_nor_deleted(
-    tracker: Tracker, project: Params, lineage: Lineage, tmp_path: Path, store: Path
+    place: str, tracker: Tracker, project: Params, lineage: Lineage, tmp_path: Path, store: Path
 ) -> None:
     model = project.registry.model
     register(tracker, project, lineage)
     (tmp_path / "private").mkdir()
+    (tmp_path / "private/letter").touch()
+    run_id = tracker.version_tags(model, "1")[versions.RUN]
+    location = place.format(tmp_path, store=store)
     with closing(sqlite3.connect(store / "mlflow.db")) as opened:
-        opened.execute(
-            "UPDATE logged_models SET artifact_location = ? WHERE name = ?", (f"file://{tmp_path}/private", model)
-        )
+        opened.execute("UPDATE logged_models SET artifact_location = ? WHERE name = ?", (location, model))
+        opened.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (location, run_id))
         opened.commit()
-    for use in (versions.fetch_version, Tracker.delete_version):
-        with pytest.raises(TrackingError, match=f"keeps its files in {tmp_path}/private, not in {store}/artifacts"):
+    uses = (versions.fetch_version, Tracker.delete_version, Tracker.erase_version_files)
+    for use in uses:
+        with pytest.raises(TrackingError, match=f"keeps its files in .*, not below {store}/artifacts"):
             use(tracker, model, "1")
-    assert (tmp_path / "private").is_dir()
+    with pytest.raises(TrackingError, match="not below"):
+        tracker.erase_run_files(run_id)
+    assert (tmp_path / "private/letter").exists()
+    assert any((store / "artifacts").iterdir())
     assert tracker.find_versions(model, {}) == ["1"]
+
+
+def test_no_folder_of_this_machine_is_deleted_because_a_server_names_it(
+    tracker: Tracker, project: Params, lineage: Lineage
+) -> None:
+    model = project.registry.model
+    register(tracker, project, lineage)
+    # What a server answers, to a client that would find the folders on its own machine.
+    of_server = Tracker(mlflow.MlflowClient(), "http://mlflow.example")
+    for erase in (
+        lambda: of_server.erase_version_files(model, "1"),
+        lambda: of_server.erase_run_files(tracker.version_tags(model, "1")[versions.RUN]),
+    ):
+        with pytest.raises(TrackingError, match="is a folder of whichever machine asks"):
+            erase()
+    assert versions.find_damage(tracker, model, "1") is None
 
 
 def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, lineage: Lineage) -> None:

@@ -4,7 +4,6 @@ A tag of a logged model names the process that made it, by its id and start time
 running, the logged model is kept.
 """
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -67,9 +66,8 @@ def why_kept(logged: Logged, now: float) -> str | None:
     if logged.was:
         return f"it was version {logged.was}, which was deleted; delete it in MLflow if you do not need it"
     age = now - logged.changed
-    try:
-        maker = Identity(**json.loads(logged.maker))
-    except (ValueError, TypeError):
+    maker = Identity.from_json(logged.maker)
+    if maker is None:
         return "its tag does not say which process made it"
     has_ended = maker.has_ended()
     if has_ended is None:

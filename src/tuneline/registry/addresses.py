@@ -39,12 +39,6 @@ def database_of(address: str) -> Path | None:
     return Path(address.removeprefix(SQLITE)) if address.startswith(SQLITE) else None
 
 
-def local_folder(location: str) -> Path | None:
-    """The folder of an artifact location; None where the location is not a folder of this machine."""
-    parts = urllib.parse.urlparse(location)
-    return Path(urllib.request.url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
 @contextmanager
 def hold_store(address: str, store: Path) -> Iterator[None]:
     """Hold a store that can be used while MLflow makes or migrates it: two processes on a new store would race.

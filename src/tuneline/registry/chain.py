@@ -21,6 +21,9 @@ REMEDY = (
     "--accept REASON"
 )
 _NEXT = re.compile(r"next(?:\.([1-9][0-9]{0,5}))?")
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_MOST_LOST = 1_000_000
+"""The most entries that can be missing between two others: a larger number was written by hand."""
 _Kind = TypeVar("_Kind", dict[str, Any], list[Any])
 
 
@@ -192,8 +195,13 @@ def evidence_problem(entry: Entry, name: str, what: str) -> Problem:
     )
 
 
+def number_in(text: str) -> int | None:
+    """The number of an entry in a param or a tag; None if it is not a number that MLflow's store could reach."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
 def _is_complete(run: LogRun) -> bool:
-    return SHA256 in run.params and run.params.get("number", "").isdecimal()
+    return SHA256 in run.params and number_in(run.params.get("number", "")) is not None
 
 
 def _number(run: LogRun) -> int:
@@ -236,7 +244,9 @@ def _add(chain: Chain, run: LogRun, sha256: str, is_log_deleted: bool) -> None:
         text = f"{name} was deleted in MLflow (run {run.id}); bring it back with: tuneline history --accept REASON"
         chain.problems.append(Problem(f"{name} deleted {run.id[:12]}", text, run.id))
     chain.entries.append(entry)
-    chain.end, chain.number, chain.sha256 = run, entry.number, sha256
+    # What follows a number that was written by hand is numbered as if it were not there.
+    number = entry.number if entry.number <= chain.number + _MOST_LOST else chain.number + 1
+    chain.end, chain.number, chain.sha256 = run, number, sha256
 
 
 def _check_numbers(chain: Chain) -> None:
@@ -274,15 +284,20 @@ def _check_heads(chain: Chain, heads: Sequence[Head]) -> None:
                     f"sha256 {entry.sha256[:12]}…, the tag says {head.sha256[:12]}…; {REMEDY}",
                 )
             )
-    last = max(heads, key=lambda one: one.number, default=None)
-    if last and last.number > chain.number:
-        chain.number, chain.sha256 = last.number, last.sha256
+    for head in sorted(heads, key=lambda one: one.number):
+        if head.number > chain.number + _MOST_LOST:
+            text = (
+                f"the tag of {head.where} names an entry {head.number}, which this history cannot have: it was edited"
+            )
+            chain.problems.append(Problem(f"head {head.number} {head.where[:100]}", f"{text} in MLflow; {REMEDY}"))
+        elif head.number > chain.number:
+            chain.number, chain.sha256 = head.number, head.sha256
 
 
 def _json(text: str | None, kind: type[_Kind]) -> _Kind:
     """The JSON value in a param; empty where the param was edited to something else."""
     try:
         value = json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, kind) else kind()

@@ -15,7 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -241,7 +241,7 @@ def read_evidence(tracker: Tracker, entry: Entry) -> dict[str, bytes]:
 
 
 def accept(tracker: Tracker, model: str, reason: str) -> Entry | None:
-    """Add an entry that names the damages of the history, which are known from then on; bring back deleted entries.
+    """Add entries that name the damages of the history, which are known from then on; bring back deleted entries.
 
     Args:
         tracker: the registry.
@@ -249,7 +249,7 @@ def accept(tracker: Tracker, model: str, reason: str) -> Entry | None:
         reason: what a person knows about the damages.
 
     Returns:
-        The entry; None if the history has no damage.
+        The last entry; None if the history has no damage.
     """
     before = _look(tracker, model)
     restored = []
@@ -263,9 +263,23 @@ def accept(tracker: Tracker, model: str, reason: str) -> Entry | None:
     found = read(tracker, model, evidence=True).found
     if not found and not restored:
         return None
-    told = [*(problem.key for problem in found), *(f"brought back {one}" for one in restored)]
-    keys = [problem.key for problem in found]
-    return append(tracker, model, action=ACCEPTED, reason=f"{reason} ({'; '.join(told)})", accepts=keys)
+    entry = None
+    for keys in _that_fit([problem.key for problem in found]) or [[]]:
+        told = [*keys, *(f"brought back {one}" for one in restored)]
+        entry = append(tracker, model, action=ACCEPTED, reason=f"{reason} ({'; '.join(told)})", accepts=keys)
+        restored = []
+    return entry
+
+
+def _that_fit(keys: Iterable[str]) -> list[list[str]]:
+    """The keys in lists, each of which a param can hold."""
+    parts: list[list[str]] = []
+    for key in keys:
+        if parts and len(json.dumps([*parts[-1], key])) <= _LONGEST_PARAM:
+            parts[-1].append(key)
+        else:
+            parts.append([key])
+    return parts
 
 
 def _experiment(model: str) -> str:
@@ -305,9 +319,8 @@ def _of_old_name(tracker: Tracker, number: str) -> LogExperiment | None:
 
 def _head(text: str, where: str) -> Head | None:
     parts = text.split()
-    if len(parts) < 2 or not parts[0].isdecimal() or int(parts[0]) < 1:
-        return None
-    return Head(int(parts[0]), parts[1], where)
+    number = chain.number_in(parts[0]) if len(parts) > 1 else None
+    return Head(number, parts[1], where) if number else None
 
 
 def _evidence_problems(tracker: Tracker, entries: Iterable[Entry]) -> Iterator[Problem]:
@@ -389,15 +402,15 @@ def _open(tracker: Tracker, model: str) -> _Place:
 
 
 def _maker() -> str:
-    return json.dumps(asdict(Identity.of_process()), sort_keys=True)
+    return Identity.of_process().as_json()
 
 
 def _is_abandoned(maker: str | None, began: float | None) -> bool:
-    try:
-        has_ended = Identity(**json.loads(maker or "")).has_ended()
-    except (ValueError, TypeError):
+    process = Identity.from_json(maker or "")
+    if process is None:
         # A person has made it.
         return False
+    has_ended = process.has_ended()
     if has_ended is None and began is not None:
         return time.time() - began > LONGEST
     return bool(has_ended)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from mlflow.protos.databricks_pb2 import (
     ErrorCode,
 )
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+from mlflow.utils.uri import is_local_uri
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline import processes
@@ -98,7 +100,7 @@ class Tracker(Runs):
             RegistryError: the folder or its copy has another digest, so no version is made.
         """
         model = new.model
-        maker = json.dumps(asdict(processes.Identity.of_process()), sort_keys=True)
+        maker = processes.Identity.of_process().as_json()
         logged = self._client.create_logged_model(
             self._experiment(model), name=model, source_run_id=new.run_id, tags={_MAKER: maker}
         )
@@ -194,12 +196,11 @@ class Tracker(Runs):
                 return sorted(found, key=lambda one: (one.changed, one.id))
 
     def _as_logged(self, logged: LoggedModel) -> Logged:
-        of_versions = json.loads(logged.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
         return Logged(
             id=logged.model_id,
             maker=logged.tags[_MAKER],
             changed=logged.last_updated_timestamp / 1000,
-            was=", ".join(str(one["version"]) for one in of_versions) or None,
+            was=_versions_of(logged.tags.get(MLFLOW_MODEL_VERSIONS, "[]")),
             folder=self._on_this_machine(logged),
         )
 
@@ -276,7 +277,12 @@ class Tracker(Runs):
     def _delete_artifacts(self, address: str | None) -> None:
         if not address:
             return
-        self._in_store(address, "a run or a model")
+        owner = "a run or a model"
+        if self._in_store(address, owner) is None and _local_folder(address):
+            raise TrackingError(
+                f"{self.address}: {owner} keeps its files in {address}, which is a folder of whichever machine asks; "
+                "nothing is deleted here; delete the files on the machine of the server"
+            )
         repository = get_artifact_repository(address)
         # A server refuses to delete what does not exist.
         if repository.list_artifacts():
@@ -497,16 +503,16 @@ class Tracker(Runs):
             TrackingError: the folder is outside of the store.
         """
         # A path from a server may be a path of another machine.
-        place = addresses.local_folder(location) if addresses.database_of(self.address) else None
+        place = _local_folder(location) if addresses.database_of(self.address) else None
         if place is None:
             return None
         # Folders are deleted by this path, and whoever can write to the database can change it.
-        home = addresses.local_folder(self._location() or "")
-        if home is None or not place.resolve().is_relative_to(home.resolve()):
+        home = _local_folder(self._location() or "")
+        if home is None or home.resolve() not in place.resolve().parents:
             raise TrackingError(
-                f"{self.address}: {owner} keeps its files in {place}, not in {home}: the store was moved or copied, or "
-                "somebody has changed it; move the project back, or move this store away, and the next run makes a new "
-                "store"
+                f"{self.address}: {owner} keeps its files in {place}, not below {home}: the store was moved or copied, "
+                "or somebody has changed it; move the project back, or move this store away, and the next run makes a "
+                "new store"
             )
         return place
 
@@ -527,6 +533,22 @@ class Tracker(Runs):
         known = self.find_versions(model, {})
         remedy = f"it has versions {', '.join(known)}" if known else "it has no version yet; make one with: make run"
         raise RegistryError(f"{model} version {version}: is not in the registry at {self.address}; {remedy}")
+
+
+def _versions_of(tag: str) -> str | None:
+    """The numbers in MLflow's tag of a logged model; None if it names no version."""
+    try:
+        return ", ".join(str(one["version"]) for one in json.loads(tag)) or None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        # Edited by hand: whatever was made from it is no version of ours.
+        return "unknown"
+
+
+def _local_folder(location: str) -> Path | None:
+    """The folder of this machine that MLflow uses for an artifact location; None where it is elsewhere."""
+    # A location without a scheme is a path too.
+    is_here = bool(location) and is_local_uri(location, is_tracking_or_registry_uri=False)
+    return Path(local_file_uri_to_path(location)) if is_here else None
 
 
 def _pages(logged: LoggedModel, run_id: str) -> Pages:
