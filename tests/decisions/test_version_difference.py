@@ -196,6 +196,34 @@ def test_a_version_that_tuneline_did_not_register_is_told_as_unknown(two: Projec
     assert "None" not in told
 
 
+def test_files_that_somebody_has_changed_are_named(two: Project) -> None:
+    folder = two.tracker.local_folder(two.model, "2")
+    assert folder is not None
+    for path in Path(".dvc/cache").rglob("*.dir"):
+        path.unlink()
+    files.write_parquet(Path("other.parquet"), pa.table({"x": [1]}))
+    changed = {
+        "params.yaml": (b"- a list", b"a: !!bool x"),
+        "dvc.lock": (
+            b"stages: {prepare: a text}",
+            b"stages: {prepare: {deps: [1], outs: [1]}}",
+            b"stages: {prepare: {deps: [{md5: 1}], outs: 3}}",
+        ),
+        "train-rows.parquet": (b"PAR1", Path("other.parquet").read_bytes()),
+    }
+    for name, contents in changed.items():
+        whole = (folder / name).read_bytes()
+        for content in contents:
+            (folder / name).write_bytes(content)
+            text = "\n".join(two.compare("1", "2"))
+            assert f"{name} of version 2 cannot be read" in text, content
+            assert "Bits per byte was 1.7500, is 1.5000 (better)" in text
+        (folder / name).write_bytes(whole)
+    for content in (b"paths: a text", b"paths: {clean: [1]}"):
+        (folder / "params.yaml").write_bytes(content)
+        assert "paths" in "\n".join(two.compare("1", "2"))
+
+
 def test_all_about_a_version(two: Project) -> None:
     mlflow.MlflowClient().set_registered_model_alias(two.model, "champion", "2")
     history.append(two.tracker, two.model, action=history.VERIFIED, alias="champion", after="2", reason="it is good")
@@ -221,6 +249,6 @@ def test_all_about_a_version(two: Project) -> None:
     assert next(line for line in show.lines(older) if "erased" in line).startswith(
         "  erased: it was erased on 2026-11-02: "
     )
-    for name in ("7", "production"):
+    for name in ("7", "9" * 30, "9" * 5000, "production"):
         with pytest.raises(RegistryError, match=r"it has versions 1, 2|no version is production yet"):
             about_version.find_number(two.tracker, two.model, name)

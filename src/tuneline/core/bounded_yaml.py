@@ -28,9 +28,9 @@ def load(text: str, typ: Literal["rt", "safe", "base"]) -> Any:
     _check(text)
     try:
         return YAML(typ=typ).load(text)
-    except (ValueError, OverflowError, TypeError) as error:
-        # For example of the date 2024-13-01, or of an integer of thousands of digits.
-        raise UnreadableError(str(error)) from None
+    except (ValueError, OverflowError, TypeError, LookupError, AttributeError) as error:
+        # For example of the date 2024-13-01, of an integer of thousands of digits, or of !!bool x.
+        raise UnreadableError(f"{type(error).__name__}: {error}") from None
 
 
 def _check(text: str) -> None:

@@ -97,8 +97,9 @@ def find_number(tracker: Tracker, model: str, name: str) -> str:
         RegistryError: the registry does not have the version, or no version has the alias.
     """
     if name.isascii() and name.isdigit():
-        tracker.version_tags(model, str(int(name)))
-        return str(int(name))
+        number = name.lstrip("0") or "0"
+        tracker.version_tags(model, number)
+        return number
     return versions.resolve_version(tracker, model, version=None, alias=name)
 
 
@@ -234,10 +235,13 @@ def read_params(tracker: Tracker, model: str, version: str, notes: list[str]) ->
     if content is None:
         return None
     try:
-        return dict(bounded_yaml.load(content.decode("utf-8"), "safe"))
-    except (YAMLError, UnicodeDecodeError, TypeError, ValueError):
-        notes.append(f"{params.PARAMS_FILE} of version {version} cannot be read as YAML")
-        return None
+        found = bounded_yaml.load(content.decode("utf-8"), "safe")
+    except (YAMLError, UnicodeDecodeError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    notes.append(f"{params.PARAMS_FILE} of version {version} cannot be read as params")
+    return None
 
 
 def read_lock(tracker: Tracker, model: str, version: str, notes: list[str]) -> dict[str, dict[str, Any]] | None:
@@ -248,9 +252,22 @@ def read_lock(tracker: Tracker, model: str, version: str, notes: list[str]) -> d
     try:
         found = bounded_yaml.load(content.decode("utf-8"), "safe")["stages"]
     except (YAMLError, UnicodeDecodeError, LookupError, TypeError):
-        notes.append(f"dvc.lock of version {version} cannot be read")
-        return None
-    return found if isinstance(found, dict) else None
+        found = None
+    if isinstance(found, dict) and all(map(_is_stage, found.values())):
+        return found
+    notes.append(f"dvc.lock of version {version} cannot be read")
+    return None
+
+
+def _is_stage(value: Any) -> bool:
+    """Whether a value of dvc.lock names the inputs and outputs of a stage as DVC writes them."""
+    if not isinstance(value, dict):
+        return False
+    named = [value.get(kind, []) for kind in ("deps", "outs")]
+    return all(
+        isinstance(listed, list) and all(isinstance(one, dict) and isinstance(one.get("path"), str) for one in listed)
+        for listed in named
+    )
 
 
 def train_rows(tracker: Tracker, model: str, version: str, notes: list[str]) -> pa.Table | None:
@@ -259,8 +276,8 @@ def train_rows(tracker: Tracker, model: str, version: str, notes: list[str]) -> 
     if content is None:
         return None
     try:
-        return pq.read_table(io.BytesIO(content))
-    except (pa.ArrowInvalid, OSError):
+        return pq.read_table(io.BytesIO(content)).select(["id", "cluster"])
+    except (pa.ArrowException, OSError, KeyError):
         notes.append(f"{versions.TRAIN_ROWS} of version {version} cannot be read")
         return None
 

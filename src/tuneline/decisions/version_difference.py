@@ -162,7 +162,7 @@ def _said(values: Mapping[str, Any], name: str) -> Any:
 def _sets(lock: Mapping[str, Any]) -> dict[str, str]:
     """The data that `prepare` read: path -> md5."""
     deps = lock.get(_RAW_STAGE, {}).get("deps", [])
-    return {one["path"]: one.get("md5", "") for one in deps if not str(one["path"]).startswith("src/")}
+    return {one["path"]: one.get("md5", "") for one in deps if not one["path"].startswith("src/")}
 
 
 def _commit(about: About) -> str | None:
@@ -247,7 +247,8 @@ def _differing(split: str, before: Mapping[str, str], after: Mapping[str, str]) 
 
 def _clean_splits(read: _Files) -> dict[str, dict[str, str]] | None:
     """Split -> id -> source of its rows, from DVC's cache; None if the cache does not hold all of them."""
-    clean = ((read.params or {}).get("paths") or {}).get("clean")
+    paths = (read.params or {}).get("paths")
+    clean = paths.get("clean") if isinstance(paths, dict) else None
     outs = [out for stage in (read.lock or {}).values() for out in stage.get("outs", [])]
     md5 = next((out.get("md5") for out in outs if out.get("path") == clean), None)
     if not isinstance(md5, str):
@@ -257,13 +258,14 @@ def _clean_splits(read: _Files) -> dict[str, dict[str, str]] | None:
     if listing is None:
         return None
     found: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    columns = ["id", "source"]
     for name, part in sorted(listing.items()):
         split, _, file = name.partition("/")
         if split not in found or not file.endswith(".parquet"):
             continue
         try:
-            table = pq.read_table(objects.place(cache, part), columns=["id", "source"])
-        except (OSError, pa.ArrowInvalid):
+            table = pq.read_table(objects.place(cache, part), columns=columns).select(columns)
+        except (OSError, pa.ArrowException, KeyError):
             return None
         found[split] |= dict(zip(table["id"].to_pylist(), table["source"].to_pylist(), strict=True))
     return found

@@ -32,7 +32,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuneline import processes
+from tuneline import processes, terminal
 from tuneline.core import files
 from tuneline.errors import BrokenVersionError, RegistryError, TrackingError, one_line
 from tuneline.registry import addresses, version_files
@@ -45,6 +45,7 @@ _LOGGED = "models:/"
 # The tag of a logged model with the process that makes a version of it.
 _MAKER = "tuneline.maker"
 _PAGE = 100
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -525,14 +526,18 @@ class Tracker(Runs):
             return None
 
     def _version(self, model: str, version: str) -> ModelVersion:
-        try:
-            return self._client.get_model_version(model, version)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                raise
+        # MLflow's databases cannot even look for a longer number.
+        if len(version) <= _MOST_DIGITS:
+            try:
+                return self._client.get_model_version(model, version)
+            except MlflowException as error:
+                if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                    raise
         known = self.find_versions(model, {})
         remedy = f"it has versions {', '.join(known)}" if known else "it has no version yet; make one with: make run"
-        raise RegistryError(f"{model} version {version}: is not in the registry at {self.address}; {remedy}")
+        raise RegistryError(
+            f"{model} version {terminal.shortened(version)}: is not in the registry at {self.address}; {remedy}"
+        )
 
 
 def _versions_of(tag: str) -> str | None:
