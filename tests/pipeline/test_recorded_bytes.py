@@ -46,6 +46,19 @@ def test_the_recorded_bytes_come_from_the_cache(cached: Path, tmp_path: Path) ->
     assert read(tmp_path) == CONTENT
 
 
+def test_bytes_that_the_cache_lacks_come_from_the_remote_and_leave_the_cache_as_it_is(
+    cached: Path, tmp_path: Path
+) -> None:
+    remote = tmp_path / "remote/files/md5" / MD5[:2] / MD5[2:]
+    remote.parent.mkdir(parents=True)
+    cached.rename(remote)
+    Path(".dvc/config").write_text(
+        f"[core]\n    remote = storage\n    no_scm = true\n['remote \"storage\"']\n    url = {tmp_path / 'remote'}\n"
+    )
+    assert read(tmp_path) == CONTENT
+    assert not cached.exists()
+
+
 @pytest.mark.parametrize("content", ["", LOCK[:30], LOCK[:40], LOCK[: LOCK.index("md5:")]])
 def test_a_dvc_lock_that_is_being_written_does_not_matter(cached: Path, tmp_path: Path, content: str) -> None:
     (dvc_files.KEPT / "dvc.lock").parent.mkdir(parents=True)

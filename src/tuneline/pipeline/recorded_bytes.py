@@ -80,7 +80,7 @@ def locate(record: Mapping[str, Any], name: str, folder: Path) -> Path:
         where = f"neither in DVC's cache nor in its remote '{remote}'"
         fetched = folder / "files" / "md5"
         try:
-            objects.pull([md5], fetched)
+            objects.pull_objects([md5], fetched)
         except PipelineError as error:
             where = f"not in DVC's cache, and {'; '.join(error.problems)}"
         if _has_md5(objects.place(fetched, md5), md5):
