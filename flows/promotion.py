@@ -79,7 +79,9 @@ def show(outcome: Outcome) -> str | None:
 @contextmanager
 def _without_console() -> Iterator[None]:
     """Let Prefect's log go to its server alone."""
-    handlers = list(logging.getLogger("prefect").handlers)
+    loggers = [logging.getLogger(name) for name in ("prefect", "prefect.flow_runs", "prefect.engine")]
+    # The handler that sends to the server is none of these.
+    handlers = [one for logger in loggers for one in logger.handlers if isinstance(one, logging.StreamHandler)]
     for handler in handlers:
         handler.addFilter(_drop)
     try:

@@ -235,7 +235,8 @@ def _check_gate(
 ) -> Check:
     """Today's rules, decided about the version on today's test set."""
     p = today.p
-    is_candidate = _model_sha256(folder) == today.model_sha256
+    model_sha256 = _model_sha256(folder)
+    is_candidate = model_sha256 == today.model_sha256
     trained = versions.version_train_rows(folder)
     if is_candidate:
         kept, scores = list(range(today.rows.num_rows)), today.scores
@@ -246,7 +247,8 @@ def _check_gate(
         scores = {name: table.take(kept) for name, table in {**today.scores, "candidate": own}.items()}
     rows = today.rows if is_candidate else today.rows.take(kept)
     measures: dict[str, Measures | None] = dict(today.intervals if is_candidate else _measures(p, rows, scores))
-    made = {name: tags[name] for name in versions.MADE}
+    # The tag of the model may be that of another version; these bytes are what is promoted.
+    made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
     candidate = Candidate(folder, made, lambda: trained)
     versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores)
     absent = {} if champion else {"champion": "no version is a verified champion"}
