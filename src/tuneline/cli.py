@@ -769,7 +769,8 @@ def ui(mlflow_port: int, prefect_port: int, mlflow_host: str, allowed_hosts: str
     help="Fetch a base that came from a model hub from there, not from DVC's cache or remote.",
 )
 @click.option("--keep", is_flag=True, help="Keep the folder of the rebuild, in work/rebuilt.")
-def reproduce(version: int, with_env: bool, from_hub: bool, keep: bool) -> None:
+@click.option("--unsigned", is_flag=True, help="Run the code of a version that no key in mlflow/keys has signed.")
+def reproduce(version: int, with_env: bool, from_hub: bool, keep: bool, unsigned: bool) -> None:
     """Build version N again from its own sources, without any cache, and compare it byte by byte.
 
     Prints `identical`, or what differs and why that is expected, with exit code 1. The outcome becomes an entry of the
@@ -784,7 +785,14 @@ def reproduce(version: int, with_env: bool, from_hub: bool, keep: bool) -> None:
     try:
         with stopping.stoppable("stopped; the folder of the rebuild is removed, and the project is as it was"):
             is_identical = rebuild.rebuild(
-                params.load(), tracking.connect(), str(version), _print, with_env=with_env, from_hub=from_hub, keep=keep
+                params.load(),
+                tracking.connect(),
+                str(version),
+                _print,
+                with_env=with_env,
+                from_hub=from_hub,
+                keep=keep,
+                unsigned=unsigned,
             )
     except stopping.Stopped as stopped:
         sys.exit(stopped.code)

@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
+import mlflow
 import pytest
 
-from tuneline.decisions import reproduction, tensors
+from tuneline.decisions import reproduction, signature_policy, source_commit, tensors
 from tuneline.decisions.reproduction import Rebuild
+from tuneline.errors import TunelineError
 from tuneline.params import Params
 from tuneline.proofs import claims, keys
-from tuneline.registry import history
+from tuneline.registry import history, version_files, versions
 from tuneline.registry.history import Entry, History
-from tuneline.registry.tracking import Tracker
+from tuneline.registry.runs import Dataset
+from tuneline.registry.tracking import NewVersion, Tracker
 
 ENTRY = Entry(
     number=1,
@@ -37,9 +41,9 @@ def test_rebuilds_count_once_per_clone() -> None:
         replace(ENTRY, reason=f"identical, in clone {'e' * 12} on machine {'b' * 12}", action=history.MOVED),
         replace(ENTRY, reason=f"identical, in clone {'f' * 12} on machine {'b' * 12}", after="4"),
     )
-    assert reproduction.rebuilds_of(History(entries), "3") == 2
-    assert reproduction.rebuilds_of(History(entries), "4") == 1
-    assert reproduction.rebuilds_of(History(), "3") == 0
+    assert reproduction.rebuilds_of(History(entries), "m", "3") == 2
+    assert reproduction.rebuilds_of(History(entries), "m", "4") == 1
+    assert reproduction.rebuilds_of(History(), "m", "3") == 0
 
 
 def test_packages_that_differ_from_the_locks_are_named() -> None:
@@ -78,8 +82,13 @@ def test_only_signed_rebuilds_count_where_a_key_is_trusted(
     claim = claims.statement(reproduction.PREDICATE, {f"{model}/1/": "0" * 64}, said)
     made = Rebuild(tensors.Comparison(1, 1, ()), (), {}, None, claim)
 
+    client = mlflow.MlflowClient()
+    client.create_registered_model(model)
+    for _ in range(2):
+        client.create_model_version(model, "s3://nowhere", tags={versions.FILES: "0" * 64})
+
     def count(version: str = "1") -> int:
-        return reproduction.rebuilds_of(history.read(tracker, model), version, tracker)
+        return reproduction.rebuilds_of(history.read(tracker, model), model, version, tracker)
 
     reproduction.record(tracker, model, "1", made, keys.signing_key())
     assert count() == 1
@@ -90,3 +99,30 @@ def test_only_signed_rebuilds_count_where_a_key_is_trusted(
     assert count("2") == 0
     reproduction.record(tracker, model, "1", made, keys.signing_key())
     assert count() == 1
+    # The same signed claim, copied to a version of this number with other files.
+    client.set_model_version_tag(model, "1", versions.FILES, "1" * 64)
+    assert count() == 0
+
+
+def test_the_code_of_a_version_runs_only_if_a_trusted_key_has_signed_which_it_is(
+    tracker: Tracker, project: Params, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(keys.LOCATION, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    folder, model = Path(project.paths.finetuned), project.registry.model
+    tags = {versions.FILES: version_files.sha256(folder), source_commit.TAG: "a" * 40}
+    data = Dataset("test", "b" * 64, "data/clean", "evaluation")
+    run = mlflow.MlflowClient().create_run("0").info.run_id
+    tracker.create_version(NewVersion(model, run, folder, tags[versions.FILES], tags, {}, data, lambda _: ""))
+
+    def refusal(**more: bool) -> str:
+        with pytest.raises(TunelineError) as caught:
+            reproduction.reproduce(project, tracker, "1", log=lambda _: None, **more)
+        return caught.value.problems[0]
+
+    assert refusal().startswith("the git commit aaaaaaaaaaaa with the version's sources is not in this clone")
+    keys.create("ada")
+    assert "no key in mlflow/keys has signed it" in refusal()
+    assert refusal(unsigned=True).startswith("the git commit aaaaaaaaaaaa")
+    mlflow.MlflowClient().set_model_version_tag(model, "1", signature_policy.SIGNED, "ada")
+    assert "its signature was removed" in refusal(unsigned=True)

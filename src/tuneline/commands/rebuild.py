@@ -19,6 +19,7 @@ def rebuild(
     with_env: bool,
     from_hub: bool,
     keep: bool,
+    unsigned: bool,
 ) -> bool:
     """Build a version again; see `reproduction.reproduce`.
 
@@ -30,18 +31,21 @@ def rebuild(
         with_env: build its Python environment too.
         from_hub: fetch a base from a model hub again.
         keep: keep the folder.
+        unsigned: run the code of a version that no trusted key has signed.
 
     Returns:
         Whether the new model is identical.
 
     Raises:
-        SignatureError: the key of this machine cannot be used.
+        SignatureError: the key of this machine cannot be used, or no trusted key has signed the version.
         TrackingError: MLflow does not answer, so the history does not hold the outcome.
         TunelineError: the version cannot be built again, with the remedy.
     """
     # A key that cannot be used is told before the work of minutes.
     key = keys.signing_key()
-    made = reproduction.reproduce(p, tracker, version, log=log, with_env=with_env, from_hub=from_hub, keep=keep)
+    made = reproduction.reproduce(
+        p, tracker, version, log=log, with_env=with_env, from_hub=from_hub, keep=keep, unsigned=unsigned
+    )
     for line in outcome(f"{p.registry.model} version {version}", made):
         log(line)
     try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tuneline import git, processes, progress
 from tuneline.core import files
-from tuneline.decisions import source_commit, sources, tensors
+from tuneline.decisions import signature_policy, source_commit, sources, tensors
 from tuneline.decisions.sources import Source
 from tuneline.environment import ENV_FILE
 from tuneline.errors import PipelineError, RegistryError, SetupError, SignatureError
@@ -74,6 +74,7 @@ def reproduce(
     with_env: bool = False,
     from_hub: bool = False,
     keep: bool = False,
+    unsigned: bool = False,
 ) -> Rebuild:
     """Build a version again and compare it with the registered files; writes an entry into the history.
 
@@ -87,6 +88,7 @@ def reproduce(
         with_env: build a Python environment from the locks of the version, instead of using this one.
         from_hub: fetch a base that came from a model hub from there again, instead of from DVC's cache or remote.
         keep: keep the folder of the rebuild.
+        unsigned: run the code of a version that no trusted key has signed, although the project has keys.
 
     Raises:
         BrokenVersionError: the files of the version have changed or are gone.
@@ -94,11 +96,13 @@ def reproduce(
         PipelineError: data are missing, or something differs from what the version was made from, or a stage failed.
         RegistryError: the registry does not have the version.
         SetupError: there is not enough space on the disk.
+        SignatureError: the project has keys, and none of them has signed which commit the version was made from.
         TrackingError: MLflow does not answer.
     """
     model = p.registry.model
     tags = tracker.version_tags(model, version)
     registered = versions.fetch_version(tracker, model, version)
+    _refuse_unsigned(f"{model} version {version}", registered, tags, unsigned=unsigned)
     source = sources.find(tags, source_commit.ref_name(model, version))
     log(f"{model} version {version}, from the git commit {source.commit[:12]}")
     with _checked_out(source, model, version, keep=keep) as folder:
@@ -114,6 +118,18 @@ def reproduce(
         reasons = () if compared.is_identical else tuple(_explain(source, folder))
         rebuild = Rebuild(compared, reasons, seconds, folder if keep else None)
         return replace(rebuild, claim=_claim(model, version, tags, source, rebuild, folder, began))
+
+
+def _refuse_unsigned(name: str, folder: Path, tags: Mapping[str, str], *, unsigned: bool) -> None:
+    """Raise where a person who can only write to the registry may have chosen the code: the tag names the commit."""
+    if problem := signature_policy.wrong_signature(folder, tags):
+        raise SignatureError(f"{name}: {problem}; its code is not run")
+    if not unsigned and signature_policy.signature_problem(folder, tags):
+        raise SignatureError(
+            f"{name}: no key in {keys.TRUSTED} has signed it, so everyone who can write to the registry may have "
+            "chosen its code, which is not run; look at the code with: git show "
+            f"{tags.get(source_commit.TAG, '')[:40]}; to run it all the same, use --unsigned"
+        )
 
 
 def record(tracker: Tracker, model: str, version: str, rebuild: Rebuild, key: PrivateKey | None) -> history.Entry:
@@ -140,7 +156,7 @@ def record(tracker: Tracker, model: str, version: str, rebuild: Rebuild, key: Pr
     return history.append(tracker, model, action=history.REPRODUCED, after=version, reason=reason, evidence=evidence)
 
 
-def rebuilds_of(past: History, version: str, tracker: Tracker | None = None) -> int:
+def rebuilds_of(past: History, model: str, version: str, tracker: Tracker | None = None) -> int:
     """How many independent rebuilds of a version ended in identical bytes.
 
     Rebuilds are independent if they ran in different clones of the project; clones on different machines are different.
@@ -149,6 +165,7 @@ def rebuilds_of(past: History, version: str, tracker: Tracker | None = None) -> 
 
     Args:
         past: the history of the model.
+        model: the registered model's name.
         version: the number of the version.
         tracker: the registry; if it is given and the project trusts keys, only rebuilds count whose claim one of them
             has signed.
@@ -159,13 +176,16 @@ def rebuilds_of(past: History, version: str, tracker: Tracker | None = None) -> 
     entries = [entry for entry in past.entries if entry.action == history.REPRODUCED and entry.after == version]
     trusted = keys.trusted_keys()
     if tracker and trusted:
-        entries = [entry for entry in entries if _is_signed(tracker, entry, trusted)]
+        name = f"{model}/{version}/"
+        sha256 = tracker.version_tags(model, version).get(versions.FILES, "") if entries else ""
+        subject = {"name": name, "digest": claims.digest_of(name, sha256)}
+        entries = [entry for entry in entries if _is_signed(tracker, entry, trusted, subject)]
     matches = (_REASON.match(entry.reason) for entry in entries)
     return len({match["clone"] for match in matches if match})
 
 
-def _is_signed(tracker: Tracker, entry: history.Entry, trusted: Sequence[Path]) -> bool:
-    """Whether a trusted key has signed the claim of an entry, and the claim says the same as the entry."""
+def _is_signed(tracker: Tracker, entry: history.Entry, trusted: Sequence[Path], subject: Mapping[str, object]) -> bool:
+    """Whether a trusted key has signed the claim of an entry, and the claim is about this version and says the same."""
     try:
         content = history.read_evidence(tracker, entry).get(CLAIM, b"")
         (claim,) = claims.parse(content, trusted, f"entry {entry.number}: {CLAIM}")
@@ -178,6 +198,8 @@ def _is_signed(tracker: Tracker, entry: history.Entry, trusted: Sequence[Path]) 
         # Without a signer the claim is a plain statement.
         claim.signer is not None
         and claim.predicate_type == PREDICATE
+        # The claim about another model, or about other files of the same number, was copied here.
+        and subject in claim.statement["subject"]
         and said.get("version") == entry.after
         and said.get("result") == _IDENTICAL
         and isinstance(place, dict)

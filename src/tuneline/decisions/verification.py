@@ -180,9 +180,10 @@ def _check_size(tags: Mapping[str, str], folder: Path) -> Check:
 
 
 def _check_rebuilds(p: params.Params, tracker: Tracker, version: str) -> Iterator[Check]:
+    model = p.registry.model
     if not p.registry.rebuilds:
         return
-    found = reproduction.rebuilds_of(history.read(tracker, p.registry.model), version, tracker)
+    found = reproduction.rebuilds_of(history.read(tracker, model), model, version, tracker)
     is_enough = found >= p.registry.rebuilds
     remedy = "" if is_enough else f"; in other clones, run: tuneline reproduce {version}"
     yield Check(
