@@ -16,7 +16,7 @@ from projects import TINY, Project, copy_project, entered
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erasure, sources
+from tuneline.decisions import erasure_plan, erasure_receipt, sources
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking, version_status
 
@@ -94,7 +94,7 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
             env=first.environment(),
             stdout=subprocess.DEVNULL,
         )
-        journal = first.root / erasure.JOURNAL
+        journal = first.root / erasure_plan.JOURNAL
         while not journal.is_file() and running.poll() is None:
             time.sleep(0.05)
         time.sleep(seconds)
@@ -126,12 +126,12 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
             ("champion", "1", None),
             (None, None, "1"),
         }
-        receipt = history.read_evidence(tracker, erased[-1])[erasure.CLAIM]
+        receipt = history.read_evidence(tracker, erased[-1])[erasure_receipt.CLAIM]
     assert CANARY.encode() not in receipt
     [claim] = claims.parse(receipt, [], "receipt")
     salt = done.stdout.strip().splitlines()[-2].strip()
     canary = next(row for row in rows() if CANARY in str(row["prompt"]))
-    assert erasure.salted(salt, canary) in claim.predicate["rowDigests"]
+    assert erasure_plan.salted(salt, canary) in claim.predicate["rowDigests"]
     assert len(claim.predicate["rowDigests"]) == 8
     refused = first.tuneline("reproduce", "1")
     assert refused.returncode == 1

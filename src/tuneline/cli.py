@@ -873,8 +873,9 @@ def forget(groups: tuple[str, ...], rows: tuple[str, ...], dry_run: bool, remote
     _enter()
     from tuneline import params
     from tuneline.decisions import erasure
+    from tuneline.decisions.erasure_plan import Asked
 
-    asked = erasure.Asked(tuple((column, value.strip()) for column, _, value in pairs), rows)
+    asked = Asked(tuple((column, value.strip()) for column, _, value in pairs), rows)
     lines = erasure.forget(
         params.load(), asked, log=lambda line: _print(line), dry_run=dry_run, remote=remote, unknown=erase_unknown
     )

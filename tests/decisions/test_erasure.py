@@ -10,8 +10,8 @@ from projects import ROOT
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erasure
-from tuneline.decisions.erasure import Asked
+from tuneline.decisions import erasure, erasure_plan
+from tuneline.decisions.erasure_plan import Asked
 from tuneline.errors import DataError, PipelineError
 from tuneline.params import Params, editing
 from tuneline.registry.tracking import Tracker
@@ -55,7 +55,7 @@ def test_a_dry_run_names_rows_and_the_texts_made_from_them_and_changes_nothing(r
     for asked in (OF_42, Asked(rows=("0a",)), Asked(rows=("rows.jsonl:1",))):
         assert said(asked)[:2] == expected
     assert raw.read_text() == ROWS
-    assert not erasure.JOURNAL.exists()
+    assert not erasure_plan.JOURNAL.exists()
 
 
 def test_what_no_row_has_is_told_with_the_columns_that_there_are(raw: Path) -> None:
@@ -83,11 +83,11 @@ def test_sets_that_would_keep_the_rows_are_refused_before_anything_changes(raw: 
 
 
 def test_an_unfinished_erasure_is_told_and_no_other_one_begins(raw: Path) -> None:
-    assert erasure.unfinished() is None
-    journal = erasure.Journal(OF_42.digest(), "", [], [], [], [], [], {}, {}, {}, [], [], [], [])
+    assert erasure_plan.unfinished() is None
+    journal = erasure_plan.Journal(OF_42.digest(), "", [], [], [], [], [], {}, {}, {}, [], [], [], [])
     journal.save()
-    assert erasure.JOURNAL.stat().st_mode & 0o777 == 0o600
-    problem = erasure.unfinished()
+    assert erasure_plan.JOURNAL.stat().st_mode & 0o777 == 0o600
+    problem = erasure_plan.unfinished()
     assert problem is not None
     assert "is not finished" in problem
     with pytest.raises(PipelineError, match="another erasure is not finished"):
@@ -98,5 +98,5 @@ def test_an_unfinished_erasure_is_told_and_no_other_one_begins(raw: Path) -> Non
 
 def test_the_digest_of_a_row_tells_nothing_without_its_key() -> None:
     row = {"customer": 42, "prompt": "who is it?"}
-    assert erasure.salted("00" * 32, row) == erasure.salted("00" * 32, dict(reversed(row.items())))
-    assert erasure.salted("00" * 32, row) != erasure.salted("11" * 32, row)
+    assert erasure_plan.salted("00" * 32, row) == erasure_plan.salted("00" * 32, dict(reversed(row.items())))
+    assert erasure_plan.salted("00" * 32, row) != erasure_plan.salted("11" * 32, row)

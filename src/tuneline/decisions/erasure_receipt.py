@@ -1,0 +1,80 @@
+"""The receipt of an erasure: a claim in the history about what was erased, and the last lines for the person."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tuneline.core import files
+from tuneline.decisions.erasure_plan import Journal
+from tuneline.params import Params
+from tuneline.proofs import claims
+from tuneline.registry import history, versions
+from tuneline.registry.tracking import Tracker
+
+PREDICATE = "urn:tuneline:erasure:v1"
+"""The type of the receipt."""
+CLAIM = "claim.jsonl"
+"""The name of the receipt among the files of an entry of the history."""
+
+
+def receipt(
+    p: Params, tracker: Tracker, journal: Journal, *, searched: int, made: str | None, verdict: str
+) -> dict[str, Any]:
+    """The statement about an erasure.
+
+    Args:
+        p: the params.
+        tracker: the registry.
+        journal: of the erasure.
+        searched: how many files were searched for texts of the rows.
+        made: the version that was trained without the rows; None if none was registered.
+        verdict: the gate's.
+    """
+    model = p.registry.model
+    tags = tracker.all_version_tags(model)
+    digests = {
+        f"{model}/{version}/": tags.get(version, {}).get(versions.FILES) for version in [*journal.versions, made]
+    }
+    subject = {name: sha256 for name, sha256 in digests.items() if sha256}
+    if not subject:
+        raw = Path(p.data.raw)
+        subject = {f"{raw}/" if raw.is_dir() else str(raw): files.sha256_path(raw)}
+    predicate = {
+        "model": model,
+        "erasedOn": datetime.now(UTC).isoformat(timespec="seconds"),
+        "erasedBy": history.acting_user(),
+        "rows": len(journal.proofs),
+        "rowDigests": journal.proofs,
+        "digestMethod": "HMAC-SHA256 of the row as JSON; the key was given to the person who asked and is not stored",
+        "rowsBySet": journal.counts,
+        "changedFiles": {name: sha256 for name, sha256 in journal.files.items() if sha256},
+        "deletedFiles": sum(sha256 is None for sha256 in journal.files.values()),
+        "erasedVersions": list(journal.versions),
+        "erasedRuns": len(journal.runs),
+        "deletedObjects": journal.removed,
+        "remote": {"held": len(journal.in_remote), "deleted": journal.is_remote_done},
+        "searched": {"files": searched, "texts": len(journal.sought), "found": 0},
+        "trainedAgain": {"version": made, "verdict": verdict},
+    }
+    return claims.statement(PREDICATE, subject, predicate)
+
+
+def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> Iterator[str]:
+    """The last lines of an erasure; the arguments are those of `receipt`."""
+    rows = len(journal.proofs)
+    without = ", ".join(journal.versions) or "none"
+    yield f"{rows} {'row is' if rows == 1 else 'rows are'} erased; versions without files: {without}"
+    if journal.sought:
+        yield f"searched {searched} files for {len(journal.sought)} of their texts: none is left"
+    if made:
+        yield f"version {made} is trained without the rows ({verdict})"
+    else:
+        yield f"no version without the rows is registered: the gate says {verdict}"
+    if journal.in_remote and not journal.is_remote_done:
+        places = list(journal.in_remote.values())
+        yield f"DVC's remote still holds {len(places)} objects made from the rows (--remote deletes them):"
+        yield from (f"  {place}" for place in places)
+    yield "the receipt is in the history (tuneline history); the key of its row digests is shown only here:"
+    yield f"  {journal.salt}"
+    yield "git holds only hashes of sets under DVC. Backups, other clones and copies of the files are not reached."
