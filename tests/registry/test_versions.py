@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pyarrow as pa
 import pytest
 
 from tuneline.commands.ask import served_version
@@ -369,6 +370,16 @@ def test_a_version_whose_source_is_a_folder_or_an_address_is_not_read(
         version = client.create_model_version(model, source, tags=tags).version
         with pytest.raises(BrokenVersionError, match="its source is not a logged model of MLflow, so tuneline did not"):
             versions.fetch_version(tracker, model, str(version))
+
+
+def test_train_rows_of_another_shape_are_of_a_broken_version(tmp_path: Path) -> None:
+    for table in (pa.table({"id": ["1"]}), pa.table({"id": ["1"], "cluster": [["a"]]})):
+        files.write_parquet(tmp_path / versions.TRAIN_ROWS, table)
+        with pytest.raises(BrokenVersionError, match=r"train-rows.parquet does not hold the ids and clusters"):
+            versions.version_train_rows(tmp_path)
+    (tmp_path / versions.TRAIN_ROWS).write_bytes(b"PAR1")
+    with pytest.raises(BrokenVersionError, match=r"train-rows.parquet does not hold the ids and clusters"):
+        versions.version_train_rows(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tuneline import params
 from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
-from tuneline.errors import BrokenVersionError, RegistryError
+from tuneline.errors import BrokenVersionError, RegistryError, UnreadableFileError
 from tuneline.modeling import unsafe_files
 from tuneline.params.data import PRETRAINING
 from tuneline.registry import abandoned, cards, measured, version_files, version_status, weights
@@ -158,9 +158,13 @@ def _same(tracker: Tracker, model: str, identity: Mapping[str, str]) -> dict[str
     """Number -> tags of the versions of the same model, data and evaluation, lowest first."""
     if not identity.keys() >= set(IDENTITY):
         return {}
-    found = tracker.find_versions(model, {name: identity[name] for name in IDENTITY})
-    tags = {version: tracker.version_tags(model, version) for version in found}
-    return {version: own for version, own in tags.items() if version_status.ERASED not in own}
+    wanted = {name: identity[name] for name in IDENTITY}
+    found = {
+        version: own
+        for version, own in tracker.all_version_tags(model).items()
+        if wanted.items() <= own.items() and version_status.ERASED not in own
+    }
+    return {version: found[version] for version in sorted(found, key=int)}
 
 
 def _lowest_sound(tracker: Tracker, model: str, lineage: Lineage) -> str | None:
@@ -461,8 +465,19 @@ def erased(when: str) -> str:
 
 
 def version_train_rows(folder: Path) -> pa.Table:
-    """The ids and clusters of the rows that a fetched version was fine-tuned on."""
-    return files.read_parquet(folder / TRAIN_ROWS)
+    """The ids and clusters of the rows that a fetched version was fine-tuned on.
+
+    Raises:
+        BrokenVersionError: its file does not hold them, so it cannot be measured on rows that it has not seen.
+    """
+    try:
+        table = files.read_parquet(folder / TRAIN_ROWS).select(["id", "cluster"])
+    except (UnreadableFileError, FileNotFoundError, KeyError):
+        table = None
+    if table is None or any(pa.types.is_nested(field.type) for field in table.schema):
+        reason = f"its {TRAIN_ROWS} does not hold the ids and clusters of the rows that it was trained on"
+        raise BrokenVersionError(str(folder), reason)
+    return table
 
 
 def unseen_rows(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
