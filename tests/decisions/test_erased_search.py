@@ -10,14 +10,28 @@ import pytest
 
 from tuneline.decisions import erased_search
 
-TEXT = 'Zoë said: "the <walrus> hums", isn\'t it'
+TEXT = 'Zoë said:\r\n"the <walrus> hums", isn\'t it'
+PLAIN = TEXT.replace("\r", "")
+AS_JSON = json.dumps(PLAIN, ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [TEXT.encode(), json.dumps({"a": TEXT}).encode(), f"<p>{html.escape(TEXT)}</p>".encode()],
+    "written",
+    [
+        TEXT,
+        PLAIN,
+        json.dumps({"a": TEXT}),
+        f'{{"a": {AS_JSON}}}',
+        json.dumps({"messages": AS_JSON}),
+        json.dumps({"messages": AS_JSON}, ensure_ascii=False),
+        f"<p>{html.escape(TEXT)}</p>",
+        f"<p>{html.escape(PLAIN, quote=False)}</p>",
+        f"<script>{html.escape(AS_JSON)}</script>",
+        f'1,"{PLAIN.replace(chr(34), chr(34) * 2)}"',
+    ],
 )
-def test_a_text_is_found_however_it_is_written(tmp_path: Path, content: bytes) -> None:
+def test_a_text_is_found_however_it_is_written(tmp_path: Path, written: str) -> None:
+    content = written.encode()
     (tmp_path / "in it").write_bytes(b"\0" * 100 + content + b"\0")
     (tmp_path / "without").write_bytes(content[:12])
     assert erased_search.search(tmp_path, [TEXT]) == (["in it"], 2)

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,11 +22,10 @@ def search(root: Path, texts: Sequence[str], *, leave_out: Sequence[Path] = ()) 
 
     Args:
         root: the folder; git's and Python's own folders in it are left out.
-        texts: also looked for as JSON and HTML write them.
+        texts: also looked for as JSON, HTML and CSV write them.
         leave_out: files that are not searched.
     """
-    forms = {form for text in texts for form in (text, json.dumps(text)[1:-1], html.escape(text))}
-    needles = [form.encode() for form in sorted(forms)]
+    needles = [form.encode("utf-8", "replace") for form in sorted({form for text in texts for form in _forms(text)})]
     found, count = [], 0
     for file in _files(root):
         if file in leave_out:
@@ -38,6 +38,22 @@ def search(root: Path, texts: Sequence[str], *, leave_out: Sequence[Path] = ()) 
             # A file of a running server that has ended meanwhile.
             continue
     return found, count
+
+
+def _forms(text: str) -> set[str]:
+    """How files write a text."""
+    # The pipeline writes line breaks as \n, and accents in one character.
+    plain = {text, text.replace("\r\n", "\n").replace("\r", "\n")}
+    plain |= {unicodedata.normalize("NFC", form) for form in plain}
+    once = {form for one in plain for form in _json_forms(one)}
+    # A conversation is JSON in a column, and a line of JSON may hold it.
+    found = plain | once | {form for one in once for form in _json_forms(one)}
+    found |= {html.escape(form, quote=quote) for form in found for quote in (True, False)}
+    return found | {form.replace('"', '""') for form in plain | once}
+
+
+def _json_forms(text: str) -> tuple[str, str]:
+    return json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _files(root: Path) -> Iterator[Path]:
