@@ -1,8 +1,13 @@
 """`tuneline watch`: what it notices, and how often it asks; webhooks are signed."""
 
+import errno
+import os
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import mlflow
@@ -106,6 +111,59 @@ def test_an_outage_of_the_registry_is_told_once_and_survived(
     assert lines == ["MLflow does not answer; this is tried again until it works"]
     watcher.look()
     assert lines[1:] == ["flow", "the registry answers again"]
+
+
+def test_a_machine_without_memory_does_not_end_the_watch(
+    watcher: watch._Watcher, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher.look()
+    promote(watcher.model, "1")
+
+    def full(_: object) -> int:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watch._Watcher, "_run_flow", full)
+        watcher.look()
+    watcher.look()
+    assert lines == [
+        "the watch: [Errno 12] Cannot allocate memory; this is tried again until it works",
+        "flow",
+        "the promotions are followed again",
+    ]
+
+
+def test_requests_that_are_slow_broken_or_too_many_leave_no_trace(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made: dict[str, str] = {}
+    server = SimpleNamespace(
+        address="http://127.0.0.1:5000",
+        find_webhooks=lambda name: [],
+        delete_webhook=lambda number: None,
+        create_webhook=lambda name, url, secret: made.update(url=url) or "new",
+    )
+    monkeypatch.setattr(tracking, "connect", lambda: server)
+    with webhook_listener.listening(0, lambda: None, lines.append), ExitStack() as stack:
+        port = int(made["url"].rstrip("/").rpartition(":")[2])
+
+        def ask(text: bytes) -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as opened:
+                opened.sendall(text)
+                return opened.recv(99)
+
+        assert b" 413 " in ask(b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+        assert b" 413 " in ask(b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n")
+        broken = socket.create_connection(("127.0.0.1", port))
+        broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        broken.sendall(b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n")
+        broken.close()
+        before = threading.active_count()
+        for _ in range(3 * webhook_listener._MOST):
+            opened = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            opened.sendall(b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n")
+        assert threading.active_count() <= max(before, webhook_listener._MOST + 1)
+    assert capfd.readouterr().err == ""
 
 
 def test_only_a_request_with_mlflows_signature_wakes_the_watch(

@@ -13,7 +13,7 @@ from pathlib import Path
 from tuneline import params, processes
 from tuneline.commands import webhook_listener
 from tuneline.decisions import promotion
-from tuneline.errors import ParamsError, TunelineError
+from tuneline.errors import ParamsError, TunelineError, one_line
 from tuneline.registry import history, tracking
 from tuneline.registry.tracking import Tracker
 from tuneline.work import WORK
@@ -81,6 +81,9 @@ class _Watcher:
         except TunelineError as error:
             # The connection is made and checked anew, which tells quickly that a server is away.
             problem, self._tracker = error.problems[0], None
+        except OSError as error:
+            # Of a machine that has no memory, files or space left for a moment.
+            problem = f"{error.filename or 'the watch'}: {one_line(error)}"
         if problem is None and self._problem is not None:
             self._emit("the registry answers again" if self._is_away else "the promotions are followed again")
         if problem is not None and problem != self._problem:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from tuneline.errors import SetupError, TrackingError
 from tuneline.registry import addresses, tracking
@@ -23,6 +24,8 @@ _HOST = "127.0.0.1"
 _LONGEST = 65_536
 """Bytes of a request's body; those of MLflow have some hundred."""
 _SECONDS = 5.0
+_MOST = 32
+"""Requests that are read at the same time: a slow sender must not use up the threads of the watch."""
 
 
 def is_signed(secret: str, delivery: str, timestamp: str, body: bytes, signature: str) -> bool:
@@ -56,7 +59,7 @@ def listening(port: int, wake: Callable[[], None], emit: Callable[[str], None]) 
     """
     secret = secrets.token_urlsafe(32)
     try:
-        server = ThreadingHTTPServer((_HOST, port), _handler(secret, wake))
+        server = _Server((_HOST, port), _handler(secret, wake))
     except OSError as error:
         raise SetupError(
             f"--webhook-port {port}: cannot be used ({error.strerror}); choose another port, or 0 for any free port"
@@ -72,13 +75,25 @@ def listening(port: int, wake: Callable[[], None], emit: Callable[[str], None]) 
             server.shutdown()
 
 
+class _Server(ThreadingHTTPServer):
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if threading.active_count() > _MOST:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print nothing: anyone on this machine could fill the terminal with tracebacks."""
+
+
 def _handler(secret: str, wake: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _SECONDS
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
-            if not length.isdecimal() or int(length) > _LONGEST:
+            # Python refuses to read a number of thousands of digits.
+            if not length.isdecimal() or len(length) > len(str(_LONGEST)) or int(length) > _LONGEST:
                 self._answer(413)
                 return
             body = self.rfile.read(int(length))
