@@ -81,7 +81,7 @@ class BrokenVersionError(RegistryError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}; do not use this version")
-        self.reason = reason
+        self.reason = terminal.safe_line(reason)
 
 
 class SignatureError(TunelineError):

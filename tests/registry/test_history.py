@@ -88,6 +88,12 @@ def test_more_damages_than_a_param_holds_are_accepted(
     assert {entry.reason.partition(" (")[0] for entry in found.entries[3:]} == {"the disk broke"}
 
 
+def test_an_entry_holds_what_can_be_shown(tracker: Tracker, model: str) -> None:
+    made = history.append(tracker, model, action="verified", after="1", reason="a\udcff\0\x1b[31m\nb", who="\udcff")
+    assert (made.reason, made.who) == ("a\\udcff\\x00\\x1b[31m\nb", "\\udcff")
+    assert history.read(tracker, model).problems == ()
+
+
 def test_a_head_that_somebody_wrote_does_not_stop_the_history(tracker: Tracker, model: str) -> None:
     add(tracker, model, "verified", None, "1")
     tracker.update_version(model, "2", {history.HEAD: f"{'9' * 4999} x"})

@@ -207,3 +207,10 @@ def test_a_champion_that_did_not_pass_the_gate_is_remarked(
     [told] = version_status.read_champion(tracker, model).remarks
     assert told.startswith("The champion, version 1, did not pass the gate itself")
     assert remark in told
+
+
+@pytest.mark.parametrize("number", ["99999999999", "0", "٣", "-1"])
+def test_a_tag_with_a_number_that_no_verdict_has_is_none(number: str) -> None:
+    tags = {"tuneline.verdict": "failed", "tuneline.verdict.2": "undecided", f"tuneline.verdict.{number}": "passed"}
+    assert version_status.verdicts(tags) == ("failed", "undecided")
+    assert version_status.latest_verdict(tags) == "undecided"

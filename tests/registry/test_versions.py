@@ -1,3 +1,4 @@
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -370,6 +371,29 @@ def test_a_version_whose_source_is_a_folder_or_an_address_is_not_read(
         version = client.create_model_version(model, source, tags=tags).version
         with pytest.raises(BrokenVersionError, match="its source is not a logged model of MLflow, so tuneline did not"):
             versions.fetch_version(tracker, model, str(version))
+
+
+def test_a_file_whose_name_is_not_utf8_is_damage(tracker: Tracker, project: Params, lineage: Lineage) -> None:
+    model = project.registry.model
+    register(tracker, project, lineage)
+    folder = tracker.local_folder(model, "1")
+    assert folder is not None
+    (folder / os.fsdecode(b"\xff.json")).touch()
+    assert "they were changed or deleted" in str(versions.find_damage(tracker, model, "1"))
+
+
+def test_a_reason_of_any_text_becomes_a_tag(tracker: Tracker, project: Params, lineage: Lineage) -> None:
+    model = project.registry.model
+    register(tracker, project, lineage)
+    version_status.tag_promotion(
+        tracker, model, "1", "undone", reason="a \udcff" + "x" * 200_000, time="now", who="me\udcff", entry="e"
+    )
+    tags = tracker.version_tags(model, "1")
+    assert tags["promotion.reason"].startswith("a \\udcffxxx")
+    assert len(tags["promotion.reason"]) == 2000
+    assert tags["promotion.verdict"] == "undone"
+    version_status.tag_broken(tracker, model, "1", BrokenVersionError("v", "b \udcff" + "x y " * 100_000).reason)
+    assert tracker.version_tags(model, "1")[version_status.BROKEN].startswith("b \\udcffx y")
 
 
 def test_train_rows_of_another_shape_are_of_a_broken_version(tmp_path: Path) -> None:

@@ -411,7 +411,8 @@ def sha256_tree(folder: Path) -> dict[str, str]:
 def digest(value: Any) -> str:
     """The sha256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # Names of files may be no UTF-8.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sha256_path(path: Path) -> str:

@@ -11,7 +11,7 @@ from tuneline.decisions.verification import Check
 from tuneline.errors import RegistryError, SignatureError
 from tuneline.proofs import claims
 from tuneline.proofs.keys import PrivateKey
-from tuneline.registry import history, versions
+from tuneline.registry import history, names, versions
 from tuneline.registry.history import Entry
 from tuneline.registry.tracking import Tracker
 
@@ -62,9 +62,9 @@ def evidence(
         "action": action,
         "previousVersion": before,
         "comparedWith": champion,
-        "decidedBy": who,
+        "decidedBy": names.storable(who),
         "decidedOn": datetime.now(UTC).isoformat(timespec="seconds"),
-        "reason": reason,
+        "reason": names.storable(reason),
         "checks": [asdict(check) for check in checks],
     }
     found = {_CHECKS: (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()}

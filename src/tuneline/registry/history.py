@@ -22,7 +22,7 @@ from pathlib import Path
 from tuneline.core import files
 from tuneline.errors import RegistryError, TrackingError
 from tuneline.processes import Identity
-from tuneline.registry import chain
+from tuneline.registry import chain, names
 from tuneline.registry.abandoned import LONGEST
 from tuneline.registry.chain import Chain, Entry, Head, Problem
 from tuneline.registry.runs import LogExperiment, LogRun
@@ -57,9 +57,8 @@ HEAD = "tuneline.history"
 _SUFFIX = "-history"
 _MAKER = "tuneline.maker"
 _EVIDENCE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-_LONGEST_REASON = 2000
-"""Characters; MLflow's params hold 6,000."""
 _LONGEST_PARAM = 6000
+"""Characters of MLflow's params."""
 _TRIES = 60
 _LATEST = "9999"
 """Later than the time of any entry."""
@@ -152,8 +151,8 @@ def append(
         "alias": alias or "",
         "from": before or "",
         "to": after or "",
-        "who": (who or acting_user())[:200],
-        "reason": reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 1]}…",
+        "who": names.storable(who or acting_user())[:200],
+        "reason": names.storable(reason),
         "accepts": json.dumps(sorted(accepts)) if accepts else "",
     }
     for attempt in range(_TRIES):

@@ -1,4 +1,4 @@
-"""Names that a person or a file gives, checked before they reach MLflow; pure functions of text."""
+"""Names and texts that a person or a file gives, checked before they reach MLflow; pure functions of text."""
 
 import re
 
@@ -7,6 +7,8 @@ from tuneline.errors import RegistryError
 
 _ALIAS = re.compile(r"[\w-]{1,255}")
 """MLflow's own rule."""
+_LONGEST = 2000
+"""Characters of a text; MLflow's params hold 6,000."""
 _VERSION = re.compile(r"[vV]([0-9]+)")
 
 
@@ -22,6 +24,16 @@ def alias_problem(alias: str) -> str | None:
         shown = terminal.shortened(repr(alias))
         return f"{shown} cannot be an alias; an alias has 1 to 255 letters, digits, - and _, such as champion"
     return None
+
+
+def storable(text: str) -> str:
+    """A text as MLflow's databases can hold it: without control characters, passwords, and what is too long.
+
+    Args:
+        text: such as a reason, with names from data or from the file system.
+    """
+    safe = terminal.safe_text(text)
+    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 1]}…"
 
 
 def quoted(text: str) -> str:

@@ -5,7 +5,7 @@ added as tags, as text in the description and as reports.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from tuneline.core import files
 from tuneline.errors import RegistryError
-from tuneline.registry import cards, history
+from tuneline.registry import cards, history, names
 from tuneline.registry.cards import CHAMPION
 from tuneline.registry.tracking import Tracker
 
@@ -30,7 +30,7 @@ ACCEPTED = ("kept", "overridden", "rolled back")
 """The values of `PROMOTION` with which a version may be champion."""
 _VERDICT = "tuneline.verdict"
 _DECISION = "tuneline.decision_sha256"
-_NUMBERED = re.compile(re.escape(_VERDICT) + r"(?:\.(\d+))?")
+_NUMBERED = re.compile(re.escape(_VERDICT) + r"(?:\.([1-9][0-9]{0,5}))?")
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ def latest_verdict(tags: Mapping[str, str]) -> str | None:
 
 def verdicts(tags: Mapping[str, str]) -> tuple[str, ...]:
     """All verdicts in the tags of a version, the first one first."""
-    numbered = (tags.get(_numbered(_VERDICT, number)) for number in range(1, _verdicts_in(tags) + 1))
-    return tuple(verdict for verdict in numbered if verdict is not None)
+    return tuple(tags[name] for _, name in sorted(_numbers_of(tags)))
 
 
 def add_verdict(tracker: Tracker, model: str, version: str, gate: dict[str, Any], run_id: str, page: Path) -> None:
@@ -180,8 +179,14 @@ def only_verdict_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _verdicts_in(tags: Mapping[str, str]) -> int:
-    numbers = [int(match[1] or 1) for name in tags if (match := _NUMBERED.fullmatch(name))]
-    return max(numbers, default=1)
+    return max((number for number, _ in _numbers_of(tags)), default=1)
+
+
+def _numbers_of(tags: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Number and name of the tags with verdicts."""
+    for name in tags:
+        if match := _NUMBERED.fullmatch(name):
+            yield int(match[1] or 1), name
 
 
 def _numbered(tag: str, number: int) -> str:
@@ -224,7 +229,11 @@ def tag_promotion(
         who: who has decided.
         entry: the sha256 of the entry of the history that the decision is about.
     """
-    tags = {PROMOTION_REASON: reason or "every check has passed", "promotion.time": time, "promotion.by": who}
+    tags = {
+        PROMOTION_REASON: names.storable(reason or "every check has passed"),
+        "promotion.time": time,
+        "promotion.by": names.storable(who),
+    }
     # The verdict comes last: a process that was killed before it has decided nothing.
     tracker.update_version(model, version, {**tags, PROMOTION_ENTRY: entry, PROMOTION: verdict})
 
@@ -233,5 +242,6 @@ def tag_broken(tracker: Tracker, model: str, version: str, reason: str) -> None:
     """Write into the tags and the description of a version why its files cannot be used."""
     if BROKEN in tracker.version_tags(model, version):
         return
+    reason = names.storable(reason)
     description = cards.broken_description(reason, tracker.version_description(model, version))
     tracker.update_version(model, version, {**cards.broken_tag(reason), BROKEN: reason}, description)

@@ -47,6 +47,8 @@ ADDED = frozenset(
 )
 """The files in the folder of a version that are not of the model."""
 _FETCHED = WORK / "models"
+_NAMED = 10
+"""The most files that a message names."""
 
 
 @dataclass(frozen=True)
@@ -409,7 +411,9 @@ def _refuse_unsafe(found: Path, model: str, version: str) -> None:
     """Refuse a version as it was registered, if another program could run code from its folder, or read outside."""
     unsafe = unsafe_files.unsafe(found) | unsafe_files.foreign(found)
     if unsafe:
-        named = ", ".join(f"{path.relative_to(found).as_posix()} {what}" for path, what in unsafe.items())
+        told = [f"{path.relative_to(found).as_posix()} {what}" for path, what in unsafe.items()]
+        more = f" and {len(told) - _NAMED:,} more" if len(told) > _NAMED else ""
+        named = f"{', '.join(told[:_NAMED])}{more}"
         raise BrokenVersionError(f"{model} version {version}", f"its folder is not safe: {named}")
 
 
