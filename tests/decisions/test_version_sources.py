@@ -9,6 +9,7 @@ from source_project import run
 from tuneline import git, params
 from tuneline.decisions import source_commit, sources
 from tuneline.params import Params
+from tuneline.pipeline import graph
 from tuneline.registry import version_files, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset
@@ -91,3 +92,26 @@ def test_a_graph_that_cannot_be_read_is_told(p: Params, origin: Lineage, content
     tags = origin.tags() | {source_commit.TAG: source_commit.make(p, origin)}
     with pytest.raises(sources.PipelineError, match=r"dvc\.yaml"):
         sources.find(tags, "ref")
+
+
+def test_files_of_dvc_with_another_shape_are_told(origin: Lineage) -> None:
+    """A commit that came from another clone may hold anything."""
+    whole = {name: Path(name).read_text() for name in ("dvc.yaml", "dvc.lock", "params.yaml")}
+    last = list(graph.read_stages())[-1]
+    for name, content in (
+        ("dvc.lock", f"stages: {{{last}: [1]}}"),
+        ("dvc.lock", f"stages: {{{last}: {{deps: [1]}}}}"),
+        ("dvc.lock", f"stages: {{{last}: {{outs: 3}}}}"),
+        ("dvc.lock", f"stages: {{{last}: {{deps: [{{}}]}}}}"),
+        ("dvc.yaml", "stages: {a: 1}"),
+        ("dvc.yaml", "stages: {a: {metrics: [{'${no.such}': {cache: false}}]}}"),
+        ("params.yaml", "paths: 3"),
+        ("params.yaml", "base: 3"),
+    ):
+        Path(name).write_text(content)
+        run("add", "--force", *whole)
+        run("commit", "--quiet", "--message", "work")
+        commit = git.ask("rev-parse", "HEAD")
+        with pytest.raises(sources.PipelineError, match=r"as DVC and tuneline write it"):
+            sources.Source(commit, sources.read(commit)).downloaded_base()
+        Path(name).write_text(whole[name])

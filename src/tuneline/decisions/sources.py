@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tuneline import git, params
 from tuneline.decisions import source_commit
-from tuneline.errors import GitError, PipelineError
+from tuneline.errors import GitError, PipelineError, one_line
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph, objects
 from tuneline.pipeline.graph import Output, Recorded
@@ -130,7 +130,17 @@ def read(commit: str) -> Recorded:
             f"{_GRAPH} or {_LOCK} in the commit {commit[:12]} holds no stages; the version cannot be rebuilt"
         )
     pointers = {name: value(name) for name in names if name.endswith(".dvc")}
-    return Recorded(stages, locked, value(params.PARAMS_FILE), pointers, tuple(names))
+    found = Source(commit, Recorded(stages, locked, value(params.PARAMS_FILE), pointers, tuple(names)))
+    try:
+        # Another clone may have made the commit, and anything can be in it.
+        found.recorded.inputs()
+        found.downloaded_base()
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise PipelineError(
+            f"{_GRAPH}, {_LOCK}, {params.PARAMS_FILE} or a .dvc file in the commit {commit[:12]} is not as DVC and "
+            f"tuneline write it ({type(error).__name__}: {one_line(error)}); the version cannot be rebuilt from it"
+        ) from None
+    return found.recorded
 
 
 def _unkept(commit: str, ref: str) -> list[str]:
