@@ -1,5 +1,11 @@
 """Which outputs were made from rows that are erased follows from what dvc.lock records."""
 
+import subprocess
+from pathlib import Path
+
+import pytest
+from source_project import GIT
+
 from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import raw_history
 from tuneline.decisions.raw_history import RawHistory
@@ -65,3 +71,38 @@ def test_a_mixture_is_looked_at_set_by_set() -> None:
     assert found.dropped == {"y.dir", "c.dir", "p.dir", "f.dir"}
     assert "x.dir" in found.kept
     assert found.rows == 1
+
+
+def test_commits_that_a_merge_left_behind_or_that_hold_only_sets_are_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> None:
+        subprocess.run([*GIT, *arguments], check=True, capture_output=True)
+
+    def commit(letter: str) -> None:
+        Path("a.dvc").write_text(f"outs:\n- path: a\n  hash: md5\n  md5: {letter * 32}\n")
+        run("add", ".")
+        run("commit", "--quiet", "--message", letter)
+
+    run("init", "--quiet", "--initial-branch=main")
+    commit("a")
+    run("switch", "--quiet", "--create", "side")
+    commit("b")
+    run("switch", "--quiet", "main")
+    run("commit", "--quiet", "--allow-empty", "--message", "other")
+    run("merge", "--quiet", "--strategy=ours", "--message", "merge", "side")
+    run("branch", "--quiet", "--delete", "--force", "side")
+    found = {out["md5"][0] for one in raw_history.commits() for out in one.pointers["a.dvc"]["outs"]}
+    assert found == {"a", "b"}
+
+
+def test_sets_below_any_folder_of_the_data_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/work/a.dvc", "data/src/b.dvc", "work/c.dvc", ".venv/d.dvc"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("outs: []\n")
+    Path("dvc.yaml").write_text("stages: {a: {}}\n")
+    Path("params.yaml").write_text("{}\n")
+    assert list(raw_history.workspace().pointers) == ["data/src/b.dvc", "data/work/a.dvc"]

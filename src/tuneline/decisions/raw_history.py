@@ -13,7 +13,7 @@ from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import found_rows
 from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import sources
-from tuneline.errors import DataError, GitError, PipelineError
+from tuneline.errors import DataError, PipelineError
 from tuneline.pipeline import dvc_files, graph, objects
 from tuneline.pipeline.graph import Output, Recorded
 
@@ -137,20 +137,36 @@ def workspace() -> Recorded:
 def _pointers() -> list[str]:
     found = []
     for folder, folders, names in os.walk("."):
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in ("work", "src")]
+        left_out = ("work", "src") if folder == "." else ()
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in left_out]
         found += [Path(folder, name).as_posix().removeprefix("./") for name in names if name.endswith(".dvc")]
     return sorted(found)
 
 
 def commits() -> Iterator[Recorded]:
-    """What each commit that a ref keeps and that changed a file of DVC records."""
-    listed = git.ask("log", "--all", "--format=%H", "--", "dvc.lock", "*.dvc").split()
+    """What each commit that a ref keeps and that changed a file of DVC records.
+
+    Raises:
+        GitError: git fails, for example because an object is damaged.
+    """
+    # Without the option, git leaves out what a merge did not take over; its data are in the cache all the same.
+    listed = git.ask("log", "--all", "--full-history", "--format=%H", "--", "dvc.lock", "*.dvc").split()
     for commit in dict.fromkeys(listed):
         try:
             yield sources.read(commit)
-        except (GitError, PipelineError):
-            # An unfinished project: it has made nothing yet.
-            continue
+        except PipelineError:
+            # An unfinished project: it has made nothing yet, but it has sets.
+            yield Recorded({}, {}, {}, dict(_pointers_of(commit)), ())
+
+
+def _pointers_of(commit: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in git.files_of(commit):
+        if name.endswith(".dvc"):
+            try:
+                yield name, graph.parse_yaml(git.content_of(commit, name) or b"", name, "")
+            except PipelineError:
+                # DVC cannot read it either.
+                continue
 
 
 def objects_of(kept: set[str], pointers: dict[str, dict[str, Any]], is_clean: Callable[[str, str], bool]) -> set[str]:
