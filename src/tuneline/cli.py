@@ -864,9 +864,11 @@ def forget(groups: tuple[str, ...], rows: tuple[str, ...], dry_run: bool, remote
 
     Versions that saw the rows lose their files and aliases. Killed, the same command continues. The last lines hold the
     key of the receipt, which is shown once.
+
+    Without rows, --remote deletes what finished erasures have left in DVC's default remote.
     """
     pairs = [group.partition("=") for group in groups]
-    if not pairs and not rows:
+    if not pairs and not rows and not remote:
         raise click.UsageError("give --group COLUMN=VALUE or --row ID")
     if wrong := [f"--group {''.join(pair)}: must be COLUMN=VALUE" for pair in pairs if not pair[0] or not pair[1]]:
         raise click.UsageError("\n".join(wrong))
@@ -876,10 +878,10 @@ def forget(groups: tuple[str, ...], rows: tuple[str, ...], dry_run: bool, remote
     from tuneline.decisions.erasure_plan import Asked
 
     asked = Asked(tuple((column, value.strip()) for column, _, value in pairs), rows)
-    lines = erasure.forget(
-        params.load(), asked, log=lambda line: _print(line), dry_run=dry_run, remote=remote, unknown=erase_unknown
-    )
-    _print(*lines)
+    if not pairs and not rows:
+        erasure.forget_in_remote(params.load(), log=_print, dry_run=dry_run)
+        return
+    erasure.forget(params.load(), asked, log=_print, dry_run=dry_run, remote=remote, unknown=erase_unknown)
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})

@@ -1,5 +1,6 @@
 """Before anything is changed, an erasure names what it would do, or refuses in sentences."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,11 +11,15 @@ from projects import ROOT
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erasure, erasure_plan
+from tuneline.decisions import erasure, erasure_plan, erasure_receipt
 from tuneline.decisions.erasure_plan import Asked
 from tuneline.errors import DataError, PipelineError
 from tuneline.params import Params, editing
-from tuneline.registry.tracking import Tracker
+from tuneline.pipeline import objects
+from tuneline.proofs import claims, keys
+from tuneline.registry import history, version_files, versions
+from tuneline.registry.runs import Dataset
+from tuneline.registry.tracking import NewVersion, Tracker
 
 OF_42 = Asked((("customer", "42"),))
 ROWS = '{"prompt":"who is it?","completion":"me","customer":42}\n{"prompt":"why?","completion":"so","customer":7}\n'
@@ -46,7 +51,7 @@ def raw(project: Params, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> P
 
 def said(asked: Asked) -> list[str]:
     lines: list[str] = []
-    lines += erasure.forget(params.load(), asked, log=lines.append, dry_run=True)
+    erasure.forget(params.load(), asked, log=lines.append, dry_run=True)
     return lines
 
 
@@ -61,6 +66,8 @@ def test_a_dry_run_names_rows_and_the_texts_made_from_them_and_changes_nothing(r
 def test_what_no_row_has_is_told_with_the_columns_that_there_are(raw: Path) -> None:
     with pytest.raises(DataError, match=r"the columns are completion, customer, prompt, text$"):
         said(Asked((("client", "42"),)))
+    with pytest.raises(DataError, match=r"is deleted with: tuneline forget --remote$"):
+        erasure.forget(params.load(), Asked((("client", "42"),)), log=print, remote=True)
     with pytest.raises(
         DataError, match=r"^--row 0c: neither the id of a row in data/clean nor FILE:LINE in data/raw/a"
     ):
@@ -100,3 +107,84 @@ def test_the_digest_of_a_row_tells_nothing_without_its_key() -> None:
     row = {"customer": 42, "prompt": "who is it?"}
     assert erasure_plan.salted("00" * 32, row) == erasure_plan.salted("00" * 32, dict(reversed(row.items())))
     assert erasure_plan.salted("00" * 32, row) != erasure_plan.salted("11" * 32, row)
+
+
+def registered(tracker: Tracker, p: Params) -> str:
+    """A version of which git keeps no sources."""
+    subject = versions.training_subject(
+        p, fingerprint=p.registry.model, data_sha256="b", base_sha256="c", git={"git_commit": "2", "git_dirty": "false"}
+    )
+    folder = Path(p.paths.finetuned)
+    made = NewVersion(
+        model=p.registry.model,
+        run_id=tracker.ensure_run(subject, []),
+        folder=folder,
+        sha256=version_files.sha256(folder),
+        tags={},
+        metrics={},
+        dataset=Dataset("clean", "b", p.paths.clean, "test"),
+        describe=lambda _: "a version",
+    )
+    return tracker.create_version(made)
+
+
+def test_only_the_history_and_lost_files_tell_that_a_version_was_erased_before(
+    raw: Path, project: Params, tracker: Tracker
+) -> None:
+    model = project.registry.model
+    version = registered(tracker, project)
+    # A person who sets the tag must not hide the version.
+    tracker.update_version(model, version, {"tuneline.erased": "2026-01-01"})
+    with pytest.raises(DataError, match=r"^version 1: .*\nso it is not known whether these versions saw the rows"):
+        said(OF_42)
+    history.append(tracker, model, action=history.ERASED, after=version)
+    with pytest.raises(DataError, match=r"^version 1: "):
+        said(OF_42)
+    tracker.erase_version_files(model, version)
+    assert said(OF_42)[:2] == ["data/raw/a: 1 row to erase", "data/raw/a-pretraining: 1 row to erase"]
+
+
+def test_what_an_erasure_has_left_in_the_remote_is_deleted_later_but_nothing_that_is_needed(
+    raw: Path, project: Params, tracker: Tracker, tmp_path: Path
+) -> None:
+    model, remote = project.registry.model, tmp_path / "remote"
+    Path(".dvc/config").write_text(f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {remote}\n")
+    registered(tracker, project)
+    names = [b"left", b"needed", b"unnamed"]
+    left, needed, unnamed = (hashlib.md5(name, usedforsecurity=False).hexdigest() for name in names)
+    Path("data/raw/a.dvc").write_text(f"outs:\n- path: a\n  hash: md5\n  md5: {needed}\n")
+    for md5, content in zip((left, needed, unnamed), names, strict=True):
+        place = objects.place(remote / "files/md5", md5)
+        place.parent.mkdir(parents=True)
+        place.write_bytes(content)
+    predicate = {"remote": {"held": 3, "deleted": False, "objects": [left, needed, "../../../x", 7]}}
+    receipt = claims.statement(erasure_receipt.PREDICATE, {"x/1/": "0" * 64}, predicate)
+    history.append(
+        tracker, model, action=history.ERASED, after="1", evidence={"claim.jsonl": claims.as_line(receipt, None)}
+    )
+    lines: list[str] = []
+    erasure.forget_in_remote(params.load(), log=lines.append)
+    assert lines[-1] == "1 objects deleted from DVC's remote 'storage'"
+    there = {f"{path.parent.name}{path.name}" for path in (remote / "files/md5").glob("*/*")}
+    assert there == {needed, unnamed}
+    past = history.read(tracker, model)
+    assert past.problems == ()
+    assert [(entry.action, entry.after) for entry in past.entries] == [("erased", "1"), ("erased", None)]
+
+
+def test_a_receipt_that_no_trusted_key_has_signed_deletes_nothing(
+    project: Params, tracker: Tracker, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = project.registry.model
+    monkeypatch.setenv(keys.LOCATION, str(tmp_path_factory.mktemp("keys") / "ada.pem"))
+    keys.create("ada")
+    key = keys.signing_key()
+    predicate = {"remote": {"objects": ["a" * 32]}}
+    receipt = claims.statement(erasure_receipt.PREDICATE, {"x/1/": "0" * 64}, predicate)
+    for signer in (None, key):
+        evidence = {"claim.jsonl": claims.as_line(receipt, signer)}
+        history.append(tracker, model, action=history.ERASED, after="1", evidence=evidence)
+    lines: list[str] = []
+    found = erasure_receipt.left_in_remote(tracker, model, lines.append)
+    assert {md5: entry.number for md5, entry in found.items()} == {"a" * 32: 2}
+    assert lines == ["entry 1 of the history is left out: no trusted key has signed its receipt"]

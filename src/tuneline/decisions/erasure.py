@@ -20,19 +20,30 @@ from pathlib import Path
 from tuneline import params, processes
 from tuneline.core import files
 from tuneline.data.removing import cut_rows, found_rows
-from tuneline.decisions import erased_search, erasure_plan, erasure_receipt, last_decision, promotion, raw_history
+from tuneline.decisions import (
+    erased_search,
+    erasure_plan,
+    erasure_receipt,
+    last_decision,
+    promotion,
+    raw_history,
+    source_commit,
+    sources,
+)
 from tuneline.decisions.erasure_plan import Asked, Journal
 from tuneline.decisions.raw_history import RawHistory
-from tuneline.errors import PipelineError
+from tuneline.errors import DataError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, objects, repro
 from tuneline.proofs import claims, keys
 from tuneline.registry import history, tracking, version_status
+from tuneline.registry.chain import Entry
 from tuneline.registry.tracking import Tracker
 from tuneline.training import checkpoints
 from tuneline.work import WORK
 
 _REASON = "rows that it was made from were erased"
+_REASON_OF_REMOTE = "what was made from erased rows was deleted in DVC's remote"
 # Made from the data, and made again when they are needed.
 _CACHES = ("tokens", "scores", "models", "temporary", "rebuilt")
 
@@ -45,34 +56,39 @@ def forget(
     dry_run: bool = False,
     remote: bool = False,
     unknown: bool = False,
-) -> list[str]:
+) -> None:
     """Erase rows, train again, and prove that the rows are gone.
 
     Args:
         p: the params.
         asked: the rows.
-        log: called with each line about the progress.
+        log: called with each line about the progress, and at the end about what was erased.
         dry_run: only say what would be done.
         remote: also delete the objects in DVC's default remote.
         unknown: also erase versions of which nobody can say whether they saw the rows, because their raw sets are lost.
 
-    Returns:
-        The last lines: what was erased, and the receipt.
-
     Raises:
         DataError: no row is meant, or a file cannot be changed; nothing is changed.
         PipelineError: the training failed, or a text is still there; the same command continues.
+        SignatureError: the key that would sign the receipt cannot be used; nothing is changed.
         TrackingError: MLflow does not answer; the same command continues.
     """
+    # The receipt is signed at the end, after a training.
+    keys.signing_key()
     tracker = tracking.connect()
     with _alone(log):
         journal = erasure_plan.read_unfinished(asked)
         if journal is None:
-            journal = erasure_plan.find(p, tracker, asked, unknown=unknown)
+            try:
+                journal = erasure_plan.find(p, tracker, asked, unknown=unknown)
+            except DataError as error:
+                later = ["what an earlier erasure has left in DVC's remote is deleted with: tuneline forget --remote"]
+                raise DataError(*error.problems, *(later if remote else [])) from None
             for line in erasure_plan.describe(journal):
                 log(line)
             if dry_run:
-                return ["nothing is changed (--dry-run)"]
+                log("nothing is changed (--dry-run)")
+                return
             journal.save()
         elif dry_run:
             raise PipelineError(
@@ -84,7 +100,56 @@ def forget(
     log("training without the rows")
     _train()
     with _alone(log):
-        return _prove(p, tracker, journal, log)
+        _prove(p, tracker, journal, log)
+
+
+def forget_in_remote(p: Params, *, log: Callable[[str], None], dry_run: bool = False) -> None:
+    """Delete what finished erasures have left in DVC's default remote.
+
+    Args:
+        p: the params.
+        log: called with each line about what was done.
+        dry_run: only name the objects.
+
+    Raises:
+        GitError: git fails, so it is not known what other versions need.
+        PipelineError: an erasure is not finished, or the remote cannot be read or written.
+        TrackingError: MLflow does not answer.
+    """
+    tracker, model = tracking.connect(), p.registry.model
+    with _alone(log):
+        if problem := erasure_plan.unfinished():
+            raise PipelineError(problem)
+        if not dvc_files.has_remote():
+            raise PipelineError("DVC has no remote; see: .venv/bin/dvc remote list")
+        left = erasure_receipt.left_in_remote(tracker, model, log)
+        found = objects.in_remote(set(left) - _needed(tracker, model)) if left else {}
+        for place in found.values():
+            log(f"  {place}")
+        where = f"DVC's remote '{objects.remote_name()}'"
+        if not found:
+            log(f"{where} holds no object that an erasure has left there")
+            return
+        if dry_run:
+            log(f"{len(found)} objects would be deleted from {where}; nothing is changed (--dry-run)")
+            return
+        claim = erasure_receipt.later_receipt(model, [left[md5] for md5 in found], len(found))
+        evidence = {erasure_receipt.CLAIM: claims.as_line(claim, keys.signing_key())}
+        objects.remove_from_remote(found)
+        history.append(tracker, model, action=history.ERASED, reason=_REASON_OF_REMOTE, evidence=evidence)
+        log(f"{len(found)} objects deleted from {where}")
+
+
+def _needed(tracker: Tracker, model: str) -> set[str]:
+    """The objects of the workspace, and of all versions that were not erased."""
+    erased = {entry.after for entry in history.read(tracker, model).entries if entry.action == history.ERASED}
+    of_versions = [
+        sources.read(tags[source_commit.TAG])
+        for version, tags in tracker.all_version_tags(model).items()
+        if version not in erased and source_commit.is_sha(tags.get(source_commit.TAG, ""))
+    ]
+    named = [md5 for recorded in (raw_history.workspace(), *of_versions) for md5 in recorded.md5s()]
+    return objects.with_listed(dvc_files.cache_folder(), named)
 
 
 @contextmanager
@@ -115,12 +180,14 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     for run in journal.runs:
         tracker.erase_run_files(run)
     if not journal.is_remote_done:
-        journal.in_remote = objects.in_remote(set(journal.objects) - kept)
+        # What an earlier call that was killed has deleted is counted too.
+        journal.in_remote |= objects.in_remote(set(journal.objects) - kept)
+        journal.save()
         if remote and journal.in_remote:
             objects.remove_from_remote(journal.in_remote)
             log(f"{len(journal.in_remote)} objects deleted from DVC's remote '{objects.remote_name()}'")
             journal.is_remote_done = True
-        journal.save()
+            journal.save()
 
 
 def _erase_from_set(p: Params, path: Path, journal: Journal) -> None:
@@ -198,13 +265,20 @@ def _is_text(p: Params, path: str) -> bool:
 
 def _take_aliases(p: Params, tracker: Tracker, journal: Journal) -> None:
     model = p.registry.model
-    past = history.read(tracker, model).entries
-    known = {(entry.alias, entry.before) for entry in past if entry.action == history.ERASED}
-    for alias, version in journal.aliases.items():
+    known = {(entry.alias, entry.before) for entry in _written(tracker, model, journal)}
+    # A person may have given a version another alias since the erasure began.
+    now = {alias: version for alias, version in tracker.aliases(model).items() if version in journal.versions}
+    for alias, version in (journal.aliases | now).items():
         if tracker.version_by_alias(model, alias) == version:
             tracker.remove_alias(model, alias)
         if (alias, version) not in known:
             history.append(tracker, model, action=history.ERASED, alias=alias, before=version, reason=_REASON)
+
+
+def _written(tracker: Tracker, model: str, journal: Journal) -> list[Entry]:
+    """The entries of the history that this erasure has written."""
+    past = history.read(tracker, model).entries
+    return [entry for entry in past if entry.action == history.ERASED and entry.number > journal.last_entry]
 
 
 def _train() -> None:
@@ -224,7 +298,7 @@ def _train() -> None:
         )
 
 
-def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None]) -> list[str]:
+def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None]) -> None:
     model = p.registry.model
     _erase_from_cache(p, journal, is_trained=True)
     still, count = [], 0
@@ -241,11 +315,12 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     verdict = outcome.verdict if isinstance(outcome, last_decision.Outcome) else "unknown"
     claim = erasure_receipt.receipt(p, tracker, journal, searched=count, made=made, verdict=verdict)
     evidence = {erasure_receipt.CLAIM: claims.as_line(claim, keys.signing_key())}
-    past = history.read(tracker, model).entries
-    known = {entry.after for entry in past if entry.action == history.ERASED and entry.alias is None}
+    known = {entry.after for entry in _written(tracker, model, journal) if entry.alias is None}
     for version in journal.versions or {"": ""}:
         if not version or version not in known:
             after = version or None
             history.append(tracker, model, action=history.ERASED, after=after, reason=_REASON, evidence=evidence)
+    # Before the journal goes: nothing else holds the key of the row digests.
+    for line in erasure_receipt.summary(journal, count, made, verdict):
+        log(line)
     erasure_plan.JOURNAL.unlink()
-    return list(erasure_receipt.summary(journal, count, made, verdict))

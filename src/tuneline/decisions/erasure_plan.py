@@ -21,7 +21,7 @@ from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import DataError, GitError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph, objects
-from tuneline.registry import version_status, versions
+from tuneline.registry import history, versions
 from tuneline.registry.tracking import Tracker
 from tuneline.work import WORK
 
@@ -77,6 +77,8 @@ class Journal:
     removed: int = 0
     """Objects that were deleted from DVC's cache."""
     is_remote_done: bool = False
+    last_entry: int = 0
+    """The number of the last entry of the history when the erasure began."""
 
     @property
     def selection(self) -> Selection:
@@ -177,6 +179,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         made=sorted(dropped),
         objects=sorted(objects.with_listed(dvc_files.cache_folder(), dropped)),
         outputs=list(made.paths),
+        last_entry=max((entry.number for entry in history.read(tracker, p.registry.model).entries), default=0),
     )
 
 
@@ -329,8 +332,11 @@ def _is_emptied(path: Path, of_set: list[FoundRows]) -> bool:
 def _versions(p: Params, tracker: Tracker, raw: RawHistory) -> tuple[dict[str, str], dict[str, str]]:
     """The versions that saw the rows, and those of which it is not known, each with what is known in words."""
     seen, lost = {}, {}
+    past = history.read(tracker, p.registry.model)
+    erased = {entry.after for entry in past.entries if entry.action == history.ERASED}
     for version, tags in tracker.all_version_tags(p.registry.model).items():
-        if version_status.ERASED in tags:
+        # The tag alone says nothing: a person can set it, and files can come back from a backup.
+        if version in erased and not tracker.has_files(p.registry.model, version):
             continue
         try:
             made = raw_history.read_made(sources.read(sources.commit_of(tags)), raw)

@@ -1,21 +1,25 @@
 """The receipt of an erasure: a claim in the history about what was erased, and the last lines for the person."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tuneline.core import files
 from tuneline.decisions.erasure_plan import Journal
+from tuneline.errors import RegistryError, SignatureError
 from tuneline.params import Params
-from tuneline.proofs import claims
+from tuneline.pipeline import objects
+from tuneline.proofs import claims, keys
 from tuneline.registry import history, versions
+from tuneline.registry.chain import Entry
 from tuneline.registry.tracking import Tracker
 
 PREDICATE = "urn:tuneline:erasure:v1"
 """The type of the receipt."""
 CLAIM = "claim.jsonl"
 """The name of the receipt among the files of an entry of the history."""
+_SHOWN = 5
 
 
 def receipt(
@@ -53,11 +57,66 @@ def receipt(
         "erasedVersions": list(journal.versions),
         "erasedRuns": len(journal.runs),
         "deletedObjects": journal.removed,
-        "remote": {"held": len(journal.in_remote), "deleted": journal.is_remote_done},
+        "remote": {
+            "held": len(journal.in_remote),
+            "deleted": journal.is_remote_done,
+            # From which they can be deleted later.
+            "objects": [] if journal.is_remote_done else sorted(journal.in_remote),
+        },
         "searched": {"files": searched, "texts": len(journal.sought), "found": 0},
         "trainedAgain": {"version": made, "verdict": verdict},
     }
     return claims.statement(PREDICATE, subject, predicate)
+
+
+def later_receipt(model: str, receipts: Iterable[Entry], deleted: int) -> dict[str, Any]:
+    """The statement that DVC's remote holds no longer what earlier erasures have left there.
+
+    Args:
+        model: the registered model's name.
+        receipts: the entries of these erasures.
+        deleted: how many objects were deleted.
+    """
+    predicate = {
+        "model": model,
+        "erasedOn": datetime.now(UTC).isoformat(timespec="seconds"),
+        "erasedBy": history.acting_user(),
+        "remote": {"held": deleted, "deleted": True, "objects": []},
+    }
+    subject = {f"{model}-history/{entry.number}": entry.sha256 for entry in receipts}
+    return claims.statement(PREDICATE, subject, predicate)
+
+
+def left_in_remote(tracker: Tracker, model: str, log: Callable[[str], None]) -> dict[str, Entry]:
+    """The objects that erasures have left in DVC's remote, by their receipts: md5 -> the entry of the history.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        log: called with a line about each receipt that cannot be believed.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    trusted = keys.trusted_keys()
+    found: dict[str, Entry] = {}
+    for entry in history.read(tracker, model).entries:
+        if entry.action != history.ERASED or CLAIM not in entry.evidence:
+            continue
+        try:
+            content = history.read_evidence(tracker, entry)[CLAIM]
+            receipts = [one for one in claims.parse(content, trusted, CLAIM) if one.predicate_type == PREDICATE]
+        except (RegistryError, SignatureError) as error:
+            log(f"entry {entry.number} of the history is left out: {error.problems[0]}")
+            continue
+        for one in receipts:
+            if trusted and one.signer is None:
+                log(f"entry {entry.number} of the history is left out: no trusted key has signed its receipt")
+                continue
+            remote = one.predicate.get("remote")
+            listed = remote.get("objects") if isinstance(remote, dict) else None
+            found |= {md5: entry for md5 in listed or [] if objects.is_md5(md5)}
+    return found
 
 
 def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> Iterator[str]:
@@ -73,8 +132,13 @@ def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> 
         yield f"no version without the rows is registered: the gate says {verdict}"
     if journal.in_remote and not journal.is_remote_done:
         places = list(journal.in_remote.values())
-        yield f"DVC's remote still holds {len(places)} objects made from the rows (--remote deletes them):"
-        yield from (f"  {place}" for place in places)
+        yield (
+            f"DVC's remote still holds {len(places)} objects made from the rows; delete them with: "
+            ".venv/bin/tuneline forget --remote"
+        )
+        yield from (f"  {place}" for place in places[:_SHOWN])
+        if len(places) > _SHOWN:
+            yield f"  and {len(places) - _SHOWN} more, which --dry-run names"
     yield "the receipt is in the history (tuneline history); the key of its row digests is shown only here:"
     yield f"  {journal.salt}"
     yield "git holds only hashes of sets under DVC. Backups, other clones and copies of the files are not reached."

@@ -152,6 +152,12 @@ class Recorded:
         wanted, _ = _wanted(self.locked, self.stages, self._outputs())
         return [name for name in self.stages if name in wanted]
 
+    def md5s(self) -> set[str]:
+        """The md5 of all that dvc.lock and the .dvc files name."""
+        entries = [one for stage in self.locked.values() for key in ("deps", "outs") for one in stage.get(key, [])]
+        entries += [one for pointer in self.pointers.values() for one in pointer.get("outs", [])]
+        return {entry["md5"] for entry in entries if _has_md5(entry)}
+
     def outputs(self) -> list[Output]:
         """What these stages have made."""
         wanted = self.stage_names()

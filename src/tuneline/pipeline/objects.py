@@ -47,6 +47,11 @@ def place(folder: Path, md5: str) -> Path:
     return folder / md5[:2] / md5[2:]
 
 
+def is_md5(text: object) -> bool:
+    """Whether a value names an object as DVC does."""
+    return isinstance(text, str) and _MD5.fullmatch(text.removesuffix(_FOLDER)) is not None
+
+
 def is_folder(md5: str) -> bool:
     """Whether an object is the list of a folder's files."""
     return md5.endswith(_FOLDER)
@@ -211,7 +216,7 @@ def all_in_cache(folder: Path) -> Iterator[str]:
     """The md5 of every object in a cache, with `.dir` at the end of those that are lists."""
     for path in folder.glob("[0-9a-f][0-9a-f]/*"):
         md5 = f"{path.parent.name}{path.name}"
-        if _MD5.fullmatch(md5.removesuffix(_FOLDER)):
+        if is_md5(md5):
             yield md5
 
 
