@@ -5,13 +5,14 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline.errors import GitError
 
+_OF_HOOKS = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX")
 # git's exit code for the answer no.
 _NO = 1
 _NO_REPOSITORY = "not a git repository"
@@ -115,6 +116,7 @@ def commit_working_tree(
         added |= {path for path in more if Path(path).is_file()}
         names = "".join(f"{path}\0" for path in sorted(added - set(withheld)))
         _run(*exactly, "update-index", "--add", "-z", "--stdin", variables=own, stdin=names)
+        _store_line_ends(exactly, kept, own)
         tree = _run("write-tree", variables=own)
     if head and ask("rev-parse", f"{head}^{{tree}}") == tree:
         return head
@@ -126,6 +128,28 @@ def commit_working_tree(
     }
     parent = ("-p", head) if head else ()
     return _run("commit-tree", "--no-gpg-sign", *parent, tree, variables=person, stdin=message)
+
+
+def _store_line_ends(exactly: Sequence[str], left_out: Sequence[str], own: Mapping[str, str]) -> None:
+    """Put files into the index as they are, whose line ends `git add` has changed as .gitattributes asks for."""
+    changed = []
+    for entry in filter(None, _run("ls-files", "--eol", "-z", "--", ".", *left_out, variables=own).split("\0")):
+        ends, _, path = entry.partition("\t")
+        stored, here = (word.partition("/")[2] for word in ends.split()[:2])
+        if stored != here and Path(path).is_file() and not Path(path).is_symlink():
+            changed.append(path)
+    names = "".join(f"{path}\0" for path in changed)
+    asked = _run("check-attr", "--stdin", "-z", "filter", stdin=names).split("\0")
+    # A filter, such as that of git-lfs, keeps the content elsewhere.
+    filtered = {path for path, value in zip(asked[::3], asked[2::3], strict=False) if value != "unspecified"}
+    for path in changed:
+        if path in filtered:
+            continue
+        blob = _run(*exactly, "hash-object", "-w", "--no-filters", "--", path)
+        staged = _run("ls-files", "--stage", "-z", "--full-name", "--", f":(literal){path}", variables=own)
+        mode, _, place = staged.rstrip("\0").partition("\t")
+        line = f"{mode.split()[0]} {blob}\t{place}\0"
+        _run(*exactly, "update-index", "-z", "--index-info", variables=own, stdin=line)
 
 
 @contextmanager
@@ -307,7 +331,7 @@ def _run(
             input=stdin.encode("utf-8", "surrogateescape"),
             capture_output=True,
             # English messages, because they are searched; and git must not wait for another git.
-            env=os.environ | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"} | dict(variables or {}),
+            env=_environment() | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"} | dict(variables or {}),
             check=False,
         )
     except (FileNotFoundError, PermissionError) as error:
@@ -325,6 +349,18 @@ def _run(
         return ""
     command = next(argument for argument in arguments if re.fullmatch("[a-z]+-?[a-z-]*", argument))
     raise GitError(_problem(command, message.strip() or f"exit code {done.returncode}"))
+
+
+def _environment() -> dict[str, str]:
+    """The environment for git, without what git sets for its hooks.
+
+    With GIT_DIR alone git takes the working directory for the top of the repository, and a relative path of an index is
+    not valid below the top.
+    """
+    if "GIT_WORK_TREE" in os.environ:
+        # A person has set all of them.
+        return dict(os.environ)
+    return {name: value for name, value in os.environ.items() if name not in _OF_HOOKS}
 
 
 def _repository() -> Path | None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def test_passwords_stay_here(origin: Lineage) -> None:
     assert "mlflow/tuneline.env" not in held
 
 
+def test_passwords_in_a_file_of_git_stay_here_whatever_its_line_ends(origin: Lineage) -> None:
+    shutil.rmtree("work/hooks")
+    Path(".gitattributes").write_text("* text=auto\n")
+    run("add", ".dvc/config", ".gitattributes")
+    run("commit", "--quiet", "--no-gpg-sign", "--message", "start")
+    Path(".dvc/config").write_bytes(b"[core]\r\nremote = s\r\n['remote \"s\"']\r\nsecret_access_key = hidden\r\n")
+    assert git.content_of(source_commit.make(params.load(), origin), ".dvc/config") == b"[core]\n"
+
+
 def test_what_git_ignores_is_kept_where_a_version_needs_it(origin: Lineage) -> None:
     Path(".gitignore").write_text("*.lock\n*.dvc\n/work/\n")
     Path("data/raw").mkdir(parents=True)
@@ -142,3 +152,38 @@ def test_a_commit_is_checked_out_elsewhere_and_what_a_kill_left_is_removed(origi
         assert len(run("worktree", "list").splitlines()) == 2
     assert not places[1].exists()
     assert state() == before
+
+
+@pytest.mark.parametrize("attributes", ["* text=auto\n", "*.yaml text eol=crlf\n", "*.yaml text\n*.py text\n"])
+def test_attributes_of_line_ends_do_not_change_the_bytes_that_are_kept(origin: Lineage, attributes: str) -> None:
+    shutil.rmtree("work/hooks")
+    Path(".gitattributes").write_text(f"{attributes}*.lfs filter=lfs\n")
+    Path("src/filtered.lfs").write_bytes(b"5\r\n")
+    run("config", "filter.lfs.clean", "cat >&2; echo pointer")
+    Path("src/tuneline/name with\n newline.py").write_bytes(b"3\r\n4\n")
+    crlf = Path("params.yaml").read_bytes().replace(b"\n", b"\r\n")
+    Path("params.yaml").write_bytes(crlf)
+    p = params.load()
+    commit = source_commit.make(p, replace(origin, params_sha256=files.sha256_file(Path("params.yaml"))))
+    assert git.content_of(commit, "params.yaml") == crlf
+    assert git.content_of(commit, "src/tuneline/code.py") == b"1\r\n"
+    assert git.content_of(commit, "src/tuneline/name with\n newline.py") == b"3\r\n4\n"
+    assert git.content_of(commit, "src/filtered.lfs") == b"pointer\n"
+    with git.worktree(commit, Path("work/there").absolute()) as folder:
+        assert (folder / "params.yaml").read_bytes() == crlf
+
+
+def test_the_variables_of_a_hook_do_not_lead_to_another_place(origin: Lineage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git sets them for its hooks, and with them it takes the working directory for the top of the repository."""
+    shutil.rmtree("work/hooks")
+    Path("below/src").mkdir(parents=True)
+    Path("below/src/code.py").write_text("1")
+    monkeypatch.chdir("below")
+    monkeypatch.setenv("GIT_DIR", "../.git")
+    monkeypatch.setenv("GIT_INDEX_FILE", ".git/index")
+    commit = git.commit_working_tree("message", more=[], is_wanted=lambda path: True)
+    assert git.files_of(commit) == ["src/code.py"]
+    assert [change.path for change in git.changed_files()] == ["src/code.py"]
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    assert run("ls-tree", "-r", "--name-only", "--full-tree", commit) == "below/src/code.py"
