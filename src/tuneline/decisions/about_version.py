@@ -20,13 +20,12 @@ from tuneline.evaluation.comparison import MODELS
 from tuneline.params.gate import METRICS
 from tuneline.proofs import claims, keys
 from tuneline.registry import cards, history, version_status, versions
-from tuneline.registry.lineage import ENVIRONMENT_LOCKS
+from tuneline.registry.lineage import ENVIRONMENT_LOCKS, pinned
 from tuneline.registry.tracking import Tracker
 
 _CANDIDATE = "candidate."
 _PROMOTION = "promotion."
 _VERSUS = re.compile(r"versus_(\w+)\.(\w+)\.(difference|low|high)")
-_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 _LINE = re.compile(r"- (.*)")
 
 
@@ -214,12 +213,8 @@ def read_locks(commit: str) -> dict[str, str]:
     Raises:
         GitError: git fails.
     """
-    found: dict[str, list[str]] = {}
-    for lock in ENVIRONMENT_LOCKS:
-        for line in (git.content_of(commit, lock) or b"").decode("utf-8", "replace").splitlines():
-            if pin := _PIN.match(line):
-                found.setdefault(pin[1], []).append(pin[2])
-    return {name: ", ".join(dict.fromkeys(pins)) for name, pins in sorted(found.items())}
+    texts = [(git.content_of(commit, lock) or b"").decode("utf-8", "replace") for lock in ENVIRONMENT_LOCKS]
+    return {name: ", ".join(pins) for name, pins in sorted(pinned("\n".join(texts)).items())}
 
 
 def read_params(tracker: Tracker, model: str, version: str, notes: list[str]) -> dict[str, Any] | None:

@@ -80,12 +80,12 @@ def compare_with_champion(
     else:
         try:
             folder = versions.fetch_version(tracker, model, version)
+            trained = versions.version_train_rows(folder)
         except BrokenVersionError as error:
             return _not_compared(p, version, f"is broken: {error.reason}", broken=error.reason)
         mismatch = compatibility.mismatch(candidate.folder, folder)
         if mismatch:
             return _not_compared(p, version, mismatch)
-        trained = versions.version_train_rows(folder)
         sha256 = versions.registered_sha256(tracker, model, version)
         measured = score(p, folder, sha256, rows, scores.get("base"))
     kept = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())

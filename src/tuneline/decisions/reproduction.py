@@ -28,7 +28,7 @@ from tuneline.proofs import claims, keys
 from tuneline.proofs.keys import PrivateKey
 from tuneline.registry import history, versions
 from tuneline.registry.history import History
-from tuneline.registry.lineage import ENVIRONMENT_LOCKS
+from tuneline.registry.lineage import ENVIRONMENT_LOCKS, pinned
 from tuneline.registry.tracking import Tracker
 from tuneline.training import checkpoints
 from tuneline.work import WORK
@@ -42,7 +42,6 @@ KEPT = WORK / "rebuilt"
 _IDENTICAL = "identical"
 # An entry's reason, from which `rebuilds_of` counts; the entry is part of the history's chain of hashes.
 _REASON = re.compile(rf"{_IDENTICAL}, in clone (?P<clone>[0-9a-f]{{12}}) on machine [0-9a-f]{{12}}")
-_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 # Variables of this project and of its tools, which the other folder sets for itself.
 _OWN = ("MLFLOW_", "PREFECT_", "TUNELINE_", "DVC_", "GIT_", "HF_HOME", "PYTHONPATH")
 _SPARE = 200 * 10**6
@@ -292,12 +291,8 @@ def environment_differences(locks: str) -> list[str]:
     Args:
         locks: the text of its locks.
     """
-    pinned: dict[str, set[str]] = {}
-    for match in _PIN.finditer(locks):
-        # A lock pins some packages once per version of Python.
-        pinned.setdefault(match[1], set()).add(match[2])
     found = []
-    for name, wanted in sorted(pinned.items()):
+    for name, wanted in sorted(pinned(locks).items()):
         try:
             installed = metadata.version(name)
         except metadata.PackageNotFoundError:

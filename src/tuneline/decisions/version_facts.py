@@ -1,6 +1,5 @@
 """Collect the facts about a version from the workspace, which holds exactly what the version was made from."""
 
-import re
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -12,11 +11,10 @@ from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.evaluation import results
 from tuneline.pipeline import graph
 from tuneline.proofs.facts import MIXED_IN, PRETRAINING, Facts, File, Package, RawSet
-from tuneline.registry.lineage import Lineage
+from tuneline.registry.lineage import Lineage, pinned
 
 _TRAINING_LOCK = Path("requirements-training.lock")
 """Pins the packages that decide over the weights; base, finetune and evaluate depend on it."""
-_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 
 
 def collect(
@@ -74,11 +72,7 @@ def _raw_sets(p: params.Params, prepared: Mapping[str, Any]) -> Iterator[RawSet]
 
 def _packages(lock: str) -> Iterator[Package]:
     """The packages of a lock. Where it pins a package once per version of Python, the version that is installed."""
-    pinned: dict[str, list[str]] = {}
-    for line in lock.splitlines():
-        if pin := _PIN.match(line):
-            pinned.setdefault(pin[1], []).append(pin[2])
-    for name, found in pinned.items():
+    for name, found in pinned(lock).items():
         yield Package(name, found[0] if len(found) == 1 else metadata.version(name))
 
 

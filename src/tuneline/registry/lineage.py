@@ -10,6 +10,7 @@ from tuneline.errors import GitError
 
 ENVIRONMENT_LOCKS = ("requirements.lock", "requirements-torch.lock")
 """The versions of all libraries."""
+_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 
 
 _PATH = r"(?P<path>[\w.~/-]+?)(?:\.git)?/?"
@@ -44,6 +45,19 @@ class Lineage:
     def is_same_but_for_git(self, other: "Lineage") -> bool:
         """Whether all digests are equal; a commit changes none of them."""
         return self == replace(other, git_commit=self.git_commit, git_dirty=self.git_dirty)
+
+
+def pinned(locks: str) -> dict[str, list[str]]:
+    """Name -> versions of the packages that locks pin; several versions where Pythons need different ones.
+
+    Args:
+        locks: their text.
+    """
+    found: dict[str, list[str]] = {}
+    for line in locks.splitlines():
+        if (pin := _PIN.match(line)) and pin[2] not in found.setdefault(pin[1], []):
+            found[pin[1]].append(pin[2])
+    return found
 
 
 def read_lineage(p: params.Params) -> Lineage:
