@@ -244,7 +244,9 @@ def test_all_about_a_version(two: Project) -> None:
         assert line in text, line
     assert json.loads(json.dumps(about.as_dict()))["numbers"][0]["value"] == 1.5
     two.tracker.update_version(two.model, "1", {version_status.ERASED: "2026-11-02T10:00:00+00:00"})
+    two.tracker.update_version(two.model, "1", {"tuneline.signed": "ada"})
     older = about_version.collect(two.tracker, two.model, "1")
+    assert "  signed by ada, says its tag; tuneline doctor checks the signature" in list(show.lines(older))
     assert older.aliases == older.history == ()
     assert next(line for line in show.lines(older) if "erased" in line).startswith(
         "  erased: it was erased on 2026-11-02: "

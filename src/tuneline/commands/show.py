@@ -98,7 +98,9 @@ def _code(code: Mapping[str, Any]) -> str:
 def _files(about: About) -> Iterator[str]:
     digests = f"folder sha256 {_short(about.files['sha256'])}, model sha256 {_short(about.files['model_sha256'])}"
     yield f"{digests} (as registered; `tuneline doctor` hashes the files)"
-    yield f"signed by {about.files['signed_by']}" if about.files["signed_by"] else "not signed"
+    # A tag can be edited, and show does not read every byte.
+    signer = about.files["signed_by"]
+    yield f"signed by {signer}, says its tag; tuneline doctor checks the signature" if signer else "not signed"
 
 
 def _claim(claim: Mapping[str, Any]) -> str:
