@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import mlflow
 import pyarrow as pa
 import pytest
 from projects import ROOT
@@ -188,3 +189,33 @@ def test_a_receipt_that_no_trusted_key_has_signed_deletes_nothing(
     found = erasure_receipt.left_in_remote(tracker, model, lines.append)
     assert {md5: entry.number for md5, entry in found.items()} == {"a" * 32: 2}
     assert lines == ["entry 1 of the history is left out: no trusted key has signed its receipt"]
+
+
+def test_models_of_deleted_versions_lose_their_files_too(
+    project: Params, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, model, data = (
+        mlflow.MlflowClient(),
+        project.registry.model,
+        Dataset("test", "b" * 64, "clean", "evaluation"),
+    )
+    finetuned, run = Path(project.paths.finetuned), mlflow.MlflowClient().create_run("0").info.run_id
+    sha256 = version_files.sha256(finetuned)
+    for _ in range(4):
+        tracker.create_version(
+            NewVersion(model, run, finetuned, sha256, {versions.FILES: sha256}, {}, data, lambda _: "")
+        )
+    folders = [tracker.local_folder(model, str(number)) for number in (1, 2, 3, 4)]
+    ids = [client.get_model_version(model, str(number)).source.removeprefix("models:/") for number in (1, 2, 3, 4)]
+    client.delete_model_version(model, "1")
+    client.delete_logged_model(ids[1])
+    client.delete_logged_model(ids[3])
+    client.delete_model_version(model, "4")
+    lines: list[str] = []
+    erasure._erase_without_version(tracker, model, lines.append)
+    tracker.erase_version_files(model, "2")
+    assert [bool(folder and folder.is_dir()) for folder in folders] == [False, False, True, True]
+    assert (
+        lines[0] == f"logged model {ids[0]} of {model}, which was version 1, which was deleted: its files are deleted"
+    )
+    assert [line.partition(":")[0].endswith(ids[3]) for line in lines[1:]].count(True) == 1

@@ -36,7 +36,7 @@ from tuneline.errors import DataError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, objects, repro
 from tuneline.proofs import claims, keys
-from tuneline.registry import history, tracking, version_status
+from tuneline.registry import abandoned, history, tracking, version_status
 from tuneline.registry.chain import Entry
 from tuneline.registry.tracking import Tracker
 from tuneline.training import checkpoints
@@ -176,6 +176,7 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
         tracker.erase_version_files(p.registry.model, version)
         when = datetime.now(UTC).isoformat(timespec="seconds")
         tracker.update_version(p.registry.model, version, {version_status.ERASED: when})
+    _erase_without_version(tracker, p.registry.model, log)
     _take_aliases(p, tracker, journal)
     for run in journal.runs:
         tracker.erase_run_files(run)
@@ -188,6 +189,23 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
             log(f"{len(journal.in_remote)} objects deleted from DVC's remote '{objects.remote_name()}'")
             journal.is_remote_done = True
             journal.save()
+
+
+def _erase_without_version(tracker: Tracker, model: str, log: Callable[[str], None]) -> None:
+    """Delete the models that a deleted version or a killed `register` has left: what they saw cannot be known."""
+    for one in abandoned.find_abandoned(tracker, model):
+        if one.logged.was is None and one.kept is not None:
+            log(f"{model} logged model {one.logged.id}: its files stay, because {one.kept}")
+            continue
+        tracker.erase_logged(one.logged)
+        was = (
+            f"version {one.logged.was}, which was deleted in MLflow"
+            if one.logged.was
+            else "a killed `tuneline register`"
+        )
+        log(f"{model} {was}: its files (logged model {one.logged.id}) are deleted")
+    for folder in tracker.deleted_folders():
+        log(f"{folder}: holds the files of a model that was deleted in MLflow; if it saw the rows, delete this folder")
 
 
 def _erase_from_set(p: Params, path: Path, journal: Journal) -> None:

@@ -6,6 +6,7 @@ Only this file and runs.py import MLflow.
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -44,6 +45,7 @@ from tuneline.registry.runs import Dataset, Runs, translate_errors
 _LOGGED = "models:/"
 # The tag of a logged model with the process that makes a version of it.
 _MAKER = "tuneline.maker"
+_LOGGED_ID = re.compile("m-[0-9a-f]{32}")
 _PAGE = 100
 _MOST_DIGITS = 9
 
@@ -250,9 +252,36 @@ class Tracker(Runs):
         try:
             logged = self._logged(model, version, source)
         except BrokenVersionError:
-            # Its logged model was deleted by a person.
+            # Its logged model was deleted by a person, and MLflow keeps the files until `mlflow gc`.
+            if left := self._folder_of_deleted(source.removeprefix(_LOGGED)):
+                shutil.rmtree(left)
             return
         self._delete_artifacts(logged.artifact_location)
+
+    @translate_errors
+    def erase_logged(self, logged: Logged) -> None:
+        """Delete a logged model with its files, those that a server keeps included."""
+        self._delete_artifacts(self._client.get_logged_model(logged.id).artifact_location)
+        self._discard(logged.id, logged.folder)
+
+    @translate_errors
+    def deleted_folders(self) -> list[Path]:
+        """The folders in the store on this machine whose logged models a person has deleted, of whatever model."""
+        home = _local_folder(self._location() or "") if addresses.database_of(self.address) else None
+        found = sorted(home.glob("models/m-*")) if home else []
+        return [path for path in found if self._folder_of_deleted(path.name)]
+
+    def _folder_of_deleted(self, number: str) -> Path | None:
+        home = _local_folder(self._location() or "") if addresses.database_of(self.address) else None
+        if home is None or not _LOGGED_ID.fullmatch(number) or not (home / "models" / number).is_dir():
+            return None
+        try:
+            self._client.get_logged_model(number)
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return home / "models" / number
+            raise
+        return None
 
     @translate_errors
     def has_files(self, model: str, version: str) -> bool:
