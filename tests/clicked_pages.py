@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from test_attack_page import BROWSER, FLAGS
 from test_schedule import free_port
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 ALIASES = "[data-component-id*='modelversionviewaliaseditor']"
 FIELD = "[role=dialog] input"
@@ -23,7 +24,7 @@ _SECONDS = 240.0
 class Page:
     """A page of the browser."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection, self._number = connection, 0
 
     def _call(self, method: str, **values: Any) -> dict[str, Any]:

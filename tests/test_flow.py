@@ -64,6 +64,7 @@ def test_prefect_shows_what_became_of_a_promotion(
     assert promotion.show(Outcome("mine", champion, (step,))) is None
     with get_client(sync_client=True) as client:
         [run, *_] = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+    assert run.state
     assert (run.name, run.state.name) == (name, state)
     assert run.state.message == step.line()
     [(event, more)] = events

@@ -281,8 +281,7 @@ def _good_and_bad(registry: Registry, project: Project, log: Path) -> None:
         (folder / "config.json").write_text("{}")
 
     undone("does not load", make(broken_config), "loads: the model does not load and answer:")
-    missing = {"tuneline__source_commit": "0" * 40}
-    undone("missing git commit", make(**missing), "sources: the git commit 000000000000")
+    undone("missing git commit", make(tuneline__source_commit="0" * 40), "sources: the git commit 000000000000")
     with away(dvc_object(project, "data/clean")):
         undone("missing DVC object", make(), "sources: data/clean: objects of it are not in DVC's cache")
     with away(dvc_object(project, "reports/rows.parquet")):

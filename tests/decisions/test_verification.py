@@ -10,7 +10,7 @@ from tuneline.params import Params
 from tuneline.registry import version_status, versions, weights
 from tuneline.registry.tracking import Tracker
 
-TAGS = dict.fromkeys((*versions.IDENTITY, versions.FILES), "0" * 64)
+TAGS: dict[str, str] = dict.fromkeys((*versions.IDENTITY, versions.FILES), "0" * 64)
 
 
 @pytest.fixture

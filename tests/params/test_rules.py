@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tuneline.params import Task
 from tuneline.params.gate import METRICS, METRICS_OF_TASK, Rule, metric, problem_of_task
 
 
@@ -45,7 +46,7 @@ def test_a_contradictory_rule_is_refused(values: dict[str, Any], message: str) -
     ],
 )
 def test_a_rule_on_a_metric_that_the_task_does_not_measure_is_refused(
-    values: dict[str, Any], task: str, key: str | None
+    values: dict[str, Any], task: Task, key: str | None
 ) -> None:
     found = problem_of_task(rule(**values), task)
     assert (found and found[0]) == key

@@ -34,8 +34,7 @@ def test_a_folder_is_copied_with_the_bytes_of_its_list(tmp_path: Path) -> None:
 
 def test_a_damaged_object_is_taken_from_the_next_cache(tmp_path: Path) -> None:
     caches = [tmp_path / "first", tmp_path / "second"]
-    for cache in caches:
-        md5, listed = folder(cache, {"a": b"1", "b": b"2"})
+    [(md5, listed), _] = [folder(cache, {"a": b"1", "b": b"2"}) for cache in caches]
     objects.place(caches[0], listed["b"]).write_bytes(b"3")
     output = Output("raw", md5, "raw.dvc")
     assert objects.copy_verified(output, caches, tmp_path / "raw") == []

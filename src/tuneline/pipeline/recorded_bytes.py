@@ -27,20 +27,23 @@ def read_record(stage: str) -> dict[str, Any]:
         DataError: the stage has never run.
     """
     kept = dvc_files.KEPT / graph.LOCK
-    before = None
+    content = _read_lock()
     for _ in range(_TRIES):
-        content = graph.LOCK.read_bytes() if graph.LOCK.is_file() else b""
+        time.sleep(_SECONDS)
+        before, content = content, _read_lock()
         # What is the same after a moment is not being written.
         if content == before:
             break
-        before = content
-        time.sleep(_SECONDS)
     is_cut = kept.is_file() and content != kept.read_bytes() and kept.read_bytes().startswith(content)
     record = None if is_cut else _record(graph.LOCK, stage)
     record = record or _record(kept, stage)
     if not record:
         raise DataError(f"{graph.LOCK}: does not record the stage {stage}; run it with: make run")
     return record
+
+
+def _read_lock() -> bytes:
+    return graph.LOCK.read_bytes() if graph.LOCK.is_file() else b""
 
 
 def _record(lock: Path, stage: str) -> dict[str, Any] | None:
