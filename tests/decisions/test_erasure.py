@@ -215,7 +215,6 @@ def test_models_of_deleted_versions_lose_their_files_too(
     erasure._erase_without_version(tracker, model, lines.append)
     tracker.erase_version_files(model, "2")
     assert [bool(folder and folder.is_dir()) for folder in folders] == [False, False, True, True]
-    assert (
-        lines[0] == f"logged model {ids[0]} of {model}, which was version 1, which was deleted: its files are deleted"
-    )
+    was = f"{model} version 1, which was deleted in MLflow"
+    assert lines[0] == f"{was}: its files (logged model {ids[0]}) are deleted"
     assert [line.partition(":")[0].endswith(ids[3]) for line in lines[1:]].count(True) == 1
