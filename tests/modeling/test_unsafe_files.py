@@ -1,7 +1,9 @@
 """A model folder holds no pickle, no code, no archive and no link out of it, whatever its files are called."""
 
 import io
+import lzma
 import pickle
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -27,6 +29,13 @@ def _zip(name: str) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         archive.writestr(name, "x")
+    return data.getvalue()
+
+
+def _tar() -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("pickle"))
     return data.getvalue()
 
 
@@ -59,6 +68,11 @@ UNSAFE = {
     "cached-fast": zlib.compress(pickle.dumps(Runs()), 3),
     "program": b"\x7fELF\x02\x01\x01" + bytes(60),
     "run": b"#!/usr/bin/env python\nprint()",
+    "run-too": b"#! /bin/sh\nrm",
+    "model.tar": _tar(),
+    "cached-small": lzma.compress(pickle.dumps(Runs()), lzma.FORMAT_ALONE),
+    "cached-quick": b"\x04\x22\x4d\x18" + pickle.dumps(Runs()),
+    "cached-new": b"\x28\xb5\x2f\xfd" + pickle.dumps(Runs()),
 }
 
 

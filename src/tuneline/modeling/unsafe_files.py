@@ -25,14 +25,17 @@ _SUFFIXES = {
 _MAGIC = (
     (re.compile(rb"\x80[\x02-\x05].", re.DOTALL), _PICKLE),
     (re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)|\x1f\x8b|BZh\d|\xfd7zXZ\0|7z\xbc\xaf\x27\x1c"), _ARCHIVE),
+    # xz's older format, LZ4 and Zstandard, and tar, whose header has its mark further on.
+    (re.compile(rb"\x5d\0\0|\x04\x22\x4d\x18|\x28\xb5\x2f\xfd|.{257}ustar", re.DOTALL), _ARCHIVE),
     (re.compile(rb"\x93NUMPY|\x89HDF\r\n"), _ARRAYS),
     (re.compile(rb"\x7fELF|\xca\xfe\xba\xbe|[\xce\xcf]\xfa\xed\xfe|MZ.{0,60}\0", re.DOTALL), _PROGRAM),
     (re.compile(rb"#![^\n]*python"), _CODE),
+    (re.compile(rb"#! */"), _PROGRAM),
 )
 _TEXT_PICKLE = re.compile(rb"[(c\])}lLIVSNdaiFg]")
 """How a pickle of protocol 0 or 1 may begin; it has no header."""
 _LONGEST_TEXT_PICKLE = 1 << 20
-_HEAD = 64
+_HEAD = 512
 
 
 def unsafe(folder: Path) -> dict[Path, str]:
