@@ -9,36 +9,22 @@ something is to do, or if a Prefect server is set, which shows every run.
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import script
 import temporary_server
 
-from tuneline import environment, params, prefect_login, processes, stopping, terminal
+from tuneline import params, prefect_login, processes
 from tuneline.commands import garbage
 from tuneline.decisions import git_steps, last_decision
-from tuneline.errors import TunelineError, as_setup_error
+from tuneline.errors import TunelineError
 from tuneline.pipeline import graph, repro
 
-ROOT = Path(__file__).resolve().parent.parent
 _STOPPED = "stopped; finished work is kept, and `make run` goes on from there"
 
 
 def main() -> None:
     """Exit with code 0; 1 and the reasons on stderr; 130 and a line after Ctrl-C; 143 and a line after SIGTERM."""
-    os.chdir(ROOT)
-    terminal.guard(colours=True)
-    try:
-        environment.enter()
-        with stopping.stoppable(_STOPPED):
-            _run()
-    except TunelineError as error:
-        sys.exit(f"\n{error}")
-    except OSError as error:
-        if (problem := as_setup_error(error)) is None:
-            raise
-        sys.exit(f"\n{problem}")
-    except stopping.Stopped as stopped:
-        sys.exit(stopped.code)
+    script.run(_run, _STOPPED, above="\n")
 
 
 def _run() -> None:
@@ -88,7 +74,7 @@ def _current_decision() -> tuple[last_decision.Outcome, str | None] | None:
 
 def _has_prefect_server() -> bool:
     """Whether the environment, or a file that Prefect reads, names a Prefect server."""
-    address = prefect_login.server_address(ROOT, os.environ)
+    address = prefect_login.server_address(script.ROOT, os.environ)
     if address:
         prefect_login.check_login(address, os.environ)
     return bool(address or os.environ.get("PREFECT_PROFILE"))
