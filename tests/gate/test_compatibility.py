@@ -43,3 +43,11 @@ def test_a_model_without_a_mode_is_plain_and_one_without_a_config_is_an_error(tm
     files.write_json(tmp_path / "broken/tuneline.json", {"mode": "classification"})
     with pytest.raises(ModelError, match=r"broken/config\.json: missing"):
         compatibility.mismatch(folder(tmp_path / "one", "classification", ["a", "b"]), tmp_path / "broken")
+
+
+@pytest.mark.parametrize("labels", [None, [], {"0": []}, {"0": 1}, "a"])
+def test_labels_that_are_no_names_are_an_error(tmp_path: Path, labels: object) -> None:
+    other = folder(tmp_path / "other", "classification", ["a", "b"])
+    files.write_json(other / "config.json", {"id2label": labels})
+    with pytest.raises(ModelError, match=r"other/config\.json: id2label does not name the labels"):
+        compatibility.mismatch(folder(tmp_path / "one", "classification", ["a", "b"]), other)

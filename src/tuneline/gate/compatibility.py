@@ -32,7 +32,7 @@ def mismatch(candidate: Path, other: Path) -> str | None:
 
 def _label_mismatch(candidate: Path, other: Path) -> str | None:
     mine, theirs = (_config(folder) for folder in (candidate, other))
-    own, known = (set(config.get("id2label", {}).values()) for config in (mine, theirs))
+    own, known = (_labels(config, folder) for config, folder in ((mine, candidate), (theirs, other)))
     differences = [
         f"{what} {', '.join(map(repr, sorted(names)[:_MOST_NAMED]))}{' and more' if len(names) > _MOST_NAMED else ''}"
         for what, names in (("lacks", own - known), ("also has", known - own))
@@ -43,6 +43,13 @@ def _label_mismatch(candidate: Path, other: Path) -> str | None:
     if mine.get("problem_type") != theirs.get("problem_type"):
         return f"was trained for {theirs.get('problem_type')}, and the candidate for {mine.get('problem_type')}"
     return None
+
+
+def _labels(config: dict[str, Any], folder: Path) -> set[str]:
+    found = config.get("id2label")
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise ModelError(f"{folder / 'config.json'}: id2label does not name the labels; fetch or make the model again")
+    return set(found.values())
 
 
 def _config(folder: Path) -> dict[str, Any]:
