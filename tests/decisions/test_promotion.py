@@ -1,5 +1,6 @@
 """What follows when the alias `champion` is moved, in a real registry; the checks themselves say what a test wants."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -214,6 +215,21 @@ def test_a_version_that_is_deleted_or_demoted_during_its_verification(kept: Regi
     kept.during = lambda: kept.delete("5")
     assert kept.follow().champion is None
     assert kept.follow().steps == ()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_an_alias_of_a_version_that_does_not_exist_is_undone(kept: Registry, is_gone: bool) -> None:
+    # As after an alias and a deletion at the same moment.
+    with sqlite3.connect(kept.tracker.address.removeprefix("sqlite:///")) as store:
+        store.execute("UPDATE registered_model_aliases SET version = 99 WHERE name = ?", (kept.model,))
+    if is_gone:
+        kept.damage("1")
+    [step] = kept.follow().undone
+    target = None if is_gone else "1"
+    assert (step.version, step.champion, step.reason) == ("99", target, "version 99 does not exist")
+    assert kept.champion() == target
+    assert kept.words()[2:4] == [("moved", "1", "99"), ("undone", "99", target)]
+    assert kept.follow().undone == ()
 
 
 def test_a_person_who_takes_a_promotion_back_ends_it(kept: Registry) -> None:

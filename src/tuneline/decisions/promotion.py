@@ -357,7 +357,7 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
     except RegistryError:
         if version in tracker.find_versions(model, {}):
             raise
-        return _AGAIN
+        return _follow_deletion(tracker, model, state, version)
     if _is_decided(tracker, model, version):
         return _AGAIN
     if not reason:
@@ -371,6 +371,20 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
     if broken := next((check for check in checks if check.name == verification.FILES and not check.passed), None):
         version_status.tag_broken(tracker, model, version, broken.detail)
     return Step(UNDONE, CHAMPION, version, target, reason, tuple(checks))
+
+
+def _follow_deletion(tracker: Tracker, model: str, state: _State, version: str) -> Step:
+    """The version was deleted during its verification, and its alias with it."""
+    if tracker.aliases(model).get(CHAMPION) != version:
+        return _AGAIN
+    # MLflow keeps the alias where it was set at the moment of the deletion.
+    target, reason = _sound(tracker, model, state.verified), f"version {version} does not exist"
+    if target:
+        tracker.set_alias(model, CHAMPION, target)
+    else:
+        tracker.remove_alias(model, CHAMPION)
+    _append(tracker, model, history.UNDONE, version, target, reason)
+    return Step(UNDONE, CHAMPION, version, target, reason)
 
 
 def _is_decided(tracker: Tracker, model: str, version: str) -> bool:
