@@ -251,6 +251,7 @@ def test_all_about_a_version(two: Project) -> None:
     assert next(line for line in show.lines(older) if "erased" in line).startswith(
         "  erased: it was erased on 2026-11-02: "
     )
-    for name in ("7", "9" * 30, "9" * 5000, "production"):
-        with pytest.raises(RegistryError, match=r"it has versions 1, 2|no version is production yet"):
+    assert about_version.find_number(two.tracker, two.model, "v02") == "2"
+    for name in ("0", "7", "9" * 30, "9" * 5000, "production", "", "a b"):
+        with pytest.raises(RegistryError, match=r"has versions 1, 2|no version is production yet|cannot be an alias"):
             about_version.find_number(two.tracker, two.model, name)

@@ -15,11 +15,11 @@ from tuneline import git, params
 from tuneline.core import bounded_yaml
 from tuneline.decisions import source_commit, sources
 from tuneline.decisions.signature_policy import SIGNED
-from tuneline.errors import BrokenVersionError, GitError, SignatureError, TunelineError
+from tuneline.errors import BrokenVersionError, GitError, RegistryError, SignatureError, TunelineError
 from tuneline.evaluation.comparison import MODELS
 from tuneline.params.gate import METRICS
 from tuneline.proofs import claims, keys
-from tuneline.registry import cards, history, version_status, versions
+from tuneline.registry import cards, history, names, version_status, versions
 from tuneline.registry.lineage import ENVIRONMENT_LOCKS, pinned
 from tuneline.registry.tracking import Tracker
 
@@ -90,15 +90,17 @@ def find_number(tracker: Tracker, model: str, name: str) -> str:
     Args:
         tracker: the registry.
         model: the registered model's name.
-        name: a number, or an alias.
+        name: a number, such as 3 or v3, or an alias.
 
     Raises:
-        RegistryError: the registry does not have the version, or no version has the alias.
+        RegistryError: the registry does not have the version, or no version has or can have the alias.
     """
-    if name.isascii() and name.isdigit():
-        number = name.lstrip("0") or "0"
-        tracker.version_tags(model, number)
-        return number
+    # MLflow keeps names such as v3 for numbers.
+    if found := re.fullmatch("[vV]?0*([0-9]+)", name):
+        tracker.version_tags(model, found[1])
+        return found[1]
+    if problem := names.alias_problem(name):
+        raise RegistryError(f"{model}: {problem}")
     return versions.resolve_version(tracker, model, version=None, alias=name)
 
 
