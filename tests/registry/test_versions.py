@@ -438,15 +438,19 @@ def test_no_folder_of_this_machine_is_deleted_because_a_server_names_it(
 ) -> None:
     model = project.registry.model
     register(tracker, project, lineage)
+    run_id = tracker.version_tags(model, "1")[versions.RUN]
+    tracker.attach(run_id, {Path("params.yaml"): ""})
     # What a server answers, to a client that would find the folders on its own machine.
     of_server = Tracker(mlflow.MlflowClient(), "http://mlflow.example")
     for erase in (
         lambda: of_server.erase_version_files(model, "1"),
-        lambda: of_server.erase_run_files(tracker.version_tags(model, "1")[versions.RUN]),
+        lambda: of_server.erase_run_files(run_id),
     ):
-        with pytest.raises(TrackingError, match="is a folder of whichever machine asks"):
+        with pytest.raises(TrackingError, match="says the server, and this folder of this machine may be another one"):
             erase()
     assert versions.find_damage(tracker, model, "1") is None
+    shutil.rmtree(str(tracker.local_folder(model, "1")))
+    of_server.erase_version_files(model, "1")
 
 
 def test_the_champion_is_found_by_its_alias(tracker: Tracker, project: Params, lineage: Lineage) -> None:

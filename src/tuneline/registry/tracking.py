@@ -308,10 +308,11 @@ class Tracker(Runs):
         if not address:
             return
         owner = "a run or a model"
-        if self._in_store(address, owner) is None and _local_folder(address):
+        place = _local_folder(address)
+        if self._in_store(address, owner) is None and place and place.exists():
             raise TrackingError(
-                f"{self.address}: {owner} keeps its files in {address}, which is a folder of whichever machine asks; "
-                "nothing is deleted here; delete the files on the machine of the server"
+                f"{self.address}: {owner} keeps its files in {place}, says the server, and this folder of this machine "
+                "may be another one; nothing is deleted; delete its files by hand, and run the same command again"
             )
         repository = get_artifact_repository(address)
         # A server refuses to delete what does not exist.
