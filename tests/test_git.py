@@ -113,3 +113,10 @@ def test_without_a_repository_and_while_another_git_writes_there_is_an_answer(
     monkeypatch.setenv("PATH", str(root / "models"))
     assert git.ask("ls-files") == ""
     assert git.committed_text(Path("dvc.lock")) == ""
+
+
+def test_a_remote_cannot_name_branches_as_refs_of_versions(root: Path) -> None:
+    for name in ("refs/tuneline/m/v1", "refs/heads/refs/tuneline/m/v2"):
+        subprocess.run([*GIT, "update-ref", name, "HEAD"], check=True)
+    subprocess.run([*GIT, "remote", "add", "origin", str(root)], check=True)
+    assert list(git.refs_of_remote("origin", "refs/tuneline")) == ["refs/tuneline/m/v1"]

@@ -212,7 +212,9 @@ def refs_of_remote(remote: str, prefix: str) -> dict[str, str]:
         GitError: the remote does not answer.
     """
     listed = _at_remote(remote, "ls-remote", "--quiet", remote, f"{prefix}/*").splitlines()
-    return {name: sha for sha, name in (line.split("\t", 1) for line in listed)}
+    found = {name: sha for sha, name in (line.split("\t", 1) for line in listed)}
+    # git also lists refs that end like this, such as the branch refs/heads/refs/tuneline/model/v1.
+    return {name: sha for name, sha in found.items() if name.startswith(f"{prefix}/")}
 
 
 def push_refs(remote: str, wanted: Mapping[str, str]) -> None:
