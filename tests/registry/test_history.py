@@ -4,8 +4,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from sqlalchemy import Engine, event
 
 from tuneline import processes
+from tuneline.errors import TrackingError
 from tuneline.registry import history
 from tuneline.registry.history import History
 from tuneline.registry.tracking import Tracker
@@ -151,3 +153,26 @@ def test_what_killed_processes_left_is_counted_and_removed(tracker: Tracker, mod
     add(tracker, model, "verified", "1", "2")
     assert [run.id for run in tracker.log_runs(log.id) if not run.is_deleted and not run.params] == [running]
     assert words(history.read(tracker, model)) == [(1, "verified", None, "1"), (2, "verified", "1", "2")]
+
+
+def test_a_full_disk_is_told_with_the_remedy(tracker: Tracker, model: str) -> None:
+    used: list[sqlite3.Connection] = []
+
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        # Where the file would have to grow, SQLite answers as on a full disk.
+        connection.execute("PRAGMA max_page_count = 1")
+        used.append(connection)
+
+    event.listen(Engine, "checkout", limit)
+    try:
+        with pytest.raises(TrackingError, match="the disk with the store is full; free some space"):
+            for number in range(50):
+                history.append(tracker, model, action="moved", after=str(number), reason="x" * 2000)
+    finally:
+        event.remove(Engine, "checkout", limit)
+        for connection in used:
+            connection.execute("PRAGMA max_page_count = 1073741823")
+    found = history.read(tracker, model)
+    assert found.problems == ()
+    add(tracker, model, "verified", None, "1")
+    assert history.read(tracker, model).entries[-1].number == len(found.entries) + 1

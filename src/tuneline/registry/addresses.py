@@ -20,6 +20,8 @@ LOCKED = "database is locked"
 """SQLite's message where another program writes to the database for too long."""
 CLASSIC_VIEW = "?workflowType=machine_learning"
 """Without it the UI opens in its view of GenAI applications, which has no entry for models."""
+FULL = "database or disk is full"
+"""SQLite's message where the disk is full."""
 _SECONDS_TO_ANSWER = 20.0
 _ELSEWHERE = "set MLFLOW_TRACKING_URI in mlflow/tuneline.env to another path; then run the same command again"
 
@@ -93,6 +95,8 @@ def _problem_of_file(store: Path) -> str | None:
         # Another process writes to the store now, and MLflow waits for it.
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             return None
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            return f"the disk with {store} is full; free some space, then run the same command again"
         return f"{store} cannot be written to ({error}); make it writable, or {_ELSEWHERE}"
     except sqlite3.DatabaseError as error:
         return (

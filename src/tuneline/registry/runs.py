@@ -98,6 +98,11 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
             return method(*arguments, **more)
         except _AWAY as error:
             address = mlflow.get_tracking_uri()
+            if addresses.FULL in str(error):
+                raise TrackingError(
+                    f"MLflow at {address}: the disk with the store is full; free some space, then run the same command "
+                    "again"
+                ) from error
             raise TrackingError(
                 f"MLflow at {address} failed: {first_line(error)}; run the same command again"
             ) from error

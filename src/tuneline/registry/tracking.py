@@ -601,6 +601,8 @@ def connect() -> Tracker:
         TrackingError: the address does not answer, or is not an MLflow.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # Its tracebacks are about errors that are raised too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Otherwise the client prints the address of a run into the output of commands.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
