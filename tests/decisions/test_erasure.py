@@ -1,8 +1,10 @@
 """Before anything is changed, an erasure names what it would do, or refuses in sentences."""
 
 import hashlib
+import json
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import mlflow
@@ -14,7 +16,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import erasure, erasure_plan, erasure_receipt
 from tuneline.decisions.erasure_plan import Asked
-from tuneline.errors import DataError, PipelineError
+from tuneline.errors import BusyError, DataError, PipelineError
 from tuneline.params import Params, editing
 from tuneline.pipeline import objects
 from tuneline.proofs import claims, keys
@@ -218,3 +220,37 @@ def test_models_of_deleted_versions_lose_their_files_too(
     was = f"{model} version 1, which was deleted in MLflow"
     assert lines[0] == f"{was}: its files (logged model {ids[0]}) are deleted"
     assert [line.partition(":")[0].endswith(ids[3]) for line in lines[1:]].count(True) == 1
+
+
+def test_the_pretraining_text_of_rows_that_are_not_in_the_clean_data_is_found(raw: Path) -> None:
+    """Such as of a row that a later preparation has dropped, or in a clone that has no clean data yet."""
+    shutil.rmtree("data/clean")
+    editing.set_values(Path("params.yaml"), {"data.frozen_pretraining": True})
+    mine, theirs = "where is the cafe\u0301 of my aunt?", "where is the station?"
+    with raw.open("a") as file:
+        file.write(json.dumps({"prompt": mine, "completion": "there", "customer": 42}) + "\n")
+        file.write(json.dumps({"prompt": theirs, "completion": "here", "customer": 42}) + "\n")
+        file.write(json.dumps({"prompt": theirs, "completion": "here", "customer": 7}) + "\n")
+    texts = Path("data/raw/a-pretraining/train.jsonl")
+    cleaned = unicodedata.normalize("NFC", mine)
+    texts.write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in ("why?so", f"{cleaned}there", f"{theirs}here"))
+    )
+    assert said(OF_42)[:2] == ["data/raw/a: 3 rows to erase", "data/raw/a-pretraining: 1 row to erase"]
+
+
+def test_a_set_that_is_not_in_the_workspace_is_not_passed_over(raw: Path) -> None:
+    shutil.rmtree("data/raw/a-pretraining")
+    Path("data/raw/a-pretraining.dvc").write_text(
+        f"outs:\n- md5: {'a' * 32}.dir\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: a-pretraining\n"
+    )
+    with pytest.raises(DataError, match=r"^data/raw/a-pretraining: is under DVC and not here; fetch it with: .*pull"):
+        said(OF_42)
+
+
+def test_nothing_is_erased_while_another_command_works_with_the_data(raw: Path) -> None:
+    """Such as `tuneline reproduce`, which holds no lock and would write the rows again."""
+    with files.temporary_folder(), pytest.raises(BusyError, match=r"^work/temporary/.*: another command .* is running"):
+        erasure.forget(params.load(), OF_42, log=print)
+    assert raw.read_text() == ROWS
+    assert not erasure_plan.JOURNAL.exists()

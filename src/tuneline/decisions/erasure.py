@@ -32,7 +32,7 @@ from tuneline.decisions import (
 )
 from tuneline.decisions.erasure_plan import Asked, Journal
 from tuneline.decisions.raw_history import RawHistory
-from tuneline.errors import DataError, PipelineError
+from tuneline.errors import BusyError, DataError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, objects, repro
 from tuneline.proofs import claims, keys
@@ -68,6 +68,7 @@ def forget(
         unknown: also erase versions of which nobody can say whether they saw the rows, because their raw sets are lost.
 
     Raises:
+        BusyError: another command works with the data.
         DataError: no row is meant, or a file cannot be changed; nothing is changed.
         PipelineError: the training failed, or a text is still there; the same command continues.
         SignatureError: the key that would sign the receipt cannot be used; nothing is changed.
@@ -77,6 +78,8 @@ def forget(
     keys.signing_key()
     tracker = tracking.connect()
     with _alone(log):
+        if not dry_run:
+            _refuse_neighbours()
         journal = erasure_plan.read_unfinished(asked)
         if journal is None:
             try:
@@ -101,6 +104,15 @@ def forget(
     _train()
     with _alone(log):
         _prove(p, tracker, journal, log)
+
+
+def _refuse_neighbours() -> None:
+    """Raise while another command, such as `tuneline reproduce`, holds a folder: it may write the rows again."""
+    if used := [path for path in sorted(files.TEMPORARY.glob("*")) if not files.is_abandoned(path)]:
+        raise BusyError(
+            f"{used[0]}: another command of this project, such as `tuneline reproduce`, is running and may hold the "
+            "rows; wait until it has ended, then run this again"
+        )
 
 
 def forget_in_remote(p: Params, *, log: Callable[[str], None], dry_run: bool = False) -> None:

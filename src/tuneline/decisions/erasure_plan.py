@@ -14,6 +14,8 @@ from typing import Any
 
 from tuneline import git
 from tuneline.core import files
+from tuneline.data.preparing.text import cleaning
+from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
 from tuneline.decisions import raw_history, sources
@@ -130,12 +132,16 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         DataError: no row is meant, or a file cannot be changed, or it is not known whether a version saw the rows.
         TrackingError: MLflow does not answer.
     """
+    _refuse_absent(p)
     options = raw_history.set_options(p)
     selection = _selection(p, asked)
     text = p.data.pretraining if p.data.pretraining != p.data.raw else None
     found = {path: found_rows.find(Path(path), how, selection) for path, how in options.items() if path != text}
     rows = [row for of_set in found.values() for one in of_set for row in one.rows]
+    others = {path: how for path, how in options.items() if path != text or not p.data.frozen_pretraining}
     texts = _texts(p, found)
+    if text in options and p.data.frozen_pretraining:
+        texts += _texts_of_raw(p, found, others, selection)
     selection = Selection(selection.values, selection.digests, texts)
     if text in options:
         found[text] = found_rows.find(Path(text), options[text], selection, is_text=True)
@@ -171,7 +177,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         digests=sorted({*selection.digests, *map(found_rows.digest, rows)}),
         texts=[list(parts) for parts in texts],
         proofs=sorted(salted(salt, row) for row in rows),
-        sought=_sought(rows, options, selection, text),
+        sought=_only_theirs(_longest(rows), others, selection, text)[:_MOST_TEXTS],
         counts={path: sum(len(one.meant) for one in of_set) for path, of_set in found.items()},
         versions=dict(sorted(seen.items(), key=lambda one: int(one[0]))),
         aliases={name: version for name, version in tracker.aliases(p.registry.model).items() if version in seen},
@@ -181,6 +187,17 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         outputs=list(made.paths),
         last_entry=max((entry.number for entry in history.read(tracker, p.registry.model).entries), default=0),
     )
+
+
+def _refuse_absent(p: Params) -> None:
+    """Raise if a set is only in DVC's cache or remote: the training would fetch it with the rows."""
+    mixture = (pointer.with_suffix("").as_posix() for pointer in Path(p.paths.mixture).glob("*.dvc"))
+    sets = dict.fromkeys([p.data.raw, p.data.pretraining, *sorted(mixture)])
+    absent = [path for path in sets if Path(f"{path}.dvc").is_file() and not Path(path).exists()]
+    if absent:
+        raise DataError(
+            *(f"{path}: is under DVC and not here; fetch it with: .venv/bin/dvc pull {path}.dvc" for path in absent)
+        )
 
 
 def salted(salt: str, row: dict[str, Any]) -> str:
@@ -262,6 +279,29 @@ def _texts(p: Params, found: dict[str, list[FoundRows]]) -> tuple[tuple[str, ...
     return tuple(texts)
 
 
+def _texts_of_raw(
+    p: Params, found: dict[str, list[FoundRows]], others: dict[str, Options], selection: Selection
+) -> tuple[tuple[str, ...], ...]:
+    """For each row of data.raw without a clean record its longest text, if no other row holds it.
+
+    The pretraining text was made when the set was used first; since then the row may have been dropped, or this clone
+    has no clean data yet.
+    """
+    known = {
+        source
+        for split in ("train", "validation", "test")
+        if (folder := Path(p.paths.clean) / split).is_dir()
+        for source in files.read_parquet(folder, ["source"])["source"].to_pylist()
+    }
+    rows = [
+        row
+        for one in found.get(p.data.raw, [])
+        for line, row in zip(one.lines, one.rows, strict=True)
+        if f"{one.plan.name}:{line}" not in known
+    ]
+    return tuple((cleaning.clean(one),) for one in _only_theirs(_longest(rows), others, selection, None))
+
+
 def _parts(value: str) -> list[str]:
     """The texts in a field of a clean record: of messages, their contents."""
     try:
@@ -273,12 +313,24 @@ def _parts(value: str) -> list[str]:
     return [value]
 
 
-def _sought(
-    rows: Sequence[dict[str, Any]], options: dict[str, Any], selection: Selection, text: str | None
-) -> list[str]:
-    """Texts of the rows that no other row of a set holds, at most `_MOST_TEXTS`, the longest first."""
+def _longest(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The longest text of each row, the longest first; texts that occur by chance are left out."""
     longest = {max(found_rows.texts_of(row), key=len, default="")[:400].strip() for row in rows}
-    found = sorted((one for one in longest if len(one) >= _LEAST_TEXT), key=len, reverse=True)[: 3 * _MOST_TEXTS]
+    return sorted((one for one in longest if len(one) >= _LEAST_TEXT), key=len, reverse=True)
+
+
+def _only_theirs(
+    texts: Sequence[str], options: dict[str, Options], selection: Selection, text: str | None
+) -> list[str]:
+    """The texts that no other row of the sets holds.
+
+    Args:
+        texts: of rows that are meant.
+        options: path of a set -> how it is read.
+        selection: the rows that are meant.
+        text: the path of the pretraining text.
+    """
+    found = list(texts)
     for path, how in options.items():
         if not found:
             break
@@ -288,7 +340,7 @@ def _sought(
                 continue
             whole = "\n".join(found_rows.texts_of(row.values))
             found = [one for one in found if one not in whole]
-    return found[:_MOST_TEXTS]
+    return found
 
 
 def _refuse_unchangeable(p: Params, found: dict[str, list[FoundRows]]) -> None:

@@ -5,7 +5,7 @@ killed at any moment and called at any time: each call begins with what the regi
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -85,14 +85,13 @@ def hold(log: Callable[[str], None]) -> Iterator[None]:
         log: called with a line if another process must be waited for.
     """
     what = "the verification of promotions"
-    try:
-        with processes.exclusive(_LOCK, what):
-            yield
-            return
-    except BusyError as error:
-        holder = error
-    log(f"{holder}; waiting")
-    with processes.exclusive(_LOCK, what, wait=True):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(processes.exclusive(_LOCK, what))
+        except BusyError as error:
+            log(f"{error}; waiting")
+            stack.enter_context(processes.exclusive(_LOCK, what, wait=True))
+        # Outside of `try`: a BusyError of the block is about another lock.
         yield
 
 
