@@ -248,8 +248,11 @@ def test_a_set_that_is_not_in_the_workspace_is_not_passed_over(raw: Path) -> Non
         said(OF_42)
 
 
-def test_nothing_is_erased_while_another_command_works_with_the_data(raw: Path) -> None:
+def test_nothing_is_erased_while_another_command_works_with_the_data(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such as `tuneline reproduce`, which holds no lock and would write the rows again."""
+    monkeypatch.setattr(erasure, "_PATIENCE", 0.2)
     with files.temporary_folder(), pytest.raises(BusyError, match=r"^work/temporary/.*: another command .* is running"):
         erasure.forget(params.load(), OF_42, log=print)
     assert raw.read_text() == ROWS

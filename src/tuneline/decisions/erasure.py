@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -44,6 +45,8 @@ from tuneline.work import WORK
 
 _REASON = "rows that it was made from were erased"
 _REASON_OF_REMOTE = "what was made from erased rows was deleted in DVC's remote"
+_PATIENCE = 5.0
+"""Seconds in which other commands may end."""
 # Made from the data, and made again when they are needed.
 _CACHES = ("tokens", "scores", "models", "temporary", "rebuilt")
 
@@ -108,7 +111,12 @@ def forget(
 
 def _refuse_neighbours() -> None:
     """Raise while another command, such as `tuneline reproduce`, holds a folder: it may write the rows again."""
-    if used := [path for path in sorted(files.TEMPORARY.glob("*")) if not files.is_abandoned(path)]:
+    last = time.monotonic() + _PATIENCE
+    while used := [path for path in sorted(files.TEMPORARY.glob("*")) if not files.is_abandoned(path)]:
+        # The processes of a command that was killed end a moment later.
+        if time.monotonic() < last:
+            time.sleep(0.1)
+            continue
         raise BusyError(
             f"{used[0]}: another command of this project, such as `tuneline reproduce`, is running and may hold the "
             "rows; wait until it has ended, then run this again"
