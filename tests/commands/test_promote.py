@@ -153,7 +153,7 @@ def test_an_alias_that_moves_during_the_verification_is_left(desk: Desk) -> None
     assert desk.promote("6") == f"{desk.model}: version 6 is verified and champion now"
     assert desk.words()[1:] == [("verified", "1", "6", "")]
     desk.in_ui("3")
-    with pytest.raises(RegistryError, match="somebody has given it the alias champion already: undo that with"):
+    with pytest.raises(RegistryError, match="a person has given it the alias champion already: undo that with"):
         desk.promote("3")
 
 

@@ -256,7 +256,7 @@ def _target(seen: _Seen, log: Callable[[str], None]) -> str:
 
 def _refused(seen: _Seen, version: str, failed: Sequence[Check], remedy: str) -> RegistryError:
     if version == seen.current:
-        stays = f"but somebody has given it the alias {seen.alias} already: undo that with `tuneline verify`"
+        stays = f"but a person has given it the alias {seen.alias} already: undo that with `tuneline verify`"
     elif seen.current:
         stays = f"so {_name(seen.current)} stays {seen.alias}"
     else:

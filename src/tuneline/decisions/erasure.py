@@ -68,7 +68,7 @@ def forget(
         log: called with each line about the progress, and at the end about what was erased.
         dry_run: only say what would be done.
         remote: also delete the objects in DVC's default remote.
-        unknown: also erase versions of which nobody can say whether they saw the rows, because their raw sets are lost.
+        unknown: also erase versions of which it is not known whether they saw the rows, as their raw sets are lost.
 
     Raises:
         BusyError: another command works with the data.

@@ -22,7 +22,7 @@ from tuneline.registry.tracking import Tracker
 from tuneline.work import WORK
 
 KEPT, UNDONE, REMOVED = "kept", "undone", "removed"
-"""What a step has done: the version keeps the alias; the alias went back; nobody has the alias any more."""
+"""What a step has done: the version keeps the alias; the alias went back; no version has the alias any more."""
 _LOCK = WORK / "promotion.lock"
 # People may promote faster than versions are verified; after so many, the next call goes on.
 _MOST_STEPS = 20

@@ -70,7 +70,7 @@ def evidence(
     found = {_CHECKS: (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()}
     sha256 = tracker.version_tags(model, version).get(versions.FILES)
     if sha256 is None:
-        # Somebody else has registered it: there is no digest to claim anything about.
+        # Another tool has registered it: there is no digest to claim anything about.
         return found
     statement = claims.statement(PREDICATE, {f"{model}/{version}/": sha256}, value)
     return found | {CLAIM: claims.as_line(statement, key)}

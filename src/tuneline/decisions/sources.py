@@ -100,7 +100,7 @@ def commit_of(tags: Mapping[str, str]) -> str:
             if source_commit.is_sha(tags[tag]):
                 return tags[tag]
             raise GitError(
-                f"the tag {tag} is not a sha of git ({tags[tag]!r}); somebody has changed it in the registry"
+                f"the tag {tag} is not a sha of git ({tags[tag]!r}); a person has changed it in the registry"
             )
     raise GitError(
         f"the version has no tag {source_commit.TAG}: it was registered before its sources were kept in git, or git "
