@@ -103,6 +103,7 @@ def test_files_of_dvc_with_another_shape_are_told(origin: Lineage) -> None:
         ("dvc.lock", f"stages: {{{last}: {{deps: [1]}}}}"),
         ("dvc.lock", f"stages: {{{last}: {{outs: 3}}}}"),
         ("dvc.lock", f"stages: {{{last}: {{deps: [{{}}]}}}}"),
+        ("dvc.lock", f"stages: {{{last}: {{outs: [{{path: a, hash: md5, md5: {'1' * 32}}}]}}}}"),
         ("dvc.yaml", "stages: {a: 1}"),
         ("dvc.yaml", "stages: {a: {metrics: [{'${no.such}': {cache: false}}]}}"),
         ("params.yaml", "paths: 3"),

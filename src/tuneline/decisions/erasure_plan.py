@@ -18,7 +18,7 @@ from tuneline.data.preparing.text import cleaning
 from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
-from tuneline.decisions import raw_history, sources
+from tuneline.decisions import raw_history, source_commit, sources
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import DataError, GitError, PipelineError
 from tuneline.params import Params
@@ -391,7 +391,9 @@ def _versions(p: Params, tracker: Tracker, raw: RawHistory) -> tuple[dict[str, s
         if version in erased and not tracker.has_files(p.registry.model, version):
             continue
         try:
-            made = raw_history.read_made(sources.read(sources.commit_of(tags)), raw)
+            # Compared with the tags: a commit that somebody put into the tag would say that the version never saw them.
+            source = sources.find(tags, source_commit.ref_name(p.registry.model, version))
+            made = raw_history.read_made(source.recorded, raw)
         except (GitError, PipelineError) as error:
             lost[version] = error.problems[0]
             continue

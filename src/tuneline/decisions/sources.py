@@ -1,5 +1,6 @@
 """Whether all that a version was made from still exists: its git commit, and its data in DVC's cache or remote."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from tuneline.registry import versions
 from tuneline.registry.tracking import Tracker
 
 _SHOWN = 3
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _GRAPH, _LOCK = "dvc.yaml", "dvc.lock"
 
 
@@ -133,8 +135,9 @@ def read(commit: str) -> Recorded:
     found = Source(commit, Recorded(stages, locked, value(params.PARAMS_FILE), pointers, tuple(names)))
     try:
         # Another clone may have made the commit, and anything can be in it.
-        found.recorded.inputs()
-        found.downloaded_base()
+        for output in (*found.recorded.inputs(), *found.recorded.outputs(), *found.downloaded_base()):
+            if not _MD5.fullmatch(output.md5):
+                raise ValueError(f"the md5 of {output.path} is {output.md5!r}")
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise PipelineError(
             f"{_GRAPH}, {_LOCK}, {params.PARAMS_FILE} or a .dvc file in the commit {commit[:12]} is not as DVC and "
