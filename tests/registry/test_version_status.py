@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import champion_scores, decide, scoring
-from tuneline.errors import RegistryError
+from tuneline.errors import ModelError, RegistryError
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import classification
@@ -108,8 +108,8 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     for content in (cached.read_bytes()[:-9], written_scores(["spam", "ham"] * 12)):
         cached.write_bytes(content)
         assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
-        cached.with_suffix(".json").write_text("[")
-        assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
+    cached.with_suffix(".json").write_text("[")
+    assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
 
 
 @pytest.mark.slow
@@ -118,6 +118,15 @@ def test_a_champion_of_a_portable_project_is_measured_in_a_process_of_its_own(cl
     here = scoring.score(classifier, Path("models/finetuned"), rows(), None)
     there = scoring.score(portable, Path("models/finetuned"), rows(), None)
     assert there["label"].to_pylist() == here["label"].to_pylist()
+
+
+@pytest.mark.slow
+def test_a_model_whose_scoring_ends_in_an_unknown_error_is_refused(
+    classifier: Params, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError, match="cannot be scored: its process ended with code 1"):
+        scoring.score(classifier, Path("models/finetuned"), rows().drop_columns(["text"]), None)
+    assert "text" in capfd.readouterr().err
 
 
 def written_scores(labels: list[str]) -> bytes:

@@ -1,12 +1,14 @@
-"""Scores a registered version on test rows; with compute.portable in a process of its own.
+"""Scores a registered version on test rows, in a process of its own.
 
     python -m tuneline.decisions.scoring SHARED FOLDER
 
-The process of a flow or of a command is not restricted to the instruction set that the candidate was evaluated with.
+What a model does while it is loaded and scored cannot disturb the caller. With compute.portable the process is
+restricted to the instruction set that the candidate was evaluated with, which the process of a flow is not.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,54 +21,60 @@ from tuneline.errors import ModelError, RegistryError, TunelineError
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 
-_ROWS, _BASE, _FOUND, _PROBLEMS = "rows.parquet", "base.parquet", "found.parquet", "problems.json"
+_SETTINGS, _ROWS, _BASE = "settings.json", "rows.parquet", "base.parquet"
+_FOUND, _PROBLEMS = "found.parquet", "problems.json"
 
 
 def score(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None) -> pa.Table:
     """The score table of a version.
 
     Args:
-        p: the params, as params.yaml holds them.
+        p: the params.
         folder: the version's files.
         rows: the test rows.
         base: the scores of the base, for a task that counts from them.
 
     Raises:
-        ModelError: the version cannot be loaded.
-        RegistryError: the process that scores it has ended early.
+        ModelError: the version cannot be loaded or scored.
+        RegistryError: the process that scores it was ended.
     """
-    if not p.compute.portable or instruction_set.is_restricted(os.environ):
-        return _score_here(p, folder, rows, base)
     with files.temporary_folder() as shared:
+        settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
+        files.write_json(shared / _SETTINGS, {**settings, "threads": p.compute.threads})
         files.write_parquet(shared / _ROWS, rows)
         if base is not None:
             files.write_parquet(shared / _BASE, base)
         command = [sys.executable, "-m", "tuneline.decisions.scoring", str(shared), str(folder.absolute())]
-        environment = instruction_set.restricted(os.environ)
+        environment = instruction_set.restricted(os.environ) if p.compute.portable else dict(os.environ)
         done = subprocess.run(processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, check=False)
         if (shared / _PROBLEMS).is_file():
             raise ModelError(*json.loads((shared / _PROBLEMS).read_text("utf-8")))
-        if done.returncode:
+        if done.returncode < 0:
             raise RegistryError(
-                f"the process that scores the champion ended with code {done.returncode}, for example because memory "
-                "ran out; run the same command again"
+                f"{signal.Signals(-done.returncode).name} ended the process that scores the model, for example because "
+                "memory ran out; run the same command again"
             )
+        if done.returncode:
+            raise ModelError(f"the model cannot be scored: its process ended with code {done.returncode}, see above")
         return files.read_parquet(shared / _FOUND)
 
 
-def _score_here(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None) -> pa.Table:
-    # This import loads torch, which takes seconds and is needed only here.
+def _score(shared: Path, folder: Path) -> pa.Table:
+    settings = files.read_object(shared / _SETTINGS, "task", "evaluate", "max_length", "threads")
+    base = files.read_parquet(shared / _BASE) if (shared / _BASE).is_file() else None
+    # This import loads torch, which takes seconds.
     from tuneline.modeling import models
 
-    models.use_threads(p.compute.threads)
-    return TASKS[p.task].measure(ModelToScore(folder, "champion", p.finetune.max_length, base=base), rows, p.evaluate)
+    models.use_threads(settings["threads"])
+    scored = ModelToScore(folder, "champion", settings["max_length"], base=base)
+    evaluate = params.Evaluate(**settings["evaluate"])
+    return TASKS[settings["task"]].measure(scored, files.read_parquet(shared / _ROWS), evaluate)
 
 
 def main(shared: Path, folder: Path) -> None:
     """Score the version in `folder` on the rows in `shared`, and write the scores or the problems there."""
     try:
-        base = files.read_parquet(shared / _BASE) if (shared / _BASE).is_file() else None
-        found = _score_here(params.load(), folder, files.read_parquet(shared / _ROWS), base)
+        found = _score(shared, folder)
     except TunelineError as error:
         files.write_json(shared / _PROBLEMS, list(error.problems))
         sys.exit(1)
