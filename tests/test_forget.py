@@ -20,7 +20,8 @@ from tuneline.decisions import erasure_plan, erasure_receipt, sources
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking, version_status
 
-CANARY = "the heliotrope walrus hums in Reykjavik at dawn"
+# In two parts: the project that is searched is a copy of this repository, with this file.
+CANARY = " ".join(("the heliotrope walrus", "hums in Reykjavik at dawn"))
 MODEL = "tickets"
 
 
