@@ -97,7 +97,7 @@ def test_a_killed_stage_is_reported_as_killed(
     p: Params, number: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = f"ERROR: failed to reproduce 'base': failed to run: exec sh scripts/stage.sh base, exited with -{number}"
-    monkeypatch.setattr(repro, "_command", lambda _: ["sh", "-c", f'echo "{said}" >&2; exit 255'])
+    monkeypatch.setattr(repro, "_command", lambda *_: ["sh", "-c", f'echo "{said}" >&2; exit 255'])
     Path("dvc.yaml").write_text("stages: {base: {cmd: x}}\n")
     with pytest.raises(PipelineError) as caught:
         repro.reproduce("base", print)
@@ -144,7 +144,7 @@ def test_an_import_follows_its_source_and_stays_unchanged_if_the_source_is_lost(
 def test_a_killed_dvc_and_a_full_disk_are_one_line(
     p: Params, ending: str, free: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repro, "_command", lambda _: ["sh", "-c", f"{ending}"])
+    monkeypatch.setattr(repro, "_command", lambda *_: ["sh", "-c", f"{ending}"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     Path("dvc.yaml").write_text("stages: {sample: {cmd: x}}\n")
     for ask in (repro.stale_stages, lambda: repro.add_to_dvc(Path("data"))):
