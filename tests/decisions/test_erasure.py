@@ -20,7 +20,7 @@ from tuneline.errors import BusyError, DataError, PipelineError
 from tuneline.params import Params, editing
 from tuneline.pipeline import objects
 from tuneline.proofs import claims, keys
-from tuneline.registry import history, version_files, versions
+from tuneline.registry import history, tracking, version_files, versions
 from tuneline.registry.runs import Dataset
 from tuneline.registry.tracking import NewVersion, Tracker
 
@@ -257,3 +257,25 @@ def test_nothing_is_erased_while_another_command_works_with_the_data(
         erasure.forget(params.load(), OF_42, log=print)
     assert raw.read_text() == ROWS
     assert not erasure_plan.JOURNAL.exists()
+
+
+def test_texts_of_the_pretraining_set_are_found_by_the_rows_and_not_by_lines_of_older_clean_data(raw: Path) -> None:
+    """Such as of a row that is now a near duplicate, and of another person's row in a line of the person's."""
+    editing.set_values(Path("params.yaml"), {"data.frozen_pretraining": True})
+    question = "where is the old station of the town?"
+    rows = [(question, "behind the mill", 42), (question, "behind the bakery", 7)]
+    raw.write_text(
+        "".join(json.dumps({"prompt": a, "completion": b, "customer": number}) + "\n" for a, b, number in rows)
+    )
+    texts = [question + "behind the mill", question + "behind the bakery", "who is it?me"]
+    Path("data/raw/a-pretraining/train.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
+    assert said(OF_42)[:2] == ["data/raw/a: 1 row to erase", "data/raw/a-pretraining: 1 row to erase"]
+
+
+def test_what_only_the_answer_of_a_row_tells_is_searched_for(raw: Path) -> None:
+    own = {"prompt": "where is the old station of the town?", "completion": "behind the old mill", "customer": 42}
+    others = own | {"completion": "behind the bakery", "customer": 7}
+    raw.write_text(f"{json.dumps(own)}\n{json.dumps(others)}\n")
+    tracker = tracking.connect()
+    journal = erasure_plan.find(params.load(), tracker, OF_42, unknown=False)
+    assert journal.sought == ["behind the old mill"]

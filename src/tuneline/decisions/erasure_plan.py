@@ -14,11 +14,10 @@ from typing import Any
 
 from tuneline import git
 from tuneline.core import files
-from tuneline.data.preparing.text import cleaning
 from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
-from tuneline.decisions import raw_history, source_commit, sources
+from tuneline.decisions import erasure_texts, raw_history, source_commit, sources
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import DataError, GitError, PipelineError
 from tuneline.params import Params
@@ -32,6 +31,8 @@ JOURNAL = WORK / "forget.json"
 _LEAST_TEXT = 16
 """Characters of a text that is searched for at the end: shorter texts occur by chance."""
 _MOST_TEXTS = 20
+_BEGINNING = 400
+"""Characters of a longer text that are enough, if no other row begins with them."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     found = {path: found_rows.find(Path(path), how, selection) for path, how in options.items() if path != text}
     rows = [row for of_set in found.values() for one in of_set for row in one.rows]
     others = {path: how for path, how in options.items() if path != text or not p.data.frozen_pretraining}
-    texts = _texts(p, found)
-    if text in options and p.data.frozen_pretraining:
-        texts += _texts_of_raw(p, found, others, selection)
+    texts = erasure_texts.texts_of_rows(p, selection) if text in options and found.get(p.data.raw) else ()
     selection = Selection(selection.values, selection.digests, texts)
     if text in options:
         found[text] = found_rows.find(Path(text), options[text], selection, is_text=True)
@@ -177,7 +176,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         digests=sorted({*selection.digests, *map(found_rows.digest, rows)}),
         texts=[list(parts) for parts in texts],
         proofs=sorted(salted(salt, row) for row in rows),
-        sought=_only_theirs(_longest(rows), others, selection, text)[:_MOST_TEXTS],
+        sought=_sought(rows, others, selection, text),
         counts={path: sum(len(one.meant) for one in of_set) for path, of_set in found.items()},
         versions=dict(sorted(seen.items(), key=lambda one: int(one[0]))),
         aliases={name: version for name, version in tracker.aliases(p.registry.model).items() if version in seen},
@@ -259,64 +258,23 @@ def _places(p: Params, names: Sequence[str]) -> tuple[set[str], set[str]]:
     return places, lacking
 
 
-def _texts(p: Params, found: dict[str, list[FoundRows]]) -> tuple[tuple[str, ...], ...]:
-    """For each row of data.raw the texts of its record, as they are in the pretraining text that was made from it."""
-    of_raw = found.get(p.data.raw, [])
-    places = {f"{one.plan.name}:{line}" for one in of_raw for line in one.lines}
-    texts: dict[tuple[str, ...], None] = {}
-    clean = Path(p.paths.clean)
-    for split in ("train", "validation", "test"):
-        if not (clean / split).is_dir():
-            continue
-        table = files.read_parquet(clean / split)
-        names = [
-            name for name in table.column_names if name not in ("id", "source", "cluster", "fold", "label", "labels")
-        ]
-        for row in table.to_pylist():
-            if row["source"] in places:
-                parts = tuple(part for name in names for part in _parts(row[name]))
-                texts |= {parts: None} if parts else {}
-    return tuple(texts)
+def _sought(
+    rows: Sequence[dict[str, Any]], options: dict[str, Options], selection: Selection, text: str | None
+) -> list[str]:
+    """Of each row the longest text that no other row holds, the longest first; the arguments are those of the next."""
+    found = []
+    candidates = [_candidates(row) for row in rows]
+    own = set(_only_theirs([one for of_row in candidates for one in of_row], options, selection, text))
+    for of_row in candidates:
+        found += [one for one in of_row if one in own][:1]
+    return sorted(set(found), key=lambda one: (-len(one), one))[:_MOST_TEXTS]
 
 
-def _texts_of_raw(
-    p: Params, found: dict[str, list[FoundRows]], others: dict[str, Options], selection: Selection
-) -> tuple[tuple[str, ...], ...]:
-    """For each row of data.raw without a clean record its longest text, if no other row holds it.
-
-    The pretraining text was made when the set was used first; since then the row may have been dropped, or this clone
-    has no clean data yet.
-    """
-    known = {
-        source
-        for split in ("train", "validation", "test")
-        if (folder := Path(p.paths.clean) / split).is_dir()
-        for source in files.read_parquet(folder, ["source"])["source"].to_pylist()
-    }
-    rows = [
-        row
-        for one in found.get(p.data.raw, [])
-        for line, row in zip(one.lines, one.rows, strict=True)
-        if f"{one.plan.name}:{line}" not in known
-    ]
-    return tuple((cleaning.clean(one),) for one in _only_theirs(_longest(rows), others, selection, None))
-
-
-def _parts(value: str) -> list[str]:
-    """The texts in a field of a clean record: of messages, their contents."""
-    try:
-        messages = json.loads(value)
-    except ValueError:
-        return [value]
-    if isinstance(messages, list) and all(isinstance(one, dict) for one in messages):
-        return [str(one["content"]) for one in messages if one.get("content")]
-    return [value]
-
-
-def _longest(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The longest text of each row, the longest first; texts that occur by chance are left out."""
-    longest = {max(found_rows.texts_of(row), key=len, default="")[:400].strip() for row in rows}
-    return sorted((one for one in longest if len(one) >= _LEAST_TEXT), key=len, reverse=True)
+def _candidates(row: dict[str, Any]) -> list[str]:
+    """The texts of a row, the longest first: its beginning, and the whole; those that occur by chance are left out."""
+    texts = sorted(found_rows.texts_of(row), key=len, reverse=True)
+    forms = [form.strip() for one in texts for form in (one[:_BEGINNING], one)]
+    return [one for one in dict.fromkeys(forms) if len(one) >= _LEAST_TEXT]
 
 
 def _only_theirs(
