@@ -15,7 +15,7 @@ import temporary_server
 
 from tuneline import params, prefect_login, processes
 from tuneline.commands import garbage
-from tuneline.decisions import git_steps, last_decision
+from tuneline.decisions import erasure, erasure_plan, git_steps, last_decision
 from tuneline.errors import TunelineError
 from tuneline.pipeline import graph, repro
 
@@ -24,7 +24,8 @@ _STOPPED = "stopped; finished work is kept, and `make run` goes on from there"
 
 def main() -> None:
     """Exit with code 0; 1 and the reasons on stderr; 130 and a line after Ctrl-C; 143 and a line after SIGTERM."""
-    script.run(_run, _STOPPED, above="\n")
+    is_erasing = (script.ROOT / erasure_plan.JOURNAL).is_file()
+    script.run(_run, erasure.STOPPED if is_erasing else _STOPPED, above="\n")
 
 
 def _run() -> None:

@@ -873,7 +873,7 @@ def forget(groups: tuple[str, ...], rows: tuple[str, ...], dry_run: bool, remote
     if wrong := [f"--group {''.join(pair)}: must be COLUMN=VALUE" for pair in pairs if not pair[0] or not pair[1]]:
         raise click.UsageError("\n".join(wrong))
     _enter()
-    from tuneline import params
+    from tuneline import params, stopping
     from tuneline.decisions import erasure
     from tuneline.decisions.erasure_plan import Asked
 
@@ -881,7 +881,12 @@ def forget(groups: tuple[str, ...], rows: tuple[str, ...], dry_run: bool, remote
     if not pairs and not rows:
         erasure.forget_in_remote(params.load(), log=_print, dry_run=dry_run)
         return
-    erasure.forget(params.load(), asked, log=_print, dry_run=dry_run, remote=remote, unknown=erase_unknown)
+    stopped_line = "stopped; nothing is changed" if dry_run else erasure.STOPPED
+    try:
+        with stopping.stoppable(stopped_line):
+            erasure.forget(params.load(), asked, log=_print, dry_run=dry_run, remote=remote, unknown=erase_unknown)
+    except stopping.Stopped as stopped:
+        sys.exit(stopped.code)
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": True})

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -279,3 +280,37 @@ def test_what_only_the_answer_of_a_row_tells_is_searched_for(raw: Path) -> None:
     tracker = tracking.connect()
     journal = erasure_plan.find(params.load(), tracker, OF_42, unknown=False)
     assert journal.sought == ["behind the old mill"]
+
+
+def test_an_id_means_no_row_while_the_clean_data_are_of_another_raw_set(raw: Path) -> None:
+    Path("dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  prepare:\n    cmd: prepare\n    deps:\n    - path: data/raw/before\n"
+        f"      hash: md5\n      md5: {'a' * 32}.dir\n"
+    )
+    with pytest.raises(DataError, match=r"^data/clean: was not made from data/raw/a as it is now, .*make run"):
+        said(Asked(rows=("0a",)))
+    assert "  data/raw/a/rows.jsonl:1" in said(OF_42)
+
+
+def test_a_dry_run_lists_places_and_ids_without_texts(raw: Path) -> None:
+    raw.write_text(ROWS + "".join(f'{{"prompt":"{n}?","completion":"yes","customer":42}}\n' for n in range(30)))
+    lines = said(OF_42)
+    assert "  data/raw/a/rows.jsonl:1 (id 0a)" in lines
+    assert sum(line.startswith("  data/raw/") for line in lines) == 20
+    assert "  and 12 more rows" in lines
+    assert not any("who is it" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_ctrl_c_tells_to_run_the_same_command_again(raw: Path) -> None:
+    code = (
+        "import os, signal\n"
+        "from tuneline import cli\n"
+        "from tuneline.decisions import erasure\n"
+        "cli._enter = lambda: None\n"
+        "erasure.forget = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.cli(['forget', '--group', 'customer=42'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip() == erasure.STOPPED

@@ -43,6 +43,8 @@ from tuneline.registry.tracking import Tracker
 from tuneline.training import checkpoints
 from tuneline.work import WORK
 
+STOPPED = "stopped; run the same `tuneline forget …` again: it begins again, or continues the erasure that was begun"
+"""The line after Ctrl-C."""
 _REASON = "rows that it was made from were erased"
 _REASON_OF_REMOTE = "what was made from erased rows was deleted in DVC's remote"
 _PATIENCE = 5.0
@@ -93,6 +95,8 @@ def forget(
             for line in erasure_plan.describe(journal):
                 log(line)
             if dry_run:
+                for line in erasure_plan.describe_rows(p, journal):
+                    log(line)
                 log("nothing is changed (--dry-run)")
                 return
             journal.save()

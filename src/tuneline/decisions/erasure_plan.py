@@ -21,7 +21,7 @@ from tuneline.decisions import erasure_texts, raw_history, source_commit, source
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import DataError, GitError, PipelineError
 from tuneline.params import Params
-from tuneline.pipeline import dvc_files, graph, objects
+from tuneline.pipeline import dvc_files, graph, objects, repro
 from tuneline.registry import history, versions
 from tuneline.registry.tracking import Tracker
 from tuneline.work import WORK
@@ -31,6 +31,7 @@ JOURNAL = WORK / "forget.json"
 _LEAST_TEXT = 16
 """Characters of a text that is searched for at the end: shorter texts occur by chance."""
 _MOST_TEXTS = 20
+_MOST_PLACES = 20
 _BEGINNING = 400
 """Characters of a longer text that are enough, if no other row begins with them."""
 
@@ -82,6 +83,8 @@ class Journal:
     is_remote_done: bool = False
     last_entry: int = 0
     """The number of the last entry of the history when the erasure began."""
+    places: list[str] = field(default_factory=list)
+    """Set, file and line of the rows, without their texts."""
 
     @property
     def selection(self) -> Selection:
@@ -152,9 +155,9 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     seen, lost = _versions(p, tracker, raw)
     if not found and not seen:
         columns = sorted({column for path, how in options.items() for column in found_rows.columns(Path(path), how)})
+        named = f"; the columns are {', '.join(columns)}" if columns else ""
         raise DataError(
-            f"no row of {', '.join(sorted(options)) or 'any raw set'} is meant, and no version saw such a row; the "
-            f"columns are {', '.join(columns)}"
+            f"no row of {', '.join(sorted(options)) or 'any raw set'} is meant, and no version saw such a row{named}"
         )
     if lost and not unknown:
         raise DataError(
@@ -184,6 +187,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         made=sorted(dropped),
         objects=sorted(objects.with_listed(dvc_files.cache_folder(), dropped)),
         outputs=list(made.paths),
+        places=[f"{file_of(Path(path), one)}:{line}" for path, of in found.items() for one in of for line in one.lines],
         last_entry=max((entry.number for entry in history.read(tracker, p.registry.model).entries), default=0),
     )
 
@@ -217,6 +221,11 @@ def _selection(p: Params, asked: Asked) -> Selection:
     options = raw_history.set_options(p).get(p.data.raw)
     if options is None:
         raise DataError(f"{raw}: is not here; fetch it with: dvc pull {raw}.dvc")
+    if is_stale(p):
+        raise DataError(
+            f"{p.paths.clean}: was not made from {raw} as it is now, so it does not tell which rows --row means; run "
+            "`make run` first, or name the rows with --group COLUMN=VALUE"
+        )
     places, lacking = _places(p, asked.rows)
     digests = set()
     for plan, row in found_rows.rows(raw, options):
@@ -232,6 +241,20 @@ def _selection(p: Params, asked: Asked) -> Selection:
             )
         )
     return Selection(asked.groups, frozenset(digests))
+
+
+def is_stale(p: Params) -> bool:
+    """Whether the clean data were made from another raw set, or from other rows of it."""
+    pointer = Path(f"{p.data.raw}.dvc")
+    entry = graph.read_locked_stages().get("prepare")
+    if entry is None:
+        return False
+    known = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
+    outs = graph.read_yaml(pointer).get("outs", []) if pointer.is_file() else []
+    if p.data.raw not in known or any(out.get("md5") != known[p.data.raw] for out in outs):
+        return True
+    # A set that was changed by hand has its old pointer.
+    return bool(outs) and bool(repro.stale_stages(pointer.as_posix()))
 
 
 def _places(p: Params, names: Sequence[str]) -> tuple[set[str], set[str]]:
@@ -361,6 +384,30 @@ def _versions(p: Params, tracker: Tracker, raw: RawHistory) -> tuple[dict[str, s
         elif made.unknown:
             lost[version] = f"{', '.join(made.unknown)} as it was then is neither in DVC's cache nor in the remote"
     return seen, lost
+
+
+def describe_rows(p: Params, journal: Journal) -> Iterator[str]:
+    """The places of the rows, with the ids that the clean data give to them, and what a remote holds, in lines.
+
+    Raises:
+        PipelineError: DVC's remote cannot be read.
+    """
+    ids: dict[str, str] = {}
+    raw = Path(p.data.raw)
+    for split in () if is_stale(p) else ("train", "validation", "test"):
+        folder = Path(p.paths.clean) / split
+        if folder.is_dir():
+            table = files.read_parquet(folder, ["id", "source"])
+            base = raw if raw.is_dir() else raw.parent
+            for number, source in zip(table["id"].to_pylist(), table["source"].to_pylist(), strict=True):
+                ids[(base / source).as_posix()] = number
+    for place in journal.places[:_MOST_PLACES]:
+        yield f"  {place}{f' (id {ids[place]})' if place in ids else ''}"
+    if len(journal.places) > _MOST_PLACES:
+        yield f"  and {len(journal.places) - _MOST_PLACES} more rows"
+    if dvc_files.has_remote():
+        count = len(objects.in_remote(journal.objects))
+        yield f"DVC's remote '{objects.remote_name()}' holds {count} of these objects; --remote deletes them there too"
 
 
 def describe(journal: Journal) -> Iterator[str]:
