@@ -599,17 +599,19 @@ def promote(version: int, alias: str, override: str | None) -> None:
 @cli.command()
 @click.option("--to", type=click.IntRange(min=1), help="Number of the version. Default: the champion before this one.")
 @click.option("--reason", default="", help="Why, for the history.")
-def rollback(to: int | None, reason: str) -> None:
+@click.option("--override", metavar="REASON", help="Go back although checks have failed. Damage is never overridden.")
+def rollback(to: int | None, reason: str, override: str | None) -> None:
     """Make an earlier champion the champion again, after verifying it.
 
-    Two rollbacks go back by two champions. The version is not compared with the version that it replaces.
+    Two rollbacks go back by two champions. The version is not compared with the version that it replaces. If a check
+    fails, nothing changes, and the exit code is 1; with --override REASON as for `tuneline promote`.
     """
     _enter()
     from tuneline import params
     from tuneline.commands import promote as promoting
 
     version = None if to is None else str(to)
-    _print(promoting.rollback(params.load(), to=version, reason=reason, log=_note))
+    _print(promoting.rollback(params.load(), to=version, reason=reason, override=override, log=_note))
 
 
 @cli.command()
@@ -688,8 +690,12 @@ def verify(dry_run: bool) -> None:
     for step in outcome.steps:
         _print(f"{outcome.model}: {step.line(dry_run=dry_run)}")
     if not outcome.steps:
-        now = f"version {outcome.champion} is the verified champion" if outcome.champion else "no version is champion"
-        _print(f"{outcome.model}: {now}; {'its files are damaged' if outcome.damage else 'nothing has changed'}")
+        _print(f"{outcome.model}: {outcome.standing()}")
+    if outcome.failed and not outcome.damage:
+        raise RegistryError(
+            f"{outcome.model} version {outcome.champion}: {outcome.failed}; its files are as registered. Promote "
+            f"another version, or keep this one with: tuneline promote {outcome.champion} --override REASON"
+        )
     if outcome.damage:
         raise RegistryError(
             f"{outcome.model} version {outcome.champion}: {outcome.damage}; give the alias to another version with: "

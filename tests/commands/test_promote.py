@@ -57,8 +57,10 @@ class Desk:
             self.p, version, alias=alias, override=override, log=self.log.append, checks=self.checks
         )
 
-    def rollback(self, to: str | None = None, reason: str = "") -> str:
-        return promoting.rollback(self.p, to=to, reason=reason, log=self.log.append, checks=self.checks)
+    def rollback(self, to: str | None = None, reason: str = "", override: str | None = None) -> str:
+        return promoting.rollback(
+            self.p, to=to, reason=reason, override=override, log=self.log.append, checks=self.checks
+        )
 
     def in_ui(self, version: str, alias: str = "champion") -> None:
         self.client.set_registered_model_alias(self.model, alias, version)
@@ -198,6 +200,32 @@ def test_a_rollback_leaves_out_deleted_versions_and_refuses_what_does_not_pass(d
     promotion.follow(desk.p, checks=desk.checks)
     desk.rollback()
     assert desk.words()[-1] == ("rolled back", None, "1", "")
+
+
+def test_a_rollback_may_override_what_a_promotion_may(desk: Desk) -> None:
+    desk.promote("5", override="ok by Ann")
+    desk.promote("1")
+    with pytest.raises(RegistryError, match=r"say why: tuneline rollback --to 5 --override REASON"):
+        desk.rollback()
+    assert desk.rollback(override="1 is wrong") == (
+        f"{desk.model}: champion went back from version 1 to version 5, by an override of {history.acting_user()}"
+    )
+    assert desk.words()[-1] == ("overridden", "1", "5", "1 is wrong; not passed: signature")
+    assert promotion.follow(desk.p, checks=desk.checks).steps == ()
+    with pytest.raises(RegistryError, match="an override does not cover damage"):
+        desk.rollback("4", override="I want it")
+    with pytest.raises(RegistryError, match="say in a few words why"):
+        desk.rollback("1", override=" ")
+
+
+def test_a_rollback_does_not_propose_erased_versions(desk: Desk) -> None:
+    desk.promote("1")
+    desk.promote("2")
+    desk.tracker.update_version(desk.model, "1", {"tuneline.erased": "2026-10-03"})
+    desk.tracker.update_version(desk.model, "6", {"tuneline.verdict": "passed"})
+    with pytest.raises(RegistryError, match=r"passed the gate is 6: tuneline promote 6 \(registered: 2, 3, 4, 5, 6\)"):
+        desk.rollback()
+    assert "note: version 1, which was champion before, was erased" in desk.log
 
 
 def test_another_alias_has_its_own_history(desk: Desk, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tuneline.decisions import promotion
+from tuneline.commands import promote
+from tuneline.decisions import promotion, verification
 from tuneline.decisions.promotion import KEPT, REMOVED, UNDONE, Outcome
 from tuneline.decisions.verification import Check
 from tuneline.params import Params
@@ -330,3 +331,26 @@ def test_files_of_the_champion_that_were_damaged_later_are_told(kept: Registry, 
         outcome = promotion.follow(project, recheck=True, dry_run=dry_run)
         assert outcome.damage.startswith("files: its files have the digest")
         assert (outcome.steps, outcome.champion) == ((), "1")
+
+
+def test_what_an_override_covers_is_not_damage(
+    registry: Registry, project: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsigned = Check("signature", False, "it is unsigned")
+    monkeypatch.setattr(verification, "check_bytes", lambda *_: [Check("files", True, "right"), unsigned])
+    registry.promote("1")
+    registry.follow()
+    outcome = promotion.follow(project, recheck=True)
+    assert (outcome.damage, outcome.failed) == ("", "signature: it is unsigned")
+    assert outcome.standing() == "version 1 is the verified champion; a check fails"
+    promote.promote(
+        project, "1", override="ok by Ann", checks=lambda *_, **__: [unsigned, Check("loads", True, "it loads")]
+    )
+    log: list[str] = []
+    outcome = promotion.follow(project, recheck=True, log=log.append)
+    assert (outcome.damage, outcome.failed) == ("", "")
+    assert log == ["passed  files: right", "overridden  signature: it is unsigned"]
+    assert outcome.standing() == (
+        f"version 1 is champion by an override of {history.acting_user()} (ok by Ann; not passed: signature); "
+        "nothing has changed"
+    )

@@ -33,6 +33,11 @@ class _Seen:
         """The last verified version."""
         return history.last_verified(self.past, self.alias)
 
+    @property
+    def action(self) -> str:
+        """How the version got the alias, as the history says."""
+        return history.champion_at(self.past, self.alias).state
+
 
 def promote(
     p: params.Params,
@@ -61,30 +66,28 @@ def promote(
         RegistryError: the version does not get the alias; says why, and that nothing has changed.
         TrackingError: MLflow does not answer.
     """
-    if override is not None and not override.strip():
-        raise RegistryError("--override: say in a few words why, for example --override 'measured by hand on 2 May'")
+    _check_override(override)
     tracker, model = _connect(p, alias)
     tracker.version_tags(model, version)
     with promotion.hold(log):
         seen = _see(tracker, model, alias)
-        if version == seen.current == seen.verified:
-            return f"{model}: version {version} is {alias} already{_since(seen)}; nothing has changed"
+        already = f"{model}: version {version} is {alias} already{_since(seen)}; nothing has changed"
+        is_settled = version == seen.current == seen.verified
+        # A champion that was verified before the project's first key may need an override now.
+        if is_settled and (override is None or seen.action == history.OVERRIDDEN):
+            return already
         log(f"{model}: verifying version {version}{_compared(seen.verified)}")
         found = checks(p, tracker, version, seen.verified, complete=override is not None)
         failed = _report(found, log)
         if failed and override is None:
             raise _refused(seen, version, failed, _remedy(seen, version, failed))
-        if damaged := [check for check in failed if check.is_damage]:
-            remedy = f"an override does not cover damage; {_remedy(seen, version, damaged)}"
-            raise _refused(seen, version, damaged, remedy)
-        if failed and not any(check.name == verification.LOADS for check in found):
-            remedy = "an override needs a model that loads, and that could not be checked; repair what is named above"
-            raise _refused(seen, version, failed, remedy)
+        _refuse_uncovered(seen, version, found)
+        if is_settled and not failed:
+            return already
         if not failed:
-            _move(seen, version, history.VERIFIED, found, "" if override is None else override.strip())
+            _move(seen, version, history.VERIFIED, found, (override or "").strip(), compared=seen.verified)
             return f"{model}: version {version} is verified and {alias} now{_instead(seen, version)}"
-        reason = f"{override}; not passed: {', '.join(check.name for check in failed)}"
-        _move(seen, version, history.OVERRIDDEN, found, reason)
+        _move(seen, version, history.OVERRIDDEN, found, _overriding(override, failed), compared=seen.verified)
         by = history.acting_user()
         return f"{model}: version {version} is {alias} now{_instead(seen, version)}, by an override of {by}"
 
@@ -94,6 +97,7 @@ def rollback(
     *,
     to: str | None = None,
     reason: str = "",
+    override: str | None = None,
     log: Callable[[str], None] = lambda _: None,
     checks: Callable[..., list[Check]] = verification.checks,
 ) -> str:
@@ -105,6 +109,7 @@ def rollback(
         p: the params.
         to: the number of the version; by default the last verified champion before the current champion.
         reason: why, in words.
+        override: why the version gets the alias although checks have failed, as for `promote`.
         log: called with a line for each check.
         checks: checks a version, as `verification.checks` does.
 
@@ -115,6 +120,7 @@ def rollback(
         RegistryError: there is nothing to go back to, or the version does not pass; says that nothing has changed.
         TrackingError: MLflow does not answer.
     """
+    _check_override(override)
     tracker, model = _connect(p, CHAMPION)
     if to is not None:
         tracker.version_tags(model, to)
@@ -124,15 +130,39 @@ def rollback(
         if version == seen.current == seen.verified:
             return f"{model}: version {version} is {CHAMPION} already{_since(seen)}; nothing has changed"
         log(f"{model}: verifying version {version}, to which {CHAMPION} goes back")
-        found = checks(p, tracker, version, None, is_earlier=True)
-        if failed := _report(found, log):
-            others = [one for one in _earlier(seen) if one != version]
-            remedy = (
-                f"name another version with --to ({', '.join(others)})" if others else _remedy(seen, version, failed)
-            )
-            raise _refused(seen, version, failed, remedy)
-        _move(seen, version, history.ROLLED_BACK, found, reason.strip())
-        return f"{model}: {CHAMPION} went back from {_name(seen.current)} to version {version}, which is verified"
+        found = checks(p, tracker, version, None, is_earlier=True, complete=override is not None)
+        failed = _report(found, log)
+        if failed and override is None:
+            raise _refused(seen, version, failed, _rollback_remedy(seen, version, failed))
+        _refuse_uncovered(seen, version, found)
+        went = f"{model}: {CHAMPION} went back from {_name(seen.current)} to version {version}"
+        if failed:
+            words = "; ".join(text for text in (reason.strip(), override) if text)
+            _move(seen, version, history.OVERRIDDEN, found, _overriding(words, failed), compared=None)
+            return f"{went}, by an override of {history.acting_user()}"
+        _move(seen, version, history.ROLLED_BACK, found, reason.strip() or (override or "").strip(), compared=None)
+        return f"{went}, which is verified"
+
+
+def _check_override(override: str | None) -> None:
+    if override is not None and not override.strip():
+        raise RegistryError("--override: say in a few words why, for example --override 'measured by hand on 2 May'")
+
+
+def _overriding(override: str | None, failed: Sequence[Check]) -> str:
+    """The reason of an entry with which a person overrides checks."""
+    return f"{override}; not passed: {', '.join(check.name for check in failed)}"
+
+
+def _refuse_uncovered(seen: _Seen, version: str, found: Sequence[Check]) -> None:
+    """Raise for what no override covers: damage, and a model of which nothing says that it loads."""
+    failed = [check for check in found if not check.passed]
+    if damaged := [check for check in failed if check.is_damage]:
+        remedy = f"an override does not cover damage; {_remedy(seen, version, damaged)}"
+        raise _refused(seen, version, damaged, remedy)
+    if failed and not any(check.name == verification.LOADS for check in found):
+        remedy = "an override needs a model that loads, and that could not be checked; repair what is named above"
+        raise _refused(seen, version, failed, remedy)
 
 
 def _connect(p: params.Params, alias: str) -> tuple[Tracker, str]:
@@ -176,7 +206,9 @@ def _report(checks: Sequence[Check], log: Callable[[str], None]) -> list[Check]:
     return [check for check in checks if not check.passed]
 
 
-def _move(seen: _Seen, version: str, action: str, checks: Sequence[Check], reason: str) -> None:
+def _move(
+    seen: _Seen, version: str, action: str, checks: Sequence[Check], reason: str, *, compared: str | None
+) -> None:
     """Set the alias, then write tags and history; after a kill in between, `promotion.follow` verifies the version."""
     tracker, model, alias, who = seen.tracker, seen.model, seen.alias, history.acting_user()
     now = tracker.aliases(model).get(alias)
@@ -194,7 +226,7 @@ def _move(seen: _Seen, version: str, action: str, checks: Sequence[Check], reaso
         alias=alias,
         action=action,
         before=before,
-        champion=None if action == history.ROLLED_BACK else seen.verified,
+        champion=compared,
         checks=checks,
         reason=reason,
         who=who,
@@ -232,26 +264,51 @@ def _agree(seen: _Seen, number: int) -> None:
 
 def _earlier(seen: _Seen) -> list[str]:
     """The versions to which a rollback can lead, the nearest first."""
-    there = seen.tracker.find_versions(seen.model, {})
+    there = _usable(seen)
     return [version for version in reversed(history.earlier_versions(seen.past, seen.alias)) if version in there]
 
 
+def _usable(seen: _Seen) -> list[str]:
+    """The versions that were not erased, in their order; an erased version has no files any more."""
+    tags = seen.tracker.all_version_tags(seen.model)
+    return sorted((one for one in tags if version_status.ERASED not in tags[one]), key=int)
+
+
+def _newest_passed(seen: _Seen) -> str | None:
+    """The newest version that has passed the gate and is not champion."""
+    tags = seen.tracker.all_version_tags(seen.model)
+    passed = [
+        one for one in _usable(seen) if one != seen.current and version_status.verdicts(tags[one])[:1] == ("passed",)
+    ]
+    return passed[-1] if passed else None
+
+
+def _rollback_remedy(seen: _Seen, version: str, failed: Sequence[Check]) -> str:
+    ways = []
+    if others := [one for one in _earlier(seen) if one != version]:
+        ways.append(f"name another version with --to ({', '.join(others)})")
+    if not any(check.is_damage for check in failed):
+        ways.append(f"to go back to it all the same, say why: tuneline rollback --to {version} --override REASON")
+    return "; or, ".join(ways) or _remedy(seen, version, failed)
+
+
 def _target(seen: _Seen, log: Callable[[str], None]) -> str:
-    if seen.current != seen.verified and seen.verified in seen.tracker.find_versions(seen.model, {}):
+    if seen.current != seen.verified and seen.verified in _usable(seen):
         # A person has set the alias, and nothing has verified that yet.
         return str(seen.verified)
-    wanted = history.earlier_versions(seen.past, seen.alias)
-    found = _earlier(seen)
-    for version in reversed(wanted):
-        if version in found:
+    there, usable = seen.tracker.find_versions(seen.model, {}), _usable(seen)
+    for version in reversed(history.earlier_versions(seen.past, seen.alias)):
+        if version in usable:
             return version
-        log(f"note: version {version}, which was {seen.alias} before, was deleted")
-    known = ", ".join(seen.tracker.find_versions(seen.model, {})) or "none"
+        what = "erased" if version in there else "deleted"
+        log(f"note: version {version}, which was {seen.alias} before, was {what}")
     now = f"no verified version was {seen.alias} before" + (f" version {seen.current}" if seen.current else "")
-    raise RegistryError(
-        f"{seen.model}: {now}, so there is nothing to go back to; name a version yourself: tuneline rollback --to N "
-        f"(registered: {known})"
-    )
+    known = ", ".join(usable) or "none"
+    if newest := _newest_passed(seen):
+        remedy = f"the newest version that has passed the gate is {newest}: tuneline promote {newest}"
+    else:
+        remedy = "name a version yourself: tuneline rollback --to N"
+    raise RegistryError(f"{seen.model}: {now}, so there is nothing to go back to; {remedy} (registered: {known})")
 
 
 def _refused(seen: _Seen, version: str, failed: Sequence[Check], remedy: str) -> RegistryError:

@@ -70,11 +70,26 @@ class Outcome:
     damage: str = ""
     """What is wrong with the files of a champion that was verified earlier; empty if nothing is, or if its files were
     not looked at."""
+    failed: str = ""
+    """Which other checks of its files have failed, those that an override covers excepted."""
+    override: Entry | None = None
+    """The entry of the history with which a person made it champion although checks had failed."""
 
     @property
     def undone(self) -> tuple[Step, ...]:
         """The promotions that were undone."""
         return tuple(step for step in self.steps if step.action == UNDONE)
+
+    def standing(self) -> str:
+        """Which version is champion, why, and what its files are like, where nothing has changed."""
+        if self.champion is None:
+            return "no version is champion; nothing has changed"
+        if self.override:
+            now = f"is {CHAMPION} by an override of {self.override.who} ({self.override.reason})"
+        else:
+            now = f"is the verified {CHAMPION}"
+        unsound = "its files are damaged" if self.damage else "a check fails" if self.failed else ""
+        return f"version {self.champion} {now}; {unsound or 'nothing has changed'}"
 
 
 @contextmanager
@@ -153,10 +168,20 @@ def _rechecked(p: params.Params, tracker: Tracker, outcome: Outcome, log: Callab
     """
     if outcome.steps or outcome.champion is None:
         return outcome
+    last = _read_state(tracker, outcome.model).last
+    override = last if last and last.action == history.OVERRIDDEN and last.after == outcome.champion else None
+    covered = promotion_claim.failed_checks(tracker, override) if override else frozenset()
     found = verification.check_bytes(p, tracker, outcome.champion)
+    others = [check for check in found if not check.is_damage]
     for check in found:
-        log(check.line())
-    return replace(outcome, damage=_reason(found))
+        is_covered = check in others and not check.passed and check.name in covered
+        log(f"overridden  {check.name}: {check.detail}" if is_covered else check.line())
+    return replace(
+        outcome,
+        damage=_reason([check for check in found if check.is_damage]),
+        failed=_reason([check for check in others if check.name not in covered]),
+        override=override,
+    )
 
 
 def is_settled(tracker: Tracker, model: str) -> bool:

@@ -76,6 +76,21 @@ def evidence(
     return found | {CLAIM: claims.as_line(statement, key)}
 
 
+def failed_checks(tracker: Tracker, entry: Entry) -> frozenset[str]:
+    """The names of the checks that had failed when an entry was written; none if its file of checks cannot be used.
+
+    Args:
+        tracker: the registry.
+        entry: of a history.
+    """
+    try:
+        content = history.read_evidence(tracker, entry).get(_CHECKS, b"{}")
+        found = json.loads(content).get("checks", [])
+        return frozenset(check["name"] for check in found if not check["passed"])
+    except (RegistryError, ValueError, AttributeError, KeyError, TypeError):
+        return frozenset()
+
+
 def signer(tracker: Tracker, model: str, entry: Entry, public_keys: Sequence[Path]) -> str | None:
     """The name of the trusted key that has signed the claim of an entry about a promotion.
 

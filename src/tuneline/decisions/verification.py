@@ -159,7 +159,7 @@ def _check_bytes(
     problem = signature_policy.signature_problem(folder, tags)
     signed = "signed with a trusted key" if keys.trusted_keys() else "not asked for: mlflow/keys holds no public key"
     # An unsigned version may be what was registered; a wrong signature says that it is not.
-    is_wrong = problem is not None and signature_policy.wrong_signature(folder) is not None
+    is_wrong = problem is not None and signature_policy.wrong_signature(folder, tags) is not None
     yield Check(SIGNATURE, problem is None, problem or signed, is_damage=is_wrong)
     yield _check_size(tags, folder)
 

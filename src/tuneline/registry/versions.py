@@ -300,9 +300,9 @@ def resolve_version(tracker: Tracker, model: str, *, version: str | None, alias:
     is_champion = alias == cards.CHAMPION
     why = version_status.read_champion(tracker, model).absent if is_champion else f"no version is {alias} yet"
     raise RegistryError(
-        f"{model}: {why} (registered: {', '.join(versions)}); "
-        f"give a version this alias in the MLflow UI (make ui → Model registry → {model} → a version → Aliases → "
-        f"{alias}), or name a version by its number: --version {versions[-1]}"
+        f"{model}: {why} (registered: {', '.join(versions)}); give a version this alias with `tuneline promote N"
+        f"{'' if is_champion else f' --alias {alias}'}` or in the MLflow UI (make ui → Model registry → {model} → a "
+        f"version → Aliases → {alias}), or name a version by its number: --version {versions[-1]}"
     )
 
 
