@@ -46,8 +46,36 @@ def test_excluded_files_stay_excluded_next_month(tmp_path: Path) -> None:
     # Next month's files are read in the same way; another set has its own patterns.
     use(folder)
     assert params.load().data.exclude == ["LICENSE", "*.md"]
-    use(pairs(tmp_path))
+    use(pairs(tmp_path), name="faq")
     assert params.load().data.exclude == []
+
+
+def test_the_present_set_under_another_name_is_refused(tmp_path: Path) -> None:
+    path = pairs(tmp_path)
+    use(path, name="mine")
+    before = Path("params.yaml").read_text()
+    with pytest.raises(
+        DataError, match=r"holds the file of data/raw/mine; to add to that set, run: tuneline use .* --name mine"
+    ):
+        use(path)
+    assert Path("params.yaml").read_text() == before
+    assert not Path("data/raw/faq").exists()
+    use(path, name="other")
+    assert Path("data/raw/other.dvc").exists()
+
+
+def test_changed_files_of_the_next_month_are_told(tmp_path: Path) -> None:
+    use(pairs(tmp_path))
+    messages = use(pairs(tmp_path, 70))
+    assert "  compared with data/raw/faq: 0 new files, 1 changed, 0 removed, 0 the same" in messages
+    assert any("faq.jsonl: differs from the file in data/raw/faq; rows that `tuneline forget`" in m for m in messages)
+
+
+def test_an_unknown_group_column_names_the_option(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"--group-by klient: .*faq.jsonl has no such column; columns found: .*customer"
+    ):
+        use(pairs(tmp_path), group_by="klient")
 
 
 def test_max_rejected_is_written_to_params_yaml(tmp_path: Path) -> None:
@@ -90,7 +118,7 @@ def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
     with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):
         use(pairs(tmp_path, 60, '{"question": "broken'))
-    with pytest.raises(DataError, match="has no column 'client'"):
+    with pytest.raises(DataError, match="--group-by client: "):
         use(pairs(tmp_path), group_by="client")
     with pytest.raises(DataError, match="is not an encoding that Python knows"):
         use(pairs(tmp_path), encoding="utf9")

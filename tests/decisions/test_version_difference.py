@@ -146,7 +146,7 @@ def test_a_difference_is_told_in_words(two: Project) -> None:
         "  numpy was not set, is 2.0",
         "  Bits per byte was 1.7500, is 1.5000 (better)",
         "base\n  the same",
-        "verdict\n  the same",
+        "verdict\n  the same: passed",
     ):
         assert line in text, line
     assert "a.csv:5" not in text
@@ -156,6 +156,15 @@ def test_a_difference_is_told_in_words(two: Project) -> None:
     for title in ("params", "data", "base", "code"):
         assert f"{title}\n  the same\n" in text
     assert "(the same)" in text
+
+
+def test_metrics_of_other_test_rows_are_not_called_better(two: Project) -> None:
+    cache = Path(".dvc/cache/files/md5")
+    rows = {"train": ROWS["train"], "test": [("8", "b.csv:3")]}
+    assert two.register(store_clean(cache, rows), 1.25, rows["train"]) == "3"
+    text = "\n".join(two.compare("1", "3"))
+    assert "Bits per byte was 1.7500, is 1.2500 (of other test rows: cannot be compared)" in text
+    assert "(better)" not in text
 
 
 def test_what_is_lost_is_named_and_the_rest_is_compared(two: Project) -> None:

@@ -22,15 +22,19 @@ def lines(found: Difference) -> Iterator[str]:
     if found.same_model:
         yield "  both are the same model, byte for byte"
     verdict = found.verdict
+    has_other_rows = any(rows.split == "test" for rows in found.rows)
     yield from _section(
-        "verdict", [f"was {_last(verdict.before)}, is {_last(verdict.after)}"] if verdict else ["the same"]
+        "verdict",
+        [f"was {_last(verdict.before)}, is {_last(verdict.after)}"] if verdict else [f"the same: {found.last_verdict}"],
     )
     yield from _section("params", _known(found.params, _param))
     yield from _section("data", _data(found))
     yield from _section("base", [_base(found.base)] if found.base else ["the same"])
     yield from _section("code", _code(found) if found.code else ["the same"])
     yield from _section("environment", _known(found.packages, _package))
-    yield from _section("metrics", map(_metric, found.metrics) if found.metrics else ["none that both have"])
+    yield from _section(
+        "metrics", (_metric(one, has_other_rows) for one in found.metrics) if found.metrics else ["none that both have"]
+    )
     if found.notes:
         yield from _section("not compared", found.notes)
 
@@ -79,6 +83,8 @@ def _data(found: Difference) -> Iterator[str]:
             yield f"{change.name} was removed"
         else:
             yield f"{change.name} has changed"
+    if found.rows:
+        yield "(added: also rows that were dropped before, as repeats or held-out text; removed: also rows dropped now)"
     for rows in found.rows:
         yield from _rows(rows)
 
@@ -118,7 +124,8 @@ def _package(change: Change) -> str:
     return _in_words(change.name, str(change.before), str(change.after), change)
 
 
-def _metric(change: MetricChange) -> str:
+def _metric(change: MetricChange, has_other_rows: bool) -> str:
     digits = METRICS[change.metric].digits
     verdict = {True: "better", False: "worse", None: "the same"}[change.is_better]
+    verdict = "of other test rows: cannot be compared" if has_other_rows else verdict
     return f"{change.name} was {change.before:.{digits}f}, is {change.after:.{digits}f} ({verdict})"

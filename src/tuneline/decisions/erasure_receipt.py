@@ -141,4 +141,8 @@ def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> 
             yield f"  and {len(places) - _SHOWN} more, which --dry-run names"
     yield "the receipt is in the history (tuneline history); the key of its row digests is shown only here:"
     yield f"  {journal.salt}"
+    yield (
+        "the folder or file that the set was copied from still holds the rows if it did before: delete them there too, "
+        "because the next `tuneline use` of it brings them back"
+    )
     yield "git holds only hashes of sets under DVC. Backups, other clones and copies of the files are not reached."

@@ -78,6 +78,8 @@ class Difference:
     packages: tuple[Change, ...] | None
     metrics: tuple[MetricChange, ...]
     verdict: Change | None
+    last_verdict: str
+    """Of the second version; `none` if it does not have one."""
     same_model: bool
     """Whether the files of both models have the same bytes."""
     notes: tuple[str, ...]
@@ -120,6 +122,7 @@ def compare(tracker: Tracker, one: About, other: About) -> Difference:
         packages=_packages(one, other, notes),
         metrics=tuple(_metrics(one, other)),
         verdict=_change("verdict", one.verdicts[-1:], other.verdicts[-1:]),
+        last_verdict=next(reversed(other.verdicts), "none"),
         same_model=bool(one.files["model_sha256"]) and one.files["model_sha256"] == other.files["model_sha256"],
         notes=tuple(dict.fromkeys([*one.notes, *other.notes, *notes])),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tuneline import params
-from tuneline.commands.use import base_text, new_params, open_set
+from tuneline.commands.use import base_text, new_params, open_set, present_set
 from tuneline.commands.use.open_set import ReadingArguments
 from tuneline.core import files
 from tuneline.data.mapping import raw_set
@@ -55,6 +55,7 @@ def use(
         ParamsError: the values for this set contradict other values in params.yaml; nothing was changed.
     """
     p = params.load()
+    is_named, typed_group = name is not None, group_by
     name = name or _set_name(path)
     if not raw_set.SET_NAME.fullmatch(name):
         raise DataError(f"{name!r}: cannot be a folder under {RAW}; give a name of letters and digits with --name")
@@ -64,6 +65,8 @@ def use(
             f"{target}: belongs to the built-in corpus, which `sample` writes again; give another name with --name"
         )
     is_new = target.as_posix() != p.data.raw
+    if is_new and not is_named and p.data.raw != p.paths.sample and not target.with_name(f"{name}.dvc").exists():
+        present_set.refuse_copy_of_present(path, Path(p.data.raw))
     order_by = None
     changed = new_params.max_rejected_change(p, max_rejected)
     p = new_params.with_max_rejected(p, max_rejected)
@@ -76,11 +79,14 @@ def use(
         exclude = tuple(p.data.exclude)
         options = arguments.over(Options(p.data.encoding, p.data.layout, exclude=exclude, likely=likely))
     plans = readers.plan(path, options)
+    present_set.check_column(path, plans, typed_group)
     chosen_task, found = open_set.open_for_task(
         path, plans, columns, group_by, order_by, open_set.task_named(task), p.task, is_new=is_new
     )
     tally = open_set.read(found, p.data.max_rejected_fraction)
     messages = open_set.describe(path, found, tally)
+    if not is_new:
+        messages += present_set.changes(path, target, options.exclude)
     if params.TASK_KEYS[chosen_task].has_labels and not (is_new or order_by or any(plan.split for plan in plans)):
         messages += _files_before_old_ones(target, [plan.name for plan in plans if not plan.excluded])
     values = new_params.set_values(p, chosen_task, target, group_by, columns, options) | changed
