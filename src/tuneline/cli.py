@@ -640,7 +640,10 @@ def history(at: str | None, alias: str, limit: int, as_json: bool, accept: str |
     if accept is not None:
         _print(*history_table.accept(p, accept))
         return
-    then = None if at is None else history_table.moment(at)
+    try:
+        then = None if at is None else history_table.past_moment(at)
+    except RegistryError as error:
+        raise click.UsageError(str(error)) from None
     told = history_table.read(p)
     if as_json:
         value = history_table.value(told, alias=alias, limit=limit, at=then)

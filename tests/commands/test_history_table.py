@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
@@ -120,8 +121,11 @@ def test_the_command_shows_the_history_and_fails_if_it_is_damaged(run: Callable[
     assert shown.exit_code == 0
     assert f"{model}: version 1 is champion, verified" in shown.output
     assert "\x1b" not in shown.output
-    answer = json.loads(run("history", "--json", "--at", "2100-01-01").output)
+    answer = json.loads(run("history", "--json", "--at", datetime.now(UTC).isoformat()).output)
     assert (answer["version"], answer["state"], answer["entry"]["sha256"]) == ("1", "verified", entry.sha256)
+    for at, message in (("2100-01-01", "is in the future"), ("2026-13-01", "is not a time")):
+        wrong = run("history", "--at", at)
+        assert (wrong.exit_code, message in wrong.output) == (2, True)
     tracker.delete_log_run(entry.run_id)
     damaged = run("history")
     assert damaged.exit_code == 1

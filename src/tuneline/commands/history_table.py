@@ -75,6 +75,18 @@ def moment(text: str) -> str:
     return given.isoformat(timespec="milliseconds")
 
 
+def past_moment(text: str) -> str:
+    """As `moment`, for a time that is not in the future.
+
+    Raises:
+        RegistryError: it is not a time, or is in the future.
+    """
+    found = moment(text)
+    if found > datetime.now(UTC).isoformat(timespec="milliseconds"):
+        raise RegistryError(f"--at {text}: is in the future; for what is champion now, leave out --at")
+    return found
+
+
 def lines(told: Told, *, alias: str, limit: int) -> Iterator[str]:
     """The history as a table, the newest entry first.
 

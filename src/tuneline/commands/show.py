@@ -6,6 +6,7 @@ from typing import Any
 from tuneline.decisions.about_version import About, Number
 from tuneline.evaluation.comparison import MODELS
 from tuneline.params.gate import METRICS
+from tuneline.proofs import keys
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "trl", "mlflow")
 """The packages that people ask for first."""
@@ -89,7 +90,9 @@ def _code(code: Mapping[str, Any]) -> str:
     dirty = known.get(code["uncommitted_changes"], f" ({code['uncommitted_changes']})")
     text = f"commit {_short(code['commit'])}{dirty}"
     if code["source_commit"]:
-        text += f"; all sources: {_short(code['source_commit'])} (git show {code['ref']})"
+        text += (
+            f"; all sources: {_short(code['source_commit'])} (git show {code['ref'] or _short(code['source_commit'])})"
+        )
     if code["kept_in_commit"]:
         text += f"; committed later as {_short(code['kept_in_commit'])}"
     return text
@@ -100,7 +103,13 @@ def _files(about: About) -> Iterator[str]:
     yield f"{digests} (as registered; `tuneline doctor` hashes the files)"
     # A tag can be edited, and show does not read every byte.
     signer = about.files["signed_by"]
-    yield f"signed by {signer}, says its tag; tuneline doctor checks the signature" if signer else "not signed"
+    yield f"signed by {signer}, says its tag; tuneline doctor checks the signature" if signer else _unsigned()
+
+
+def _unsigned() -> str:
+    if not keys.trusted_keys():
+        return "not signed"
+    return f"not signed: with a key in {keys.TRUSTED} it cannot be promoted without --override REASON"
 
 
 def _claim(claim: Mapping[str, Any]) -> str:

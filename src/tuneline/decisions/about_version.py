@@ -145,7 +145,7 @@ def collect(tracker: Tracker, model: str, version: str) -> About:
             "uncommitted_changes": tags.get("tuneline.git_dirty"),
             "kept_in_commit": tags.get(versions.COMMIT),
             "source_commit": tags.get(source_commit.TAG),
-            "ref": source_commit.ref_name(model, version) if source_commit.TAG in tags else None,
+            "ref": _ref(model, version, commit),
             "is_in_this_clone": commit is not None,
         },
         environment={"sha256": tags.get("tuneline.environment_sha256"), "packages": locks},
@@ -204,6 +204,15 @@ def _source_commit(tags: Mapping[str, str], notes: list[str]) -> str | None:
     except GitError as error:
         notes += error.problems
     return None
+
+
+def _ref(model: str, version: str, commit: str | None) -> str | None:
+    """The ref of this clone that points to the commit; None if no ref does, as with another registry's version."""
+    if commit is None:
+        return None
+    usual = source_commit.ref_name(model, version)
+    found = [name for name, sha in git.refs_below(f"{source_commit.REFS}/").items() if sha == commit]
+    return usual if usual in found else next(iter(found), None)
 
 
 def read_locks(commit: str) -> dict[str, str]:
