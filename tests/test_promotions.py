@@ -243,7 +243,7 @@ def _good_and_bad(registry: Registry, project: Project, log: Path) -> None:
     kept(make())
     kept("1")
     undone("failed", make(noise), "gate: failed on")
-    undone("undecided", make(like_the_base), "gate: undecided on")
+    undone("like the base", make(like_the_base), "Bits per byte is the same as the base's")
     undone("worse than the champion", make(slightly), "worse than the champion's")
     registry.client.create_model_version(MODEL, "s3://nowhere/model")
     undone("not made by tuneline", _newest(registry), "registered: tuneline has not registered this version")
