@@ -209,7 +209,8 @@ def test_models_of_deleted_versions_lose_their_files_too(
             NewVersion(model, run, finetuned, sha256, {versions.FILES: sha256}, {}, data, lambda _: "")
         )
     folders = [tracker.local_folder(model, str(number)) for number in (1, 2, 3, 4)]
-    ids = [client.get_model_version(model, str(number)).source.removeprefix("models:/") for number in (1, 2, 3, 4)]
+    sources = [client.get_model_version(model, str(number)).source or "" for number in (1, 2, 3, 4)]
+    ids = [source.removeprefix("models:/") for source in sources]
     client.delete_model_version(model, "1")
     client.delete_logged_model(ids[1])
     client.delete_logged_model(ids[3])
