@@ -1,5 +1,6 @@
 """Today's champion on the candidate's rows, as the gate sees it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import champion_scores, decide, scoring
+from tuneline.decisions import champion_scores, decide, fresh_process, scoring
 from tuneline.errors import ModelError, RegistryError
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.score_table import ModelToScore
@@ -127,6 +128,17 @@ def test_a_model_whose_scoring_ends_in_an_unknown_error_is_refused(
     with pytest.raises(ModelError, match="cannot be scored: its process ended with code 1"):
         scoring.score(classifier, Path("models/finetuned"), rows().drop_columns(["text"]), None)
     assert "text" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_model_answers_in_a_fresh_process_and_a_damaged_one_does_not(classifier: Params, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    shutil.copytree("models/finetuned", asked / fresh_process.MODEL)
+    assert fresh_process.ask(asked, classifier, rows().slice(0, 1), None) is None
+    (asked / fresh_process.MODEL / "config.json").write_text("{}")
+    problem = fresh_process.ask(asked, classifier, rows().slice(0, 1), None)
+    assert problem is not None
+    assert problem.startswith("does not load and answer: ")
 
 
 def written_scores(labels: list[str]) -> bytes:

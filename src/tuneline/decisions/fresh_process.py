@@ -14,15 +14,14 @@ import pyarrow as pa
 
 from tuneline import params, processes
 from tuneline.core import files
+from tuneline.decisions import scoring
 from tuneline.evaluation import comparison
-from tuneline.evaluation.score_table import ModelToScore
-from tuneline.evaluation.task_table import TASKS
 
 MODEL = "model"
 """The folder of the model below the folder that is given."""
 SECONDS = 300.0
 """The most that loading and answering may take."""
-_SETTINGS, _ROWS, _BASE, _ANSWER = "settings.json", "rows.parquet", "base.parquet", "answer.json"
+_ANSWER = "answer.json"
 _LONGEST = 200
 
 
@@ -41,11 +40,7 @@ def ask(
     Returns:
         Why the model cannot be used, in words; None if it has answered.
     """
-    settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
-    files.write_json(folder / _SETTINGS, {**settings, "threads": p.compute.threads})
-    files.write_parquet(folder / _ROWS, row)
-    if base is not None:
-        files.write_parquet(folder / _BASE, base)
+    scoring.write_request(folder, p, row, base)
     command = processes.bound_command([sys.executable, "-m", "tuneline.decisions.fresh_process", str(folder)])
     try:
         done = subprocess.run(
@@ -70,15 +65,7 @@ def ask(
 
 def _answer(folder: Path) -> dict[str, Any]:
     """Load the model, score the row, and return what was measured."""
-    settings = files.read_object(folder / _SETTINGS, "task", "evaluate", "max_length", "threads")
-    row, task = files.read_parquet(folder / _ROWS), settings["task"]
-    base = files.read_parquet(folder / _BASE) if (folder / _BASE).is_file() else None
-
-    from tuneline.modeling import models
-
-    models.use_threads(settings["threads"])
-    asked = ModelToScore(folder / MODEL, "version", settings["max_length"], base=base, models=0)
-    scores = TASKS[task].measure(asked, row, params.Evaluate(**settings["evaluate"]))
+    task, row, scores = scoring.answer_request(folder, folder / MODEL, "version", models=0)
     return {"answer": comparison.answers(scores)[0], **comparison.summarise(row, task, scores)}
 
 

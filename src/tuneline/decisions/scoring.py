@@ -39,11 +39,7 @@ def score(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None)
         RegistryError: the process that scores it was ended.
     """
     with files.temporary_folder() as shared:
-        settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
-        files.write_json(shared / _SETTINGS, {**settings, "threads": p.compute.threads})
-        files.write_parquet(shared / _ROWS, rows)
-        if base is not None:
-            files.write_parquet(shared / _BASE, base)
+        write_request(shared, p, rows, base)
         command = [sys.executable, "-m", "tuneline.decisions.scoring", str(shared), str(folder.absolute())]
         environment = instruction_set.restricted(os.environ) if p.compute.portable else dict(os.environ)
         done = subprocess.run(processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, check=False)
@@ -59,22 +55,52 @@ def score(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None)
         return files.read_parquet(shared / _FOUND)
 
 
-def _score(shared: Path, folder: Path) -> pa.Table:
+def write_request(shared: Path, p: params.Params, rows: pa.Table, base: pa.Table | None) -> None:
+    """Write what another process needs to score a model with `answer_request`.
+
+    Args:
+        shared: the folder that both processes know.
+        p: the params.
+        rows: the test rows.
+        base: the scores of the base, for a task that counts from them.
+    """
+    settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
+    files.write_json(shared / _SETTINGS, {**settings, "threads": p.compute.threads})
+    files.write_parquet(shared / _ROWS, rows)
+    if base is not None:
+        files.write_parquet(shared / _BASE, base)
+
+
+def answer_request(shared: Path, folder: Path, name: str, *, models: int = 1) -> tuple[params.Task, pa.Table, pa.Table]:
+    """Score a model as `write_request` asks.
+
+    Args:
+        shared: the folder of the request.
+        folder: of the model.
+        name: of the model, for its progress lines.
+        models: as in `ModelToScore`.
+
+    Returns:
+        The task, the test rows and their scores.
+
+    Raises:
+        ModelError: the model cannot be loaded or scored.
+    """
     settings = files.read_object(shared / _SETTINGS, "task", "evaluate", "max_length", "threads")
+    rows, task = files.read_parquet(shared / _ROWS), settings["task"]
     base = files.read_parquet(shared / _BASE) if (shared / _BASE).is_file() else None
     # This import loads torch, which takes seconds.
-    from tuneline.modeling import models
+    from tuneline.modeling.models import use_threads
 
-    models.use_threads(settings["threads"])
-    scored = ModelToScore(folder, "champion", settings["max_length"], base=base)
-    evaluate = params.Evaluate(**settings["evaluate"])
-    return TASKS[settings["task"]].measure(scored, files.read_parquet(shared / _ROWS), evaluate)
+    use_threads(settings["threads"])
+    scored = ModelToScore(folder, name, settings["max_length"], base=base, models=models)
+    return task, rows, TASKS[task].measure(scored, rows, params.Evaluate(**settings["evaluate"]))
 
 
 def main(shared: Path, folder: Path) -> None:
     """Score the version in `folder` on the rows in `shared`, and write the scores or the problems there."""
     try:
-        found = _score(shared, folder)
+        _, _, found = answer_request(shared, folder, "champion")
     except TunelineError as error:
         files.write_json(shared / _PROBLEMS, list(error.problems))
         sys.exit(1)
