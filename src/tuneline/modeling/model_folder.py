@@ -50,7 +50,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def _unsafe_problems(folder: Path) -> list[str]:
-    """Pickles, code, programs and archives in the folder. The objects of a git clone are no files of the model."""
+    """Pickles, code, programs and archives in the folder. The objects of a git clone do not belong to the model."""
     unsafe = {
         path: what for path, what in unsafe_files.unsafe(folder).items() if ".git" not in path.relative_to(folder).parts
     }

@@ -245,7 +245,7 @@ class Tracker(Runs):
 
     @translate_errors
     def erase_version_files(self, model: str, version: str) -> None:
-        """Delete the files of a version, which itself stays with its tags; files that are gone are no error."""
+        """Delete the files of a version, which itself stays with its tags; it is not an error if they are gone."""
         source = self._version(model, version).source or ""
         if not source.startswith(_LOGGED):
             return
@@ -448,7 +448,7 @@ class Tracker(Runs):
 
     @translate_errors
     def remove_alias(self, model: str, alias: str) -> None:
-        """Take an alias away from the version that has it; an alias that no version has is no error."""
+        """Take an alias away from the version that has it; it is not an error if no version has it."""
         self._client.delete_registered_model_alias(model, alias)
 
     @translate_errors
@@ -575,7 +575,7 @@ def _versions_of(tag: str) -> str | None:
     try:
         return ", ".join(str(one["version"]) for one in json.loads(tag)) or None
     except (ValueError, TypeError, LookupError, RecursionError):
-        # Edited by hand: whatever was made from it is no version of ours.
+        # Edited by hand: whatever was made from it is not a version of ours.
         return "unknown"
 
 
