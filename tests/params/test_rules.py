@@ -52,6 +52,14 @@ def test_a_rule_on_a_metric_that_the_task_does_not_measure_is_refused(
     assert (found and found[0]) == key
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_its_direction_range_and_source(name: str) -> None:
+    one = METRICS[name]
+    assert one.name and one.better in ("lower", "higher", "neither")
+    assert one.range[0] < one.range[1]
+    assert "http" in one.source or "scikit-learn" in one.source
+
+
 def test_every_metric_of_a_task_has_its_line_in_the_table() -> None:
     assert {name for names in METRICS_OF_TASK.values() for name in names} <= set(METRICS)
     assert metric("recall:不满意").name == "Recall of “不满意”"

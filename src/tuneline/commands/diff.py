@@ -125,7 +125,8 @@ def _package(change: Change) -> str:
 
 
 def _metric(change: MetricChange, has_other_rows: bool) -> str:
-    digits = METRICS[change.metric].digits
+    digits, better = METRICS[change.metric].digits, METRICS[change.metric].better
     verdict = {True: "better", False: "worse", None: "the same"}[change.is_better]
+    verdict = "neither better nor worse" if better == "neither" and change.before != change.after else verdict
     verdict = "of other test rows: cannot be compared" if has_other_rows else verdict
     return f"{change.name} was {change.before:.{digits}f}, is {change.after:.{digits}f} ({verdict})"

@@ -132,9 +132,9 @@ def _best_baseline(
     """The baseline that the candidate is furthest behind, or least ahead of."""
     measured = {model: found[name] for model, found in measures.items() if name in found}
     compared = {model: one.difference for model, one in measured.items() if isinstance(one, Interval)}
-    if not compared:
-        return next((model for model in measured if name in values[model]), None)
     sign = metric(name).sign
+    if not compared or not sign:
+        return next((model for model in measured if name in values[model]), None)
     return min(compared, key=lambda model: sign * compared[model])
 
 

@@ -63,8 +63,9 @@ def metrics_json(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) 
     value |= {name: {metric: found[metric] for metric in wanted if metric in found} for name, found in own.items()}
     best = {}
     for metric in wanted:
-        if measured := [found[metric] for found in models.values() if metric in found]:
-            best[metric] = METRICS[metric].best(measured)
+        measured = [found[metric] for found in models.values() if metric in found]
+        if measured and (found := METRICS[metric].best(measured)) is not None:
+            best[metric] = found
     return value | {"baseline": best}
 
 

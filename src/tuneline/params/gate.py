@@ -1,6 +1,7 @@
 """Section `gate`: the rules that a candidate must pass to be registered, and the metrics that they may name."""
 
 from collections.abc import Iterable
+from math import inf
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -13,11 +14,16 @@ Versus = Literal["base", "champion", "baseline", "value"]
 
 
 class Metric(NamedTuple):
-    """A metric of an evaluation. `tuneline.evaluation.metrics` holds its formula."""
+    """A metric of an evaluation. `tuneline.evaluation` holds its formula."""
 
     name: str
     """The name that people read."""
-    better: Direction
+    better: Direction | Literal["neither"]
+    """neither: what is best depends on the data, so a rule says which way it must go."""
+    range: tuple[float, float]
+    """The lowest and the highest value."""
+    source: str
+    """Where the definition is published."""
     digits: int
     """Digits after the point of a difference in a sentence."""
     report_digits: int = 3
@@ -25,28 +31,51 @@ class Metric(NamedTuple):
 
     @property
     def sign(self) -> float:
-        """1.0 where higher is better, else -1.0: a difference times this is an improvement."""
-        return 1.0 if self.better == "higher" else -1.0
+        """A difference times this is an improvement: 1.0 where higher is better, −1.0 where lower is, else 0.0."""
+        return {"higher": 1.0, "lower": -1.0, "neither": 0.0}[self.better]
 
-    def best(self, values: Iterable[float]) -> float:
-        """The best of these values."""
-        return max(values, key=lambda value: self.sign * value)
+    def best(self, values: Iterable[float]) -> float | None:
+        """The best of these values; None where neither direction is better."""
+        return None if self.better == "neither" else max(values, key=lambda value: self.sign * value)
 
+
+_SHARE = (0.0, 1.0)
+_PERCENT = (0.0, 100.0)
+_CORRELATION = (-1.0, 1.0)
+_FROM_ZERO = (0.0, inf)
+_ANY = (-inf, inf)
+_PERPLEXITY = "Jelinek et al. 1977, https://doi.org/10.1121/1.2016299"
+_BITS = "Gao et al. 2020 (The Pile), https://arxiv.org/abs/2101.00027"
+_CHRF = "Popović 2015, https://aclanthology.org/W15-3049; sacrebleu's chrF2"
+_F1 = "van Rijsbergen 1979, Information Retrieval; scikit-learn's f1_score"
+_DPO = "Rafailov et al. 2023, https://arxiv.org/abs/2305.18290"
 
 METRICS = {
-    "bits_per_byte": Metric("Bits per byte", "lower", 4),
-    "token_loss": Metric("Token loss", "lower", 4),
-    "perplexity": Metric("Perplexity", "lower", 2, 1),
-    "chrf": Metric("chrF", "higher", 2, 1),
-    "accuracy": Metric("Accuracy", "higher", 4),
-    "macro_f1": Metric("Macro F1", "higher", 4),
-    "weighted_f1": Metric("Weighted F1", "higher", 4),
-    "matthews_corrcoef": Metric("Matthews correlation", "higher", 4),
-    "mae": Metric("Mean absolute error", "lower", 4),
-    "rmse": Metric("Root mean squared error", "lower", 4),
-    "spearman": Metric("Spearman correlation", "higher", 4),
-    "reward_accuracy": Metric("Reward accuracy", "higher", 4),
-    "reward_margin": Metric("Reward margin", "higher", 4),
+    "bits_per_byte": Metric("Bits per byte", "lower", _FROM_ZERO, _BITS, 4),
+    "token_loss": Metric("Token loss", "lower", _FROM_ZERO, _PERPLEXITY, 4),
+    "perplexity": Metric("Perplexity", "lower", (1.0, inf), _PERPLEXITY, 2, 1),
+    "chrf": Metric("chrF", "higher", _PERCENT, _CHRF, 2, 1),
+    "accuracy": Metric("Accuracy", "higher", _SHARE, "scikit-learn's accuracy_score", 4),
+    "macro_f1": Metric("Macro F1", "higher", _SHARE, _F1, 4),
+    "weighted_f1": Metric("Weighted F1", "higher", _SHARE, _F1, 4),
+    "matthews_corrcoef": Metric(
+        "Matthews correlation",
+        "higher",
+        _CORRELATION,
+        "Gorodkin 2004, https://doi.org/10.1016/j.compbiolchem.2004.09.006",
+        4,
+    ),
+    "mae": Metric("Mean absolute error", "lower", _FROM_ZERO, "scikit-learn's mean_absolute_error", 4),
+    "rmse": Metric("Root mean squared error", "lower", _FROM_ZERO, "scikit-learn's root_mean_squared_error", 4),
+    "spearman": Metric(
+        "Spearman correlation",
+        "higher",
+        _CORRELATION,
+        "Spearman 1904, https://doi.org/10.2307/1412159; scipy's spearmanr",
+        4,
+    ),
+    "reward_accuracy": Metric("Reward accuracy", "higher", _SHARE, _DPO, 4),
+    "reward_margin": Metric("Reward margin", "higher", _ANY, _DPO, 4),
 }
 """Every metric of a model, in the order in which they are shown."""
 
@@ -64,7 +93,7 @@ def metric(name: str) -> Metric:
         KeyError: no metric has this name.
     """
     if name.startswith(RECALL) and name != RECALL:
-        return Metric(f"Recall of “{name.removeprefix(RECALL)}”", "higher", 4)
+        return Metric(f"Recall of “{name.removeprefix(RECALL)}”", "higher", _SHARE, "scikit-learn's recall_score", 4)
     return METRICS[name]
 
 
@@ -99,7 +128,7 @@ class Rule(Section):
     @model_validator(mode="after")
     def _asks_for_better(self) -> "Rule":
         better = metric(self.metric).better
-        if self.direction != better:
+        if better != "neither" and self.direction != better:
             raise ValueError(
                 f"{self.metric} is better when {better}, but direction is {self.direction}; set direction to {better}"
             )
@@ -127,6 +156,12 @@ def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
     if rule.metric not in known and not (keys.has_labels and rule.metric.startswith(RECALL)):
         recalls = f" and {RECALL}LABEL" if keys.has_labels else ""
         return "metric", f"'{rule.metric}' is not measured for task {task}; use {', '.join(known)}{recalls}"
+    if rule.versus == "baseline" and metric(rule.metric).better == "neither":
+        return (
+            "versus",
+            f"no baseline is the best in {rule.metric}, because neither more nor less of it is better; use base, "
+            "champion or value",
+        )
     if rule.versus == "base" and not keys.scores_base:
         return "versus", (
             f"'base' cannot be measured for task {task}, because a base has no head for it; "

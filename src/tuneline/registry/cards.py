@@ -182,9 +182,10 @@ def _number_in_words(name: str, champion: dict[str, Any], evaluation: dict[str, 
         return f"{text} (champion, version {champion['version']}: {_number(champion[name])})"
     if "base" in others:
         return f"{text} (base: {_number(others['base'])})"
-    if others:
-        best = (min if METRICS[name].better == "lower" else max)(others, key=lambda model: others[model])
-        return f"{text} ({MODELS[best][0]}: {_number(others[best])})"
+    best = METRICS[name].best(others.values()) if others else None
+    if best is not None:
+        model = next(model for model in others if others[model] == best)
+        return f"{text} ({MODELS[model][0]}: {_number(best)})"
     return text
 
 

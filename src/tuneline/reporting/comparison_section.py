@@ -81,6 +81,8 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             if measured.get("low") is None:
                 continue
             sign = METRICS[name].sign
+            if not sign:
+                continue
             low, high = sorted((sign * measured["low"], sign * measured["high"]))
             margin = margins.get((name, versus))
             found.append(charts.Difference(name, versus, sign * measured["difference"], low, high, margin))
@@ -112,9 +114,9 @@ def _best_baseline(evaluation: Evaluation, name: str) -> str | None:
         for model in MODELS
         if model not in ("candidate", "base") and evaluation.get(model, {}).get(name) is not None
     }
-    if not values:
+    best = METRICS[name].best(values.values()) if values else None
+    if best is None:
         return None
-    best = METRICS[name].best(values.values())
     return MODELS[next(model for model in values if values[model] == best)][0]
 
 
@@ -131,7 +133,9 @@ def terms(evaluation: Evaluation) -> list[tuple[str, str]]:
     for about, text in _EXPLANATIONS.items():
         if seen & set(about):
             title = " / ".join(METRICS[name].name for name in about)
-            found.append((f"{title}, {METRICS[about[0]].better} is better", text.format(answers=answers)))
+            better = METRICS[about[0]].better
+            title += "" if better == "neither" else f", {better} is better"
+            found.append((title, text.format(answers=answers)))
     return found
 
 
