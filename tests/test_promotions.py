@@ -49,6 +49,7 @@ class Registry:
         self.project, self.address, self.tmp_path = project, address, tmp_path
         self.client = mlflow.MlflowClient(address)
         self.seconds: dict[str, float] = {}
+        self.wrong: list[tuple[str, ...]] = []
 
     def tracker(self) -> Tracker:
         return tracking.connect()
@@ -121,11 +122,13 @@ class Registry:
         self._wait_until_back(name, alias, champion, began, limit)
         wait_for(self.settled, 120, self.tmp_path / "watch.log")
         tags = self.client.get_model_version(MODEL, version).tags
-        assert tags["promotion.verdict"] == "undone", name
-        assert reason in tags["promotion.reason"], (name, tags["promotion.reason"])
+        told = tags["promotion.verdict"], tags["promotion.reason"]
         [*_, last] = history.read(self.tracker(), MODEL).entries
-        assert (last.action, last.before) == ("undone", version), name
-        assert reason in last.reason
+        # Collected, so that one wrong sentence does not hide the next promotions.
+        if told[0] != "undone" or reason not in told[1]:
+            self.wrong.append((name, *told))
+        if (last.action, last.before) != ("undone", version) or reason not in last.reason:
+            self.wrong.append((name, last.action, str(last.before), last.reason))
 
     def _wait_until_back(self, name: str, alias: str, champion: str, began: float, limit: float) -> None:
         while True:
@@ -219,6 +222,7 @@ def test_every_bad_promotion_is_undone_within_a_minute_with_its_reason(project: 
     took = sorted(registry.seconds.items(), key=lambda one: one[1])
     print("\n".join(f"{seconds:6.1f} s  {name}" for name, seconds in took))
     assert len(took) >= 20
+    assert registry.wrong == []
 
 
 def _good_and_bad(registry: Registry, project: Project, log: Path) -> None:
@@ -274,7 +278,7 @@ def _good_and_bad(registry: Registry, project: Project, log: Path) -> None:
         flip_a_byte(folder / "model.safetensors")
 
     undone("changed after it was signed", make(signed_before, signed=False), "signature:")
-    undone("another dtype", make(half), "size: the weights are not as registered: bytes is")
+    undone("another dtype", make(half), "size: the weights are not as registered: dtype is float16, not float32")
     undone("no numbers", make(endless), "loads: the model does not load")
 
     def broken_config(folder: Path) -> None:
