@@ -131,8 +131,8 @@ def test_texts_of_data_and_models_are_escaped(page: Callable[..., str]) -> None:
 def test_the_page_loads_nothing(page: Callable[..., str]) -> None:
     html = page(lineage={"tuneline.git_commit": "abc"})
     assert not re.search(r"https?://|//[a-z]|url\(|@import|src=(?!x )", html)
-    # The only links are to pages of Great Expectations.
-    assert re.findall(r'href="([^"]*)"', html) == ["data_docs_raw/data-raw-mine%26more.html"]
+    # The only links that leave the page are to pages of Great Expectations.
+    assert re.findall(r'href="([^#"][^"]*)"', html) == ["data_docs_raw/data-raw-mine%26more.html"]
     assert "default-src 'none'" in html
 
 
@@ -159,7 +159,9 @@ def test_the_verdict_comes_first(verdict: str, sentence: str, folder: Path, page
     files.write_json(folder / "gate.json", {"verdict": verdict, "rules": [rule], "champion": None})
     html = page()
     assert sentence in html
-    assert html.index(sentence) < html.index("Bits per byte is better than the base&#39;s") < html.index("The numbers")
+    assert (
+        html.index(sentence) < html.index("Bits per byte is better than the base&#39;s") < html.index("<h2>The numbers")
+    )
 
 
 def test_the_champion_is_in_the_table_and_in_the_picture(folder: Path, page: Callable[..., str]) -> None:
@@ -171,6 +173,44 @@ def test_the_champion_is_in_the_table_and_in_the_picture(folder: Path, page: Cal
     assert "version 7, the current champion; on the 3,000 rows that it was not trained on" in html
     assert "Bits per byte against the champion: improvement 0.030, interval 0.020 to 0.040" in html
     assert html.count("what the champion says") == 1
+
+
+def test_the_contents_lead_to_every_part(page: Callable[..., str]) -> None:
+    elements = Elements(page(lineage={"tuneline.git_commit": "abc"}))
+    anchors = [attributes["id"] for tag, attributes in elements.tags if tag in ("header", "section")]
+    links = [href[1:] for tag, attributes in elements.tags if (href := attributes.get("href") or "").startswith("#")]
+    # One link skips the summary, one leads back to the top.
+    assert links == [anchors[1], *anchors[1:], anchors[0]]
+    assert anchors == ["top", "rules", "numbers", "samples", "training", "data", "lineage"]
+
+
+def test_the_summary_shows_the_numbers_of_the_most_serious_rules(folder: Path, page: Callable[..., str]) -> None:
+    champion = {"version": 7, "rows": 3000, "token_loss": 3.2, "bits_per_byte": 1.6, "chrf": 20.0}
+    than_champion = RULE | {"versus": "champion", "verdict": "failed", "improvement": -0.2, "low": -0.3, "high": -0.1}
+    rules = [RULE, RULE | {"metric": "chrf", "direction": "higher", "verdict": "undecided"}, than_champion]
+    files.write_json(folder / "gate.json", {"verdict": "failed", "rules": rules, "champion": champion})
+    html = page()
+    summary = " ".join("".join(Elements(html[html.index("<header") : html.index("</header>")]).text).split())
+    assert "Rules: 1 failed, 1 undecided, 1 passed." in summary
+    first, second, third = (
+        "Bits per byte failed 1.510 −0.200 (−0.300 to −0.100) against the champion",
+        "chrF undecided 21.5 +12.5 (+11.0 to +14.0) against the base",
+        "Bits per byte passed 1.510 +0.390 (+0.360 to +0.420) against the base",
+    )
+    assert summary.index(first) < summary.index(second) < summary.index(third)
+
+
+def test_long_parts_are_folded_and_the_page_stays_small(folder: Path, values: params.Params) -> None:
+    text = "x" * 100_000
+    row = {"source": "a", "prompt": text, "reference": text, "base_text": text, "candidate_text": text}
+    rows = [row | {"id": f"r{number}"} for number in range(100)]
+    files.write_parquet(folder / "rows.parquet", pa.Table.from_pylist(rows))
+    many = values.model_copy(update={"evaluate": values.evaluate.model_copy(update={"samples": 100})})
+    html = report.render(report.assemble(folder, many, params_file=folder / "none.yaml"))
+    assert len(html) < 2_000_000
+    assert "98 more rows" in html
+    samples = html[html.index("<h2>Answers side by side") :]
+    assert samples[: samples.index("<details>")].count("<article") == 2
 
 
 def test_parts_of_missing_files_are_left_out(tmp_path: Path, values: params.Params) -> None:
@@ -324,7 +364,7 @@ def test_next_steps_come_before_the_numbers(folder: Path, page: Callable[..., st
     # The headline names only the rules that failed.
     assert "it fails a rule against the trivial baselines." in html
     assert html.index("What to do next") < html.index("Set <code>finetune.num_train_epochs</code> to 3.")
-    assert html.index("to 3.") < html.index("The numbers")
+    assert html.index("to 3.") < html.index("<h2>The numbers")
     assert EVIL not in html
 
 

@@ -19,6 +19,7 @@ from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
 from tuneline.params.gate import Gate, Rule, problem_of_task
 from tuneline.params.paths import OUTPUTS, Paths, overlaps
 from tuneline.params.registry import Registry
+from tuneline.params.report import Language, Report
 from tuneline.params.sample import Sample
 from tuneline.params.section import Section
 from tuneline.params.task_keys import TASK_KEYS, Task
@@ -35,11 +36,13 @@ __all__ = [
     "Evaluate",
     "Finetune",
     "Gate",
+    "Language",
     "Layout",
     "MixtureSet",
     "Params",
     "Paths",
     "Registry",
+    "Report",
     "Rule",
     "Sample",
     "Secrets",
@@ -73,6 +76,7 @@ class Params(Section):
     evaluate: Evaluate
     gate: Gate
     registry: Registry
+    report: Report = Report()
 
     @model_validator(mode="after")
     def _source_fits_input(self) -> "Params":

@@ -25,6 +25,10 @@ class Difference:
     high: float
     margin: float | None
     """The margin of the rule, which the interval must be above; None without a rule."""
+    kind: Literal["base", "champion", "baseline", "value"] = "base"
+    """What it is compared with, as a rule calls it."""
+    verdict: str = ""
+    """Of the rule; empty without a rule."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The numbers of the report: metrics of each model, intervals, what the metrics mean, and warnings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from tuneline.evaluation.comparison import MODELS
@@ -69,8 +69,8 @@ def table(evaluation: Evaluation, champion: Mapping[str, Any] | None) -> list[di
 
 def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> list[charts.Difference]:
     """Every interval as an improvement: of base and baselines from the evaluation, the others from the gate's rules."""
-    margins = {(rule["metric"], rule["versus"]): rule["margin"] for rule in rules}
-    asked = {versus for _, versus in margins}
+    of_rules = {(rule["metric"], rule["versus"]): rule for rule in rules}
+    asked = {versus for _, versus in of_rules}
     found = []
     for versus in ("base", "baseline"):
         if versus == "baseline" and "versus_base" in evaluation and versus not in asked:
@@ -84,15 +84,20 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             if not sign:
                 continue
             low, high = sorted((sign * measured["low"], sign * measured["high"]))
-            margin = margins.get((name, versus))
-            found.append(charts.Difference(name, versus, sign * measured["difference"], low, high, margin))
-    drawn = {(item.metric, item.versus) for item in found}
-    found = [
-        replace(item, versus=best)
-        if item.versus == "baseline" and (best := _best_baseline(evaluation, item.metric))
-        else item
-        for item in found
-    ]
+            rule = of_rules.get((name, versus), {})
+            found.append(
+                charts.Difference(
+                    name,
+                    (_best_baseline(evaluation, name) if versus == "baseline" else None) or versus,
+                    sign * measured["difference"],
+                    low,
+                    high,
+                    rule.get("margin"),
+                    versus,
+                    rule.get("verdict", ""),
+                )
+            )
+    drawn = {(item.metric, item.kind) for item in found}
     return found + [
         charts.Difference(
             rule["metric"],
@@ -101,6 +106,8 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             rule["low"],
             rule["high"],
             rule["margin"],
+            rule["versus"],
+            rule["verdict"],
         )
         for rule in rules
         if (rule["metric"], rule["versus"]) not in drawn and rule.get("low") is not None
@@ -125,18 +132,25 @@ def names(items: Sequence[charts.Difference]) -> dict[str, str]:
     return {name: metric(name).name for name in (*METRICS, *(item.metric for item in items))}
 
 
-def terms(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What the metrics mean: titles and texts."""
+@dataclass(frozen=True)
+class Term:
+    """What some metrics mean."""
+
+    names: tuple[str, ...]
+    better: str
+    """lower, higher or neither."""
+    text: str
+
+
+def terms(evaluation: Evaluation) -> list[Term]:
+    """What the metrics of the candidate mean."""
     answers = f"{evaluation.get('answers', 0):,}"
     seen = set(shown(evaluation))
-    found = []
-    for about, text in _EXPLANATIONS.items():
-        if seen & set(about):
-            title = " / ".join(METRICS[name].name for name in about)
-            better = METRICS[about[0]].better
-            title += "" if better == "neither" else f", {better} is better"
-            found.append((title, text.format(answers=answers)))
-    return found
+    return [
+        Term(tuple(METRICS[name].name for name in about), METRICS[about[0]].better, text.format(answers=answers))
+        for about, text in _EXPLANATIONS.items()
+        if seen & set(about)
+    ]
 
 
 def notes(evaluation: Evaluation) -> list[str]:

@@ -1,29 +1,44 @@
 """The report: one HTML page that shows whether the candidate is good enough, and why. It loads and runs nothing."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
 
 import tuneline
 from tuneline import params
 from tuneline.core import files
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
-from tuneline.reporting import charts, comparison_section, curves, data_section, samples_section
+from tuneline.reporting import (
+    catalogue,
+    charts,
+    comparison_section,
+    curves,
+    data_section,
+    filters,
+    samples_section,
+    verdict_section,
+)
 from tuneline.reporting.label_section import MOST_IN_WORDS, MOST_ON_A_PHONE, Labels, labels_of
 from tuneline.reporting.samples_section import MakeSections, Section
 
-_LONGEST_TEXT = 700
-_LONGEST_NAME = 80
-# White space that HTML shows as nothing, or as one space.
-_UNSEEN_SPACES = re.compile(r"^[ \t\n\r\f]|[ \t\n\r\f]{2}|[ \t\n\r\f]$")
-# Without the semicolon and the ampersand of escaped characters.
-_WORD_END = re.compile(r"([_/.:|\-]+)(?=\w)")
-_CODE = re.compile(r"`([^`]+)`")
+# The others are folded.
+_OPEN_SAMPLES = 2
+_OPEN_LABELS = 8
+_HTML_LANGUAGES: dict[params.Language, str] = {"en": "en", "zh": "zh-Hans"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page below the summary, with an entry in the table of contents."""
+
+    name: str
+    """The anchor of the part; its template is report_<name>.html.jinja and shows `part.content`."""
+    title: str
+    content: Any
+    """Nothing (None, an empty tuple or dict): the part is left out."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,7 @@ class Report:
     params_text: str = ""
     shows_pretraining: bool = True
     """Whether the page shows the pretraining text as a set of its own."""
+    language: params.Language = "en"
 
     @property
     def champion(self) -> dict[str, Any] | None:
@@ -124,125 +140,98 @@ def assemble(
         params_text=params_file.read_text("utf-8") if params_file.is_file() else "",
         shows_pretraining=p.base.source == "builtin"
         and (p.data.pretraining != p.paths.sample_text or p.data.raw == p.paths.sample),
+        language=p.report.language,
     )
 
 
 def render(report: Report) -> str:
     """The page as HTML. Every text from data or a model is escaped."""
+    language = catalogue.read(report.language)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        extensions=["jinja2.ext.i18n"],
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": _number,
-        "cut": _cut,
-        "words": _words,
-        "signed": _signed,
-        "breakable": _breakable,
-        "with_code": _with_code,
-        "against": _against,
-    }
-    template = environment.get_template("report.html.jinja")
-    rules = (report.gate or {}).get("rules", [])
-    differences = comparison_section.differences(report.evaluation, rules)
-    return template.render(
+    environment.install_gettext_translations(language, newstyle=True)  # type: ignore[attr-defined]
+    environment.filters |= filters.FILTERS | {"say": language.say}
+    environment.tests |= filters.TESTS
+    gate, page = report.gate or {}, TASK_PAGES[report.task]
+    differences = comparison_section.differences(report.evaluation, gate.get("rules", []))
+    strips = charts.strips(differences)
+    return environment.get_template("report.html.jinja").render(
         report=report,
-        headline=headline(report),
-        consequence=_consequence(report),
-        rules=rules,
+        gate=gate,
+        evaluation=report.evaluation,
+        language=_HTML_LANGUAGES[report.language],
+        headline=verdict_section.headline(
+            report.model, gate, report.evaluation, METRICS_OF_TASK[report.task], page.does
+        ),
+        consequence=verdict_section.consequence(gate),
+        counts=verdict_section.counts(gate),
+        pictures=verdict_section.pictures(report.evaluation, differences),
+        parts=[part for part in _parts(report) if part.content],
         names=comparison_section.names(differences),
-        reasons=data_section.REASONS,
-        metrics=comparison_section.shown(report.evaluation),
         digits={name: metric.report_digits for name, metric in METRICS.items()},
-        table=comparison_section.table(report.evaluation, report.champion),
-        strips=charts.strips(differences),
-        notes=comparison_section.notes(report.evaluation),
-        terms=comparison_section.terms(report.evaluation),
-        samples=report.samples,
-        labels=report.labels,
-        most_in_words=MOST_IN_WORDS,
-        most_on_a_phone=MOST_ON_A_PHONE,
-        training_facts=_training_facts(report),
-        mixture=data_section.mixture(report.training_json),
-        next_steps=(report.gate or {}).get("next_steps") or [],
-        cut=_cut_rows(report.training_json.get("data") or {}),
-        pretrained_on=None if report.shows_pretraining else _pretrained_on(report),
-        sets=data_section.sets(report.data, report.secrets, with_pretraining=report.shows_pretraining),
-        overlap=data_section.overlap(report.data, has_answers=TASK_PAGES[report.task].has_answers),
-        data_docs=report.data_docs,
+        strips=strips,
+        samples_open=_OPEN_SAMPLES,
         version=tuneline.__version__,
     )
 
 
-def headline(report: Report) -> str:
-    """The verdict in one sentence."""
-    model, verdict = report.model, (report.gate or {}).get("verdict")
-    against = _compared_with(report, verdict)
-    if verdict == "passed":
-        return f"The new {model} is good enough: on text it has never seen, it meets every rule against {against}."
-    if verdict == "failed":
-        return f"The new {model} is not good enough: on text it has never seen, it fails a rule against {against}."
-    if verdict == "undecided" and _is_no_better(report):
-        return (
-            f"The test rows do not show that the new {model} is better than its base, but it is not so much worse "
-            "that it fails."
-        )
-    if verdict == "undecided" and (worse := _worse_than(report)):
-        return (
-            f"The new {model} is worse than {worse}; the test rows are too few to decide whether it is worse than is "
-            "tolerated."
-        )
-    if verdict == "undecided":
-        return f"The test rows are too few to decide whether the new {model} is good enough."
-    versus, other = (
-        ("base", "its base") if "versus_base" in report.evaluation else ("baseline", "the trivial baselines")
-    )
-    measures = report.evaluation.get(f"versus_{versus}", {})
-    metric = next((name for name in METRICS if name in METRICS_OF_TASK[report.task] and name in measures), None)
-    is_better = metric is not None and METRICS[metric].sign * (measures[metric].get("difference") or 0.0) > 0
-    does = f"{TASK_PAGES[report.task].does} {'better' if is_better else 'no better'} than {other}"
-    return f"The new {model} {does}; its rules are not decided yet."
+def _parts(report: Report) -> list[Part]:
+    """The parts of the page in their order. A part whose content is empty is left out."""
+    samples = report.samples
+    return [
+        Part("rules", "Rule by rule", report.gate),
+        Part("numbers", "The numbers", _numbers(report)),
+        Part("labels", "Label by label", _labels(report)),
+        Part("samples", samples[0].title if len(samples) == 1 else "Samples side by side", samples),
+        Part("training", "How it was trained", _training(report)),
+        Part("data", "What became of every row", _data(report, has_answers=TASK_PAGES[report.task].has_answers)),
+        Part("lineage", "Where it comes from", report.lineage or report.params_text),
+    ]
 
 
-def _is_no_better(report: Report) -> bool:
-    """Whether only rules versus the base are undecided, and more test rows would not decide them."""
-    rules = [rule for rule in (report.gate or {}).get("rules", []) if rule["verdict"] == "undecided"]
-    return bool(rules) and all(
-        rule["versus"] == "base" and rule["high"] is not None and rule["high"] <= rule["margin"] for rule in rules
-    )
-
-
-def _worse_than(report: Report) -> str:
-    """The models than which the candidate is surely worse in an undecided rule, in words."""
-    rules = [rule for rule in (report.gate or {}).get("rules", []) if rule["verdict"] == "undecided"]
-    worse = {rule["versus"] for rule in rules if rule["high"] is not None and rule["high"] < 0}
-    words = {"base": "its base", "baseline": "the trivial baselines"}
-    if report.champion is not None:
-        words["champion"] = f"version {report.champion['version']}"
-    return " and ".join(words[versus] for versus in words if versus in worse)
-
-
-def _compared_with(report: Report, verdict: str | None) -> str:
-    """What the rules compare the candidate with; after a failure only in the rules that failed."""
-    rules = (report.gate or {}).get("rules", [])
-    asked = {rule["versus"] for rule in rules if verdict != "failed" or rule["verdict"] == "failed"}
-    words = {"base": "its base", "baseline": "the trivial baselines", "value": "fixed values"}
-    found = [words[versus] for versus in words if versus in asked]
-    if report.champion is not None and "champion" in asked:
-        found.append(f"version {report.champion['version']}")
-    return ", ".join(found[:-1]) + (" and " if found[:-1] else "") + (found[-1] if found else "the current model")
-
-
-def _consequence(report: Report) -> str:
+def _numbers(report: Report) -> dict[str, Any]:
     return {
-        "passed": "It may be registered, and a person may make it the champion.",
-        "failed": "It is not registered. The model in use stays the same.",
-        "undecided": "It may be registered with this verdict. It becomes the champion only if a person overrides the "
-        "verdict.",
-    }.get((report.gate or {}).get("verdict", ""), "`tuneline gate` decides the rules.")
+        "metrics": comparison_section.shown(report.evaluation),
+        "table": comparison_section.table(report.evaluation, report.champion),
+        "notes": comparison_section.notes(report.evaluation),
+        "terms": comparison_section.terms(report.evaluation),
+    }
+
+
+def _labels(report: Report) -> dict[str, Any]:
+    if report.labels is None:
+        return {}
+    limits = {"open": _OPEN_LABELS, "most_in_words": MOST_IN_WORDS, "most_on_a_phone": MOST_ON_A_PHONE}
+    return {"labels": report.labels, **limits}
+
+
+def _training(report: Report) -> dict[str, Any]:
+    if not report.training and not report.pretraining:
+        return {}
+    return {
+        "facts": _training_facts(report),
+        "cut": _cut_rows(report.training_json.get("data") or {}),
+        "mixture": data_section.mixture(report.training_json),
+    }
+
+
+def _data(report: Report, *, has_answers: bool) -> dict[str, Any]:
+    sets = data_section.sets(report.data, report.secrets, with_pretraining=report.shows_pretraining)
+    if not sets and not report.data_docs:
+        return {}
+    return {
+        "sets": sets,
+        "reasons": data_section.REASONS,
+        "overlap": data_section.overlap(report.data, has_answers=has_answers),
+        "pretrained_on": None if report.shows_pretraining else _pretrained_on(report),
+        "docs": report.data_docs,
+    }
 
 
 def _training_facts(report: Report) -> list[dict[str, Any]]:
@@ -292,51 +281,3 @@ def _curve(path: Path) -> charts.Curve | None:
 
 def _json(path: Path) -> dict[str, Any]:
     return files.read_object(path) if path.is_file() else {}
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """A number with commas and a minus sign."""
-    if value is None:
-        return "–"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{0 if abs(value) >= 1000 else digits}f}"
-    return text.replace("-", "−")
-
-
-def _signed(value: float) -> str:
-    written = _number(value)
-    is_zero = not any(digit in written for digit in "123456789")
-    return written.removeprefix("−") if is_zero else ("+" if value > 0 else "") + written
-
-
-def _against(versus: str) -> str:
-    """What a difference is measured against, to follow the name of the metric."""
-    is_named = versus not in ("base", "baseline", "champion") and not versus.startswith("value ")
-    return f"against {versus}" if is_named else f"against the {versus}"
-
-
-def _cut(text: str, keep_end: bool = False) -> str:
-    """The beginning of a long text, or its end."""
-    if len(text) <= _LONGEST_TEXT:
-        return text
-    return "… " + text[-_LONGEST_TEXT:] if keep_end else text[:_LONGEST_TEXT] + " …"
-
-
-def _breakable(name: str) -> Markup:
-    """The name of a label, cut to fit a table, with line breaks allowed after its words.
-
-    A browser drops spaces at the ends of a text and shows several spaces as one, so two labels may look the same. A
-    name with such spaces is therefore quoted, and all its spaces are shown.
-    """
-    short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + " …"
-    if _UNSEEN_SPACES.search(name):
-        short = repr(short).replace(" ", "\N{NO-BREAK SPACE}")
-    return Markup(_WORD_END.sub(r"\1<wbr>", str(escape(short))))
-
-
-def _with_code(text: str) -> Markup:
-    """A sentence of this project; text between backticks becomes code."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("-", " ")

@@ -44,6 +44,8 @@ class Section:
     title: str
     lead: str
     samples: tuple[Sample, ...]
+    masked: bool = False
+    """Whether something that looks like a secret is hidden in them."""
 
 
 MakeSections = Callable[[pa.Table, int, Mapping[str, str]], list[Section]]
@@ -76,7 +78,7 @@ def _masked(section: Section) -> Section:
     )
     if samples == section.samples:
         return section
-    return replace(section, samples=samples, lead=f"{section.lead} What looks like a secret is masked on this page.")
+    return replace(section, samples=samples, masked=True)
 
 
 def answers(table: pa.Table, wanted: int, champion: Mapping[str, str]) -> list[Section]:
