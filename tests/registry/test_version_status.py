@@ -13,7 +13,8 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import champion_scores, decide, fresh_process, scoring
+from tuneline.decisions import champion_scores, decide, scoring
+from tuneline.decisions.scoring import NoAnswerError
 from tuneline.errors import ModelError, RegistryError
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.score_table import ModelToScore
@@ -131,14 +132,47 @@ def test_a_model_whose_scoring_ends_in_an_unknown_error_is_refused(
 
 
 @pytest.mark.slow
-def test_a_model_answers_in_a_fresh_process_and_a_damaged_one_does_not(classifier: Params, tmp_path: Path) -> None:
-    asked = tmp_path / "asked"
-    shutil.copytree("models/finetuned", asked / fresh_process.MODEL)
-    assert fresh_process.ask(asked, classifier, rows().slice(0, 1), None) is None
-    (asked / fresh_process.MODEL / "config.json").write_text("{}")
-    problem = fresh_process.ask(asked, classifier, rows().slice(0, 1), None)
-    assert problem is not None
-    assert problem.startswith("does not load and answer: ")
+def test_a_model_loads_answers_and_is_scored_in_one_fresh_process(
+    classifier: Params, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finetuned = Path("models/finetuned")
+    found = scoring.score(classifier, finetuned, rows(), None, answers_within=100)
+    expected = classification.measure(ModelToScore(finetuned, "version", 64), rows(), classifier.evaluate)
+    assert found["label"].to_pylist() == expected["label"].to_pylist()
+    with pytest.raises(NoAnswerError, match=r"^does not load and answer within 0 s$"):
+        scoring.score(classifier, finetuned, rows(), None, answers_within=0)
+    (finetuned / "config.json").write_text("{}")
+    with pytest.raises(NoAnswerError, match=r"^does not load and answer: its folder: cannot be loaded"):
+        scoring.score(classifier, finetuned, rows(), None, answers_within=100)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def asked(p: Params, tmp_path: Path, test: pa.Table, *, must_answer: bool = True) -> Path:
+    """What the process of its own does, in this process."""
+    shared = tmp_path / "shared"
+    shutil.rmtree(shared, ignore_errors=True)
+    shared.mkdir()
+    scoring.write_request(shared, p, test, None, must_answer=must_answer)
+    scoring.main(shared, Path("models/finetuned").absolute())
+    return shared
+
+
+def test_the_first_row_is_answered_before_the_others_are_scored(classifier: Params, tmp_path: Path) -> None:
+    shared = asked(classifier, tmp_path, rows())
+    answer = files.read_json(shared / "answer.json")
+    found = files.read_parquet(shared / "found.parquet")
+    assert found.num_rows == 24
+    assert answer["answer"] == found["label"].to_pylist()[:1]
+    assert files.read_parquet(asked(classifier, tmp_path, rows().slice(0, 1)) / "found.parquet").num_rows == 1
+    assert not (asked(classifier, tmp_path, rows(), must_answer=False) / "answer.json").exists()
+
+
+def test_a_model_that_answers_and_cannot_be_scored_has_loaded(classifier: Params, tmp_path: Path) -> None:
+    test = rows().set_column(3, "text", pa.array([*TEXTS[:1], *[None] * 23], pa.string()))
+    with pytest.raises((SystemExit, TypeError, ValueError)):
+        asked(classifier, tmp_path, test)
+    assert (tmp_path / "shared/answer.json").exists()
+    assert not (tmp_path / "shared/found.parquet").exists()
 
 
 def written_scores(labels: list[str]) -> bytes:

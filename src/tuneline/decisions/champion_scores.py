@@ -107,7 +107,15 @@ def _not_compared(p: params.Params, version: str, why: str, *, broken: str | Non
     return ChampionResult({"version": version, "rows": 0}, measures, remarks=remarks, broken=broken)
 
 
-def score(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.Table | None) -> pa.Table:
+def score(
+    p: params.Params,
+    folder: Path,
+    sha256: str,
+    rows: pa.Table,
+    base: pa.Table | None,
+    *,
+    answers_within: float | None = None,
+) -> pa.Table:
     """The score table of a registered version. A file keeps it, named by the digest of model, rows, settings and code.
 
     Args:
@@ -116,8 +124,10 @@ def score(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.
         sha256: of the folder.
         rows: the test rows.
         base: the scores of the base, which a task that counts from them needs.
+        answers_within: as for `scoring.score`; a version whose scores are kept has to load and answer all the same.
 
     Raises:
+        NoAnswerError: as for `scoring.score`.
         ModelError: the version cannot be loaded.
     """
     code = {"sources": identity.code_sha256(identity.code_deps("evaluate"))}
@@ -129,8 +139,11 @@ def score(p: params.Params, folder: Path, sha256: str, rows: pa.Table, base: pa.
     cached = _SCORES / f"{key}.parquet"
     kept = _read_scores(cached)
     if kept is not None:
+        if answers_within is not None:
+            of_first = None if base is None else base.slice(0, 1)
+            scoring.score(p, folder, rows.slice(0, 1), of_first, answers_within=answers_within)
         return kept
-    found = scoring.score(p, folder, rows, base)
+    found = scoring.score(p, folder, rows, base, answers_within=answers_within)
     files.write_parquet(cached, found)
     files.write_json(_checksum_file(cached), {"sha256": files.sha256_file(cached)})
     return found

@@ -1,4 +1,4 @@
-"""Scores a registered version on test rows, in a process of its own.
+"""Loads, asks and scores a registered version, in a process of its own.
 
     python -m tuneline.decisions.scoring SHARED FOLDER
 
@@ -6,11 +6,14 @@ What a model does while it is loaded and scored cannot disturb the caller. With 
 restricted to the instruction set that the candidate was evaluated with, which the process of a flow is not.
 """
 
+import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,14 +21,30 @@ import pyarrow as pa
 from tuneline import instruction_set, params, processes, terminal
 from tuneline.core import files
 from tuneline.errors import ModelError, RegistryError, TunelineError
+from tuneline.evaluation import comparison
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 
+SECONDS = 300.0
+"""The most that a model that is verified may need to load and to answer a row."""
 _SETTINGS, _ROWS, _BASE = "settings.json", "rows.parquet", "base.parquet"
-_FOUND, _PROBLEMS = "found.parquet", "problems.json"
+_ANSWER, _FOUND, _PROBLEMS, _ERRORS = "answer.json", "found.parquet", "problems.json", "errors.txt"
+_LONGEST = 200
+_EVERY = 0.1
 
 
-def score(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None) -> pa.Table:
+class NoAnswerError(ModelError):
+    """A model does not load, or does not answer the first row; the message continues "the model"."""
+
+
+def score(
+    p: params.Params,
+    folder: Path,
+    rows: pa.Table,
+    base: pa.Table | None,
+    *,
+    answers_within: float | None = None,
+) -> pa.Table:
     """The score table of a version.
 
     Args:
@@ -33,78 +52,133 @@ def score(p: params.Params, folder: Path, rows: pa.Table, base: pa.Table | None)
         folder: the version's files.
         rows: the test rows.
         base: the scores of the base, for a task that counts from them.
+        answers_within: the seconds in which the model must have loaded and answered the first row; None: this is not
+            looked at.
 
     Raises:
+        NoAnswerError: with `answers_within` only: the model does not load or answer.
         ModelError: the version cannot be loaded or scored.
         RegistryError: the process that scores it was ended.
     """
     with files.temporary_folder() as shared:
-        write_request(shared, p, rows, base)
+        write_request(shared, p, rows, base, must_answer=answers_within is not None)
         command = [sys.executable, "-m", "tuneline.decisions.scoring", str(shared), str(folder.absolute())]
         environment = instruction_set.restricted(os.environ) if p.compute.portable else dict(os.environ)
-        done = subprocess.run(processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, check=False)
-        if (shared / _PROBLEMS).is_file():
-            raise ModelError(*json.loads((shared / _PROBLEMS).read_text("utf-8")))
-        if done.returncode < 0:
-            raise RegistryError(
-                f"{signal.Signals(-done.returncode).name} ended the process that scores the model, for example because "
-                "memory ran out; run the same command again"
+        with (shared / _ERRORS).open("wb") as errors:
+            process = subprocess.Popen(
+                processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, stderr=errors
             )
-        if done.returncode:
-            raise ModelError(f"the model cannot be scored: its process ended with code {done.returncode}, see above")
+            try:
+                if answers_within is not None:
+                    _wait_for_answer(process, shared, answers_within)
+                process.wait()
+            finally:
+                # An exception, such as Ctrl-C, does not leave it behind.
+                process.kill()
+                process.wait()
+        if process.returncode:
+            _raise_problem(process.returncode, shared, folder, must_answer=answers_within is not None)
         return files.read_parquet(shared / _FOUND)
 
 
-def write_request(shared: Path, p: params.Params, rows: pa.Table, base: pa.Table | None) -> None:
-    """Write what another process needs to score a model with `answer_request`.
+def _wait_for_answer(process: subprocess.Popen[bytes], shared: Path, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not (shared / _ANSWER).exists():
+        if time.monotonic() > end:
+            raise NoAnswerError(f"does not load and answer within {seconds:.0f} s")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_EVERY)
+            return
+
+
+def _raise_problem(code: int, shared: Path, folder: Path, *, must_answer: bool) -> None:
+    """Raise why the process has ended with this code."""
+    has_answered = (shared / _ANSWER).exists()
+    problems = json.loads((shared / _PROBLEMS).read_text("utf-8")) if (shared / _PROBLEMS).is_file() else []
+    name = signal.Signals(-code).name if code < 0 else ""
+    printed = (shared / _ERRORS).read_text("utf-8", errors="replace")
+    if must_answer and not has_answered:
+        if name:
+            raise NoAnswerError(
+                f"does not load: {name} ended the process that loads it, for example because memory ran out"
+            )
+        lines = [line.strip() for line in printed.splitlines() if line.strip()]
+        reason = "; ".join(problems) or (lines[-1] if lines else f"exit code {code}")
+        # The folder is a copy that is gone when a person reads this.
+        reason = reason.replace(f"{folder.absolute()}/", "").replace(str(folder.absolute()), "its folder")
+        raise NoAnswerError(f"does not load and answer: {reason[:_LONGEST]}")
+    if problems:
+        raise ModelError(*problems)
+    if name:
+        raise RegistryError(
+            f"{name} ended the process that scores the model, for example because memory ran out; run the same command "
+            "again"
+        )
+    sys.stderr.write(printed)
+    raise ModelError(f"the model cannot be scored: its process ended with code {code}, see above")
+
+
+def write_request(shared: Path, p: params.Params, rows: pa.Table, base: pa.Table | None, *, must_answer: bool) -> None:
+    """Write what another process needs to score a model with `main`.
 
     Args:
         shared: the folder that both processes know.
         p: the params.
         rows: the test rows.
         base: the scores of the base, for a task that counts from them.
+        must_answer: whether the model has to answer the first row before the others are scored.
     """
     settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
-    files.write_json(shared / _SETTINGS, {**settings, "threads": p.compute.threads})
+    files.write_json(shared / _SETTINGS, {**settings, "threads": p.compute.threads, "must_answer": must_answer})
     files.write_parquet(shared / _ROWS, rows)
     if base is not None:
         files.write_parquet(shared / _BASE, base)
 
 
-def answer_request(shared: Path, folder: Path, name: str, *, models: int = 1) -> tuple[params.Task, pa.Table, pa.Table]:
-    """Score a model as `write_request` asks.
-
-    Args:
-        shared: the folder of the request.
-        folder: of the model.
-        name: of the model, for its progress lines.
-        models: as in `ModelToScore`.
-
-    Returns:
-        The task, the test rows and their scores.
+def main(shared: Path, folder: Path) -> None:
+    """Score the version in `folder` on the rows in `shared`, and write the answer, the scores or the problems there.
 
     Raises:
-        ModelError: the model cannot be loaded or scored.
+        SystemExit: the version cannot be scored.
     """
-    settings = files.read_object(shared / _SETTINGS, "task", "evaluate", "max_length", "threads")
-    rows, task = files.read_parquet(shared / _ROWS), settings["task"]
+    try:
+        _answer_request(shared, folder)
+    except TunelineError as error:
+        files.write_json(shared / _PROBLEMS, list(error.problems))
+        sys.exit(1)
+
+
+def _answer_request(shared: Path, folder: Path) -> None:
+    settings = files.read_object(shared / _SETTINGS, "task", "evaluate", "max_length", "threads", "must_answer")
+    rows, task, must_answer = files.read_parquet(shared / _ROWS), settings["task"], settings["must_answer"]
     base = files.read_parquet(shared / _BASE) if (shared / _BASE).is_file() else None
     # This import loads torch, which takes seconds.
     from tuneline.modeling.models import use_threads
 
     use_threads(settings["threads"])
-    scored = ModelToScore(folder, name, settings["max_length"], base=base, models=models)
-    return task, rows, TASKS[task].measure(scored, rows, params.Evaluate(**settings["evaluate"]))
-
-
-def main(shared: Path, folder: Path) -> None:
-    """Score the version in `folder` on the rows in `shared`, and write the scores or the problems there."""
-    try:
-        _, _, found = answer_request(shared, folder, "champion")
-    except TunelineError as error:
-        files.write_json(shared / _PROBLEMS, list(error.problems))
-        sys.exit(1)
+    evaluate, length = params.Evaluate(**settings["evaluate"]), settings["max_length"]
+    if must_answer:
+        of_first = base if base is None else base.slice(0, 1)
+        first = ModelToScore(folder, "version", length, base=of_first, models=0)
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            found = TASKS[task].measure(first, rows.slice(0, 1), evaluate)
+        files.write_json(shared / _ANSWER, _answer(task, rows.slice(0, 1), found))
+    if not must_answer or rows.num_rows > 1:
+        scored = ModelToScore(folder, "version" if must_answer else "champion", length, base=base)
+        found = TASKS[task].measure(scored, rows, evaluate)
     files.write_parquet(shared / _FOUND, found)
+
+
+def _answer(task: params.Task, row: pa.Table, scores: pa.Table) -> dict[str, object]:
+    """The model's answer to a row, and what was measured on it.
+
+    Raises:
+        ModelError: a measured value is not a number.
+    """
+    found = {"answer": comparison.answers(scores)[:1], **comparison.summarise(row, task, scores)}
+    if wrong := [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]:
+        raise ModelError(f"its {', '.join(wrong)} is not a number")
+    return found
 
 
 if __name__ == "__main__":
