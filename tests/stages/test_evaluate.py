@@ -14,7 +14,7 @@ from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding.chat import chat_template
 from tuneline.errors import ModelError
-from tuneline.evaluation import results
+from tuneline.evaluation import results, slices
 from tuneline.evaluation.intervals import Interval
 from tuneline.modeling import models as model_folders
 from tuneline.modeling.models import save
@@ -112,6 +112,22 @@ def test_a_candidate_is_scored_with_its_base_and_trivial_baselines(
     compared = files.read_json(project / "reports/metrics.json")
     assert compared["candidate"] == {name: found["candidate"][name] for name in ("token_loss", "bits_per_byte", "chrf")}
     assert compared["baseline"]["chrf"] == found["copy"]["chrf"]
+
+
+def test_slices_are_measured_with_intervals_and_gaps(project: Path) -> None:
+    editing.set_values(Path("params.yaml"), {"evaluate.slices": ["source", "length"]})
+    evaluate.main(params.load())
+    found = slices.read(files.read_json(project / "reports/slices.json"))
+    assert {column: [(one.value, one.rows) for one in of.slices] for column, of in found.items()} == {
+        "source": [("pairs.jsonl", 24)],
+        "length": [("0-63", 24)],
+    }
+    whole = results.read_intervals(files.read_json(project / "reports/intervals.json"))
+    (only,) = found["source"].slices
+    assert only.versus["base"] == {name: one for name, one in whole["base"].items() if not name.startswith("gap:")}
+    assert whole["base"]["gap:chrf:length"] == "fewer than two slices are large enough"
+    evaluation = files.read_json(project / "reports/evaluation.json")
+    assert evaluation["slices"]["length"]["0-63"] == {"rows": 24, **evaluation["candidate"]}
 
 
 def test_doctor_recommends_how_many_rows_are_answered(project: Path) -> None:

@@ -12,8 +12,9 @@ from tuneline import params
 from tuneline.core import files, identity
 from tuneline.decisions import scoring
 from tuneline.errors import BrokenVersionError
-from tuneline.evaluation import comparison
+from tuneline.evaluation import comparison, slices
 from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.slices import Sliced
 from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import compatibility
 from tuneline.registry import versions
@@ -44,6 +45,8 @@ class ChampionResult:
     texts: dict[str, str] = field(default_factory=dict)
     """Row id -> the champion's answer."""
     remarks: tuple[str, ...] = ()
+    sliced: Sliced | None = None
+    """How the candidate differs from the champion on each slice; None where they were not compared."""
     broken: str | None = None
     """Why the champion's files cannot be used; None where they can."""
 
@@ -90,10 +93,20 @@ def compare_with_champion(
         measured = score(p, folder, sha256, rows, scores.get("base"))
     kept = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     same, theirs = rows.take(kept), measured.take(kept)
+    mine = scores["candidate"].take(kept)
+
+    def compare(own: pa.Table, tables: slices.Scores) -> dict[str, Measures]:
+        found = comparison.compare(own, p.task, tables["candidate"], tables["champion"], p.evaluate)
+        return {"champion": found}
+
     answers = zip(rows["id"].to_pylist(), comparison.answers(measured), strict=True)
     return ChampionResult(
         summary={"version": version, "rows": len(kept), **comparison.summarise(same, p.task, theirs)},
-        measures=comparison.compare(same, p.task, scores["candidate"].take(kept), theirs, p.evaluate),
+        measures={
+            **comparison.compare(same, p.task, mine, theirs, p.evaluate),
+            **slices.gaps(same, p.task, mine, theirs, p.evaluate),
+        },
+        sliced=slices.measure(same, p.task, {"candidate": mine, "champion": theirs}, compare),
         texts={row: text for row, text in answers if text is not None},
     )
 

@@ -15,7 +15,7 @@ from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.decisions import champion_scores, git_steps, signature_policy, source_commit, version_folder
 from tuneline.decisions.champion_scores import Candidate, ChampionResult
 from tuneline.errors import GitError, RegistryError
-from tuneline.evaluation import results, score_table
+from tuneline.evaluation import results, score_table, slices
 from tuneline.gate import decision as rules
 from tuneline.gate import next_steps
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
@@ -75,7 +75,11 @@ def gate(p: params.Params) -> Gate:
     champion = _compare_with_champion(tracker, p, today, origin, rows, scores)
     intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
     measures = {name: intervals.get(name, {}) for name in _MEASURED} | {"champion": champion.measures}
-    verdict = rules.decide(p.rules, measures, absent={"champion": today.absent})
+    sliced = slices.read(files.read_object(reports / "slices.json"))
+    of_slices = dict.fromkeys(_MEASURED, sliced)
+    if champion.sliced is not None:
+        of_slices["champion"] = champion.sliced
+    verdict = rules.decide(p.rules, measures, absent={"champion": today.absent}, slices=of_slices)
     # Scoring a champion may take minutes: the reports must still be those that the evaluation wrote.
     intact.refuse_damage(_report_outputs(reports), cache=False)
     steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows))
@@ -87,6 +91,8 @@ def gate(p: params.Params) -> Gate:
         remarks += [remark] if remark else []
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
     value |= {"next_steps": steps, "remarks": remarks}
+    if champion.sliced:
+        value["champion_slices"] = slices.as_json(champion.sliced)
     page = reports / "index.html"
     assembled = report.assemble(reports, p, gate=value, lineage=origin.tags(), champion_texts=champion.texts)
     files.write_text(page, report.render(assembled))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -22,7 +21,7 @@ from tuneline.decisions.champion_scores import Candidate
 from tuneline.decisions.last_evaluation import LastEvaluation
 from tuneline.decisions.scoring import NoAnswerError
 from tuneline.errors import BrokenVersionError, DataError, ModelError, ParamsError, TrackingError, TunelineError
-from tuneline.evaluation import comparison
+from tuneline.evaluation import comparisons
 from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import decision as rules
@@ -267,27 +266,23 @@ def _check_gate(
         kept = versions.unseen_rows(trained, today.rows["id"].to_pylist(), today.rows["cluster"].to_pylist())
         scores = {name: table.take(kept) for name, table in {**today.scores, "candidate": own}.items()}
     rows = today.rows if is_candidate else today.rows.take(kept)
-    measures: dict[str, Measures | None] = dict(today.intervals if is_candidate else _measures(p, rows, scores))
+    measures: dict[str, Measures | None] = dict(
+        today.intervals if is_candidate else comparisons.compare_all(rows, p.task, scores, p.evaluate)
+    )
+    of_slices = dict.fromkeys(measures, comparisons.compare_slices(rows, p.task, scores, p.evaluate))
     # The tag of the model may be that of another version; these bytes are what is promoted.
     made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
     candidate = Candidate(folder, made, lambda: trained)
     versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores)
     absent = {} if champion else {"champion": "no version is a verified champion"}
-    verdict = rules.decide(p.rules, {**measures, "champion": versus.measures}, absent=absent)
+    if versus.sliced is not None:
+        of_slices["champion"] = versus.sliced
+    verdict = rules.decide(p.rules, {**measures, "champion": versus.measures}, absent=absent, slices=of_slices)
     where = f"on {len(kept)} rows of today's test set, " + (
         f"compared with version {champion}" if champion else "without a champion"
     )
     counted = [rule.reason for rule in verdict.rules if verdict.verdict == "passed" or rule.verdict != "passed"]
     return Check(GATE, verdict.verdict == "passed", f"{verdict.verdict} {where}: {' '.join(counted)}".rstrip("."))
-
-
-def _measures(p: params.Params, rows: Any, scores: Mapping[str, Any]) -> dict[str, Measures]:
-    found = {}
-    if "base" in scores:
-        found["base"] = comparison.compare(rows, p.task, scores["candidate"], scores["base"], p.evaluate)
-    found["baseline"] = comparison.compare_with_best_baseline(rows, p.task, scores, p.evaluate)
-    found["value"] = comparison.compare(rows, p.task, scores["candidate"], None, p.evaluate)
-    return found
 
 
 def _model_sha256(folder: Path) -> str:

@@ -26,6 +26,18 @@ MODELS = {
 """Models and trivial baselines in the order in which they are shown: name, and what each is."""
 
 
+OTHER_TOKENS = (
+    "the two tokenizers cut the rows into different tokens, so losses per token are not comparable; use bits_per_byte"
+)
+
+
+def cut_differently(candidate: pa.Table, other: pa.Table) -> bool:
+    """Whether two score tables of the same rows count different tokens."""
+    return all("tokens" in table.column_names for table in (candidate, other)) and not other["tokens"].equals(
+        candidate["tokens"]
+    )
+
+
 def summarise(rows: pa.Table, task: Task, scores: pa.Table) -> dict[str, float]:
     """The metrics of one model; a metric that is not defined on these rows is left out.
 
@@ -36,7 +48,7 @@ def summarise(rows: pa.Table, task: Task, scores: pa.Table) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for statistic in TASKS[task].statistics(rows, scores):
-        kept = _select_rows(statistic, _defined_rows(statistic))
+        kept = select_rows(statistic, defined_rows(statistic))
         with np.errstate(invalid="ignore", divide="ignore"):
             values = kept.values()
         found |= {name: value for name, value in values.items() if name in METRICS and not math.isnan(value)}
@@ -67,20 +79,17 @@ def compare(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | N
     for mine in statistics(rows, candidate):
         if other is not None and mine.names not in of_other:
             continue
-        if mine.names == ("token_loss",) and other is not None and not other["tokens"].equals(candidate["tokens"]):
-            measures["token_loss"] = (
-                "the two tokenizers cut the rows into different tokens, so losses per token are not comparable; use "
-                "bits_per_byte"
-            )
+        if mine.names == ("token_loss",) and other is not None and cut_differently(candidate, other):
+            measures["token_loss"] = OTHER_TOKENS
             continue
         theirs = of_other.get(mine.names)
-        kept = _defined_rows(mine) & (True if theirs is None else _defined_rows(theirs))
+        kept = defined_rows(mine) & (True if theirs is None else defined_rows(theirs))
         if not kept.any():
             measures |= dict.fromkeys(mine.names, "no answer was scored")
             continue
         found = intervals.paired_bootstrap(
-            _select_rows(mine, kept),
-            [0.0] * len(mine.names) if theirs is None else _select_rows(theirs, kept),
+            select_rows(mine, kept),
+            [0.0] * len(mine.names) if theirs is None else select_rows(theirs, kept),
             groups=clusters[kept].tolist(),
             resamples=evaluate.bootstrap_resamples,
             seed=evaluate.seed,
@@ -138,12 +147,13 @@ def _best_baseline(
     return min(compared, key=lambda model: sign * compared[model])
 
 
-def _defined_rows(statistic: Statistic) -> np.ndarray:
+def defined_rows(statistic: Statistic) -> np.ndarray:
     """Which rows have a value, bool."""
     if isinstance(statistic.columns, np.ndarray):
         return np.asarray(~np.isnan(statistic.columns).any(axis=0))
     return np.full(statistic.columns.shape[1], True)  # pyright: ignore[reportOptionalSubscript]
 
 
-def _select_rows(statistic: Statistic, kept: np.ndarray) -> Statistic:
+def select_rows(statistic: Statistic, kept: np.ndarray) -> Statistic:
+    """The statistic of some rows only."""
     return statistic if kept.all() else replace(statistic, columns=statistic.columns[:, kept])

@@ -20,7 +20,11 @@ _DIGITS = 6
 
 
 def evaluation_json(
-    rows: pa.Table, task: Task, scores: Mapping[str, pa.Table], versus: Mapping[str, Measures]
+    rows: pa.Table,
+    task: Task,
+    scores: Mapping[str, pa.Table],
+    versus: Mapping[str, Measures],
+    of_slices: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The value of evaluation.json: counts, the metrics of each model, and differences, rounded.
 
@@ -29,6 +33,7 @@ def evaluation_json(
         task: of the training.
         scores: model or baseline -> its score table.
         versus: `base` and `baseline` -> how the candidate differs.
+        of_slices: what `slices.summary` returns.
     """
     counts = {"rows": rows.num_rows, "groups": len(set(rows["cluster"].to_pylist()))}
     if "bytes" in rows.column_names:
@@ -41,7 +46,7 @@ def evaluation_json(
     if "label" in scores["candidate"].column_names:
         labels = classification.label_scores(rows, scores["candidate"])
         value["recall"] = {one.label: one.recall for one in labels if one.recall is not None}
-    return _rounded(value)
+    return _rounded(value | (of_slices or {}))
 
 
 def metrics_json(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> dict[str, Any]:

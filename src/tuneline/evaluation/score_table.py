@@ -1,7 +1,8 @@
 """Test rows, the models that are scored on them, and reports/rows.parquet, which holds one row per test row.
 
 A score table has one row per test row and the columns that its task measures. In rows.parquet the name of the model and
-an underscore precede the column: `candidate_nll`, `base_nll`. Columns of the test rows have no underscore.
+an underscore precede the column: `candidate_nll`, `base_nll`. Columns of the test rows have no underscore, except those
+of slices, such as `slice:language`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 KEYS = ("id", "source", "cluster")
+SLICE = "slice:"
+"""Columns of the test rows whose names begin so hold the value by which a row is in a slice."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def split_columns(report: pa.Table) -> tuple[pa.Table, dict[str, pa.Table]]:
     columns: dict[str, dict[str, pa.ChunkedArray]] = {}
     for column in report.column_names:
         model, _, name = column.partition("_")
-        if name:
+        if name and not column.startswith(SLICE):
             columns.setdefault(model, {})[name] = report[column]
-    own = [name for name in report.column_names if "_" not in name]
+    own = [name for name in report.column_names if "_" not in name or name.startswith(SLICE)]
     return report.select(own), {model: pa.table(values) for model, values in columns.items()}

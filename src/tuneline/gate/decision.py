@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval, Measures
+from tuneline.gate import slice_rules
 from tuneline.params import Rule
 from tuneline.params.gate import metric
 
@@ -29,6 +30,8 @@ class Decision:
     reason: str
     value: float | None = None
     """With `versus: value`, the number that the metric must reach."""
+    slice: str | None = None
+    """The slice that the rule is about, as it names it; None: all test rows."""
 
     @property
     def is_worse(self) -> bool:
@@ -49,7 +52,10 @@ class Verdict:
 
 
 def decide(
-    rules: Sequence[Rule], measures: Mapping[str, Measures | None], absent: Mapping[str, str] | None = None
+    rules: Sequence[Rule],
+    measures: Mapping[str, Measures | None],
+    absent: Mapping[str, str] | None = None,
+    slices: slice_rules.Columns | None = None,
 ) -> Verdict:
     """Decide every rule.
 
@@ -58,11 +64,20 @@ def decide(
         measures: `base`, `champion` and `baseline` -> how the candidate differs, None where that model does not exist;
             `value` -> the candidate's own metrics.
         absent: `champion` -> why it does not exist; by default that there is none yet.
+        slices: `base`, `champion`, `baseline` and `value` -> how the candidate differs on each slice.
 
     Returns:
         The verdict, with a reason for each rule.
     """
-    decisions = tuple(_decide(rule, measures.get(rule.versus), (absent or {}).get(rule.versus, "")) for rule in rules)
+
+    def decide_one(rule: Rule, measures: Measures | None, where: str = "") -> Decision:
+        return _decide(rule, measures, (absent or {}).get(rule.versus, ""), where)
+
+    about_slices = [rule for rule in rules if rule.slice is not None]
+    of_slices = iter(slice_rules.decide_slices(about_slices, slices or {}, measures, decide_one))
+    decisions = tuple(
+        decide_one(rule, measures.get(rule.versus)) if rule.slice is None else next(of_slices) for rule in rules
+    )
     verdicts = {decision.verdict for decision in decisions}
     if "failed" in verdicts:
         return Verdict("failed", decisions)
@@ -70,11 +85,12 @@ def decide(
     return Verdict("undecided" if "undecided" in verdicts or "passed" not in verdicts else "passed", decisions)
 
 
-def _decide(rule: Rule, measures: Measures | None, absent: str) -> Decision:
+def _decide(rule: Rule, measures: Measures | None, absent: str, where: str) -> Decision:
     def decision(verdict: RuleVerdict, reason: str, *numbers: float | None) -> Decision:
         improvement, low, high = numbers or (None, None, None)
         numbers_of_rule = (rule.metric, rule.direction, rule.versus, rule.margin)
-        return Decision(*numbers_of_rule, improvement, low, high, verdict, f"{measure.name} {reason}", rule.value)
+        because = f"{measure.name}{where} {reason}"
+        return Decision(*numbers_of_rule, improvement, low, high, verdict, because, rule.value, rule.slice)
 
     measure = metric(rule.metric)
     if measures is None:

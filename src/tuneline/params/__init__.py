@@ -22,6 +22,7 @@ from tuneline.params.registry import Registry
 from tuneline.params.report import Language, Report
 from tuneline.params.sample import Sample
 from tuneline.params.section import Section
+from tuneline.params.slices import LABEL, closest, known_columns, split_gap, split_slice
 from tuneline.params.task_keys import TASK_KEYS, Task
 
 __all__ = [
@@ -178,6 +179,33 @@ class Params(Section):
                 raise PydanticCustomError(
                     "rule_and_task", "{message}", {"at": ("gate", "rules", index, key), "message": message}
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _slices_are_known(self) -> "Params":
+        known, slices = known_columns(self.task, []), self.evaluate.slices
+        for index, column in enumerate(slices):
+            at = ("evaluate", "slices", index)
+            if slices.index(column) != index:
+                raise PydanticCustomError("slice_twice", "'{column}' is named twice", {"at": at, "column": column})
+            if column not in known:
+                why = f"records of task {self.task} have no label" if column == LABEL else "no column has this name"
+                message = f"'{column}': {why}; {closest(column, known)}; other columns must be in data.keep_columns"
+                raise PydanticCustomError("slice_column", "{message}", {"at": at, "message": message})
+        for index, rule in enumerate(self.gate.rules):
+            if rule.task not in (None, self.task):
+                continue
+            gap = split_gap(rule.metric)
+            unknown_gap = gap is not None and gap[1] not in slices
+            if not unknown_gap and (rule.slice is None or split_slice(rule.slice, slices)):
+                continue
+            key, written = ("metric", rule.metric) if unknown_gap else ("slice", rule.slice or "")
+            column = gap[1] if gap else written.partition("=")[0]
+            hint = closest(column, slices) if slices else "it is empty"
+            message = f"'{written}': '{column}' is not in evaluate.slices; {hint}; add it there, or remove the rule"
+            raise PydanticCustomError(
+                "rule_and_slices", "{message}", {"at": ("gate", "rules", index, key), "message": message}
+            )
         return self
 
 

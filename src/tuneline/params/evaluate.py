@@ -6,6 +6,9 @@ from pydantic import Field
 
 from tuneline.params.section import Positive, Section, Seed
 
+MOST_SLICED = 8
+"""Columns that cut the test rows into slices. Each costs about as much time as one more comparison of all rows."""
+
 
 class Evaluate(Section):
     seed: Seed
@@ -16,3 +19,8 @@ class Evaluate(Section):
     samples: Annotated[int, Field(ge=0, le=1_000)]
     """Answers of base and candidate in the report."""
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    slices: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MOST_SLICED)] = Field(
+        default_factory=list
+    )
+    """Columns by whose values the test rows are also measured apart: label, language, source, length, or a column of
+    data.keep_columns."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from tuneline.params.section import Section
+from tuneline.params.slices import GAP, split_gap
 from tuneline.params.task_keys import TASK_KEYS, Task
 
 Direction = Literal["lower", "higher"]
@@ -48,6 +49,7 @@ _PERPLEXITY = "Jelinek et al. 1977, https://doi.org/10.1121/1.2016299"
 _BITS = "Gao et al. 2020 (The Pile), https://arxiv.org/abs/2101.00027"
 _CHRF = "Popović 2015, https://aclanthology.org/W15-3049; sacrebleu's chrF2"
 _F1 = "van Rijsbergen 1979, Information Retrieval; scikit-learn's f1_score"
+_BETWEEN_GROUPS = "Weerts et al. 2023, https://arxiv.org/abs/2303.16626; fairlearn's difference(between_groups)"
 _DPO = "Rafailov et al. 2023, https://arxiv.org/abs/2305.18290"
 
 METRICS = {
@@ -87,19 +89,23 @@ RECALL = "recall:"
 
 
 def metric(name: str) -> Metric:
-    """The metric of this name, which may be `recall:LABEL`.
+    """The metric of this name, which may be `recall:LABEL` or `gap:METRIC:COLUMN`.
 
     Raises:
         KeyError: no metric has this name.
     """
     if name.startswith(RECALL) and name != RECALL:
         return Metric(f"Recall of “{name.removeprefix(RECALL)}”", "higher", _SHARE, "scikit-learn's recall_score", 4)
+    if gap := split_gap(name):
+        of = METRICS[gap[0]]
+        what = f"Gap in {of.name} between slices of {gap[1]}"
+        return Metric(what, "lower", _FROM_ZERO, _BETWEEN_GROUPS, of.digits, of.report_digits)
     return METRICS[name]
 
 
 class Rule(Section):
     metric: str
-    """One of METRICS_OF_TASK, or recall:LABEL."""
+    """One of METRICS_OF_TASK, recall:LABEL, or gap:METRIC:COLUMN: the largest gap between the slices of a column."""
     direction: Direction
     """Which way is better."""
     versus: Versus
@@ -112,6 +118,9 @@ class Rule(Section):
     fails_below: float | None = None
     """The rule fails if the interval's upper bound does not exceed this improvement; None: the margin. Between the two
     a candidate is undecided."""
+    slice: Annotated[str, Field(min_length=1)] | None = None
+    """COLUMN=VALUE: only these test rows count; COLUMN: each slice of the column must pass; None: all test rows count.
+    The column is one of evaluate.slices."""
     task: Task | None = None
     """The task of the rule; None: the task of params.yaml. `tuneline use` sets it when another task is chosen, so that
     the rules of the previous task are kept."""
@@ -120,9 +129,10 @@ class Rule(Section):
     @classmethod
     def _is_measured(cls, name: str) -> str:
         measured = {name for names in METRICS_OF_TASK.values() for name in names}
-        if name not in measured and (not name.startswith(RECALL) or name == RECALL):
+        gap = split_gap(name)
+        if (gap[0] if gap else name) not in measured and (not name.startswith(RECALL) or name == RECALL):
             known = ", ".join(name for name in METRICS if name in measured)
-            raise ValueError(f"no metric has this name; the metrics are {known} and {RECALL}LABEL")
+            raise ValueError(f"no metric has this name; the metrics are {known}, {RECALL}LABEL and {GAP}METRIC:COLUMN")
         return name
 
     @model_validator(mode="after")
@@ -142,6 +152,13 @@ class Rule(Section):
                 if self.value is None
                 else f"value {self.value:g} is only used with versus value, and versus is {self.versus}; remove value"
             )
+        if split_gap(self.metric) and (self.slice or self.versus == "baseline"):
+            raise ValueError(
+                f"{self.metric} compares the slices with each other, so it has no slice of its own; remove slice"
+                if self.slice
+                else f"{self.metric} is not compared with a baseline, because a model that always answers alike may "
+                "have no gap; use base, champion or value"
+            )
         return self
 
 
@@ -153,9 +170,10 @@ def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
     """The key of a rule that cannot be measured for a task, and the reason with a remedy; None if it can be."""
     keys = TASK_KEYS[task]
     known = keys.metrics
-    if rule.metric not in known and not (keys.has_labels and rule.metric.startswith(RECALL)):
+    name = gap[0] if (gap := split_gap(rule.metric)) else rule.metric
+    if name not in known and not (keys.has_labels and rule.metric.startswith(RECALL)):
         recalls = f" and {RECALL}LABEL" if keys.has_labels else ""
-        return "metric", f"'{rule.metric}' is not measured for task {task}; use {', '.join(known)}{recalls}"
+        return "metric", f"'{name}' is not measured for task {task}; use {', '.join(known)}{recalls}"
     if rule.versus == "baseline" and metric(rule.metric).better == "neither":
         return (
             "versus",

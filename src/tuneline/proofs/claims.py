@@ -35,7 +35,7 @@ _LARGEST = 1 << 24
 """Bytes of a file of claims."""
 VERDICTS = {"PASSED": "passed", "WARNED": "undecided", "FAILED": "failed"}
 """The result of the specification -> the gate's verdict."""
-_OF_RULE = ("metric", "direction", "versus", "margin", "value")
+_OF_RULE = ("metric", "direction", "versus", "margin", "value", "slice")
 """What a rule of the gate asks."""
 _DAMAGED = "is not an in-toto statement"
 
@@ -114,7 +114,8 @@ def gate_result(gate: Mapping[str, Any], url: str = "") -> dict[str, Any]:
 
 
 def _rule_name(rule: Mapping[str, Any]) -> str:
-    return f"{rule['metric']} versus {rule['versus']}"
+    where = f" on {rule['slice']}" if rule.get("slice") else ""
+    return f"{rule['metric']} versus {rule['versus']}{where}"
 
 
 def envelope(statement: Mapping[str, Any], key: PrivateKey | None) -> dict[str, Any]:

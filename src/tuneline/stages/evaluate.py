@@ -8,6 +8,7 @@ Reads paths.clean, paths.base and paths.finetuned. Writes into paths.reports:
     intervals.json: every interval, for the gate
     intervals.csv: the intervals as a plot
     rows.parquet: the scores of every row
+    slices.json: the metrics and intervals of each slice of evaluate.slices
     measured.json: the sha256 of what was measured
 The stage does not know the registry: the gate compares the candidate with the champion.
 """
@@ -19,7 +20,7 @@ from tuneline.core import files
 from tuneline.data.records.record_form import read_form
 from tuneline.encoding import token_cache
 from tuneline.errors import ModelError
-from tuneline.evaluation import comparison, results, score_table
+from tuneline.evaluation import comparisons, results, score_table, slices
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.modeling import hardware, models
@@ -33,7 +34,9 @@ def main(p: params.Params) -> None:
     inputs = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
     measured = {name: files.sha256_path(path) for name, path in inputs.items()}
     task, form = TASKS[p.task], read_form(clean, p.task)
-    test, train = (task.test_rows(files.read_parquet(clean / name), p.evaluate, form) for name in ("test", "train"))
+    of_split = {name: files.read_parquet(clean / name) for name in ("test", "train")}
+    test, train = (task.test_rows(split, p.evaluate, form) for split in of_split.values())
+    test = slices.add_columns(test, of_split["test"], p.evaluate.slices, form, {})
     of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     length, scores = p.finetune.max_length, {}
     if params.TASK_KEYS[p.task].scores_base:
@@ -43,17 +46,16 @@ def main(p: params.Params) -> None:
     candidate = ModelToScore(finetuned, "candidate", length, base=scores.get("base"), token_cache=of_test, models=0)
     scores = {"candidate": task.measure(candidate, test, p.evaluate), **scores}
     scores |= task.baselines(finetuned, train, test, p.evaluate, (of_train, of_test))
-    versus = {}
-    if "base" in scores:
-        versus["base"] = comparison.compare(test, p.task, scores["candidate"], scores["base"], p.evaluate)
-    versus["baseline"] = comparison.compare_with_best_baseline(test, p.task, scores, p.evaluate)
-    value = comparison.compare(test, p.task, scores["candidate"], None, p.evaluate)
+    versus = comparisons.compare_all(test, p.task, scores, p.evaluate)
+    sliced = comparisons.compare_slices(test, p.task, scores, p.evaluate)
     if changed := [str(path) for name, path in inputs.items() if files.sha256_path(path) != measured[name]]:
         raise ModelError(f"{' and '.join(changed)}: changed while it was measured; run the same command again")
-    evaluation = results.evaluation_json(test, p.task, scores, versus)
+    differences = {name: measures for name, measures in versus.items() if name != "value"}
+    evaluation = results.evaluation_json(test, p.task, scores, differences, slices.summary(sliced, versus["value"]))
     files.write_json(reports / "measured.json", measured)
     files.write_parquet(reports / "rows.parquet", score_table.join(test, scores))
     files.write_text(reports / "intervals.csv", results.intervals_csv(next(iter(versus.values()))))
-    files.write_json(reports / "intervals.json", results.intervals_json({**versus, "value": value}))
+    files.write_json(reports / "intervals.json", results.intervals_json(versus))
+    files.write_json(reports / "slices.json", slices.as_json(sliced))
     files.write_json(reports / "evaluation.json", evaluation)
     files.write_json(reports / "metrics.json", results.metrics_json(evaluation, p.task, train_rows=train.num_rows))
