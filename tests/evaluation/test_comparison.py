@@ -127,3 +127,29 @@ def test_another_model_can_be_scored_on_the_rows_of_rows_parquet(
     assert again.equals(candidate)
     same = comparison.compare(test, "sft", of_models["candidate"], again, EVALUATE)
     assert [same[metric] for metric in ("token_loss", "bits_per_byte")] == [Interval(0.0, 0.0, 0.0, 12)] * 2
+
+
+def test_a_candidate_that_has_no_number_for_a_row_is_not_compared_without_that_row() -> None:
+    def loss(at: int, value: float) -> list[float]:
+        return [value if row == at else 2.0 for row in range(20)]
+
+    sound = scores([3.0] * 20, [3] * 20, [NAN] * 20)
+    # It would be better than the other model on the other 19 rows.
+    broken = scores(loss(4, NAN), [3] * 20, [NAN] * 20)
+    for other in (sound, None):
+        found = comparison.compare(sized(20), "sft", broken, other, EVALUATE)
+        assert found["bits_per_byte"] == "the candidate has no number for 1 of the test rows"
+        assert found["token_loss"] == found["bits_per_byte"]
+    assert isinstance(comparison.compare(sized(20), "sft", sound, broken, EVALUATE)["bits_per_byte"], Interval)
+    answered = scores([2.0] * 20, [3] * 20, [50.0] * 20)
+    silent = scores([2.0] * 20, [3] * 20, [NAN, *[60.0] * 19])
+    found = comparison.compare(sized(20), "sft", silent, answered, EVALUATE)
+    assert found["chrf"] == "the candidate has no number for 1 of the test rows"
+    assert isinstance(found["bits_per_byte"], Interval)
+
+
+def test_a_regression_that_gives_no_number_is_not_measured() -> None:
+    rows = pa.table({"cluster": [str(row) for row in range(20)], "label": [float(row) for row in range(20)]})
+    given = pa.table({"value": [NAN, *[float(row) for row in range(1, 20)]]})
+    found = comparison.compare(rows, "regression", given, None, EVALUATE)
+    assert set(found.values()) == {"the candidate has no number for 1 of the test rows"}

@@ -126,9 +126,17 @@ def test_metrics_of_sparse_columns_are_those_of_dense_ones() -> None:
     assert found(hits)["a"].difference == hits[0].sum() / hits[2].sum() - 0.25
 
 
-def test_draws_on_which_a_metric_is_not_defined_are_left_out() -> None:
-    rare = np.zeros(40)
-    rare[0] = 1.0
-    mine = Statistic(("never", "rare"), np.stack([np.zeros(40), rare]), lambda sums: sums / sums)
-    found = intervals.paired_bootstrap(mine, [0.0, 0.5], resamples=200, seed=0)
-    assert found == {"rare": Interval(0.5, 0.5, 0.5, 40)}
+def test_a_metric_that_rests_on_fewer_than_ten_groups_has_no_interval() -> None:
+    def of(groups: int) -> Interval:
+        marked = np.zeros(40)
+        marked[:groups] = 1.0
+        mine = Statistic(("never", "rare"), np.stack([np.zeros(40), marked]), lambda sums: sums / sums)
+        [(name, found)] = intervals.paired_bootstrap(mine, [0.0, 0.5], resamples=2000, seed=0).items()
+        assert name == "rare"
+        return found
+
+    # The recall of a label that one row has would be exactly 1, or exactly 0.
+    assert of(1) == Interval(0.5, None, None, 1)
+    assert of(4).low is None
+    assert of(4).groups in (3, 4, 5)
+    assert of(15) == Interval(0.5, 0.5, 0.5, 40)

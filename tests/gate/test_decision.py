@@ -213,3 +213,65 @@ def test_a_rule_can_limit_an_error_by_a_value() -> None:
     found = decide([rule], {"value": {"rmse": interval(0.5, 0.6, 0.7)}})
     assert (found.rules[0].improvement, found.rules[0].low, found.rules[0].high) == pytest.approx((0.4, 0.3, 0.5))
     assert found.verdict == "passed"
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict", "end"),
+    [
+        ((0.02, 0.10, 0.18), "undecided", "at the 99.17 % of this comparison the interval begins at −0.0077, which is"),
+        ((0.04, 0.10, 0.16), "passed", "the interval is above zero, also at the 99.17 % of this comparison."),
+        # A rule fails as ever.
+        ((-0.18, -0.10, -0.02), "failed", "the interval is not above zero."),
+        (
+            (-0.02, 0.10, 0.22),
+            "undecided",
+            "the interval is on both sides of zero: more test rows are needed to decide.",
+        ),
+    ],
+)
+def test_a_comparison_with_the_champion_passes_at_its_level(
+    measured: tuple[float, float, float], verdict: str, end: str
+) -> None:
+    rules = [
+        Rule(metric="accuracy", direction="higher", versus="champion", margin=0.0),
+        Rule(metric="accuracy", direction="higher", versus="baseline", margin=0.0),
+    ]
+    both = {"accuracy": interval(*measured)}
+    found = decide(rules, {"champion": both, "baseline": both}, level=0.05 / 12)
+    assert found.rules[0].verdict == verdict
+    assert end in found.rules[0].reason
+    ordinary = decide(rules, {"champion": both, "baseline": both})
+    assert found.rules[1] == ordinary.rules[1]
+    assert (ordinary.rules[0].level, ordinary.rules[0].bound) == (None, None)
+    if verdict != "failed":
+        assert found.rules[0].bound == pytest.approx(0.10 - (0.10 - measured[0]) * 2.6383 / 1.95996, abs=1e-4)
+
+
+def test_the_level_holds_for_metrics_of_which_less_is_better() -> None:
+    asked = rule(versus="champion")
+    found = decide([asked], {"champion": {"bits_per_byte": interval(-0.18, -0.10, -0.02)}}, level=0.05 / 12)
+    assert found.rules[0].verdict == "undecided"
+    assert found.rules[0].bound == pytest.approx(-0.0077, abs=1e-4)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_not_a_finite_number_fails(number: float, place: int) -> None:
+    numbers = [0.3, 0.4, 0.5]
+    numbers[place] = number
+    [found] = decide([rule("chrf")], {"base": {"chrf": interval(*numbers)}}).rules
+    assert found.verdict == "failed"
+    assert found.reason == "chrF could not be compared with the base: the difference is not a finite number."
+
+
+@pytest.mark.parametrize("versus", ["base", "baseline"])
+def test_only_a_champion_may_be_absent(versus: str) -> None:
+    asked = [rule(), rule("chrf", versus=versus)]
+    found = decide(asked, {"base": {"bits_per_byte": interval(-0.5, -0.4, -0.2)}, "champion": None})
+    assert found.verdict == "failed"
+    assert found.rules[1].reason.endswith("it was not measured.")
+
+
+def test_a_gate_without_a_rule_that_applies_has_not_passed() -> None:
+    assert decide([], {}).verdict == "undecided"
+    assert decide([rule(versus="champion")], {"champion": None}).verdict == "undecided"

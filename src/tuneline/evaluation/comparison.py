@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tuneline.evaluation import intervals, metrics
 from tuneline.evaluation.intervals import Interval, Measures, Statistic
@@ -87,6 +88,10 @@ def compare(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | N
         if not kept.any():
             measures |= dict.fromkeys(mine.names, "no answer was scored")
             continue
+        # Without this a candidate would look better by what it failed on.
+        if missing := int(_unmeasured_rows(mine, theirs, candidate).sum()):
+            measures |= dict.fromkeys(mine.names, f"the candidate has no number for {missing:,} of the test rows")
+            continue
         found = intervals.paired_bootstrap(
             select_rows(mine, kept),
             [0.0] * len(mine.names) if theirs is None else select_rows(theirs, kept),
@@ -152,6 +157,17 @@ def defined_rows(statistic: Statistic) -> np.ndarray:
     if isinstance(statistic.columns, np.ndarray):
         return np.asarray(~np.isnan(statistic.columns).any(axis=0))
     return np.full(statistic.columns.shape[1], True)  # pyright: ignore[reportOptionalSubscript]
+
+
+def _unmeasured_rows(mine: Statistic, theirs: Statistic | None, candidate: pa.Table) -> np.ndarray:
+    """Which rows were asked of the candidate and have no value, bool; rows that were not asked have null scores."""
+    not_a_number = np.full(candidate.num_rows, False)
+    for column in candidate.columns:
+        if pa.types.is_floating(column.type):
+            not_a_number |= pc.is_nan(column).fill_null(False).to_numpy()
+    is_dense = isinstance(mine.columns, np.ndarray)
+    lost = not_a_number & ~defined_rows(mine) if is_dense else not_a_number
+    return lost if theirs is None else lost | (defined_rows(theirs) & ~defined_rows(mine))
 
 
 def select_rows(statistic: Statistic, kept: np.ndarray) -> Statistic:

@@ -1,5 +1,6 @@
 """The paired bootstrap: intervals of the differences of metrics that are functions of sums over rows."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -107,6 +108,12 @@ def paired_bootstrap(
     for place, name in named:
         # Draws on which the metric is not defined are left out.
         values = everything[place][~np.isnan(everything[place])]
+        if len(values) < len(everything[place]):
+            # It rests on m of the groups, and a draw of as many groups has none of the m with probability exp(-m).
+            behind = round(-math.log(1 - len(values) / len(everything[place]))) if len(values) else 0
+            if behind < FEWEST_GROUPS:
+                found[name] = Interval(whole[place], None, None, max(1, behind))
+                continue
         low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
         found[name] = Interval(whole[place], low, high, count)
     return found

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval, Measures
-from tuneline.gate import slice_rules
+from tuneline.gate import slice_rules, spending
 from tuneline.params import Rule
 from tuneline.params.gate import metric
 
@@ -32,6 +32,10 @@ class Decision:
     """With `versus: value`, the number that the metric must reach."""
     slice: str | None = None
     """The slice that the rule is about, as it names it; None: all test rows."""
+    level: float | None = None
+    """The one-sided level at which a comparison with the champion is decided; None: that of a 95 % interval."""
+    bound: float | None = None
+    """The lower bound of the improvement at this level."""
 
     @property
     def is_worse(self) -> bool:
@@ -56,6 +60,8 @@ def decide(
     measures: Mapping[str, Measures | None],
     absent: Mapping[str, str] | None = None,
     slices: slice_rules.Columns | None = None,
+    *,
+    level: float = spending.level_of(1),
 ) -> Verdict:
     """Decide every rule.
 
@@ -65,13 +71,15 @@ def decide(
             `value` -> the candidate's own metrics.
         absent: `champion` -> why it does not exist; by default that there is none yet.
         slices: `base`, `champion`, `baseline` and `value` -> how the candidate differs on each slice.
+        level: the one-sided level at which a rule versus the champion passes; all others pass at that of a 95 %
+            interval, and every rule fails at that.
 
     Returns:
         The verdict, with a reason for each rule.
     """
 
     def decide_one(rule: Rule, measures: Measures | None, where: str = "") -> Decision:
-        return _decide(rule, measures, (absent or {}).get(rule.versus, ""), where)
+        return _decide(rule, measures, (absent or {}).get(rule.versus, ""), where, level)
 
     about_slices = [rule for rule in rules if rule.slice is not None]
     of_slices = iter(slice_rules.decide_slices(about_slices, slices or {}, measures, decide_one))
@@ -85,19 +93,36 @@ def decide(
     return Verdict("undecided" if "undecided" in verdicts or "passed" not in verdicts else "passed", decisions)
 
 
-def _decide(rule: Rule, measures: Measures | None, absent: str, where: str) -> Decision:
+def _decide(rule: Rule, measures: Measures | None, absent: str, where: str, level: float) -> Decision:
+    is_spent = rule.versus == "champion" and spending.widening(level) > 1
+    bound: float | None = None
+
     def decision(verdict: RuleVerdict, reason: str, *numbers: float | None) -> Decision:
         improvement, low, high = numbers or (None, None, None)
-        numbers_of_rule = (rule.metric, rule.direction, rule.versus, rule.margin)
-        because = f"{measure.name}{where} {reason}"
-        return Decision(*numbers_of_rule, improvement, low, high, verdict, because, rule.value, rule.slice)
+        return Decision(
+            metric=rule.metric,
+            direction=rule.direction,
+            versus=rule.versus,
+            margin=rule.margin,
+            improvement=improvement,
+            low=low,
+            high=high,
+            verdict=verdict,
+            reason=f"{measure.name}{where} {reason}",
+            value=rule.value,
+            slice=rule.slice,
+            level=level if is_spent else None,
+            bound=bound,
+        )
 
     measure = metric(rule.metric)
-    if measures is None:
+    if measures is None and rule.versus == "champion":
         return decision("not applicable", f"is not compared: {absent or f'no {rule.versus} exists yet'}.")
-    measured = measures.get(rule.metric, "it was not measured")
+    measured = (measures or {}).get(rule.metric, "it was not measured")
     if isinstance(measured, str):
         return decision("failed", f"could not be compared with {_other(rule)}: {measured}.")
+    if not all(math.isfinite(one) for one in (measured.difference, measured.low, measured.high) if one is not None):
+        return decision("failed", f"could not be compared with {_other(rule)}: the difference is not a finite number.")
     sign = 1.0 if rule.direction == "higher" else -1.0
     wanted = rule.value or 0.0
     improvement = sign * (measured.difference - wanted)
@@ -111,8 +136,12 @@ def _decide(rule: Rule, measures: Measures | None, absent: str, where: str) -> D
     digits = measure.digits
     bounds = "exactly 0" if low == high == 0 else f"{_signed(low, digits)} to {_signed(high, digits)}"
     what = f"is {_compared(improvement, rule, measured, digits)} (95 % interval of the improvement {bounds})"
-    if low > rule.margin:
-        return decision("passed", f"{what}; the interval is above {_bound(rule.margin)}.", improvement, low, high)
+    if is_spent:
+        wide = spending.at_level(measured, level)
+        bound = min(sign * (one - wanted) for one in (wide.low, wide.high) if one is not None)
+    if (low if bound is None else bound) > rule.margin:
+        also = f", also at the {_confidence(level)} of this comparison" if is_spent else ""
+        return decision("passed", f"{what}; the interval is above {_bound(rule.margin)}{also}.", improvement, low, high)
     floor = rule.margin if rule.fails_below is None else rule.fails_below
     if high <= floor:
         return decision("failed", f"{what}; the interval is not above {_bound(floor)}.", improvement, low, high)
@@ -125,7 +154,18 @@ def _decide(rule: Rule, measures: Measures | None, absent: str, where: str) -> D
             f"the candidate is worse, because the interval is below zero; whether by more than {_bound(rule.margin)} "
             "is not decided"
         )
+    if low > rule.margin and bound is not None:
+        open_question = (
+            f"at the {_confidence(level)} of this comparison the interval begins at {_signed(bound, digits)}, which is "
+            f"not above {_bound(rule.margin)}: more test rows are needed to decide"
+        )
     return decision("undecided", f"{what}; {open_question}.", improvement, low, high)
+
+
+def _confidence(level: float) -> str:
+    """The confidence of the two-sided interval of a one-sided level, as in `99.17 %`."""
+    share = 200 * level
+    return f"{100 - share:.{max(1, math.ceil(-math.log10(share)) + 1)}f} %"
 
 
 def _compared(improvement: float, rule: Rule, measured: Interval, digits: int) -> str:
