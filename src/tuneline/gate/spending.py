@@ -1,9 +1,9 @@
 """The level of each comparison with a champion, so that many months rarely see a false promotion.
 
 A false promotion is a candidate that passes the rules versus the champion although one of them does not hold. Over the
-life of a model the chance of any is at most `ALPHA`, however often a champion is challenged. This is alpha-spending: the
-comparison at position k is decided at the one-sided level ALPHA / (k (k + 1)), and these levels add up to ALPHA. By the
-union bound that holds whatever the comparisons share: test rows, champion or training data.
+life of a model the chance of any is at most `ALPHA`, however often a champion is challenged. This is alpha-spending:
+the comparison at position k is decided at the one-sided level ALPHA / (k (k + 1)), and these levels add up to ALPHA. By
+the union bound that holds whatever the comparisons share: test rows, champion or training data.
 
 A comparison that passes takes no position: its level goes to the next one, as in the online fallback of Tian and Ramdas
 (2021), "Online control of the familywise error rate", Stat. Methods Med. Res. 30(4), which holds under any dependence.
@@ -125,7 +125,7 @@ def at_level(interval: Interval, level: float) -> Interval:
 def quantiles(level: float) -> float:
     """How many standard errors an improvement must be beyond the margin to pass at this level with `POWER`.
 
-    The improvement that is measured varies by a standard error, so it must be the quantile of the power above the bound.
+    The measured improvement varies by a standard error, so it must be the quantile of the power above the bound.
     """
     return _NORMAL.inv_cdf(1 - level) + _NORMAL.inv_cdf(POWER)
 

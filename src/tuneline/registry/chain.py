@@ -51,6 +51,8 @@ class Entry:
     accepts: tuple[str, ...] = ()
     """The keys of the damages that the entry accepts."""
     run_id: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Name -> value: what a program reads."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def as_entry(run: LogRun, sha256: str) -> Entry:
         sha256=sha256,
         accepts=tuple(map(str, _json(values.get("accepts"), list))),
         run_id=run.id,
+        facts={name: value for name, value in _json(values.get("facts"), dict).items() if isinstance(value, str)},
     )
 
 

@@ -54,7 +54,21 @@ _SETTLED = (VERIFIED, OVERRIDDEN, ROLLED_BACK, REMOVED, ERASED)
 
 HEAD = "tuneline.history"
 """The tag of a registered model and of a version with the number and the sha256 of the last entry about it."""
-_SUFFIX = "-history"
+
+
+@dataclass(frozen=True)
+class Book:
+    """A kind of entries about a model; the entries of a kind are a chain of their own."""
+
+    suffix: str
+    """The experiment with the entries is named after the model and ends with it."""
+    head: str
+    """The tag of a registered model and of a version with the number and the sha256 of the last entry about it."""
+    actions: Mapping[str, str]
+    """What an entry says that has happened, and what that means."""
+
+
+HISTORY = Book("-history", HEAD, ACTIONS)
 _MAKER = "tuneline.maker"
 _EVIDENCE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _LONGEST_PARAM = 6000
@@ -77,6 +91,8 @@ class History:
     """The damages that a person has accepted."""
     unfinished: int = 0
     """Entries that were begun and are not part of the history: their process was killed, or is still writing."""
+    last: tuple[int, str] = (0, "")
+    """Number and sha256 of the last entry that is known, which may be gone."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -121,13 +137,14 @@ def append(
     who: str | None = None,
     evidence: Mapping[str, bytes] | None = None,
     accepts: Iterable[str] = (),
+    book: Book = HISTORY,
 ) -> Entry:
     """Add an entry to the history of a model. A damaged history takes entries too.
 
     Args:
         tracker: the registry.
         model: the registered model's name.
-        action: one of `ACTIONS`.
+        action: one of the book's.
         alias: the alias that has moved.
         before: the version that had it.
         after: the version that has it now, or that the entry is about.
@@ -135,6 +152,7 @@ def append(
         who: who did it; by default the user of this process.
         evidence: name of a file -> its content.
         accepts: the keys of damages that are known from now on.
+        book: which entries.
 
     Returns:
         The entry, which is part of the history now.
@@ -142,37 +160,76 @@ def append(
     Raises:
         TrackingError: MLflow does not answer. The entry may have been added; `read` tells.
     """
-    assert action in ACTIONS, action
     evidence = evidence or {}
-    assert all(_EVIDENCE_NAME.fullmatch(name) for name in evidence), list(evidence)
-    content = {
-        "model": model,
-        "action": action,
-        "alias": alias or "",
-        "from": before or "",
-        "to": after or "",
-        "who": names.storable(who or acting_user())[:200],
-        "reason": names.storable(reason),
-        "accepts": json.dumps(sorted(accepts)) if accepts else "",
-    }
+    content = _content(model, book, action, reason, who, evidence)
+    content |= {"alias": alias or "", "from": before or "", "to": after or ""}
+    content |= {"accepts": json.dumps(sorted(accepts)) if accepts else ""}
     for attempt in range(_TRIES):
-        if entry := _try_to_append(tracker, model, content, evidence):
+        if entry := _try_to_append(tracker, model, book, content, evidence):
             return entry
         time.sleep(secrets.randbelow(50 * (attempt + 1)) / 1000)
     raise TrackingError(
-        f"{_experiment(model)}: other processes added entries {_TRIES} times; run the same command again"
+        f"{_experiment(model, book)}: other processes added entries {_TRIES} times; run the same command again"
     )
 
 
-def read(tracker: Tracker, model: str, *, evidence: bool = False) -> History:
+def append_after(
+    tracker: Tracker,
+    model: str,
+    previous: str,
+    *,
+    book: Book,
+    action: str,
+    reason: str,
+    facts: Mapping[str, str],
+    evidence: Mapping[str, bytes] | None = None,
+) -> Entry | None:
+    """Add an entry that depends on all earlier entries.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        previous: the sha256 of the last entry that was seen (`History.last`).
+        book: which entries.
+        action: one of its actions.
+        reason: in words.
+        facts: name -> value.
+        evidence: name of a file -> its content.
+
+    Returns:
+        The entry; None if another process has added an entry meanwhile.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    evidence = evidence or {}
+    content = _content(model, book, action, reason, None, evidence) | {"facts": json.dumps(facts)}
+    return _try_to_append(tracker, model, book, content, evidence, previous)
+
+
+def _content(
+    model: str, book: Book, action: str, reason: str, who: str | None, evidence: Mapping[str, bytes]
+) -> dict[str, str]:
+    assert action in book.actions, action
+    assert all(_EVIDENCE_NAME.fullmatch(name) for name in evidence), list(evidence)
+    return {
+        "model": model,
+        "action": action,
+        "who": names.storable(who or acting_user())[:200],
+        "reason": names.storable(reason),
+    }
+
+
+def read(tracker: Tracker, model: str, *, evidence: bool = False, book: Book = HISTORY) -> History:
     """The history of a model, and what is wrong with it.
 
     Args:
         tracker: the registry.
         model: the registered model's name.
         evidence: whether to fetch and hash the files of all entries too.
+        book: which entries.
     """
-    found = _look(tracker, model).chain
+    found = _look(tracker, model, book).chain
     problems = [*found.problems, *(_evidence_problems(tracker, found.entries) if evidence else ())]
     accepted = {key for entry in found.entries for key in entry.accepts}
     return History(
@@ -180,6 +237,7 @@ def read(tracker: Tracker, model: str, *, evidence: bool = False) -> History:
         found=tuple(problem for problem in problems if problem.key not in accepted),
         accepted=tuple(problem for problem in problems if problem.key in accepted),
         unfinished=len(found.unfinished),
+        last=(found.number, found.sha256),
     )
 
 
@@ -239,18 +297,19 @@ def read_evidence(tracker: Tracker, entry: Entry) -> dict[str, bytes]:
     return found
 
 
-def accept(tracker: Tracker, model: str, reason: str) -> Entry | None:
+def accept(tracker: Tracker, model: str, reason: str, *, book: Book = HISTORY) -> Entry | None:
     """Add entries that name the damages of the history, which are known from then on; bring back deleted entries.
 
     Args:
         tracker: the registry.
         model: the registered model's name.
         reason: what a person knows about the damages.
+        book: which entries.
 
     Returns:
         The last entry; None if the history has no damage.
     """
-    before = _look(tracker, model)
+    before = _look(tracker, model, book)
     restored = []
     if before.log and before.log.is_deleted:
         tracker.restore_log(before.log, before.log.name)
@@ -259,13 +318,14 @@ def accept(tracker: Tracker, model: str, reason: str) -> Entry | None:
         if problem.deleted_run:
             tracker.restore_log_run(problem.deleted_run)
             restored.append(f"run {problem.deleted_run}")
-    found = read(tracker, model, evidence=True).found
+    found = read(tracker, model, evidence=True, book=book).found
     if not found and not restored:
         return None
     entry = None
     for keys in _that_fit([problem.key for problem in found]) or [[]]:
         told = [*keys, *(f"brought back {one}" for one in restored)]
-        entry = append(tracker, model, action=ACCEPTED, reason=f"{reason} ({'; '.join(told)})", accepts=keys)
+        reason_and_keys = f"{reason} ({'; '.join(told)})"
+        entry = append(tracker, model, action=ACCEPTED, reason=reason_and_keys, accepts=keys, book=book)
         restored = []
     return entry
 
@@ -281,8 +341,8 @@ def _that_fit(keys: Iterable[str]) -> list[list[str]]:
     return parts
 
 
-def _experiment(model: str) -> str:
-    return f"{model}{_SUFFIX}"
+def _experiment(model: str, book: Book) -> str:
+    return f"{model}{book.suffix}"
 
 
 @dataclass(frozen=True)
@@ -295,25 +355,26 @@ class _Place:
     versions: frozenset[str]
 
 
-def _look(tracker: Tracker, model: str) -> _Place:
+def _look(tracker: Tracker, model: str, book: Book) -> _Place:
     tags = tracker.registered_tags(model)
-    of_model = (tags or {}).get(HEAD, "")
+    of_model = (tags or {}).get(book.head, "")
     parts = of_model.split()
-    log = tracker.find_log(_experiment(model)) or (_of_old_name(tracker, parts[2]) if len(parts) == 3 else None)
+    log = tracker.find_log(_experiment(model, book))
+    log = log or (_of_old_name(tracker, parts[2], book) if len(parts) == 3 else None)
     versions = tracker.all_version_tags(model) if tags is not None else {}
     said = [(of_model, f"the registered model {model}")]
-    said += [(found.get(HEAD, ""), f"version {number}") for number, found in versions.items()]
+    said += [(found.get(book.head, ""), f"version {number}") for number, found in versions.items()]
     heads = [head for text, where in said if (head := _head(text, where))]
     found = chain.walk(tracker.log_runs(log.id) if log else [], heads, log)
     return _Place(log, found, tags is not None, frozenset(versions))
 
 
-def _of_old_name(tracker: Tracker, number: str) -> LogExperiment | None:
+def _of_old_name(tracker: Tracker, number: str, book: Book) -> LogExperiment | None:
     """The experiment with this id, which a tag of the model holds, if it is the history of a model that was renamed."""
     found = tracker.find_log_by_id(number)
-    if found is None or not found.name.endswith(_SUFFIX):
+    if found is None or not found.name.endswith(book.suffix):
         return None
-    return found if tracker.registered_tags(found.name.removesuffix(_SUFFIX)) is None else None
+    return found if tracker.registered_tags(found.name.removesuffix(book.suffix)) is None else None
 
 
 def _head(text: str, where: str) -> Head | None:
@@ -338,13 +399,20 @@ def _file_problem(entry: Entry, name: str, path: Path | None, sha256: str) -> Pr
 
 
 def _try_to_append(
-    tracker: Tracker, model: str, content: Mapping[str, str], evidence: Mapping[str, bytes]
+    tracker: Tracker,
+    model: str,
+    book: Book,
+    content: Mapping[str, str],
+    evidence: Mapping[str, bytes],
+    previous: str | None = None,
 ) -> Entry | None:
-    """One try; None if another process has added an entry meanwhile."""
-    place = _open(tracker, model)
+    """One try; None if another process has added an entry meanwhile: since `previous`, where it is given."""
+    place = _open(tracker, model, book)
     before, end = place.chain, place.chain.end
     assert place.log
     assert end
+    if previous is not None and before.sha256 != previous:
+        return None
     for run in before.unfinished:
         # In a damaged history they may be entries.
         if not before.problems and _is_abandoned(run.tags.get(_MAKER), run.began):
@@ -352,7 +420,7 @@ def _try_to_append(
     if end.is_deleted:
         tracker.restore_log_run(end.id)
     number = before.number + 1
-    name = f"{number} {content['action']} {content['alias']}".strip()
+    name = f"{number} {content['action']} {content.get('alias', '')}".strip()
     run_id = tracker.begin_log_run(place.log.id, name, {_MAKER: _maker()})
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -377,18 +445,18 @@ def _try_to_append(
         tracker.delete_log_run(run_id)
         return None
     entry = chain.as_entry(LogRun(run_id, {**values, chain.SHA256: sha256}, {}, is_deleted=False, began=0.0), sha256)
-    _write_heads(tracker, model, place, entry)
+    _write_heads(tracker, model, book, place, entry)
     return entry
 
 
-def _open(tracker: Tracker, model: str) -> _Place:
+def _open(tracker: Tracker, model: str, book: Book) -> _Place:
     """The history; its experiment is made, restored or renamed where it must be."""
-    place, name = _look(tracker, model), _experiment(model)
+    place, name = _look(tracker, model, book), _experiment(model, book)
     if place.log and place.chain.end:
         if not place.log.is_deleted and place.log.name == name:
             return place
         tracker.restore_log(place.log, name)
-        return _look(tracker, model)
+        return _look(tracker, model, book)
     token = secrets.token_hex(6)
     if place.log and place.log.name == name:
         # Its runs were deleted for good, and no entry can be chained to them.
@@ -397,7 +465,7 @@ def _open(tracker: Tracker, model: str) -> _Place:
         if _is_abandoned(tags.get(_MAKER), None):
             tracker.delete_log(number)
     tracker.make_log(name, f"{name}.{token}", {chain.START: secrets.token_hex(16)}, {_MAKER: _maker()})
-    return _look(tracker, model)
+    return _look(tracker, model, book)
 
 
 def _maker() -> str:
@@ -415,12 +483,12 @@ def _is_abandoned(maker: str | None, began: float | None) -> bool:
     return bool(has_ended)
 
 
-def _write_heads(tracker: Tracker, model: str, place: _Place, entry: Entry) -> None:
+def _write_heads(tracker: Tracker, model: str, book: Book, place: _Place, entry: Entry) -> None:
     """Write the last entry into tags outside of the history, so that entries at its end are not taken away unseen."""
     assert place.log
     head = f"{entry.number} {entry.sha256}"
     if place.is_registered:
-        tracker.tag_model(model, {HEAD: f"{head} {place.log.id}"})
+        tracker.tag_model(model, {book.head: f"{head} {place.log.id}"})
     concerned = entry.after or entry.before
     if concerned in place.versions and concerned:
-        tracker.update_version(model, concerned, {HEAD: head})
+        tracker.update_version(model, concerned, {book.head: head})
