@@ -43,6 +43,16 @@ def test_a_key_of_a_training_is_typed_once() -> None:
     assert not set(Schedule.__annotations__) & (set(Training.__annotations__) | set(params.Builtin.__annotations__))
 
 
+def test_the_report_is_in_english_unless_the_file_names_another_language(file: Path) -> None:
+    assert params.load(file).report.language == "en"
+    text = file.read_text("utf-8").replace("# report:\n#   language: zh", "report:\n  language: zh")
+    file.write_text(text, "utf-8")
+    assert params.load(file).report.language == "zh"
+    change(file, "language: zh", "language: fr")
+    line = line_of(file, "language: fr")
+    assert problems(file) == [f"params.yaml:{line}: report.language: 'fr': input should be 'en' or 'zh'"]
+
+
 def test_a_number_in_scientific_notation_is_a_number(file: Path) -> None:
     editing.set_values(file, {"finetune.learning_rate": 0.5})
     change(file, "learning_rate: 0.5", "learning_rate: 3e-4")

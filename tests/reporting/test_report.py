@@ -37,7 +37,8 @@ RULE = {
     "low": 0.36,
     "high": 0.42,
     "verdict": "passed",
-    "reason": "Bits per byte is better than the base's by 0.3900.",
+    "reason": "Bits per byte is better than the base's by 0.3900 (95 % interval of the improvement +0.3600 to "
+    "+0.4200); the interval is above zero.",
 }
 
 
@@ -198,6 +199,23 @@ def test_the_summary_shows_the_numbers_of_the_most_serious_rules(folder: Path, p
         "Bits per byte passed 1.510 +0.390 (+0.360 to +0.420) against the base",
     )
     assert summary.index(first) < summary.index(second) < summary.index(third)
+
+
+def test_the_page_in_chinese_keeps_what_comes_from_data(folder: Path, values: params.Params) -> None:
+    chinese = values.model_copy(update={"report": params.Report(language="zh")})
+    made = report.assemble(folder, chinese, params_file=folder / "none.yaml", champion_texts={"r0": EVIL})
+    html = report.render(made)
+    assert '<html lang="zh-Hans">' in html
+    assert "新的 docstring-writer 达标：在从未见过的文本上，与其基座模型相比，它满足全部规则。" in html
+    elements = Elements(html)
+    assert elements.open == []
+    assert not {name for name, _ in elements.tags} & {"script", "img"}
+    # As many as on the English page without lineage.
+    assert "".join(elements.text).count('<script>alert("x")</script>') == 8 * 5 + 6
+    # All other words are names: of metrics, files, splits and models.
+    text = re.sub(re.escape(EVIL), "", " ".join(elements.text[elements.text.index("docstring-writer") :]))
+    # A long label is cut within its own text.
+    assert set(re.findall(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})+", text)) <= {"Great Expectations", "img src"}
 
 
 def test_long_parts_are_folded_and_the_page_stays_small(folder: Path, values: params.Params) -> None:

@@ -1,0 +1,212 @@
+"""The page in Chinese: every text of templates, sections and the gate has a translation with the same holes."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from tuneline import reporting
+from tuneline.evaluation import comparison
+from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.gate import decision, next_steps
+from tuneline.params import Rule
+from tuneline.params.gate import METRICS
+from tuneline.reporting import catalogue
+
+FOLDER = Path(reporting.__file__).parent
+ENTRIES = catalogue.read_entries(catalogue.path_of("zh"))
+CHINESE = catalogue.read("zh")
+TEMPLATES = sorted(FOLDER.glob("*.jinja"))
+SECTIONS = sorted([*FOLDER.glob("*_section.py"), FOLDER / "report.py"])
+ADD = "add it to src/tuneline/reporting/zh.po"
+# Parts of sentences, which other texts of the module hold in a hole.
+PARTS = {
+    "report.py": {", which leaves out {} of the tokens to train on", "{} of {} training rows ({})"},
+    "comparison_section.py": {"; on the {} rows that it was not trained on", "as good"},
+    "data_section.py": {
+        "1 test row has an answer",
+        "{} test rows have answers",
+        "1 {} row repeats",
+        "{} {} rows repeat",
+    },
+    "samples_section.py": {
+        "its likeliest token at each step.",
+        "The first half of a test text, its second half, and how each model continues the first half. Each model "
+        "writes ",
+        "right: the chosen answer gained more than the rejected answer",
+        "wrong: the chosen answer did not gain more than the rejected answer",
+        ", {} % sure",
+        "{} Each model writes {}",
+    },
+    "verdict_section.py": {"no better"},
+}
+
+
+def template_texts() -> Iterator[tuple[str, str]]:
+    """Template and text, of every text that a template marks."""
+    environment = jinja2.Environment(extensions=["jinja2.ext.i18n"], trim_blocks=True, lstrip_blocks=True)
+    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
+    for template in TEMPLATES:
+        for _, _, message in environment.extract_translations(template.read_text("utf-8")):  # type: ignore[attr-defined]
+            yield template.name, message if isinstance(message, str) else message[0]
+
+
+def prose(path: Path) -> Iterator[str]:
+    """The texts of a module that look like words for people, with {} for what is filled in."""
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = list(ast.walk(tree))
+    unseen = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    unseen |= {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unseen:
+            text = re.sub(r"\{\w+\}", "{}", node.value)
+        else:
+            continue
+        # A sentence, or a title of several words.
+        if re.search(r"[A-Za-z]{2,} [A-Za-z]{2,}", text.replace("{}", "")):
+            yield text
+
+
+def is_translated(text: str) -> bool:
+    """Whether some entry fits a text, in any context."""
+    filled = text.replace("{}", "⟦7⟧")
+    contexts = {entry.context for entry in ENTRIES}
+    return any(CHINESE.say(filled, context) != filled for context in contexts)
+
+
+def test_every_text_of_a_template_is_translated() -> None:
+    known = {entry.text for entry in ENTRIES if not entry.context and entry.translation}
+    missing = {f"{template}: {text}" for template, text in template_texts() if text not in known}
+    assert missing == set(), ADD
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_marks_all_its_words(template: Path) -> None:
+    source = template.read_text("utf-8")
+    source = re.sub(r"\{#.*?#\}|\{%-? trans.*?endtrans %\}|\{%.*?%\}|\{\{.*?\}\}", "", source, flags=re.DOTALL)
+    named = re.findall(r'(?:aria-label|title|alt|data-name)="[^"]*[A-Za-z]{2}[^"]*"', source)
+    words = re.findall(r"[A-Za-z]{2,}", re.sub(r"<[^>]*>", "", source))
+    assert [*named, *words] == [], f"write {{% trans %}}…{{% endtrans %}} around them, and {ADD}"
+
+
+@pytest.mark.parametrize("module", SECTIONS, ids=lambda path: path.name)
+def test_every_sentence_of_a_section_is_translated(module: Path) -> None:
+    parts = PARTS.get(module.name, set())
+    missing = [text for text in prose(module) if text not in parts and not is_translated(text)]
+    assert missing == [], f"{ADD}, with a name in each hole"
+
+
+def test_metrics_and_models_are_translated() -> None:
+    def missing(names: list[str], context: str) -> list[str]:
+        known = {entry.text for entry in ENTRIES if entry.context == context}
+        return [name for name in names if name not in known]
+
+    assert missing([metric.name for metric in METRICS.values()], "metric") == []
+    assert missing([name for name, _ in comparison.MODELS.values()], "model") == []
+    assert missing([note for _, note in comparison.MODELS.values()], "note") == []
+
+
+def test_a_translation_has_the_holes_and_the_tags_of_its_text() -> None:
+    for entry in ENTRIES:
+        for what in (r"\{\w+\}", r"%\(\w+\)s", r"</?\w+>", r"%%", r"`[^`]+`", r"&\w+;"):
+            assert sorted(re.findall(what, entry.text)) == sorted(re.findall(what, entry.translation)), entry.text
+
+
+def test_no_entry_is_there_twice() -> None:
+    keys = [(entry.context, entry.text) for entry in ENTRIES]
+    assert sorted(keys) == sorted(set(keys))
+
+
+def rule(**changed: object) -> Rule:
+    values: dict[str, object] = {"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0}
+    return Rule.model_validate(values | changed)
+
+
+def english(text: str) -> list[str]:
+    """Words of a sentence that are not Chinese: names of keys, files and metrics may stay."""
+    names = r"`[^`]*`|base\.source: hub|[\w/]+[._/][\w./]+|git diff|dvc params diff|TF-IDF|chrF|YAML|F1|champion|token"
+    return re.findall(r"[A-Za-z]{2,}", re.sub(names, "", text))
+
+
+def test_the_reasons_of_rules_are_translated() -> None:
+    def measured(*numbers: float | None, groups: int = 90, other: str = "") -> Measures:
+        difference, low, high = numbers
+        assert difference is not None
+        return {"bits_per_byte": Interval(difference, low, high, groups, other)}
+
+    loss = {"margin": -0.01}
+    of_value = rule(versus="value", value=1.5)
+    cases: list[tuple[Rule, Measures | None]] = [
+        (rule(), measured(-0.5, -0.6, -0.4)),
+        (rule(versus="baseline"), measured(-0.5, -0.6, -0.4, other="unigram")),
+        (rule(), measured(0.5, 0.4, 0.6)),
+        (rule(margin=0.2), measured(-0.1, -0.3, 0.1)),
+        (rule(**loss, versus="champion"), measured(0.005, 0.001, 0.02)),
+        (rule(margin=0.5, fails_below=0.0), measured(-0.3, -0.4, -0.2)),
+        (rule(), measured(0.0, 0.0, 0.0)),
+        (rule(), measured(-0.5, None, None, groups=3)),
+        (rule(versus="champion"), None),
+        (of_value, measured(1.2, 1.1, 1.3)),
+        (of_value, measured(1.8, 1.7, 1.9)),
+        (rule(), {"bits_per_byte": "it was not measured"}),
+        (of_value, {"bits_per_byte": "no answer was scored"}),
+        (rule(), {}),
+    ]
+    for asked, measures in cases:
+        reason = decision.decide([asked], {asked.versus: measures}).rules[0].reason
+        assert english(CHINESE.say(reason)) == [], reason
+
+
+def test_next_steps_are_translated() -> None:
+    situations = [
+        next_steps.Situation(source, 1.0, 0.001, rows, 120, training)
+        for source in ("builtin", "hub")
+        for rows in (100, 10_000)
+        for training in ({}, {"best_step": 99, "steps": 100})
+    ]
+    bounds = [(-0.5, -0.6, -0.4), (0.1, -0.1, 0.3), (-0.02, -0.04, -0.001), (None, None, None)]
+    told = set()
+    for metric in ("bits_per_byte", "chrf"):
+        for versus in ("base", "baseline", "champion", "value"):
+            for kind in ("failed", "undecided"):
+                for numbers in bounds:
+                    for margin in (0.0, -0.05):
+                        one = decision.Decision(metric, "lower", versus, margin, *numbers, kind, "", None)
+                        verdict = decision.Verdict(kind, (one,))
+                        told |= {step for at in situations for step in next_steps.next_steps(verdict, at)}
+    told.add(next_steps.remark_on_champion(["chrf"], {"chrf": 40.0}, {"chrf": 10.0, "rows": 200}))
+    assert len(told) > 15
+    assert {step: left for step in told if (left := english(CHINESE.say(step)))} == {}, ADD
+
+
+def test_what_stands_in_a_hole_is_translated_in_its_context() -> None:
+    entries = [
+        catalogue.Entry("{metric} is {size} against {other}.", "{other}：{metric} {size}。"),
+        catalogue.Entry("the base", "基座", "other"),
+        catalogue.Entry("{other}, {other2}", "{other}、{other2}", "other"),
+        catalogue.Entry("the base", "别的"),
+    ]
+    say = catalogue.Catalogue(entries).say
+    assert say("chrF is 3 against the base, the base.") == "基座、基座：chrF 3。"
+    assert say("the base") == "别的"
+    # What is data stays as it is, also if it looks like a hole.
+    assert say("{other} is <b> against {size}.") == "{size}：{other} <b>。"
+    assert say("nothing fits") == "nothing fits"
+    assert say("chrF is  against the base") == "chrF is  against the base"
+
+
+def test_a_hostile_text_takes_no_time() -> None:
+    text = "The new " + "; on the, and ); is (95 % interval" * 20_000
+    assert CHINESE.say(text) == text
+    assert CHINESE.say(text[:4_000]) == text[:4_000]
+
+
+def test_a_line_that_is_not_of_a_catalogue_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "xx.po").write_text('msgid "a"\nmsgstr b\n', "utf-8")
+    with pytest.raises(ValueError, match="msgstr b"):
+        catalogue.read_entries(tmp_path / "xx.po")
