@@ -9,9 +9,8 @@ import unicodedata
 from pathlib import Path
 
 import mlflow
-import pyarrow as pa
 import pytest
-from projects import ROOT
+from erasable_project import OF_42, ROWS, registered
 
 from tuneline import params
 from tuneline.core import files
@@ -24,33 +23,6 @@ from tuneline.proofs import claims, keys
 from tuneline.registry import history, tracking, version_files, versions
 from tuneline.registry.runs import Dataset
 from tuneline.registry.tracking import NewVersion, Tracker
-
-OF_42 = Asked((("customer", "42"),))
-ROWS = '{"prompt":"who is it?","completion":"me","customer":42}\n{"prompt":"why?","completion":"so","customer":7}\n'
-
-
-@pytest.fixture
-def raw(project: Params, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only file of the raw set of a project without any version."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.address)
-    for name in ("dvc.yaml", "mlflow/tuneline.env"):
-        Path(name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / name, name)
-    editing.set_values(Path("params.yaml"), {"data.raw": "data/raw/a", "data.pretraining": "data/raw/a-pretraining"})
-    path = Path("data/raw/a/rows.jsonl")
-    path.parent.mkdir(parents=True)
-    path.write_text(ROWS)
-    Path("data/raw/a-pretraining").mkdir()
-    Path("data/raw/a-pretraining/train.jsonl").write_text('{"text":"who is it?me"}\n{"text":"why?so"}\n')
-    clean = {"id": ["0a", "0b"], "source": ["rows.jsonl:1", "rows.jsonl:2"], "cluster": ["1", "2"]}
-    clean |= {"prompt": ["who is it?", "why?"], "completion": ["me", "so"]}
-    shutil.rmtree("data/clean")
-    files.write_parquet(Path("data/clean/train/part-00000.parquet"), pa.table(clean))
-    Path(".dvc").mkdir()
-    Path(".dvc/config").touch()
-    Path("dvc.lock").unlink()
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    return path
 
 
 def said(asked: Asked) -> list[str]:
@@ -113,25 +85,6 @@ def test_the_digest_of_a_row_tells_nothing_without_its_key() -> None:
     assert erasure_plan.salted("00" * 32, row) != erasure_plan.salted("11" * 32, row)
 
 
-def registered(tracker: Tracker, p: Params) -> str:
-    """A version of which git keeps no sources."""
-    subject = versions.training_subject(
-        p, fingerprint=p.registry.model, data_sha256="b", base_sha256="c", git={"git_commit": "2", "git_dirty": "false"}
-    )
-    folder = Path(p.paths.finetuned)
-    made = NewVersion(
-        model=p.registry.model,
-        run_id=tracker.ensure_run(subject, []),
-        folder=folder,
-        sha256=version_files.sha256(folder),
-        tags={},
-        metrics={},
-        dataset=Dataset("clean", "b", p.paths.clean, "test"),
-        describe=lambda _: "a version",
-    )
-    return tracker.create_version(made)
-
-
 def test_only_the_history_and_lost_files_tell_that_a_version_was_erased_before(
     raw: Path, project: Params, tracker: Tracker
 ) -> None:
@@ -154,21 +107,24 @@ def test_what_an_erasure_has_left_in_the_remote_is_deleted_later_but_nothing_tha
     model, remote = project.registry.model, tmp_path / "remote"
     Path(".dvc/config").write_text(f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {remote}\n")
     registered(tracker, project)
-    names = [b"left", b"needed", b"unnamed"]
-    left, needed, unnamed = (hashlib.md5(name, usedforsecurity=False).hexdigest() for name in names)
+    names = [b"left", b"needed", b"unnamed", b"listed"]
+    left, needed, unnamed, listed = (hashlib.md5(name, usedforsecurity=False).hexdigest() for name in names)
+    # Of a folder whose list only the remote has.
+    names.append(json.dumps([{"md5": md5, "relpath": md5} for md5 in (needed, listed)]).encode())
+    folder = f"{hashlib.md5(names[-1], usedforsecurity=False).hexdigest()}.dir"
     Path("data/raw/a.dvc").write_text(f"outs:\n- path: a\n  hash: md5\n  md5: {needed}\n")
-    for md5, content in zip((left, needed, unnamed), names, strict=True):
+    for md5, content in zip((left, needed, unnamed, listed, folder), names, strict=True):
         place = objects.place(remote / "files/md5", md5)
         place.parent.mkdir(parents=True)
         place.write_bytes(content)
-    predicate = {"remote": {"held": 3, "deleted": False, "objects": [left, needed, "../../../x", 7]}}
+    predicate = {"remote": {"held": 3, "deleted": False, "objects": [left, needed, folder, "../../../x", 7]}}
     receipt = claims.statement(erasure_receipt.PREDICATE, {"x/1/": "0" * 64}, predicate)
     history.append(
         tracker, model, action=history.ERASED, after="1", evidence={"claim.jsonl": claims.as_line(receipt, None)}
     )
     lines: list[str] = []
     erasure.forget_in_remote(params.load(), log=lines.append)
-    assert lines[-1] == "1 objects deleted from DVC's remote 'storage'"
+    assert lines[-1] == "3 objects deleted from DVC's remote 'storage'"
     there = {f"{path.parent.name}{path.name}" for path in (remote / "files/md5").glob("*/*")}
     assert there == {needed, unnamed}
     past = history.read(tracker, model)

@@ -7,13 +7,25 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tuneline.decisions import reproduction, signature_policy, source_commit, tensors
+from tuneline import params
+from tuneline.core import files
+from tuneline.decisions import (
+    erasure,
+    erasure_plan,
+    reproduction,
+    signature_policy,
+    source_commit,
+    sources,
+    tensors,
+)
 from tuneline.decisions.reproduction import Rebuild
-from tuneline.errors import TunelineError
+from tuneline.decisions.sources import Source
+from tuneline.errors import BusyError, PipelineError, TunelineError
 from tuneline.params import Params
 from tuneline.proofs import claims, keys
 from tuneline.registry import history, version_files, versions
 from tuneline.registry.history import Entry, History
+from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset
 from tuneline.registry.tracking import NewVersion, Tracker
 
@@ -44,6 +56,27 @@ def test_rebuilds_count_once_per_clone() -> None:
     assert reproduction.rebuilds_of(History(entries), "m", "3") == 2
     assert reproduction.rebuilds_of(History(entries), "m", "4") == 1
     assert reproduction.rebuilds_of(History(), "m", "3") == 0
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_rebuild_and_an_erasure_exclude_each_other(
+    origin: Lineage, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = source_commit.make(params.load(), origin)
+    source = Source(commit, sources.read(commit))
+    monkeypatch.setattr(erasure, "_PATIENCE", 0.1)
+    with (
+        reproduction._checked_out(source, "m", "1", keep=keep) as folder,
+        pytest.raises(BusyError, match="another command of this project, such as `tuneline reproduce`, is running"),
+    ):
+        assert (folder / "params.yaml").is_file()
+        erasure._refuse_neighbours()
+    files.write_json(erasure_plan.JOURNAL, {})
+    with (
+        pytest.raises(PipelineError, match=r"^an erasure was begun and is not finished; .*; then run this again$"),
+        reproduction._checked_out(source, "m", "2", keep=keep),
+    ):
+        pass
 
 
 def test_packages_that_differ_from_the_locks_are_named() -> None:

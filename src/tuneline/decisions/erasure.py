@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,6 @@ from tuneline.decisions import (
     sources,
 )
 from tuneline.decisions.erasure_plan import Asked, Journal
-from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import BusyError, DataError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, objects, repro
@@ -64,6 +63,9 @@ def forget(
 ) -> None:
     """Erase rows, train again, and prove that the rows are gone.
 
+    A remote of DVC that does not answer does not keep the rows here: the receipt then names what it may still hold. It
+    does if the remote is to be erased too, which is told before anything is changed.
+
     Args:
         p: the params.
         asked: the rows.
@@ -75,7 +77,8 @@ def forget(
     Raises:
         BusyError: another command works with the data.
         DataError: no row is meant, or a file cannot be changed; nothing is changed.
-        PipelineError: the training failed, or a text is still there; the same command continues.
+        PipelineError: the training failed, or a text is still there: the same command continues. Or DVC's remote, which
+            was to be erased too, does not answer.
         SignatureError: the key that would sign the receipt cannot be used; nothing is changed.
         TrackingError: MLflow does not answer; the same command continues.
     """
@@ -92,6 +95,7 @@ def forget(
             except DataError as error:
                 later = ["what an earlier erasure has left in DVC's remote is deleted with: tuneline forget --remote"]
                 raise DataError(*error.problems, *(later if remote else [])) from None
+            _ask_remote(journal, log, remote=remote)
             for line in erasure_plan.describe(journal):
                 log(line)
             if dry_run:
@@ -99,6 +103,8 @@ def forget(
                     log(line)
                 log("nothing is changed (--dry-run)")
                 return
+            # Until the sets are changed: what the new ones share with the old ones is needed.
+            journal.in_remote = {}
             journal.save()
         elif dry_run:
             raise PipelineError(
@@ -106,11 +112,29 @@ def forget(
             )
         else:
             log("continuing the erasure that was begun")
-        _erase(p, tracker, journal, log, remote=remote)
+        # A command that has begun meanwhile; the next ones see the journal.
+        _refuse_neighbours()
+        journal.is_remote_asked |= remote
+        _erase(p, tracker, journal, log)
     log("training without the rows")
     _train()
     with _alone(log):
         _prove(p, tracker, journal, log)
+
+
+def _ask_remote(journal: Journal, log: Callable[[str], None], *, remote: bool) -> None:
+    """Ask DVC's remote what it holds, before anything is changed."""
+    try:
+        journal.in_remote = objects.in_remote(journal.objects)
+    except PipelineError as error:
+        if remote:
+            raise PipelineError(
+                *error.problems,
+                "nothing is changed; run this again when the remote answers, or without --remote: then everything else "
+                "is erased, and `tuneline forget --remote` deletes in the remote later",
+            ) from None
+        journal.remote_problem = error.problems[0]
+        log(f"{error.problems[0]}; the receipt will name what the remote may still hold")
 
 
 def _refuse_neighbours() -> None:
@@ -147,7 +171,8 @@ def forget_in_remote(p: Params, *, log: Callable[[str], None], dry_run: bool = F
         if not dvc_files.has_remote():
             raise PipelineError("DVC has no remote; see: .venv/bin/dvc remote list")
         left = erasure_receipt.left_in_remote(tracker, model, log)
-        found = objects.in_remote(set(left) - _needed(tracker, model)) if left else {}
+        needed = _needed(tracker, model) if left else set()
+        found = objects.in_remote(set(left) - needed, needed)
         for place in found.values():
             log(f"  {place}")
         where = f"DVC's remote '{objects.remote_name()}'"
@@ -157,7 +182,9 @@ def forget_in_remote(p: Params, *, log: Callable[[str], None], dry_run: bool = F
         if dry_run:
             log(f"{len(found)} objects would be deleted from {where}; nothing is changed (--dry-run)")
             return
-        claim = erasure_receipt.later_receipt(model, [left[md5] for md5 in found], len(found))
+        # The list of a folder names further objects.
+        entries = [left[md5] for md5 in found if md5 in left] or list(left.values())
+        claim = erasure_receipt.later_receipt(model, entries, len(found))
         evidence = {erasure_receipt.CLAIM: claims.as_line(claim, keys.signing_key())}
         objects.remove_from_remote(found)
         history.append(tracker, model, action=history.ERASED, reason=_REASON_OF_REMOTE, evidence=evidence)
@@ -185,10 +212,9 @@ def _alone(log: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None], *, remote: bool) -> None:
+def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None]) -> None:
     for path in journal.counts:
         _erase_from_set(p, Path(path), journal)
-    journal.save()
     for output in [*journal.outputs, f"{p.paths.reports}/gate.json", f"{p.paths.reports}/index.html"]:
         _delete(Path(output))
     for name in _CACHES:
@@ -204,15 +230,28 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     _take_aliases(p, tracker, journal)
     for run in journal.runs:
         tracker.erase_run_files(run)
-    if not journal.is_remote_done:
+    _erase_from_remote(journal, kept, log)
+
+
+def _erase_from_remote(journal: Journal, kept: Collection[str], log: Callable[[str], None]) -> None:
+    """Delete the objects in DVC's remote, or note what it holds; if it does not answer, what it may hold."""
+    if journal.is_remote_done:
+        return
+    concerned = set(journal.objects) - set(kept)
+    try:
         # What an earlier call that was killed has deleted is counted too.
-        journal.in_remote |= objects.in_remote(set(journal.objects) - kept)
-        journal.save()
-        if remote and journal.in_remote:
+        journal.in_remote |= objects.in_remote(concerned, kept)
+        if journal.is_remote_asked and journal.in_remote:
+            # First: what is deleted cannot be counted any more.
+            journal.save()
             objects.remove_from_remote(journal.in_remote)
             log(f"{len(journal.in_remote)} objects deleted from DVC's remote '{objects.remote_name()}'")
             journal.is_remote_done = True
-            journal.save()
+        journal.remote_problem, journal.maybe_in_remote = "", []
+    except PipelineError as error:
+        journal.remote_problem, journal.maybe_in_remote = error.problems[0], sorted(concerned)
+        log(f"{error.problems[0]}; the erasure goes on without the remote")
+    journal.save()
 
 
 def _erase_without_version(tracker: Tracker, model: str, log: Callable[[str], None]) -> None:
@@ -250,10 +289,13 @@ def _erase_from_set(p: Params, path: Path, journal: Journal) -> None:
                 else:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     files.copy(file, target)
+            # Before the files change: afterwards their rows are gone, and nobody knows which files held them.
+            journal.save()
     elif changed:
         with files.atomic_file(path) as temporary:
             cut_rows.without(changed[path], path, temporary)
-        journal.files[path.as_posix()] = files.sha256_file(path)
+            journal.files[path.as_posix()] = files.sha256_file(temporary)
+            journal.save()
     if Path(f"{path}.dvc").is_file():
         repro.add_to_dvc(path)
 
@@ -272,24 +314,12 @@ def _erase_from_cache(p: Params, journal: Journal, *, is_trained: bool) -> set[s
         The objects that are kept.
     """
     folder = dvc_files.cache_folder()
-    raw = RawHistory(journal.selection, raw_history.set_options(p))
-    dropped, made_before = set(journal.objects), set(journal.made)
-
-    def is_clean(path: str, md5: str) -> bool:
-        return md5 not in made_before and (
-            path not in raw.options or raw.rows_in(path, md5, is_text=_is_text(p, path)) == 0
-        )
-
-    kept: set[str] = set()
-    here = raw_history.workspace()
-    # Until it is trained again, dvc.lock names what was made from the rows.
-    of_here = raw_history.read_made(here, raw).kept - (set() if is_trained else made_before)
-    kept |= raw_history.objects_of(of_here, here.pointers, is_clean)
-    for recorded in raw_history.commits():
-        made = raw_history.read_made(recorded, raw)
-        kept |= raw_history.objects_of(made.kept, recorded.pointers, is_clean)
+    here, commits = raw_history.workspace(), raw_history.commits()
+    kept = raw_history.kept_objects(
+        here, commits, journal.raw_history(p), made=set(journal.made), is_trained=is_trained
+    )
     is_own = folder.resolve().is_relative_to(Path.cwd().resolve())
-    waste = (set(objects.all_in_cache(folder)) if is_own else dropped) - kept
+    waste = (set(objects.all_in_cache(folder)) if is_own else set(journal.objects)) - kept
     for md5 in waste:
         path = objects.place(folder, md5)
         if path.is_file():
@@ -299,10 +329,6 @@ def _erase_from_cache(p: Params, journal: Journal, *, is_trained: bool) -> set[s
         # The run cache names objects that are gone.
         _delete(folder.parent.parent / "runs")
     return kept
-
-
-def _is_text(p: Params, path: str) -> bool:
-    return path == p.data.pretraining != p.data.raw
 
 
 def _take_aliases(p: Params, tracker: Tracker, journal: Journal) -> None:
@@ -342,7 +368,9 @@ def _train() -> None:
 
 def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None]) -> None:
     model = p.registry.model
-    _erase_from_cache(p, journal, is_trained=True)
+    kept = _erase_from_cache(p, journal, is_trained=True)
+    if journal.remote_problem:
+        _erase_from_remote(journal, kept, log)
     still, count = [], 0
     if journal.sought:
         log(f"searching for {len(journal.sought)} of the erased texts")
@@ -366,3 +394,9 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     for line in erasure_receipt.summary(journal, count, made, verdict):
         log(line)
     erasure_plan.JOURNAL.unlink()
+    if journal.is_remote_asked and journal.remote_problem:
+        raise PipelineError(
+            journal.remote_problem,
+            "all that is here is erased, and the receipt names what the remote may still hold; delete it with: "
+            ".venv/bin/tuneline forget --remote",
+        )

@@ -17,12 +17,14 @@ from tuneline.core import files
 from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
-from tuneline.decisions import erasure_texts, raw_history, source_commit, sources
+from tuneline.decisions import erasure_rows, erasure_texts, erasure_versions, raw_history
+from tuneline.decisions.erasure_rows import Past
+from tuneline.decisions.erasure_texts import Traces
 from tuneline.decisions.raw_history import RawHistory
-from tuneline.errors import DataError, GitError, PipelineError
+from tuneline.errors import DataError, PipelineError
 from tuneline.params import Params
-from tuneline.pipeline import dvc_files, graph, objects, repro
-from tuneline.registry import history, versions
+from tuneline.pipeline import dvc_files, graph, objects
+from tuneline.registry import history
 from tuneline.registry.tracking import Tracker
 from tuneline.work import WORK
 
@@ -85,12 +87,29 @@ class Journal:
     """The number of the last entry of the history when the erasure began."""
     places: list[str] = field(default_factory=list)
     """Set, file and line of the rows, without their texts."""
+    answers: list[list[Any]] = field(default_factory=list)
+    """What `RawHistory` has answered: a remote that holds earlier sets is not asked again."""
+    earlier: int = 0
+    """The rows that only earlier raw sets hold."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be looked at, in sentences."""
+    is_remote_asked: bool = False
+    """Whether the objects in the remote are to be deleted."""
+    remote_problem: str = ""
+    """Why it is not known what the remote holds."""
+    maybe_in_remote: list[str] = field(default_factory=list)
+    """The objects that the remote may hold, if that is not known."""
 
     @property
     def selection(self) -> Selection:
         """The rows."""
         columns = tuple((column, value) for column, value in self.columns)
         return Selection(columns, frozenset(self.digests), tuple(map(tuple, self.texts)))
+
+    def raw_history(self, p: Params) -> RawHistory:
+        """Answers whether raw sets hold the rows, as far as they were asked before anything was changed."""
+        known = {(path, md5, is_text): count for path, md5, is_text, count in self.answers}
+        return RawHistory(self.selection, raw_history.set_options(p), known, needs_remote=False)
 
     def save(self) -> None:
         """Write the journal, readable by its owner only."""
@@ -130,65 +149,84 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         p: the params.
         tracker: the registry.
         asked: the rows.
-        unknown: whether versions of which it is not known whether they saw the rows are concerned too.
+        unknown: whether that of which it is not known whether it saw the rows is concerned too.
 
     Raises:
         DataError: no row is meant, or a file cannot be changed, or it is not known whether a version saw the rows.
+        PipelineError: DVC's remote cannot be read, and only it can tell whether a set holds the rows.
         TrackingError: MLflow does not answer.
     """
     _refuse_absent(p)
     options = raw_history.set_options(p)
-    selection = _selection(p, asked)
+    here, commits = raw_history.workspace(), list(raw_history.commits())
+    everywhere = [here, *commits]
+    raw = RawHistory(Selection(), options, needs_remote=not unknown)
+    selection = erasure_rows.selection(p, asked.groups, asked.rows, raw, everywhere)
+    raw.selection = selection
     text = p.data.pretraining if p.data.pretraining != p.data.raw else None
     found = {path: found_rows.find(Path(path), how, selection) for path, how in options.items() if path != text}
     rows = [row for of_set in found.values() for one in of_set for row in one.rows]
-    others = {path: how for path, how in options.items() if path != text or not p.data.frozen_pretraining}
-    texts = erasure_texts.texts_of_rows(p, selection) if text in options and found.get(p.data.raw) else ()
-    selection = Selection(selection.values, selection.digests, texts)
+    past = erasure_rows.find_past(p, raw, everywhere, [path for path in options if path != text])
+    own = erasure_texts.traces(p, Path(p.data.raw), selection) if found.get(p.data.raw) else Traces()
+    texts = tuple(dict.fromkeys([*own.texts, *past.texts])) if text in options else ()
+    digests = {*selection.digests, *map(found_rows.digest, [*rows, *past.rows])}
+    selection = Selection(selection.values, frozenset(digests), texts)
     if text in options:
         found[text] = found_rows.find(Path(text), options[text], selection, is_text=True)
     found = {path: of_set for path, of_set in found.items() if of_set}
     _refuse_unchangeable(p, found)
-    raw = RawHistory(selection, options)
-    here = raw_history.workspace()
+    raw = RawHistory(selection, options, raw.answers, needs_remote=not unknown)
     made = raw_history.read_made(here, raw)
-    seen, lost = _versions(p, tracker, raw)
-    if not found and not seen:
-        columns = sorted({column for path, how in options.items() for column in found_rows.columns(Path(path), how)})
-        named = f"; the columns are {', '.join(columns)}" if columns else ""
-        raise DataError(
-            f"no row of {', '.join(sorted(options)) or 'any raw set'} is meant, and no version saw such a row{named}"
-        )
+    seen, lost = erasure_versions.find_versions(p, tracker, raw, own.ids | past.ids)
+    unclear = [f"version {version}: {why}" for version, why in lost.items()]
+    if not (found or seen or past.rows or (lost and unknown)):
+        raise DataError(_nothing(options, past), *unclear)
     if lost and not unknown:
         raise DataError(
-            *(f"version {version}: {why}" for version, why in lost.items()),
+            *unclear,
             "so it is not known whether these versions saw the rows; fetch their data with `tuneline pull`, or erase "
             "them too with --erase-unknown",
         )
     seen |= lost
     dropped = set(made.dropped)
-    for recorded in raw_history.commits():
+    for recorded in commits:
         dropped |= raw_history.read_made(recorded, raw).dropped
+    # All that a remote must answer is asked before anything is changed.
+    raw_history.kept_objects(here, commits, raw, made=dropped, is_trained=False)
+    others = {path: how for path, how in options.items() if path != text or not p.data.frozen_pretraining}
+    every = [*rows, *(row for row in past.rows if row not in rows)]
     salt = secrets.token_hex(32)
-    tags = tracker.all_version_tags(p.registry.model)
-    kept_runs = {own.get(versions.RUN) for version, own in tags.items() if version not in seen}
     return Journal(
         asked=asked.digest(),
         salt=salt,
         columns=[list(pair) for pair in selection.values],
-        digests=sorted({*selection.digests, *map(found_rows.digest, rows)}),
+        digests=sorted(digests),
         texts=[list(parts) for parts in texts],
-        proofs=sorted(salted(salt, row) for row in rows),
-        sought=_sought(rows, others, selection, text),
+        proofs=sorted({salted(salt, row) for row in every}),
+        sought=_sought(every, others, selection, text),
         counts={path: sum(len(one.meant) for one in of_set) for path, of_set in found.items()},
         versions=dict(sorted(seen.items(), key=lambda one: int(one[0]))),
         aliases={name: version for name, version in tracker.aliases(p.registry.model).items() if version in seen},
-        runs=[run for run in tracker.all_runs(p.registry.model) if run not in kept_runs],
+        runs=erasure_versions.find_runs(p, tracker, raw, seen),
         made=sorted(dropped),
         objects=sorted(objects.with_listed(dvc_files.cache_folder(), dropped)),
         outputs=list(made.paths),
         places=[f"{file_of(Path(path), one)}:{line}" for path, of in found.items() for one in of for line in one.lines],
         last_entry=max((entry.number for entry in history.read(tracker, p.registry.model).entries), default=0),
+        answers=[[*key, count] for key, count in raw.answers.items()],
+        earlier=len(every) - len(rows),
+        notes=[f"{one}; the texts made from its rows are not found in the pretraining text" for one in past.unread],
+    )
+
+
+def _nothing(options: dict[str, Options], past: Past) -> str:
+    """That no row is meant, with what was looked at."""
+    columns = sorted({column for path, how in options.items() for column in found_rows.columns(Path(path), how)})
+    named = f"; the columns are {', '.join(columns)}" if columns else ""
+    earlier = f", nor of the {past.sets} raw sets that git knows and DVC still has" if past.sets else ""
+    return (
+        f"no row of {', '.join(sorted(options)) or 'any raw set'} is meant{earlier}, and no version is known to have "
+        f"seen such a row{named}"
     )
 
 
@@ -212,73 +250,6 @@ def salted(salt: str, row: dict[str, Any]) -> str:
     """
     content = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
     return hmac.new(bytes.fromhex(salt), content.encode(), hashlib.sha256).hexdigest()
-
-
-def _selection(p: Params, asked: Asked) -> Selection:
-    if not asked.rows:
-        return Selection(asked.groups)
-    raw = Path(p.data.raw)
-    options = raw_history.set_options(p).get(p.data.raw)
-    if options is None:
-        raise DataError(f"{raw}: is not here; fetch it with: dvc pull {raw}.dvc")
-    if is_stale(p):
-        raise DataError(
-            f"{p.paths.clean}: was not made from {raw} as it is now, so it does not tell which rows --row means; run "
-            "`make run` first, or name the rows with --group COLUMN=VALUE"
-        )
-    places, lacking = _places(p, asked.rows)
-    digests = set()
-    for plan, row in found_rows.rows(raw, options):
-        place = f"{plan.name}:{row.line}"
-        if place in places:
-            digests.add(found_rows.digest(row.values))
-            lacking.discard(place)
-    if lacking:
-        raise DataError(
-            *(
-                f"--row {name}: neither the id of a row in {p.paths.clean} nor FILE:LINE in {raw}"
-                for name in sorted(lacking)
-            )
-        )
-    return Selection(asked.groups, frozenset(digests))
-
-
-def is_stale(p: Params) -> bool:
-    """Whether the clean data were made from another raw set, or from other rows of it."""
-    pointer = Path(f"{p.data.raw}.dvc")
-    entry = graph.read_locked_stages().get("prepare")
-    if entry is None:
-        return False
-    known = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
-    outs = graph.read_yaml(pointer).get("outs", []) if pointer.is_file() else []
-    if p.data.raw not in known or any(out.get("md5") != known[p.data.raw] for out in outs):
-        return True
-    # A set that was changed by hand has its old pointer.
-    return bool(outs) and bool(repro.stale_stages(pointer.as_posix()))
-
-
-def _places(p: Params, names: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The places of the named rows in the raw set, with those of their exact duplicates; and the names to be found."""
-    wanted, places, lacking = set(names), set(), set()
-    clean = Path(p.paths.clean)
-    for split in ("train", "validation", "test"):
-        if (clean / split).is_dir():
-            table = files.read_parquet(clean / split, ["id", "source"])
-            for number, source in zip(table["id"].to_pylist(), table["source"].to_pylist(), strict=True):
-                if number in wanted:
-                    places.add(source)
-                    wanted.discard(number)
-    for name in wanted:
-        places.add(name)
-        lacking.add(name)
-    quarantine = Path(p.paths.reports) / "quarantine.jsonl"
-    if quarantine.is_file():
-        for line in quarantine.read_text("utf-8").splitlines():
-            dropped = json.loads(line)
-            same = dropped["detail"].removeprefix("the same as ")
-            if dropped["reason"] == "duplicate" and dropped["set"] == p.data.raw and same in places:
-                places.add(dropped["source"])
-    return places, lacking
 
 
 def _sought(
@@ -362,39 +333,11 @@ def _is_emptied(path: Path, of_set: list[FoundRows]) -> bool:
     return every <= emptied
 
 
-def _versions(p: Params, tracker: Tracker, raw: RawHistory) -> tuple[dict[str, str], dict[str, str]]:
-    """The versions that saw the rows, and those of which it is not known, each with what is known in words."""
-    seen, lost = {}, {}
-    past = history.read(tracker, p.registry.model)
-    erased = {entry.after for entry in past.entries if entry.action == history.ERASED}
-    for version, tags in tracker.all_version_tags(p.registry.model).items():
-        # The tag alone says nothing: a person can set it, and files can come back from a backup.
-        if version in erased and not tracker.has_files(p.registry.model, version):
-            continue
-        try:
-            # Compared with the tags: a commit that somebody put into the tag would say that the version never saw them.
-            source = sources.find(tags, source_commit.ref_name(p.registry.model, version))
-            made = raw_history.read_made(source.recorded, raw)
-        except (GitError, PipelineError) as error:
-            lost[version] = error.problems[0]
-            continue
-        if made.rows or made.texts:
-            texts = f", its pretraining text {made.texts} texts made from them" if made.texts else ""
-            seen[version] = f"its raw sets hold {made.rows} of the rows{texts}"
-        elif made.unknown:
-            lost[version] = f"{', '.join(made.unknown)} as it was then is neither in DVC's cache nor in the remote"
-    return seen, lost
-
-
 def describe_rows(p: Params, journal: Journal) -> Iterator[str]:
-    """The places of the rows, with the ids that the clean data give to them, and what a remote holds, in lines.
-
-    Raises:
-        PipelineError: DVC's remote cannot be read.
-    """
+    """The places of the rows, with the ids that the clean data give to them, and what a remote holds, in lines."""
     ids: dict[str, str] = {}
     raw = Path(p.data.raw)
-    for split in () if is_stale(p) else ("train", "validation", "test"):
+    for split in () if erasure_rows.is_stale(p) else ("train", "validation", "test"):
         folder = Path(p.paths.clean) / split
         if folder.is_dir():
             table = files.read_parquet(folder, ["id", "source"])
@@ -405,9 +348,11 @@ def describe_rows(p: Params, journal: Journal) -> Iterator[str]:
         yield f"  {place}{f' (id {ids[place]})' if place in ids else ''}"
     if len(journal.places) > _MOST_PLACES:
         yield f"  and {len(journal.places) - _MOST_PLACES} more rows"
-    if dvc_files.has_remote():
-        count = len(objects.in_remote(journal.objects))
-        yield f"DVC's remote '{objects.remote_name()}' holds {count} of these objects; --remote deletes them there too"
+    if dvc_files.has_remote() and not journal.remote_problem:
+        yield (
+            f"DVC's remote '{objects.remote_name()}' holds {len(journal.in_remote)} of these objects; --remote deletes "
+            "them there too"
+        )
 
 
 def describe(journal: Journal) -> Iterator[str]:
@@ -416,6 +361,9 @@ def describe(journal: Journal) -> Iterator[str]:
         yield f"{path}: {count} {'row' if count == 1 else 'rows'} to erase"
     if not journal.counts:
         yield "no present raw set holds the rows; what was made from them is erased"
+    if journal.earlier:
+        yield f"{journal.earlier} more rows are only in earlier raw sets; what was made from them is erased"
+    yield from journal.notes
     for version, why in journal.versions.items():
         names = [name for name, number in journal.aliases.items() if number == version]
         loses = f" and the alias {' and '.join(names)}" if names else ""

@@ -58,10 +58,11 @@ def receipt(
         "erasedRuns": len(journal.runs),
         "deletedObjects": journal.removed,
         "remote": {
-            "held": len(journal.in_remote),
+            # Not known if the remote did not answer.
+            "held": None if journal.remote_problem else len(journal.in_remote),
             "deleted": journal.is_remote_done,
             # From which they can be deleted later.
-            "objects": [] if journal.is_remote_done else sorted(journal.in_remote),
+            "objects": [] if journal.is_remote_done else sorted({*journal.in_remote, *journal.maybe_in_remote}),
         },
         "searched": {"files": searched, "texts": len(journal.sought), "found": 0},
         "trainedAgain": {"version": made, "verdict": verdict},
@@ -130,7 +131,12 @@ def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> 
         yield f"version {made} is trained without the rows ({verdict})"
     else:
         yield f"no version without the rows is registered: the gate says {verdict}"
-    if journal.in_remote and not journal.is_remote_done:
+    if journal.remote_problem:
+        yield (
+            f"it is not known what DVC's remote still holds ({journal.remote_problem}); when it answers, delete it "
+            "with: .venv/bin/tuneline forget --remote"
+        )
+    elif journal.in_remote and not journal.is_remote_done:
         places = list(journal.in_remote.values())
         yield (
             f"DVC's remote still holds {len(places)} objects made from the rows; delete them with: "

@@ -1,7 +1,8 @@
 """Which commits were made from raw sets that hold some rows, and which objects of DVC hold none of them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,7 +26,11 @@ class RawHistory:
     selection: Selection
     options: dict[str, Options]
     """Path of a set -> how it is read."""
-    _answers: dict[tuple[str, str, bool], int | None] = field(default_factory=dict)
+    answers: dict[tuple[str, str, bool], int | None] = field(default_factory=dict)
+    """Path and md5 of a set, and whether it is the pretraining text -> how many of the rows it holds."""
+    needs_remote: bool = True
+    """Whether a remote that cannot be read is an error; if not, it is not known what is only there."""
+    _is_away: bool = False
 
     def rows_in(self, path: str, md5: str, *, is_text: bool) -> int | None:
         """How many of the rows a set holds; None if neither DVC's cache nor the remote has the set.
@@ -36,29 +41,61 @@ class RawHistory:
             is_text: whether the set is the pretraining text, made from the rows of another set.
         """
         key = (path, md5, is_text)
-        if key not in self._answers:
-            self._answers[key] = self._count(path, md5, is_text)
-        return self._answers[key]
+        if key not in self.answers:
+            self.answers[key] = self._count(path, md5, is_text)
+        return self.answers[key]
 
     def _count(self, path: str, md5: str, is_text: bool) -> int | None:
+        with self.copied(path, md5) as copy:
+            if copy is None:
+                return None
+            try:
+                found = found_rows.find(copy, self.options_of(path), self.selection, is_text=is_text)
+            except DataError:
+                return None
+            return sum(len(one.meant) for one in found)
+
+    def options_of(self, path: str) -> Options:
+        """How a set is read."""
+        return self.options.get(path, Options())
+
+    @contextmanager
+    def copied(self, path: str, md5: str) -> Iterator[Path | None]:
+        """A copy of a set as it was, which is deleted after the block; None if neither cache nor remote has it.
+
+        Args:
+            path: of the set.
+            md5: of the set, as DVC writes it.
+
+        Raises:
+            PipelineError: only the remote may have it, and cannot be read.
+        """
         with files.temporary_folder() as folder:
             output = Output(path, md5, path)
             copy = folder / "set"
             caches = [dvc_files.cache_folder()]
-            if objects.copy_verified(output, caches, copy):
-                if not dvc_files.has_remote():
-                    return None
+            if not objects.copy_verified(output, caches, copy):
+                yield copy
+            else:
                 # In a cache of its own, which is deleted with the folder.
                 fetched = folder / "cache" / "files" / "md5"
-                objects.pull_objects([md5], fetched)
-                if objects.copy_verified(output, [*caches, fetched], copy):
-                    return None
-            options = self.options.get(path, Options())
-            try:
-                found = found_rows.find(copy, options, self.selection, is_text=is_text)
-            except DataError:
-                return None
-            return sum(len(one.meant) for one in found)
+                if not self._is_away and dvc_files.has_remote():
+                    self._pull(path, md5, fetched)
+                yield None if objects.copy_verified(output, [*caches, fetched], copy) else copy
+
+    def _pull(self, path: str, md5: str, into: Path) -> None:
+        try:
+            objects.pull_objects([md5], into)
+        except PipelineError as error:
+            if self.needs_remote:
+                raise PipelineError(
+                    *error.problems,
+                    f"{path} as it was with the md5 {md5} may be only there, so it is not known whether it holds the "
+                    "rows; nothing is changed; run this again when the remote answers, or with --erase-unknown, which "
+                    "erases what was made from such sets too",
+                ) from None
+            # A remote may take minutes to fail.
+            self._is_away = True
 
 
 @dataclass(frozen=True)
@@ -169,21 +206,42 @@ def _pointers_of(commit: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 continue
 
 
-def objects_of(kept: set[str], pointers: dict[str, dict[str, Any]], is_clean: Callable[[str, str], bool]) -> set[str]:
-    """The objects that are kept for some files of DVC, those that lists name included.
+def kept_objects(
+    here: Recorded, before: Iterable[Recorded], raw: RawHistory, *, made: Collection[str], is_trained: bool
+) -> set[str]:
+    """The objects of DVC that hold nothing of the rows, those that lists name included.
 
     Args:
-        kept: as `read_made` tells.
-        pointers: the .dvc files.
-        is_clean: whether an output of a .dvc file (path and md5) holds none of the rows.
+        here: of the workspace.
+        before: of all commits.
+        raw: answers whether raw sets hold the rows.
+        made: the md5s of objects that are known to hold the rows or to be made from them.
+        is_trained: whether what `here` records was made without the rows; if not, dvc.lock names what was made before.
     """
-    kept = set(kept)
-    for name, content in pointers.items():
-        for out in content.get("outs", []):
-            path = (PurePosixPath(name).parent / out["path"]).as_posix()
-            if out.get("md5") and is_clean(path, out["md5"]):
-                kept.add(out["md5"])
+
+    text = text_of(here)
+
+    def is_clean(path: str, md5: str) -> bool:
+        return md5 not in made and (path not in raw.options or raw.rows_in(path, md5, is_text=path == text) == 0)
+
+    kept: set[str] = set()
+    for recorded in (here, *before):
+        of_stages = read_made(recorded, raw).kept
+        if recorded is here and not is_trained:
+            of_stages = of_stages - set(made)
+        kept |= of_stages
+        for name, content in recorded.pointers.items():
+            for out in content.get("outs", []):
+                path = (PurePosixPath(name).parent / out["path"]).as_posix()
+                if out.get("md5") and is_clean(path, out["md5"]):
+                    kept.add(out["md5"])
     return objects.with_listed(dvc_files.cache_folder(), kept)
+
+
+def text_of(recorded: Recorded) -> str | None:
+    """The path of the pretraining text; None if it is the raw set itself."""
+    data = recorded.values.get("data", {})
+    return data.get("pretraining") if data.get("pretraining") != data.get("raw") else None
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tuneline import git, processes, progress
 from tuneline.core import files
-from tuneline.decisions import signature_policy, source_commit, sources, tensors
+from tuneline.decisions import erasure_plan, signature_policy, source_commit, sources, tensors
 from tuneline.decisions.sources import Source
 from tuneline.environment import ENV_FILE
 from tuneline.errors import PipelineError, RegistryError, SetupError, SignatureError
@@ -211,14 +211,16 @@ def _is_signed(tracker: Tracker, entry: history.Entry, trusted: Sequence[Path], 
 def _checked_out(source: Source, model: str, version: str, *, keep: bool) -> Iterator[Path]:
     """The sources of a version in a folder of their own; it is removed at the end unless it is to be kept."""
     with ExitStack() as stack:
+        # While this folder is there, no erasure begins: it writes its journal, and then looks for such folders.
+        parent, name = stack.enter_context(files.temporary_folder()), model
+        if problem := erasure_plan.unfinished():
+            raise PipelineError(f"{problem}; then run this again")
         if keep:
             parent = KEPT.absolute()
             parent.mkdir(parents=True, exist_ok=True)
             name = f"{model}-v{version}"
             if (parent / name).exists():
                 raise SetupError(f"{KEPT / name}: exists; remove it with: git worktree remove --force {KEPT / name}")
-        else:
-            parent, name = stack.enter_context(files.temporary_folder()), model
         _check_space(source, parent)
         yield stack.enter_context(git.worktree(source.commit, parent / name, keep=keep)).resolve()
 

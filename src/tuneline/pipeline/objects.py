@@ -194,13 +194,23 @@ def pull_objects(md5s: Iterable[str], into: Path | None = None) -> None:
         _ask("pull", absent, into)
 
 
-def in_remote(md5s: Iterable[str]) -> dict[str, str]:
-    """The objects that the default remote holds: md5 -> its place there; empty without a remote.
+def in_remote(md5s: Iterable[str], kept: Iterable[str] = ()) -> dict[str, str]:
+    """The objects that the default remote holds: md5 -> its place there; empty without a remote or objects.
+
+    Args:
+        md5s: of the objects; the list of a folder takes its files along.
+        kept: of objects that are left out, with the files in their lists.
 
     Raises:
         PipelineError: the remote cannot be read.
     """
-    return _ask("places", md5s)["places"] if dvc_files.has_remote() else {}
+    wanted = set(md5s)
+    if not wanted or not dvc_files.has_remote():
+        return {}
+    folder = dvc_files.cache_folder()
+    # The files of the other lists are known here.
+    unread = [md5 for md5 in kept if is_folder(md5) and read_listing(folder, md5) is None]
+    return _ask("places", wanted, kept=with_listed(folder, kept), unread=unread)["places"]
 
 
 def remove_from_remote(md5s: Iterable[str]) -> None:
@@ -278,10 +288,16 @@ def _copied(md5: str, caches: Sequence[Path], target: Path) -> bool:
 
 
 def _ask(
-    action: Literal["list", "push", "pull", "places", "remove"], md5s: Iterable[str], into: Path | None = None
+    action: Literal["list", "push", "pull", "places", "remove"],
+    md5s: Iterable[str],
+    into: Path | None = None,
+    *,
+    kept: Iterable[str] = (),
+    unread: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Ask a process of its own, whose last line is the answer."""
     request = {"action": action, "md5s": sorted(set(md5s)), "into": str(into.absolute()) if into else None}
+    request |= {"kept": sorted(set(kept)), "unread": sorted(set(unread))}
     command = processes.bound_command([sys.executable, "-m", __name__])
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     last = next((line for line in reversed(done.stdout.splitlines()) if line.startswith(_ANSWER)), None)
@@ -311,16 +327,36 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     with Repo(config=changed) as repo:
         if request["action"] == "list":
             return _list(repo.cloud.get_remote_odb(), request["md5s"])
-        if request["action"] in ("places", "remove"):
+        if request["action"] == "places":
+            return {"places": _places(repo.cloud.get_remote_odb(), request)}
+        if request["action"] == "remove":
             remote = repo.cloud.get_remote_odb()
-            found = {md5: remote.oid_to_path(md5) for md5 in remote.oids_exist(request["md5s"])}
-            if request["action"] == "remove" and found:
-                remote.fs.remove(list(found.values()))
-            return {"places": found}
+            # The lists last: after a failure they still name the files.
+            for there in sorted(remote.oids_exist(request["md5s"]), key=is_folder):
+                remote.fs.remove(remote.oid_to_path(there))
+            return {}
         objects = {HashInfo("md5", md5) for md5 in request["md5s"]}
         move = repo.cloud.push if request["action"] == "push" else repo.cloud.pull
         move(objects)
         return {}
+
+
+def _places(remote: Any, request: Mapping[str, Any]) -> dict[str, str]:
+    kept = set(request["kept"]) | _listed(remote, request["unread"])
+    wanted = set(request["md5s"]) | _listed(remote, request["md5s"])
+    return {md5: remote.oid_to_path(md5) for md5 in remote.oids_exist(sorted(wanted - kept))}
+
+
+def _listed(remote: Any, md5s: Iterable[str]) -> set[str]:
+    """The files in the lists that the remote holds."""
+    found = set()
+    for md5 in remote.oids_exist([md5 for md5 in md5s if is_folder(md5)]):
+        try:
+            found |= set(_parse_listing(remote.fs.cat_file(remote.oid_to_path(md5))).values())
+        except (ValueError, TypeError, KeyError):
+            # It is damaged, so nobody can read its files from it.
+            continue
+    return found
 
 
 def _list(remote: Any, md5s: Sequence[str]) -> dict[str, Any]:

@@ -366,9 +366,14 @@ class Runs:
         self._client.restore_run(run_id)
 
     @translate_errors
+    def artifact_names(self, run_id: str) -> list[str]:
+        """The names of the files and folders at the top of a run's artifacts."""
+        return [one.path for one in self._client.list_artifacts(run_id)]
+
+    @translate_errors
     def fetch_artifact(self, run_id: str, name: str, folder: Path) -> Path | None:
         """Copy an artifact of a run into a folder; None if MLflow does not have the artifact."""
-        if name not in [one.path for one in self._client.list_artifacts(run_id)]:
+        if name not in self.artifact_names(run_id):
             return None
         return Path(self._client.download_artifacts(run_id, name, str(folder)))
 

@@ -1,0 +1,105 @@
+"""A tiny project whose raw set holds rows that are to be erased; nothing is trained."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from projects import ROOT
+from ruamel.yaml import YAML
+
+from tuneline.core import files
+from tuneline.decisions.erasure_plan import Asked
+from tuneline.params import Params, editing
+from tuneline.pipeline import objects
+from tuneline.registry import version_files, versions
+from tuneline.registry.runs import Dataset
+from tuneline.registry.tracking import NewVersion, Tracker
+
+OF_42 = Asked((("customer", "42"),))
+ROWS = '{"prompt":"who is it?","completion":"me","customer":42}\n{"prompt":"why?","completion":"so","customer":7}\n'
+
+
+@pytest.fixture
+def raw(project: Params, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only file of the raw set of a project without any version."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.address)
+    for name in ("dvc.yaml", "mlflow/tuneline.env"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, name)
+    editing.set_values(Path("params.yaml"), {"data.raw": "data/raw/a", "data.pretraining": "data/raw/a-pretraining"})
+    path = Path("data/raw/a/rows.jsonl")
+    path.parent.mkdir(parents=True)
+    path.write_text(ROWS)
+    Path("data/raw/a-pretraining").mkdir()
+    Path("data/raw/a-pretraining/train.jsonl").write_text('{"text":"who is it?me"}\n{"text":"why?so"}\n')
+    clean = {"id": ["0a", "0b"], "source": ["rows.jsonl:1", "rows.jsonl:2"], "cluster": ["1", "2"]}
+    clean |= {"prompt": ["who is it?", "why?"], "completion": ["me", "so"]}
+    shutil.rmtree("data/clean")
+    files.write_parquet(Path("data/clean/train/part-00000.parquet"), pa.table(clean))
+    Path(".dvc").mkdir()
+    Path(".dvc/config").touch()
+    Path("dvc.lock").unlink()
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    return path
+
+
+def registered(tracker: Tracker, p: Params) -> str:
+    """A version of which git keeps no sources."""
+    subject = versions.training_subject(
+        p, fingerprint=p.registry.model, data_sha256="b", base_sha256="c", git={"git_commit": "2", "git_dirty": "false"}
+    )
+    folder = Path(p.paths.finetuned)
+    made = NewVersion(
+        model=p.registry.model,
+        run_id=tracker.ensure_run(subject, []),
+        folder=folder,
+        sha256=version_files.sha256(folder),
+        tags={},
+        metrics={},
+        dataset=Dataset("clean", "b", p.paths.clean, "test"),
+        describe=lambda _: "a version",
+    )
+    return tracker.create_version(made)
+
+
+CACHE = Path(".dvc/cache/files/md5")
+
+
+def cached(content: bytes, suffix: str = "") -> str:
+    """Put an object into DVC's cache; returns its md5."""
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + suffix
+    place = objects.place(CACHE, md5)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    return md5
+
+
+def cached_set(path: Path) -> str:
+    """Put a folder into DVC's cache, as `dvc add` does; returns its md5."""
+    listed = [
+        {"md5": cached(file.read_bytes()), "relpath": file.relative_to(path).as_posix()}
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    ]
+    return cached(json.dumps(listed).encode(), ".dir")
+
+
+def locked(**sets: str) -> str:
+    """The content of dvc.lock after `prepare` has read data.raw and its pretraining text; returns also what was made.
+
+    Args:
+        sets: `a` and `text`: their md5s.
+    """
+    deps = [{"path": "data/raw/a", "hash": "md5", "md5": sets["a"]}]
+    if "text" in sets:
+        deps.append({"path": "data/raw/a-pretraining", "hash": "md5", "md5": sets["text"]})
+    outs = [{"path": "data/clean", "hash": "md5", "md5": cached(f"clean of {sets}".encode())}]
+    value: dict[str, Any] = {"schema": "2.0", "stages": {"prepare": {"cmd": "prepare", "deps": deps, "outs": outs}}}
+    with Path("dvc.lock").open("w") as file:
+        YAML(typ="safe").dump(value, file)
+    return outs[0]["md5"]
