@@ -13,10 +13,13 @@ from projects import ROOT
 from ruamel.yaml import YAML
 
 from tuneline.core import files
+from tuneline.decisions import source_commit
 from tuneline.decisions.erasure_plan import Asked
 from tuneline.params import Params, editing
 from tuneline.pipeline import objects
-from tuneline.registry import version_files, versions
+from tuneline.proofs import claims
+from tuneline.registry import lineage, version_files, versions
+from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset
 from tuneline.registry.tracking import NewVersion, Tracker
 
@@ -103,3 +106,46 @@ def locked(**sets: str) -> str:
     with Path("dvc.lock").open("w") as file:
         YAML(typ="safe").dump(value, file)
     return outs[0]["md5"]
+
+
+def sources_now(p: Params) -> dict[str, str]:
+    """Commit what a version would be made from now, as `register` does; returns the tags that name it."""
+    for name in (*lineage.ENVIRONMENT_LOCKS, ".gitignore"):
+        shutil.copyfile(ROOT / name, name)
+    digests = {
+        "params_sha256": files.sha256_file(Path("params.yaml")),
+        "dvc_lock_sha256": files.sha256_file(Path("dvc.lock")),
+        "environment_sha256": files.digest([files.sha256_file(Path(name)) for name in lineage.ENVIRONMENT_LOCKS]),
+    }
+    rest = ("fingerprint", "model_sha256", "data_sha256", "base_sha256", "evaluation_sha256")
+    now = Lineage(**digests, **dict.fromkeys(rest, "0" * 64), git_commit="none", git_dirty="true")
+    return {**now.tags(), source_commit.TAG: source_commit.make(p, now)}
+
+
+def version_of(tracker: Tracker, p: Params, tags: dict[str, str], run: str, ids: list[str]) -> str:
+    """Register the model of the project with what a version holds of its sources now."""
+    folder = Path("work/version")
+    shutil.copytree(p.paths.finetuned, folder)
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copyfile(name, folder / name)
+    files.write_parquet(folder / versions.TRAIN_ROWS, pa.table({"id": ids, "cluster": ids}))
+    dependencies: list[dict[str, Any]] = [{"name": "code", "digest": {"gitCommit": tags[source_commit.TAG]}}]
+    dependencies += [
+        {"name": name, "digest": {"sha256": files.sha256_file(folder / name)}} for name in ("params.yaml", "dvc.lock")
+    ]
+    predicate = {
+        "buildDefinition": {
+            "buildType": "x",
+            "externalParameters": p.model_dump(mode="json"),
+            "internalParameters": {"fingerprint": "0" * 64},
+            "resolvedDependencies": dependencies,
+        },
+        "runDetails": {"builder": {"id": "x"}, "metadata": {"invocationId": run}},
+    }
+    claims.write(folder / claims.CLAIMS, [claims.statement(claims.PROVENANCE, {"a": "0" * 64}, predicate)], None)
+    sha256 = version_files.sha256(folder)
+    data = Dataset("clean", "b" * 64, p.paths.clean, "test")
+    tags = {**tags, versions.FILES: sha256, versions.RUN: run}
+    version = tracker.create_version(NewVersion(p.registry.model, run, folder, sha256, tags, {}, data, lambda _: ""))
+    shutil.rmtree(folder)
+    return version

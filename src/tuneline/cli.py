@@ -867,7 +867,7 @@ def gc(dry_run: bool, other_branches: bool) -> None:
 @click.option("--row", "rows", multiple=True, metavar="ID", help="A row by its id, or as FILE:LINE. Repeatable.")
 @click.option("--dry-run", is_flag=True, help="Only name the rows, the versions that saw them, and what would go.")
 @click.option("--remote", is_flag=True, help="Also delete the objects in DVC's default remote.")
-@click.option("--erase-unknown", is_flag=True, help="Also erase versions whose raw sets are in no cache or remote.")
+@click.option("--erase-unknown", is_flag=True, help="Also erase versions that may have seen the rows.")
 def forget(groups: tuple[str, ...], rows: tuple[str, ...], dry_run: bool, remote: bool, erase_unknown: bool) -> None:
     """Erase rows from the raw sets and from all that was made from them, train again, and prove it.
 

@@ -314,7 +314,7 @@ def _erase_from_cache(p: Params, journal: Journal, *, is_trained: bool) -> set[s
         The objects that are kept.
     """
     folder = dvc_files.cache_folder()
-    here, commits = raw_history.workspace(), raw_history.commits()
+    here, commits = raw_history.workspace(), raw_history.commits(journal.commits)
     kept = raw_history.kept_objects(
         here, commits, journal.raw_history(p), made=set(journal.made), is_trained=is_trained
     )

@@ -17,7 +17,7 @@ from tuneline.core import files
 from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
-from tuneline.decisions import erasure_rows, erasure_texts, erasure_versions, raw_history
+from tuneline.decisions import erasure_rows, erasure_texts, erasure_versions, raw_history, source_commit
 from tuneline.decisions.erasure_rows import Past
 from tuneline.decisions.erasure_texts import Traces
 from tuneline.decisions.raw_history import RawHistory
@@ -87,6 +87,8 @@ class Journal:
     """The number of the last entry of the history when the erasure began."""
     places: list[str] = field(default_factory=list)
     """Set, file and line of the rows, without their texts."""
+    commits: list[str] = field(default_factory=list)
+    """The git commits that versions were made from, which no ref may keep."""
     answers: list[list[Any]] = field(default_factory=list)
     """What `RawHistory` has answered: a remote that holds earlier sets is not asked again."""
     earlier: int = 0
@@ -158,7 +160,9 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     """
     _refuse_absent(p)
     options = raw_history.set_options(p)
-    here, commits = raw_history.workspace(), list(raw_history.commits())
+    tags = tracker.all_version_tags(p.registry.model)
+    named = [commit for own in tags.values() if source_commit.is_sha(commit := own.get(source_commit.TAG, ""))]
+    here, commits = raw_history.workspace(), list(raw_history.commits(named))
     everywhere = [here, *commits]
     raw = RawHistory(Selection(), options, needs_remote=not unknown)
     selection = erasure_rows.selection(p, asked.groups, asked.rows, raw, everywhere)
@@ -188,7 +192,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
             "them too with --erase-unknown",
         )
     seen |= lost
-    dropped = set(made.dropped)
+    dropped = made.dropped | raw_history.sets_with_rows(everywhere, raw)
     for recorded in commits:
         dropped |= raw_history.read_made(recorded, raw).dropped
     # All that a remote must answer is asked before anything is changed.
@@ -213,6 +217,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         outputs=list(made.paths),
         places=[f"{file_of(Path(path), one)}:{line}" for path, of in found.items() for one in of for line in one.lines],
         last_entry=max((entry.number for entry in history.read(tracker, p.registry.model).entries), default=0),
+        commits=named,
         answers=[[*key, count] for key, count in raw.answers.items()],
         earlier=len(every) - len(rows),
         notes=[f"{one}; the texts made from its rows are not found in the pretraining text" for one in past.unread],

@@ -84,10 +84,7 @@ def _sets(everywhere: Sequence[Recorded], raw: RawHistory) -> Iterator[tuple[str
 
 
 def _named(recorded: Recorded) -> Iterator[tuple[str, str]]:
-    for name, content in recorded.pointers.items():
-        for out in content.get("outs", []):
-            if out.get("md5"):
-                yield (Path(name).parent / out["path"]).as_posix(), out["md5"]
+    yield from raw_history.of_pointers(recorded)
     for stage in recorded.locked.values():
         for dep in stage.get("deps", []):
             if dep.get("md5") and dep["path"] == recorded.values.get("data", {}).get("raw"):

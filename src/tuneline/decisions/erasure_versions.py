@@ -44,7 +44,7 @@ def find_versions(
     model = p.registry.model
     seen, lost = {}, {}
     erased = {entry.after for entry in history.read(tracker, model).entries if entry.action == history.ERASED}
-    for version, tags in tracker.all_version_tags(model).items():
+    for version, tags in sorted(tracker.all_version_tags(model).items(), key=lambda one: int(one[0])):
         # The tag alone says nothing: a person can set it, and files can come back from a backup.
         if version in erased and not tracker.has_files(model, version):
             continue

@@ -157,11 +157,7 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
 
 def _sets_below(recorded: Recorded, folder: str) -> Iterator[tuple[str, str]]:
     """Path and md5 of the sets under DVC in a folder."""
-    for name, content in recorded.pointers.items():
-        for out in content.get("outs", []):
-            path = PurePosixPath(name).parent / out["path"]
-            if out.get("md5") and PurePosixPath(folder) in path.parents:
-                yield path.as_posix(), out["md5"]
+    yield from (one for one in of_pointers(recorded) if PurePosixPath(folder) in PurePosixPath(one[0]).parents)
 
 
 def workspace() -> Recorded:
@@ -180,15 +176,18 @@ def _pointers() -> list[str]:
     return sorted(found)
 
 
-def commits() -> Iterator[Recorded]:
+def commits(also: Iterable[str] = ()) -> Iterator[Recorded]:
     """What each commit that a ref keeps and that changed a file of DVC records.
+
+    Args:
+        also: further commits, which no ref may keep; those that git does not have are left out.
 
     Raises:
         GitError: git fails, for example because an object is damaged.
     """
     # Without the option, git leaves out what a merge did not take over; its data are in the cache all the same.
     listed = git.ask("log", "--all", "--full-history", "--format=%H", "--", "dvc.lock", "*.dvc").split()
-    for commit in dict.fromkeys(listed):
+    for commit in dict.fromkeys([*listed, *filter(git.has_commit, also)]):
         try:
             yield sources.read(commit)
         except PipelineError:
@@ -220,22 +219,44 @@ def kept_objects(
     """
 
     text = text_of(here)
-
-    def is_clean(path: str, md5: str) -> bool:
-        return md5 not in made and (path not in raw.options or raw.rows_in(path, md5, is_text=path == text) == 0)
-
     kept: set[str] = set()
     for recorded in (here, *before):
         of_stages = read_made(recorded, raw).kept
         if recorded is here and not is_trained:
             of_stages = of_stages - set(made)
         kept |= of_stages
-        for name, content in recorded.pointers.items():
-            for out in content.get("outs", []):
-                path = (PurePosixPath(name).parent / out["path"]).as_posix()
-                if out.get("md5") and is_clean(path, out["md5"]):
-                    kept.add(out["md5"])
+        kept |= {
+            md5
+            for path, md5 in of_pointers(recorded)
+            if md5 not in made and (path not in raw.options or raw.rows_in(path, md5, is_text=path == text) == 0)
+        }
     return objects.with_listed(dvc_files.cache_folder(), kept)
+
+
+def sets_with_rows(everywhere: Iterable[Recorded], raw: RawHistory) -> set[str]:
+    """The md5s of all raw sets under DVC that are not known to be without the rows, used by a stage or not.
+
+    Args:
+        everywhere: what the workspace, which comes first, and all commits record.
+        raw: answers whether raw sets hold the rows.
+    """
+    found, text = set(), None
+    for number, recorded in enumerate(everywhere):
+        text = text_of(recorded) if number == 0 else text
+        found |= {
+            md5
+            for path, md5 in of_pointers(recorded)
+            if path in raw.options and raw.rows_in(path, md5, is_text=path == text) != 0
+        }
+    return found
+
+
+def of_pointers(recorded: Recorded) -> Iterator[tuple[str, str]]:
+    """Path and md5 of the sets and bases under DVC."""
+    for name, content in recorded.pointers.items():
+        for out in content.get("outs", []):
+            if out.get("md5"):
+                yield (PurePosixPath(name).parent / out["path"]).as_posix(), out["md5"]
 
 
 def text_of(recorded: Recorded) -> str | None:
