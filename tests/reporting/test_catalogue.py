@@ -11,6 +11,7 @@ import pytest
 from tuneline import reporting
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.evaluation.slices import Slice, SlicedColumn
 from tuneline.gate import decision, next_steps
 from tuneline.params import Rule
 from tuneline.params.gate import METRICS
@@ -159,7 +160,37 @@ def test_the_reasons_of_rules_are_translated() -> None:
     ]
     for asked, measures in cases:
         reason = decision.decide([asked], {asked.versus: measures}).rules[0].reason
-        assert english(CHINESE.say(reason)) == [], reason
+        assert english(CHINESE.say(reason, "reason")) == [], reason
+
+
+def test_the_reasons_of_rules_about_slices_are_translated() -> None:
+    good, bad, open_ = (-0.5, -0.6, -0.4), (0.5, 0.4, 0.6), (0.0, -0.1, 0.1)
+    holds = "对 2 个切片作 Holm 校正后，这一结论仍然成立。"
+
+    def reason(wanted: str, *parts: tuple[str | None, tuple[float, float, float]], level: float = 0.025) -> str:
+        slices = [
+            Slice(value, 90, 90, {}, {"champion": {"bits_per_byte": Interval(*numbers, 90)}})
+            for value, numbers in parts
+        ]
+        columns = {
+            "champion": {"language": SlicedColumn(tuple(slices), 3 + len(slices), {"sw": (4, 4), "fi": (99, 99)})}
+        }
+        asked = rule(versus="champion", slice=wanted)
+        told = decision.decide([asked], {"champion": {}}, slices=columns, level=level).rules[0].reason
+        said = CHINESE.say(told, "reason")
+        assert english(re.sub(r"language|\b(zh|de|sw|fi|xx|source|Holm)\b", "", said)) == [], told
+        return said
+
+    assert reason("language=zh", ("zh", good)).startswith("每字节比特数在 language=zh 上比冠军模型好 0.5000")
+    assert reason("language", ("zh", bad), ("de", good)).endswith(holds)
+    assert reason("language", ("zh", bad), ("de", bad)).endswith(f"{holds}此外未通过的还有 language=de。")
+    assert "此外未定的还有 language=de" in reason("language", ("zh", open_), ("de", open_))
+    assert "个切片全部通过" in reason("language", ("zh", good), ("de", good), (None, good))
+    assert "其余" in reason("language", (None, bad))
+    for wanted in ("language=sw", "language=fi", "language=xx", "source", "language"):
+        reason(wanted, *([("zh", good)] if wanted != "language" else []))
+    assert "置信水平下同样如此" in reason("language", ("zh", good), level=0.004)
+    assert "置信水平下，区间从" in reason("language", ("zh", (-0.5, -0.9, -0.01)), level=0.0001)
 
 
 def test_next_steps_are_translated() -> None:

@@ -21,6 +21,8 @@ _HOLE = re.compile(r"\{(\w+)\}")
 _LINE = re.compile(r'(msgctxt|msgid|msgid_plural|msgstr|msgstr\[0\])? ?(".*")')
 # The longest text that is compared with entries that have holes.
 _LONGEST = 4_000
+# The most holes in holes.
+_DEEPEST = 12
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Catalogue(gettext.NullTranslations):
         with_holes = [entry for entry in entries if _HOLE.search(entry.text) and entry.translation]
         # The entry that leaves the least open fits best.
         with_holes.sort(key=lambda entry: -len(_HOLE.sub("", entry.text)))
+        self._contexts = {entry.context for entry in entries if entry.context}
         self._patterns: dict[str, list[tuple[list[str], Entry]]] = {}
         for entry in with_holes:
             self._patterns.setdefault(entry.context, []).append((_HOLE.split(entry.text), entry))
@@ -87,18 +90,32 @@ class Catalogue(gettext.NullTranslations):
 
         Args:
             text: as the project writes it in English. What stands in a hole named `versus` or `versus2` is translated
-                by the entries of the context `versus`, and stays as it is if none fits.
+                by the entries of the context `versus`. It stays as it is if none fits, and another entry that fits the
+                whole text and leaves no such hole is better.
             context: see Entry.
         """
+        return self._say(text, context, 0)[0]
+
+    def _say(self, text: str, context: str, depth: int) -> tuple[str, bool]:
+        """The text in the language of the page, and whether nothing of it is left in English."""
         if whole := self._texts.get((context, text)):
-            return whole
-        if len(text) > _LONGEST:
-            return text
+            return whole, True
+        if len(text) > _LONGEST or depth > _DEEPEST:
+            return text, False
+        best = text
         for parts, entry in self._patterns.get(context, ()):
-            if (values := _fill(parts, text)) is not None:
-                said = {name: self.say(value, name.rstrip("0123456789")) for name, value in values.items()}
-                return _HOLE.sub(lambda hole, said=said: said[hole[1]], entry.translation)
-        return text
+            if (values := _fill(parts, text)) is None:
+                continue
+            said = {name: self._say(value, _context(name), depth + 1) for name, value in values.items()}
+            sentence = _HOLE.sub(lambda hole, said=said: said[hole[1]][0], entry.translation)
+            if all(is_whole for name, (_, is_whole) in said.items() if _context(name) in self._contexts):
+                return sentence, True
+            best = sentence if best == text else best
+        return best, False
+
+
+def _context(hole: str) -> str:
+    return hole.rstrip("0123456789")
 
 
 def _fill(parts: list[str], text: str) -> Mapping[str, str] | None:

@@ -29,6 +29,8 @@ class Difference:
     """What it is compared with, as a rule calls it."""
     verdict: str = ""
     """Of the rule; empty without a rule."""
+    slice: str = ""
+    """The slice of the test rows; empty: all of them."""
 
 
 @dataclass(frozen=True)

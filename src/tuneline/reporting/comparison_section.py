@@ -69,7 +69,7 @@ def table(evaluation: Evaluation, champion: Mapping[str, Any] | None) -> list[di
 
 def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> list[charts.Difference]:
     """Every interval as an improvement: of base and baselines from the evaluation, the others from the gate's rules."""
-    of_rules = {(rule["metric"], rule["versus"]): rule for rule in rules}
+    of_rules = {(rule["metric"], rule["versus"]): rule for rule in rules if not rule.get("slice")}
     asked = {versus for _, versus in of_rules}
     found = []
     for versus in ("base", "baseline"):
@@ -108,9 +108,10 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             rule["margin"],
             rule["versus"],
             rule["verdict"],
+            rule.get("slice") or "",
         )
         for rule in rules
-        if (rule["metric"], rule["versus"]) not in drawn and rule.get("low") is not None
+        if (rule.get("slice") or (rule["metric"], rule["versus"]) not in drawn) and rule.get("low") is not None
     ]
 
 

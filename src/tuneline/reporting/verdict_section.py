@@ -21,7 +21,7 @@ class Picture:
 
     name: str
     value: float | None
-    """The candidate's; None for the metric of one label."""
+    """The candidate's; None for the metric of one label or slice."""
     digits: int
     strip: charts.Strip
 
@@ -125,7 +125,7 @@ def pictures(evaluation: Mapping[str, Any], differences: Sequence[charts.Differe
     return [
         Picture(
             name=metric(strip.difference.metric).name,
-            value=evaluation["candidate"].get(strip.difference.metric),
+            value=None if strip.difference.slice else evaluation["candidate"].get(strip.difference.metric),
             digits=metric(strip.difference.metric).report_digits,
             strip=strip,
         )
