@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tuneline.reporting.samples_section import MakeSections, Section
 # The others are folded.
 _OPEN_SAMPLES = 2
 _OPEN_LABELS = 8
+_OPEN_DIFFERENCES = 6
 _HTML_LANGUAGES: dict[params.Language, str] = {"en": "en", "zh": "zh-Hans"}
 
 
@@ -144,9 +146,10 @@ def assemble(
     )
 
 
-def render(report: Report) -> str:
-    """The page as HTML. Every text from data or a model is escaped."""
-    language = catalogue.read(report.language)
+@cache
+def _environment(language: params.Language) -> jinja2.Environment:
+    """The templates with the words of a language, which are compiled once."""
+    words = catalogue.read(language)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         extensions=["jinja2.ext.i18n"],
@@ -155,30 +158,41 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.install_gettext_translations(language, newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= filters.FILTERS | {"say": language.say}
+    environment.install_gettext_translations(words, newstyle=True)  # type: ignore[attr-defined]
+    environment.filters |= filters.FILTERS | {"say": words.say}
     environment.tests |= filters.TESTS
+    return environment
+
+
+def render(report: Report) -> str:
+    """The page as HTML. Every text from data or a model is escaped."""
     gate, page = report.gate or {}, TASK_PAGES[report.task]
-    differences = comparison_section.differences(report.evaluation, gate.get("rules", []))
-    strips = charts.strips(differences)
-    return environment.get_template("report.html.jinja").render(
-        report=report,
-        gate=gate,
-        evaluation=report.evaluation,
-        language=_HTML_LANGUAGES[report.language],
-        headline=verdict_section.headline(
-            report.model, gate, report.evaluation, METRICS_OF_TASK[report.task], page.does
-        ),
-        consequence=verdict_section.consequence(gate),
-        counts=verdict_section.counts(gate),
-        pictures=verdict_section.pictures(report.evaluation, differences),
-        parts=[part for part in _parts(report) if part.content],
-        names=comparison_section.names(differences),
-        digits={name: metric.report_digits for name, metric in METRICS.items()},
-        strips=strips,
-        samples_open=_OPEN_SAMPLES,
-        version=tuneline.__version__,
+    differences = _differences(report)
+    return (
+        _environment(report.language)
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            gate=gate,
+            evaluation=report.evaluation,
+            language=_HTML_LANGUAGES[report.language],
+            headline=verdict_section.headline(
+                report.model, gate, report.evaluation, METRICS_OF_TASK[report.task], page.does
+            ),
+            consequence=verdict_section.consequence(gate),
+            counts=verdict_section.counts(gate),
+            pictures=verdict_section.pictures(report.evaluation, differences),
+            parts=[part for part in _parts(report) if part.content],
+            names=comparison_section.names(differences),
+            digits={name: metric.report_digits for name, metric in METRICS.items()},
+            samples_open=_OPEN_SAMPLES,
+            version=tuneline.__version__,
+        )
     )
+
+
+def _differences(report: Report) -> list[charts.Difference]:
+    return comparison_section.differences(report.evaluation, (report.gate or {}).get("rules", []))
 
 
 def _parts(report: Report) -> list[Part]:
@@ -196,11 +210,16 @@ def _parts(report: Report) -> list[Part]:
 
 
 def _numbers(report: Report) -> dict[str, Any]:
+    differences = _differences(report)
+    # Those of rules; before the gate has run, the first.
+    shown = [one for one in differences if one.verdict] or differences[:_OPEN_DIFFERENCES]
     return {
         "metrics": comparison_section.shown(report.evaluation),
         "table": comparison_section.table(report.evaluation, report.champion),
         "notes": comparison_section.notes(report.evaluation),
         "terms": comparison_section.terms(report.evaluation),
+        "strips": charts.strips(shown),
+        "more_strips": charts.strips([one for one in differences if one not in shown]),
     }
 
 
