@@ -14,7 +14,7 @@ from tuneline.core import files
 from tuneline.data.preparing import splits
 from tuneline.data.preparing.text import cleaning
 from tuneline.data.preparing.text.row_keys import text_hash
-from tuneline.errors import ParamsError
+from tuneline.errors import DataError, ParamsError
 from tuneline.params import editing
 from tuneline.stages import prepare
 
@@ -29,6 +29,16 @@ def test_files_of_the_next_month_keep_group_column_and_mapping(tmp_path: Path) -
     p = params.load()
     assert p.data.split.group_by == "customer"
     assert p.data.columns == {"prompt": "question", "completion": "answer"}
+
+
+def test_kept_columns_must_be_in_next_month_s_files_and_are_given_up_for_another_set(tmp_path: Path) -> None:
+    chosen = {"data.raw": "data/raw/faq", "data.keep_columns": ["shop"], "evaluate.slices": ["shop"]}
+    editing.set_values(Path("params.yaml"), chosen | {"data.split.group_by": None})
+    with pytest.raises(DataError, match=r"has no column 'shop', which data.keep_columns names"):
+        use(pairs(tmp_path), name="faq")
+    # Slices and rules are a person's choice, so they are named and not removed.
+    with pytest.raises(ParamsError, match=r"evaluate.slices.0: 'shop': no column has this name"):
+        use(pairs(tmp_path), name="another")
 
 
 def test_a_new_file_that_sorts_before_the_old_ones_is_a_warning(tmp_path: Path) -> None:

@@ -155,4 +155,5 @@ def _open(folder: Path, rows: Iterable[Row], chosen: Data, name: str) -> raw_set
         order_by=chosen.split.order_by,
         must_group=name == "raw",
         is_mixed=is_frozen,
+        keep=chosen.keep_columns if name == "raw" else (),
     )

@@ -14,7 +14,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from tuneline.data.records import field_texts, label_codec, scripts
-from tuneline.data.records.record_form import RecordForm
+from tuneline.data.records.record_form import DATASET_FILE, RecordForm
+from tuneline.errors import DataError
 from tuneline.evaluation import comparison, intervals, results
 from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval, Measures, Statistic
 from tuneline.evaluation.score_table import SLICE
@@ -74,7 +75,16 @@ def add_columns(
         columns: `evaluate.slices`.
         form: of the records.
         kept: column that prepare has kept -> its name in the clean split.
+
+    Raises:
+        DataError: the clean split does not have a column.
     """
+    computed = {LABEL, LANGUAGE, SOURCE, LENGTH}
+    if lacking := [column for column in columns if column not in kept and column not in computed]:
+        raise DataError(
+            f"{DATASET_FILE}: prepare has not kept {', '.join(lacking)}, which evaluate.slices names; run `make run`, "
+            "which prepares the data again"
+        )
     for column in columns:
         values = split[kept[column]].to_pylist() if column in kept else _computed(column, split, form)
         is_list = any(isinstance(value, list) for value in values)

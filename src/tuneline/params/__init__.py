@@ -183,7 +183,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _slices_are_known(self) -> "Params":
-        known, slices = known_columns(self.task, []), self.evaluate.slices
+        known, slices = known_columns(self.task, self.data.keep_columns), self.evaluate.slices
         for index, column in enumerate(slices):
             at = ("evaluate", "slices", index)
             if slices.index(column) != index:

@@ -126,6 +126,9 @@ class Data(Section):
     """Files of `raw` that are not read: a name, a pattern such as `*.md`, or a path in the folder of the set."""
     columns: dict[str, str]
     """Field of the record -> column of the files of `raw`; empty: known names are recognised."""
+    keep_columns: list[Annotated[str, Field(min_length=1)]]
+    """Columns of `raw` that are no field of a record and are carried to the clean splits all the same, for slices. A
+    change trains again, because the clean splits change."""
     reading: dict[str, SetReading]
     """`pretraining`, or the name of a set of the mixture -> how it is read; a set without an entry: UTF-8, rows."""
     max_rejected_fraction: Fraction

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.data.records.record_form import read_form
+from tuneline.data.records.record_form import read_form, read_kept_columns
 from tuneline.encoding import token_cache
 from tuneline.errors import ModelError
 from tuneline.evaluation import comparisons, results, score_table, slices
@@ -36,7 +36,7 @@ def main(p: params.Params) -> None:
     task, form = TASKS[p.task], read_form(clean, p.task)
     of_split = {name: files.read_parquet(clean / name) for name in ("test", "train")}
     test, train = (task.test_rows(split, p.evaluate, form) for split in of_split.values())
-    test = slices.add_columns(test, of_split["test"], p.evaluate.slices, form, {})
+    test = slices.add_columns(test, of_split["test"], p.evaluate.slices, form, read_kept_columns(clean))
     of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     length, scores = p.finetune.max_length, {}
     if params.TASK_KEYS[p.task].scores_base:

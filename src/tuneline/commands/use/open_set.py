@@ -95,12 +95,15 @@ def open_for_task(
     task: params.Task | None,
     present: params.Task,
     *,
+    keep: Sequence[str] = (),
     is_new: bool,
 ) -> tuple[params.Task, RawSet]:
     """The task that suits the rows, and the set as it is read for this task."""
 
     def opened(types: Sequence[RecordType] | None) -> RawSet:
-        return raw_set.open_set(path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by)
+        return raw_set.open_set(
+            path, plans, columns=columns, record_types=types, group_by=group_by, order_by=order_by, keep=keep
+        )
 
     if task is not None:
         return task, opened(TYPES_OF_TASK[task])
@@ -185,7 +188,7 @@ def _readings(found: RawSet) -> Iterator[str]:
     for plan, shape in zip(found.files, found.shapes, strict=True):
         if not plan.first_rows:
             continue  # an empty file: a warning names it
-        used = {*shape.columns, shape.group_by, shape.order_by}
+        used = {*shape.columns, *shape.keep, shape.group_by, shape.order_by}
         unused = [column for column in plan.columns if column not in used]
         way = f"{shape.kind}, from {', '.join(shape.columns)}" if shape.columns else shape.kind
         way += f"; not used: {', '.join(unused)}" if unused else ""

@@ -80,8 +80,11 @@ def use(
         options = arguments.over(Options(p.data.encoding, p.data.layout, exclude=exclude, likely=likely))
     plans = readers.plan(path, options)
     present_set.check_column(path, plans, typed_group)
+    # Another set need not have the columns that were kept of the previous set.
+    filled = [plan for plan in plans if plan.first_rows and not plan.excluded]
+    keep = [column for column in p.data.keep_columns if not is_new or all(column in one.columns for one in filled)]
     chosen_task, found = open_set.open_for_task(
-        path, plans, columns, group_by, order_by, open_set.task_named(task), p.task, is_new=is_new
+        path, plans, columns, group_by, order_by, open_set.task_named(task), p.task, keep=keep, is_new=is_new
     )
     tally = open_set.read(found, p.data.max_rejected_fraction)
     messages = open_set.describe(path, found, tally)
@@ -90,6 +93,7 @@ def use(
     if params.TASK_KEYS[chosen_task].has_labels and not (is_new or order_by or any(plan.split for plan in plans)):
         messages += _files_before_old_ones(target, [plan.name for plan in plans if not plan.excluded])
     values = new_params.set_values(p, chosen_task, target, group_by, columns, options) | changed
+    values |= {"data.keep_columns": keep} if keep != p.data.keep_columns else {}
     usable = tally.rows - tally.reasons.total()
     shares = new_params.share_changes(p, usable, is_new=is_new)
     values |= shares.values

@@ -38,6 +38,7 @@ def shape_of(
     group_by: str | None = None,
     order_by: str | None = None,
     must_group: bool = True,
+    keep: Sequence[str] = (),
     label: str | None = None,
 ) -> Shape:
     """The shape that fits most of the first rows of a file.
@@ -50,6 +51,7 @@ def shape_of(
         group_by: the column whose value keeps rows together.
         order_by: the column by which the newest rows are held out.
         must_group: whether a file without these columns is refused.
+        keep: columns that are kept beside the fields; a file without them is refused.
         label: the label of every row, from the name of its file or folder; None: the file has a column of labels.
 
     Raises:
@@ -76,6 +78,11 @@ def shape_of(
                 f"{file}: has no column {column!r}, the value of data.split.{param}; set data.split.{param} to null "
                 f"or to a column of the file; {hint}"
             )
+    for column in keep:
+        if column not in plan.columns:
+            close = difflib.get_close_matches(column, plan.columns, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"columns found: {recognise.column_names(view)}"
+            raise DataError(f"{file}: has no column {column!r}, which data.keep_columns names; remove it there; {hint}")
     return Shape(
         plan.name,
         match.kind,
@@ -83,6 +90,7 @@ def shape_of(
         match.convert,
         match.columns,
         split=plan.split,
+        keep=tuple(keep),
         media=media,
         **keys,
     )

@@ -4,6 +4,7 @@ A converter is a small frozen object that is made once per file and can be pickl
 row, and raises RowError if the row does not fit.
 """
 
+import json
 import math
 import reprlib
 from collections.abc import Mapping
@@ -316,6 +317,8 @@ class Shape:
     group_by: str | None = None
     order_by: str | None = None
     split: str | None = None
+    keep: tuple[str, ...] = ()
+    """The columns that are kept beside the fields."""
     media: tuple[str, ...] = ()
     """The columns of pictures, sound or films. A row with a value in them is rejected."""
 
@@ -333,7 +336,17 @@ class Shape:
                 order = _key(values.get(self.order_by), "order", self.order_by, "data.split.order_by")
         except RowError as error:
             return Rejected(self.file, line, offset, error.reason, error.detail, excerpt(_beginning(values)))
-        return Record(self.file, line, offset, fields, group, order, self.split)
+        kept = tuple([_kept_text(values.get(column)) for column in self.keep])
+        return Record(self.file, line, offset, fields, group, order, self.split, kept)
+
+
+def _kept_text(value: Any) -> str:
+    """A value beside the fields as text, which refuses no row: lists and objects as JSON, nothing as an empty text."""
+    if value is None or isinstance(value, bytes):
+        return ""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return label_text("", value) if isinstance(value, str | bool | int | float) else str(value)
 
 
 def _refuse_media(columns: tuple[str, ...], values: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from tuneline.data.reading import readers
 from tuneline.data.reading.formats.sniff import is_about_data
 from tuneline.data.reading.grouped_messages import describe_excluded, group_messages
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
-from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordForm, RecordType
+from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordForm, RecordType, kept_names
 from tuneline.errors import DataError
 from tuneline.params import MIXABLE, Params
 from tuneline.params.data import PRETRAINING, RAW, SetReading
@@ -42,6 +42,8 @@ class RawSet:
     bytes: int
     """The size of all files, unpacked."""
     warnings: tuple[str, ...]
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Column that is kept beside the fields -> its name in the clean splits."""
 
 
 def open_set(
@@ -54,6 +56,7 @@ def open_set(
     order_by: str | None = None,
     must_group: bool = True,
     is_mixed: bool = False,
+    keep: Sequence[str] = (),
 ) -> RawSet:
     """The raw set in a folder or a file; its rows are not read into memory.
 
@@ -67,6 +70,7 @@ def open_set(
         must_group: whether a file without these columns is refused; else each of its rows is a group.
         is_mixed: whether the set is added to another one and so never split: its test file is a test file even without
             a train file.
+        keep: columns of the files that are kept beside the fields.
 
     Raises:
         DataError: a file cannot be read, has no known shape or another record type; all problems of all files.
@@ -95,6 +99,7 @@ def open_set(
                     group_by=group_by,
                     order_by=order_by,
                     must_group=must_group,
+                    keep=keep,
                     label=labels.get(plan.name),
                 )
             except DataError as error:
@@ -135,6 +140,7 @@ def open_set(
         tuple((portion, shape) for plan, shape in zip(plans, of_files, strict=True) for portion in plan.portions),
         sum(plan.bytes for plan in plans),
         tuple(warnings),
+        kept_names(keep),
     )
 
 
@@ -186,7 +192,7 @@ def open_all(p: Params) -> RawSets:
         raise DataError(*dict.fromkeys([*problems, *error.problems])) from None
     sets: list[RawSet] = []
     plans: dict[str, list[FilePlan]] = {}
-    for path, record_types in wanted:
+    for number, (path, record_types) in enumerate(wanted):
         try:
             if path not in plans:
                 plans[path] = readers.plan(Path(path), readings_of_sets[path].options)
@@ -202,6 +208,7 @@ def open_all(p: Params) -> RawSets:
                 # The names of the files of a frozen text say which rows were held out when it was written.
                 is_mixed=path not in (p.data.raw, p.data.pretraining)
                 or (path == p.data.pretraining and p.data.frozen_pretraining),
+                keep=p.data.keep_columns if number == 0 else (),
             )
             sets.append(raw_set)
         except DataError as error:

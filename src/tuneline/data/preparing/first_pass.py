@@ -53,6 +53,8 @@ class Job:
     """The type that the values of the order must have; None without an order."""
     near: bool
     """Whether near duplicates are searched."""
+    kept: tuple[str, ...] = ()
+    """The names of the kept columns in the clean splits."""
 
 
 @dataclass
@@ -96,6 +98,8 @@ class _Block:
     values: list[tuple[str, ...]]
     texts: list[tuple[str, ...]]
     order: list[float]
+    kept: list[tuple[str, ...]]
+    """The values that are kept beside the fields."""
 
     def without(self, rows: Collection[int]) -> "_Block":
         kept = [row for row in range(len(self.records)) if row not in rows]
@@ -120,7 +124,7 @@ def process_portion(job: Job) -> FirstPass:
                 writer.add_unusable(row)
                 continue
             block.append(row)
-            size += sum(map(len, row.values))
+            size += sum(map(len, row.values)) + sum(map(len, row.kept))
             if size > _BLOCK or len(block) == _BLOCK_ROWS:
                 writer.add(block)
                 block, size = [], 0
@@ -172,7 +176,8 @@ class _PartWriter:
         self._clear()
 
     def _clear(self) -> None:
-        self._columns = {name: store.TextColumn() for name in self._form.fields}
+        names = [*self._form.fields, *(f"{store.KEPT}{name}" for name in self._job.kept)]
+        self._columns = {name: store.TextColumn() for name in names}
         self._offsets: list[int] = []
         self._keyed: list[KeyedRows] = []
         self._size = 0
@@ -194,7 +199,8 @@ class _PartWriter:
             return
         values = self._clean(records)
         texts = [plain_texts(self._form, row) for row in values]
-        block = self._without_damage(_Block(records, values, texts, [0.0] * len(records)))
+        kept = [tuple(map(cleaning.clean, record.kept)) for record in records]
+        block = self._without_damage(_Block(records, values, texts, [0.0] * len(records), kept))
         block = self._without_secrets(block)
         block = self._in_order(block)
         columns = [cleaning.keys(column) for column in zip(*block.texts, strict=True)]
@@ -220,9 +226,10 @@ class _PartWriter:
             self.found.mentions.update(labels.mentions([row[0] for row in block.values], names, self._form))
         self._keyed.append(keyed)
         self._offsets += [record.offset for record in block.records]
-        for column, more in zip(self._columns.values(), zip(*block.values, strict=True), strict=True):
+        written = [(*values, *kept) for values, kept in zip(block.values, block.kept, strict=True)]
+        for column, more in zip(self._columns.values(), zip(*written, strict=True), strict=True):
             column.add(more)
-        self._size += int(keyed.rows["characters"].sum())
+        self._size += int(keyed.rows["characters"].sum()) + sum(len(value) for row in block.kept for value in row)
         if self._size > PART:
             self.flush()
 
@@ -283,10 +290,11 @@ class _PartWriter:
     def _without_secrets(self, block: _Block) -> _Block:
         """Drop rows with secrets or mask the secrets, as data.secrets says."""
         actions = self._job.secrets
-        width = len(block.texts[0]) if block.texts else 1
+        shown = [(*texts, *kept) for texts, kept in zip(block.texts, block.kept, strict=True)]
+        width = len(shown[0]) if shown else 1
         dropped: dict[int, list[str]] = {}
         masked: set[int] = set()
-        for found in screening.screen([text for row in block.texts for text in row]):
+        for found in screening.screen([text for row in shown for text in row]):
             self.found.secrets[found.kind] += found.count
             row = found.row // width
             if actions[found.kind] == "drop":
@@ -299,6 +307,7 @@ class _PartWriter:
                 self._form, block.values[row], lambda text: screening.mask(text, kinds)
             )
             block.texts[row] = plain_texts(self._form, block.values[row])
+            block.kept[row] = tuple([screening.mask(text, kinds) for text in block.kept[row]])
         details = {
             row: f"contains {', '.join(dict.fromkeys(found))}; data.secrets drops such rows"
             for row, found in dropped.items()

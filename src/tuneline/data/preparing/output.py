@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tuneline.data.preparing import first_pass
 from tuneline.data.preparing.prepared_set import REASONS
-from tuneline.data.preparing.store import Store, mapped, values_of
+from tuneline.data.preparing.store import KEPT, Store, mapped, values_of
 from tuneline.data.reading.raw_rows import Rejected, excerpt
 from tuneline.data.records.record_form import SPLITS
 from tuneline.data.secrets import screening
@@ -84,7 +84,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def schema_of(store: Store, folds: bool) -> pa.Schema:
     """Return the schema of a clean split: all columns are text."""
-    names = ["id", "source", "cluster", *["fold"] * folds, *store.form.fields]
+    names = ["id", "source", "cluster", *["fold"] * folds, *store.form.fields, *store.kept]
     return pa.schema([(name, pa.string()) for name in names])
 
 
@@ -102,6 +102,7 @@ def _table(
     if folds:
         columns["fold"] = pa.array(list(map(str, (keys["cluster"] % np.uint64(folds)).tolist())), pa.string())
     columns |= {name: taken.column(name) for name in store.form.fields}
+    columns |= {name: taken.column(f"{KEPT}{name}") for name in store.kept}
     return pa.table(columns, schema_of(store, bool(folds)))
 
 

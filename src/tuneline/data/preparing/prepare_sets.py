@@ -24,7 +24,7 @@ from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.store import Store
 from tuneline.data.preparing.text.row_keys import ROW
 from tuneline.data.records import label_codec, labels
-from tuneline.data.records.record_form import SPLITS, SplitName
+from tuneline.data.records.record_form import KEPT_COLUMNS, SPLITS, SplitName
 from tuneline.errors import DataError
 from tuneline.params import Data
 from tuneline.progress import Progress
@@ -147,6 +147,8 @@ def describe_clean_set(sets: RawSets, report: dict[str, Any]) -> dict[str, Any]:
     """
     raw = report["raw"]
     described = _describe(sets.raw, raw)
+    if sets.raw.kept:
+        described[KEPT_COLUMNS] = dict(sets.raw.kept)
     if "labels" in raw:
         described["labels"] = {label: sum(counts.values()) for label, counts in raw["labels"].items()}
     described["mixture"] = {
@@ -166,7 +168,7 @@ def _run_first_pass(raw: RawSet, number: int, data: Data, work: Path, run: Run) 
     jobs = [
         first_pass.Job(
             portion, shape, folder / f"{index:06d}", data.secrets.model_dump(), data.damaged.model_dump(), order,
-            data.near_duplicates is not None,
+            data.near_duplicates is not None, tuple(raw.kept.values()),
         )
         for index, (portion, shape) in enumerate(raw.portions)
     ]  # fmt: skip
@@ -181,7 +183,7 @@ def _run_first_pass(raw: RawSet, number: int, data: Data, work: Path, run: Run) 
     store = Store(
         raw.path, raw.form, folder,
         tuple(portion.name for portion, _ in raw.portions),
-        tuple(tuple(rows for _, rows in found.parts) for found in made),
+        tuple(tuple(rows for _, rows in found.parts) for found in made), tuple(raw.kept.values()),
     )  # fmt: skip
     rows = np.zeros(store.rows, ROW)
     for part in store.parts:

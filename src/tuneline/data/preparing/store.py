@@ -16,6 +16,8 @@ import pyarrow as pa
 from tuneline.data.records.record_form import RecordForm
 
 _ROWS = "rows.arrow"
+KEPT = "kept:"
+"""In a part, the names of kept columns begin so: a column may be called like a field."""
 
 
 class Part(NamedTuple):
@@ -47,6 +49,8 @@ class Store:
     """[portions] the file of each portion."""
     parts_of: tuple[tuple[int, ...], ...]
     """[portions] the number of rows of each of its parts."""
+    kept: tuple[str, ...] = ()
+    """The names of the kept columns in the clean splits."""
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -151,4 +155,5 @@ def values_of(batch: pa.RecordBatch, rows: np.ndarray) -> list[tuple[str, ...]]:
         rows: indices in the part.
     """
     taken = batch.take(pa.array(rows))
-    return list(zip(*(column.to_pylist() for column in taken.columns[1:]), strict=True))
+    names = [name for name in taken.schema.names[1:] if not name.startswith(KEPT)]
+    return list(zip(*(taken.column(name).to_pylist() for name in names), strict=True))

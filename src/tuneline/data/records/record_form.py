@@ -1,6 +1,7 @@
 """The form of a set's records: their type, their fields, and what the fields hold."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,12 +30,21 @@ TYPES_OF_TASK: dict[str, tuple[RecordType, ...]] = {
 }
 """Task of params.yaml -> the record types that it learns from."""
 
+OWN_COLUMNS = {
+    *("id", "source", "cluster", "fold", "group", "order", "split", "splits_of_cluster"),
+    *("damage", "characters", "turns", "answers", "number"),
+    *(name for names in FIELDS.values() for name in names),
+}
+"""Columns that clean splits may have, or that a validation computes. A kept column must not be taken for one."""
+
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 """In arrays a split is its index here. Where a group has rows of several splits, the highest index decides."""
 
 DATASET_FILE = "dataset.json"
 """The file in a folder of clean splits that describes them."""
+KEPT_COLUMNS = "kept_columns"
+"""The key of dataset.json that says which columns were kept beside the fields; missing where none was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,31 @@ class RecordForm:
         return cls(described["record_type"], described["conversational"], described["multi_label"])
 
 
+def kept_names(columns: Sequence[str]) -> dict[str, str]:
+    """Column that is kept -> its name in the clean splits: its own, or with `_raw` if OWN_COLUMNS has it.
+
+    Raises:
+        DataError: two columns would have the same name.
+    """
+    names = {column: f"{column}_raw" if column in OWN_COLUMNS else column for column in columns}
+    if len(set(names.values())) < len(columns):
+        twice = sorted(name for name, count in Counter(names[column] for column in columns).items() if count > 1)
+        raise DataError(
+            f"data.keep_columns: two of its columns would be {', '.join(twice)} in the clean splits; remove one"
+        )
+    return names
+
+
+def read_kept_columns(clean: Path) -> dict[str, str]:
+    """Column that `prepare` has kept -> its name in a folder of clean splits.
+
+    Raises:
+        UnreadableFileError: dataset.json is missing or cannot be read.
+    """
+    found = files.read_object(clean / DATASET_FILE).get(KEPT_COLUMNS, {})
+    return found if isinstance(found, dict) else {}
+
+
 def read_form(clean: Path, task: str | None = None) -> RecordForm:
     """The form of the records in a folder of clean splits.
 
@@ -117,6 +152,8 @@ class Record(NamedTuple):
     """The value of the column by which the newest rows are held out; None without such a column."""
     split: str | None = None
     """train, validation or test where the user's own files say so."""
+    kept: tuple[str, ...] = ()
+    """The values of the columns that are kept beside the fields; empty where the row has none."""
 
     @property
     def source(self) -> str:

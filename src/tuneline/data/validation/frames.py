@@ -33,7 +33,7 @@ _TEXT = pd.StringDtype(na_value=np.nan)
 class RawFrames:
     """The rows of a raw set as `prepare` will read them. Each call reads them again and counts unusable rows.
 
-    Columns: source, the fields, the computed columns, and group, order and split if the rows have them.
+    Columns: source, the fields, kept columns, the computed columns, and group, order and split if the rows have them.
 
     Args:
         raw: the set.
@@ -70,6 +70,8 @@ class RawFrames:
         for name in ("group", "order", "split"):
             if part and getattr(part[0], name) is not None:
                 columns[name] = [getattr(record, name) for record in part]
+        for index, name in enumerate(self.raw.kept.values()):
+            columns[name] = [record.kept[index] for record in part]
         table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
         return with_counts(table, self.raw.form)
 
