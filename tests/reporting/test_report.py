@@ -1,6 +1,7 @@
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,25 @@ def test_the_contents_lead_to_every_part(page: Callable[..., str]) -> None:
     # One link skips the summary, one leads back to the top.
     assert links == [anchors[1], *anchors[1:], anchors[0]]
     assert anchors == ["top", "rules", "numbers", "samples", "training", "data", "lineage"]
+
+
+def test_the_page_can_be_read_by_ear_and_used_by_keyboard(page: Callable[..., str]) -> None:
+    html = page(lineage={"tuneline.git_commit": "abc"})
+    tags = Elements(html).tags
+    levels = [int(tag[1]) for tag, _ in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    pictures = [attributes for tag, attributes in tags if tag == "svg"]
+    assert all(one.get("aria-label") if one.get("role") == "img" else one.get("aria-hidden") for one in pictures)
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+    # What scrolls is reachable by the Tab key and has a name.
+    scrolled = [attributes for _, attributes in tags if "scroll" in (attributes.get("class") or "").split()]
+    assert scrolled
+    assert all(one.get("tabindex") == "0" and one.get("aria-label") and one.get("role") == "region" for one in scrolled)
+    assert html.count("<details>") == html.count("<details><summary>")
 
 
 def test_the_summary_shows_the_numbers_of_the_most_serious_rules(folder: Path, page: Callable[..., str]) -> None:
