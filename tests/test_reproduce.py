@@ -92,7 +92,9 @@ def clones(tmp_path_factory: pytest.TempPathFactory) -> Clones:
     assert "refs: 3 pushed to 'origin'" in pushed.stdout
     assert first.tuneline("push").stdout.startswith("data: 0 objects of 0.0 MB pushed to 'storage', ")
 
-    subprocess.run(["git", "clone", "--quiet", str(place / "origin.git"), str(place / "second clone")], check=True)
+    # A clone of a folder copies every object, also those that no branch names; a clone over a network does not.
+    remote = (place / "origin.git").as_uri()
+    subprocess.run(["git", "clone", "--quiet", remote, str(place / "second clone")], check=True)
     second = Project(place / "second clone")
     (second.root / ".venv").symlink_to(sys.prefix)
     return Clones(first, second, f"sqlite:///{first.root}/mlflow/store/mlflow.db", storage)

@@ -55,7 +55,9 @@ def make(p: params.Params, origin: Lineage) -> str:
 
     commit = git.commit_working_tree(_message(p), more=_needed(), is_wanted=is_wanted, withheld=_secret_files())
     if commit and (changed := list(differences(commit, origin.tags()))):
-        raise RegistryError(*changed, "a file changed during the registration; run `make run`")
+        raise RegistryError(
+            *changed, "a file changed during the registration, so the model is not registered; run `make run`"
+        )
     return commit
 
 
