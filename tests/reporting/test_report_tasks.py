@@ -12,7 +12,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.data.records import label_codec
 from tuneline.data.records.record_form import RecordForm
-from tuneline.evaluation import comparison, results, score_table
+from tuneline.evaluation import comparison, comparisons, results, score_table, slices
 from tuneline.evaluation.tasks import classification, preference, regression
 from tuneline.reporting import report
 
@@ -181,3 +181,58 @@ def test_the_page_of_a_preference_shows_gains_of_likelihood(tmp_path: Path, valu
         "Longer",
     ):
         assert words in html
+
+
+def sliced_page(folder: Path, values: params.Params, slice_rule: dict[str, Any] | None = None, **more: Any) -> str:
+    """The page of a classifier on three shops, of which the last is hard."""
+    shops = [("good", "fair", EVIL)[row % 3] if row else "" for row in range(COUNT)]
+    test = classification.test_rows(
+        split(text=[f"text {row}" for row in range(COUNT)], label=["a", "b"] * (COUNT // 2)),
+        values.evaluate,
+        RecordForm("classification"),
+    ).append_column("slice:shop", pa.array(shops))
+    given = [
+        label if shop != EVIL or row % 2 else "b"
+        for row, (label, shop) in enumerate(zip(test["label"].to_pylist(), shops, strict=True))
+    ]
+    ones = np.ones(COUNT)
+    scores = {"candidate": classification.scores(given, ones), "majority": classification.majority(test, test)}
+    sliced = comparisons.compare_slices(test, "classification", scores, values.evaluate)
+    versus = comparisons.compare_all(test, "classification", scores, values.evaluate)
+    files.write_json(folder / "slices.json", slices.as_json(sliced))
+    files.write_json(folder / "intervals.json", results.intervals_json(versus))
+    if slice_rule:
+        rule = {"metric": "accuracy", "versus": "value", "value": 0.9, "margin": 0.0, "verdict": "failed"} | slice_rule
+        rule |= {"low": None, "high": None, "improvement": None, "reason": "Because.", "direction": "higher"}
+        files.write_json(folder / "gate.json", {"verdict": "failed", "rules": [rule]})
+    return page(folder, values.model_copy(update=more), test, "classification", scores)
+
+
+def test_the_worst_slice_comes_first_and_small_slices_last(tmp_path: Path, values: params.Params) -> None:
+    html = sliced_page(tmp_path, values)
+    part = html[html.index('id="slices"') : html.index('id="labels"')]
+    names = ["&lt;script&gt;alert", ">fair</th>", ">good</th>", "1 other value"]
+    assert sorted(names, key=part.index) == names
+    assert "By <bdi>shop</bdi>" in part
+    assert "The largest gap between two of them is 0.500" in part
+    # 20 of 20 rows: exact, and its interval as well.
+    assert "<td>1.000<small>1.000 to 1.000</small></td>" in part
+    assert "How sure the differences are on each slice" in part
+
+
+def test_a_slice_that_a_rule_failed_comes_first(tmp_path: Path, values: params.Params) -> None:
+    html = sliced_page(tmp_path, values, {"slice": "shop=good"})
+    part = html[html.index('id="slices"') : html.index('id="labels"')]
+    assert part.index('good <span class="mark failed">') < part.index("&lt;script&gt;alert")
+
+
+def test_the_slices_in_chinese(tmp_path: Path, values: params.Params) -> None:
+    html = sliced_page(tmp_path, values, report=params.Report(language="zh"))
+    part = html[html.index('id="slices"') : html.index('id="labels"')]
+    for words in ("逐个切片", "按 <bdi>shop</bdi> 划分", "其余 1 个取值", "切片按准确率排序"):
+        assert words in html
+    assert "largest gap" not in part
+
+
+def test_a_page_without_slices_has_no_part_for_them(tmp_path: Path, values: params.Params) -> None:
+    assert 'id="slices"' not in classified(["a", "b"], values, tmp_path)

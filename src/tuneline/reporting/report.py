@@ -11,6 +11,9 @@ import jinja2
 import tuneline
 from tuneline import params
 from tuneline.core import files
+from tuneline.evaluation import results, slices
+from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.slices import Sliced
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.reporting import (
     catalogue,
@@ -20,6 +23,7 @@ from tuneline.reporting import (
     data_section,
     filters,
     samples_section,
+    slices_section,
     verdict_section,
 )
 from tuneline.reporting.label_section import MOST_IN_WORDS, MOST_ON_A_PHONE, Labels, labels_of
@@ -28,6 +32,7 @@ from tuneline.reporting.samples_section import MakeSections, Section
 # The others are folded.
 _OPEN_SAMPLES = 2
 _OPEN_LABELS = 8
+_OPEN_SLICES = 8
 _OPEN_DIFFERENCES = 6
 _HTML_LANGUAGES: dict[params.Language, str] = {"en": "en", "zh": "zh-Hans"}
 
@@ -78,6 +83,12 @@ class Report:
     samples: tuple[Section, ...] = ()
     labels: Labels | None = None
     """Only for a task with labels."""
+    sliced: Sliced = field(default_factory=dict)
+    """Of slices.json."""
+    champion_slices: Sliced = field(default_factory=dict)
+    """The slices on which the candidate was compared with the champion."""
+    gaps: Measures = field(default_factory=dict)
+    """The candidate's own gaps between slices."""
     training: charts.Curve | None = None
     pretraining: charts.Curve | None = None
     training_json: dict[str, Any] = field(default_factory=dict)
@@ -124,13 +135,17 @@ def assemble(
     samples, page = (), TASK_PAGES[p.task]
     if rows is not None:
         samples = tuple(samples_section.sections(rows, page.samples, p.evaluate.samples, champion_texts or {}))
+    decided = _json(reports / "gate.json") or None if gate is None else gate
     return Report(
         model=p.registry.model,
         task=p.task,
         evaluation=files.read_object(reports / "evaluation.json"),
-        gate=_json(reports / "gate.json") or None if gate is None else gate,
+        gate=decided,
         samples=samples,
         labels=labels_of(rows) if rows is not None and page.has_labels else None,
+        sliced=slices.read(_json(reports / "slices.json")),
+        champion_slices=slices.read((decided or {}).get("champion_slices", {})),
+        gaps=results.read_intervals(_json(reports / "intervals.json")).get("value", {}),
         training=_curve(reports / "training.csv"),
         pretraining=_curve(reports / "base.csv") if p.base.source == "builtin" else None,
         training_json=_json(reports / "training.json"),
@@ -184,6 +199,7 @@ def render(report: Report) -> str:
             pictures=verdict_section.pictures(report.evaluation, differences),
             parts=[part for part in _parts(report) if part.content],
             names=comparison_section.names(differences),
+            metric_names={name: metric.name for name, metric in METRICS.items()},
             digits={name: metric.report_digits for name, metric in METRICS.items()},
             samples_open=_OPEN_SAMPLES,
             version=tuneline.__version__,
@@ -201,6 +217,7 @@ def _parts(report: Report) -> list[Part]:
     return [
         Part("rules", "Rule by rule", report.gate),
         Part("numbers", "The numbers", _numbers(report)),
+        Part("slices", "Slice by slice", _slices(report)),
         Part("labels", "Label by label", _labels(report)),
         Part("samples", samples[0].title if len(samples) == 1 else "Samples side by side", samples),
         Part("training", "How it was trained", _training(report)),
@@ -221,6 +238,13 @@ def _numbers(report: Report) -> dict[str, Any]:
         "strips": charts.strips(shown),
         "more_strips": charts.strips([one for one in differences if one not in shown]),
     }
+
+
+def _slices(report: Report) -> dict[str, Any]:
+    found = slices_section.columns(
+        report.sliced, METRICS_OF_TASK[report.task], report.gate or {}, report.champion_slices, report.gaps
+    )
+    return {"columns": found, "open": _OPEN_SLICES} if found else {}
 
 
 def _labels(report: Report) -> dict[str, Any]:
