@@ -19,6 +19,7 @@ from tuneline.evaluation.intervals import Interval
 from tuneline.modeling import models as model_folders
 from tuneline.modeling.models import save
 from tuneline.params import editing
+from tuneline.params.gate import PROBED
 from tuneline.stages import evaluate
 
 ANSWER = "Return the area of a rectangle."
@@ -47,6 +48,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -
     for name in ("train", "test"):
         files.write_parquet(Path(f"data/clean/{name}/part-00000.parquet"), pa.Table.from_pylist(pairs))
     files.write_json(Path("data/clean/dataset.json"), RecordForm("prompt-completion").as_json())
+    texts = [
+        {"id": f"text{row}", "source": "a", "cluster": f"text{row}", "text": f"A text {row}."} for row in range(15)
+    ]
+    files.write_parquet(Path("data/pretraining/validation/part-00000.parquet"), pa.Table.from_pylist(texts))
     tokenizer = _tokenizer([pair["prompt"] + pair["completion"] for pair in pairs])
     torch.manual_seed(0)
     model = LlamaForCausalLM(
@@ -110,7 +115,8 @@ def test_a_candidate_is_scored_with_its_base_and_trivial_baselines(
     assert versus["baseline"]["chrf"].other == "copy"  # pyright: ignore[reportAttributeAccessIssue]
     assert "candidate: likelihood: 24 of 24 rows" in capsys.readouterr().out
     compared = files.read_json(project / "reports/metrics.json")
-    assert compared["candidate"] == {name: found["candidate"][name] for name in ("token_loss", "bits_per_byte", "chrf")}
+    wanted = ("token_loss", "bits_per_byte", "chrf", "general_bits_per_byte", "copied_share")
+    assert compared["candidate"] == {name: found["candidate"][name] for name in wanted}
     assert compared["baseline"]["chrf"] == found["copy"]["chrf"]
 
 
@@ -124,10 +130,13 @@ def test_slices_are_measured_with_intervals_and_gaps(project: Path) -> None:
     }
     whole = results.read_intervals(files.read_json(project / "reports/intervals.json"))
     (only,) = found["source"].slices
-    assert only.versus["base"] == {name: one for name, one in whole["base"].items() if not name.startswith("gap:")}
+    assert only.versus["base"] == {
+        name: one for name, one in whole["base"].items() if not name.startswith("gap:") and name not in PROBED
+    }
     assert whole["base"]["gap:chrf:length"] == "fewer than two slices are large enough"
     evaluation = files.read_json(project / "reports/evaluation.json")
-    assert evaluation["slices"]["length"]["0-63"] == {"rows": 24, **evaluation["candidate"]}
+    of_rows = {name: value for name, value in evaluation["candidate"].items() if name not in PROBED}
+    assert evaluation["slices"]["length"]["0-63"] == {"rows": 24, **of_rows}
 
 
 def test_doctor_recommends_how_many_rows_are_answered(project: Path) -> None:
@@ -183,8 +192,9 @@ def test_texts_are_scored_by_likelihood_and_continued_in_samples(project: Path) 
     found = files.read_json(project / "reports/evaluation.json")
     assert found["answers"] == 3
     assert "copy" not in found
-    assert set(found["candidate"]) == {"token_loss", "bits_per_byte", "perplexity"}
-    assert set(found["versus_base"]) == {"token_loss", "bits_per_byte"}
+    probed = {name for name in PROBED if name != "canary_exposure"}
+    assert set(found["candidate"]) == {"token_loss", "bits_per_byte", "perplexity", *probed}
+    assert set(found["versus_base"]) == {"token_loss", "bits_per_byte", *probed}
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table["prompt"][0].as_py() + table["reference"][0].as_py() == ANSWER
     assert table["candidate_text"].null_count == 21

@@ -59,6 +59,21 @@ def test_the_same_rows_give_the_same_bytes(project: Path) -> None:
     assert [files.sha256_tree(project / folder) for folder in ("data/clean", "data/pretraining", "reports")] == first
 
 
+def test_canaries_are_planted_in_a_part_of_their_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare.main(params.load())
+    without = files.sha256_tree(project / "data/clean")
+    editing.set_values(Path("params.yaml"), {"data.canaries": 3})
+    prepare.main(params.load())
+    with_canaries = files.sha256_tree(project / "data/clean")
+    assert {name for name in with_canaries if with_canaries[name] != without.get(name)} == {
+        "dataset.json",
+        "train/part-00001.parquet",
+    }
+    dataset = files.read_json(Path("data/clean/dataset.json"))
+    assert (sum(dataset["rows"].values()), len(dataset["canaries"])) == (203, 3)
+    assert "3 canaries were added to the training rows (data.canaries)" in capsys.readouterr().out
+
+
 def test_dropped_rows_are_in_the_quarantine_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
     with PAIRS.open("a") as file:
         file.write('{"prompt": "def f():", "completion"\n')

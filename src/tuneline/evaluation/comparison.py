@@ -1,7 +1,7 @@
 """Models compared on the same test rows, whatever the task."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,9 @@ from tuneline.evaluation.intervals import Interval, Measures, Statistic
 from tuneline.evaluation.task_table import TASKS
 from tuneline.params import Evaluate, Task
 from tuneline.params.gate import METRICS, METRICS_OF_TASK, metric
+
+Statistics = Callable[[pa.Table, pa.Table], list[Statistic]]
+"""Rows, score table -> the metrics."""
 
 MODELS = {
     "candidate": ("Candidate", "the model of this report"),
@@ -47,8 +50,13 @@ def summarise(rows: pa.Table, task: Task, scores: pa.Table) -> dict[str, float]:
         task: of the training.
         scores: the model's score table.
     """
+    return summarise_by(TASKS[task].statistics, rows, scores)
+
+
+def summarise_by(statistics: Statistics, rows: pa.Table, scores: pa.Table) -> dict[str, float]:
+    """As `summarise`, of the metrics of `statistics`, which makes them from rows and a score table."""
     found: dict[str, float] = {}
-    for statistic in TASKS[task].statistics(rows, scores):
+    for statistic in statistics(rows, scores):
         kept = select_rows(statistic, defined_rows(statistic))
         with np.errstate(invalid="ignore", divide="ignore"):
             values = kept.values()
@@ -71,10 +79,21 @@ def compare(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | N
     Returns:
         Metric -> its interval, or the reason why it has none.
     """
+    return compare_by(TASKS[task].statistics, METRICS_OF_TASK[task], rows, candidate, other, evaluate)
+
+
+def compare_by(
+    statistics: Statistics,
+    names: Sequence[str],
+    rows: pa.Table,
+    candidate: pa.Table,
+    other: pa.Table | None,
+    evaluate: Evaluate,
+) -> Measures:
+    """As `compare`, of the metrics `names`, which `statistics` makes from rows and a score table."""
     if not rows.num_rows:
-        return dict.fromkeys(METRICS_OF_TASK[task], "no test row is left on which both may be measured")
-    measures: dict[str, Interval | str] = dict.fromkeys(METRICS_OF_TASK[task], "it was not measured")
-    statistics = TASKS[task].statistics
+        return dict.fromkeys(names, "no test row is left on which both may be measured")
+    measures: dict[str, Interval | str] = dict.fromkeys(names, "it was not measured")
     of_other = {} if other is None else {statistic.names: statistic for statistic in statistics(rows, other)}
     clusters = np.array(rows["cluster"].to_pylist(), dtype=object)
     for mine in statistics(rows, candidate):

@@ -1,8 +1,9 @@
-"""The negative log-likelihood of held-out rows, computed per token and summed in float64."""
+"""What a model expects of the tokens of rows: their likelihood, and which of them it would write itself."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -26,6 +27,8 @@ class RowScore(NamedTuple):
 
 class _Window(NamedTuple):
     row: int
+    place: int
+    """Its place among the windows of the row."""
     ids: list[int]
     labels: list[int]
     """The id to predict at each position from the ids up to it; -100 where nothing is measured."""
@@ -51,24 +54,65 @@ def score(
     Returns:
         One score per row, in the order of `examples`.
     """
+    nll = torch.zeros(len(examples), dtype=torch.float64)
+    tokens = [0] * len(examples)
+    for batch, logits, labels in _measured(model, examples, max_length, batch_size, progress):
+        rows = torch.tensor([window.row for window in batch for label in window.labels if label != IGNORED])
+        lost = functional.cross_entropy(logits.float(), labels, reduction="none")
+        nll.index_add_(0, rows, lost.double().cpu())
+        for window in batch:
+            tokens[window.row] += sum(label != IGNORED for label in window.labels)
+    return [RowScore(total, count) for total, count in zip(nll.tolist(), tokens, strict=True)]
+
+
+def recall(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    *,
+    max_length: int,
+    batch_size: int,
+    progress: Report = silent,
+) -> list[np.ndarray]:
+    """Which supervised tokens are the most likely token after those before them.
+
+    Args:
+        model: a causal language model.
+        examples: of any length, read in windows as by `score`.
+        max_length: tokens that the model sees at once.
+        batch_size: rows per batch.
+        progress: called after each batch.
+
+    Returns:
+        [tokens] for each row in the order of `examples`: 1.0 or 0.0; NaN where the model's output is not a number.
+    """
+    found: list[dict[int, np.ndarray]] = [{} for _ in examples]
+    for batch, logits, labels in _measured(model, examples, max_length, batch_size, progress):
+        is_number = logits.isfinite().all(dim=-1).cpu().numpy()
+        hits = np.where(is_number, (logits.argmax(dim=-1) == labels).cpu().numpy().astype(float), np.nan)
+        start = 0
+        for window in batch:
+            size = sum(label != IGNORED for label in window.labels)
+            found[window.row][window.place] = hits[start : start + size]
+            start += size
+    return [np.concatenate([np.zeros(0), *(one[place] for place in sorted(one))]) for one in found]
+
+
+def _measured(
+    model: PreTrainedModel, examples: Sequence[Example], max_length: int, batch_size: int, progress: Report
+) -> Iterator[tuple[list[_Window], torch.Tensor, torch.Tensor]]:
+    """Batches of windows, with the logits at their measured positions, row after row, and the tokens to predict."""
     windows = [window for row, example in enumerate(examples) for window in _windows(row, example, max_length)]
     # The longest come first: running out of memory is noticed at once, and the rows of a batch have similar lengths.
     windows.sort(key=lambda window: (-len(window.ids), window.row))
-    nll = torch.zeros(len(examples), dtype=torch.float64)
-    tokens = [0] * len(examples)
     logits_per_token = model.config.get_text_config().vocab_size
     sparse = forward.allows_sparse(model, forward.probe(examples))
     model.eval()
     done = 0
     progress(done, len(examples))
     for batch in _batches(windows, batch_size, logits_per_token):
-        rows = torch.tensor([window.row for window in batch for label in window.labels if label != IGNORED])
-        nll.index_add_(0, rows, _token_nll(model, batch, sparse=sparse).double().cpu())
-        for window in batch:
-            tokens[window.row] += sum(label != IGNORED for label in window.labels)
+        yield batch, *_logits(model, batch, sparse=sparse)
         done += len(batch)
         progress(done * len(examples) // len(windows), len(examples))
-    return [RowScore(total, count) for total, count in zip(nll.tolist(), tokens, strict=True)]
 
 
 def _windows(row: int, example: Example, max_length: int) -> Iterator[_Window]:
@@ -86,10 +130,10 @@ def _windows(row: int, example: Example, max_length: int) -> Iterator[_Window]:
     else:
         ends = [end]
     done = 0
-    for stop in ends:
+    for place, stop in enumerate(ends):
         start = max(0, stop - max_length)
         kept = [labels[position] if position >= done else IGNORED for position in range(start, stop)]
-        yield _Window(row, ids[start:stop], kept)
+        yield _Window(row, place, ids[start:stop], kept)
         done = stop
 
 
@@ -108,8 +152,8 @@ def _batches(windows: list[_Window], batch_size: int, logits_per_token: int) -> 
 
 
 @torch.inference_mode()
-def _token_nll(model: PreTrainedModel, batch: list[_Window], *, sparse: bool) -> torch.Tensor:
-    """The negative log-likelihood of every measured token of the batch, row after row."""
+def _logits(model: PreTrainedModel, batch: list[_Window], *, sparse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits at every measured position of the batch, row after row, and the tokens to predict there."""
     width = max(len(window.ids) for window in batch)
     # Padding is on the right, where a causal model does not see it: any token will do, without a mask.
     ids = torch.tensor([window.ids + [0] * (width - len(window.ids)) for window in batch], device=model.device)
@@ -117,4 +161,4 @@ def _token_nll(model: PreTrainedModel, batch: list[_Window], *, sparse: bool) ->
     labels = labels.to(model.device)
     measured = (labels.flatten() != IGNORED).nonzero().squeeze(1)
     logits = forward.logits_at(measured, model, {"input_ids": ids, "use_cache": False}, sparse=sparse)
-    return functional.cross_entropy(logits.float(), labels.flatten()[measured], reduction="none")
+    return logits, labels.flatten()[measured]

@@ -17,6 +17,8 @@ from tuneline.params.gate import METRICS, METRICS_OF_TASK
 
 # Machines may differ in the seventh digit, which means nothing.
 _DIGITS = 6
+# The metrics of probes by which people compare trainings.
+_COMPARED = ("general_bits_per_byte", "copied_share", "canary_exposure")
 
 
 def evaluation_json(
@@ -25,6 +27,7 @@ def evaluation_json(
     scores: Mapping[str, pa.Table],
     versus: Mapping[str, Measures],
     of_slices: Mapping[str, Any] | None = None,
+    probed: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """The value of evaluation.json: counts, the metrics of each model, and differences, rounded.
 
@@ -34,6 +37,7 @@ def evaluation_json(
         scores: model or baseline -> its score table.
         versus: `base` and `baseline` -> how the candidate differs.
         of_slices: what `slices.summary` returns.
+        probed: model -> its metrics of the probes.
     """
     counts = {"rows": rows.num_rows, "groups": len(set(rows["cluster"].to_pylist()))}
     if "bytes" in rows.column_names:
@@ -41,6 +45,8 @@ def evaluation_json(
     if "answered" in rows.column_names:
         counts["answers"] = sum(rows["answered"].to_pylist())
     metrics: dict[str, Any] = {name: comparison.summarise(rows, task, table) for name, table in scores.items()}
+    for name, found in (probed or {}).items():
+        metrics[name] = metrics[name] | found
     differences = {f"versus_{name}": differences_of(measures) for name, measures in versus.items()}
     value = counts | metrics | differences
     if "label" in scores["candidate"].column_names:
@@ -61,7 +67,7 @@ def metrics_json(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) 
         `rows`, and for `candidate`, `base` and `baseline` the metrics of the task; `baseline` is the best of the
         baselines in each metric.
     """
-    wanted = METRICS_OF_TASK[task]
+    wanted = (*METRICS_OF_TASK[task], *_COMPARED)
     models = {name: evaluation[name] for name in MODELS if name in evaluation}
     own = {name: models.pop(name) for name in ("candidate", "base") if name in models}
     value: dict[str, Any] = {"rows": {"train": train_rows, "test": evaluation["rows"]}}

@@ -14,7 +14,7 @@ from tuneline.errors import ParamsError, one_line
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
 from tuneline.params.data import PRETRAINING, Data, Layout, MixtureSet, Secrets, SetReading, Split
-from tuneline.params.evaluate import Evaluate
+from tuneline.params.evaluate import Evaluate, Probes
 from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
 from tuneline.params.gate import Gate, Rule, problem_of_task
 from tuneline.params.paths import OUTPUTS, Paths, overlaps
@@ -42,6 +42,7 @@ __all__ = [
     "MixtureSet",
     "Params",
     "Paths",
+    "Probes",
     "Registry",
     "Report",
     "Rule",
@@ -147,6 +148,30 @@ class Params(Section):
                 "mixture_and_task",
                 "has no meaning for task {task}: only text, pairs and conversations can be mixed; set it to {empty}",
                 {"at": ("data", "mixture"), "task": self.task, "empty": "{}"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _probes_fit_the_task(self) -> "Params":
+        general = self.data.general
+        if general is not None and self.task not in MIXABLE:
+            raise PydanticCustomError(
+                "general_and_task",
+                "has no meaning for task {task}, which reads no set of {mixture}; set it to null",
+                {"at": ("data", "general"), "task": self.task, "mixture": self.paths.mixture},
+            )
+        if general in self.data.mixture:
+            raise PydanticCustomError(
+                "general_and_mixture",
+                "'{general}' is in data.mixture, so the model is trained on it and it cannot show what is forgotten; "
+                "name another set",
+                {"at": ("data", "general"), "general": general},
+            )
+        if self.data.canaries and "canary_exposure" not in TASK_KEYS[self.task].probes:
+            raise PydanticCustomError(
+                "canaries_and_task",
+                "has no meaning for task {task}, whose models are not trained to write a text; set it to 0",
+                {"at": ("data", "canaries"), "task": self.task},
             )
         return self
 

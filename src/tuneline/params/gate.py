@@ -50,6 +50,10 @@ _BITS = "Gao et al. 2020 (The Pile), https://arxiv.org/abs/2101.00027"
 _CHRF = "Popović 2015, https://aclanthology.org/W15-3049; sacrebleu's chrF2"
 _F1 = "van Rijsbergen 1979, Information Retrieval; scikit-learn's f1_score"
 _BETWEEN_GROUPS = "Weerts et al. 2023, https://arxiv.org/abs/2303.16626; fairlearn's difference(between_groups)"
+_STRENGTH = "Carlini et al. 2021, https://arxiv.org/abs/2012.07805; open-unlearning's extraction_strength"
+_EXACT = "Tirumala et al. 2022, https://arxiv.org/abs/2205.10770; open-unlearning's exact_memorization"
+_COPIED = "McCoy et al. 2023, https://arxiv.org/abs/2111.09509; the words of 8-grams that are not novel"
+_EXPOSURE = "Carlini et al. 2019, https://arxiv.org/abs/1802.08232; by rank among sampled references"
 _DPO = "Rafailov et al. 2023, https://arxiv.org/abs/2305.18290"
 
 METRICS = {
@@ -78,11 +82,24 @@ METRICS = {
     ),
     "reward_accuracy": Metric("Reward accuracy", "higher", _SHARE, _DPO, 4),
     "reward_margin": Metric("Reward margin", "higher", _ANY, _DPO, 4),
+    "general_bits_per_byte": Metric("Bits per byte of general text", "lower", _FROM_ZERO, _BITS, 4),
+    "extraction_strength": Metric("Extraction strength", "lower", _SHARE, _STRENGTH, 4),
+    "extraction_strength_gap": Metric("Extraction strength, gap", "lower", _CORRELATION, _STRENGTH, 4),
+    "exact_memorization": Metric("Exact memorization", "lower", _SHARE, _EXACT, 4),
+    "exact_memorization_gap": Metric("Exact memorization, gap", "lower", _CORRELATION, _EXACT, 4),
+    "copied_share": Metric("Copied share of answers", "lower", _SHARE, _COPIED, 4),
+    "canary_exposure": Metric("Exposure of canaries", "lower", _FROM_ZERO, _EXPOSURE, 3),
 }
 """Every metric of a model, in the order in which they are shown."""
 
 METRICS_OF_TASK = {task: keys.metrics for task, keys in TASK_KEYS.items()}
-"""Task -> the metrics that have an interval and that a rule may name."""
+"""Task -> the metrics of the test rows that have an interval and that a rule may name."""
+
+PROBED = tuple(name for name in METRICS if any(name in keys.probes for keys in TASK_KEYS.values()))
+"""The metrics of probes, which are measured on other rows than the test rows. A rule may name them too."""
+
+_VERSUS_OF_PROBES: dict[str, tuple[Versus, ...]] = {"general_bits_per_byte": ("base", "champion", "value")}
+_FIXED: tuple[Versus, ...] = ("base", "value")
 
 RECALL = "recall:"
 """`recall:LABEL` is the metric of one label of a classification: the share of its rows that are given the label."""
@@ -105,7 +122,8 @@ def metric(name: str) -> Metric:
 
 class Rule(Section):
     metric: str
-    """One of METRICS_OF_TASK, recall:LABEL, or gap:METRIC:COLUMN: the largest gap between the slices of a column."""
+    """One of METRICS_OF_TASK or PROBED, recall:LABEL, or gap:METRIC:COLUMN: the largest gap between the slices of a
+    column."""
     direction: Direction
     """Which way is better."""
     versus: Versus
@@ -130,7 +148,8 @@ class Rule(Section):
     def _is_measured(cls, name: str) -> str:
         measured = {name for names in METRICS_OF_TASK.values() for name in names}
         gap = split_gap(name)
-        if (gap[0] if gap else name) not in measured and (not name.startswith(RECALL) or name == RECALL):
+        is_known = gap[0] in measured if gap else name in measured or name in PROBED
+        if not is_known and (not name.startswith(RECALL) or name == RECALL):
             known = ", ".join(name for name in METRICS if name in measured)
             raise ValueError(f"no metric has this name; the metrics are {known}, {RECALL}LABEL and {GAP}METRIC:COLUMN")
         return name
@@ -169,9 +188,11 @@ class Gate(Section):
 def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
     """The key of a rule that cannot be measured for a task, and the reason with a remedy; None if it can be."""
     keys = TASK_KEYS[task]
-    known = keys.metrics
-    name = gap[0] if (gap := split_gap(rule.metric)) else rule.metric
-    if name not in known and not (keys.has_labels and rule.metric.startswith(RECALL)):
+    known = (*keys.metrics, *keys.probes)
+    gap = split_gap(rule.metric)
+    name = gap[0] if gap else rule.metric
+    is_known = name in (keys.metrics if gap else known)
+    if not is_known and not (keys.has_labels and rule.metric.startswith(RECALL)):
         recalls = f" and {RECALL}LABEL" if keys.has_labels else ""
         return "metric", f"'{name}' is not measured for task {task}; use {', '.join(known)}{recalls}"
     if rule.versus == "baseline" and metric(rule.metric).better == "neither":
@@ -180,6 +201,12 @@ def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
             f"no baseline is the best in {rule.metric}, because neither more nor less of it is better; use base, "
             "champion or value",
         )
+    if rule.metric in PROBED and rule.versus not in (able := _VERSUS_OF_PROBES.get(rule.metric, _FIXED)):
+        return "versus", (
+            f"'{rule.versus}' cannot be measured for {rule.metric}; use {', '.join(able[:-1])} or {able[-1]}"
+        )
+    if rule.metric in PROBED and rule.slice is not None:
+        return "slice", f"{rule.metric} is not measured on test rows, which slices are made of; remove slice"
     if rule.versus == "base" and not keys.scores_base:
         return "versus", (
             f"'base' cannot be measured for task {task}, because a base has no head for it; "

@@ -12,6 +12,8 @@ class TaskKeys:
 
     metrics: tuple[str, ...]
     """The metrics that have an interval and that a rule may name."""
+    probes: tuple[str, ...] = ()
+    """The metrics of probes, which are measured on other rows than the test rows; a rule may name them."""
     is_mixable: bool = False
     """Whether it can be trained on several sets."""
     has_labels: bool = False
@@ -29,15 +31,30 @@ class TaskKeys:
 _NO_WEIGHTS = ("class_weights", "set it to null")
 _NO_SMOOTHING = ("label_smoothing_factor", "remove it")
 
+_GENERAL = "general_bits_per_byte"
+_MEMORISED = (
+    "extraction_strength",
+    "extraction_strength_gap",
+    "exact_memorization",
+    "exact_memorization_gap",
+    "copied_share",
+    "canary_exposure",
+)
+
 TASK_KEYS: dict[Task, TaskKeys] = {
-    "sft": TaskKeys(("token_loss", "bits_per_byte", "chrf"), is_mixable=True, refused=(_NO_WEIGHTS,)),
-    "language-modeling": TaskKeys(("token_loss", "bits_per_byte"), is_mixable=True, refused=(_NO_WEIGHTS,)),
+    "sft": TaskKeys(
+        ("token_loss", "bits_per_byte", "chrf"), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
+    ),
+    "language-modeling": TaskKeys(
+        ("token_loss", "bits_per_byte"), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
+    ),
     "classification": TaskKeys(
         ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"), has_labels=True, scores_base=False
     ),
     "regression": TaskKeys(("mae", "rmse", "spearman"), scores_base=False, refused=(_NO_SMOOTHING, _NO_WEIGHTS)),
     "preference": TaskKeys(
         ("reward_accuracy", "reward_margin", "token_loss", "bits_per_byte"),
+        (_GENERAL,),
         can_shard=False,
         refused=(("label_smoothing_factor", "use dpo.label_smoothing; remove it"), _NO_WEIGHTS),
         required=(("dpo", "add dpo: {beta: 0.1, loss_type: sigmoid}"),),

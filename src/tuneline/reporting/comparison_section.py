@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneline.evaluation.comparison import MODELS
-from tuneline.params.gate import METRICS, metric
+from tuneline.params.gate import METRICS, PROBED, metric
 from tuneline.reporting import charts
 
 Evaluation = Mapping[str, Any]
@@ -39,7 +39,7 @@ _EXPLANATIONS = {
 
 def shown(evaluation: Evaluation) -> list[str]:
     """The metrics that the candidate has, in the order of the page."""
-    return [name for name in METRICS if name in evaluation["candidate"]]
+    return [name for name in METRICS if name in evaluation["candidate"] and name not in PROBED]
 
 
 def table(evaluation: Evaluation, champion: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
         if versus == "baseline" and "versus_base" in evaluation and versus not in asked:
             continue
         measures = evaluation.get(f"versus_{versus}", {})
-        for name in sorted(measures, key=list(METRICS).index):
+        for name in sorted(measures.keys() - set(PROBED), key=list(METRICS).index):
             measured = measures[name]
             if measured.get("low") is None:
                 continue

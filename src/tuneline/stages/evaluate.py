@@ -1,19 +1,23 @@
-"""Score the candidate, its base and trivial baselines on the test split.
+"""Score the candidate, its base and trivial baselines on the test split, and what fine-tuning did to the base.
 
     python -m tuneline.stages evaluate
 
-Reads paths.clean, paths.base and paths.finetuned. Writes into paths.reports:
+Reads paths.clean, paths.base, paths.finetuned and the held-out part of paths.pretraining. Writes into paths.reports:
     evaluation.json: every metric and difference
     metrics.json: the few metrics that people compare
     intervals.json: every interval, for the gate
     intervals.csv: the intervals as a plot
     rows.parquet: the scores of every row
     slices.json: the metrics and intervals of each slice of evaluate.slices
+    probes.parquet: the scores of the rows of probes, such as general text and training rows
+    probes.json: what the probes were measured on, or why one was not measured
     measured.json: the sha256 of what was measured
 The stage does not know the registry: the gate compares the candidate with the champion.
 """
 
 from pathlib import Path
+
+import pyarrow as pa
 
 from tuneline import params
 from tuneline.core import files
@@ -21,6 +25,7 @@ from tuneline.data.records.record_form import read_form, read_kept_columns
 from tuneline.encoding import token_cache
 from tuneline.errors import ModelError
 from tuneline.evaluation import comparisons, results, score_table, slices
+from tuneline.evaluation.probes import probe_rows, probe_table
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.modeling import hardware, models
@@ -37,24 +42,37 @@ def main(p: params.Params) -> None:
     of_split = {name: files.read_parquet(clean / name) for name in ("test", "train")}
     test, train = (task.test_rows(split, p.evaluate, form) for split in of_split.values())
     test = slices.add_columns(test, of_split["test"], p.evaluate.slices, form, read_kept_columns(clean))
+    probes = probe_rows.find(p, form, of_split["train"], of_split["test"])
+    probed: dict[str, dict[str, pa.Table]] = {}
     of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     length, scores = p.finetune.max_length, {}
     if params.TASK_KEYS[p.task].scores_base:
         # The estimate of the base's time is that of the candidate too, which is as large.
         base = ModelToScore(Path(p.paths.base), "base", length, encoded_as=finetuned, token_cache=of_test, models=2)
         scores["base"] = task.measure(base, test, p.evaluate)
+        probed["base"] = probe_table.measure(base, probes.rows, p.evaluate)
     candidate = ModelToScore(finetuned, "candidate", length, base=scores.get("base"), token_cache=of_test, models=0)
     scores = {"candidate": task.measure(candidate, test, p.evaluate), **scores}
+    probed["candidate"] = probe_table.measure(candidate, probes.rows, p.evaluate)
+    found = probe_rows.complete(p, probes, of_split["train"], test, scores, probed)
     scores |= task.baselines(finetuned, train, test, p.evaluate, (of_train, of_test))
     versus = comparisons.compare_all(test, p.task, scores, p.evaluate)
+    csv = results.intervals_csv(next(iter(versus.values())))
+    for name, other in (("base", "base"), ("value", None)):
+        if name in versus:
+            versus[name] = {**versus[name], **probe_table.compare(found, probes.absent, other, p.evaluate)}
     sliced = comparisons.compare_slices(test, p.task, scores, p.evaluate)
     if changed := [str(path) for name, path in inputs.items() if files.sha256_path(path) != measured[name]]:
         raise ModelError(f"{' and '.join(changed)}: changed while it was measured; run the same command again")
     differences = {name: measures for name, measures in versus.items() if name != "value"}
-    evaluation = results.evaluation_json(test, p.task, scores, differences, slices.summary(sliced, versus["value"]))
+    of_models = {name: probe_table.summarise(found, name) for name in probed}
+    of_slices = slices.summary(sliced, versus["value"])
+    evaluation = results.evaluation_json(test, p.task, scores, differences, of_slices, of_models)
     files.write_json(reports / "measured.json", measured)
     files.write_parquet(reports / "rows.parquet", score_table.join(test, scores))
-    files.write_text(reports / "intervals.csv", results.intervals_csv(next(iter(versus.values()))))
+    files.write_parquet(reports / "probes.parquet", probe_table.to_table(found))
+    files.write_json(reports / "probes.json", {"absent": probes.absent, **probes.about})
+    files.write_text(reports / "intervals.csv", csv)
     files.write_json(reports / "intervals.json", results.intervals_json(versus))
     files.write_json(reports / "slices.json", slices.as_json(sliced))
     files.write_json(reports / "evaluation.json", evaluation)

@@ -31,6 +31,8 @@ def main(p: params.Params) -> None:
     for one in (report["raw"], report["pretraining"], *report["mixture"].values()):
         for line in describe(one):
             print(line)
+    if planted := report.get("canaries"):
+        print(f"{len(planted):,} canaries were added to the training rows (data.canaries)")
     if spared := report["overlap"]["kept_as_boilerplate"]:
         print(f"{spared:,} training rows share only common wording with held-out rows, so they stay")
     # These lines are only printed: the outputs of this stage do not depend on the params of finetune and base.

@@ -186,6 +186,10 @@ def open_all(p: Params) -> RawSets:
         problems |= dict.fromkeys(
             f"data.mixture.{name}: no set has this name; the sets are {known}" for name in missing
         )
+        if p.data.general is not None and p.data.general not in names:
+            problems[
+                f"data.general: no set has the name {p.data.general}; the sets are {', '.join(names) or 'none'}"
+            ] = None
     try:
         readings_of_sets = readings(p, names)
     except DataError as error:

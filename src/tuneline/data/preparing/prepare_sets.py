@@ -19,11 +19,12 @@ from tuneline.data.preparing import first_pass, output, scheduler, splits
 from tuneline.data.preparing.decontamination import decontaminate
 from tuneline.data.preparing.duplicates import drop_duplicates
 from tuneline.data.preparing.first_pass import FirstPass
+from tuneline.data.preparing.planted import plant
 from tuneline.data.preparing.prepared_set import DECISION, PreparedSet, portion_groups
 from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.store import Store
 from tuneline.data.preparing.text.row_keys import ROW
-from tuneline.data.records import label_codec, labels
+from tuneline.data.records import canaries, label_codec, labels
 from tuneline.data.records.record_form import KEPT_COLUMNS, SPLITS, SplitName
 from tuneline.errors import DataError
 from tuneline.params import Data
@@ -92,6 +93,9 @@ def prepare(sets: RawSets, data: Data, paths: Paths, *, inline: int = scheduler.
         if counts is not None:
             warnings = labels.split_warnings(counts, where=pairs.store.path, mentioned=pairs.count("mentions"))
         sizes = _write(all_sets, _targets(paths, list(sets.mixture), data), paths, run)
+        planted = canaries.draw(data.canaries, f"canaries {data.split.seed}")
+        if planted:
+            plant(paths.clean / "train", pairs.store, planted, data.split.folds)
     rows = {split: len(pairs.kept_in(split)) for split in SPLITS}
     groups = {split: len(distinct(pairs.rows["cluster"][pairs.kept_in(split)])) for split in SPLITS}
     known = among(pairs.rows["answer"][pairs.kept_in("test")], pairs.rows["answer"][pairs.kept_in("train")])
@@ -102,6 +106,8 @@ def prepare(sets: RawSets, data: Data, paths: Paths, *, inline: int = scheduler.
         raw_report["labels"] = counts
     base = {"train": len(texts.kept_in("train")), "validation": len(texts.kept_in("validation", "test"))}
     return {
+        # Without canaries, dataset.json and prepare.json are as they were before there were canaries.
+        **({"canaries": planted} if planted else {}),
         "raw": raw_report,
         "pretraining": texts.report() | {"rows": base, "bytes": {split: sizes[split] for split in base}},
         "mixture": {
@@ -151,6 +157,9 @@ def describe_clean_set(sets: RawSets, report: dict[str, Any]) -> dict[str, Any]:
         described[KEPT_COLUMNS] = dict(sets.raw.kept)
     if "labels" in raw:
         described["labels"] = {label: sum(counts.values()) for label, counts in raw["labels"].items()}
+    if "canaries" in report:
+        described["canaries"] = report["canaries"]
+        described["rows"] = raw["rows"] | {"train": raw["rows"]["train"] + len(report["canaries"])}
     described["mixture"] = {
         name: _describe(mixed, report["mixture"][name]) | {"path": f"{_MIXTURE}/{name}"}
         for name, mixed in sets.mixture.items()

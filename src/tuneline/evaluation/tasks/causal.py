@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tuneline.encoding.examples import Example, Examples
     from tuneline.evaluation import timing
+    from tuneline.evaluation.likelihood import RowScore
 
 # Rows that are encoded together.
 _BATCH = 1024
@@ -52,6 +53,13 @@ def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm | None = Non
     sizes = pa.array([len(text.encode()) for text in supervised], pa.int64())
     fields = {"prompt": pa.array(prompts, pa.string()), "reference": pa.array(references, pa.string()), **more}
     return score_table.test_rows(split, fields | {"answered": pa.array(answered), "bytes": sizes})
+
+
+def supervised_texts(split: pa.Table) -> list[str]:
+    """Of each row of a clean split the text that the model learns to write."""
+    if "messages" in split.column_names:
+        return [_conversation(orjson.loads(messages))[2] for messages in split["messages"].to_pylist()]
+    return split["completion" if "completion" in split.column_names else "text"].to_pylist()
 
 
 def records(rows: pa.Table, *, is_text: bool) -> list[dict[str, Any]]:
@@ -185,10 +193,7 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
         scored = likelihood.score(
             loaded, examples, max_length=length, batch_size=evaluate.batch_size, progress=progress
         )
-    # The likelihood of a conversation is that of all its examples.
-    nll, tokens = np.zeros(rows.num_rows), np.zeros(rows.num_rows, np.int64)
-    np.add.at(nll, row_of, np.array([one.nll for one in scored], float))
-    np.add.at(tokens, row_of, np.array([one.tokens for one in scored], np.int64))
+    nll, tokens = sum_by_row(scored, row_of, rows.num_rows)
     with Progress(f"{model.name}: answers", always=True) as progress:
         answers = generation.generate(
             loaded,
@@ -206,6 +211,20 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
     if not is_text:
         chrf[asked] = metrics.chrf(answers, rows["reference"].take(asked).to_pylist())
     return scores(tokens=tokens, nll=nll, texts=texts, chrf=chrf)
+
+
+def sum_by_row(scored: "Sequence[RowScore]", row_of: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The negative log-likelihood and the tokens of each row: a conversation may have several examples.
+
+    Args:
+        scored: of each example.
+        row_of: the number of the row that each example belongs to.
+        rows: the number of rows.
+    """
+    nll, tokens = np.zeros(rows), np.zeros(rows, np.int64)
+    np.add.at(nll, row_of, np.array([one.nll for one in scored], float))
+    np.add.at(tokens, row_of, np.array([one.tokens for one in scored], np.int64))
+    return nll, tokens
 
 
 def estimate_time(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> "tuple[timing.Work, timing.Estimate]":

@@ -1,0 +1,1 @@
+"""Probes: what is measured on other rows than the test rows."""
