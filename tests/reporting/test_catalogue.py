@@ -207,7 +207,8 @@ def test_next_steps_are_translated() -> None:
             for kind in ("failed", "undecided"):
                 for numbers in bounds:
                     for margin in (0.0, -0.05):
-                        one = decision.Decision(metric, "lower", versus, margin, *numbers, kind, "", None)
+                        improvement, low, high = numbers
+                        one = decision.Decision(metric, "lower", versus, margin, improvement, low, high, kind, "")
                         verdict = decision.Verdict(kind, (one,))
                         told |= {step for at in situations for step in next_steps.next_steps(verdict, at)}
     told.add(next_steps.remark_on_champion(["chrf"], {"chrf": 40.0}, {"chrf": 10.0, "rows": 200}))
