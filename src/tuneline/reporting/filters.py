@@ -10,6 +10,8 @@ _LONGEST_NAME = 80
 _UNSEEN_SPACES = re.compile(r"^[ \t\n\r\f]|[ \t\n\r\f]{2}|[ \t\n\r\f]$")
 # Without the semicolon and the ampersand of escaped characters.
 _WORD_END = re.compile(r"([_/.:|\-]+)(?=\w)")
+# Characters that a browser does not show, such as the first of a terminal's code -> their pictures in Unicode.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: 0x2421}
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -35,7 +37,8 @@ def against(versus: str) -> str:
 
 
 def cut(text: str, keep_end: bool = False) -> str:
-    """The beginning of a long text, or its end."""
+    """The beginning of a long text, or its end; control characters are shown as pictures."""
+    text = text.translate(_PICTURES)
     if len(text) <= _LONGEST_TEXT:
         return text
     return "… " + text[-_LONGEST_TEXT:] if keep_end else text[:_LONGEST_TEXT] + " …"
@@ -47,7 +50,7 @@ def breakable(name: str) -> Markup:
     A browser drops spaces at the ends of a text and shows several spaces as one, so two labels may look the same. A
     name with such spaces is therefore quoted, and all its spaces are shown.
     """
-    short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + " …"
+    short = (name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + " …").translate(_PICTURES)
     if _UNSEEN_SPACES.search(name):
         short = repr(short).replace(" ", "\N{NO-BREAK SPACE}")
     return Markup(_WORD_END.sub(r"\1<wbr>", str(escape(short))))
