@@ -114,6 +114,32 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
 
 
+def test_a_champion_is_compared_on_each_slice(tracker: Tracker, classifier: Params, lineage: Lineage) -> None:
+    champion(tracker, classifier, lineage)
+    shops = ["north", "south"] * 12
+    test = rows().append_column("slice:shop", pa.array(shops))
+    theirs = classification.measure(ModelToScore(Path("models/finetuned"), "", 64), test, classifier.evaluate)
+    # In the north the candidate is always right, in the south it answers as the champion does.
+    labels = zip(test["label"].to_pylist(), theirs["label"].to_pylist(), shops, strict=True)
+    mine = [label if shop == "north" else given for label, given, shop in labels]
+    scores = {"candidate": classification.scores(mine, np.ones(24))}
+    found = compare(tracker, classifier, replace(lineage, model_sha256="9" * 64), test, scores)
+    assert found.sliced is not None
+    south, north = found.sliced["shop"].slices
+    # The champion was trained on the cluster of the first row.
+    assert (south.value, south.rows, north.value, north.rows) == ("south", 12, "north", 11)
+    assert south.versus["champion"]["accuracy"] == Interval(0.0, 0.0, 0.0, 12)
+    assert north.metrics["candidate"]["accuracy"] == 1.0
+    assert found.measures is not None
+    assert isinstance(found.measures["gap:accuracy:shop"], Interval)
+    # Other slices of the same rows do not score the champion again.
+    renamed = test.rename_columns([*test.column_names[:-1], "slice:other"])
+    again = compare(tracker, classifier, replace(lineage, model_sha256="9" * 64), renamed, scores)
+    assert again.sliced is not None
+    assert list(again.sliced) == ["other"]
+    assert len(list(Path("work/scores").glob("*.parquet"))) == 1
+
+
 @pytest.mark.slow
 def test_a_champion_of_a_portable_project_is_measured_in_a_process_of_its_own(classifier: Params) -> None:
     portable = classifier.model_copy(update={"compute": classifier.compute.model_copy(update={"portable": True})})

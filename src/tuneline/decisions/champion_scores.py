@@ -12,7 +12,7 @@ from tuneline import params
 from tuneline.core import files, identity
 from tuneline.decisions import scoring
 from tuneline.errors import BrokenVersionError
-from tuneline.evaluation import comparison, slices
+from tuneline.evaluation import comparison, score_table, slices
 from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.slices import Sliced
 from tuneline.evaluation.task_table import TASKS
@@ -145,7 +145,11 @@ def score(
     """
     code = {"sources": identity.code_sha256(identity.code_deps("evaluate"))}
     code |= {name: metadata.version(name) for name in ("tokenizers", "torch", "transformers")}
-    settings = p.evaluate.model_dump() | p.compute.model_dump() | {"max_length": p.finetune.max_length}
+    # Slices cut the same scores in other ways.
+    rows = rows.select([name for name in rows.column_names if not name.startswith(score_table.SLICE)])
+    settings = (
+        p.evaluate.model_dump(exclude={"slices"}) | p.compute.model_dump() | {"max_length": p.finetune.max_length}
+    )
     base = base if TASKS[p.task].is_relative_to_base else None
     tables = [table.to_pydict() for table in (rows, base) if table is not None]
     key = files.digest([sha256, tables, p.task, settings, code])
