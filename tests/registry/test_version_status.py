@@ -114,6 +114,7 @@ def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     assert compare(tracker, classifier, other, test, {"candidate": candidate}).summary == found.summary
 
 
+@pytest.mark.slow
 def test_a_champion_is_compared_on_each_slice(tracker: Tracker, classifier: Params, lineage: Lineage) -> None:
     champion(tracker, classifier, lineage)
     shops = ["north", "south"] * 12
