@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pyarrow as pa
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tuneline.evaluation import comparison, results, score_table
+from tuneline.evaluation import answer_metrics, comparison, results, score_table
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
@@ -15,7 +16,6 @@ from tuneline.modeling import models
 from tuneline.params import Evaluate
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
-NAN = float("nan")
 
 
 def split(count: int = 24, **fields: Any) -> pa.Table:
@@ -28,13 +28,15 @@ def split(count: int = 24, **fields: Any) -> pa.Table:
     return pa.table(keys | (fields or pairs))
 
 
-def scores(nll: list[float], tokens: list[int], chrf: list[float]) -> pa.Table:
-    texts = [None if np.isnan(mark) else "text" for mark in chrf]
-    return causal.scores(tokens=np.array(tokens), nll=np.array(nll), texts=texts, chrf=np.array(chrf))
+def scores(nll: list[float], tokens: list[int], answers: list[str | None]) -> pa.Table:
+    close = [answer and answer_metrics.closeness([answer], ["Return it."], "13a")[0] for answer in answers]
+    return causal.scores(tokens=np.array(tokens), nll=np.array(nll), texts=answers, closeness=close)
 
 
 def sized(count: int) -> pa.Table:
-    return pa.table({"cluster": [str(row) for row in range(count)], "bytes": [10] * count})
+    return pa.table(
+        {"cluster": [str(row) for row in range(count)], "bytes": [10] * count, "tokenizer": ["13a"] * count}
+    )
 
 
 def test_a_seed_draws_the_rows_that_are_answered() -> None:
@@ -53,18 +55,26 @@ def test_a_text_is_cut_in_half_for_answers_and_scored_in_full() -> None:
 
 
 def test_metrics_are_weighted_by_tokens_and_bytes() -> None:
-    found = comparison.summarise(sized(2), "sft", scores([10.0, 30.0], [2, 18], [NAN, 40.0]))
+    found = comparison.summarise(sized(2), "sft", scores([10.0, 30.0], [2, 18], [None, "Return it."]))
     assert found == {
         "token_loss": pytest.approx(2.0),
         "bits_per_byte": pytest.approx(40 / np.log(2) / 20),
         "perplexity": pytest.approx(np.exp(2.0)),
-        "chrf": 40.0,
+        "exact_match": 1.0,
+        "token_f1": 1.0,
+        # sacrebleu: a set of answers without four words in a row has a BLEU of 0.
+        "bleu": 0.0,
+        "chrf": pytest.approx(100.0),
+        "length_ratio": 1.0,
+        "distinct_1": 1.0,
+        "distinct_2": pytest.approx(2 / 3),
+        "repetition": 0.0,
     }
 
 
 def test_a_loss_per_token_is_not_compared_across_tokenizers() -> None:
-    candidate = scores([1.0] * 20, [3] * 20, [NAN] * 20)
-    other = scores([2.0] * 20, [4] * 20, [NAN] * 20)
+    candidate = scores([1.0] * 20, [3] * 20, [None] * 20)
+    other = scores([2.0] * 20, [4] * 20, [None] * 20)
     found = comparison.compare(sized(20), "sft", candidate, other, EVALUATE)
     assert "tokenizers cut the rows into different tokens" in str(found["token_loss"])
     bits = found["bits_per_byte"]
@@ -98,6 +108,8 @@ def test_each_metric_is_compared_with_its_best_baseline() -> None:
         "matthews_corrcoef": "tfidf",
         "recall:a": "majority",
         "recall:b": "tfidf",
+        "precision:a": "tfidf",
+        "precision:b": "tfidf",
     }
     accuracy = found["accuracy"]
     assert isinstance(accuracy, Interval)
@@ -105,8 +117,8 @@ def test_each_metric_is_compared_with_its_best_baseline() -> None:
 
 
 def test_without_another_model_an_interval_is_that_of_the_candidate_s_own_metric() -> None:
-    found = comparison.compare(sized(40), "sft", scores([2.0] * 40, [2] * 40, [30.0] * 40), None, EVALUATE)
-    assert found["chrf"] == Interval(30.0, 30.0, 30.0, 40)
+    found = comparison.compare(sized(40), "sft", scores([2.0] * 40, [2] * 40, ["it"] * 40), None, EVALUATE)
+    assert found["length_ratio"] == Interval(1 / 3, 1 / 3, 1 / 3, 40)
 
 
 def test_another_model_can_be_scored_on_the_rows_of_rows_parquet(
@@ -133,16 +145,16 @@ def test_a_candidate_that_has_no_number_for_a_row_is_not_compared_without_that_r
     def loss(at: int, value: float) -> list[float]:
         return [value if row == at else 2.0 for row in range(20)]
 
-    sound = scores([3.0] * 20, [3] * 20, [NAN] * 20)
+    sound = scores([3.0] * 20, [3] * 20, [None] * 20)
     # It would be better than the other model on the other 19 rows.
-    broken = scores(loss(4, NAN), [3] * 20, [NAN] * 20)
+    broken = scores(loss(4, math.nan), [3] * 20, [None] * 20)
     for other in (sound, None):
         found = comparison.compare(sized(20), "sft", broken, other, EVALUATE)
         assert found["bits_per_byte"] == "the candidate has no number for 1 of the test rows"
         assert found["token_loss"] == found["bits_per_byte"]
     assert isinstance(comparison.compare(sized(20), "sft", sound, broken, EVALUATE)["bits_per_byte"], Interval)
-    answered = scores([2.0] * 20, [3] * 20, [50.0] * 20)
-    silent = scores([2.0] * 20, [3] * 20, [NAN, *[60.0] * 19])
+    answered = scores([2.0] * 20, [3] * 20, ["it"] * 20)
+    silent = scores([2.0] * 20, [3] * 20, [None, *["it"] * 19])
     found = comparison.compare(sized(20), "sft", silent, answered, EVALUATE)
     assert found["chrf"] == "the candidate has no number for 1 of the test rows"
     assert isinstance(found["bits_per_byte"], Interval)
@@ -150,6 +162,6 @@ def test_a_candidate_that_has_no_number_for_a_row_is_not_compared_without_that_r
 
 def test_a_regression_that_gives_no_number_is_not_measured() -> None:
     rows = pa.table({"cluster": [str(row) for row in range(20)], "label": [float(row) for row in range(20)]})
-    given = pa.table({"value": [NAN, *[float(row) for row in range(1, 20)]]})
+    given = pa.table({"value": [math.nan, *[float(row) for row in range(1, 20)]]})
     found = comparison.compare(rows, "regression", given, None, EVALUATE)
     assert set(found.values()) == {"the candidate has no number for 1 of the test rows"}

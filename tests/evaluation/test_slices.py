@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score
 
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import comparison, comparisons, score_table, slices
+from tuneline.evaluation.answer_metrics import closeness
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.tasks import causal, classification, regression
 from tuneline.params import Evaluate
@@ -171,10 +172,14 @@ def test_a_gap_of_answers_counts_only_rows_that_are_answered() -> None:
     )
     rows = causal.test_rows(table, EVALUATE)
     rows = slices.add_columns(rows, table, ["language"], RecordForm("prompt-completion"), {})
-    chrf = np.where(np.arange(60) < 40, np.where(np.arange(60) % 2, 30.0, 50.0), np.nan)
-    mine = causal.scores(tokens=np.ones(60), nll=np.arange(60.0) % 2 + 1, texts=["x"] * 60, chrf=chrf)
+    answers = [("x" if row % 2 else "好") if row < 40 else None for row in range(60)]
+    close = [
+        answer and closeness([answer], [table["completion"][row].as_py()], "zh")[0]
+        for row, answer in enumerate(answers)
+    ]
+    mine = causal.scores(tokens=np.ones(60), nll=np.arange(60.0) % 2 + 1, texts=answers, closeness=close)
     found = slices.gaps(rows, "sft", mine, None, EVALUATE)
-    assert found["gap:chrf:language"] == Interval(20.0, 20.0, 20.0, 40)
+    assert found["gap:chrf:language"] == Interval(100.0, 100.0, 100.0, 40)
     assert found["gap:token_loss:language"] == Interval(1.0, 1.0, 1.0, 60)
 
 

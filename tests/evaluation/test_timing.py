@@ -27,6 +27,19 @@ def test_the_estimate_counts_batches_of_answers_and_tokens_of_likelihood() -> No
     assert found.generation_rows == 3 * 32
 
 
+def test_drawn_answers_are_counted() -> None:
+    greedy = Work(read=10, prompts=4_000, rows=200, batch_size=50, max_new_tokens=50)
+    drawn = Work(read=10, prompts=4_000, rows=200, batch_size=50, max_new_tokens=50, answers=5)
+    speed = Speed(token=0.001, step=0.5)
+    assert timing.estimate_seconds(drawn, speed).answers == pytest.approx(
+        5 * timing.estimate_seconds(greedy, speed).answers
+    )
+    assert timing.estimate_seconds(drawn, speed).generation_rows == 60
+    assert "answers to 200 rows (5 each)" in timing.messages(drawn, Estimate(1.0, 1.0, 60), can_choose=True)[0]
+    sampled = EVALUATE.model_copy(update={"samples_per_prompt": 4, "temperature": 0.8})
+    assert (EVALUATE.answers_per_row, sampled.answers_per_row) == (1, 5)
+
+
 def test_at_least_one_batch_of_answers_is_recommended() -> None:
     work = Work(read=1, prompts=1, rows=200, batch_size=32, max_new_tokens=500)
     assert timing.estimate_seconds(work, Speed(token=1.0, step=10.0)).generation_rows == 32

@@ -59,6 +59,34 @@ def test_a_number_in_scientific_notation_is_a_number(file: Path) -> None:
     assert params.load(file).finetune.learning_rate == 0.0003
 
 
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"samples_per_prompt": 4}, "samples_per_prompt above 1"),
+        ({"samples_per_prompt": 4, "top_p": 0.9}, "samples_per_prompt above 1 and top_p"),
+        ({"samples_per_prompt": 4, "temperature": 0.7, "top_p": 0.9}, None),
+        ({"temperature": 0.0}, "temperature"),
+    ],
+)
+def test_answers_are_drawn_only_with_a_temperature(file: Path, values: dict[str, float], wrong: str | None) -> None:
+    editing.set_values(file, {f"evaluate.{name}": value for name, value in values.items()})
+    if wrong is None:
+        assert params.load(file).evaluate.answers_per_row == 5
+    else:
+        [problem] = problems(file)
+        assert "evaluate" in problem and wrong in problem
+
+
+def test_a_file_without_the_keys_of_drawn_answers_is_still_read(file: Path) -> None:
+    kept = [
+        line
+        for line in file.read_text("utf-8").splitlines()
+        if not line.strip().startswith(("samples_per_prompt:", "temperature:", "top_p:"))
+    ]
+    file.write_text("\n".join(kept), "utf-8")
+    assert params.load(file).evaluate.answers_per_row == 1
+
+
 def test_an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant(file: Path) -> None:
     change(file, "  max_grad_norm:", "  max_grad_nrom:")
     line = line_of(file, "max_grad_nrom")

@@ -1,14 +1,16 @@
+from math import inf
 from typing import Any
 
 import pytest
+from projects import ROOT
 from pydantic import ValidationError
 
-from tuneline.params import Task
-from tuneline.params.gate import METRICS, METRICS_OF_TASK, Rule, metric, problem_of_task
+from tuneline.params import TASK_KEYS, Task
+from tuneline.params.gate import METRICS, METRICS_OF_TASK, OF_LABEL, Rule, metric, problem_of_task
 
 
 def rule(**more: Any) -> Rule:
-    better = "lower" if more.get("metric") in ("mae", "perplexity") else "higher"
+    better = "lower" if more.get("metric") in ("ece", "mae", "perplexity") else "higher"
     values = {"metric": "accuracy", "direction": better, "versus": "baseline", "margin": 0.0}
     return Rule.model_validate(values | more)
 
@@ -16,8 +18,9 @@ def rule(**more: Any) -> Rule:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"metric": "acuracy"}, "no metric has this name; the metrics are bits_per_byte, token_loss, chrf, acc"),
-        ({"metric": "recall:"}, "no metric has this name"),
+        ({"metric": "acuracy"}, "no metric has this name; did you mean accuracy? The metrics are bits_per_byte,"),
+        ({"metric": "recall:"}, "no metric has this name; the metrics are bits_per_byte,"),
+        ({"metric": "f1:spam"}, "recall:LABEL, precision:LABEL"),
         ({"metric": "perplexity", "direction": "lower"}, "no metric has this name"),
         ({"direction": "lower"}, "accuracy is better when higher, but direction is lower; set direction to higher"),
         ({"metric": "rmse"}, "rmse is better when lower"),
@@ -42,6 +45,11 @@ def test_a_contradictory_rule_is_refused(values: dict[str, Any], message: str) -
         ({"metric": "spearman", "versus": "base"}, "regression", "versus"),
         ({"metric": "reward_margin", "versus": "base"}, "preference", None),
         ({"metric": "recall:spam"}, "classification", None),
+        ({"metric": "precision:spam"}, "classification", None),
+        ({"metric": "precision:spam"}, "sft", "metric"),
+        ({"metric": "ece"}, "classification", None),
+        ({"metric": "length_ratio"}, "sft", "versus"),
+        ({"metric": "length_ratio", "direction": "lower", "versus": "value", "value": 1.5}, "sft", None),
         ({"versus": "value", "value": 0.9}, "classification", None),
     ],
 )
@@ -63,3 +71,20 @@ def test_every_metric_has_its_direction_range_and_source(name: str) -> None:
 def test_every_metric_of_a_task_has_its_line_in_the_table() -> None:
     assert {name for names in METRICS_OF_TASK.values() for name in names} <= set(METRICS)
     assert metric("recall:不满意").name == "Recall of “不满意”"
+
+
+def test_the_documentation_has_a_line_for_every_metric() -> None:
+    def bound(value: float) -> str:
+        return {inf: "∞", -inf: "−∞"}.get(value, f"{value:g}".replace("-", "−"))
+
+    lines = (ROOT / "docs/metrics.md").read_text("utf-8").splitlines()
+    known = METRICS | {f"{kind}:LABEL": one for kind, one in OF_LABEL.items()}
+    wanted = [
+        f"| `{name}` | {one.name} | {one.better} | {bound(one.range[0])} to {bound(one.range[1])} | {one.source} |"
+        for name, one in known.items()
+    ]
+    of_tasks = {task: (*keys.metrics, *keys.probes) for task, keys in TASK_KEYS.items()}
+    wanted += [f"| {task} | {', '.join(f'`{name}`' for name in names)} |" for task, names in of_tasks.items()]
+    assert [line for line in wanted if line not in lines] == []
+    documented = [line for line in lines if line.startswith("| `")]
+    assert [line for line in documented if line not in wanted] == []

@@ -27,6 +27,7 @@ ADD = "add it to src/tuneline/reporting/zh.po"
 PARTS = {
     "report.py": {", which leaves out {} of the tokens to train on", "{} of {} training rows ({})"},
     "comparison_section.py": {"; on the {} rows that it was not trained on", "as good"},
+    "calibration_section.py": {"{}: it is too sure of itself.", "{}: it may be surer of itself."},
     "data_section.py": {
         "1 test row has an answer",
         "{} test rows have answers",

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -16,10 +17,11 @@ from tuneline.encoding.chat import chat_template
 from tuneline.errors import ModelError
 from tuneline.evaluation import results, slices
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.tasks import causal
 from tuneline.modeling import models as model_folders
 from tuneline.modeling.models import save
 from tuneline.params import editing
-from tuneline.params.gate import PROBED
+from tuneline.params.gate import METRICS_OF_TASK, PROBED
 from tuneline.stages import evaluate
 
 ANSWER = "Return the area of a rectangle."
@@ -108,14 +110,14 @@ def test_a_candidate_is_scored_with_its_base_and_trivial_baselines(
     assert found["versus_base"]["bits_per_byte"]["high"] < 0 < found["versus_base"]["chrf"]["low"]
     lines = (project / "reports/intervals.csv").read_text("utf-8").splitlines()
     assert lines[0] == "metric,difference,low,high"
-    assert [line.split(",")[0] for line in lines[1:]] == ["token_loss", "bits_per_byte", "chrf"]
+    assert [line.split(",")[0] for line in lines[1:]] == list(METRICS_OF_TASK["sft"])
     versus = results.read_intervals(files.read_json(project / "reports/intervals.json"))
     assert results.differences_of(versus["base"])["chrf"] == pytest.approx(found["versus_base"]["chrf"], abs=1e-6)
     assert versus["value"]["chrf"] == Interval(100.0, 100.0, 100.0, versus["value"]["chrf"].groups)  # pyright: ignore[reportAttributeAccessIssue]
     assert versus["baseline"]["chrf"].other == "copy"  # pyright: ignore[reportAttributeAccessIssue]
     assert "candidate: likelihood: 24 of 24 rows" in capsys.readouterr().out
     compared = files.read_json(project / "reports/metrics.json")
-    wanted = ("token_loss", "bits_per_byte", "chrf", "general_bits_per_byte", "copied_share")
+    wanted = (*METRICS_OF_TASK["sft"], "general_bits_per_byte", "copied_share")
     assert compared["candidate"] == {name: found["candidate"][name] for name in wanted}
     assert compared["baseline"]["chrf"] == found["copy"]["chrf"]
 
@@ -139,6 +141,26 @@ def test_slices_are_measured_with_intervals_and_gaps(project: Path) -> None:
     assert evaluation["slices"]["length"]["0-63"] == {"rows": 24, **of_rows}
 
 
+def test_diversity_is_measured_from_answers_that_are_drawn_with_a_seed(project: Path) -> None:
+    drawing = {"evaluate.samples_per_prompt": 3, "evaluate.temperature": 1.5, "evaluate.top_p": 0.9}
+    editing.set_values(Path("params.yaml"), drawing)
+
+    def measured() -> tuple[dict[str, Any], list[list[str] | None]]:
+        evaluate.main(params.load())
+        rows = files.read_parquet(project / "reports/rows.parquet")
+        return files.read_json(project / "reports/evaluation.json"), rows["base_samples"].to_pylist()
+
+    found, samples = measured()
+    assert {None if row is None else len(row) for row in samples} == {3, None}
+    assert any(len(set(row)) > 1 for row in samples if row)
+    assert 0 < found["base"]["self_bleu"] < found["candidate"]["self_bleu"]
+    assert found["candidate"]["chrf"] == 100.0
+    assert "reference" not in found
+    assert measured() == (found, samples)
+    editing.set_values(Path("params.yaml"), {"evaluate.seed": 5})
+    assert measured()[1] != samples
+
+
 def test_doctor_recommends_how_many_rows_are_answered(project: Path) -> None:
     assert doctor.answers() == []
     (project / doctor.ENV_FILE).parent.mkdir()
@@ -152,10 +174,11 @@ def test_rows_parquet_has_the_scores_of_every_test_row(project: Path) -> None:
     evaluate.main(params.load())
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table.column_names == [
-        *("id", "source", "cluster", "prompt", "reference", "answered", "bytes"),
-        *("candidate_tokens", "candidate_nll", "candidate_text", "candidate_chrf"),
-        *("base_tokens", "base_nll", "base_text", "base_chrf"),
-        *("unigram_tokens", "unigram_nll", "copy_chrf"),
+        *("id", "source", "cluster", "prompt", "reference", "answered", "bytes", "tokenizer"),
+        *(f"candidate_{name}" for name in ("tokens", "nll", "text", "chrf", *causal.CLOSENESS)),
+        *(f"base_{name}" for name in ("tokens", "nll", "text", "chrf", *causal.CLOSENESS)),
+        *("unigram_tokens", "unigram_nll", "reference_text"),
+        *(f"copy_{name}" for name in ("chrf", *causal.CLOSENESS)),
     ]
     assert table["id"].to_pylist() == [f"id{row}" for row in range(24)]
     answered = [text for text in table["candidate_text"].to_pylist() if text is not None]
@@ -193,8 +216,9 @@ def test_texts_are_scored_by_likelihood_and_continued_in_samples(project: Path) 
     assert found["answers"] == 3
     assert "copy" not in found
     probed = {name for name in PROBED if name != "canary_exposure"}
-    assert set(found["candidate"]) == {"token_loss", "bits_per_byte", "perplexity", *probed}
-    assert set(found["versus_base"]) == {"token_loss", "bits_per_byte", *probed}
+    assert set(found["candidate"]) == {*METRICS_OF_TASK["language-modeling"], "perplexity", *probed}
+    assert set(found["reference"]) == {"distinct_1", "distinct_2", "repetition", "self_bleu"}
+    assert set(found["versus_base"]) == {*METRICS_OF_TASK["language-modeling"], *probed}
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table["prompt"][0].as_py() + table["reference"][0].as_py() == ANSWER
     assert table["candidate_text"].null_count == 21
@@ -252,11 +276,13 @@ def test_a_classifier_is_scored_with_trivial_baselines(project: Path, labels: li
     save(model, tokenizer, Path("models/finetuned"), "classification")
     evaluate.main(params.load())
     found = files.read_json(project / "reports/evaluation.json")
-    assert set(found["candidate"]) == {"accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"}
+    measured = set(METRICS_OF_TASK["classification"])
+    assert set(found["candidate"]) == measured - ({"ece"} if several else set())
+    assert bool(found["reliability"]) == (not several)
     assert found["tfidf"]["accuracy"] == 1.0
     assert found["majority"]["accuracy"] == 0.5
     assert "base" not in found
-    assert set(found["versus_baseline"]) == {"accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"}
+    assert set(found["versus_baseline"]) == set(found["candidate"])
     assert set(found["recall"]) == set(names)
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table.column_names[6:] == [

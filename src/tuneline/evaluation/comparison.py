@@ -22,6 +22,7 @@ MODELS = {
     "base": ("Base", "the model that it was fine-tuned from"),
     "unigram": ("Word frequencies", "each token is as likely as it is frequent in the training rows"),
     "copy": ("Copy", "answers with the prompt"),
+    "reference": ("References", "the right answers of the data, in how diverse they are"),
     "majority": ("Majority", "always gives the most frequent label of the training rows"),
     "mean": ("Mean", "always gives the mean of the training rows"),
     "tfidf": ("TF-IDF", "a linear model of the words or characters of a text"),

@@ -1,6 +1,7 @@
-"""Causal language models and their greedy answers: to many prompts in batches, or to one prompt as a stream of text."""
+"""Causal language models and their answers: to many prompts in batches, or to one prompt as a stream of text."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -45,6 +46,17 @@ class LoadedModel(NamedTuple):
     """Tokens that it sees at once."""
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn, with transformers' names."""
+
+    temperature: float
+    """Below 1 likely tokens become likelier."""
+    top_p: float | None
+    """The likeliest tokens with this probability together are drawn from; None: all tokens."""
+    seed: int
+
+
 def load(model: ModelToScore) -> LoadedModel:
     """Load a model as it is scored.
 
@@ -66,9 +78,10 @@ def generate(
     mode: str,
     max_new_tokens: int,
     batch_size: int,
+    sampling: Sampling | None = None,
     progress: Report = silent,
 ) -> list[str]:
-    """Answer every prompt greedily, in batches that are padded on the left.
+    """Answer every prompt, in batches that are padded on the left.
 
     Args:
         model: a causal language model.
@@ -77,6 +90,7 @@ def generate(
         mode: how a prompt becomes tokens, as stored with the model.
         max_new_tokens: tokens of an answer at most.
         batch_size: prompts per batch.
+        sampling: how tokens are drawn; None: the likeliest token is taken at each step.
         progress: called after each batch.
 
     Returns:
@@ -91,6 +105,7 @@ def generate(
         mode=mode,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        sampling=sampling,
         progress=progress,
     )
 
@@ -104,13 +119,16 @@ def generate_encoded(
     max_new_tokens: int,
     batch_size: int,
     min_new_tokens: int = 0,
+    sampling: Sampling | None = None,
     progress: Report = silent,
 ) -> list[str]:
     """As `generate`, for prompts from `encode_prompts`; an answer has at least `min_new_tokens` tokens."""
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
-    config = _greedy(model, tokenizer, mode, max_new_tokens)
+    config = _settings(model, tokenizer, mode, max_new_tokens, sampling)
     config.min_new_tokens = min_new_tokens or None
     model.eval()
+    if sampling is not None:
+        torch.manual_seed(sampling.seed)
     answers = [""] * len(encoded)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -146,7 +164,7 @@ def stream(
     model.eval()
     encoded, _ = encode_prompts(model, tokenizer, [prompt], mode=mode, max_new_tokens=max_new_tokens)
     ids = torch.tensor(encoded)
-    config = _greedy(model, tokenizer, mode, max_new_tokens)
+    config = _settings(model, tokenizer, mode, max_new_tokens)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]
     failure: list[BaseException] = []
 
@@ -270,23 +288,28 @@ def _conversation(prompt: Prompt) -> Conversation:
     return Conversation.from_record(prompt).prompt
 
 
-def _greedy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mode: str, max_new_tokens: int
+def _settings(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    mode: str,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
 ) -> GenerationConfig:
-    """Greedy search. Every value is set, because the model's own settings would replace a missing one."""
+    """Every value is set, because the model's own settings would replace a missing one."""
     own = model.generation_config.eos_token_id if model.generation_config else None
     end_of_turn = ChatTemplate(tokenizer).end_of_turn() if mode == CHAT else None
     stops = [tokenizer.eos_token_id, end_of_turn, *(own if isinstance(own, list) else [own])]
     stops = sorted({token for token in stops if isinstance(token, int)})
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
-        do_sample=False,
+        do_sample=sampling is not None,
         num_beams=1,
         # Trainers save false, with which each new token would compute all tokens before it again.
         use_cache=True,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
+        temperature=sampling.temperature if sampling else 1.0,
+        top_p=sampling.top_p if sampling and sampling.top_p is not None else 1.0,
+        # 0: tokens are drawn from all of them.
+        top_k=0 if sampling else 50,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         eos_token_id=stops,

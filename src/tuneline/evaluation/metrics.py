@@ -1,18 +1,21 @@
-"""The formula of each metric. An evaluation sums columns over test rows, and a formula turns these sums into a metric.
+"""The formulas of metrics, but for those of answers. An evaluation sums columns over test rows, and a formula turns the
+sums into a metric.
 
 Names, directions and tasks of the metrics are in `tuneline.params.gate`.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from sacrebleu.metrics.chrf import CHRF
 from scipy import sparse
 
 from tuneline.core import information
 from tuneline.evaluation.intervals import Statistic
-from tuneline.params.gate import RECALL
+
+BINS = 15
+"""Of probabilities, as in Guo et al. 2017."""
 
 
 def ratio(name: str, numerator: np.ndarray, denominator: np.ndarray) -> Statistic:
@@ -43,15 +46,9 @@ def perplexity(token_loss: float) -> float:
     return math.exp(min(token_loss, 700.0))
 
 
-def chrf(answers: Sequence[str], references: Sequence[str]) -> list[float]:
-    """The chrF of each answer, 0 to 100: how many character n-grams it shares with its reference."""
-    metric = CHRF()
-    pairs = zip(answers, references, strict=True)
-    return [metric.sentence_score(answer, [reference]).score for answer, reference in pairs]
-
-
 def labels(true: Sequence[tuple[str, ...]], given: Sequence[tuple[str, ...]]) -> Statistic:
-    """`accuracy`, `macro_f1`, `weighted_f1`, `matthews_corrcoef`, and `recall:LABEL` of each label in the rows.
+    """`accuracy`, `macro_f1`, `weighted_f1`, `matthews_corrcoef`, and for each label in the rows `recall:LABEL` and
+    `precision:LABEL`.
 
     A row of several labels is accurate if all of them are right and no other label is given. Macro F1 counts a label if
     a row has it or the model gives it, as in scikit-learn. Matthews' correlation is Gorodkin's R_K over the marks "this
@@ -80,11 +77,56 @@ def labels(true: Sequence[tuple[str, ...]], given: Sequence[tuple[str, ...]]) ->
         spread = [rows * part.sum(axis=0) - (part**2).sum(axis=0) for part in (in_rows, by_model)]
         correlation = both / np.sqrt(np.where(spread[0] * spread[1] > 0, spread[0] * spread[1], np.inf))
         with np.errstate(invalid="ignore", divide="ignore"):
-            recalls = right[:own] / in_rows[:own]
-        return np.concatenate([[accurate / rows, macro, weighted, correlation], recalls])
+            of_labels = [right[:own] / whole[:own] for whole in (in_rows, by_model)]
+        return np.concatenate([[accurate / rows, macro, weighted, correlation], *of_labels])
 
-    metrics = ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef", *(RECALL + name for name in names))
+    of_labels = [f"{kind}:{name}" for kind in ("recall", "precision") for name in names]
+    metrics = ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef", *of_labels)
     return Statistic(metrics, sparse.csr_array(columns), of_sums)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The rows to whose labels a model gives about the same probability."""
+
+    rows: int
+    probability: float
+    """Its mean."""
+    accuracy: float
+    """The share of these rows whose label is right."""
+
+
+def _reliability_sums(probabilities: np.ndarray, right: np.ndarray) -> sparse.csr_array:
+    """[3 * BINS, rows]: in each bin the rows, their probabilities, and how many are right."""
+    # As in Guo et al., a bin holds its upper edge and not its lower edge.
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probabilities)
+    rows = np.arange(len(bins))
+    values = np.concatenate([np.ones(len(bins)), probabilities, right])
+    places = np.concatenate([bins, BINS + bins, 2 * BINS + bins]), np.tile(rows, 3)
+    return sparse.csr_array((values, places), shape=(3 * BINS, len(bins)))
+
+
+def calibration(probabilities: np.ndarray, right: np.ndarray) -> Statistic:
+    """`ece`, the expected calibration error: how far the probability of a label is from how often it is right.
+
+    The difference of both in each of 15 bins of equal width, weighted by the rows of the bin.
+
+    Args:
+        probabilities: of the labels that a model gives, [rows].
+        right: whether the label is right, [rows].
+    """
+
+    def of_sums(sums: np.ndarray) -> np.ndarray:
+        rows, expected, hits = sums.reshape(3, BINS, -1)
+        return (np.abs(hits - expected).sum(axis=0) / rows.sum(axis=0))[None, :]
+
+    return Statistic(("ece",), _reliability_sums(probabilities, right), of_sums)
+
+
+def reliability(probabilities: np.ndarray, right: np.ndarray) -> list[Bin]:
+    """The bins that hold rows, from the lowest probability to the highest; arguments as in `calibration`."""
+    sums = _reliability_sums(probabilities, right).sum(axis=1).reshape(3, BINS).T.tolist()
+    return [Bin(round(rows), expected / rows, hits / rows) for rows, expected, hits in sums if rows]
 
 
 def label_names(labels: Sequence[tuple[str, ...]]) -> list[str]:

@@ -52,6 +52,8 @@ def evaluation_json(
     if "label" in scores["candidate"].column_names:
         labels = classification.label_scores(rows, scores["candidate"])
         value["recall"] = {one.label: one.recall for one in labels if one.recall is not None}
+        value["precision"] = {one.label: one.precision for one in labels if one.precision is not None}
+        value["reliability"] = [asdict(one) for one in classification.reliability(rows, scores["candidate"])]
     return _rounded(value | (of_slices or {}))
 
 
@@ -126,4 +128,6 @@ def intervals_csv(measures: Measures) -> str:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
     return round(value, _DIGITS) if isinstance(value, float) else value

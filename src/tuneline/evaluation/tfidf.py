@@ -1,7 +1,5 @@
 """The TF-IDF baseline: linear models of the words of a text, by scikit-learn at its usual settings."""
 
-import itertools
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +8,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 
-from tuneline.data.records.scripts import character_class
+from tuneline.evaluation.words import is_unspaced
 
 # Of a larger set this many rows are drawn: a trivial baseline must not take long.
 _MOST_ROWS = 100_000
 _MOST_FEATURES = 200_000
-_WITHOUT_SPACES = re.compile(character_class())
-_LETTER = re.compile(r"\w")
-_UNSPACED_SHARE = 0.2
-_MOST_SAMPLED = 2000
 
 
 def predict_labels(
@@ -72,13 +66,6 @@ def predict_numbers(train: Sequence[str], numbers: np.ndarray, test: Sequence[st
     drawn = _draw(len(train), seed)
     fitted, asked = _features([train[row] for row in drawn], test)
     return Ridge().fit(fitted, numbers[drawn]).predict(asked)
-
-
-def is_unspaced(texts: Sequence[str]) -> bool:
-    """Whether the texts do not set spaces between words, as in Chinese: then characters are the features."""
-    sample = list(itertools.islice(texts, _MOST_SAMPLED))
-    letters = sum(len(_LETTER.findall(text)) for text in sample)
-    return sum(len(_WITHOUT_SPACES.findall(text)) for text in sample) > _UNSPACED_SHARE * letters
 
 
 def _features(train: Sequence[str], test: Sequence[str]) -> tuple[Any, Any]:

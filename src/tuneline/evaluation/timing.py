@@ -57,15 +57,17 @@ class Work:
     max_new_tokens: int
     models: int = 1
     """Models of about this size that are scored one after the other."""
+    answers: int = 1
+    """Answers per row."""
 
     @property
     def batches(self) -> int:
         """The number of batches of answers."""
-        return -(-self.rows // self.batch_size)
+        return -(-self.rows * self.answers // self.batch_size)
 
     def operations(self, parameters: int) -> float:
         """The operations of all models together."""
-        tokens = self.read + self.prompts + self.rows * self.max_new_tokens
+        tokens = self.read + self.answers * (self.prompts + self.rows * self.max_new_tokens)
         return float(_OPERATIONS * parameters * tokens * self.models)
 
 
@@ -84,11 +86,11 @@ def estimate_seconds(work: Work, speed: Speed) -> Estimate:
     """How long this work takes at this speed."""
     batch = work.max_new_tokens * speed.step
     if work.rows:
-        batch += work.prompts / work.batches * speed.token
+        batch += work.answers * work.prompts / work.batches * speed.token
     return Estimate(
         likelihood=work.models * work.read * speed.token,
         answers=work.models * work.batches * batch,
-        generation_rows=work.batch_size * max(1, int(FIT / max(work.models * batch, 1e-9))),
+        generation_rows=max(1, work.batch_size * max(1, int(FIT / max(work.models * batch, 1e-9))) // work.answers),
     )
 
 
@@ -102,14 +104,17 @@ def messages(work: Work, found: Estimate, *, can_choose: bool) -> list[str]:
     """
     parts = [f"likelihood {duration(found.likelihood)}"]
     if work.rows:
-        parts.append(f"answers to {work.rows:,} rows at most {duration(found.answers)}")
+        each = f" ({work.answers} each)" if work.answers > 1 else ""
+        parts.append(f"answers to {work.rows:,} rows{each} at most {duration(found.answers)}")
     several = f" of {work.models} models" if work.models > 1 else ""
     lines = [
         f"this evaluation{several} will take about {duration(found.likelihood + found.answers)}: {', '.join(parts)}"
     ]
     if can_choose and found.answers > FIT and found.generation_rows < work.rows:
         how_long = (
-            f"{duration(FIT)} or less" if found.generation_rows > work.batch_size else "the least time (one batch)"
+            f"{duration(FIT)} or less"
+            if found.generation_rows * work.answers > work.batch_size
+            else "the least time (one batch)"
         )
         lines.append(f"with evaluate.generation_rows: {found.generation_rows} the answers would take {how_long}")
     return lines
@@ -188,7 +193,13 @@ def estimate(
     if prompts:
         ids, _ = generation.encode_prompts(model, tokenizer, prompts, mode=mode, max_new_tokens=evaluate.max_new_tokens)
     work = Work(
-        int(sum(lengths(examples))), sum(map(len, ids)), len(ids), evaluate.batch_size, evaluate.max_new_tokens, count
+        read=int(sum(lengths(examples))),
+        prompts=sum(map(len, ids)),
+        rows=len(ids),
+        batch_size=evaluate.batch_size,
+        max_new_tokens=evaluate.max_new_tokens,
+        models=count,
+        answers=evaluate.answers_per_row,
     )
     if not len(examples) or work.operations(models.count_parameters(model)) < least:
         return work, Estimate(0.0, 0.0, work.rows)

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tuneline.params.section import Positive, Section, Seed
+from tuneline.params.section import Positive, PositiveFloat, Section, Seed
 
 MOST_SLICED = 8
 """Columns that cut the test rows into slices. Each costs about as much time as one more comparison of all rows."""
@@ -27,8 +27,14 @@ class Evaluate(Section):
     seed: Seed
     batch_size: Positive
     generation_rows: Positive
-    """Test rows for which the model also writes an answer, which chrF scores."""
+    """Test rows for which the model also writes an answer, which is compared with the reference."""
     max_new_tokens: Positive
+    samples_per_prompt: Annotated[int, Field(ge=1, le=1_000)] = 1
+    """Answers that are drawn for each of these rows, from which diversity is measured; only with temperature."""
+    temperature: PositiveFloat | None = None
+    """Of the drawn answers; null: none are drawn, and diversity is measured from the greedy answers."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """The likeliest tokens with this probability together are drawn from; null: all tokens."""
     samples: Annotated[int, Field(ge=0, le=1_000)]
     """Answers of base and candidate in the report."""
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
@@ -39,3 +45,19 @@ class Evaluate(Section):
     data.keep_columns."""
     probes: Probes | None = None
     """What shows forgetting and memorisation; None: neither is measured."""
+
+    @property
+    def answers_per_row(self) -> int:
+        """The greedy answer and those that are drawn."""
+        return 1 + (self.samples_per_prompt if self.temperature is not None else 0)
+
+    @model_validator(mode="after")
+    def _draws_only_with_a_temperature(self) -> "Evaluate":
+        given = {"samples_per_prompt above 1": self.samples_per_prompt > 1, "top_p": self.top_p is not None}
+        wrong = [name for name, is_given in given.items() if is_given and self.temperature is None]
+        if wrong:
+            raise ValueError(
+                f"{' and '.join(wrong)} needs temperature, because without it the likeliest token is taken at each "
+                "step and all answers to a prompt are the same; set temperature, for example to 0.8"
+            )
+        return self

@@ -1,5 +1,6 @@
 """Section `gate`: the rules that a candidate must pass to be registered, and the metrics that they may name."""
 
+import difflib
 from collections.abc import Iterable
 from math import inf
 from typing import Annotated, Literal, NamedTuple
@@ -47,6 +48,16 @@ _FROM_ZERO = (0.0, inf)
 _ANY = (-inf, inf)
 _PERPLEXITY = "Jelinek et al. 1977, https://doi.org/10.1121/1.2016299"
 _BITS = "Gao et al. 2020 (The Pile), https://arxiv.org/abs/2101.00027"
+_SQUAD = (
+    "Rajpurkar et al. 2016 (SQuAD), https://arxiv.org/abs/1606.05250; other languages as Lewis et al. 2020 (MLQA), "
+    "https://arxiv.org/abs/1910.07475"
+)
+_BLEU = (
+    "Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018 (sacrebleu), https://arxiv.org/abs/1804.08771"
+)
+_DISTINCT = "Li et al. 2016, https://arxiv.org/abs/1510.03055"
+_REPETITION = "Welleck et al. 2020 (seq-rep-4), https://arxiv.org/abs/1908.04319"
+_SELF_BLEU = "Zhu et al. 2018 (Texygen), https://arxiv.org/abs/1802.01886"
 _CHRF = "Popović 2015, https://aclanthology.org/W15-3049; sacrebleu's chrF2"
 _F1 = "van Rijsbergen 1979, Information Retrieval; scikit-learn's f1_score"
 _BETWEEN_GROUPS = "Weerts et al. 2023, https://arxiv.org/abs/2303.16626; fairlearn's difference(between_groups)"
@@ -54,13 +65,22 @@ _STRENGTH = "Carlini et al. 2021, https://arxiv.org/abs/2012.07805; open-unlearn
 _EXACT = "Tirumala et al. 2022, https://arxiv.org/abs/2205.10770; open-unlearning's exact_memorization"
 _COPIED = "McCoy et al. 2023, https://arxiv.org/abs/2111.09509; the words of 8-grams that are not novel"
 _EXPOSURE = "Carlini et al. 2019, https://arxiv.org/abs/1802.08232; by rank among sampled references"
+_ECE = "Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602; Guo et al. 2017, https://arxiv.org/abs/1706.04599"
 _DPO = "Rafailov et al. 2023, https://arxiv.org/abs/2305.18290"
 
 METRICS = {
     "bits_per_byte": Metric("Bits per byte", "lower", _FROM_ZERO, _BITS, 4),
     "token_loss": Metric("Token loss", "lower", _FROM_ZERO, _PERPLEXITY, 4),
     "perplexity": Metric("Perplexity", "lower", (1.0, inf), _PERPLEXITY, 2, 1),
+    "exact_match": Metric("Exact match", "higher", _SHARE, _SQUAD, 4),
+    "token_f1": Metric("Token F1", "higher", _SHARE, _SQUAD, 4),
+    "bleu": Metric("BLEU", "higher", _PERCENT, _BLEU, 2, 1),
     "chrf": Metric("chrF", "higher", _PERCENT, _CHRF, 2, 1),
+    "length_ratio": Metric("Length ratio", "neither", _FROM_ZERO, _BLEU, 4),
+    "distinct_1": Metric("Distinct-1", "higher", _SHARE, _DISTINCT, 4),
+    "distinct_2": Metric("Distinct-2", "higher", _SHARE, _DISTINCT, 4),
+    "repetition": Metric("Repetition", "lower", _SHARE, _REPETITION, 4),
+    "self_bleu": Metric("Self-BLEU", "lower", _PERCENT, _SELF_BLEU, 2, 1),
     "accuracy": Metric("Accuracy", "higher", _SHARE, "scikit-learn's accuracy_score", 4),
     "macro_f1": Metric("Macro F1", "higher", _SHARE, _F1, 4),
     "weighted_f1": Metric("Weighted F1", "higher", _SHARE, _F1, 4),
@@ -71,6 +91,7 @@ METRICS = {
         "Gorodkin 2004, https://doi.org/10.1016/j.compbiolchem.2004.09.006",
         4,
     ),
+    "ece": Metric("Calibration error", "lower", _SHARE, _ECE, 4),
     "mae": Metric("Mean absolute error", "lower", _FROM_ZERO, "scikit-learn's mean_absolute_error", 4),
     "rmse": Metric("Root mean squared error", "lower", _FROM_ZERO, "scikit-learn's root_mean_squared_error", 4),
     "spearman": Metric(
@@ -101,8 +122,12 @@ PROBED = tuple(name for name in METRICS if any(name in keys.probes for keys in T
 _VERSUS_OF_PROBES: dict[str, tuple[Versus, ...]] = {"general_bits_per_byte": ("base", "champion", "value")}
 _FIXED: tuple[Versus, ...] = ("base", "value")
 
-RECALL = "recall:"
-"""`recall:LABEL` is the metric of one label of a classification: the share of its rows that are given the label."""
+OF_LABEL = {
+    "recall": Metric("Recall", "higher", _SHARE, "scikit-learn's recall_score", 4),
+    "precision": Metric("Precision", "higher", _SHARE, "scikit-learn's precision_score", 4),
+}
+"""`recall:LABEL` and `precision:LABEL` are metrics of one label of a classification. Recall: of the rows that have the
+label, the share that is given it. Precision: of the rows that are given the label, the share that has it."""
 
 
 def metric(name: str) -> Metric:
@@ -111,8 +136,9 @@ def metric(name: str) -> Metric:
     Raises:
         KeyError: no metric has this name.
     """
-    if name.startswith(RECALL) and name != RECALL:
-        return Metric(f"Recall of “{name.removeprefix(RECALL)}”", "higher", _SHARE, "scikit-learn's recall_score", 4)
+    kind, _, label = name.partition(":")
+    if kind in OF_LABEL and label:
+        return OF_LABEL[kind]._replace(name=f"{OF_LABEL[kind].name} of “{label}”")
     if gap := split_gap(name):
         of = METRICS[gap[0]]
         what = f"Gap in {of.name} between slices of {gap[1]}"
@@ -120,10 +146,19 @@ def metric(name: str) -> Metric:
     return METRICS[name]
 
 
+def is_of_label(name: str) -> bool:
+    """Whether this is a metric of one label, such as recall:LABEL."""
+    kind, _, label = name.partition(":")
+    return kind in OF_LABEL and bool(label)
+
+
+_LABEL_METRICS = ", ".join(f"{kind}:LABEL" for kind in OF_LABEL)
+
+
 class Rule(Section):
     metric: str
-    """One of METRICS_OF_TASK or PROBED, recall:LABEL, or gap:METRIC:COLUMN: the largest gap between the slices of a
-    column."""
+    """One of METRICS_OF_TASK or PROBED; of one label, such as recall:LABEL; or gap:METRIC:COLUMN, the largest gap
+    between the slices of a column."""
     direction: Direction
     """Which way is better."""
     versus: Versus
@@ -149,9 +184,12 @@ class Rule(Section):
         measured = {name for names in METRICS_OF_TASK.values() for name in names}
         gap = split_gap(name)
         is_known = gap[0] in measured if gap else name in measured or name in PROBED
-        if not is_known and (not name.startswith(RECALL) or name == RECALL):
-            known = ", ".join(name for name in METRICS if name in measured)
-            raise ValueError(f"no metric has this name; the metrics are {known}, {RECALL}LABEL and {GAP}METRIC:COLUMN")
+        if not is_known and not is_of_label(name):
+            known = [name for name in METRICS if name in measured or name in PROBED]
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}? The" if close else "the"
+            others = f"{_LABEL_METRICS} and {GAP}METRIC:COLUMN"
+            raise ValueError(f"no metric has this name; {meant} metrics are {', '.join(known)}, {others}")
         return name
 
     @model_validator(mode="after")
@@ -192,9 +230,9 @@ def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
     gap = split_gap(rule.metric)
     name = gap[0] if gap else rule.metric
     is_known = name in (keys.metrics if gap else known)
-    if not is_known and not (keys.has_labels and rule.metric.startswith(RECALL)):
-        recalls = f" and {RECALL}LABEL" if keys.has_labels else ""
-        return "metric", f"'{name}' is not measured for task {task}; use {', '.join(known)}{recalls}"
+    if not is_known and not (keys.has_labels and is_of_label(rule.metric)):
+        of_labels = f", {_LABEL_METRICS}" if keys.has_labels else ""
+        return "metric", f"'{name}' is not measured for task {task}; use {', '.join(known)}{of_labels}"
     if rule.versus == "baseline" and metric(rule.metric).better == "neither":
         return (
             "versus",

@@ -17,7 +17,7 @@ class TaskKeys:
     is_mixable: bool = False
     """Whether it can be trained on several sets."""
     has_labels: bool = False
-    """Whether its records have labels: then a rule may name recall:LABEL, and labels can have weights."""
+    """Whether its records have labels: then a rule may name the metrics of a label, and labels can have weights."""
     scores_base: bool = True
     """Whether its base can be scored. A base without a head for labels or numbers cannot."""
     can_shard: bool = True
@@ -28,6 +28,9 @@ class TaskKeys:
     """Keys of `finetune` without which it cannot be trained, each with its remedy."""
 
 
+_LIKELIHOOD = ("token_loss", "bits_per_byte")
+_CLOSENESS = ("exact_match", "token_f1", "bleu", "chrf", "length_ratio")
+_DIVERSITY = ("distinct_1", "distinct_2", "repetition", "self_bleu")
 _NO_WEIGHTS = ("class_weights", "set it to null")
 _NO_SMOOTHING = ("label_smoothing_factor", "remove it")
 
@@ -43,17 +46,17 @@ _MEMORISED = (
 
 TASK_KEYS: dict[Task, TaskKeys] = {
     "sft": TaskKeys(
-        ("token_loss", "bits_per_byte", "chrf"), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
+        (*_LIKELIHOOD, *_CLOSENESS, *_DIVERSITY), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
     ),
     "language-modeling": TaskKeys(
-        ("token_loss", "bits_per_byte"), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
+        (*_LIKELIHOOD, *_DIVERSITY), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
     ),
     "classification": TaskKeys(
-        ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef"), has_labels=True, scores_base=False
+        ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef", "ece"), has_labels=True, scores_base=False
     ),
     "regression": TaskKeys(("mae", "rmse", "spearman"), scores_base=False, refused=(_NO_SMOOTHING, _NO_WEIGHTS)),
     "preference": TaskKeys(
-        ("reward_accuracy", "reward_margin", "token_loss", "bits_per_byte"),
+        ("reward_accuracy", "reward_margin", *_LIKELIHOOD),
         (_GENERAL,),
         can_shard=False,
         refused=(("label_smoothing_factor", "use dpo.label_smoothing; remove it"), _NO_WEIGHTS),

@@ -11,7 +11,7 @@ from tuneline import terminal
 from tuneline.data.records.record_form import SPLITS
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import Interval
-from tuneline.params.gate import METRICS, METRICS_OF_TASK
+from tuneline.params.gate import METRICS, METRICS_OF_TASK, OF_LABEL
 from tuneline.proofs.facts import Facts, MetricFact, inputs_and_outputs, metrics
 
 FILE = "annex_iv.md"
@@ -278,11 +278,11 @@ def _other(name: str, one: Interval) -> str:
 
 
 def _name(one: MetricFact) -> str:
-    return METRICS[one.name].name if one.slice is None else f"Recall of {code(one.slice)}"
+    return METRICS[one.name].name if one.slice is None else f"{OF_LABEL[one.name].name} of {code(one.slice)}"
 
 
 def _better(one: MetricFact) -> str:
-    return METRICS[one.name].better if one.slice is None else "higher"
+    return (METRICS | OF_LABEL)[one.name].better
 
 
 def _interval(low: float | None, high: float | None) -> str:

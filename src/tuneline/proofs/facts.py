@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.params import Params, Task
-from tuneline.params.gate import METRICS, RECALL
+from tuneline.params.gate import METRICS, OF_LABEL
 from tuneline.registry.lineage import Lineage
 
 LearningApproach = Literal["supervised", "self-supervised"]
@@ -108,7 +108,7 @@ class MetricFact(NamedTuple):
     """A metric of the candidate on the test rows."""
 
     name: str
-    """One of METRICS, or `recall`."""
+    """One of METRICS, or of OF_LABEL."""
     value: float
     low: float | None
     """Bounds of the 95 % interval; None where there is none."""
@@ -125,9 +125,10 @@ def metrics(facts: Facts) -> list[MetricFact]:
         if name in own:
             low, high = _bounds(facts.measures.get("value", {}).get(name))
             found.append(MetricFact(name, float(own[name]), low, high))
-    for label, value in facts.evaluation.get("recall", {}).items():
-        low, high = _bounds(facts.measures.get("value", {}).get(f"{RECALL}{label}"))
-        found.append(MetricFact("recall", float(value), low, high, label))
+    for kind in OF_LABEL:
+        for label, value in facts.evaluation.get(kind, {}).items():
+            low, high = _bounds(facts.measures.get("value", {}).get(f"{kind}:{label}"))
+            found.append(MetricFact(kind, float(value), low, high, label))
     return found
 
 

@@ -4,8 +4,11 @@ import re
 from itertools import islice
 from typing import Any
 
+from tuneline.params.gate import OF_LABEL
+
 _CANDIDATE = "candidate."
 _SLICES = ("slices", "gaps")
+_CURVE = "reliability"
 # MLflow refuses metrics with other characters in their names, longer names, and more than 1,000 metrics at a time.
 _NAME = re.compile(r"[\w.\- ]{1,200}")
 _MOST_OF_SLICES = 500
@@ -14,15 +17,15 @@ _MOST_OF_SLICES = 500
 def run_metrics(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
     """evaluation.json as metrics of a run: {"base": {"chrf": 1.0}} -> {"base.chrf": 1.0}.
 
-    The recall of each label is left out, and so are slices whose values have characters that MLflow refuses in names.
-    Of the slices, the first 500 metrics are kept: `slices.language.zh.accuracy`, and before them
-    `gaps.language.accuracy`.
+    Recall and precision of each label are left out, because MLflow refuses names with some characters of labels; so are
+    slices whose values have such characters, and the points of the reliability curve. Of the slices, the first 500
+    metrics are kept: `slices.language.zh.accuracy`, and before them `gaps.language.accuracy`.
 
     Args:
         evaluation: the value of evaluation.json.
         prefix: of every name.
     """
-    whole = {name: value for name, value in evaluation.items() if name not in (*_SLICES, "recall")}
+    whole = {name: value for name, value in evaluation.items() if name not in (*_SLICES, *OF_LABEL, _CURVE)}
     of_slices = {name: evaluation[name] for name in reversed(_SLICES) if name in evaluation}
     named = ((name, value) for name, value in _flat(of_slices, prefix).items() if _NAME.fullmatch(name))
     return _flat(whole, prefix) | dict(islice(named, _MOST_OF_SLICES))

@@ -17,14 +17,28 @@ _EXPLANATIONS = {
     ("token_loss", "perplexity"): "Token loss: how much a token of the unseen text surprises the model, in nats (the "
     "natural logarithm). Perplexity: the number of equally likely tokens that it would have to choose from. Comparable "
     "only between models with the same tokenizer.",
-    ("chrf",): "How many character sequences an answer shares with the reference, from 0 to 100, over {answers} "
-    "answered rows.",
+    ("exact_match", "token_f1"): "Exact match: the share of the {answers} answers that have the same words as the "
+    "reference, without case, punctuation and English articles. Token F1: how many words an answer and its reference "
+    "share. Where words have no spaces between them, as in Chinese, each character counts as a word.",
+    ("bleu", "chrf"): "How many sequences of words (BLEU) or of characters (chrF) the answers share with their "
+    "references, from 0 to 100.",
+    ("length_ratio",): "The words of the answers per word of their references: far below 1 they are cut short, far "
+    "above 1 they do not end.",
+    ("distinct_1", "distinct_2"): "Diversity: the different words and the different pairs of neighbouring words of all "
+    "answers, per word.",
+    ("repetition", "self_bleu"): "Repetition: the share of sequences of four words that the same answer already had. "
+    "Self-BLEU: how many sequences of words an answer shares with other answers, from 0 to 100; 100 means that all are "
+    "alike.",
     ("accuracy",): "The share of rows to which the model gives the right label. A row with several labels counts only "
     "if the model gives all of them and no other label.",
     ("macro_f1", "weighted_f1"): "F1 is the harmonic mean of the precision and the recall of a label. Macro F1 weighs "
     "all labels alike, however rare; weighted F1 weighs each label by its rows.",
     ("matthews_corrcoef",): "How well the model's labels correlate with the true labels: 1 means that all are right, "
     "0 that they are as good as guesses, or as one label for all rows.",
+    (
+        "ece",
+    ): "How far the probability that the model gives its label is from how often the label is right, on average. "
+    "0: of the rows with 80 % probability, 80 % are right.",
     ("mae", "rmse"): "How far the model's numbers are from the true numbers, in the same unit. Large errors weigh "
     "more in the second.",
     ("spearman",): "Whether the model puts the rows into the right order: 1 is the right order, 0 is chance, −1 is the "

@@ -26,6 +26,7 @@ from tuneline.reporting import (
     slices_section,
     verdict_section,
 )
+from tuneline.reporting.calibration_section import Calibration, calibration_of
 from tuneline.reporting.label_section import MOST_IN_WORDS, MOST_ON_A_PHONE, Labels, labels_of
 from tuneline.reporting.samples_section import MakeSections, Section
 
@@ -83,6 +84,8 @@ class Report:
     samples: tuple[Section, ...] = ()
     labels: Labels | None = None
     """Only for a task with labels."""
+    calibration: Calibration | None = None
+    """Only where each row has one label."""
     sliced: Sliced = field(default_factory=dict)
     """Of slices.json."""
     champion_slices: Sliced = field(default_factory=dict)
@@ -143,6 +146,7 @@ def assemble(
         gate=decided,
         samples=samples,
         labels=labels_of(rows) if rows is not None and page.has_labels else None,
+        calibration=calibration_of(rows) if rows is not None and page.has_labels else None,
         sliced=slices.read(_json(reports / "slices.json")),
         champion_slices=slices.read((decided or {}).get("champion_slices", {})),
         gaps=results.read_intervals(_json(reports / "intervals.json")).get("value", {}),
@@ -219,6 +223,7 @@ def _parts(report: Report) -> list[Part]:
         Part("numbers", "The numbers", _numbers(report)),
         Part("slices", "Slice by slice", _slices(report)),
         Part("labels", "Label by label", _labels(report)),
+        Part("calibration", "How far its probabilities can be trusted", report.calibration),
         Part("samples", samples[0].title if len(samples) == 1 else "Samples side by side", samples),
         Part("training", "How it was trained", _training(report)),
         Part("data", "What became of every row", _data(report, has_answers=TASK_PAGES[report.task].has_answers)),

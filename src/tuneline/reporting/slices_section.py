@@ -7,7 +7,7 @@ from typing import Any
 from tuneline.data.secrets import screening
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.slices import Slice, Sliced, SlicedColumn
-from tuneline.params.gate import METRICS, RECALL
+from tuneline.params.gate import METRICS, is_of_label
 from tuneline.params.slices import GAP, LABEL, split_gap, split_slice
 from tuneline.reporting import charts
 
@@ -86,7 +86,7 @@ def _shown(name: str, of: SlicedColumn, metrics: Sequence[str], rules: Sequence[
     measured = {metric for one in of.slices for metric in one.metrics["candidate"]}
     known = [one for one in metrics if one in measured and not (name == LABEL and one in _BETWEEN_LABELS)]
     about = [rule for rule in rules if (rule.get("slice") or "").split("=")[0] == name]
-    asked = [_measured(rule["metric"]) for rule in (*about, *rules) if not rule["metric"].startswith(RECALL)]
+    asked = [_measured(rule["metric"]) for rule in (*about, *rules) if not is_of_label(rule["metric"])]
     return [one for one in dict.fromkeys([*asked, *known]) if one in known][:MOST_METRICS]
 
 

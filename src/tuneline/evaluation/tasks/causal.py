@@ -12,9 +12,11 @@ import orjson
 import pyarrow as pa
 
 from tuneline.data.records.record_form import RecordForm
-from tuneline.evaluation import metrics, score_table
+from tuneline.evaluation import answer_metrics, metrics, score_table
+from tuneline.evaluation.answer_metrics import Closeness
 from tuneline.evaluation.intervals import Statistic
 from tuneline.evaluation.score_table import ModelToScore
+from tuneline.evaluation.words import tokenizer_for
 from tuneline.params import Evaluate
 from tuneline.progress import Progress
 
@@ -27,10 +29,14 @@ if TYPE_CHECKING:
 
 # Rows that are encoded together.
 _BATCH = 1024
+_COUNTS = pa.list_(pa.int64())
+CLOSENESS = {"exact": pa.float64(), "f1": pa.float64(), "bleu_counts": _COUNTS, "chrf_counts": _COUNTS}
+"""The fields of Closeness as columns of a score table."""
 
 
 def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm | None = None) -> pa.Table:
-    """The rows of a clean split: `prompt`, `reference`, whether they are `answered`, and `bytes` of supervised text.
+    """The rows of a clean split: `prompt`, `reference`, whether they are `answered`, `bytes` of supervised text, and
+    the `tokenizer` of sacrebleu by which words are counted.
 
     Of pairs and conversations, `generation_rows` drawn by the seed are answered, and the answers are scored. A text has
     no right answer: it is cut in half, and the models continue the first half in a few samples for people to read.
@@ -52,7 +58,9 @@ def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm | None = Non
     answered[np.random.default_rng(evaluate.seed).permutation(split.num_rows)[:wanted]] = True
     sizes = pa.array([len(text.encode()) for text in supervised], pa.int64())
     fields = {"prompt": pa.array(prompts, pa.string()), "reference": pa.array(references, pa.string()), **more}
-    return score_table.test_rows(split, fields | {"answered": pa.array(answered), "bytes": sizes})
+    tokenizer = pa.array([tokenizer_for(references)] * split.num_rows, pa.string())
+    fields |= {"answered": pa.array(answered), "bytes": sizes, "tokenizer": tokenizer}
+    return score_table.test_rows(split, fields)
 
 
 def supervised_texts(split: pa.Table) -> list[str]:
@@ -129,23 +137,30 @@ def scores(
     *,
     tokens: np.ndarray | None = None,
     nll: np.ndarray | None = None,
-    texts: list[str | None] | None = None,
-    chrf: np.ndarray | None = None,
+    texts: Sequence[str | None] | None = None,
+    samples: Sequence[Sequence[str] | None] | None = None,
+    closeness: Sequence[Closeness | None] | None = None,
 ) -> pa.Table:
     """The score table of one model; a column that was not measured is left out.
 
     Args:
         tokens: supervised tokens of each row.
         nll: their negative log-likelihood, in nats.
-        texts: the answers; None for a row that was not answered.
-        chrf: of the answers; NaN for a row without an answer or a reference.
+        texts: the greedy answers; None for a row that was not answered.
+        samples: the sampled answers of each row.
+        closeness: of the greedy answers to the references.
     """
     columns = {
         "tokens": None if tokens is None else pa.array(tokens, pa.int64()),
         "nll": None if nll is None else pa.array(nll, pa.float64()),
         "text": None if texts is None else pa.array(texts, pa.string()),
-        "chrf": None if chrf is None else pa.array(chrf, pa.float64(), from_pandas=True),
+        "samples": None if samples is None else pa.array(samples, pa.list_(pa.string())),
     }
+    if closeness is not None:
+        single = [None if one is None else answer_metrics.chrf_of(one) for one in closeness]
+        columns["chrf"] = pa.array(single, pa.float64())
+        for name, kind in CLOSENESS.items():
+            columns[name] = pa.array([None if one is None else getattr(one, name) for one in closeness], kind)
     return pa.table({name: column for name, column in columns.items() if column is not None})
 
 
@@ -154,9 +169,22 @@ def statistics(rows: pa.Table, model: pa.Table) -> list[Statistic]:
     found = []
     if "nll" in model.column_names:
         found = metrics.likelihood(model["nll"].to_numpy(), model["tokens"].to_numpy(), rows["bytes"].to_numpy())
-    if "chrf" in model.column_names:
-        found.append(metrics.mean("chrf", model["chrf"].to_numpy(zero_copy_only=False).astype(float)))
+    if all(name in model.column_names for name in CLOSENESS):
+        columns = zip(*(model[name].to_pylist() for name in CLOSENESS), strict=True)
+        found.append(answer_metrics.close([None if row[0] is None else Closeness(*row) for row in columns]))
+    if "text" in model.column_names:
+        answers = model["samples"] if "samples" in model.column_names else model["text"]
+        each = [[row] if isinstance(row, str) else row for row in answers.to_pylist()]
+        found.append(answer_metrics.diverse(each, rows["cluster"].to_pylist(), _tokenizer(rows)))
     return found
+
+
+def _tokenizer(rows: pa.Table) -> str:
+    """Of sacrebleu, by which words are counted."""
+    if "tokenizer" in rows.column_names and rows.num_rows:
+        return rows["tokenizer"][0].as_py()
+    # An earlier release did not write the column.
+    return tokenizer_for(rows["reference"].to_pylist())
 
 
 def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text: bool) -> pa.Table:
@@ -194,23 +222,41 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
             loaded, examples, max_length=length, batch_size=evaluate.batch_size, progress=progress
         )
     nll, tokens = sum_by_row(scored, row_of, rows.num_rows)
-    with Progress(f"{model.name}: answers", always=True) as progress:
-        answers = generation.generate(
-            loaded,
-            tokenizer,
-            questions,
-            mode=mode,
-            max_new_tokens=evaluate.max_new_tokens,
-            batch_size=evaluate.batch_size,
-            progress=progress,
-        )
-    texts: list[str | None] = [None] * rows.num_rows
-    for row, answer in zip(asked.tolist(), answers, strict=True):
-        texts[row] = answer
-    chrf = np.full(rows.num_rows, np.nan)
+
+    def answer(questions: list[Any], what: str, sampling: generation.Sampling | None) -> list[str]:
+        with Progress(f"{model.name}: {what}", always=True) as progress:
+            return generation.generate(
+                loaded,
+                tokenizer,
+                questions,
+                mode=mode,
+                max_new_tokens=evaluate.max_new_tokens,
+                batch_size=evaluate.batch_size,
+                sampling=sampling,
+                progress=progress,
+            )
+
+    answers = answer(questions, "answers", None)
+    found: dict[str, Any] = {"texts": _at(asked, answers, rows.num_rows)}
+    if evaluate.temperature is not None:
+        count = evaluate.samples_per_prompt
+        sampling = generation.Sampling(evaluate.temperature, evaluate.top_p, evaluate.seed)
+        drawn = answer([question for question in questions for _ in range(count)], "samples", sampling)
+        each = [drawn[start : start + count] for start in range(0, len(drawn), count)]
+        found["samples"] = _at(asked, each, rows.num_rows)
     if not is_text:
-        chrf[asked] = metrics.chrf(answers, rows["reference"].take(asked).to_pylist())
-    return scores(tokens=tokens, nll=nll, texts=texts, chrf=chrf)
+        references = rows["reference"].take(asked).to_pylist()
+        close = answer_metrics.closeness(answers, references, _tokenizer(rows))
+        found["closeness"] = _at(asked, close, rows.num_rows)
+    return scores(tokens=tokens, nll=nll, **found)
+
+
+def _at(places: np.ndarray, values: Sequence[Any], count: int) -> list[Any]:
+    """`count` values: these at their places, and None at all others."""
+    found: list[Any] = [None] * count
+    for place, value in zip(places.tolist(), values, strict=True):
+        found[place] = value
+    return found
 
 
 def sum_by_row(scored: "Sequence[RowScore]", row_of: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -264,6 +310,9 @@ def baselines(
 
     tokenizer, mode = models.load_tokenizer(folder), stored_mode(folder)
     found = {"unigram": unigram(tokenizer, train, test, mode=mode, is_text=is_text, token_caches=token_caches)}
+    if evaluate.temperature is None:
+        # Several answers per prompt repeat more than one reference per prompt can.
+        found["reference"] = references(test)
     return found if is_text else found | {"copy": copy(test)}
 
 
@@ -311,9 +360,14 @@ def copy(test: pa.Table) -> pa.Table:
         copies = [_words(messages[-1]) if messages else "" for messages in by_user]
     else:
         copies = answered["prompt"].to_pylist()
-    chrf = np.full(test.num_rows, np.nan)
-    chrf[asked] = metrics.chrf(copies, answered["reference"].to_pylist())
-    return scores(chrf=chrf)
+    close = answer_metrics.closeness(copies, answered["reference"].to_pylist(), _tokenizer(test))
+    return scores(closeness=_at(asked, close, test.num_rows))
+
+
+def references(test: pa.Table) -> pa.Table:
+    """The right answers themselves, as the measure of how diverse the answers of people are."""
+    pairs = zip(test["reference"].to_pylist(), test["answered"].to_pylist(), strict=True)
+    return scores(texts=[text if answered else None for text, answered in pairs])
 
 
 def _conversation(messages: list[dict[str, Any]]) -> tuple[str, str, str]:

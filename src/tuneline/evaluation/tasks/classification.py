@@ -34,7 +34,24 @@ def scores(labels: Sequence[str], probabilities: np.ndarray) -> pa.Table:
 
 def statistics(rows: pa.Table, model: pa.Table) -> list[Statistic]:
     """The metrics of one model."""
-    return [metrics.labels(*_labels(rows, model))]
+    found = [metrics.labels(*_labels(rows, model))]
+    if (calibrated := _calibrated(rows, model)) is not None:
+        found.append(metrics.calibration(*calibrated))
+    return found
+
+
+def reliability(rows: pa.Table, model: pa.Table) -> list[metrics.Bin]:
+    """How often the labels of one model are right, by their probability; none where rows may have several labels."""
+    calibrated = _calibrated(rows, model)
+    return [] if calibrated is None else metrics.reliability(*calibrated)
+
+
+def _calibrated(rows: pa.Table, model: pa.Table) -> tuple[np.ndarray, np.ndarray] | None:
+    """The probability of each label, and whether it is right. Several labels of a row have no single probability."""
+    if "probability" not in model.column_names or any(rows["multilabel"].to_pylist()):
+        return None
+    right = np.array(rows["label"].to_pylist(), object) == np.array(model["label"].to_pylist(), object)
+    return model["probability"].to_numpy(), right.astype(float)
 
 
 def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate) -> pa.Table:
