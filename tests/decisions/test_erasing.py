@@ -3,11 +3,13 @@
 import json
 import shutil
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
-from erasable_project import CACHE, OF_42, ROWS, cached_set, locked, sources_now, version_of
+from erasable_project import CACHE, OF_42, ROWS, cached, cached_set, locked, sources_now, version_of
 from source_project import GIT
 
 from tuneline import params
@@ -15,11 +17,11 @@ from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import erasure, erasure_plan, erasure_receipt, erasure_texts
 from tuneline.decisions.erasure_plan import Asked, Journal
 from tuneline.decisions.raw_history import RawHistory
-from tuneline.errors import DataError, PipelineError
+from tuneline.errors import DataError, PipelineError, TrackingError
 from tuneline.params import Params, editing
 from tuneline.pipeline import objects
 from tuneline.proofs import claims
-from tuneline.registry import tracking
+from tuneline.registry import history, tracking
 from tuneline.registry.tracking import Tracker
 
 AWAY = "[core]\n    remote = away\n['remote \"away\"']\n    url = ssh://example.invalid/x\n"
@@ -195,3 +197,160 @@ def ids_in(p: Params, md5: str) -> frozenset[str]:
     with RawHistory(Selection(), {}).copied("data/raw/a", md5) as copy:
         assert copy
         return erasure_texts.traces(p, copy, Selection(OF_42.groups)).ids
+
+
+def test_a_cache_of_this_project_keeps_only_what_is_known_to_be_without_the_rows(raw: Path) -> None:
+    before = cached_set(raw.parent)
+    made_before = locked(a=before)
+    waste = cached(b"a half-written object of an earlier training")
+    runs = Path(".dvc/cache/runs/ab")
+    runs.mkdir(parents=True)
+    journal = found()
+    raw.write_text(ROWS.splitlines(keepends=True)[1])
+    after = cached_set(raw.parent)
+    # dvc.lock still names what was made from the rows.
+    Path("data/raw/a.dvc").write_text(f"outs:\n- path: a\n  hash: md5\n  md5: {after}\n")
+    kept = erasure._erase_from_cache(params.load(), journal, is_trained=False)
+    assert in_cache() == {after, *objects.read_listing(CACHE, after).values()}
+    assert kept >= in_cache()
+    assert made_before not in kept
+    assert waste not in kept
+    assert not runs.exists()
+    assert journal.removed == 4
+    again = locked(a=after)
+    assert again in erasure._erase_from_cache(params.load(), journal, is_trained=True)
+    assert in_cache() >= {after, again}
+
+
+def test_a_cache_that_other_projects_may_share_loses_only_what_was_made_from_the_rows(
+    raw: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = locked(a=cached_set(raw.parent))
+    foreign = cached(b"of another project")
+    shared = tmp_path_factory.mktemp("shared")
+    shutil.copytree(".dvc/cache", shared, dirs_exist_ok=True)
+    Path(".dvc/config").write_text(f"[cache]\n    dir = {shared}\n")
+    journal = found()
+    erasure._erase_from_cache(params.load(), journal, is_trained=False)
+    left = set(objects.all_in_cache(shared / "files/md5"))
+    assert foreign in left
+    assert made not in left
+
+
+def a_version_with_an_alias(raw: Path, tracker: Tracker) -> tuple[Params, str]:
+    """The champion of a project that saw the rows, and its run."""
+    p = params.load()
+    Path("README.md").write_text("who is it?")
+    locked(a=cached_set(raw.parent))
+    run = new_run(tracker, p)
+    version = version_of(tracker, p, sources_now(p), run, ["0" * 16])
+    tracker.set_alias(p.registry.model, "champion", version)
+    return p, run
+
+
+def test_aliases_are_taken_once_and_only_from_versions_that_saw_the_rows(raw: Path, tracker: Tracker) -> None:
+    p, _ = a_version_with_an_alias(raw, tracker)
+    model = p.registry.model
+    tracker.set_alias(model, "shadow", "1")
+    journal = found()
+    assert journal.aliases == {"champion": "1", "shadow": "1"}
+    other = version_of(tracker, p, {**sources_now(p)}, new_run(tracker, p), [])
+    # Meanwhile a person gives an alias to a version without the rows, and another alias to the version with them.
+    tracker.set_alias(model, "shadow", other)
+    tracker.set_alias(model, "late", "1")
+    for _ in range(2):
+        erasure._take_aliases(p, tracker, journal)
+    assert tracker.aliases(model) == {"shadow": other}
+    entries = history.read(tracker, model).entries
+    assert [(entry.action, entry.alias, entry.before) for entry in entries] == [
+        ("erased", "champion", "1"),
+        ("erased", "shadow", "1"),
+        ("erased", "late", "1"),
+    ]
+
+
+class Breaking(Tracker):
+    """A tracker whose registry stops answering before or after one of its writes."""
+
+    WRITES = frozenset(
+        {"erase_version_files", "update_version", "remove_alias", "erase_run_files", "complete_log_run", "claim_param"}
+    )
+    left: int
+    """Writes until it breaks; each counts twice, for before and after it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in Breaking.WRITES:
+            return found
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            self._count()
+            answer = found(*arguments, **more)
+            self._count()
+            return answer
+
+        return call
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise TrackingError("MLflow does not answer")
+
+
+def test_an_erasure_is_continued_after_the_registry_has_stopped_answering_midway(raw: Path, tracker: Tracker) -> None:
+    p, run = a_version_with_an_alias(raw, tracker)
+    model = p.registry.model
+    folder = tracker.local_folder(model, "1")
+    assert folder
+    assert [*folder.iterdir()]
+    found().save()
+    breaking = Breaking(tracker._client, tracker.address)
+    # After the files of the version, after its alias, after the entry of the history; then never.
+    for breaks_at in (2, 6, 8, 0):
+        journal = erasure_plan.read_unfinished(OF_42)
+        assert journal
+        breaking.left = breaks_at
+        with pytest.raises(TrackingError) if breaks_at else nullcontext():
+            erasure._erase(p, breaking, journal, lambda _: None)
+        assert erasure_plan.JOURNAL.exists()
+    assert raw.read_text() == ROWS.splitlines(keepends=True)[1]
+    assert tracker.aliases(model) == {}
+    assert not tracker.has_files(model, "1")
+    assert tracker.artifact_names(run) == []
+    past = history.read(tracker, model)
+    assert past.problems == ()
+    assert [(entry.action, entry.alias, entry.before) for entry in past.entries] == [("erased", "champion", "1")]
+
+
+def test_the_receipt_is_written_once_and_only_if_no_file_holds_a_text(raw: Path, tracker: Tracker) -> None:
+    question = "where is the old station of the town?"
+    raw.write_text(ROWS + json.dumps({"prompt": question, "completion": "there", "customer": 42}) + "\n")
+    p, _ = a_version_with_an_alias(raw, tracker)
+    journal = found()
+    journal.save()
+    assert journal.sought == [question]
+    erase(journal)
+    Path("notes.txt").write_text(f"asked: {question}")
+    lines: list[str] = []
+    with pytest.raises(PipelineError, match=r"^notes.txt: still holds an erased text\ndelete these files or take"):
+        erasure._prove(p, tracker, journal, lines.append)
+    assert erasure_plan.JOURNAL.exists()
+    assert [entry.after for entry in history.read(tracker, p.registry.model).entries] == [None]
+    Path("notes.txt").unlink()
+    # Killed after the receipt was written: the journal is still there.
+    kept = erasure_plan.JOURNAL.read_bytes()
+    for _ in range(2):
+        erasure_plan.JOURNAL.write_bytes(kept)
+        erasure._prove(p, tracker, journal, lines.append)
+    assert not erasure_plan.JOURNAL.exists()
+    entries = history.read(tracker, p.registry.model).entries
+    assert [(entry.alias, entry.before, entry.after) for entry in entries] == [
+        ("champion", "1", None),
+        (None, None, "1"),
+    ]
+    content = history.read_evidence(tracker, entries[-1])[erasure_receipt.CLAIM]
+    assert question.encode() not in content
+    [claim] = claims.parse(content, [], "receipt")
+    assert claim.predicate["rows"] == 2
+    assert claim.predicate["searched"]["found"] == 0
+    assert f"  {journal.salt}" in lines

@@ -335,8 +335,10 @@ def _take_aliases(p: Params, tracker: Tracker, journal: Journal) -> None:
     model = p.registry.model
     known = {(entry.alias, entry.before) for entry in _written(tracker, model, journal)}
     # A person may have given a version another alias since the erasure began.
-    now = {alias: version for alias, version in tracker.aliases(model).items() if version in journal.versions}
-    for alias, version in (journal.aliases | now).items():
+    journal.aliases |= {name: number for name, number in tracker.aliases(model).items() if number in journal.versions}
+    # First: what is taken cannot be seen any more.
+    journal.save()
+    for alias, version in journal.aliases.items():
         if tracker.version_by_alias(model, alias) == version:
             tracker.remove_alias(model, alias)
         if (alias, version) not in known:
