@@ -47,3 +47,17 @@ def test_blocks_tables_and_folders_of_git(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "journal").write_text(TEXT)
     found, count = erased_search.search(tmp_path, [TEXT], leave_out=[tmp_path / "journal"])
     assert (sorted(found), count) == (["bytes", "table"], 2)
+
+
+def test_a_short_text_is_found_only_as_a_whole_value_of_a_row(tmp_path: Path) -> None:
+    name = "Zoë Li"
+    rows = [{"name": f" {name} "}, {"messages": json.dumps([{"content": name}], ensure_ascii=False)}]
+    (tmp_path / "a").write_text('{"a": 1}\n' + json.dumps(rows[0]) + "\n")
+    (tmp_path / "b").write_text(json.dumps({"deep": [rows[1]]}) + "\n")
+    pq.write_table(pa.table({"x": ["y", name]}), tmp_path / "c")
+    pq.write_table(pa.table({"x": [rows[1]["messages"]]}), tmp_path / "d")
+    # In a longer text, in a vocabulary, and in the middle of bytes it occurs by chance.
+    (tmp_path / "text").write_text(json.dumps({"text": f"I met {name} there"}) + "\n")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"vocab": {name: 1}, "last": name}, indent=2))
+    (tmp_path / "bytes").write_bytes(name.encode())
+    assert sorted(erased_search.find_values(tmp_path, [name])) == ["a", "b", "c", "d"]

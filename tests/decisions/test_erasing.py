@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pyarrow as pa
 import pytest
 from erasable_project import CACHE, OF_42, ROWS, cached, cached_set, locked, sources_now, version_of
 from source_project import GIT
 
 from tuneline import params
+from tuneline.core import files
 from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import erasure, erasure_plan, erasure_receipt, erasure_texts
 from tuneline.decisions.erasure_plan import Asked, Journal
@@ -73,7 +75,7 @@ def test_a_remote_that_does_not_answer_keeps_no_row_here_and_the_receipt_names_w
     assert raw.read_text() == ROWS.splitlines(keepends=True)[1]
     assert any(line.startswith("DVC's remote 'away': ") for line in lines)
     claim = erasure_receipt.receipt(
-        params.load(), tracking.connect(), journal, searched=0, made=None, verdict="unknown"
+        params.load(), tracking.connect(), journal, searched=0, short=[], made=None, verdict="unknown"
     )
     remote = claim["predicate"]["remote"]
     assert (remote["held"], remote["deleted"]) == (None, False)
@@ -320,6 +322,25 @@ def test_an_erasure_is_continued_after_the_registry_has_stopped_answering_midway
     past = history.read(tracker, model)
     assert past.problems == ()
     assert [(entry.action, entry.alias, entry.before) for entry in past.entries] == [("erased", "champion", "1")]
+
+
+def test_short_texts_are_searched_as_values_and_what_is_not_searched_is_told(raw: Path, tracker: Tracker) -> None:
+    same = {"prompt": "why?", "completion": "so", "customer": 42}
+    raw.write_text(ROWS + json.dumps(same) + "\n")
+    journal = found()
+    assert (journal.sought, journal.short, journal.unsearched) == ([], ["me", "who is it?"], 1)
+    erase(journal)
+    shutil.rmtree("data/clean")
+    files.write_parquet(Path("mlflow/old.parquet"), pa.table({"prompt": ["who is it?"]}))
+    lines: list[str] = []
+    erasure._prove(params.load(), tracker, journal, lines.append)
+    assert lines[0].startswith("mlflow/old.parquet: a value equals a short text of an erased row")
+    assert "2 texts of less than 16 characters were searched as whole values of rows only" in lines
+    entry = history.read(tracker, params.load().registry.model).entries[-1]
+    [claim] = claims.parse(history.read_evidence(tracker, entry)[erasure_receipt.CLAIM], [], "receipt")
+    searched = claim.predicate["searched"]
+    assert (searched["shortTexts"], searched["rowsWithoutSearch"]) == (2, 1)
+    assert searched["filesWithShortTexts"] == ["mlflow/old.parquet"]
 
 
 def test_the_receipt_is_written_once_and_only_if_no_file_holds_a_text(raw: Path, tracker: Tracker) -> None:

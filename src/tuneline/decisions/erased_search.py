@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -38,6 +39,52 @@ def search(root: Path, texts: Sequence[str], *, leave_out: Sequence[Path] = ()) 
             # A file of a running server that has ended meanwhile.
             continue
     return found, count
+
+
+def find_values(root: Path, texts: Sequence[str], *, leave_out: Sequence[Path] = ()) -> list[str]:
+    """The files of rows in which one of the texts is a whole value: tables, and JSON with one row per line.
+
+    Args:
+        root: as for `search`.
+        texts: too short to be searched for in bytes, where they occur by chance.
+        leave_out: files that are not searched.
+    """
+    values = {form for text in texts for form in (text, unicodedata.normalize("NFC", text))}
+    # A conversation is JSON in a column.
+    quoted = {json.dumps(value, ensure_ascii=is_ascii) for value in values for is_ascii in (True, False)}
+    needles = [form[1:-1].encode("utf-8", "replace") for form in quoted]
+
+    def holds(value: str) -> bool:
+        text = value.strip()
+        return text in values or (text[:1] in "[{" and any(one in text for one in quoted))
+
+    found = []
+    for file in _files(root):
+        if file not in leave_out:
+            try:
+                if any(holds(value) for value in _values(file, needles)):
+                    found.append(file.relative_to(root).as_posix())
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def _values(file: Path, needles: Sequence[bytes]) -> Iterator[str]:
+    """The texts in the values of a file of rows; of other files nothing."""
+    with file.open("rb") as opened:
+        head = opened.read(8)
+        if _is_table(head):
+            for rows in _batches(file, head):
+                yield from found_rows.texts_of(rows)
+        elif head.lstrip().startswith(b"{"):
+            opened.seek(0)
+            for line in opened:
+                if line.lstrip().startswith(b"{") and any(needle in line for needle in needles):
+                    try:
+                        yield from found_rows.texts_of(json.loads(line))
+                    except (ValueError, RecursionError):
+                        # A line of another format.
+                        continue
 
 
 def _forms(text: str) -> set[str]:
@@ -81,16 +128,21 @@ def _is_table(head: bytes) -> bool:
 
 def _cells(file: Path, head: bytes) -> Iterator[bytes]:
     """The texts of a table, batch by batch."""
+    for rows in _batches(file, head):
+        yield "\n".join(found_rows.texts_of(rows)).encode("utf-8", "replace")
+
+
+def _batches(file: Path, head: bytes) -> Iterator[list[Any]]:
+    """The rows of a table, batch by batch."""
     try:
         if head.startswith(b"PAR1"):
             for batch in pq.ParquetFile(file).iter_batches():
-                yield "\n".join(found_rows.texts_of(batch.to_pylist())).encode("utf-8", "replace")
+                yield batch.to_pylist()
         else:
             with pa.OSFile(str(file)) as source:
                 reader = pa.ipc.open_file(source)
                 for number in range(reader.num_record_batches):
-                    rows = reader.get_batch(number).to_pylist()
-                    yield "\n".join(found_rows.texts_of(rows)).encode("utf-8", "replace")
+                    yield reader.get_batch(number).to_pylist()
     except pa.ArrowInvalid:
         # It only begins like a table; its bytes were searched.
         return

@@ -377,6 +377,7 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     if journal.sought:
         log(f"searching for {len(journal.sought)} of the erased texts")
         still, count = erased_search.search(Path.cwd(), journal.sought, leave_out=[Path.cwd() / erasure_plan.JOURNAL])
+    short = _search_short(journal, log)
     if still:
         raise PipelineError(
             *(f"{name}: still holds an erased text" for name in still),
@@ -385,7 +386,7 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     outcome = last_decision.load_if_current(p)
     made = outcome.version if isinstance(outcome, last_decision.Outcome) else None
     verdict = outcome.verdict if isinstance(outcome, last_decision.Outcome) else "unknown"
-    claim = erasure_receipt.receipt(p, tracker, journal, searched=count, made=made, verdict=verdict)
+    claim = erasure_receipt.receipt(p, tracker, journal, searched=count, short=short, made=made, verdict=verdict)
     evidence = {erasure_receipt.CLAIM: claims.as_line(claim, keys.signing_key())}
     known = {entry.after for entry in _written(tracker, model, journal) if entry.alias is None}
     for version in journal.versions or {"": ""}:
@@ -402,3 +403,14 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
             "all that is here is erased, and the receipt names what the remote may still hold; delete it with: "
             ".venv/bin/tuneline forget --remote",
         )
+
+
+def _search_short(journal: Journal, log: Callable[[str], None]) -> list[str]:
+    """The files in which a short text of the rows is a value: it may be of another row, so a person must look."""
+    if not journal.short:
+        return []
+    leave_out = [Path.cwd() / erasure_plan.JOURNAL]
+    found = erased_search.find_values(Path.cwd(), journal.short, leave_out=leave_out)
+    for name in found:
+        log(f"{name}: a value equals a short text of an erased row; it may be of another row: look at it")
+    return found

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,14 @@ from tuneline.core import files
 from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
-from tuneline.decisions import erasure_rows, erasure_texts, erasure_versions, raw_history, source_commit
+from tuneline.decisions import (
+    erasure_rows,
+    erasure_sought,
+    erasure_texts,
+    erasure_versions,
+    raw_history,
+    source_commit,
+)
 from tuneline.decisions.erasure_rows import Past
 from tuneline.decisions.erasure_texts import Traces
 from tuneline.decisions.raw_history import RawHistory
@@ -30,12 +37,7 @@ from tuneline.work import WORK
 
 JOURNAL = WORK / "forget.json"
 """What an unfinished erasure has found; deleted at its end."""
-_LEAST_TEXT = 16
-"""Characters of a text that is searched for at the end: shorter texts occur by chance."""
-_MOST_TEXTS = 20
 _MOST_PLACES = 20
-_BEGINNING = 400
-"""Characters of a longer text that are enough, if no other row begins with them."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ class Journal:
     """Set, file and line of the rows, without their texts."""
     commits: list[str] = field(default_factory=list)
     """The git commits that versions were made from, which no ref may keep."""
+    short: list[str] = field(default_factory=list)
+    """Short texts of the rows that are no value of another row."""
+    unsearched: int = 0
+    """The rows of which no text is searched for."""
     answers: list[list[Any]] = field(default_factory=list)
     """What `RawHistory` has answered: a remote that holds earlier sets is not asked again."""
     earlier: int = 0
@@ -199,6 +205,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     raw_history.kept_objects(here, commits, raw, made=dropped, is_trained=False)
     others = {path: how for path, how in options.items() if path != text or not p.data.frozen_pretraining}
     every = [*rows, *(row for row in past.rows if row not in rows)]
+    sought = erasure_sought.choose(every, others, selection, text)
     salt = secrets.token_hex(32)
     return Journal(
         asked=asked.digest(),
@@ -207,7 +214,9 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         digests=sorted(digests),
         texts=[list(parts) for parts in texts],
         proofs=sorted({salted(salt, row) for row in every}),
-        sought=_sought(every, others, selection, text),
+        sought=sought.long,
+        short=sought.short,
+        unsearched=sought.unsearched,
         counts={path: sum(len(one.meant) for one in of_set) for path, of_set in found.items()},
         versions=dict(sorted(seen.items(), key=lambda one: int(one[0]))),
         aliases={name: version for name, version in tracker.aliases(p.registry.model).items() if version in seen},
@@ -255,49 +264,6 @@ def salted(salt: str, row: dict[str, Any]) -> str:
     """
     content = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
     return hmac.new(bytes.fromhex(salt), content.encode(), hashlib.sha256).hexdigest()
-
-
-def _sought(
-    rows: Sequence[dict[str, Any]], options: dict[str, Options], selection: Selection, text: str | None
-) -> list[str]:
-    """Of each row the longest text that no other row holds, the longest first; the arguments are those of the next."""
-    found = []
-    candidates = [_candidates(row) for row in rows]
-    own = set(_only_theirs([one for of_row in candidates for one in of_row], options, selection, text))
-    for of_row in candidates:
-        found += [one for one in of_row if one in own][:1]
-    return sorted(set(found), key=lambda one: (-len(one), one))[:_MOST_TEXTS]
-
-
-def _candidates(row: dict[str, Any]) -> list[str]:
-    """The texts of a row, the longest first: its beginning, and the whole; those that occur by chance are left out."""
-    texts = sorted(found_rows.texts_of(row), key=len, reverse=True)
-    forms = [form.strip() for one in texts for form in (one[:_BEGINNING], one)]
-    return [one for one in dict.fromkeys(forms) if len(one) >= _LEAST_TEXT]
-
-
-def _only_theirs(
-    texts: Sequence[str], options: dict[str, Options], selection: Selection, text: str | None
-) -> list[str]:
-    """The texts that no other row of the sets holds.
-
-    Args:
-        texts: of rows that are meant.
-        options: path of a set -> how it is read.
-        selection: the rows that are meant.
-        text: the path of the pretraining text.
-    """
-    found = list(texts)
-    for path, how in options.items():
-        if not found:
-            break
-        for _, row in found_rows.rows(Path(path), how):
-            own = row.values.get("text") if path == text else None
-            if selection.means(row.values) or (isinstance(own, str) and selection.means_text(own)):
-                continue
-            whole = "\n".join(found_rows.texts_of(row.values))
-            found = [one for one in found if one not in whole]
-    return found
 
 
 def _refuse_unchangeable(p: Params, found: dict[str, list[FoundRows]]) -> None:

@@ -23,7 +23,7 @@ _SHOWN = 5
 
 
 def receipt(
-    p: Params, tracker: Tracker, journal: Journal, *, searched: int, made: str | None, verdict: str
+    p: Params, tracker: Tracker, journal: Journal, *, searched: int, short: list[str], made: str | None, verdict: str
 ) -> dict[str, Any]:
     """The statement about an erasure.
 
@@ -32,6 +32,7 @@ def receipt(
         tracker: the registry.
         journal: of the erasure.
         searched: how many files were searched for texts of the rows.
+        short: the files in which a short text of the rows is a value.
         made: the version that was trained without the rows; None if none was registered.
         verdict: the gate's.
     """
@@ -64,7 +65,15 @@ def receipt(
             # From which they can be deleted later.
             "objects": [] if journal.is_remote_done else sorted({*journal.in_remote, *journal.maybe_in_remote}),
         },
-        "searched": {"files": searched, "texts": len(journal.sought), "found": 0},
+        "searched": {
+            "files": searched,
+            "texts": len(journal.sought),
+            "found": 0,
+            # As whole values of rows; such a value may be of another row.
+            "shortTexts": len(journal.short),
+            "filesWithShortTexts": short,
+            "rowsWithoutSearch": journal.unsearched,
+        },
         "trainedAgain": {"version": made, "verdict": verdict},
     }
     return claims.statement(PREDICATE, subject, predicate)
@@ -127,6 +136,10 @@ def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> 
     yield f"{rows} {'row is' if rows == 1 else 'rows are'} erased; versions without files: {without}"
     if journal.sought:
         yield f"searched {searched} files for {len(journal.sought)} of their texts: none is left"
+    if journal.short:
+        yield f"{len(journal.short)} texts of less than 16 characters were searched as whole values of rows only"
+    if journal.unsearched:
+        yield f"no text of {journal.unsearched} rows was searched: other rows hold the same, or there are too many"
     if made:
         yield f"version {made} is trained without the rows ({verdict})"
     else:
