@@ -16,7 +16,7 @@ from projects import TINY, Project, copy_project, entered
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erasure_plan, erasure_receipt, sources
+from tuneline.decisions import erasure_plan, erasure_receipt, sources, unfinished_erasure
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking, version_status
 
@@ -95,7 +95,7 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
             env=first.environment(),
             stdout=subprocess.DEVNULL,
         )
-        journal = first.root / erasure_plan.JOURNAL
+        journal = first.root / unfinished_erasure.JOURNAL
         while not journal.is_file() and running.poll() is None:
             time.sleep(0.05)
         time.sleep(seconds)

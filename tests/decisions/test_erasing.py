@@ -16,7 +16,14 @@ from source_project import GIT
 from tuneline import params
 from tuneline.core import files
 from tuneline.data.removing.found_rows import Selection
-from tuneline.decisions import erasure, erasure_plan, erasure_receipt, erasure_texts
+from tuneline.decisions import (
+    erased_rows,
+    erasure,
+    erasure_plan,
+    erasure_receipt,
+    erasure_texts,
+    unfinished_erasure,
+)
 from tuneline.decisions.erasure_plan import Asked, Journal
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import DataError, PipelineError, TrackingError
@@ -51,7 +58,7 @@ def test_a_remote_that_does_not_answer_is_told_before_anything_changes_if_it_is_
         erasure.forget(params.load(), OF_42, log=print, remote=True)
     assert "tuneline forget --remote` deletes in the remote later" in str(no.value)
     assert raw.read_text() == ROWS
-    assert not erasure_plan.JOURNAL.exists()
+    assert not unfinished_erasure.JOURNAL.exists()
 
 
 def test_a_set_that_only_an_unreachable_remote_may_have_is_told_before_anything_changes(raw: Path) -> None:
@@ -314,7 +321,7 @@ def test_an_erasure_is_continued_after_the_registry_has_stopped_answering_midway
         breaking.left = breaks_at
         with pytest.raises(TrackingError) if breaks_at else nullcontext():
             erasure._erase(p, breaking, journal, lambda _: None)
-        assert erasure_plan.JOURNAL.exists()
+        assert unfinished_erasure.JOURNAL.exists()
     assert raw.read_text() == ROWS.splitlines(keepends=True)[1]
     assert tracker.aliases(model) == {}
     assert not tracker.has_files(model, "1")
@@ -355,15 +362,15 @@ def test_the_receipt_is_written_once_and_only_if_no_file_holds_a_text(raw: Path,
     lines: list[str] = []
     with pytest.raises(PipelineError, match=r"^notes.txt: still holds an erased text\ndelete these files or take"):
         erasure._prove(p, tracker, journal, lines.append)
-    assert erasure_plan.JOURNAL.exists()
+    assert unfinished_erasure.JOURNAL.exists()
     assert [entry.after for entry in history.read(tracker, p.registry.model).entries] == [None]
     Path("notes.txt").unlink()
     # Killed after the receipt was written: the journal is still there.
-    kept = erasure_plan.JOURNAL.read_bytes()
+    kept = unfinished_erasure.JOURNAL.read_bytes()
     for _ in range(2):
-        erasure_plan.JOURNAL.write_bytes(kept)
+        unfinished_erasure.JOURNAL.write_bytes(kept)
         erasure._prove(p, tracker, journal, lines.append)
-    assert not erasure_plan.JOURNAL.exists()
+    assert not unfinished_erasure.JOURNAL.exists()
     entries = history.read(tracker, p.registry.model).entries
     assert [(entry.alias, entry.before, entry.after) for entry in entries] == [
         ("champion", "1", None),
@@ -375,3 +382,9 @@ def test_the_receipt_is_written_once_and_only_if_no_file_holds_a_text(raw: Path,
     assert claim.predicate["rows"] == 2
     assert claim.predicate["searched"]["found"] == 0
     assert f"  {journal.salt}" in lines
+    # It comes back: its question is long enough to be recognised, and "who is it?" is not.
+    known = erased_rows.read()
+    assert known
+    assert known.means({"q": question})
+    assert claim.predicate["recognisedLater"]["rows"] == 1
+    assert "1 of the rows cannot be recognised: their texts are short, or another row has them" in lines

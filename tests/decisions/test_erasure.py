@@ -14,7 +14,7 @@ from erasable_project import OF_42, ROWS, registered
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erasure, erasure_plan, erasure_receipt
+from tuneline.decisions import erasure, erasure_plan, erasure_receipt, unfinished_erasure
 from tuneline.decisions.erasure_plan import Asked
 from tuneline.errors import BusyError, DataError, PipelineError
 from tuneline.params import Params, editing
@@ -36,7 +36,7 @@ def test_a_dry_run_names_rows_and_the_texts_made_from_them_and_changes_nothing(r
     for asked in (OF_42, Asked(rows=("0a",)), Asked(rows=("rows.jsonl:1",))):
         assert said(asked)[:2] == expected
     assert raw.read_text() == ROWS
-    assert not erasure_plan.JOURNAL.exists()
+    assert not unfinished_erasure.JOURNAL.exists()
 
 
 def test_what_no_row_has_is_told_with_the_columns_that_there_are(raw: Path) -> None:
@@ -66,11 +66,11 @@ def test_sets_that_would_keep_the_rows_are_refused_before_anything_changes(raw: 
 
 
 def test_an_unfinished_erasure_is_told_and_no_other_one_begins(raw: Path) -> None:
-    assert erasure_plan.unfinished() is None
+    assert unfinished_erasure.problem() is None
     journal = erasure_plan.Journal(OF_42.digest(), "", [], [], [], [], [], {}, {}, {}, [], [], [], [])
     journal.save()
-    assert erasure_plan.JOURNAL.stat().st_mode & 0o777 == 0o600
-    problem = erasure_plan.unfinished()
+    assert unfinished_erasure.JOURNAL.stat().st_mode & 0o777 == 0o600
+    problem = unfinished_erasure.problem()
     assert problem is not None
     assert "is not finished" in problem
     with pytest.raises(PipelineError, match="another erasure is not finished"):
@@ -214,7 +214,7 @@ def test_nothing_is_erased_while_another_command_works_with_the_data(
     with files.temporary_folder(), pytest.raises(BusyError, match=r"^work/temporary/.*: another command .* is running"):
         erasure.forget(params.load(), OF_42, log=print)
     assert raw.read_text() == ROWS
-    assert not erasure_plan.JOURNAL.exists()
+    assert not unfinished_erasure.JOURNAL.exists()
 
 
 def test_texts_of_the_pretraining_set_are_found_by_the_rows_and_not_by_lines_of_older_clean_data(raw: Path) -> None:

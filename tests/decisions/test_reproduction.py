@@ -11,12 +11,12 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import (
     erasure,
-    erasure_plan,
     reproduction,
     signature_policy,
     source_commit,
     sources,
     tensors,
+    unfinished_erasure,
 )
 from tuneline.decisions.reproduction import Rebuild
 from tuneline.decisions.sources import Source
@@ -71,7 +71,7 @@ def test_a_rebuild_and_an_erasure_exclude_each_other(
     ):
         assert (folder / "params.yaml").is_file()
         erasure._refuse_neighbours()
-    files.write_json(erasure_plan.JOURNAL, {})
+    files.write_json(unfinished_erasure.JOURNAL, {})
     with (
         pytest.raises(PipelineError, match=r"^an erasure was begun and is not finished; .*; then run this again$"),
         reproduction._checked_out(source, "m", "2", keep=keep),

@@ -218,9 +218,9 @@ def registered() -> Iterator[Finding]:
     """One finding per version in the registry, and one about the history; one per problem of what is broken."""
     if not (Path(params.PARAMS_FILE).is_file() and ENV_FILE.is_file()):
         return
-    from tuneline.decisions import erasure_plan, registry_health
+    from tuneline.decisions import registry_health, unfinished_erasure
 
-    if problem := erasure_plan.unfinished():
+    if problem := unfinished_erasure.problem():
         yield Finding(problem, True)
     for one in registry_health.examine(params.load()):
         if not one.problems:

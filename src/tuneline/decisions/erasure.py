@@ -22,6 +22,7 @@ from tuneline import params, processes
 from tuneline.core import files
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.decisions import (
+    erased_rows,
     erased_search,
     erasure_plan,
     erasure_receipt,
@@ -30,6 +31,7 @@ from tuneline.decisions import (
     raw_history,
     source_commit,
     sources,
+    unfinished_erasure,
 )
 from tuneline.decisions.erasure_plan import Asked, Journal
 from tuneline.errors import BusyError, DataError, PipelineError
@@ -108,7 +110,7 @@ def forget(
             journal.save()
         elif dry_run:
             raise PipelineError(
-                f"{erasure_plan.JOURNAL}: this erasure was begun and is not finished; run it without --dry-run"
+                f"{unfinished_erasure.JOURNAL}: this erasure was begun and is not finished; run it without --dry-run"
             )
         else:
             log("continuing the erasure that was begun")
@@ -166,7 +168,7 @@ def forget_in_remote(p: Params, *, log: Callable[[str], None], dry_run: bool = F
     """
     tracker, model = tracking.connect(), p.registry.model
     with _alone(log):
-        if problem := erasure_plan.unfinished():
+        if problem := unfinished_erasure.problem():
             raise PipelineError(problem)
         if not dvc_files.has_remote():
             raise PipelineError("DVC has no remote; see: .venv/bin/dvc remote list")
@@ -376,7 +378,7 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     still, count = [], 0
     if journal.sought:
         log(f"searching for {len(journal.sought)} of the erased texts")
-        still, count = erased_search.search(Path.cwd(), journal.sought, leave_out=[Path.cwd() / erasure_plan.JOURNAL])
+        still, count = erased_search.search(Path.cwd(), journal.sought, leave_out=_not_searched())
     short = _search_short(journal, log)
     if still:
         raise PipelineError(
@@ -389,14 +391,14 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     claim = erasure_receipt.receipt(p, tracker, journal, searched=count, short=short, made=made, verdict=verdict)
     evidence = {erasure_receipt.CLAIM: claims.as_line(claim, keys.signing_key())}
     known = {entry.after for entry in _written(tracker, model, journal) if entry.alias is None}
-    for version in journal.versions or {"": ""}:
-        if not version or version not in known:
-            after = version or None
+    for after in journal.versions or [None]:
+        if after not in known:
             history.append(tracker, model, action=history.ERASED, after=after, reason=_REASON, evidence=evidence)
+    erased_rows.remember(journal.key, journal.marks, datetime.now(UTC).date().isoformat())
     # Before the journal goes: nothing else holds the key of the row digests.
     for line in erasure_receipt.summary(journal, count, made, verdict):
         log(line)
-    erasure_plan.JOURNAL.unlink()
+    unfinished_erasure.JOURNAL.unlink()
     if journal.is_remote_asked and journal.remote_problem:
         raise PipelineError(
             journal.remote_problem,
@@ -409,8 +411,11 @@ def _search_short(journal: Journal, log: Callable[[str], None]) -> list[str]:
     """The files in which a short text of the rows is a value: it may be of another row, so a person must look."""
     if not journal.short:
         return []
-    leave_out = [Path.cwd() / erasure_plan.JOURNAL]
-    found = erased_search.find_values(Path.cwd(), journal.short, leave_out=leave_out)
+    found = erased_search.find_values(Path.cwd(), journal.short, leave_out=_not_searched())
     for name in found:
         log(f"{name}: a value equals a short text of an erased row; it may be of another row: look at it")
     return found
+
+
+def _not_searched() -> list[Path]:
+    return [Path.cwd() / unfinished_erasure.JOURNAL]

@@ -18,6 +18,7 @@ from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
 from tuneline.decisions import (
+    erased_rows,
     erasure_rows,
     erasure_sought,
     erasure_texts,
@@ -28,15 +29,13 @@ from tuneline.decisions import (
 from tuneline.decisions.erasure_rows import Past
 from tuneline.decisions.erasure_texts import Traces
 from tuneline.decisions.raw_history import RawHistory
+from tuneline.decisions.unfinished_erasure import JOURNAL
 from tuneline.errors import DataError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph, objects
 from tuneline.registry import history
 from tuneline.registry.tracking import Tracker
-from tuneline.work import WORK
 
-JOURNAL = WORK / "forget.json"
-"""What an unfinished erasure has found; deleted at its end."""
 _MOST_PLACES = 20
 
 
@@ -91,6 +90,12 @@ class Journal:
     """Set, file and line of the rows, without their texts."""
     commits: list[str] = field(default_factory=list)
     """The git commits that versions were made from, which no ref may keep."""
+    key: str = ""
+    """Of `erased_rows`."""
+    marks: list[list[str]] = field(default_factory=list)
+    """By which the rows are recognised when they come back."""
+    unrecognisable: int = 0
+    """The rows that cannot be recognised."""
     short: list[str] = field(default_factory=list)
     """Short texts of the rows that are no value of another row."""
     unsearched: int = 0
@@ -125,13 +130,6 @@ class Journal:
             temporary.touch()
             temporary.chmod(0o600)
             temporary.write_text(json.dumps(asdict(self)), "utf-8")
-
-
-def unfinished() -> str | None:
-    """A line about an erasure that was begun and is not finished; None if there is none."""
-    if not JOURNAL.is_file():
-        return None
-    return "an erasure was begun and is not finished; run the same `tuneline forget …` again, which continues it"
 
 
 def read_unfinished(asked: Asked) -> Journal | None:
@@ -206,6 +204,9 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     others = {path: how for path, how in options.items() if path != text or not p.data.frozen_pretraining}
     every = [*rows, *(row for row in past.rows if row not in rows)]
     sought = erasure_sought.choose(every, others, selection, text)
+    kept = (row.values for path, how in options.items() if path != text for _, row in found_rows.rows(Path(path), how))
+    known = erased_rows.recognisable(every, (row for row in kept if not selection.means(row)))
+    key = erased_rows.known_key()
     salt = secrets.token_hex(32)
     return Journal(
         asked=asked.digest(),
@@ -215,6 +216,9 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         texts=[list(parts) for parts in texts],
         proofs=sorted({salted(salt, row) for row in every}),
         sought=sought.long,
+        key=key,
+        marks=erased_rows.marks(key, known),
+        unrecognisable=sum(erased_rows.texts_of(row) not in known for row in every),
         short=sought.short,
         unsearched=sought.unsearched,
         counts={path: sum(len(one.meant) for one in of_set) for path, of_set in found.items()},

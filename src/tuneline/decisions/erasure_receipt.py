@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline.core import files
+from tuneline.decisions import erased_rows
 from tuneline.decisions.erasure_plan import Journal
 from tuneline.errors import RegistryError, SignatureError
 from tuneline.params import Params
@@ -73,6 +74,10 @@ def receipt(
             "shortTexts": len(journal.short),
             "filesWithShortTexts": short,
             "rowsWithoutSearch": journal.unsearched,
+        },
+        "recognisedLater": {
+            "rows": len(journal.proofs) - journal.unrecognisable,
+            "method": f"HMAC-SHA256 of their longer texts, in {erased_rows.FILE} on this machine",
         },
         "trainedAgain": {"version": made, "verdict": verdict},
     }
@@ -160,8 +165,13 @@ def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> 
             yield f"  and {len(places) - _SHOWN} more, which --dry-run names"
     yield "the receipt is in the history (tuneline history); the key of its row digests is shown only here:"
     yield f"  {journal.salt}"
+    recognised = rows - journal.unrecognisable
     yield (
-        "the folder or file that the set was copied from still holds the rows if it did before: delete them there too, "
-        "because the next `tuneline use` of it brings them back"
+        "the folder or file that the set was copied from still holds the rows if it did before: delete them there too; "
+        f"the next `tuneline use` on this machine recognises {recognised} of them and leaves them out"
     )
+    if journal.unrecognisable:
+        yield (
+            f"{journal.unrecognisable} of the rows cannot be recognised: their texts are short, or another row has them"
+        )
     yield "git holds only hashes of sets under DVC. Backups, other clones and copies of the files are not reached."

@@ -17,7 +17,7 @@ from typing import Any
 
 from tuneline import git, processes, progress
 from tuneline.core import files
-from tuneline.decisions import erasure_plan, signature_policy, source_commit, sources, tensors
+from tuneline.decisions import signature_policy, source_commit, sources, tensors, unfinished_erasure
 from tuneline.decisions.sources import Source
 from tuneline.environment import ENV_FILE
 from tuneline.errors import PipelineError, RegistryError, SetupError, SignatureError
@@ -213,7 +213,7 @@ def _checked_out(source: Source, model: str, version: str, *, keep: bool) -> Ite
     with ExitStack() as stack:
         # While this folder is there, no erasure begins: it writes its journal, and then looks for such folders.
         parent, name = stack.enter_context(files.temporary_folder()), model
-        if problem := erasure_plan.unfinished():
+        if problem := unfinished_erasure.problem():
             raise PipelineError(f"{problem}; then run this again")
         if keep:
             parent = KEPT.absolute()

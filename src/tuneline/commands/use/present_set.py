@@ -50,7 +50,7 @@ def changes(path: Path, present: Path, exclude: Sequence[str]) -> Iterator[str]:
     if changed:
         yield (
             f"  warning: {grouped_messages.first_names(changed)}: differs from the file in {present}; rows that "
-            "`tuneline forget` has erased come back if they are still in it"
+            "`tuneline forget` has erased and that are not recognised come back if they are still in it"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tuneline import params
-from tuneline.commands.use import base_text, new_params, open_set, present_set
+from tuneline.commands.use import base_text, erased_source, new_params, open_set, present_set
 from tuneline.commands.use.open_set import ReadingArguments
 from tuneline.core import files
 from tuneline.data.mapping import raw_set
@@ -78,45 +78,49 @@ def use(
         order_by = p.data.split.order_by
         exclude = tuple(p.data.exclude)
         options = arguments.over(Options(p.data.encoding, p.data.layout, exclude=exclude, likely=likely))
-    plans = readers.plan(path, options)
-    present_set.check_column(path, plans, typed_group)
-    # Another set need not have the columns that were kept of the previous set.
-    filled = [plan for plan in plans if plan.first_rows and not plan.excluded]
-    keep = [column for column in p.data.keep_columns if not is_new or all(column in one.columns for one in filled)]
-    chosen_task, found = open_set.open_for_task(
-        path, plans, columns, group_by, order_by, open_set.task_named(task), p.task, keep=keep, is_new=is_new
-    )
-    tally = open_set.read(found, p.data.max_rejected_fraction)
-    messages = open_set.describe(path, found, tally)
-    if not is_new:
-        messages += present_set.changes(path, target, options.exclude)
-    if params.TASK_KEYS[chosen_task].has_labels and not (is_new or order_by or any(plan.split for plan in plans)):
-        messages += _files_before_old_ones(target, [plan.name for plan in plans if not plan.excluded])
-    values = new_params.set_values(p, chosen_task, target, group_by, columns, options) | changed
-    values |= {"data.keep_columns": keep} if keep != p.data.keep_columns else {}
-    usable = tally.rows - tally.reasons.total()
-    shares = new_params.share_changes(p, usable, is_new=is_new)
-    values |= shares.values
-    split = {key.removeprefix("data.split."): value for key, value in values.items() if key.startswith("data.split.")}
-    text = target.with_name(target.name + base_text.SUFFIX)
-    with new_params.removed_on_failure(text):
-        base, train, test = new_params.base_changes(
-            p, found, text, chosen_task, p.data.split.model_copy(update=split), usable
+    source = path
+    with erased_source.left_out(path, options) as (path, returned):
+        plans = readers.plan(path, options)
+        present_set.check_column(path, plans, typed_group)
+        # Another set need not have the columns that were kept of the previous set.
+        filled = [plan for plan in plans if plan.first_rows and not plan.excluded]
+        keep = [column for column in p.data.keep_columns if not is_new or all(column in one.columns for one in filled)]
+        chosen_task, found = open_set.open_for_task(
+            path, plans, columns, group_by, order_by, open_set.task_named(task), p.task, keep=keep, is_new=is_new
         )
-        training = new_params.training_changes(p, chosen_task, train, test, is_new=is_new)
-        values |= base.values | training.values
-        values |= new_params.pretraining_reading(p, target, values)
-        new_params.refuse_contradictions(values)
-        _copy(path, target, options.exclude)
-        repro.add_to_dvc(target, *([text] if text.exists() else []))
-    messages.append(f"{target}: copied and added to DVC ({target}.dvc)")
-    if is_new:
-        messages += new_params.settings_of_previous_set(p)
-    messages += [*base.messages, *shares.messages, *training.messages]
-    editing.set_values(Path(params.PARAMS_FILE), values)
-    messages += new_params.lines(values)
-    messages += open_set.describe_overlong(found, params.load())
-    return [*messages, "next: make run"]
+        tally = open_set.read(found, p.data.max_rejected_fraction)
+        messages = open_set.describe(path, found, tally)
+        if not is_new:
+            messages += present_set.changes(path, target, options.exclude)
+        if params.TASK_KEYS[chosen_task].has_labels and not (is_new or order_by or any(plan.split for plan in plans)):
+            messages += _files_before_old_ones(target, [plan.name for plan in plans if not plan.excluded])
+        values = new_params.set_values(p, chosen_task, target, group_by, columns, options) | changed
+        values |= {"data.keep_columns": keep} if keep != p.data.keep_columns else {}
+        usable = tally.rows - tally.reasons.total()
+        shares = new_params.share_changes(p, usable, is_new=is_new)
+        values |= shares.values
+        split = {
+            key.removeprefix("data.split."): value for key, value in values.items() if key.startswith("data.split.")
+        }
+        text = target.with_name(target.name + base_text.SUFFIX)
+        with new_params.removed_on_failure(text):
+            base, train, test = new_params.base_changes(
+                p, found, text, chosen_task, p.data.split.model_copy(update=split), usable
+            )
+            training = new_params.training_changes(p, chosen_task, train, test, is_new=is_new)
+            values |= base.values | training.values
+            values |= new_params.pretraining_reading(p, target, values)
+            new_params.refuse_contradictions(values)
+            _copy(path, target, options.exclude)
+            repro.add_to_dvc(target, *([text] if text.exists() else []))
+        messages.append(f"{target}: copied and added to DVC ({target}.dvc)")
+        if is_new:
+            messages += new_params.settings_of_previous_set(p)
+        messages += [*base.messages, *shares.messages, *training.messages]
+        editing.set_values(Path(params.PARAMS_FILE), values)
+        messages += new_params.lines(values)
+        messages += open_set.describe_overlong(found, params.load())
+        return [*returned, *(one.replace(str(path), str(source)) for one in messages), "next: make run"]
 
 
 def mix(
@@ -168,20 +172,24 @@ def mix(
     before = p.data.reading.get(name, params.SetReading()).model_dump(exclude_defaults=True)
     reading = before | {key: value for key, value in given.items() if value}
     way = raw_set.set_reading(name, params.SetReading(**reading), raw_set.encodings_of(p))
-    found = open_set.open_mixed(path, readers.plan(path, way.options), way.columns)
-    tally = open_set.read(found, p.data.max_rejected_fraction)
-    messages = open_set.describe(path, found, tally)
-    _copy(path, target, way.options.exclude)
-    repro.add_to_dvc(target)
-    mixture = {other: settings.model_dump(exclude_unset=True) for other, settings in p.data.mixture.items()}
-    values: dict[str, Any] = {"data.mixture": mixture | {name: mixture.get(name, {}) | {"weight": weight}}}
-    values |= changed
-    if reading != before:
-        others = {other: settings.model_dump(exclude_defaults=True) for other, settings in p.data.reading.items()}
-        values["data.reading"] = others | {name: reading}
-    editing.set_values(Path(params.PARAMS_FILE), values)
-    params.load()
-    return [*messages, f"{target}: copied and added to DVC ({target}.dvc)", *new_params.lines(values), "next: make run"]
+    source = path
+    with erased_source.left_out(path, way.options) as (path, returned):
+        found = open_set.open_mixed(path, readers.plan(path, way.options), way.columns)
+        tally = open_set.read(found, p.data.max_rejected_fraction)
+        messages = open_set.describe(path, found, tally)
+        _copy(path, target, way.options.exclude)
+        repro.add_to_dvc(target)
+        mixture = {other: settings.model_dump(exclude_unset=True) for other, settings in p.data.mixture.items()}
+        values: dict[str, Any] = {"data.mixture": mixture | {name: mixture.get(name, {}) | {"weight": weight}}}
+        values |= changed
+        if reading != before:
+            others = {other: settings.model_dump(exclude_defaults=True) for other, settings in p.data.reading.items()}
+            values["data.reading"] = others | {name: reading}
+        editing.set_values(Path(params.PARAMS_FILE), values)
+        params.load()
+        messages = [one.replace(str(path), str(source)) for one in messages]
+        copied = f"{target}: copied and added to DVC ({target}.dvc)"
+        return [*returned, *messages, copied, *new_params.lines(values), "next: make run"]
 
 
 def _set_name(path: Path) -> str:

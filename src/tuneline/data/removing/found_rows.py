@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import xxhash
@@ -13,6 +13,18 @@ from tuneline.data.reading import readers
 from tuneline.data.reading.raw_rows import FilePlan, Options, Row
 
 _SPACE = " \t\r\n"
+
+
+class Meaning(Protocol):
+    """Says which rows are meant."""
+
+    def means(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is meant."""
+        ...
+
+    def means_text(self, text: str) -> bool:
+        """Whether a row of plain text is meant."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ def digest(row: Mapping[str, Any]) -> str:
     return xxhash.xxh3_128_hexdigest(found)
 
 
-def find(path: Path, options: Options, selection: Selection, *, is_text: bool = False) -> list[FoundRows]:
+def find(path: Path, options: Options, selection: Meaning, *, is_text: bool = False) -> list[FoundRows]:
     """The files of a set that hold rows which are meant.
 
     Args:
@@ -97,7 +109,7 @@ def rows(path: Path, options: Options) -> Iterator[tuple[FilePlan, Row]]:
                         yield plan, row
 
 
-def _in_file(plan: FilePlan, selection: Selection, is_text: bool) -> FoundRows:
+def _in_file(plan: FilePlan, selection: Meaning, is_text: bool) -> FoundRows:
     starts: list[int] = []
     meant: list[int] = []
     lines: list[int] = []
