@@ -22,6 +22,11 @@ def test_zero_is_at_the_same_place_in_every_strip() -> None:
     assert [strip.state for strip in drawn] == ["better", "unsure", "unsure"]
 
 
+def test_differences_of_one_metric_can_have_the_same_scale() -> None:
+    drawn = charts.strips([difference(0.5, 1.0, 2.0), difference(-4.0, -2.0, 0.0)], common_scale=True)
+    assert [(strip.low, strip.zero, strip.high) for strip in drawn] == [(72.0, 64.67, 94.0), (6.0, 64.67, 64.67)]
+
+
 def test_a_margin_is_drawn_inside_the_picture() -> None:
     [strip] = charts.strips([difference(0.1, 0.2, 0.3, margin=-0.6)])
     assert strip.margin == 6.0

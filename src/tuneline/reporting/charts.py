@@ -46,11 +46,18 @@ class Strip:
     state: Literal["better", "worse", "unsure"]
 
 
-def strips(differences: Sequence[Difference]) -> list[Strip]:
-    """The strips of differences in several units. Each is scaled by its largest bound."""
+def strips(differences: Sequence[Difference], *, common_scale: bool = False) -> list[Strip]:
+    """The strips of differences, with zero at the same place.
+
+    Args:
+        differences: to draw.
+        common_scale: whether they have the same unit; otherwise each is scaled by its own largest bound.
+    """
     if not differences:
         return []
     scales = [max(abs(item.low), abs(item.high), abs(item.margin or 0.0)) or 1.0 for item in differences]
+    if common_scale:
+        scales = [max(scales)] * len(scales)
     ends = [
         end / scale
         for item, scale in zip(differences, scales, strict=True)

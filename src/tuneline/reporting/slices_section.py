@@ -131,7 +131,7 @@ def _column(
         tuple(metrics),
         tuple(lines),
         Cell(first, gap.difference, gap.low, gap.high) if isinstance(gap, Interval) else None,
-        tuple(charts.strips(_differences(name, ordered, champion, first))),
+        tuple(charts.strips(_differences(name, ordered, champion, first), common_scale=True)),
     )
 
 
