@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.slices import Slice, SlicedColumn
 from tuneline.gate.decision import decide
 from tuneline.gate.next_steps import Situation, next_steps, remark_on_champion
 from tuneline.params import Rule
@@ -113,3 +114,17 @@ def test_the_advice_says_when_fine_tuning_shows_no_improvement() -> None:
     assert not any("too few" in one for one in told)
     told = steps("base", -0.01, 0.02, replace(AT, base_source="hub"))
     assert told[0] == "The numbers do not show that fine-tuning has made the model better than its base."
+
+
+def test_a_failed_slice_is_advised_on_as_such() -> None:
+    rule = Rule.model_validate(
+        {"metric": "chrf", "direction": "higher", "versus": "champion", "margin": 0.0, "slice": "language=zh"}
+    )
+    part = Slice("zh", 50, 50, {}, {"champion": {"chrf": Interval(-2.0, -3.0, -1.0, 50)}})
+    for asked, beginning in (
+        (rule, "The candidate is not good enough on a slice of the test rows."),
+        (rule.model_copy(update={"slice": "language=zz"}), "A rule asks for a slice that was not measured"),
+    ):
+        slices = {"champion": {"language": SlicedColumn((part,), 1, {})}}
+        [told] = next_steps(decide([asked], {"champion": {}}, slices=slices), AT)
+        assert told.startswith(beginning)

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -210,8 +211,9 @@ def test_next_steps_are_translated() -> None:
                     for margin in (0.0, -0.05):
                         improvement, low, high = numbers
                         one = decision.Decision(metric, "lower", versus, margin, improvement, low, high, kind, "")
-                        verdict = decision.Verdict(kind, (one,))
-                        told |= {step for at in situations for step in next_steps.next_steps(verdict, at)}
+                        for rule in (one, replace(one, slice="language=zh")):
+                            verdict = decision.Verdict(kind, (rule,))
+                            told |= {step for at in situations for step in next_steps.next_steps(verdict, at)}
     told.add(next_steps.remark_on_champion(["chrf"], {"chrf": 40.0}, {"chrf": 10.0, "rows": 200}))
     assert len(told) > 15
     assert {step: left for step in told if (left := english(CHINESE.say(step)))} == {}, ADD

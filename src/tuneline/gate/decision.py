@@ -39,8 +39,8 @@ class Decision:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the candidate is surely worse than the other model, by whatever amount."""
-        return self.versus != "value" and self.high is not None and self.high < 0
+        """Whether the candidate is surely worse than the other model on all rows, by whatever amount."""
+        return self.slice is None and self.versus != "value" and self.high is not None and self.high < 0
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,17 @@ def next_steps(verdict: Verdict, situation: Situation) -> list[str]:
 
 
 def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
+    of_slices, failed = [one for one in failed if one.slice], [one for one in failed if not one.slice]
     against = {decision.versus for decision in failed}
-    steps = [
+    steps = []
+    if any(decision.improvement is None for decision in of_slices):
+        steps.append("A rule asks for a slice that was not measured, and names the reason: correct it in gate.rules.")
+    if any(decision.improvement is not None for decision in of_slices):
+        steps.append(
+            "The candidate is not good enough on a slice of the test rows. Compare the slices in the report (Slice by "
+            "slice), and bring more training rows like those of the worst slice."
+        )
+    steps += [
         _NOT_BETTER_THAN_BASELINE[decision.metric]
         for decision in failed
         if decision.versus == "baseline" and decision.metric in _NOT_BETTER_THAN_BASELINE

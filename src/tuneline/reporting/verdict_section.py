@@ -67,14 +67,21 @@ def _is_no_better(gate: Gate) -> bool:
     """Whether only rules versus the base are undecided, and more test rows would not decide them."""
     rules = [rule for rule in gate.get("rules", []) if rule["verdict"] == "undecided"]
     return bool(rules) and all(
-        rule["versus"] == "base" and rule["high"] is not None and rule["high"] <= rule["margin"] for rule in rules
+        rule["versus"] == "base"
+        and not rule.get("slice")
+        and rule["high"] is not None
+        and rule["high"] <= rule["margin"]
+        for rule in rules
     )
 
 
 def _worse_than(gate: Gate) -> str:
     """The models than which the candidate is surely worse in an undecided rule, in words."""
     rules = [rule for rule in gate.get("rules", []) if rule["verdict"] == "undecided"]
-    worse = {rule["versus"] for rule in rules if rule["high"] is not None and rule["high"] < 0}
+    # A slice may look worse by chance.
+    worse = {
+        rule["versus"] for rule in rules if rule["high"] is not None and rule["high"] < 0 and not rule.get("slice")
+    }
     words = _models(gate)
     return " and ".join(words[versus] for versus in words if versus in worse)
 
