@@ -46,6 +46,7 @@ PACKAGES = (
     "pretraining",
     "finetuning",
     "evaluation",
+    "behaviour",
     "gate",
     "reporting",
     "registry",
@@ -81,6 +82,8 @@ OUTSIDE_TOOLS = {
     "ftfy": ("src/tuneline/data/reading/guards/damage.py",),
     "model_signing": ("src/tuneline/proofs/signatures.py",),
     "in_toto_attestation": ("src/tuneline/proofs/claims.py",),
+    "jsonschema": ("src/tuneline/behaviour/check_file.py", "src/tuneline/behaviour/judge.py"),
+    "regex": ("src/tuneline/behaviour/check_file.py", "src/tuneline/behaviour/judge.py"),
     "stdnum": ("src/tuneline/data/secrets/named_numbers.py", "src/tuneline/data/secrets/patterns.py"),
 }
 

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from tuneline import params
 from tuneline.errors import ParamsError
+from tuneline.params import yaml_file
 
 
 def numbers(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -62,7 +63,7 @@ def test_an_impossible_number_is_an_error_for_every_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str, spelt: str, of: tuple[type, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(params, "_NAMED", 1000)
+    monkeypatch.setattr(yaml_file, "_NAMED", 1000)
     changed = with_numbers(params_text, Path("params.yaml"), spelt, of)
     assert len(changed) > 20
     with pytest.raises(ParamsError) as caught:

@@ -10,14 +10,15 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline import params
+from tuneline.behaviour import check_results
 from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.decisions import champion_scores, git_steps, signature_policy, source_commit, version_folder
 from tuneline.decisions.champion_scores import Candidate, ChampionResult
 from tuneline.errors import GitError, RegistryError
 from tuneline.evaluation import results, score_table, slices
+from tuneline.gate import behaviour_rule, next_steps
 from tuneline.gate import decision as rules
-from tuneline.gate import next_steps
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.pipeline import graph, intact, repro
 from tuneline.proofs import keys
@@ -43,7 +44,7 @@ class Gate:
     next_steps: list[str]
     """What to do after a gate that has not passed, in sentences."""
     remarks: tuple[str, ...] = ()
-    """What is unusual about the champion, in sentences."""
+    """What else a person should know, in sentences: what is unusual about the champion, and warnings."""
 
 
 def gate(p: params.Params) -> Gate:
@@ -80,10 +81,14 @@ def gate(p: params.Params) -> Gate:
     if champion.sliced is not None:
         of_slices["champion"] = champion.sliced
     verdict = rules.decide(p.rules, measures, absent={"champion": today.absent}, slices=of_slices)
+    model_sha256, checked = check_results.read(reports / check_results.FILE)
+    if model_sha256 != origin.model_sha256:
+        raise RegistryError(f"{reports / check_results.FILE}: another model was checked; run `make run`")
+    verdict = behaviour_rule.with_behaviour(verdict, behaviour_rule.decide(checked))
     # Scoring a champion may take minutes: the reports must still be those that the evaluation wrote.
     intact.refuse_damage(_report_outputs(reports), cache=False)
     steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows))
-    remarks = [*today.remarks, *champion.remarks]
+    remarks = [*today.remarks, *champion.remarks, *filter(None, [behaviour_rule.remark(checked)])]
     if today.version is not None and champion.summary is not None:
         asked = [rule.metric for rule in p.rules if rule.versus == "champion" and rule.metric in METRICS]
         earlier = tracker.version_metrics(p.registry.model, today.version)
@@ -232,10 +237,11 @@ def _compare_with_champion(
 
 
 def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dict[str, Any]:
-    """What the verdict depends on: model, evaluation, rules and champion."""
+    """What the verdict depends on: model, evaluation, checks, rules and champion."""
     return {
         "model_sha256": origin.model_sha256,
         "evaluation_sha256": origin.evaluation_sha256,
+        "checks_sha256": files.sha256_file(Path(p.paths.reports) / check_results.FILE),
         "rules": [rule.model_dump() for rule in p.rules],
         "champion": champion.version,
     }

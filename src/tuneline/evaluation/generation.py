@@ -35,6 +35,17 @@ _SECONDS = 60
 _NEVER_ENDS = f"the tokenizer needs more than {_SECONDS} s to decode an answer and may never end; use another model"
 
 
+class Answer(NamedTuple):
+    """What a model has written."""
+
+    text: str
+    """Without the prompt and special tokens."""
+    tokens: int
+    """Before the token that ends the answer."""
+    has_ended: bool
+    """False: the answer was cut at the most tokens."""
+
+
 class LoadedModel(NamedTuple):
     """A causal language model in memory."""
 
@@ -123,6 +134,31 @@ def generate_encoded(
     progress: Report = silent,
 ) -> list[str]:
     """As `generate`, for prompts from `encode_prompts`; an answer has at least `min_new_tokens` tokens."""
+    answers = answer_encoded(
+        model,
+        tokenizer,
+        encoded,
+        mode=mode,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        min_new_tokens=min_new_tokens,
+        progress=progress,
+    )
+    return [answer.text for answer in answers]
+
+
+def answer_encoded(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[list[int]],
+    *,
+    mode: str,
+    max_new_tokens: int,
+    batch_size: int,
+    min_new_tokens: int = 0,
+    progress: Report = silent,
+) -> list[Answer]:
+    """As `generate_encoded`, with the number of tokens of each answer."""
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     config = _settings(model, tokenizer, mode, max_new_tokens, sampling)
     config.min_new_tokens = min_new_tokens or None
@@ -130,6 +166,8 @@ def generate_encoded(
     if sampling is not None:
         torch.manual_seed(sampling.seed)
     answers = [""] * len(encoded)
+    answers = [Answer("", 0, False)] * len(encoded)
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         width = len(encoded[batch[0]])
@@ -141,7 +179,9 @@ def generate_encoded(
         )
         output = _generate(model, ids, attention, config, stopping_criteria=StoppingCriteriaList([watch]))
         for index, tokens in zip(batch, output[:, width:].tolist(), strict=True):
-            answers[index] = _text(tokenizer, tokens)
+            end = next((place for place, token in enumerate(tokens) if token in ends), None)
+            count = len(tokens) if end is None else end
+            answers[index] = Answer(_text(tokenizer, tokens), count, end is not None)
         progress(start + len(batch), len(order))
     return answers
 

@@ -121,6 +121,12 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
             "The champion is better on the same rows, so it stays. Read in the report the rows that the candidate "
             "answers worse, and look at what has changed in data and params (git diff, dvc params diff)."
         )
+    if "checks" in against:
+        steps.append(
+            "Read in the report what the model answered to the failed behaviour checks. If many fail at once, the chat "
+            "template or the merged weights may be wrong; if one fails, the training data lack such rows, or the check "
+            "asks too much. Run `tuneline check` after you have changed data/checks.yaml."
+        )
     return steps
 
 

@@ -1,16 +1,12 @@
 """Read params.yaml into one frozen `Params`. The file has the values; this package has their types and bounds."""
 
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
 
-from pydantic import ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
-from ruamel.yaml.error import YAMLError
+from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 
-from tuneline.core import bounded_yaml
-from tuneline.errors import ParamsError, one_line
+from tuneline.errors import ParamsError
+from tuneline.params import yaml_file
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
 from tuneline.params.data import PRETRAINING, Data, Layout, MixtureSet, Secrets, SetReading, Split
@@ -55,9 +51,6 @@ __all__ = [
 ]
 
 PARAMS_FILE = "params.yaml"
-# The most problems that an error names, and the most characters of each.
-_NAMED = 50
-_LINE = 500
 
 MIXABLE = tuple(task for task, keys in TASK_KEYS.items() if keys.is_mixable)
 """Tasks that can be trained on several sets."""
@@ -101,6 +94,7 @@ class Params(Section):
         outputs = {f"paths.{key}": getattr(self.paths, key) for key in OUTPUTS}
         inputs = {
             "paths.expectations": self.paths.expectations,
+            "paths.checks": self.paths.checks,
             "paths.mixture": self.paths.mixture,
             "data.raw": self.data.raw,
             "data.pretraining": self.data.pretraining,
@@ -246,96 +240,4 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
     Raises:
         ParamsError: all problems, one per line, each with file, line and key.
     """
-    # DVC reads YAML 1.2 with ruamel.yaml; PyYAML reads `3e-4` as text.
-    try:
-        document = bounded_yaml.load(path.read_text("utf-8"), "rt")
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run this in the project's root, where {path.name} is") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
-    if not isinstance(document, dict):
-        raise ParamsError(f"{path}: must be a mapping of the sections {', '.join(Params.model_fields)}")
-    try:
-        return Params.model_validate(_plain(document))
-    except ValidationError as error:
-        found = error.errors()
-        more = [f"and {len(found) - _NAMED} more problems"] if len(found) > _NAMED else []
-        named = (_describe(path, document, problem) for problem in found[:_NAMED])
-        raise ParamsError(*map(_cut, named), *more) from None
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= _LINE else f"{line[:_LINE]}…"
-
-
-def _plain(node: Any) -> Any:
-    """ruamel's round-trip nodes as plain values, which strict validation needs."""
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def _describe(path: Path, document: Any, problem: ErrorDetails) -> str:
-    # A check of several sections names the key itself, because pydantic gives no location.
-    location = problem["loc"] or problem.get("ctx", {}).get("at", ())
-    place = f"{path}:{_line(document, location)}"
-    key = ".".join(_keys(document, location))
-    if problem["type"] == "extra_forbidden":
-        known, required = _known_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(required or known)}"
-        return f"{place}: {key}: unknown key; {hint}"
-    if problem["type"] == "missing":
-        return f"{place}: {key}: missing; add it"
-    if not key:
-        return f"{place}: {problem['msg']}"
-    message = problem["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(problem["input"], dict | list) else f"{problem['input']!r}: "
-    return f"{place}: {key}: {value}{message[:1].lower()}{message[1:]}"
-
-
-def _keys(document: Any, location: Sequence[Any]) -> list[str]:
-    """The parts of a location that a person has written. pydantic also names the alternatives of a type."""
-    keys: list[str] = []
-    node = document
-    for part in location:
-        if isinstance(node, dict):
-            keys.append(str(part))
-            node = node.get(part)
-        elif isinstance(node, list) and isinstance(part, int):
-            keys.append(str(part))
-            node = node[part]
-    return keys
-
-
-def _line(document: Any, location: Sequence[Any]) -> int:
-    """The line (from 1) of the deepest part of `location` that is in the file."""
-    line = 1
-    node: Any = document
-    for part in location:
-        try:
-            line = (node.lc.item(part) if isinstance(part, int) else node.lc.key(part))[0] + 1
-            node = node[part]
-        except (KeyError, IndexError, TypeError, AttributeError):
-            break
-    return line
-
-
-def _known_keys(location: Sequence[int | str]) -> tuple[list[str], list[str]]:
-    """All keys of a section, and the required keys."""
-    section: type[Section] = Params
-    for part in location:
-        known = section.model_fields.get(str(part))
-        if known is None and not isinstance(part, int):
-            # A name from the file, such as a set of a mixture.
-            continue
-        annotation = Rule if known is None else known.annotation
-        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        section = next((kind for kind in inner if issubclass(kind, Section)), section)
-    fields = section.model_fields
-    return list(fields), [name for name, field in fields.items() if field.is_required()]
+    return yaml_file.read(path, Params, ParamsError)

@@ -42,6 +42,8 @@ class Paths(Section):
     """The built-in corpus: complete docstrings."""
     expectations: ProjectPath
     """Folder of raw.yaml and clean.yaml, the expectations of Great Expectations."""
+    checks: ProjectPath
+    """The file of the behaviour checks."""
     mixture: ProjectPath
     """The folder of the sets that `data.mixture` may name, one folder per set."""
     clean: OutputPath

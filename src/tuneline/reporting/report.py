@@ -10,6 +10,7 @@ import jinja2
 
 import tuneline
 from tuneline import params
+from tuneline.behaviour import check_results
 from tuneline.core import files
 from tuneline.evaluation import results, slices
 from tuneline.evaluation.intervals import Measures
@@ -27,6 +28,7 @@ from tuneline.reporting import (
     verdict_section,
 )
 from tuneline.reporting.calibration_section import Calibration, calibration_of
+from tuneline.reporting.behaviour_section import Behaviour, behaviour_of
 from tuneline.reporting.label_section import MOST_IN_WORDS, MOST_ON_A_PHONE, Labels, labels_of
 from tuneline.reporting.samples_section import MakeSections, Section
 
@@ -92,6 +94,8 @@ class Report:
     """The slices on which the candidate was compared with the champion."""
     gaps: Measures = field(default_factory=dict)
     """The candidate's own gaps between slices."""
+    behaviour: Behaviour | None = None
+    """None where there are no checks."""
     training: charts.Curve | None = None
     pretraining: charts.Curve | None = None
     training_json: dict[str, Any] = field(default_factory=dict)
@@ -136,6 +140,7 @@ def assemble(
     scored = reports / "rows.parquet"
     rows = files.read_parquet(scored) if scored.is_file() else None
     samples, page = (), TASK_PAGES[p.task]
+    checked = reports / check_results.FILE
     if rows is not None:
         samples = tuple(samples_section.sections(rows, page.samples, p.evaluate.samples, champion_texts or {}))
     decided = _json(reports / "gate.json") or None if gate is None else gate
@@ -150,6 +155,7 @@ def assemble(
         sliced=slices.read(_json(reports / "slices.json")),
         champion_slices=slices.read((decided or {}).get("champion_slices", {})),
         gaps=results.read_intervals(_json(reports / "intervals.json")).get("value", {}),
+        behaviour=behaviour_of(check_results.read(checked)[1]) if checked.is_file() else None,
         training=_curve(reports / "training.csv"),
         pretraining=_curve(reports / "base.csv") if p.base.source == "builtin" else None,
         training_json=_json(reports / "training.json"),
@@ -222,6 +228,7 @@ def _parts(report: Report) -> list[Part]:
         Part("rules", "Rule by rule", report.gate),
         Part("numbers", "The numbers", _numbers(report)),
         Part("slices", "Slice by slice", _slices(report)),
+        Part("behaviour", "Behaviour checks", report.behaviour),
         Part("labels", "Label by label", _labels(report)),
         Part("calibration", "How far its probabilities can be trusted", report.calibration),
         Part("samples", samples[0].title if len(samples) == 1 else "Samples side by side", samples),

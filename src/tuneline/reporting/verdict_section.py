@@ -38,6 +38,8 @@ def headline(model: str, gate: Gate, evaluation: Mapping[str, Any], metrics: Seq
     """
     verdict = gate.get("verdict")
     others = _compared_with(gate)
+    if verdict == "failed" and _fails_only_checks(gate):
+        return f"The new {model} is not good enough: it fails a behaviour check."
     if verdict == "passed":
         return f"The new {model} is good enough: on text it has never seen, it meets every rule against {others}."
     if verdict == "failed":
@@ -73,6 +75,12 @@ def _is_no_better(gate: Gate) -> bool:
         and rule["high"] <= rule["margin"]
         for rule in rules
     )
+
+
+def _fails_only_checks(gate: Gate) -> bool:
+    """Whether the only rule that failed is that about behaviour checks."""
+    failed = {rule["versus"] for rule in gate.get("rules", []) if rule["verdict"] == "failed"}
+    return failed == {"checks"}
 
 
 def _worse_than(gate: Gate) -> str:

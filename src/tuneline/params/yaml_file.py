@@ -1,0 +1,145 @@
+"""Read a YAML file into a frozen section. Every problem is named with its line."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml.error import YAMLError
+
+from tuneline.core import bounded_yaml
+from tuneline.errors import TunelineError, one_line
+from tuneline.params.section import Section
+
+# The most problems that an error names, and the most characters of each.
+_NAMED = 50
+_LINE = 500
+
+_Root = TypeVar("_Root", bound=Section)
+
+
+def read(
+    path: Path,
+    root: type[_Root],
+    error: type[TunelineError],
+    remedy: str = "run this in the project's root, where {name} is",
+) -> _Root:
+    """Read and check a file.
+
+    Args:
+        path: the file.
+        root: the type of its content.
+        error: the error to raise.
+        remedy: what to do where the file does not exist.
+
+    Returns:
+        The frozen values.
+
+    Raises:
+        TunelineError: of the type `error`, with all problems, one per line, each with file, line and key.
+    """
+    # DVC reads YAML 1.2 with ruamel.yaml; PyYAML reads `3e-4` as text.
+    try:
+        document = bounded_yaml.load(path.read_text("utf-8"), "rt")
+    except FileNotFoundError:
+        raise error(f"{path}: no such file; {remedy.format(name=path.name)}") from None
+    except (YAMLError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: cannot be read as YAML: {one_line(problem)}") from None
+    if document is None and not any(field.is_required() for field in root.model_fields.values()):
+        document = {}
+    if not isinstance(document, dict):
+        raise error(f"{path}: must be a mapping of the sections {', '.join(_names(root))}")
+    try:
+        return root.model_validate(_plain(document))
+    except ValidationError as invalid:
+        found = invalid.errors()
+        more = [f"and {len(found) - _NAMED} more problems"] if len(found) > _NAMED else []
+        named = (_describe(path, root, document, problem) for problem in found[:_NAMED])
+        raise error(*map(_cut, named), *more) from None
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE else f"{line[:_LINE]}…"
+
+
+def _plain(node: Any) -> Any:
+    """ruamel's round-trip nodes as plain values, which strict validation needs."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _describe(path: Path, root: type[Section], document: Any, problem: ErrorDetails) -> str:
+    # A check of several sections names the key itself, because pydantic gives no location.
+    location = (*problem["loc"], *problem.get("ctx", {}).get("at", ()))
+    place = f"{path}:{_line(document, location)}"
+    key = ".".join(_keys(document, location))
+    if problem["type"] == "extra_forbidden":
+        known, required = _known_keys(root, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(required or known)}"
+        return f"{place}: {key}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{place}: {key}: missing; add it"
+    if not key:
+        return f"{place}: {problem['msg']}"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(problem["input"], dict | list) else f"{problem['input']!r}: "
+    return f"{place}: {key}: {value}{message[:1].lower()}{message[1:]}"
+
+
+def _keys(document: Any, location: Sequence[Any]) -> list[str]:
+    """The parts of a location that a person has written. pydantic also names the alternatives of a type."""
+    keys: list[str] = []
+    node = document
+    for part in location:
+        if isinstance(node, dict):
+            keys.append(str(part))
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            keys.append(str(part))
+            node = node[part]
+    return keys
+
+
+def _line(document: Any, location: Sequence[Any]) -> int:
+    """The line (from 1) of the deepest part of `location` that is in the file."""
+    line = 1
+    node: Any = document
+    for part in location:
+        try:
+            line = (node.lc.item(part) if isinstance(part, int) else node.lc.key(part))[0] + 1
+            node = node[part]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    return line
+
+
+def _known_keys(root: type[Section], location: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """All keys of a section, and the required keys."""
+    section: type[Section] = root
+    for part in location:
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        # A number is a place in a list. Other parts may be names from the file, such as a set of a mixture.
+        if known := fields.get(str(part)):
+            section = next(_sections(known.annotation), section)
+    return _names(section), [field.alias or name for name, field in section.model_fields.items() if field.is_required()]
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections in a type such as `list[Rule] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
+
+
+def _names(section: type[Section]) -> list[str]:
+    return [field.alias or name for name, field in section.model_fields.items()]

@@ -1,0 +1,37 @@
+"""Ask the candidate what data/checks.yaml asks, and judge its answers.
+
+    python -m tuneline.stages check
+
+Reads paths.checks, paths.finetuned and measured.json. Writes checks.json into paths.reports. The model is loaded from
+its folder in a process that has neither trained nor merged it. A failed check does not stop the stage: the gate reads
+checks.json.
+"""
+
+from pathlib import Path
+
+from tuneline import params
+from tuneline.behaviour import check_file, check_results
+from tuneline.core import files
+from tuneline.errors import ModelError
+
+
+def main(p: params.Params) -> None:
+    """Run the stage."""
+    checks = check_file.load(Path(p.paths.checks))
+    reports, finetuned = Path(p.paths.reports), Path(p.paths.finetuned)
+    model_sha256 = files.sha256_path(finetuned)
+    measured = files.read_object(reports / "measured.json", "model_sha256")["model_sha256"]
+    results = []
+    if checks.of_task(p.task):
+        # Loads torch, which takes seconds.
+        from tuneline.behaviour import asking
+        from tuneline.modeling import hardware, models
+
+        hardware.check_portable(p.compute)
+        models.use_threads(p.compute.threads)
+        results = asking.ask(finetuned, checks, p.task, asking.Limits.of(p), "candidate")
+    if not (model_sha256 == measured == files.sha256_path(finetuned)):
+        raise ModelError(f"{finetuned}: is not the model that was evaluated, or changed meanwhile; run: make run")
+    files.write_json(reports / check_results.FILE, check_results.as_json(model_sha256, results))
+    for line in check_results.lines(results, p.paths.checks):
+        print(line)
