@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -196,6 +197,35 @@ def gate() -> None:
     _print(*(f"next: {step}" for step in decision.next_steps))
     _print(f"gate: {decision.verdict}; report: {decision.page}")
     if decision.verdict == "failed":
+        sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Number of a version. Default: the model in models/finetuned."
+)
+@click.option("--alias", type=_ALIAS, help="Alias of a version, for example champion.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def check(version: int | None, alias: str | None, as_json: bool) -> None:
+    """Ask a model what data/checks.yaml asks, and compare its answers with what is expected.
+
+    Without an option, asks the model that was trained last. The model is loaded from its folder in a new process. Exit
+    code 1 if a check of severity error fails.
+    """
+    if version is not None and alias is not None:
+        raise click.UsageError("give either --version or --alias")
+    _enter()
+    from tuneline import params
+    from tuneline.behaviour import check_results
+    from tuneline.commands import check as checks
+
+    p = params.load()
+    name, results = checks.check(p, version=version, alias=alias)
+    if as_json:
+        _print_json([asdict(result) | {"passed": result.passed} for result in results])
+    else:
+        _print(*checks.lines(results), f"{name}: {check_results.summary(results, p.paths.checks)}")
+    if check_results.failed(results, "error"):
         sys.exit(1)
 
 

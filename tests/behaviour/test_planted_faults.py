@@ -131,7 +131,7 @@ def test_without_checks_no_model_is_loaded_and_no_rule_is_added(
     verdict, results = checked(plant)
     assert results == []
     assert [rule.metric for rule in verdict.rules] == ["chrf"]
-    assert capsys.readouterr().out == "data/checks.yaml: no behaviour checks for this task\n"
+    assert capsys.readouterr().out == "data/checks.yaml has no behaviour checks for this task\n"
 
 
 def test_a_wrong_file_stops_the_stage_and_nothing_is_written(project: Path, measured: None) -> None:

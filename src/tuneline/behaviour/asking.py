@@ -98,6 +98,7 @@ def _ask_for_text(
             for place, answer in zip(usable, found, strict=True):
                 answers[place].append(answer)
             done += len(group)
+            progress(done, len(wordings))
     return [
         _result(
             place,

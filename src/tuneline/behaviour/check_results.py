@@ -61,19 +61,30 @@ def failed(results: Sequence[CheckResult], severity: str) -> list[CheckResult]:
     return [result for result in results if result.severity == severity and not result.passed]
 
 
-def lines(results: Sequence[CheckResult], file: str) -> list[str]:
-    """How many checks have passed, and which have not and why, as lines for a person.
+def summary(results: Sequence[CheckResult], file: str) -> str:
+    """How many checks have passed, as a line for a person.
 
     Args:
         results: of all checks of the task.
         file: the file of the checks.
     """
     if not results:
-        return [f"{file}: no behaviour checks for this task"]
-    held = sum(result.passed for result in results)
-    found = [f"{file}: {held} of {len(results)} behaviour checks passed"]
+        return f"{file} has no behaviour checks for this task"
+    return f"{sum(result.passed for result in results)} of {len(results)} behaviour checks of {file} passed"
+
+
+def lines(results: Sequence[CheckResult], file: str) -> list[str]:
+    """The summary, and which checks have not passed and why, as lines for a person.
+
+    Args:
+        results: of all checks of the task.
+        file: the file of the checks.
+    """
     wrong = [result for result in results if not result.passed]
-    return found + [f"{one.severity}: check {one.title}: {'; '.join(one.reasons())}" for one in wrong]
+    return [
+        summary(results, file),
+        *(f"{one.severity}: check {one.title}: {'; '.join(one.reasons())}" for one in wrong),
+    ]
 
 
 def as_json(model_sha256: str, results: Sequence[CheckResult]) -> dict[str, Any]:

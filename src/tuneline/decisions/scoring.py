@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,23 +63,43 @@ def score(
     """
     with files.temporary_folder() as shared:
         write_request(shared, p, rows, base, must_answer=answers_within is not None)
-        command = [sys.executable, "-m", "tuneline.decisions.scoring", str(shared), str(folder.absolute())]
-        environment = instruction_set.restricted(os.environ) if p.compute.portable else dict(os.environ)
-        with (shared / _ERRORS).open("wb") as errors:
-            process = subprocess.Popen(
-                processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, stderr=errors
-            )
-            try:
-                if answers_within is not None:
-                    _wait_for_answer(process, shared, answers_within)
-                process.wait()
-            finally:
-                # An exception, such as Ctrl-C, does not leave it behind.
-                process.kill()
-                process.wait()
-        if process.returncode:
-            _raise_problem(process.returncode, shared, folder, must_answer=answers_within is not None)
+        run_apart("tuneline.decisions.scoring", shared, folder, p, answers_within=answers_within)
         return files.read_parquet(shared / _FOUND)
+
+
+def run_apart(
+    module: str, shared: Path, folder: Path, p: params.Params, *, answers_within: float | None = None
+) -> None:
+    """Run `python -m MODULE SHARED FOLDER`, which answers the request in `shared` about the model in `folder`.
+
+    Args:
+        module: its name; it calls `answer`.
+        shared: the folder of the request.
+        folder: the version's files.
+        p: the params.
+        answers_within: as for `score`.
+
+    Raises:
+        NoAnswerError: as for `score`.
+        ModelError: the version cannot be loaded, or does not do what is asked.
+        RegistryError: the process was ended.
+    """
+    command = [sys.executable, "-m", module, str(shared), str(folder.absolute())]
+    environment = instruction_set.restricted(os.environ) if p.compute.portable else dict(os.environ)
+    with (shared / _ERRORS).open("wb") as errors:
+        process = subprocess.Popen(
+            processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, stderr=errors
+        )
+        try:
+            if answers_within is not None:
+                _wait_for_answer(process, shared, answers_within)
+            process.wait()
+        finally:
+            # An exception, such as Ctrl-C, does not leave it behind.
+            process.kill()
+            process.wait()
+    if process.returncode:
+        _raise_problem(process.returncode, shared, folder, must_answer=answers_within is not None)
 
 
 def _wait_for_answer(process: subprocess.Popen[bytes], shared: Path, seconds: float) -> None:
@@ -111,11 +132,11 @@ def _raise_problem(code: int, shared: Path, folder: Path, *, must_answer: bool) 
         raise ModelError(*problems)
     if name:
         raise RegistryError(
-            f"{name} ended the process that scores the model, for example because memory ran out; run the same command "
+            f"{name} ended the process that asks the model, for example because memory ran out; run the same command "
             "again"
         )
     sys.stderr.write(printed)
-    raise ModelError(f"the model cannot be scored: its process ended with code {code}, see above")
+    raise ModelError(f"the model cannot be asked: its process ended with code {code}, see above")
 
 
 def write_request(shared: Path, p: params.Params, rows: pa.Table, base: pa.Table | None, *, must_answer: bool) -> None:
@@ -141,8 +162,17 @@ def main(shared: Path, folder: Path) -> None:
     Raises:
         SystemExit: the version cannot be scored.
     """
+    answer(shared, lambda: _answer_request(shared, folder))
+
+
+def answer(shared: Path, request: Callable[[], None]) -> None:
+    """Do what is asked in the process of `run_apart`; problems go to `shared`.
+
+    Raises:
+        SystemExit: there was a problem.
+    """
     try:
-        _answer_request(shared, folder)
+        request()
     except TunelineError as error:
         files.write_json(shared / _PROBLEMS, list(error.problems))
         sys.exit(1)

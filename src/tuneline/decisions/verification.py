@@ -10,6 +10,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import (
     champion_scores,
+    checking,
     last_evaluation,
     reproduction,
     scoring,
@@ -24,13 +25,14 @@ from tuneline.errors import BrokenVersionError, DataError, ModelError, ParamsErr
 from tuneline.evaluation import comparisons
 from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.task_table import TASKS
+from tuneline.gate import behaviour_rule
 from tuneline.gate import decision as rules
 from tuneline.proofs import keys
 from tuneline.registry import history, version_files, version_status, versions, weights
 from tuneline.registry.tracking import Tracker
 
 REGISTERED, SOURCES, FILES, SIGNATURE = "registered", "sources", "files", "signature"
-SIZE, REBUILDS, LOADS, GATE = "size", "rebuilds", "loads", "gate"
+SIZE, REBUILDS, LOADS, BEHAVIOUR, GATE = "size", "rebuilds", "loads", "behaviour", "gate"
 """The names of the checks, in their order."""
 _MODEL = "model"
 NOT_CHECKED = "not checked"
@@ -212,6 +214,7 @@ def _check_model(
     try:
         own = _own_scores(p, tracker, version, model, today)
         yield answers
+        yield from _check_behaviour(p, model)
         yield _check_gate(tracker, version, champion, tags, model, today, own)
     except NoAnswerError as error:
         yield Check(LOADS, False, f"the model {'; '.join(error.problems)}", is_damage=True)
@@ -219,6 +222,18 @@ def _check_model(
         if own is None:
             yield answers
         yield Check(GATE, False, "; ".join(error.problems))
+
+
+def _check_behaviour(p: params.Params, folder: Path) -> Iterator[Check]:
+    """Whether the checks of today's data/checks.yaml pass; nothing where it has no checks for the task."""
+    try:
+        results = checking.check(p, folder, "version")
+    except (DataError, ModelError) as error:
+        # What cannot be checked has not passed.
+        yield Check(BEHAVIOUR, False, "; ".join(error.problems))
+        return
+    if results:
+        yield Check(BEHAVIOUR, *behaviour_rule.verify(results))
 
 
 def _own_scores(p: params.Params, tracker: Tracker, version: str, folder: Path, today: LastEvaluation) -> pa.Table:

@@ -42,6 +42,15 @@ def with_behaviour(verdict: Verdict, decision: Decision | None) -> Verdict:
     return Verdict("failed" if decision.verdict == "failed" else verdict.verdict, (*verdict.rules, decision))
 
 
+def verify(results: Sequence[CheckResult]) -> tuple[bool, str]:
+    """Whether no check of severity error has failed, and what was found, in words; at least one result."""
+    wrong, warned = failed(results, "error"), failed(results, "warning")
+    held = sum(result.passed for result in results)
+    found = f"{held} of {len(results)} checks passed"
+    found += f"; failed: {_titles(wrong)}" if wrong else ""
+    return not wrong, found + (f"; failed with severity warning: {_titles(warned)}" if warned else "")
+
+
 def remark(results: Sequence[CheckResult]) -> str:
     """A sentence about failed checks of severity warning; empty where there are none."""
     wrong = failed(results, "warning")

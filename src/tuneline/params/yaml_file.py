@@ -32,7 +32,7 @@ def read(
         path: the file.
         root: the type of its content.
         error: the error to raise.
-        remedy: what to do where the file does not exist.
+        remedy: what to do where the file does not exist, with {name} and {path} of it.
 
     Returns:
         The frozen values.
@@ -44,7 +44,7 @@ def read(
     try:
         document = bounded_yaml.load(path.read_text("utf-8"), "rt")
     except FileNotFoundError:
-        raise error(f"{path}: no such file; {remedy.format(name=path.name)}") from None
+        raise error(f"{path}: no such file; {remedy.format(name=path.name, path=path)}") from None
     except (YAMLError, UnicodeDecodeError) as problem:
         raise error(f"{path}: cannot be read as YAML: {one_line(problem)}") from None
     if document is None and not any(field.is_required() for field in root.model_fields.values()):
