@@ -11,7 +11,7 @@ from tests.projects import Project, copy_project
 
 from tuneline.core import files
 
-STAGES = ("sample", "validate_raw", "prepare", "validate_clean", "base", "finetune", "evaluate")
+STAGES = ("sample", "validate_raw", "prepare", "validate_clean", "base", "finetune", "evaluate", "check")
 RUN = "flows/run.py"
 COMMAND = (sys.executable, "-m", "tuneline", "exec", "--", "python", RUN)
 """What `make run` runs."""

@@ -10,8 +10,6 @@ from chats import CHATML
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tuneline import params
-from tuneline.core import files
 from tuneline.encoding.encode import encode_records
 from tuneline.encoding.examples import CHAT
 from tuneline.modeling import adapters
@@ -65,14 +63,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str, f
     shutil.copytree(folders.merged, Path("models/finetuned"))
     Path("data").mkdir()
     return tmp_path
-
-
-@pytest.fixture
-def measured(project: Path) -> None:
-    """As if the candidate in the project had been evaluated."""
-    p = params.load()
-    sha256 = files.sha256_path(Path(p.paths.finetuned))
-    files.write_json(Path(p.paths.reports) / "measured.json", {"model_sha256": sha256})
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

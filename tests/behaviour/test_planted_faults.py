@@ -44,7 +44,6 @@ def checked(fault: Callable[[Path], None] | None = None) -> tuple[Verdict, list[
         fault(finetuned)
     if not Path(p.paths.checks).exists():
         Path(p.paths.checks).write_text(CHECKS, "utf-8")
-    files.write_json(reports / "measured.json", {"model_sha256": files.sha256_path(finetuned)})
     check.main(p)
     _, results = check_results.read(reports / check_results.FILE)
     rule = Rule.model_validate({"metric": "chrf", "direction": "higher", "versus": "base", "margin": 0.0})
@@ -134,17 +133,9 @@ def test_without_checks_no_model_is_loaded_and_no_rule_is_added(
     assert capsys.readouterr().out == "data/checks.yaml has no behaviour checks for this task\n"
 
 
-def test_a_wrong_file_stops_the_stage_and_nothing_is_written(project: Path, measured: None) -> None:
+def test_a_wrong_file_stops_the_stage_and_nothing_is_written(project: Path) -> None:
     Path("data/checks.yaml").write_text("sft:\n  - {prompt: Hello, contians: world}\n", "utf-8")
     with pytest.raises(DataError, match=r"data/checks\.yaml:2: sft\.0\.contians: unknown key; did you mean contains\?"):
-        check.main(params.load())
-    assert not Path("reports/checks.json").exists()
-
-
-def test_another_model_than_the_evaluated_is_not_checked(project: Path, measured: None) -> None:
-    Path("data/checks.yaml").write_text("", "utf-8")
-    Path("models/finetuned/more.txt").write_text("x")
-    with pytest.raises(ModelError, match="is not the model that was evaluated"):
         check.main(params.load())
     assert not Path("reports/checks.json").exists()
 
