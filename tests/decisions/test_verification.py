@@ -89,3 +89,16 @@ def test_the_weights_of_a_version_are_those_that_were_registered(tmp_path: Path)
     (one / "model.safetensors").write_bytes(b"weights")
     assert not verification._check_size(tags, one).passed
     assert weights.weight_tags(one) == {}
+
+
+def test_what_the_checks_of_behaviour_cannot_ask_has_not_passed(project: Params) -> None:
+    found = list(verification._check_behaviour(project, Path("model")))
+    assert [(check.name, check.passed, check.is_damage) for check in found] == [("behaviour", False, False)]
+    assert found[0].detail.startswith("data/checks.yaml: no such file; restore it with: git checkout")
+    Path("data/checks.yaml").write_text("sft:\n  - {prompt: Hello, contians: world}\n", "utf-8")
+    [check] = verification._check_behaviour(project, Path("model"))
+    assert check.line() == (
+        "failed  behaviour: data/checks.yaml:2: sft.0.contians: unknown key; did you mean contains?"
+    )
+    Path("data/checks.yaml").write_text("classification: []\n", "utf-8")
+    assert list(verification._check_behaviour(project, Path("model"))) == []

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 
 from tuneline import params
+from tuneline.behaviour import check_results
+from tuneline.behaviour.check_results import CheckResult, Expectation
 from tuneline.core import files
 from tuneline.reporting import data_section, report
 
@@ -462,3 +464,34 @@ def test_the_page_of_a_gate_does_not_read_an_old_gate_json(page: Callable[..., s
     before = page()
     (folder / "gate.json").write_text("")
     assert page(gate=decided) == before
+
+
+def test_behaviour_checks_are_shown_with_the_failed_first_and_everything_escaped(
+    folder: Path, page: Callable[..., str]
+) -> None:
+    def result(number: int, severity: str, reason: str | None, answer: str | None = EVIL) -> CheckResult:
+        expected = (Expectation(f"contains “{EVIL}”", reason),)
+        return CheckResult(number, None, severity, f"{EVIL}\x1b[2J", answer, expected, note=EVIL)
+
+    results = [
+        result(1, "error", None),
+        result(2, "warning", f"the answer contains “{EVIL}”"),
+        result(3, "error", f"the answer contains “{EVIL}”", ""),
+        CheckResult(4, "greets", "error", "Hello", problem=EVIL),
+    ]
+    files.write_json(folder / "checks.json", check_results.as_json("0" * 64, results))
+    html = page()
+    part = html[html.index('id="behaviour"') :]
+    part = part[: part.index("</section>")]
+    assert "<script>alert" not in html
+    assert "onerror=alert(1)>" not in html
+    assert "\x1b" not in html
+    assert "1 of 4 checks of data/checks.yaml passed." in part
+    order = [part.index(f"</span> {title}</th>") for title in ("3", "4 (greets)", "2", "1")]
+    assert order == sorted(order)
+    assert part.index("<details>") > order[2]
+    assert "an empty answer" in part
+    assert "not asked" in part
+    Elements(html)
+    (folder / "checks.json").unlink()
+    assert 'id="behaviour"' not in page()

@@ -15,6 +15,8 @@ from tuneline.behaviour.check_results import CheckResult
 from tuneline.core import files
 from tuneline.decisions import scoring
 
+# Standard output may be JSON.
+_STDERR = 2
 _CHECKS, _SETTINGS = "checks.yaml", "checking.json"
 
 
@@ -39,7 +41,7 @@ def check(p: params.Params, folder: Path, name: str) -> list[CheckResult]:
         limits = [p.evaluate.batch_size, p.evaluate.max_new_tokens, p.finetune.max_length]
         settings = {"task": p.task, "limits": limits, "threads": p.compute.threads, "name": name}
         files.write_json(shared / _SETTINGS, settings)
-        scoring.run_apart("tuneline.decisions.checking", shared, folder, p)
+        scoring.run_apart("tuneline.decisions.checking", shared, folder, p, stdout=_STDERR)
         return check_results.read(shared / check_results.FILE)[1]
 
 

@@ -68,7 +68,13 @@ def score(
 
 
 def run_apart(
-    module: str, shared: Path, folder: Path, p: params.Params, *, answers_within: float | None = None
+    module: str,
+    shared: Path,
+    folder: Path,
+    p: params.Params,
+    *,
+    answers_within: float | None = None,
+    stdout: int | None = None,
 ) -> None:
     """Run `python -m MODULE SHARED FOLDER`, which answers the request in `shared` about the model in `folder`.
 
@@ -78,6 +84,7 @@ def run_apart(
         folder: the version's files.
         p: the params.
         answers_within: as for `score`.
+        stdout: the file descriptor that gets the lines of progress; None: standard output.
 
     Raises:
         NoAnswerError: as for `score`.
@@ -88,7 +95,11 @@ def run_apart(
     environment = instruction_set.restricted(os.environ) if p.compute.portable else dict(os.environ)
     with (shared / _ERRORS).open("wb") as errors:
         process = subprocess.Popen(
-            processes.bound_command(command), env=environment, stdin=subprocess.DEVNULL, stderr=errors
+            processes.bound_command(command),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=errors,
         )
         try:
             if answers_within is not None:
