@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Folders
+from chat_candidate import Folders
 from safetensors.torch import load_file, save_file
 
 from tuneline import params
