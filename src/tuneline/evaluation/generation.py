@@ -142,6 +142,7 @@ def generate_encoded(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         min_new_tokens=min_new_tokens,
+        sampling=sampling,
         progress=progress,
     )
     return [answer.text for answer in answers]
@@ -156,6 +157,7 @@ def answer_encoded(
     max_new_tokens: int,
     batch_size: int,
     min_new_tokens: int = 0,
+    sampling: Sampling | None = None,
     progress: Report = silent,
 ) -> list[Answer]:
     """As `generate_encoded`, with the number of tokens of each answer."""
@@ -165,7 +167,6 @@ def answer_encoded(
     model.eval()
     if sampling is not None:
         torch.manual_seed(sampling.seed)
-    answers = [""] * len(encoded)
     answers = [Answer("", 0, False)] * len(encoded)
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     for start in range(0, len(order), batch_size):

@@ -27,8 +27,8 @@ from tuneline.reporting import (
     slices_section,
     verdict_section,
 )
-from tuneline.reporting.calibration_section import Calibration, calibration_of
 from tuneline.reporting.behaviour_section import Behaviour, behaviour_of
+from tuneline.reporting.calibration_section import Calibration, calibration_of
 from tuneline.reporting.label_section import MOST_IN_WORDS, MOST_ON_A_PHONE, Labels, labels_of
 from tuneline.reporting.samples_section import MakeSections, Section
 
