@@ -23,6 +23,11 @@ ENTRIES = catalogue.read_entries(catalogue.path_of("zh"))
 CHINESE = catalogue.read("zh")
 TEMPLATES = sorted(FOLDER.glob("*.jinja"))
 SECTIONS = sorted([*FOLDER.glob("*_section.py"), FOLDER / "report.py"])
+# They write sentences that the page shows.
+SOURCES = [
+    FOLDER.parent / name
+    for name in ("evaluation/comparison.py", "gate/decision.py", "gate/next_steps.py", "gate/slice_rules.py")
+]
 ADD = "add it to src/tuneline/reporting/zh.po"
 # Parts of sentences, which other texts of the module hold in a hole.
 PARTS = {
@@ -45,6 +50,27 @@ PARTS = {
         "{} Each model writes {}",
     },
     "verdict_section.py": {"no better"},
+    # What is put together of these is in the tests of reasons and next steps below.
+    "decision.py": {
+        "is {} (95 % interval of the improvement {})",
+        "is not compared: {}.",
+        "could not be compared with {}: {}.",
+        "could not be compared with {}: the difference is not a finite number.",
+        ", also at the {} of this comparison",
+        "{}; the interval is above {}{}.",
+        "{}; the interval is not above {}.",
+        "no {} exists yet",
+    },
+    "next_steps.py": {
+        "Train longer: raise finetune.num_train_epochs (now {})",
+        "{}; the validation loss was still falling at the end.",
+    },
+    "slice_rules.py": {
+        " This holds after Holm's correction for {} slices.",
+        " Among {} slices this may be chance: after Holm's correction it is not decided.",
+        "It also fails",
+        "It is also undecided",
+    },
 }
 
 
@@ -97,7 +123,7 @@ def test_a_template_marks_all_its_words(template: Path) -> None:
     assert [*named, *words] == [], f"write {{% trans %}}…{{% endtrans %}} around them, and {ADD}"
 
 
-@pytest.mark.parametrize("module", SECTIONS, ids=lambda path: path.name)
+@pytest.mark.parametrize("module", [*SECTIONS, *SOURCES], ids=lambda path: path.name)
 def test_every_sentence_of_a_section_is_translated(module: Path) -> None:
     parts = PARTS.get(module.name, set())
     missing = [text for text in prose(module) if text not in parts and not is_translated(text)]
