@@ -1,11 +1,13 @@
 """The technical documentation: known facts are filled in, the rest is left to people, and data keep to their cells."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_up_facts import CASES, HOSTILE, facts_of
 
+from tuneline.evaluation.intervals import Interval
 from tuneline.proofs import annex_iv
 
 
@@ -26,6 +28,14 @@ def test_a_hostile_label_stays_in_its_cell(tmp_path: Path) -> None:
     for line in text.splitlines():
         if line.startswith("|") and "evil" in line:
             assert re.sub(r"\\\|", "", line).count("|") in (3, 5), line
+
+
+def test_gaps_between_groups_are_stated(tmp_path: Path) -> None:
+    facts = facts_of(CASES["labels"], tmp_path)
+    gaps = {"gap:accuracy:a|b": Interval(0.125, 0.05, 0.2, 40), "gap:ece:a|b": "fewer than two slices are large enough"}
+    text = annex_iv.document(replace(facts, measures={**facts.measures, "value": gaps}))
+    assert "| Gap in Accuracy between slices of a\\|b | 0.125 | 0.05 to 0.2 |" in text
+    assert "Gap in" not in annex_iv.document(facts)
 
 
 @pytest.mark.parametrize(

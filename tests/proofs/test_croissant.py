@@ -47,6 +47,15 @@ def test_folds_are_a_field_of_the_splits_that_have_them(tmp_path: Path) -> None:
     assert "fold" not in fields["test"]
 
 
+def test_kept_columns_are_fields_of_the_splits(tmp_path: Path) -> None:
+    facts = facts_of(CASES["pairs"], tmp_path)
+    kept = replace(facts, dataset={**facts.dataset, "kept_columns": {"source": "source_raw"}})
+    sets = json.loads(croissant.metadata(kept))["recordSet"]
+    fields = {one["@id"]: one["field"][-1] for one in sets if one["@id"] != "splits"}
+    assert fields["test"]["name"] == "source_raw"
+    assert fields["test"]["description"].startswith("a column of the raw set")
+
+
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / croissant.FILE).write_text(croissant.metadata(facts_of(CASES["pairs"], tmp_path)), "utf-8")
     shutil.copyfile(tmp_path / "test/part-00000.parquet", tmp_path / "train/part-00000.parquet")

@@ -284,7 +284,9 @@ def _check_gate(
     measures: dict[str, Measures | None] = dict(
         today.intervals if is_candidate else comparisons.compare_all(rows, p.task, scores, p.evaluate)
     )
-    of_slices = dict.fromkeys(measures, comparisons.compare_slices(rows, p.task, scores, p.evaluate))
+    is_cut = any(rule.slice for rule in p.rules)
+    sliced = comparisons.compare_slices(rows, p.task, scores, p.evaluate) if is_cut else {}
+    of_slices = dict.fromkeys(measures, sliced)
     # The tag of the model may be that of another version; these bytes are what is promoted.
     made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
     candidate = Candidate(folder, made, lambda: trained)

@@ -11,7 +11,8 @@ from tuneline import terminal
 from tuneline.data.records.record_form import SPLITS
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import Interval
-from tuneline.params.gate import METRICS, METRICS_OF_TASK, OF_LABEL
+from tuneline.params.gate import METRICS, METRICS_OF_TASK, OF_LABEL, metric
+from tuneline.params.slices import split_gap
 from tuneline.proofs.facts import Facts, MetricFact, inputs_and_outputs, metrics
 
 FILE = "annex_iv.md"
@@ -255,12 +256,21 @@ def _validation(facts: Facts) -> Iterator[str]:
     )
     names = {"base": "the base", "baseline": "the best trivial baseline"}
     rows = [
-        [METRICS[metric].name, _other(names[versus], one), f"{one.difference:+.4g}", _interval(one.low, one.high)]
+        [METRICS[name].name, _other(names[versus], one), f"{one.difference:+.4g}", _interval(one.low, one.high)]
         for versus in names
-        for metric in METRICS_OF_TASK[facts.p.task]
-        if isinstance(one := facts.measures.get(versus, {}).get(metric), Interval)
+        for name in METRICS_OF_TASK[facts.p.task]
+        if isinstance(one := facts.measures.get(versus, {}).get(name), Interval)
     ]
     yield from _table(["metric", "compared with", "difference", "95 % interval"], rows)
+    gaps = [
+        [escape(metric(name).name), f"{one.difference:.4g}", _interval(one.low, one.high)]
+        for name, one in facts.measures.get("value", {}).items()
+        if split_gap(name) and isinstance(one, Interval)
+    ]
+    if gaps:
+        yield "The largest difference between two groups of test rows (slices), for each metric and column:"
+        yield ""
+        yield from _table(["gap", "value", "95 % interval"], gaps)
     yield f"Rules of the gate, with the verdict {facts.gate['verdict']}:"
     yield ""
     yield from (f"- {rule['verdict']}: {escape(rule['reason'])}" for rule in facts.gate["rules"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from tuneline.data.records.record_form import FIELDS, SPLITS, RecordForm
+from tuneline.data.records.record_form import FIELDS, KEPT_COLUMNS, SPLITS, RecordForm
 from tuneline.proofs.facts import PRETRAINING, Facts, File, RawSet
 
 FILE = "croissant.json"
@@ -107,11 +107,21 @@ class _Set:
         files: its parquet files.
         rows: their number.
         columns: of the parquet files, in front of the fields.
+        kept: of the parquet files, behind the fields: columns of the raw set.
     """
 
-    def __init__(self, name: str, form: RecordForm, files: Sequence[File], rows: int, columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        form: RecordForm,
+        files: Sequence[File],
+        rows: int,
+        columns: Sequence[str],
+        kept: Sequence[str] = (),
+    ) -> None:
         self.name, self.form, self.files, self.rows = name, form, files, rows
-        self.columns = (*columns, *FIELDS[form.record_type])
+        self.kept = kept
+        self.columns = (*columns, *FIELDS[form.record_type], *kept)
         # Ids are parts of addresses in JSON-LD.
         self.id = quote(name)
 
@@ -162,6 +172,8 @@ class _Set:
         }
 
     def _meaning(self, column: str) -> str:
+        if column in self.kept:
+            return "a column of the raw set, as text; empty where the row has no value"
         if column == "label" and self.form.multi_label:
             return "JSON list of labels"
         if column == "label" and self.form.numeric:
@@ -175,10 +187,11 @@ def _sets(facts: Facts) -> Iterator[_Set]:
     def files_in(folder: str) -> list[File]:
         return [file for file in facts.data_files if file.path.startswith(f"{folder}/")]
 
+    kept = list(facts.dataset.get(KEPT_COLUMNS, {}).values())
     folds = ["fold"] * (facts.p.data.split.folds is not None)
     for split in SPLITS:
         columns = ["id", "source", "cluster", *(folds if split != "test" else [])]
-        yield _Set(split, facts.form, files_in(split), facts.dataset["rows"][split], columns)
+        yield _Set(split, facts.form, files_in(split), facts.dataset["rows"][split], columns, kept)
     for described in facts.dataset["mixture"].values():
         path, form = described["path"], RecordForm.from_json(described)
         yield _Set(path, form, files_in(path), described["rows"]["train"], ["id", "source", "cluster"])
