@@ -76,7 +76,7 @@ def compare(
 ) -> champion_scores.ChampionResult:
     """Today's champion beside a candidate of this lineage."""
     today = version_status.read_champion(tracker, p.registry.model)
-    return decide._compare_with_champion(tracker, p, today, lineage, test, scores)
+    return decide._compare_with_champion(tracker, p, today, lineage, test, scores, {})
 
 
 def rows() -> pa.Table:

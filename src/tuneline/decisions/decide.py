@@ -13,8 +13,9 @@ from tuneline import params
 from tuneline.behaviour import check_results
 from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
-from tuneline.decisions import champion_scores, git_steps, signature_policy, source_commit, version_folder
+from tuneline.decisions import champion_scores, git_steps, probe_scores, signature_policy, source_commit, version_folder
 from tuneline.decisions.champion_scores import Candidate, ChampionResult
+from tuneline.decisions.probe_scores import Found
 from tuneline.errors import GitError, RegistryError
 from tuneline.evaluation import results, score_table, slices
 from tuneline.gate import behaviour_rule, next_steps
@@ -73,7 +74,8 @@ def gate(p: params.Params) -> Gate:
     rows, scores = score_table.split_columns(files.read_parquet(reports / "rows.parquet"))
     today = version_status.read_champion(tracker, p.registry.model)
     version_status.remember_champion(tracker, p.registry.model, today.version)
-    champion = _compare_with_champion(tracker, p, today, origin, rows, scores)
+    probed = probe_scores.read(reports / "probes.parquet", reports / "probes.json")
+    champion = _compare_with_champion(tracker, p, today, origin, rows, scores, probed)
     intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
     measures = {name: intervals.get(name, {}) for name in _MEASURED} | {"champion": champion.measures}
     sliced = slices.read(files.read_object(reports / "slices.json"))
@@ -222,6 +224,7 @@ def _compare_with_champion(
     origin: lineage.Lineage,
     rows: pa.Table,
     scores: dict[str, pa.Table],
+    probed: Found,
 ) -> ChampionResult:
     """Compare the candidate in the workspace with today's champion, and tag a champion whose files are broken."""
     own = origin.tags()
@@ -230,7 +233,7 @@ def _compare_with_champion(
         made={name: own[name] for name in versions.MADE},
         train_rows=lambda: versions.workspace_train_rows(p),
     )
-    found = champion_scores.compare_with_champion(tracker, p, today.version, candidate, rows, scores)
+    found = champion_scores.compare_with_champion(tracker, p, today.version, candidate, rows, scores, probed)
     if found.broken and today.version:
         version_status.tag_broken(tracker, p.registry.model, today.version, found.broken)
     return found

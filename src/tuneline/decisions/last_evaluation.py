@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,8 @@ from pydantic import ValidationError
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.decisions import probe_scores
+from tuneline.decisions.probe_scores import Found
 from tuneline.errors import DataError
 from tuneline.evaluation import results, score_table
 from tuneline.evaluation.intervals import Measures
@@ -30,6 +33,8 @@ class LastEvaluation:
     """`base`, `baseline` and `value` -> how the candidate of that time differs."""
     model_sha256: str
     """Of the candidate of that time."""
+    probed: Found
+    """What the probes have measured of that candidate."""
 
 
 def read(p: params.Params) -> LastEvaluation:
@@ -51,7 +56,17 @@ def read(p: params.Params) -> LastEvaluation:
         rows, scores = score_table.split_columns(files.read_parquet(paths["rows.parquet"]))
         intervals = results.read_intervals(files.read_object(paths["intervals.json"]))
         measured = files.read_object(paths["measured.json"], "model_sha256")
-    return LastEvaluation(then, rows, scores, intervals, measured["model_sha256"])
+        probes = _probes(record, folder)
+    return LastEvaluation(then, rows, scores, intervals, measured["model_sha256"], probes)
+
+
+def _probes(record: Mapping[str, Any], folder: Path) -> Found:
+    """What the probes have measured; nothing where an earlier release wrote the record."""
+    table, about = "probes.parquet", "probes.json"
+    if not any(Path(out["path"]).name == table for out in record.get("outs", [])):
+        return {}
+    paths = {name: recorded_bytes.locate(record, name, folder) for name in (table, about)}
+    return probe_scores.read(paths[table], paths[about])
 
 
 def _with_settings(p: params.Params, recorded: Mapping[str, Any]) -> params.Params:

@@ -23,6 +23,7 @@ from tuneline import instruction_set, params, processes, terminal
 from tuneline.core import files
 from tuneline.errors import ModelError, RegistryError, TunelineError
 from tuneline.evaluation import comparison
+from tuneline.evaluation.probes import probe_table
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 
@@ -45,6 +46,7 @@ def score(
     base: pa.Table | None,
     *,
     answers_within: float | None = None,
+    probe: str | None = None,
 ) -> pa.Table:
     """The score table of a version.
 
@@ -55,6 +57,7 @@ def score(
         base: the scores of the base, for a task that counts from them.
         answers_within: the seconds in which the model must have loaded and answered the first row; None: this is not
             looked at.
+        probe: the probe that measures these rows; None: they are test rows.
 
     Raises:
         NoAnswerError: with `answers_within` only: the model does not load or answer.
@@ -62,7 +65,7 @@ def score(
         RegistryError: the process that scores it was ended.
     """
     with files.temporary_folder() as shared:
-        write_request(shared, p, rows, base, must_answer=answers_within is not None)
+        write_request(shared, p, rows, base, must_answer=answers_within is not None, probe=probe)
         run_apart("tuneline.decisions.scoring", shared, folder, p, answers_within=answers_within)
         return files.read_parquet(shared / _FOUND)
 
@@ -150,7 +153,15 @@ def _raise_problem(code: int, shared: Path, folder: Path, *, must_answer: bool) 
     raise ModelError(f"the model cannot be asked: its process ended with code {code}, see above")
 
 
-def write_request(shared: Path, p: params.Params, rows: pa.Table, base: pa.Table | None, *, must_answer: bool) -> None:
+def write_request(
+    shared: Path,
+    p: params.Params,
+    rows: pa.Table,
+    base: pa.Table | None,
+    *,
+    must_answer: bool,
+    probe: str | None = None,
+) -> None:
     """Write what another process needs to score a model with `main`.
 
     Args:
@@ -159,8 +170,14 @@ def write_request(shared: Path, p: params.Params, rows: pa.Table, base: pa.Table
         rows: the test rows.
         base: the scores of the base, for a task that counts from them.
         must_answer: whether the model has to answer the first row before the others are scored.
+        probe: the probe that measures these rows; None: they are test rows.
     """
-    settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
+    settings = {
+        "task": p.task,
+        "probe": probe,
+        "evaluate": p.evaluate.model_dump(),
+        "max_length": p.finetune.max_length,
+    }
     files.write_json(shared / _SETTINGS, {**settings, "threads": p.compute.threads, "must_answer": must_answer})
     files.write_parquet(shared / _ROWS, rows)
     if base is not None:
@@ -190,7 +207,9 @@ def answer(shared: Path, request: Callable[[], None]) -> None:
 
 
 def _answer_request(shared: Path, folder: Path) -> None:
-    settings = files.read_object(shared / _SETTINGS, "task", "evaluate", "max_length", "threads", "must_answer")
+    settings = files.read_object(
+        shared / _SETTINGS, "task", "evaluate", "max_length", "threads", "must_answer", "probe"
+    )
     rows, task, must_answer = files.read_parquet(shared / _ROWS), settings["task"], settings["must_answer"]
     base = files.read_parquet(shared / _BASE) if (shared / _BASE).is_file() else None
     # This import loads torch, which takes seconds.
@@ -198,6 +217,10 @@ def _answer_request(shared: Path, folder: Path) -> None:
 
     use_threads(settings["threads"])
     evaluate, length = params.Evaluate(**settings["evaluate"]), settings["max_length"]
+    if probe := settings["probe"]:
+        scored = ModelToScore(folder, "version", length)
+        files.write_parquet(shared / _FOUND, probe_table.measure(scored, {probe: rows}, evaluate)[probe])
+        return
     if must_answer:
         of_first = base if base is None else base.slice(0, 1)
         first = ModelToScore(folder, "version", length, base=of_first, models=0)

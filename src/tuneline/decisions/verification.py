@@ -11,7 +11,9 @@ from tuneline.core import files
 from tuneline.decisions import (
     champion_scores,
     checking,
+    kept_scores,
     last_evaluation,
+    probe_scores,
     reproduction,
     scoring,
     signature_policy,
@@ -20,6 +22,7 @@ from tuneline.decisions import (
 )
 from tuneline.decisions.champion_scores import Candidate
 from tuneline.decisions.last_evaluation import LastEvaluation
+from tuneline.decisions.probe_scores import Version
 from tuneline.decisions.scoring import NoAnswerError
 from tuneline.errors import BrokenVersionError, DataError, ModelError, ParamsError, TrackingError, TunelineError
 from tuneline.evaluation import comparisons
@@ -249,7 +252,7 @@ def _own_scores(p: params.Params, tracker: Tracker, version: str, folder: Path, 
         scoring.score(today.p, folder, today.rows.slice(0, 1), first, answers_within=scoring.SECONDS)
         return today.scores["candidate"]
     sha256 = versions.registered_sha256(tracker, p.registry.model, version)
-    return champion_scores.score(today.p, folder, sha256, today.rows, base, answers_within=scoring.SECONDS)
+    return kept_scores.score(today.p, folder, sha256, today.rows, base, answers_within=scoring.SECONDS)
 
 
 def _task_mismatch(p: params.Params, folder: Path) -> str | None:
@@ -284,13 +287,19 @@ def _check_gate(
     measures: dict[str, Measures | None] = dict(
         today.intervals if is_candidate else comparisons.compare_all(rows, p.task, scores, p.evaluate)
     )
+    probed = today.probed
+    if not is_candidate:
+        sha256 = versions.registered_sha256(tracker, p.registry.model, version)
+        probed = probe_scores.of_version(p, probed, Version(folder, sha256, trained))
+        for name, found in probe_scores.compare(p, probed).items():
+            measures[name] = {**(measures.get(name) or {}), **found}
     is_cut = any(rule.slice for rule in p.rules)
     sliced = comparisons.compare_slices(rows, p.task, scores, p.evaluate) if is_cut else {}
     of_slices = dict.fromkeys(measures, sliced)
     # The tag of the model may be that of another version; these bytes are what is promoted.
     made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
     candidate = Candidate(folder, made, lambda: trained)
-    versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores)
+    versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores, probed)
     absent = {} if champion else {"champion": "no version is a verified champion"}
     if versus.sliced is not None:
         of_slices["champion"] = versus.sliced
