@@ -23,6 +23,7 @@ from tuneline.reporting import (
     curves,
     data_section,
     filters,
+    forgetting_section,
     samples_section,
     slices_section,
     verdict_section,
@@ -96,6 +97,7 @@ class Report:
     """The candidate's own gaps between slices."""
     behaviour: Behaviour | None = None
     """None where there are no checks."""
+    forgetting: forgetting_section.Forgetting | None = None
     training: charts.Curve | None = None
     pretraining: charts.Curve | None = None
     training_json: dict[str, Any] = field(default_factory=dict)
@@ -144,10 +146,11 @@ def assemble(
     if rows is not None:
         samples = tuple(samples_section.sections(rows, page.samples, p.evaluate.samples, champion_texts or {}))
     decided = _json(reports / "gate.json") or None if gate is None else gate
+    evaluation = files.read_object(reports / "evaluation.json")
     return Report(
         model=p.registry.model,
         task=p.task,
-        evaluation=files.read_object(reports / "evaluation.json"),
+        evaluation=evaluation,
         gate=decided,
         samples=samples,
         labels=labels_of(rows) if rows is not None and page.has_labels else None,
@@ -156,6 +159,7 @@ def assemble(
         champion_slices=slices.read((decided or {}).get("champion_slices", {})),
         gaps=results.read_intervals(_json(reports / "intervals.json")).get("value", {}),
         behaviour=behaviour_of(check_results.read(checked)[1]) if checked.is_file() else None,
+        forgetting=forgetting_section.read(reports, evaluation),
         training=_curve(reports / "training.csv"),
         pretraining=_curve(reports / "base.csv") if p.base.source == "builtin" else None,
         training_json=_json(reports / "training.json"),
@@ -230,6 +234,7 @@ def _parts(report: Report) -> list[Part]:
         Part("slices", "Slice by slice", _slices(report)),
         Part("behaviour", "Behaviour checks", report.behaviour),
         Part("labels", "Label by label", _labels(report)),
+        Part("forgetting", "Forgetting and memorisation", report.forgetting),
         Part("calibration", "How far its probabilities can be trusted", report.calibration),
         Part("samples", samples[0].title if len(samples) == 1 else "Samples side by side", samples),
         Part("training", "How it was trained", _training(report)),
