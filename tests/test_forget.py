@@ -16,7 +16,7 @@ from projects import TINY, Project, copy_project, entered
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erasure_plan, erasure_receipt, sources, unfinished_erasure
+from tuneline.decisions import erased_rows, erasure_plan, erasure_receipt, sources, unfinished_erasure
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking, version_status
 
@@ -130,10 +130,18 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
         receipt = history.read_evidence(tracker, erased[-1])[erasure_receipt.CLAIM]
     assert CANARY.encode() not in receipt
     [claim] = claims.parse(receipt, [], "receipt")
-    salt = done.stdout.strip().splitlines()[-2].strip()
+    said_last = done.stdout.splitlines()
+    salt = said_last[next(n for n, line in enumerate(said_last) if line.startswith("the receipt is in")) + 1].strip()
     canary = next(row for row in rows() if CANARY in str(row["prompt"]))
     assert erasure_plan.salted(salt, canary) in claim.predicate["rowDigests"]
     assert len(claim.predicate["rowDigests"]) == 8
+    assert claim.predicate["recognisedLater"]["rows"] == 8
+    assert CANARY not in (first.root / erased_rows.FILE).read_text()
+    # Next month's file still has the rows.
+    again = first.tuneline("use", str(tmp_path / "all"), "--name", MODEL)
+    assert again.returncode == 0, again.stderr
+    assert "8 rows were erased on" in again.stdout
+    assert holding(first.root) == []
     refused = first.tuneline("reproduce", "1")
     assert refused.returncode == 1
     assert "it was erased on" in refused.stderr

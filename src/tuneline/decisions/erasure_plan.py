@@ -241,7 +241,7 @@ def _nothing(options: dict[str, Options], past: Past) -> str:
     """That no row is meant, with what was looked at."""
     columns = sorted({column for path, how in options.items() for column in found_rows.columns(Path(path), how)})
     named = f"; the columns are {', '.join(columns)}" if columns else ""
-    earlier = f", nor of the {past.sets} raw sets that git knows and DVC still has" if past.sets else ""
+    earlier = f", nor of an earlier raw set that DVC still has (looked at: {past.sets})" if past.sets else ""
     return (
         f"no row of {', '.join(sorted(options)) or 'any raw set'} is meant{earlier}, and no version is known to have "
         f"seen such a row{named}"
