@@ -99,7 +99,7 @@ def test_the_rest_counts_if_it_has_an_interval() -> None:
         (
             "language=eng",
             "failed",
-            "with the champion: no test row has this value; did you mean en?",
+            "with the champion: no test row has this value; the closest is en.",
         ),
         ("language=big", "failed", "it has 30 test rows, and only the 20 values with most rows are measured apart."),
         ("shop=a", "failed", "the test rows were not cut into these slices; run `make run`, which evaluates again."),

@@ -6,6 +6,7 @@ from typing import Any
 
 from tuneline.gate.decision import Decision, Verdict
 from tuneline.params.gate import METRICS
+from tuneline.params.slices import split_gap
 
 _BASES = "docs/bases.md"
 _RECIPES = "docs/recipes/README.md"
@@ -82,7 +83,8 @@ def next_steps(verdict: Verdict, situation: Situation) -> list[str]:
 
 
 def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
-    of_slices, failed = [one for one in failed if one.slice], [one for one in failed if not one.slice]
+    of_slices = [one for one in failed if one.slice or split_gap(one.metric)]
+    failed = [one for one in failed if one not in of_slices]
     against = {decision.versus for decision in failed}
     steps = []
     if any(decision.improvement is None for decision in of_slices):

@@ -1,5 +1,6 @@
 """Rules about slices: which slices a rule asks about, and the verdict over several of them."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 from tuneline.evaluation.intervals import FEWEST_GROUPS, LEVEL, Interval, Measures
 from tuneline.evaluation.slices import MOST_SLICES, Slice, SlicedColumn
 from tuneline.params import Rule
-from tuneline.params.slices import closest, split_slice
+from tuneline.params.slices import split_slice
 
 if TYPE_CHECKING:
     from tuneline.gate.decision import Decision
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 ALPHA = (1 - LEVEL) / 2
 """The chance that the interval of an improvement lies wholly below the true improvement."""
 _LONGEST_VALUE = 80
-_NAMED, _NAMED_VALUES = 5, 40
+_NAMED = 5
 _NO_SLICES = "the test rows were not cut into these slices; run `make run`, which evaluates again"
 _WORST_FIRST = ("failed", "undecided", "passed", "not applicable")
 _STANDARD = NormalDist()
@@ -137,9 +138,17 @@ def _decide_named(rule: Rule, column: str, value: str, sliced: SlicedColumn, dec
     if rows:
         why = f"it has {rows:,} test rows, and only the {MOST_SLICES} values with most rows are measured apart"
     else:
-        values = [one.value for one in sliced.slices if one.value] + list(sliced.few)
-        why = f"no test row has this value; {closest(value, [_cut(known) for known in values[:_NAMED_VALUES]])}"
+        why = f"no test row has this value; {_known(value, sliced)}"
     return decide_one(rule, {rule.metric: why}, _on(name))
+
+
+def _known(value: str, sliced: SlicedColumn) -> str:
+    """The closest value that test rows have; if none is close, the values with most rows."""
+    values = [_cut(known) for known in [*(one.value for one in sliced.slices if one.value), *sliced.few] if known]
+    if close := difflib.get_close_matches(value, values, n=1):
+        return f"the closest is {close[0]}"
+    more = f" and {len(values) - _NAMED:,} more" if len(values) > _NAMED else ""
+    return f"the values are {', '.join(values[:_NAMED])}{more}"
 
 
 def _has_interval(one: Slice, rule: Rule) -> bool:

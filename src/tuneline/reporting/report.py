@@ -37,6 +37,7 @@ from tuneline.reporting.samples_section import MakeSections, Section
 _OPEN_SAMPLES = 2
 _OPEN_LABELS = 8
 _OPEN_SLICES = 8
+_OPEN_COLUMNS = 2
 _OPEN_DIFFERENCES = 6
 _HTML_LANGUAGES: dict[params.Language, str] = {"en": "en", "zh": "zh-Hans"}
 
@@ -261,7 +262,7 @@ def _slices(report: Report) -> dict[str, Any]:
     found = slices_section.columns(
         report.sliced, METRICS_OF_TASK[report.task], report.gate or {}, report.champion_slices, report.gaps
     )
-    return {"columns": found, "open": _OPEN_SLICES} if found else {}
+    return {"columns": found, "open": _OPEN_SLICES, "columns_open": _OPEN_COLUMNS} if found else {}
 
 
 def _labels(report: Report) -> dict[str, Any]:
