@@ -170,6 +170,23 @@ def test_the_interval_of_distinct_n_holds_its_value_although_draws_repeat_rows()
     assert values(statistic)["distinct_1"] == pytest.approx(len(set(counted)) / len(counted))
 
 
+def test_of_many_answers_the_diversity_of_some_is_measured_the_same_rows_for_every_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answer_metrics, "MOST_COMPARED", 60)
+    clusters = [str(row) for row in range(100)]
+    one, other = (
+        answer_metrics.diverse(
+            [[text, text] if row % 2 else None for row, text in enumerate(texts(ENGLISH, " ", 100))], clusters, "13a"
+        )
+        for _ in range(2)
+    )
+    measured = ~np.isnan(one.columns).any(axis=0)
+    assert measured.sum() == 30
+    assert not measured[::2].any()
+    assert (measured == ~np.isnan(other.columns).any(axis=0)).all()
+
+
 @pytest.mark.slow
 def test_the_intervals_of_distinct_n_cover_the_expected_value_on_simulated_answers() -> None:
     def answers(seed: int) -> list[list[str]]:

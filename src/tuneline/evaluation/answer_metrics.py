@@ -13,13 +13,15 @@ import numpy as np
 from sacrebleu.metrics.bleu import BLEU, MAX_NGRAM_ORDER
 from sacrebleu.metrics.helpers import extract_all_char_ngrams
 
-from tuneline.evaluation.intervals import Statistic
+from tuneline.evaluation.intervals import FEWEST_GROUPS, Statistic
 from tuneline.evaluation.words import answer_words
 
 _CHRF_ORDER = 6
 _CHRF_BETA = 2
 # Welleck et al. 2020 count sequences of four words.
 _REPEATED = 4
+MOST_COMPARED = 4_000
+"""Answers whose diversity is measured, about: their n-grams are held in memory."""
 # Columns of the sums of diversity.
 _DIVERSE = 9
 # Instead of a row, for an n-gram of several clusters.
@@ -137,13 +139,13 @@ def diverse(answers: Sequence[Sequence[str] | None], clusters: Sequence[str], to
     too wide than too narrow.
 
     Args:
-        answers: of each row; None where it was not answered. With several answers per row, an answer is compared with
-            the other answers of its row by self-BLEU, else with the answers of all other rows.
+        answers: of each row; None where it was not answered. With several answers per row, self-BLEU compares an
+            answer with the other answers of its row, else with the answers of all other rows.
         clusters: of the rows that are drawn together.
         tokenizer: of sacrebleu, which divides texts into words.
     """
     split = BLEU(tokenize=tokenizer).tokenizer
-    asked = [place for place, row in enumerate(answers) if row is not None]
+    asked = _drawn([place for place, row in enumerate(answers) if row is not None], answers)
     # An answer without words is neither repetitive nor like another.
     words = [[text for one in answers[place] or () if (text := split(one.rstrip()).split())] for place in asked]
     own = [clusters[place] for place in asked]
@@ -167,6 +169,14 @@ def diverse(answers: Sequence[Sequence[str] | None], clusters: Sequence[str], to
         return np.stack([*distinct, repeated / count, alike / compared])
 
     return Statistic(("distinct_1", "distinct_2", "repetition", "self_bleu"), columns, of_sums)
+
+
+def _drawn(asked: list[int], answers: Sequence[Sequence[str] | None]) -> list[int]:
+    """The rows whose diversity is measured: all, or as many as have about MOST_COMPARED answers, drawn by a seed."""
+    most = max(FEWEST_GROUPS, MOST_COMPARED // max((len(answers[place] or ()) for place in asked), default=1))
+    if len(asked) <= most:
+        return asked
+    return sorted(np.random.default_rng(0).choice(asked, most, replace=False).tolist())
 
 
 def _owned(words: Sequence[Sequence[list[str]]], clusters: Sequence[str], order: int) -> np.ndarray:
