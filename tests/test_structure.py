@@ -146,7 +146,9 @@ def needed(stage: str) -> list[str]:
 
 
 def stages() -> dict[str, dict]:
-    return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+    """The stages of dvc.yaml; of a stage with `foreach` the stage that DVC makes of each item."""
+    found = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+    return {name: stage.get("do", stage) for name, stage in found.items()}
 
 
 def test_a_package_imports_only_from_those_above_it() -> None:
@@ -179,6 +181,17 @@ def test_a_stage_depends_on_the_packages_that_it_reaches(stage: str) -> None:
     assert len(wanted) <= MOST_PACKAGES + 1
 
 
+def test_a_twin_is_trained_and_measured_by_what_the_candidate_is_trained_and_measured_by() -> None:
+    for name in ("finetune", "evaluate"):
+        own, twin = stages()[name], stages()[f"{name}_twin"]
+        assert [dep for dep in twin["deps"] if dep.startswith("src/")] == [
+            dep for dep in own["deps"] if dep.startswith("src/")
+        ]
+        assert set(twin["params"]) <= set(own["params"])
+        model = "${paths.finetuned}"
+        assert {dep.replace(f"{model}-twins/${{item}}", model) for dep in twin["deps"]} <= set(own["deps"])
+
+
 def test_the_token_cache_is_keyed_by_all_code_that_decides_over_tokens() -> None:
     # The training passes the label codec to the encoding.
     deciding = reached([PACKAGE / "encoding/encode.py", PACKAGE / "data/records/label_codec.py"])
@@ -188,7 +201,7 @@ def test_the_token_cache_is_keyed_by_all_code_that_decides_over_tokens() -> None
 
 def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:
     assert {name: stage["cmd"] for name, stage in stages().items()} == {
-        name: f"exec sh scripts/stage.sh {name}" for name in stages()
+        name: f"exec sh scripts/stage.sh {name.replace('_twin', '@${item}')}" for name in stages()
     }
     lines = (ROOT / "scripts/stage.sh").read_text("utf-8").splitlines()
     assert [line.split(maxsplit=1)[0] for line in lines if "tuneline.stages" in line] == ["exec"] * 3

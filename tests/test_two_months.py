@@ -185,6 +185,12 @@ def _two_months(tmp_path: Path, name: str) -> None:
     versus_champion = [rule for rule in decision["rules"] if rule["versus"] == "champion"]
     assert versus_champion
     assert all(rule["verdict"] != "not applicable" for rule in versus_champion)
+    # The first comparison with a champion is decided at 95 %, as ever; to run the gate again spends nothing.
+    assert (decision["ledger"]["comparison"], decision["ledger"]["level"]) == (1, 0.025)
+    assert "This is comparison 1 with a champion of this model" in project.here("gate").stdout
+    kept = _client(project).get_experiment_by_name(f"{_NAME}-ledger")
+    assert kept
+    assert len(_client(project).search_runs([kept.experiment_id])) == 3
     _keep(project, second.stdout)
     answer = _ask(project, task, "--version", "2", here=True)
 

@@ -183,7 +183,13 @@ def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
 
 
 @cli.command()
-def gate() -> None:
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say what each rule asks for, how small an improvement the test rows can show, and how many more rows would "
+    "decide an undecided rule.",
+)
+def gate(explain: bool) -> None:
     """Apply the gate's rules to the evaluated candidate and write the report. Exit code 1 if the gate fails."""
     _enter()
     with processes.importing():
@@ -194,6 +200,8 @@ def gate() -> None:
     with repro.hold_project():
         decision = decide.gate(params.load())
     _print(*decision.reasons, *(f"note: {remark}" for remark in decision.remarks))
+    if explain:
+        _print(*(f"rule {number}: {line}" for number, line in enumerate(decision.explanations, start=1)))
     _print(*(f"next: {step}" for step in decision.next_steps))
     _print(f"gate: {decision.verdict}; report: {decision.page}")
     if decision.verdict == "failed":

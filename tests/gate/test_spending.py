@@ -14,7 +14,7 @@ def failed(*groups: int) -> list[Use]:
 def test_the_first_comparison_is_decided_at_the_ordinary_level() -> None:
     found = budget([], 500)
     assert (found.number, found.position, found.level, found.left) == (1, 1, 0.025, ALPHA)
-    assert found.confidence == 0.95
+    assert [spending.confidence(level_of(one)) for one in (1, 2, 3, 23)] == ["95 %", "98.3 %", "99.17 %", "99.982 %"]
     assert spending.widening(found.level) == 1.0
 
 

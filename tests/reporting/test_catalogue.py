@@ -13,7 +13,9 @@ from tuneline import reporting
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.evaluation.slices import Slice, SlicedColumn
-from tuneline.gate import decision, next_steps
+from tuneline.gate import budget_words, decision, next_steps, spending
+from tuneline.gate.noise_floor import NoiseFloor
+from tuneline.gate.spending import Use
 from tuneline.params import Rule
 from tuneline.params.gate import METRICS
 from tuneline.reporting import catalogue
@@ -219,6 +221,28 @@ def test_the_reasons_of_rules_about_slices_are_translated() -> None:
         reason(wanted, *([("zh", good)] if wanted != "language" else []))
     assert "置信水平下同样如此" in reason("language", ("zh", good), level=0.004)
     assert "置信水平下，区间从" in reason("language", ("zh", (-0.5, -0.9, -0.01)), level=0.0001)
+
+
+def test_what_the_gate_says_of_twins_leaks_and_the_ledger_is_translated() -> None:
+    asked = [rule(versus="champion"), rule(versus="champion", beyond_twins=True)]
+    for gain in (0.5, 0.1):
+        for twins in (1, 2):
+            noise = NoiseFloor(twins, {"bits_per_byte": 0.2})
+            measures = {"champion": {"bits_per_byte": Interval(-gain, -gain - 0.05, -gain + 0.05, 90)}}
+            for one in decision.decide(asked, measures, noise=noise).rules:
+                assert english(CHINESE.say(one.reason, "reason")) == [], one.reason
+    [lacking] = decision.decide(asked[1:], measures).rules
+    assert english(CHINESE.say(lacking.reason, "reason")) == []
+    for problem in (
+        "the candidate has no number for 3 of the test rows",
+        "the candidate was trained on 2 of the 60 test rows or on rows of their groups; make the clean data again "
+        "with: .venv/bin/dvc repro -f prepare",
+    ):
+        assert english(re.sub(r"\.venv/bin/dvc repro -f prepare", "", CHINESE.say(problem, "problem"))) == []
+    for count in (0, 2, 11):
+        place = spending.budget([Use(passed=False, groups=400)] * count, 440)
+        for sentence in budget_words.sentences(place, 440):
+            assert english(CHINESE.say(sentence)) == [], sentence
 
 
 def test_next_steps_are_translated() -> None:

@@ -9,7 +9,7 @@ from tuneline import params
 from tuneline.decisions import promotion_claim
 from tuneline.errors import RegistryError
 from tuneline.proofs import keys
-from tuneline.registry import history, tracking
+from tuneline.registry import history, ledger, tracking
 from tuneline.registry.history import Entry, History, Standing
 
 _GIVEN = (history.VERIFIED, history.OVERRIDDEN, history.ROLLED_BACK)
@@ -40,7 +40,7 @@ def read(p: params.Params) -> Told:
 
 
 def accept(p: params.Params, reason: str) -> list[str]:
-    """Accept the damages of the history, and return what was done, in lines.
+    """Accept the damages of history and ledger, and return what was done, in lines.
 
     Raises:
         RegistryError: the reason is empty.
@@ -48,14 +48,13 @@ def accept(p: params.Params, reason: str) -> list[str]:
     if not reason.strip():
         raise RegistryError("--accept: say in a few words what happened, for example --accept 'restored from a backup'")
     tracker = tracking.connect()
-    before = history.read(tracker, p.registry.model, evidence=True)
-    entry = history.accept(tracker, p.registry.model, reason.strip())
-    if entry is None:
-        return [f"{p.registry.model}: the history is not damaged; nothing to accept"]
-    return [
-        *(f"accepted: {problem}" for problem in before.problems),
-        f"{p.registry.model}: entry {entry.number} of the history names this damage, and who accepted it",
-    ]
+    model, lines = p.registry.model, []
+    for what, book in (("history", history.HISTORY), ("ledger", ledger.BOOK)):
+        before = history.read(tracker, model, evidence=True, book=book)
+        if entry := history.accept(tracker, model, reason.strip(), book=book):
+            lines += [f"accepted: {problem}" for problem in before.problems]
+            lines += [f"{model}: entry {entry.number} of the {what} names this damage, and who accepted it"]
+    return lines or [f"{model}: the history is not damaged; nothing to accept"]
 
 
 def moment(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline import params
-from tuneline.decisions import kept_scores, probe_scores
+from tuneline.decisions import kept_scores, near_duplicates, probe_scores
 from tuneline.decisions.probe_scores import Found, Version
 from tuneline.errors import BrokenVersionError
 from tuneline.evaluation import comparison, slices
@@ -44,6 +44,12 @@ class ChampionResult:
     """How the candidate differs from the champion on each slice; None where they were not compared."""
     broken: str | None = None
     """Why the champion's files cannot be used; None where they can."""
+    compared: pa.Table | None = None
+    """`id` and `cluster` of the test rows on which both were compared; None where they were not."""
+    model_sha256: str = ""
+    """Of the champion's model."""
+    is_candidate: bool = False
+    """Whether the candidate is the champion."""
 
 
 def compare_with_champion(
@@ -74,7 +80,9 @@ def compare_with_champion(
         return ChampionResult()
     model, other = p.registry.model, None
     tags = tracker.version_tags(model, version)
-    if all(tags.get(name) == candidate.made.get(name) for name in versions.MADE):
+    near, unknown = frozenset[str](), ""
+    is_candidate = all(tags.get(name) == candidate.made.get(name) for name in versions.MADE)
+    if is_candidate:
         # The candidate is the champion. Its files in the registry are not read, because they may be broken.
         trained, measured = candidate.train_rows(), scores["candidate"]
     else:
@@ -89,7 +97,9 @@ def compare_with_champion(
         sha256 = versions.registered_sha256(tracker, model, version)
         measured = kept_scores.score(p, folder, sha256, rows, scores.get("base"))
         other = Version(folder, sha256, trained)
+        near, unknown = near_duplicates.near_to(p, folder, trained, candidate.train_rows(), rows)
     kept = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
+    kept = [place for place in kept if rows["id"][place].as_py() not in near]
     same, theirs = rows.take(kept), measured.take(kept)
     mine = scores["candidate"].take(kept)
 
@@ -99,7 +109,13 @@ def compare_with_champion(
 
     answers = zip(rows["id"].to_pylist(), comparison.answers(measured), strict=True)
     return ChampionResult(
-        summary={"version": version, "rows": len(kept), **comparison.summarise(same, p.task, theirs)},
+        summary={
+            "version": version,
+            "rows": len(kept),
+            "near_duplicates": len(near),
+            **comparison.summarise(same, p.task, theirs),
+        },
+        remarks=_left_out(version, len(near), unknown),
         measures={
             **comparison.compare(same, p.task, mine, theirs, p.evaluate),
             **slices.gaps(same, p.task, mine, theirs, p.evaluate),
@@ -107,7 +123,24 @@ def compare_with_champion(
         },
         sliced=slices.measure(same, p.task, {"candidate": mine, "champion": theirs}, compare),
         texts={row: text for row, text in answers if text is not None},
+        compared=same.select(["id", "cluster"]),
+        model_sha256=tags.get(versions.MADE[0], ""),
+        is_candidate=is_candidate,
     )
+
+
+def _left_out(version: str, near: int, unknown: str) -> tuple[str, ...]:
+    if unknown:
+        return (
+            f"The training rows of the champion, version {version}, cannot be read, so test rows that are near "
+            f"duplicates of them may have been compared: {unknown}.",
+        )
+    if near:
+        what = "1 test row is" if near == 1 else f"{near:,} test rows are"
+        return (
+            f"{what} left out of the comparison with the champion: version {version} was trained on near duplicates.",
+        )
+    return ()
 
 
 def _not_compared(p: params.Params, version: str, why: str, *, broken: str | None = None) -> ChampionResult:

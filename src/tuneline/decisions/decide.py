@@ -13,13 +13,26 @@ from tuneline import params
 from tuneline.behaviour import check_results
 from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE
-from tuneline.decisions import champion_scores, git_steps, probe_scores, signature_policy, source_commit, version_folder
+from tuneline.decisions import (
+    champion_scores,
+    git_steps,
+    leaked_rows,
+    probe_scores,
+    signature_policy,
+    source_commit,
+    spent_test_rows,
+    twins,
+    version_folder,
+)
 from tuneline.decisions.champion_scores import Candidate, ChampionResult
 from tuneline.decisions.probe_scores import Found
 from tuneline.errors import GitError, RegistryError
 from tuneline.evaluation import results, score_table, slices
+from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.slices import Sliced
 from tuneline.gate import behaviour_rule, next_steps
 from tuneline.gate import decision as rules
+from tuneline.gate.explanation import Counts, explain
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.pipeline import graph, intact, repro
 from tuneline.proofs import keys
@@ -29,7 +42,7 @@ from tuneline.registry.version_status import Champion
 from tuneline.reporting import curves, report
 
 # The evaluation compares the candidate with these; only the gate compares it with the champion.
-_MEASURED = ("base", "baseline", "value")
+_MEASURED: tuple[str, ...] = ("base", "baseline", "value")
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,10 @@ class Gate:
     next_steps: list[str]
     """What to do after a gate that has not passed, in sentences."""
     remarks: tuple[str, ...] = ()
-    """What else a person should know, in sentences: what is unusual about the champion, and warnings."""
+    """What else a person should know, in sentences: what is unusual about the champion, what the ledger leaves, and
+    warnings."""
+    explanations: tuple[str, ...] = ()
+    """What each rule asks for, and what would decide it."""
 
 
 def gate(p: params.Params) -> Gate:
@@ -65,7 +81,7 @@ def gate(p: params.Params) -> Gate:
         TrackingError: MLflow does not answer.
     """
     _refuse_stale()
-    intact.refuse_damage(graph.recorded_outputs(), cache=False)
+    intact.refuse_damage([*graph.recorded_outputs(), *graph.twin_outputs()], cache=False)
     origin = lineage.read_lineage(p)
     _refuse_unmeasured(p, origin)
     tracker = tracking.connect()
@@ -77,18 +93,28 @@ def gate(p: params.Params) -> Gate:
     probed = probe_scores.read(reports / "probes.parquet", reports / "probes.json")
     champion = _compare_with_champion(tracker, p, today, origin, rows, scores, probed)
     intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
-    measures = {name: intervals.get(name, {}) for name in _MEASURED} | {"champion": champion.measures}
+    measures: dict[str, Measures | None] = {name: intervals.get(name, {}) for name in _MEASURED}
+    measures["champion"] = champion.measures
     sliced = slices.read(files.read_object(reports / "slices.json"))
-    of_slices = dict.fromkeys(_MEASURED, sliced)
+    of_slices: dict[str, Sliced] = dict.fromkeys(_MEASURED, sliced)
     if champion.sliced is not None:
         of_slices["champion"] = champion.sliced
-    verdict = rules.decide(p.rules, measures, absent={"champion": today.absent}, slices=of_slices)
+    if leak := leaked_rows.find(versions.workspace_train_rows(p), rows):
+        measures, of_slices = leaked_rows.unmeasured(leak, p.rules, measures), {}
     model_sha256, checked = check_results.read(reports / check_results.FILE)
     if model_sha256 != origin.model_sha256:
         raise RegistryError(f"{reports / check_results.FILE}: another model was checked; run `make run`")
-    verdict = behaviour_rule.with_behaviour(verdict, behaviour_rule.decide(checked))
+    noise = twins.of_workspace(p, rows, scores["candidate"])
+
+    def decide_at(level: float) -> rules.Verdict:
+        absent = {"champion": today.absent}
+        found = rules.decide(p.rules, measures, absent, of_slices, level=level, noise=noise)
+        return behaviour_rule.with_behaviour(found, behaviour_rule.decide(checked))
+
     # Scoring a champion may take minutes: the reports must still be those that the evaluation wrote.
     intact.refuse_damage(_report_outputs(reports), cache=False)
+    decided = spent_test_rows.decide(tracker, p, origin.model_sha256, champion, rows, decide_at, where="gate")
+    verdict = decided.verdict
     steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows))
     remarks = [*today.remarks, *champion.remarks, *filter(None, [behaviour_rule.remark(checked)])]
     if today.version is not None and champion.summary is not None:
@@ -96,8 +122,9 @@ def gate(p: params.Params) -> Gate:
         earlier = tracker.version_metrics(p.registry.model, today.version)
         remark = next_steps.remark_on_champion([*asked, *METRICS_OF_TASK[p.task]], earlier, champion.summary)
         remarks += [remark] if remark else []
+    remarks += decided.remarks
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
-    value |= {"next_steps": steps, "remarks": remarks}
+    value |= {"next_steps": steps, "remarks": remarks, "ledger": decided.facts}
     if champion.sliced:
         value["champion_slices"] = slices.as_json(champion.sliced)
     page = reports / "index.html"
@@ -106,12 +133,18 @@ def gate(p: params.Params) -> Gate:
     # gate.json comes last, with the hash of the page: a gate that was killed between the two is run again.
     files.write_json(reports / "gate.json", value | {"page_sha256": files.sha256_file(page)})
     run_id = _run(tracker, p, origin)
-    decided = {"tuneline.verdict": verdict.verdict, _decided(reports): verdict.verdict}
-    tracker.describe_run(run_id, measured.run_metrics(evaluation), decided)
+    tags = {"tuneline.verdict": verdict.verdict, _decided(reports): verdict.verdict}
+    tracker.describe_run(run_id, measured.run_metrics(evaluation), tags)
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
     link = tracker.page_of(run_id, f"reports/{page.name}")
-    return Gate(verdict.verdict, [rule.reason for rule in verdict.rules], run_id, page, link, steps, tuple(remarks))
+    reasons = [rule.reason for rule in verdict.rules]
+    counts = dict.fromkeys(_MEASURED, Counts(rows.num_rows, len(set(rows["cluster"].to_pylist()))))
+    if champion.compared is not None:
+        groups = set(champion.compared["cluster"].to_pylist())
+        counts["champion"] = Counts(champion.compared.num_rows, len(groups))
+    explanations = tuple(explain(p.rules, verdict.rules[: len(p.rules)], counts))
+    return Gate(verdict.verdict, reasons, run_id, page, link, steps, tuple(remarks), explanations)
 
 
 def register(p: params.Params) -> versions.Registration:
@@ -247,6 +280,7 @@ def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dic
         "checks_sha256": files.sha256_file(Path(p.paths.reports) / check_results.FILE),
         "rules": [rule.model_dump() for rule in p.rules],
         "champion": champion.version,
+        "twins": p.gate.twins,
     }
 
 

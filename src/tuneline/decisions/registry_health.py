@@ -8,7 +8,7 @@ from tuneline import params
 from tuneline.decisions import signature_policy, source_commit, sources
 from tuneline.errors import BrokenVersionError, TrackingError, TunelineError
 from tuneline.proofs import keys
-from tuneline.registry import addresses, history, tracking, version_status, versions
+from tuneline.registry import addresses, history, ledger, tracking, version_status, versions
 from tuneline.registry.chain import Entry
 from tuneline.registry.tracking import Tracker
 
@@ -52,6 +52,9 @@ def examine(p: params.Params) -> Iterator[Health]:
         if past.entries or past.problems:
             count = len(past.entries)
             yield Health(f"the history of {model}", (f"{count} {'entry' if count == 1 else 'entries'}",), past.problems)
+        uses = history.read(tracker, model, evidence=True, book=ledger.BOOK)
+        if uses.problems:
+            yield Health(f"the ledger of {model}", (f"{len(uses.entries)} uses of test rows",), uses.problems)
     except TrackingError as error:
         yield Health("the registry", (), error.problems)
 

@@ -13,12 +13,15 @@ from tuneline.decisions import (
     checking,
     kept_scores,
     last_evaluation,
+    leaked_rows,
     probe_scores,
     reproduction,
     scoring,
     signature_policy,
     source_commit,
     sources,
+    spent_test_rows,
+    twins,
 )
 from tuneline.decisions.champion_scores import Candidate
 from tuneline.decisions.last_evaluation import LastEvaluation
@@ -27,6 +30,7 @@ from tuneline.decisions.scoring import NoAnswerError
 from tuneline.errors import BrokenVersionError, DataError, ModelError, ParamsError, TrackingError, TunelineError
 from tuneline.evaluation import comparisons
 from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.slices import Sliced
 from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import behaviour_rule
 from tuneline.gate import decision as rules
@@ -295,7 +299,7 @@ def _check_gate(
             measures[name] = {**(measures.get(name) or {}), **found}
     is_cut = any(rule.slice for rule in p.rules)
     sliced = comparisons.compare_slices(rows, p.task, scores, p.evaluate) if is_cut else {}
-    of_slices = dict.fromkeys(measures, sliced)
+    of_slices: dict[str, Sliced] = dict.fromkeys(measures, sliced)
     # The tag of the model may be that of another version; these bytes are what is promoted.
     made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
     candidate = Candidate(folder, made, lambda: trained)
@@ -303,7 +307,19 @@ def _check_gate(
     absent = {} if champion else {"champion": "no version is a verified champion"}
     if versus.sliced is not None:
         of_slices["champion"] = versus.sliced
-    verdict = rules.decide(p.rules, {**measures, "champion": versus.measures}, absent=absent, slices=of_slices)
+    all_measures = {**measures, "champion": versus.measures}
+    if is_candidate and (leak := leaked_rows.find(trained, rows)):
+        all_measures, of_slices = leaked_rows.unmeasured(leak, p.rules, all_measures), {}
+
+    # Another version has no twins of its own: those of the last evaluation tell how much a seed changes.
+    noise = rules.NO_TWINS
+    if any(rule.beyond_twins for rule in p.rules):
+        noise = twins.of_last_evaluation(p, today.rows, today.scores["candidate"])
+
+    def decide_at(level: float) -> rules.Verdict:
+        return rules.decide(p.rules, all_measures, absent, of_slices, level=level, noise=noise)
+
+    verdict = spent_test_rows.decide(tracker, p, model_sha256, versus, rows, decide_at, where="verification").verdict
     where = f"on {len(kept)} rows of today's test set, " + (
         f"compared with version {champion}" if champion else "without a champion"
     )

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tuneline.evaluation import intervals, metrics
 from tuneline.evaluation.intervals import Interval, Measures, Statistic
@@ -184,7 +183,8 @@ def _unmeasured_rows(mine: Statistic, theirs: Statistic | None, candidate: pa.Ta
     not_a_number = np.full(candidate.num_rows, False)
     for column in candidate.columns:
         if pa.types.is_floating(column.type):
-            not_a_number |= pc.is_nan(column).fill_null(False).to_numpy()
+            values = column.to_numpy()
+            not_a_number |= np.isnan(values) & ~np.array(column.is_null())
     is_dense = isinstance(mine.columns, np.ndarray)
     lost = not_a_number & ~defined_rows(mine) if is_dense else not_a_number
     return lost if theirs is None else lost | (defined_rows(theirs) & ~defined_rows(mine))

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval, Measures
-from tuneline.gate import slice_rules, spending
+from tuneline.gate import noise_floor, slice_rules, spending
+from tuneline.gate.noise_floor import NoiseFloor
 from tuneline.params import Rule
 from tuneline.params.gate import metric
 
 RuleVerdict = Literal["passed", "failed", "undecided", "not applicable"]
+NO_TWINS = NoiseFloor(0, {})
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def decide(
     slices: slice_rules.Columns | None = None,
     *,
     level: float = spending.level_of(1),
+    noise: NoiseFloor = NO_TWINS,
 ) -> Verdict:
     """Decide every rule.
 
@@ -73,13 +76,14 @@ def decide(
         slices: `base`, `champion`, `baseline` and `value` -> how the candidate differs on each slice.
         level: the one-sided level at which a rule versus the champion passes; all others pass at that of a 95 %
             interval, and every rule fails at that.
+        noise: how much the candidate differs from its twins.
 
     Returns:
         The verdict, with a reason for each rule.
     """
 
     def decide_one(rule: Rule, measures: Measures | None, where: str = "") -> Decision:
-        return _decide(rule, measures, (absent or {}).get(rule.versus, ""), where, level)
+        return _decide(rule, measures, (absent or {}).get(rule.versus, ""), where, level, noise)
 
     about_slices = [rule for rule in rules if rule.slice is not None]
     of_slices = iter(slice_rules.decide_slices(about_slices, slices or {}, measures, decide_one))
@@ -93,12 +97,15 @@ def decide(
     return Verdict("undecided" if "undecided" in verdicts or "passed" not in verdicts else "passed", decisions)
 
 
-def _decide(rule: Rule, measures: Measures | None, absent: str, where: str, level: float) -> Decision:
+def _decide(
+    rule: Rule, measures: Measures | None, absent: str, where: str, level: float, noise: NoiseFloor
+) -> Decision:
     is_spent = rule.versus == "champion" and spending.widening(level) > 1
     bound: float | None = None
 
     def decision(verdict: RuleVerdict, reason: str, *numbers: float | None) -> Decision:
         improvement, low, high = numbers or (None, None, None)
+        gain = "" if improvement is None else noise_floor.in_words(rule, improvement, noise, measure.digits)
         return Decision(
             metric=rule.metric,
             direction=rule.direction,
@@ -108,7 +115,7 @@ def _decide(rule: Rule, measures: Measures | None, absent: str, where: str, leve
             low=low,
             high=high,
             verdict=verdict,
-            reason=f"{measure.name}{where} {reason}",
+            reason=f"{measure.name}{where} {reason}{gain}",
             value=rule.value,
             slice=rule.slice,
             level=level if is_spent else None,
@@ -123,6 +130,10 @@ def _decide(rule: Rule, measures: Measures | None, absent: str, where: str, leve
         return decision("failed", f"could not be compared with {_other(rule)}: {measured}.")
     if not all(math.isfinite(one) for one in (measured.difference, measured.low, measured.high) if one is not None):
         return decision("failed", f"could not be compared with {_other(rule)}: the difference is not a finite number.")
+    margin = noise_floor.required_gain(rule, noise)
+    if margin is None:
+        return decision("failed", "has no noise floor, because a twin was not measured or has no such number.")
+    asked = f"the noise floor of the twins ({margin:.{measure.digits}f})" if rule.beyond_twins else _bound(margin)
     sign = 1.0 if rule.direction == "higher" else -1.0
     wanted = rule.value or 0.0
     improvement = sign * (measured.difference - wanted)
@@ -139,33 +150,32 @@ def _decide(rule: Rule, measures: Measures | None, absent: str, where: str, leve
     if is_spent:
         wide = spending.at_level(measured, level)
         bound = min(sign * (one - wanted) for one in (wide.low, wide.high) if one is not None)
-    if (low if bound is None else bound) > rule.margin:
-        also = f", also at the {_confidence(level)} of this comparison" if is_spent else ""
-        return decision("passed", f"{what}; the interval is above {_bound(rule.margin)}{also}.", improvement, low, high)
-    floor = rule.margin if rule.fails_below is None else rule.fails_below
+    if (low if bound is None else bound) > margin:
+        also = f", also at the {spending.confidence(level)} of this comparison" if is_spent else ""
+        return decision("passed", f"{what}; the interval is above {asked}{also}.", improvement, low, high)
+    floor = margin if rule.fails_below is None else rule.fails_below
     if high <= floor:
-        return decision("failed", f"{what}; the interval is not above {_bound(floor)}.", improvement, low, high)
-    if high <= rule.margin:
-        between = f"the interval is not above {_bound(rule.margin)}, but reaches above {_bound(floor)}"
-        return decision("undecided", f"{what}; {between}.", improvement, low, high)
-    open_question = f"the interval is on both sides of {_bound(rule.margin)}: more test rows are needed to decide"
-    if high < 0 and rule.versus != "value" and rule.margin < 0:
-        open_question = (
-            f"the candidate is worse, because the interval is below zero; whether by more than {_bound(rule.margin)} "
-            "is not decided"
+        return decision(
+            "failed",
+            f"{what}; the interval is not above {asked if rule.fails_below is None else _bound(floor)}.",
+            improvement,
+            low,
+            high,
         )
-    if low > rule.margin and bound is not None:
+    if high <= margin:
+        between = f"the interval is not above {asked}, but reaches above {_bound(floor)}"
+        return decision("undecided", f"{what}; {between}.", improvement, low, high)
+    open_question = f"the interval is on both sides of {asked}: more test rows are needed to decide"
+    if high < 0 and rule.versus != "value" and margin < 0:
         open_question = (
-            f"at the {_confidence(level)} of this comparison the interval begins at {_signed(bound, digits)}, which is "
-            f"not above {_bound(rule.margin)}: more test rows are needed to decide"
+            f"the candidate is worse, because the interval is below zero; whether by more than {asked} is not decided"
+        )
+    if low > margin and bound is not None:
+        open_question = (
+            f"at the {spending.confidence(level)} of this comparison the interval begins at {_signed(bound, digits)}, "
+            f"which is not above {asked}: more test rows are needed to decide"
         )
     return decision("undecided", f"{what}; {open_question}.", improvement, low, high)
-
-
-def _confidence(level: float) -> str:
-    """The confidence of the two-sided interval of a one-sided level, as in `99.17 %`."""
-    share = 200 * level
-    return f"{100 - share:.{max(1, math.ceil(-math.log10(share)) + 1)}f} %"
 
 
 def _compared(improvement: float, rule: Rule, measured: Interval, digits: int) -> str:

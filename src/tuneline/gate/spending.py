@@ -60,11 +60,6 @@ class Budget:
     """The different groups that all comparisons have used, this one included."""
 
     @property
-    def confidence(self) -> float:
-        """The confidence of the two-sided interval whose lower bound decides."""
-        return 1 - 2 * self.level
-
-    @property
     def groups_to_next_part(self) -> int:
         """How many groups of test rows that no comparison has used open the next part of the budget."""
         return self.first_groups * 2 ** _part(self.groups, self.first_groups) - self.groups
@@ -101,7 +96,19 @@ def level_of(position: int) -> float:
 
 def widening(level: float) -> float:
     """How many times as far from the difference the bound of an interval is at this one-sided level as at 95 %."""
-    return max(1.0, _NORMAL.inv_cdf(1 - level) / _NORMAL.inv_cdf(1 - _ORDINARY))
+    return max(1.0, _NORMAL.inv_cdf(1 - level) / ordinary_quantile())
+
+
+def ordinary_quantile() -> float:
+    """How many standard errors the bounds of a 95 % interval are from the difference: 1.96."""
+    return _NORMAL.inv_cdf(1 - _ORDINARY)
+
+
+def confidence(level: float) -> str:
+    """The confidence of the two-sided interval of a one-sided level, as in `99.17 %`; `95 %` for the first level."""
+    share = 200 * level
+    digits = 0 if widening(level) == 1 else max(1, math.ceil(-math.log10(share)) + 1)
+    return f"{100 - share:.{digits}f} %"
 
 
 def at_level(interval: Interval, level: float) -> Interval:

@@ -179,6 +179,32 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _twins_differ(self) -> "Params":
+        twins = self.gate.twins
+        for index, seed in enumerate(twins):
+            if seed == self.finetune.seed or seed in twins[:index]:
+                whose = "finetune.seed" if seed == self.finetune.seed else "another twin"
+                raise PydanticCustomError(
+                    "twin",
+                    "{seed} is the seed of {whose}, so this twin would be the same model; use another seed",
+                    {"at": ("gate", "twins", index), "seed": seed, "whose": whose},
+                )
+        for index, rule in enumerate(self.gate.rules):
+            if rule.beyond_twins and not twins and rule.task in (None, self.task):
+                raise PydanticCustomError(
+                    "beyond_twins",
+                    "needs twins to compare with; set gate.twins to one or more seeds, for example [1, 2]",
+                    {"at": ("gate", "rules", index, "beyond_twins")},
+                )
+        return self
+
+    def of_twin(self, seed: int) -> "Params":
+        """The params with which a twin is trained: another seed, and places of its own for model and reports."""
+        own = {"finetuned": f"{self.paths.finetuned}-twins/{seed}", "reports": f"{self.paths.reports}/twins/{seed}"}
+        finetune = self.finetune.model_copy(update={"seed": seed})
+        return self.model_copy(update={"finetune": finetune, "paths": self.paths.model_copy(update=own)})
+
     @property
     def rules(self) -> list[Rule]:
         """The rules of the gate for the task."""

@@ -7,12 +7,14 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from tuneline.params.section import Section
+from tuneline.params.section import Section, Seed
 from tuneline.params.slices import GAP, split_gap
 from tuneline.params.task_keys import TASK_KEYS, Task
 
 Direction = Literal["lower", "higher"]
 Versus = Literal["base", "champion", "baseline", "value"]
+MOST_TWINS = 20
+"""Each twin is trained and evaluated, so it takes as long as the candidate."""
 
 
 class Metric(NamedTuple):
@@ -174,6 +176,9 @@ class Rule(Section):
     slice: Annotated[str, Field(min_length=1)] | None = None
     """COLUMN=VALUE: only these test rows count; COLUMN: each slice of the column must pass; None: all test rows count.
     The column is one of evaluate.slices."""
+    beyond_twins: bool = False
+    """Whether the improvement must exceed the margin by the noise floor too: the largest difference, for better or
+    worse, between the candidate and a twin. Then a lucky seed does not pass."""
     task: Task | None = None
     """The task of the rule; None: the task of params.yaml. `tuneline use` sets it when another task is chosen, so that
     the rules of the previous task are kept."""
@@ -209,6 +214,8 @@ class Rule(Section):
                 if self.value is None
                 else f"value {self.value:g} is only used with versus value, and versus is {self.versus}; remove value"
             )
+        if self.beyond_twins and self.slice is not None:
+            raise ValueError("beyond_twins compares whole test sets, so it has no slice; remove slice or beyond_twins")
         if split_gap(self.metric) and (self.slice or self.versus == "baseline"):
             raise ValueError(
                 f"{self.metric} compares the slices with each other, so it has no slice of its own; remove slice"
@@ -221,6 +228,9 @@ class Rule(Section):
 
 class Gate(Section):
     rules: Annotated[list[Rule], Field(min_length=1)]
+    twins: Annotated[list[Seed], Field(max_length=MOST_TWINS)] = Field(default_factory=list)
+    """Seeds of trainings that differ from the candidate's in nothing else. How much their models differ is the noise
+    floor of the rules."""
 
 
 def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:

@@ -9,8 +9,9 @@ from tuneline.params.section import Section
 
 def _is_no_log(value: str) -> str:
     # The model `a` keeps its history in the experiment `a-history`, and the model `a-history` would train in it.
-    if value.lower().endswith("-history"):
-        raise ValueError("must not end with -history, as the experiment does that holds the history of a model")
+    for end, what in (("-history", "the history"), ("-ledger", "the uses of the test rows")):
+        if value.lower().endswith(end):
+            raise ValueError(f"must not end with {end}, as the experiment does that holds {what} of a model")
     return value
 
 

@@ -16,6 +16,7 @@ GRAPH = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 _ALGORITHM = "md5"
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_EACH = "foreach"
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -65,15 +66,56 @@ def parse_yaml(content: bytes, name: str, remedy: str) -> dict[str, Any]:
 
 
 def read_stages(file: Path = GRAPH) -> dict[str, dict[str, Any]]:
-    """The stages of a dvc.yaml, by name, in their order.
+    """The stages of a dvc.yaml, by name, in their order; a stage with `foreach` as its stages `name@item`.
 
     Raises:
-        PipelineError: the file cannot be read, or a stage is not a mapping.
+        PipelineError: the file cannot be read, a stage is not a mapping, or params.yaml lacks the list of a foreach.
     """
     found = read_yaml(file).get("stages")
     if not isinstance(found, dict) or not found or not all(isinstance(stage, dict) for stage in found.values()):
         raise PipelineError(f"{file}: holds no stages as DVC reads them; see: git diff -- {file}")
-    return found
+    if not any(_EACH in stage for stage in found.values()):
+        return found
+    values = read_yaml(file.with_name(params.PARAMS_FILE))
+    return {name: stage for one, whole in found.items() for name, stage in _expanded(one, whole, values)}
+
+
+def _expanded(name: str, stage: dict[str, Any], values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The stages that DVC makes of a stage."""
+    if _EACH not in stage:
+        yield name, stage
+        return
+    key = str(stage[_EACH]).removeprefix("${").removesuffix("}")
+    items: Any = values
+    for part in key.split("."):
+        items = items.get(part) if isinstance(items, dict) else None
+    if not isinstance(items, list):
+        raise PipelineError(
+            f"{params.PARAMS_FILE}: {key}: must be a list, for which {GRAPH} has the stage {name}; add to the section "
+            f"{key.partition('.')[0]}: {key.rpartition('.')[2]}: []"
+        )
+    for item in items:
+        yield f"{name}@{item}", _with_item(stage.get("do", {}), str(item))
+
+
+def _with_item(value: Any, item: str) -> Any:
+    """A part of a stage with an item of the list in the place of `${item}`."""
+    if isinstance(value, dict):
+        return {_with_item(key, item): _with_item(one, item) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_item(one, item) for one in value]
+    return value.replace("${item}", item) if isinstance(value, str) else value
+
+
+def twin_stages() -> list[str]:
+    """The stages of the twins, which the last stage does not depend on, in the order of dvc.yaml."""
+    return [name for name in read_stages() if "@" in name]
+
+
+def twin_outputs() -> list[Output]:
+    """What the stages of the twins have made, as `recorded_outputs`."""
+    stages = read_stages()
+    return [one for one in _outputs_of_stages(read_locked_stages(), stages) if "@" in one.keeper]
 
 
 def stage_names() -> list[str]:
@@ -82,7 +124,7 @@ def stage_names() -> list[str]:
 
 
 def needed_stages() -> set[str]:
-    """The last stage and all stages that it depends on, by dvc.yaml and params.yaml."""
+    """The last stage, those of the twins, and all that they depend on, by dvc.yaml and params.yaml."""
     stages, values = read_stages(), read_yaml(Path(params.PARAMS_FILE))
 
     def paths(stage: str, *keys: str) -> list[str]:
@@ -91,7 +133,7 @@ def needed_stages() -> set[str]:
 
     made = {stage: paths(stage, "outs", "metrics") for stage in stages}
     needed: set[str] = set()
-    waiting = [list(stages)[-1]]
+    waiting = [list(stages)[-1], *(name for name in stages if "@" in name)]
     while waiting:
         stage = waiting.pop()
         needed.add(stage)

@@ -1,6 +1,7 @@
 """How a stage starts and ends: exit code 0, or 1 with a message.
 
     python -m tuneline.stages NAME
+    python -m tuneline.stages NAME@SEED                   a stage of a twin
 
 The params are checked before the stage is imported, because importing torch takes seconds.
 """
@@ -21,13 +22,16 @@ if __name__ == "__main__":
 from tuneline import environment, instruction_set, params, stages, terminal
 from tuneline.errors import PipelineError, TunelineError, as_setup_error
 
+_OF_TWINS = ("finetune", "evaluate")
+
 
 def main(arguments: list[str]) -> None:
-    """Run the stage that the only argument names."""
+    """Run the stage that the only argument names, for a twin where `@` and its seed follow the name."""
     try:
         environment.enter()
         names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
-        if len(arguments) != 1 or arguments[0] not in names:
+        name, _, twin = arguments[0].partition("@") if len(arguments) == 1 else ("", "", "")
+        if name not in names or (twin and name not in _OF_TWINS) or not (twin or "0").isdecimal():
             raise PipelineError(
                 f"{' '.join(arguments) or 'no name'}: is not a stage; the stages are {', '.join(names)}"
             )
@@ -37,8 +41,8 @@ def main(arguments: list[str]) -> None:
         # Of several processes that train together.
         os.environ[processes.PARENT] = str(os.getpid())
         with processes.importing():
-            stage = importlib.import_module(f"tuneline.stages.{arguments[0]}")
-        stage.main(p)
+            stage = importlib.import_module(f"tuneline.stages.{name}")
+        stage.main(p, *([int(twin)] if twin else []))
     except TunelineError as error:
         _stop(*error.problems)
     except BrokenExecutor:

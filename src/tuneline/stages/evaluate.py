@@ -1,6 +1,7 @@
 """Score the candidate, its base and trivial baselines on the test split, and what fine-tuning did to the base.
 
     python -m tuneline.stages evaluate
+    python -m tuneline.stages evaluate@7                  only the scores of a twin, in twins/7/scores.parquet
 
 Reads paths.clean, paths.base, paths.finetuned and the held-out part of paths.pretraining. Writes into paths.reports:
     evaluation.json: every metric and difference
@@ -31,10 +32,18 @@ from tuneline.evaluation.task_table import TASKS
 from tuneline.modeling import hardware, models
 
 
-def main(p: params.Params) -> None:
-    """Run the stage."""
+def main(p: params.Params, twin: int | None = None) -> None:
+    """Run the stage.
+
+    Args:
+        p: the params.
+        twin: the seed of a twin; None: the candidate is measured.
+    """
     hardware.check_portable(p.compute)
     models.use_threads(p.compute.threads)
+    if twin is not None:
+        _measure_twin(p.of_twin(twin))
+        return
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
     inputs = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
     measured = {name: files.sha256_path(path) for name, path in inputs.items()}
@@ -77,3 +86,19 @@ def main(p: params.Params) -> None:
     files.write_json(reports / "slices.json", slices.as_json(sliced))
     files.write_json(reports / "evaluation.json", evaluation)
     files.write_json(reports / "metrics.json", results.metrics_json(evaluation, p.task, train_rows=train.num_rows))
+
+
+def _measure_twin(p: params.Params) -> None:
+    """Write the score table of a twin, with the ids of the test rows."""
+    clean, finetuned = Path(p.paths.clean), Path(p.paths.finetuned)
+    task = TASKS[p.task]
+    test = task.test_rows(files.read_parquet(clean / "test"), p.evaluate, read_form(clean, p.task))
+    of_test, length, base = token_cache.FOLDER / "evaluated-test", p.finetune.max_length, None
+    if task.is_relative_to_base:
+        asked = ModelToScore(Path(p.paths.base), "base", length, encoded_as=finetuned, token_cache=of_test)
+        base = task.measure(asked, test, p.evaluate)
+    twin = ModelToScore(finetuned, f"twin with the seed {p.finetune.seed}", length, base=base, token_cache=of_test)
+    scores = task.measure(twin, test, p.evaluate)
+    files.write_parquet(
+        Path(p.paths.reports) / "scores.parquet", score_table.join(test.select(["id"]), {"twin": scores})
+    )

@@ -1,6 +1,7 @@
 """Fine-tune the base on the clean training split.
 
     python -m tuneline.stages finetune
+    python -m tuneline.stages finetune@7                  a twin: the same training with the seed 7
 
 Reads paths.clean and paths.base, and paths.pretraining if data.mixture names it; writes paths.finetuned, and
 training.csv (the log) and training.json (the counts) into paths.reports. Checkpoints are in work/<fingerprint>/:
@@ -19,8 +20,14 @@ from tuneline.training import checkpoints, distributed, training_run
 from tuneline.work import WORK
 
 
-def main(p: params.Params) -> None:
-    """Run the stage, or start the processes that run it."""
+def main(p: params.Params, twin: int | None = None) -> None:
+    """Run the stage, or start the processes that run it.
+
+    Args:
+        p: the params.
+        twin: the seed of a twin; None: the candidate is trained.
+    """
+    p = p if twin is None else p.of_twin(twin)
     count = p.finetune.nproc_per_node
     hardware.check(p.compute, count)
     if distributed.is_worker():
@@ -32,7 +39,8 @@ def main(p: params.Params) -> None:
             _train(p)
         else:
             failure = WORK / "training.failure"
-            distributed.launch("finetune", count, threads=p.compute.threads, failure=failure)
+            stage = "finetune" if twin is None else f"finetune@{twin}"
+            distributed.launch(stage, count, threads=p.compute.threads, failure=failure)
 
 
 def _train(p: params.Params) -> None:

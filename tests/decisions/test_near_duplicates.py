@@ -1,0 +1,82 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tuneline.core import files
+from tuneline.decisions import near_duplicates
+from tuneline.params import Params
+from tuneline.pipeline import objects
+
+LONG = "the parcel left the depot on monday morning and comes to the neighbour across the street in the late evening"
+NEAR = LONG.replace("monday", "tuesday")
+OTHER = (
+    "please reset the password of the account that belongs to the person who has called us about a lost wallet today"
+)
+
+
+def put(content: bytes, end: str = "") -> str:
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + end
+    path = objects.place(Path(".dvc/cache/files/md5"), md5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return md5
+
+
+def version(columns: dict[str, list[str]]) -> Path:
+    """The folder of a version whose clean data are in DVC's cache."""
+    files.write_parquet(Path("part.parquet"), pa.table(columns))
+    listing = [{"relpath": "train/part-00000.parquet", "md5": put(Path("part.parquet").read_bytes())}]
+    md5 = put(json.dumps(listing).encode(), ".dir")
+    folder = Path("version")
+    folder.mkdir(exist_ok=True)
+    stages = {"prepare": {"outs": [{"path": "data/clean", "hash": "md5", "md5": md5}]}}
+    (folder / "dvc.lock").write_text(json.dumps({"stages": stages}))
+    return folder
+
+
+def keys(*ids: str) -> pa.Table:
+    return pa.table({"id": list(ids), "cluster": list(ids)})
+
+
+@pytest.fixture
+def pairs(project: Params) -> Path:
+    return version({"id": ["a", "b"], "prompt": ["where is it", "what now"], "completion": [NEAR, OTHER]})
+
+
+ROWS = pa.table({"id": ["t1", "t2"], "prompt": ["where is it", "who are you"], "reference": [LONG, OTHER[::-1]]})
+
+
+def test_rows_near_to_what_the_champion_was_trained_on_are_found(project: Params, pairs: Path) -> None:
+    found = near_duplicates.near_to(project, pairs, keys("a", "b"), keys("c"), ROWS)
+    assert found == (frozenset({"t1"}), "")
+    # The candidate was trained on it too, so `prepare` has compared it.
+    assert near_duplicates.near_to(project, pairs, keys("a", "b"), keys("a"), ROWS) == (frozenset(), "")
+    exact = project.model_copy(update={"data": project.data.model_copy(update={"near_duplicates": None})})
+    assert near_duplicates.near_to(exact, pairs, keys("a", "b"), keys("c"), ROWS) == (frozenset(), "")
+
+
+def test_texts_and_conversations_are_compared_too(project: Params) -> None:
+    texts = version({"id": ["a"], "text": [NEAR]})
+    halves = pa.table({"id": ["t1", "t2"], "prompt": [LONG[:50], ""], "reference": [LONG[50:], ""]})
+    assert near_duplicates.near_to(project, texts, keys("a"), keys(), halves)[0] == {"t1"}
+
+    def talk(answer: str) -> str:
+        return json.dumps([{"role": "user", "content": "where is it"}, {"role": "assistant", "content": answer}])
+
+    talks = version({"id": ["a"], "messages": [talk(NEAR)]})
+    rows = pa.table(
+        {"id": ["t1", "t2"], "prompt": ["", ""], "reference": ["", ""], "messages": [talk(LONG), talk(OTHER)]}
+    )
+    assert near_duplicates.near_to(project, talks, keys("a"), keys(), rows)[0] == {"t1"}
+
+
+def test_training_rows_that_are_nowhere_are_told(project: Params, pairs: Path) -> None:
+    for path in Path(".dvc/cache/files/md5").rglob("*.dir"):
+        path.unlink()
+    ids, why = near_duplicates.near_to(project, pairs, keys("a"), keys("c"), ROWS)
+    assert (ids, bool(why)) == (frozenset(), True)
+    (pairs / "dvc.lock").write_text("{}")
+    assert near_duplicates.near_to(project, pairs, keys("a"), keys("c"), ROWS)[1] == "its dvc.lock names no data/clean"

@@ -1,0 +1,81 @@
+import pyarrow as pa
+import pytest
+
+from tuneline.decisions import leaked_rows, spent_test_rows
+from tuneline.decisions.champion_scores import ChampionResult
+from tuneline.evaluation.intervals import Interval
+from tuneline.gate import decision
+from tuneline.gate.decision import Verdict
+from tuneline.params import Params
+from tuneline.registry import ledger
+from tuneline.registry.tracking import Tracker
+
+ROWS = pa.table({"id": [f"r{row}" for row in range(60)], "cluster": [f"c{row // 2}" for row in range(60)]})
+BETTER = {"base": {"bits_per_byte": Interval(-0.5, -0.6, -0.4, 30), "chrf": Interval(5.0, 4.0, 6.0, 30)}}
+BETTER["baseline"] = BETTER["base"]
+
+
+def decide(tracker: Tracker, p: Params, candidate: str, champion: ChampionResult) -> spent_test_rows.Decided:
+    def at(level: float) -> Verdict:
+        return decision.decide(p.rules, {**BETTER, "champion": champion.measures}, level=level)
+
+    return spent_test_rows.decide(tracker, p, candidate, champion, ROWS, at, where="gate")
+
+
+def champion(difference: float, model: str = "c0") -> ChampionResult:
+    half = 0.0196
+    measured = {"bits_per_byte": Interval(-difference, -difference - half, -difference + half, 30)}
+    return ChampionResult(measures=measured, compared=ROWS, model_sha256=model)
+
+
+def test_a_first_month_without_a_champion_spends_nothing(tracker: Tracker, project: Params) -> None:
+    found = decide(tracker, project, "a", ChampionResult())
+    assert (found.verdict.verdict, found.remarks, found.facts) == ("passed", (), {})
+    assert [entry.action for entry in ledger.read(tracker, project.registry.model).entries.entries] == ["measured"]
+
+
+def test_an_honest_improvement_in_month_12_passes(tracker: Tracker, project: Params) -> None:
+    for month in range(11):
+        found = decide(tracker, project, f"month {month}", champion(-0.005))
+        assert found.verdict.verdict == "undecided"
+        assert found.facts["comparison"] == month + 1
+    # It would have passed by 95 %, and is three standard errors better than is tolerated.
+    undecided = decide(tracker, project, "month 11", champion(0.02))
+    assert undecided.verdict.verdict == "undecided"
+    assert undecided.verdict.rules[3].low is not None
+    assert undecided.verdict.rules[3].low > -0.01
+    assert "New test rows are due" in undecided.remarks[-1]
+    passed = decide(tracker, project, "month 12", champion(0.04))
+    assert passed.verdict.verdict == "passed"
+    # A pass costs nothing.
+    assert decide(tracker, project, "month 13", champion(0.04)).facts["level"] == passed.facts["level"]
+
+
+def test_the_champion_compared_with_itself_is_no_use_of_the_rows(tracker: Tracker, project: Params) -> None:
+    same = ChampionResult(measures={"bits_per_byte": Interval(0.0, 0.0, 0.0, 30)}, compared=ROWS, is_candidate=True)
+    assert decide(tracker, project, "a", same).verdict.verdict == "passed"
+    assert ledger.read(tracker, project.registry.model).entries.entries == ()
+
+
+def test_a_champion_that_cannot_be_compared_spends_nothing_and_fails(tracker: Tracker, project: Params) -> None:
+    broken = ChampionResult(measures={"bits_per_byte": "version 1 is broken"})
+    found = decide(tracker, project, "a", broken)
+    assert (found.verdict.verdict, found.facts) == ("failed", {})
+
+
+@pytest.mark.parametrize("kind", ["id", "cluster"])
+def test_a_leaked_test_set_fails_every_rule(project: Params, kind: str) -> None:
+    trained = pa.table({"id": ["x", "y"], "cluster": ["x", "y"]})
+    assert leaked_rows.find(trained, ROWS) is None
+    leak = {"id": ["x", "y"], "cluster": ["x", "y"]} | {kind: [ROWS[kind][7].as_py(), "y"]}
+    reason = leaked_rows.find(pa.table(leak), ROWS)
+    assert reason is not None
+    measures = leaked_rows.unmeasured(reason, project.rules, {**BETTER, "champion": None})
+    verdict = decision.decide(project.rules, measures)
+    assert verdict.verdict == "failed"
+    assert [rule.verdict for rule in verdict.rules] == ["failed", "failed", "failed", "not applicable"]
+    count = 1 if kind == "id" else 2
+    assert verdict.rules[0].reason == (
+        f"Bits per byte could not be compared with the baseline: the candidate was trained on {count} of the 60 test "
+        "rows or on rows of their groups; make the clean data again with: .venv/bin/dvc repro -f prepare."
+    )
