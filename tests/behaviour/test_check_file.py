@@ -86,7 +86,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, wanted: str) ->
 
 
 def test_a_missing_file_is_one_sentence_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file; restore it with: git checkout --"):
+    with pytest.raises(DataError, match="no such file; restore it with: git restore"):
         check_file.load(tmp_path / "checks.yaml")
 
 

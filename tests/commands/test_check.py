@@ -35,8 +35,8 @@ def test_a_wrong_command_or_file_is_one_sentence(project: Shell) -> None:
     done = project.run("check", "--version", "4")
     assert done.exit_code == 1
     assert done.stderr == (
-        "data/checks.yaml: no such file; restore it with: git checkout -- data/checks.yaml; or leave the file "
-        "empty, if nothing shall be checked\n"
+        "data/checks.yaml: no such file; restore it with: git restore data/checks.yaml; or make an empty file, "
+        "which checks nothing\n"
     )
     project.write("data/checks.yaml", "sft:\n  - {prompt: Hello, contians: world}\n")
     done = project.run("check", "--version", "4")

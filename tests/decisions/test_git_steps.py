@@ -155,3 +155,9 @@ def test_the_remedy_for_a_missing_hub_reference() -> None:
     line = repro.missing_input("data/base.yaml", "nothing", p)
     assert "git does not know it either" in line
     assert line.endswith("or write `id: OWNER/NAME` and `revision: COMMIT` into it")
+
+
+def test_the_remedy_for_missing_checks() -> None:
+    line = repro.missing_input("data/checks.yaml", "nothing", params.load(ROOT / "params.yaml"))
+    assert "git does not know it either" in line
+    assert line.endswith("or make an empty file, which checks nothing, with: touch data/checks.yaml")

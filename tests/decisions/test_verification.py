@@ -94,7 +94,7 @@ def test_the_weights_of_a_version_are_those_that_were_registered(tmp_path: Path)
 def test_what_the_checks_of_behaviour_cannot_ask_has_not_passed(project: Params) -> None:
     found = list(verification._check_behaviour(project, Path("model")))
     assert [(check.name, check.passed, check.is_damage) for check in found] == [("behaviour", False, False)]
-    assert found[0].detail.startswith("data/checks.yaml: no such file; restore it with: git checkout")
+    assert found[0].detail.startswith("data/checks.yaml: no such file; restore it with: git restore")
     Path("data/checks.yaml").write_text("sft:\n  - {prompt: Hello, contians: world}\n", "utf-8")
     [check] = verification._check_behaviour(project, Path("model"))
     assert check.line() == (

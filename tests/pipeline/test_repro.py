@@ -50,6 +50,7 @@ def test_the_built_in_corpus_is_needed_only_by_a_set_that_comes_from_it(p: Param
         ),
         ({"base": ["deps models/mine modified"]}, "base changed"),
         ({"validate_raw": ["deps data/expectations/raw.yaml modified"]}, "expectations changed"),
+        ({"check": ["deps data/checks.yaml modified"]}, "checks changed"),
         ({"base": ["deps requirements-training.lock modified"]}, "libraries changed"),
         ({"finetune": ["outs models/mine deleted"], "evaluate": ["deps models/finetuned deleted"]}, "outputs missing"),
         ({"finetune": ["outs models/finetuned modified"]}, "outputs changed"),

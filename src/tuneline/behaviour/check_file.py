@@ -16,7 +16,7 @@ from tuneline.params.section import Positive, Section
 Severity = Literal["error", "warning"]
 
 _LONGEST_PATTERN = 2_000
-_REMEDY = "restore it with: git checkout -- {path}; or leave the file empty, if nothing shall be checked"
+_REMEDY = "restore it with: git restore {path}; or make an empty file, which checks nothing"
 
 
 def _as_list(value: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuneline.gate.behaviour_rule import CHECKS
 from tuneline.gate.decision import Decision, Verdict
 from tuneline.params.gate import METRICS
 from tuneline.params.slices import split_gap
@@ -123,7 +124,7 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
             "The champion is better on the same rows, so it stays. Read in the report the rows that the candidate "
             "answers worse, and look at what has changed in data and params (git diff, dvc params diff)."
         )
-    if "checks" in against:
+    if CHECKS in against:
         steps.append(
             "Read in the report what the model answered to the failed behaviour checks. If many fail at once, the chat "
             "template or the merged weights may be wrong; if one fails, the training data lack such rows, or the check "

@@ -139,6 +139,8 @@ def describe_cause(stale: Mapping[str, Sequence[str]], p: params.Params) -> str:
         kinds.append("base")
     if _names(reasons, f"deps {p.paths.expectations}/"):
         kinds.append("expectations")
+    if _names(reasons, f"deps {p.paths.checks} "):
+        kinds.append("checks")
     if _names(reasons, "deps src/", "changed command"):
         kinds.append("code")
     if _names(reasons, "deps requirements"):
@@ -469,7 +471,7 @@ def missing_input(place: str, keeper: Keeper, p: params.Params) -> str:
             "that has it run `dvc remote add --default storage URL`, commit .dvc/config and run `dvc push`; "
             f"then run `git pull` and `dvc pull` here; {again}"
         )
-    is_text = place == p.base.input and p.base.source == "hub"
+    is_text = place == p.paths.checks or (place == p.base.input and p.base.source == "hub")
     return (
         f"{place}: is missing, and git does not know {'it' if is_text else f'{place}.dvc'} either; if another clone "
         f"has it, run there the commands that `make run` prints at its end; {again}"
@@ -483,6 +485,8 @@ def _again(place: str, p: params.Params) -> str:
     if place.startswith(f"{p.paths.mixture}/"):
         name = PurePosixPath(place).name
         return f"or bring its files with: tuneline use PATH --mix WEIGHT --name {shlex.quote(name)}"
+    if place == p.paths.checks:
+        return f"or make an empty file, which checks nothing, with: touch {shlex.quote(place)}"
     if place == p.base.input and p.base.source == "hub":
         return "or write `id: OWNER/NAME` and `revision: COMMIT` into it"
     if place == p.base.input:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuneline.gate.behaviour_rule import CHECKS
 from tuneline.params.gate import METRICS, metric
 from tuneline.reporting import charts
 
@@ -80,7 +81,7 @@ def _is_no_better(gate: Gate) -> bool:
 def _fails_only_checks(gate: Gate) -> bool:
     """Whether the only rule that failed is that about behaviour checks."""
     failed = {rule["versus"] for rule in gate.get("rules", []) if rule["verdict"] == "failed"}
-    return failed == {"checks"}
+    return failed == {CHECKS}
 
 
 def _worse_than(gate: Gate) -> str:
