@@ -547,7 +547,8 @@ def create_key(name: str | None) -> None:
     """Make a key that signs every version that is registered from now on.
 
     The private key stays on this machine, outside the repository, readable by you alone. The public key is a file in
-    mlflow/keys, to be committed. A key that exists is never overwritten: the project then gets its public part.
+    mlflow/keys, to be committed. A key that exists is never overwritten: the project then gets its public part. The
+    first key of a project accepts the history so far; afterwards, unsigned promotions do not count.
 
     TUNELINE_SIGNING_KEY is the path of the private key where it has another place. If TUNELINE_SIGNING_KEY_PASSWORD is
     set, the private key is encrypted with it.
@@ -661,12 +662,16 @@ def rollback(to: int | None, reason: str, override: str | None) -> None:
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Number of entries, the newest."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-@click.option("--accept", metavar="REASON", help="Accept the damage of a history that was repaired or cannot be.")
+@click.option(
+    "--accept",
+    metavar="REASON",
+    help="Accept the damage of a history that was repaired or cannot be, and, with a key, its unsigned entries.",
+)
 def history(at: str | None, alias: str, limit: int, as_json: bool, accept: str | None) -> None:
     """Show who moved which alias when, from and to which version, and why.
 
     Every entry is checked. If an entry was edited, deleted or exchanged, the first lines say so, and the exit code is
-    1.
+    1. With a key in mlflow/keys, an entry that gave an alias to a version counts only if such a key has signed it.
     """
     _enter()
     import json

@@ -3,6 +3,7 @@
 The file MLmodel of every version names this module. It needs only the folder of the version: no project, no server.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,14 @@ from transformers.utils import logging as transformers_logging
 
 from tuneline.commands.ask.asked_model import AskedModel, read_own_params
 from tuneline.commands.ask.frames import FrameModel
-from tuneline.errors import TunelineError
+from tuneline.errors import SignatureError, TunelineError
 from tuneline.modeling.model_folder import stored_mode
+from tuneline.proofs import keys
 from tuneline.registry import mlmodel
+
+PUBLIC_KEYS = "TUNELINE_PUBLIC_KEYS"
+"""The environment variable with public keys, one of which must have signed a version: files, or folders with files
+NAME.pub, separated as in PATH. A version does not name them itself: whoever exchanges its files would name others."""
 
 
 class PyfuncModel:
@@ -26,10 +32,12 @@ class PyfuncModel:
         folder: of the version.
 
     Raises:
-        TunelineError: a file differs from the registered one, or the model cannot be loaded.
+        TunelineError: a file differs from the registered one, the signature is missing or wrong although
+            `PUBLIC_KEYS` is set, or the model cannot be loaded.
     """
 
     def __init__(self, folder: Path) -> None:
+        _check_signature(folder)
         mlmodel.check_files(folder)
         own = read_own_params(folder)
         asked = AskedModel(own.model, folder, stored_mode(folder), own.max_length, own.columns)
@@ -46,6 +54,21 @@ class PyfuncModel:
             return self._model.answer(model_input, params)
         except TunelineError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
+
+
+def _check_signature(folder: Path) -> None:
+    given = os.environ.get(PUBLIC_KEYS)
+    if given is None:
+        return
+    trusted: list[Path] = []
+    for place in filter(None, given.split(os.pathsep)):
+        trusted += keys.trusted_keys(Path(place)) if Path(place).is_dir() else [Path(place)]
+    if not trusted:
+        raise SignatureError(f"{PUBLIC_KEYS}={given}: names no public key (NAME.pub); name one, or unset the variable")
+    # Loads model_signing: only where a signature is asked for.
+    from tuneline.proofs import signatures
+
+    signatures.verify(folder, trusted)
 
 
 @contextmanager

@@ -81,6 +81,12 @@ def test_a_champion_that_the_history_does_not_know_is_told() -> None:
     ]
 
 
+def test_an_alias_on_a_version_without_a_number_is_shown() -> None:
+    assert next(history_table.lines(Told("writer", History(), {"champion": ""}), alias="champion", limit=9)) == (
+        "writer: no version is champion"
+    )
+
+
 def test_damage_comes_first() -> None:
     broken = replace(PAST, found=(Problem("gone 4 to 4", "entry 4 is gone: ask"),), unfinished=1)
     broken = replace(broken, accepted=(Problem("entry 2 edited", "entry 2 was edited; do not"),))
@@ -91,8 +97,9 @@ def test_damage_comes_first() -> None:
         "damaged: entry 4 is gone: ask",
         "accepted damage: entry 2 was edited",
         "note: 1 entry was begun and not finished; no version was moved by that",
-        "note: entry 3 has no claim that a key in mlflow/keys has signed; everyone who can write to MLflow can make "
-        "such an entry",
+        "unsigned: entry 3 does not count, because no key in mlflow/keys has signed a claim about it, and everyone who "
+        "can write to MLflow can add such an entry; verify the version again with: tuneline promote 1; or, if you know "
+        "that it is right, accept it with: tuneline history --accept REASON",
     ]
 
 

@@ -20,7 +20,8 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from registered import MODEL, VERSIONS, Shell
 
 from tuneline.core import files
-from tuneline.errors import BrokenVersionError
+from tuneline.errors import BrokenVersionError, SignatureError
+from tuneline.proofs import keys, signatures
 from tuneline.registry import mlmodel, tracking, version_files, versions
 from tuneline.registry.version_files import MLMODEL
 
@@ -204,6 +205,35 @@ def test_changed_files_are_refused(change: str, reason: str, elsewhere: Shell, t
         data[-1] ^= 1
         path.write_bytes(data)
     with pytest.raises(BrokenVersionError, match=reason):
+        pyfunc._load_pyfunc(str(folder))
+
+
+def test_with_public_keys_only_what_they_have_signed_is_loaded(
+    elsewhere: Shell, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneline import pyfunc
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    keys.create("ada")
+    key = keys.signing_key()
+    assert key
+    folder = tmp_path / "copy"
+    shutil.copytree(mlflow.artifacts.download_artifacts(f"models:/{MODEL}/1"), folder)
+    monkeypatch.setenv(pyfunc.PUBLIC_KEYS, str(tmp_path / "none"))
+    with pytest.raises(SignatureError, match="does not exist; name the file of a public key"):
+        pyfunc._load_pyfunc(str(folder))
+    monkeypatch.setenv(pyfunc.PUBLIC_KEYS, os.pathsep)
+    with pytest.raises(SignatureError, match="TUNELINE_PUBLIC_KEYS=:: names no public key"):
+        pyfunc._load_pyfunc(str(folder))
+    monkeypatch.setenv(pyfunc.PUBLIC_KEYS, str(keys.TRUSTED.absolute()))
+    with pytest.raises(SignatureError, match="is not signed"):
+        pyfunc._load_pyfunc(str(folder))
+    signatures.sign(folder, key)
+    assert pyfunc._load_pyfunc(str(folder))
+    # The digests in MLmodel can be exchanged with the files, and the signature cannot.
+    mlmodel_file = folder / MLMODEL
+    mlmodel_file.write_text(mlmodel_file.read_text() + "\n")
+    with pytest.raises(SignatureError, match="MLmodel: was changed since it was signed"):
         pyfunc._load_pyfunc(str(folder))
 
 

@@ -208,3 +208,13 @@ def test_a_registry_without_a_server_has_no_webhooks(lines: list[str], tracker: 
     with webhook_listener.listening(0, lambda: None, lines.append):
         pass
     assert lines == ["MLflow's webhooks are not used: the registry is a file and not a server"]
+
+
+def test_a_server_on_another_machine_is_not_told_an_address_of_this_one(
+    lines: list[str], tracker: Tracker, watched: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "connect", lambda: Tracker(tracker._client, "http://mlflow.example:5000"))
+    with webhook_listener.listening(0, lambda: None, lines.append):
+        assert lines == [
+            "MLflow's webhooks are not used: the server mlflow.example cannot reach 127.0.0.1 of this machine"
+        ]

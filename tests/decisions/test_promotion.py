@@ -23,14 +23,14 @@ GOOD = ("1", "2", "4")
 class Registry:
     """A model with five versions, of which some do not pass their verification."""
 
-    def __init__(self, tracker: Tracker, p: Params) -> None:
+    def __init__(self, tracker: Tracker, p: Params, versions: int = 5) -> None:
         self.tracker, self.p, self.model = tracker, p, p.registry.model
         self.client = mlflow.MlflowClient()
         self.during: Callable[[], object] | None = None
         """What a person does while a version is verified."""
         self.verified: list[tuple[str, str | None]] = []
         self.client.create_registered_model(self.model)
-        for _ in range(5):
+        for _ in range(versions):
             self._register()
 
     def _register(self) -> None:

@@ -133,4 +133,11 @@ def test_a_tag_that_was_edited_differs_from_what_was_signed(tmp_path: Path) -> N
     for name in tags:
         problem = signature_policy.signature_problem(folder, {**tags, name: "passed"}) or ""
         assert problem.startswith(f"its tag {name} is 'passed', but '{tags[name]}' was signed")
+    # What people see in MLflow's list of tags, and what the gate says later about the same model.
+    shown = signature_policy.signature_problem(folder, {**tags, "1 verdict": "passed"}) or ""
+    assert shown.startswith("its tag 1 verdict is 'passed', but 'undecided' was signed")
+    assert signature_policy.later_verdicts(folder, {**tags, "1 verdict": "undecided"}) is None
+    assert signature_policy.later_verdicts(folder, {**tags, "tuneline.verdict.2": "passed"}) == (
+        "the signed verdict is undecided; the later verdict passed in its tags is in no signed claim"
+    )
     assert "tuneline.verdict is 'missing'" in (signature_policy.signature_problem(folder, {}) or "")

@@ -9,6 +9,7 @@ from made_up_facts import CASES, HOSTILE, facts_of
 
 from tuneline.evaluation.intervals import Interval
 from tuneline.proofs import annex_iv
+from tuneline.reporting import markdown
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -53,13 +54,13 @@ def test_gaps_between_groups_are_stated(tmp_path: Path) -> None:
     ],
 )
 def test_text_is_shown_as_it_is(text: str, shown: str) -> None:
-    assert annex_iv.escape(text) == shown
+    assert markdown.escape(text) == shown
 
 
 @pytest.mark.parametrize(("name", "shown"), [("a", "`a`"), ("a`b", "``a`b``"), ("`", "`` ` ``"), ("a|b", "`a\\|b`")])
 def test_a_name_is_shown_as_code(name: str, shown: str) -> None:
-    assert annex_iv.code(name) == shown
+    assert markdown.code(name) == shown
 
 
 def test_hostile_text_has_no_line_of_its_own() -> None:
-    assert "\n" not in annex_iv.escape(HOSTILE) + annex_iv.code(HOSTILE)
+    assert "\n" not in markdown.escape(HOSTILE) + markdown.code(HOSTILE)

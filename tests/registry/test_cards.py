@@ -14,6 +14,7 @@ from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.registry import cards
 from tuneline.registry.addresses import Pages
 from tuneline.registry.lineage import Lineage, page_of_commit
+from tuneline.reporting import markdown
 
 
 def rule(metric: str, verdict: str = "passed") -> dict[str, Any]:
@@ -63,12 +64,21 @@ def test_a_description_has_verdict_and_numbers_then_reasons_then_next_steps(
     text = cards.version_description(task, gate, evaluation, ["Report: [all files](#/files)"])
     first, reasons, title, steps, made, links = text.split("\n\n")
     assert first == expected
-    assert reasons.split("\n") == [f"- {rule['reason']}" for rule in gate["rules"]]
+    assert reasons.split("\n") == [f"- {markdown.escape(rule['reason'])}" for rule in gate["rules"]]
     assert title == "What to do next:"
     *others, last = steps.split("\n")
     assert others == [f"- {step}" for step in gate.get("next_steps", [])]
     assert "alias champion" in last
     assert (made, links) == ("Made from:", "- Report: [all files](#/files)")
+
+
+def test_reasons_are_shown_as_they_are(project: params.Params) -> None:
+    gate = {"verdict": "failed", "rules": [rule("accuracy") | {"reason": "its label <b>[x](http://evil) is new"}]}
+    evaluation = {"candidate": {"accuracy": 0.5}}
+    shown = "- its label \\<b\\>\\[x\\](http\\://evil) is new"
+    assert shown in cards.version_description("classification", gate, evaluation, [])
+    assert shown in cards.later_verdict(2, gate, "2026-10-02", "report.html")
+    assert cards.broken_description("a_b*c*", "").startswith("Broken: a\\_b\\*c\\*.")
 
 
 def evaluation_of(task: params.Task) -> dict[str, Any]:

@@ -1,19 +1,17 @@
 """`tuneline history`: who moved which alias when, what was champion at a time, and whether the history is damaged."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tuneline import params
-from tuneline.decisions import promotion_claim
+from tuneline.decisions import trusted_history
 from tuneline.errors import RegistryError
 from tuneline.proofs import keys
 from tuneline.registry import history, ledger, tracking
 from tuneline.registry.history import Entry, History, Standing
 
-_GIVEN = (history.VERIFIED, history.OVERRIDDEN, history.ROLLED_BACK)
-"""The actions with which a version keeps an alias."""
 _COLUMNS = ("time (UTC)", "who", "action", "alias", "from → to", "reason")
 
 
@@ -26,34 +24,62 @@ class Told:
     aliases: Mapping[str, str]
     """Alias -> version, as they are now."""
     signers: Mapping[int, str | None] | None = None
-    """Number of an entry that gave an alias to a version -> name of the trusted key that signed its claim; None if the
-    project has no key."""
+    """Number of an entry that gave an alias to a version -> name of the trusted key that has signed its claim, or has
+    accepted it; None if the project has no key."""
+    own: frozenset[int] = frozenset()
+    """The numbers of the unsigned entries that count in this clone only, because it has written them."""
+
+    @property
+    def uncounted(self) -> list[int]:
+        """The numbers of the unsigned entries that do not count."""
+        signers = self.signers or {}
+        return [number for number in sorted(signers) if signers[number] is None and number not in self.own]
+
+    @property
+    def believed(self) -> History:
+        """The history without the entries that do not count."""
+        counted = [entry for entry in self.found.entries if entry.number not in self.uncounted]
+        return replace(self.found, entries=tuple(counted))
 
 
 def read(p: params.Params) -> Told:
     """The history of the model with all its files checked, and the aliases as they are now."""
     tracker, model = tracking.connect(), p.registry.model
-    found, trusted = history.read(tracker, model, evidence=True), keys.trusted_keys()
-    given = [entry for entry in found.entries if entry.action in _GIVEN]
-    signers = {entry.number: promotion_claim.signer(tracker, model, entry, trusted) for entry in given}
-    return Told(model, found, tracker.aliases(model), signers if trusted else None)
+    found = history.read(tracker, model, evidence=True)
+    past = trusted_history.read(tracker, model, found)
+    given = [entry for entry in found.entries if entry.action in trusted_history.GIVEN]
+    return Told(
+        model,
+        found,
+        tracker.aliases(model),
+        {entry.number: past.voucher(entry) for entry in given} if past.trusted else None,
+        frozenset(entry.number for entry in past.unsigned() if past.is_believed(entry)),
+    )
 
 
 def accept(p: params.Params, reason: str) -> list[str]:
-    """Accept the damages of history and ledger, and return what was done, in lines.
+    """Accept the damages of history and ledger and the unsigned entries, and return what was done, in lines.
 
     Raises:
-        RegistryError: the reason is empty.
+        RegistryError: the reason is empty, or this machine has no key to accept unsigned entries with.
     """
     if not reason.strip():
         raise RegistryError("--accept: say in a few words what happened, for example --accept 'restored from a backup'")
-    tracker = tracking.connect()
-    model, lines = p.registry.model, []
+    tracker, model, lines = tracking.connect(), p.registry.model, []
+    unsigned, key = trusted_history.read(tracker, model).unsigned(), keys.signing_key()
+    if unsigned and key is None:
+        raise RegistryError(
+            f"--accept: no key in {keys.TRUSTED} has signed {_listed(entry.number for entry in unsigned)} of the "
+            "history, and this machine does not have the private part of such a key; accept where it is"
+        )
     for what, book in (("history", history.HISTORY), ("ledger", ledger.BOOK)):
         before = history.read(tracker, model, evidence=True, book=book)
         if entry := history.accept(tracker, model, reason.strip(), book=book):
             lines += [f"accepted: {problem}" for problem in before.problems]
             lines += [f"{model}: entry {entry.number} of the {what} names this damage, and who accepted it"]
+    if unsigned and key and (made := trusted_history.accept(trusted_history.read(tracker, model), reason.strip(), key)):
+        lines += [f"accepted: entry {one.number} ({one.action}, version {one.after})" for one in unsigned]
+        lines += [f"{model}: entry {made.number} of the history names what was accepted, and who accepted it"]
     return lines or [f"{model}: the history is not damaged; nothing to accept"]
 
 
@@ -96,17 +122,13 @@ def lines(told: Told, *, alias: str, limit: int) -> Iterator[str]:
     """
     found = told.found
     yield from _damage(found)
-    if unsigned := [str(number) for number, name in sorted((told.signers or {}).items()) if name is None]:
-        what = f"entry {unsigned[0]} has" if len(unsigned) == 1 else f"entries {', '.join(unsigned)} have"
-        yield (
-            f"note: {what} no claim that a key in {keys.TRUSTED} has signed; everyone who can write to MLflow can make "
-            "such an entry"
-        )
-    yield f"{told.model}: {_now(found, told.aliases, alias)}"
+    yield from _unsigned(told, alias)
+    yield f"{told.model}: {_now(told.believed, told.aliases, alias)}"
     if not found.entries:
         yield "the history is empty: no alias has moved since it is kept"
         return
-    rows = [_COLUMNS, *(_row(entry) for entry in reversed(found.entries[-limit:]))]
+    shown = reversed(found.entries[-limit:])
+    rows = [_COLUMNS, *(_row(entry, is_uncounted=entry.number in told.uncounted) for entry in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -122,7 +144,7 @@ def at_lines(told: Told, *, alias: str, at: str) -> Iterator[str]:
         alias: the alias.
         at: the time, from `moment`.
     """
-    found = told.found
+    found = told.believed
     yield from _damage(found)
     standing = history.champion_at(found, alias, at)
     yield f"{told.model}: at {_clock(at)} UTC {_stood(standing, found, alias)}"
@@ -145,13 +167,37 @@ def value(told: Told, *, alias: str, limit: int | None, at: str | None) -> dict[
         "problems": list(found.problems),
         "accepted": [problem.text for problem in found.accepted],
         "unfinished": found.unfinished,
+        "uncounted": told.uncounted,
         "signers": {str(number): name for number, name in (told.signers or {}).items()},
     }
     if at is None:
         return answer | {"entries": [asdict(entry) for entry in shown]}
-    standing = history.champion_at(found, alias, at)
+    standing = history.champion_at(told.believed, alias, at)
     entry = asdict(standing.entry) if standing.entry else None
     return answer | {"at": at, "alias": alias, "version": standing.version, "state": standing.state, "entry": entry}
+
+
+def _unsigned(told: Told, alias: str) -> Iterator[str]:
+    if told.own:
+        yield (
+            f"note: this clone has written {_listed(sorted(told.own))} without a key, so only this clone believes "
+            "that; other clones verify the version again"
+        )
+    if uncounted := told.uncounted:
+        version = told.aliases.get(alias)
+        given = {entry.after for entry in told.found.entries if entry.number in uncounted}
+        verb, them = ("does", "it") if len(uncounted) == 1 else ("do", "them")
+        yield (
+            f"unsigned: {_listed(uncounted)} {verb} not count, because no key in {keys.TRUSTED} has signed a claim "
+            f"about {them}, and everyone who can write to MLflow can add such an entry; "
+            f"verify the version again with: tuneline promote {version if version in given else 'N'}; or, if you know "
+            "that it is right, accept it with: tuneline history --accept REASON"
+        )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    found = [str(number) for number in numbers]
+    return f"entry {found[0]}" if len(found) == 1 else f"entries {', '.join(found)}"
 
 
 def _damage(found: History) -> Iterator[str]:
@@ -165,7 +211,8 @@ def _damage(found: History) -> Iterator[str]:
 
 
 def _now(found: History, aliases: Mapping[str, str], alias: str) -> str:
-    version = aliases.get(alias)
+    # A program may have given the alias to a version without a number.
+    version = aliases.get(alias) or None
     standing = history.champion_at(found, alias)
     if version != standing.version and (version or standing.version):
         now = f"version {version} is {alias} now" if version else f"no version is {alias} now"
@@ -202,9 +249,10 @@ def _state(standing: Standing) -> str:
     return words.format(time=_clock(entry.time), who=entry.who, reason=entry.reason or "no reason given")
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: Entry, *, is_uncounted: bool) -> tuple[str, ...]:
     moved = f"{entry.before or '-'} → {entry.after or '-'}"
-    return (_clock(entry.time), entry.who, entry.action, entry.alias or "-", moved, entry.reason)
+    action = f"{entry.action} (does not count)" if is_uncounted else entry.action
+    return (_clock(entry.time), entry.who, action, entry.alias or "-", moved, entry.reason)
 
 
 def _clock(time: str) -> str:

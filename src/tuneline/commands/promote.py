@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from tuneline import params
-from tuneline.decisions import promotion, promotion_claim, verification
+from tuneline.decisions import promotion, promotion_claim, trusted_history, verification
+from tuneline.decisions.trusted_history import TrustedHistory
 from tuneline.decisions.verification import Check
 from tuneline.errors import RegistryError
 from tuneline.proofs import keys
 from tuneline.registry import history, names, tracking, version_status
 from tuneline.registry.cards import CHAMPION
-from tuneline.registry.history import History
+from tuneline.registry.chain import Entry
 from tuneline.registry.tracking import Tracker
 
 _VERDICTS = {history.VERIFIED: "kept", history.OVERRIDDEN: "overridden", history.ROLLED_BACK: "rolled back"}
@@ -26,17 +28,22 @@ class _Seen:
     alias: str
     current: str | None
     """The version that has the alias."""
-    past: History
+    past: TrustedHistory
 
-    @property
+    @cached_property
     def verified(self) -> str | None:
         """The last verified version."""
-        return history.last_verified(self.past, self.alias)
+        return self.past.verified(self.alias)
+
+    @property
+    def entry(self) -> Entry | None:
+        """With which the version got the alias, as the history says."""
+        return history.champion_at(self.past.believed(), self.alias).entry
 
     @property
     def action(self) -> str:
         """How the version got the alias, as the history says."""
-        return history.champion_at(self.past, self.alias).state
+        return self.entry.action if self.entry else ""
 
 
 def promote(
@@ -85,9 +92,9 @@ def promote(
         if is_settled and not failed:
             return already
         if not failed:
-            _move(seen, version, history.VERIFIED, found, (override or "").strip(), compared=seen.verified)
+            _move(seen, version, history.VERIFIED, found, (override or "").strip(), log, compared=seen.verified)
             return f"{model}: version {version} is verified and {alias} now{_instead(seen, version)}"
-        _move(seen, version, history.OVERRIDDEN, found, _overriding(override, failed), compared=seen.verified)
+        _move(seen, version, history.OVERRIDDEN, found, _overriding(override, failed), log, compared=seen.verified)
         by = history.acting_user()
         return f"{model}: version {version} is {alias} now{_instead(seen, version)}, by an override of {by}"
 
@@ -138,9 +145,9 @@ def rollback(
         went = f"{model}: {CHAMPION} went back from {_name(seen.current)} to version {version}"
         if failed:
             words = "; ".join(text for text in (reason.strip(), override) if text)
-            _move(seen, version, history.OVERRIDDEN, found, _overriding(words, failed), compared=None)
+            _move(seen, version, history.OVERRIDDEN, found, _overriding(words, failed), log, compared=None)
             return f"{went}, by an override of {history.acting_user()}"
-        _move(seen, version, history.ROLLED_BACK, found, reason.strip() or (override or "").strip(), compared=None)
+        _move(seen, version, history.ROLLED_BACK, found, reason.strip() or (override or "").strip(), log, compared=None)
         return f"{went}, which is verified"
 
 
@@ -196,7 +203,7 @@ def _see(tracker: Tracker, model: str, alias: str) -> _Seen:
             )
         )
     current = tracker.aliases(model).get(alias)
-    return _Seen(tracker, model, alias, current, history.read(tracker, model))
+    return _Seen(tracker, model, alias, current, trusted_history.read(tracker, model))
 
 
 def _report(checks: Sequence[Check], log: Callable[[str], None]) -> list[Check]:
@@ -207,7 +214,14 @@ def _report(checks: Sequence[Check], log: Callable[[str], None]) -> list[Check]:
 
 
 def _move(
-    seen: _Seen, version: str, action: str, checks: Sequence[Check], reason: str, *, compared: str | None
+    seen: _Seen,
+    version: str,
+    action: str,
+    checks: Sequence[Check],
+    reason: str,
+    log: Callable[[str], None],
+    *,
+    compared: str | None,
 ) -> None:
     """Set the alias, then write tags and history; after a kill in between, `promotion.follow` verifies the version."""
     tracker, model, alias, who = seen.tracker, seen.model, seen.alias, history.acting_user()
@@ -219,6 +233,7 @@ def _move(
         )
     # A person may have given it the alias before, and nothing has verified that.
     before = seen.verified if seen.current == version else seen.current
+    key = keys.signing_key()
     evidence = promotion_claim.evidence(
         tracker,
         model,
@@ -230,7 +245,7 @@ def _move(
         checks=checks,
         reason=reason,
         who=who,
-        key=keys.signing_key(),
+        key=key,
     )
     tracker.set_alias(model, alias, version)
     if alias == CHAMPION:
@@ -249,15 +264,19 @@ def _move(
         who=who,
         evidence=evidence,
     )
+    if key is None and keys.trusted_keys():
+        trusted_history.remember(entry)
+        log(f"note: {trusted_history.UNSIGNED}")
     _agree(seen, entry.number)
 
 
 def _agree(seen: _Seen, number: int) -> None:
     """Where another machine has set the alias at the same time, the last entry of the history decides."""
-    past = history.read(seen.tracker, seen.model)
-    known = max((entry.number for entry in seen.past.entries), default=0)
-    others = [entry.after for entry in past.entries if known < entry.number < number and entry.alias == seen.alias]
-    last, now = history.last_verified(past, seen.alias), seen.tracker.aliases(seen.model).get(seen.alias)
+    past = trusted_history.read(seen.tracker, seen.model)
+    known = max((entry.number for entry in seen.past.found.entries), default=0)
+    entries = past.found.entries
+    others = [entry.after for entry in entries if known < entry.number < number and entry.alias == seen.alias]
+    last, now = past.verified(seen.alias), seen.tracker.aliases(seen.model).get(seen.alias)
     if now != last and now in others and last is not None:
         seen.tracker.set_alias(seen.model, seen.alias, last)
 
@@ -265,7 +284,7 @@ def _agree(seen: _Seen, number: int) -> None:
 def _earlier(seen: _Seen) -> list[str]:
     """The versions to which a rollback can lead, the nearest first."""
     there = _usable(seen)
-    return [version for version in reversed(history.earlier_versions(seen.past, seen.alias)) if version in there]
+    return [version for version in reversed(seen.past.earlier_versions(seen.alias)) if version in there]
 
 
 def _usable(seen: _Seen) -> list[str]:
@@ -297,7 +316,7 @@ def _target(seen: _Seen, log: Callable[[str], None]) -> str:
         # A person has set the alias, and nothing has verified that yet.
         return str(seen.verified)
     there, usable = seen.tracker.find_versions(seen.model, {}), _usable(seen)
-    for version in reversed(history.earlier_versions(seen.past, seen.alias)):
+    for version in reversed(seen.past.earlier_versions(seen.alias)):
         if version in usable:
             return version
         what = "erased" if version in there else "deleted"
@@ -332,7 +351,7 @@ def _remedy(seen: _Seen, version: str, failed: Sequence[Check]) -> str:
 
 
 def _since(seen: _Seen) -> str:
-    entry = history.champion_at(seen.past, seen.alias).entry
+    entry = seen.entry
     return f", since {entry.time[:16].replace('T', ' ')} UTC ({entry.action}, {entry.who})" if entry else ""
 
 

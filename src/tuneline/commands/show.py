@@ -122,7 +122,8 @@ def _entry(entry: Mapping[str, Any]) -> str:
     alias = f" {entry['alias']}" if entry["alias"] else ""
     moved = f" {entry['before'] or 'none'} → {entry['after'] or 'none'}" if entry["before"] != entry["after"] else ""
     reason = f": {entry['reason']}" if entry["reason"] else ""
-    return f"{entry['time']} {entry['action']}{alias}{moved} by {entry['who']}{reason}"
+    counts = "" if entry["counts"] else " (unsigned, does not count)"
+    return f"{entry['time']} {entry['action']}{alias}{moved} by {entry['who']}{counts}{reason}"
 
 
 def _short(text: str | None) -> str:

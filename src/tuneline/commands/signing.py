@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tuneline.errors import SignatureError
+from tuneline import params
+from tuneline.errors import SignatureError, TunelineError
 from tuneline.proofs import keys
+from tuneline.registry import addresses
 
 
 def create(name: str | None) -> list[str]:
@@ -17,14 +19,49 @@ def create(name: str | None) -> list[str]:
     Returns:
         What was made, and what to do next.
     """
+    is_first = not keys.trusted_keys()
     made = keys.create(name)
     which = "the new" if made.is_new else "the existing"
     return [
-        f"{made.private}: {which} private key; keep a backup, share it with nobody",
+        f"{made.private}: {which} private key; keep a backup, never share it",
         f"{made.public}: its public part; commit it, so that everyone can check signatures: git add {made.public}",
         "from now on `tuneline register` signs each new version with it, and only a signed version can be promoted; "
         "versions that exist already stay unsigned",
+        *(_accept_history() if is_first else ()),
     ]
+
+
+def _accept_history() -> Iterator[str]:
+    """Accept what the history holds with the first key of the project: later, unsigned entries do not count."""
+    if not Path(params.PARAMS_FILE).is_file():
+        return
+    store = addresses.database_of(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    # To connect to a store that does not exist would make it.
+    if store is not None and not store.exists():
+        return
+    # Loads MLflow, which takes seconds.
+    from tuneline.decisions import trusted_history
+    from tuneline.registry import tracking
+
+    try:
+        tracker, model, key = tracking.connect(), params.load().registry.model, keys.signing_key()
+        past = trusted_history.read(tracker, model)
+        unsigned = past.unsigned()
+        if key is None or not unsigned:
+            return
+        entry = trusted_history.accept(past, "from before the first key", key)
+    except TunelineError as error:
+        yield (
+            f"the history could not be read: {error.problems[0]}; promotions from before this key do not count until "
+            "you accept them with: tuneline history --accept REASON"
+        )
+        return
+    assert entry
+    count = "entry" if len(unsigned) == 1 else "entries"
+    yield (
+        f"the history of {model} has {len(unsigned)} {count} from before this key, of which the last made version "
+        f"{unsigned[-1].after} {unsigned[-1].alias}; entry {entry.number} accepts them with this key (tuneline history)"
+    )
 
 
 def list_keys() -> Iterator[str]:

@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tuneline.errors import SetupError, TrackingError
 from tuneline.registry import addresses, tracking
 from tuneline.registry.tracking import Tracker
 
 _HOST = "127.0.0.1"
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LONGEST = 65_536
 """Bytes of a request's body; those of MLflow have some hundred."""
 _SECONDS = 5.0
@@ -121,6 +123,10 @@ def _make(url: str, secret: str, emit: Callable[[str], None]) -> tuple[Tracker, 
         tracker = tracking.connect()
         if addresses.database_of(tracker.address):
             emit("MLflow's webhooks are not used: the registry is a file and not a server")
+            return None
+        if (host := urlsplit(tracker.address).hostname) not in _THIS_MACHINE:
+            # There, the address would be that of another program.
+            emit(f"MLflow's webhooks are not used: the server {host} cannot reach {_HOST} of this machine")
             return None
         name = _name()
         for number in tracker.find_webhooks(name):

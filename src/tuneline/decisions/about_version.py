@@ -13,13 +13,13 @@ from ruamel.yaml.error import YAMLError
 
 from tuneline import git, params
 from tuneline.core import bounded_yaml
-from tuneline.decisions import source_commit, sources
+from tuneline.decisions import source_commit, sources, trusted_history
 from tuneline.decisions.signature_policy import SIGNED
 from tuneline.errors import BrokenVersionError, GitError, RegistryError, SignatureError, TunelineError
 from tuneline.evaluation.comparison import MODELS
 from tuneline.params.gate import METRICS
 from tuneline.proofs import claims, keys
-from tuneline.registry import cards, history, names, version_status, versions
+from tuneline.registry import cards, names, version_status, versions
 from tuneline.registry.lineage import ENVIRONMENT_LOCKS, pinned
 from tuneline.registry.tracking import Tracker
 
@@ -324,12 +324,12 @@ def _claims(tracker: Tracker, model: str, version: str, notes: list[str]) -> Ite
 
 def _history(tracker: Tracker, model: str, version: str, notes: list[str]) -> Iterable[dict[str, Any]]:
     try:
-        found = history.read(tracker, model)
+        past = trusted_history.read(tracker, model)
     except TunelineError as error:
         notes += error.problems
         return
-    notes += found.problems
-    for entry in found.entries:
+    notes += past.found.problems
+    for entry in past.found.entries:
         if version in (entry.before, entry.after):
             yield {
                 "number": entry.number,
@@ -340,4 +340,5 @@ def _history(tracker: Tracker, model: str, version: str, notes: list[str]) -> It
                 "after": entry.after,
                 "who": entry.who,
                 "reason": entry.reason,
+                "counts": past.is_believed(entry),
             }

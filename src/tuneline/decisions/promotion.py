@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tuneline import params, processes
-from tuneline.decisions import promotion_claim, signature_policy, verification
+from tuneline.decisions import promotion_claim, signature_policy, trusted_history, verification
+from tuneline.decisions.trusted_history import TrustedHistory
 from tuneline.decisions.verification import Check
 from tuneline.errors import BusyError, RegistryError, SignatureError
 from tuneline.proofs import keys
+from tuneline.proofs.keys import PrivateKey
 from tuneline.registry import history, tracking, version_status
 from tuneline.registry.cards import CHAMPION
 from tuneline.registry.chain import Entry
-from tuneline.registry.history import History
 from tuneline.registry.tracking import Tracker
 from tuneline.work import WORK
 
@@ -198,9 +199,14 @@ class _State:
     misspelt: Mapping[str, str]
     """Aliases that differ from `champion` by case -> version."""
     verified: str | None
-    """The last verified version; None if there is none, or its alias was removed."""
+    """The last verified version whose files are still those that were verified; None if there is none, or its alias was
+    removed."""
     last: Entry | None
-    """The last entry about `champion`."""
+    """The last entry about `champion` that counts."""
+    exchanged: str
+    """That the files of the champion are not those that were verified; empty if they are, or were never verified."""
+    doubted: Entry | None
+    """The last entry that says that a version was kept, if it is about the champion and does not count."""
     is_first: bool
     """Whether no promotion was ever decided: the champion may be from before promotions were verified."""
 
@@ -221,15 +227,23 @@ _Verify = Callable[[str, _State], list[Check]]
 def _read_state(tracker: Tracker, model: str) -> _State:
     # The alias first: what moves it afterwards is seen by the next call.
     aliases = tracker.aliases(model)
-    kept: History = history.read(tracker, model)
-    about = [entry for entry in kept.entries if entry.alias == CHAMPION and entry.action in _OF_ALIAS]
+    past = trusted_history.read(tracker, model)
+    champion = aliases.get(CHAMPION)
     return _State(
-        champion=aliases.get(CHAMPION),
+        champion=champion,
         misspelt={name: one for name, one in aliases.items() if name != CHAMPION and name.casefold() == CHAMPION},
-        verified=history.last_verified(kept, CHAMPION),
-        last=about[-1] if about else None,
-        is_first=all(entry.action == history.MOVED for entry in about),
+        verified=past.verified(CHAMPION),
+        last=past.last(CHAMPION, _OF_ALIAS),
+        exchanged=(champion and past.exchanged(champion)) or "",
+        doubted=_doubted(past, champion),
+        is_first=past.last(CHAMPION, [action for action in _OF_ALIAS if action != history.MOVED]) is None,
     )
+
+
+def _doubted(past: TrustedHistory, champion: str | None) -> Entry | None:
+    about = [entry for entry in past.found.entries if entry.alias == CHAMPION and entry.action in _OF_ALIAS]
+    last = about[-1] if about else None
+    return last if last and last.after == champion and not past.is_believed(last) else None
 
 
 _OF_ALIAS = (
@@ -358,15 +372,16 @@ def _interrupted(tracker: Tracker, model: str, state: _State) -> bool:
 
 def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Verify, log: Callable[[str], None]) -> Step:
     version = str(state.champion)
-    seen = state.last
-    if not seen or state.pending != version:
+    seen = state.doubted or state.last
+    if not seen or (state.pending != version and not state.doubted):
         seen = history.append(
             tracker,
             model,
             action=history.MOVED,
             alias=CHAMPION,
-            before=state.pending or state.verified,
+            before=version if state.exchanged else state.pending or state.verified,
             after=version,
+            reason=state.exchanged,
             who=history.SOMEONE,
         )
     try:
@@ -374,7 +389,20 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
         reason = _reason(checks)
         target = _sound(tracker, model, state.verified) if reason else version
         # MLflow cannot set an alias on a condition, so look as late as possible.
-        evidence = _evidence(tracker, model, state, checks, reason, log)
+        key, action = _signing_key(version, log), history.UNDONE if reason else history.VERIFIED
+        evidence = promotion_claim.evidence(
+            tracker,
+            model,
+            version,
+            alias=CHAMPION,
+            action=action,
+            before=state.verified,
+            champion=state.verified,
+            checks=checks,
+            reason=reason,
+            who=history.acting_user(),
+            key=key,
+        )
         if _is_decided(tracker, model, version):
             return _AGAIN
         _tag(tracker, model, version, UNDONE if reason else KEPT, reason, seen.sha256)
@@ -384,14 +412,18 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
         return _follow_deletion(tracker, model, state, version)
     if _is_decided(tracker, model, version):
         return _AGAIN
+    if not reason and key is None and state.doubted and state.doubted.action == history.VERIFIED:
+        # Another entry of a clone without a key would tell other clones nothing new.
+        trusted_history.remember(state.doubted)
+        return Step(KEPT, CHAMPION, version, version, "", tuple(checks))
     if not reason:
-        _append(tracker, model, history.VERIFIED, state.verified, version, "", evidence)
+        _append(tracker, model, action, state.verified, version, "", evidence, is_signed=key is not None)
         return Step(KEPT, CHAMPION, version, version, "", tuple(checks))
     if target:
         tracker.set_alias(model, CHAMPION, target)
     else:
         tracker.remove_alias(model, CHAMPION)
-    _append(tracker, model, history.UNDONE, version, target, reason, evidence)
+    _append(tracker, model, action, version, target, reason, evidence)
     if broken := next((check for check in checks if check.name == verification.FILES and not check.passed), None):
         version_status.tag_broken(tracker, model, version, broken.detail)
     return Step(UNDONE, CHAMPION, version, target, reason, tuple(checks))
@@ -414,7 +446,7 @@ def _follow_deletion(tracker: Tracker, model: str, state: _State, version: str) 
 def _is_decided(tracker: Tracker, model: str, version: str) -> bool:
     """Whether the alias has moved on meanwhile, or a person's `tuneline promote` has decided about the version."""
     moved = tracker.aliases(model).get(CHAMPION) != version
-    return moved or history.last_verified(history.read(tracker, model), CHAMPION) == version
+    return moved or trusted_history.read(tracker, model).verified(CHAMPION) == version
 
 
 def _reason(checks: list[Check]) -> str:
@@ -428,29 +460,16 @@ def _sound(tracker: Tracker, model: str, version: str | None) -> str | None:
     return version if signature_policy.find_damage(tracker, model, version) is None else None
 
 
-def _evidence(
-    tracker: Tracker, model: str, state: _State, checks: list[Check], reason: str, log: Callable[[str], None]
-) -> dict[str, bytes]:
-    version = str(state.champion)
+def _signing_key(version: str, log: Callable[[str], None]) -> PrivateKey | None:
     try:
         key = keys.signing_key()
     except SignatureError as error:
         # A bad promotion is undone all the same.
         log(f"the claim about version {version} is not signed: {'; '.join(error.problems)}")
-        key = None
-    return promotion_claim.evidence(
-        tracker,
-        model,
-        version,
-        alias=CHAMPION,
-        action=history.UNDONE if reason else history.VERIFIED,
-        before=state.verified,
-        champion=state.verified,
-        checks=checks,
-        reason=reason,
-        who=history.acting_user(),
-        key=key,
-    )
+        return None
+    if key is None and keys.trusted_keys():
+        log(f"note: {trusted_history.UNSIGNED}")
+    return key
 
 
 def _append(
@@ -460,11 +479,12 @@ def _append(
     before: str | None,
     after: str | None,
     reason: str,
-    evidence: Mapping[str, bytes] | None = None,
+    evidence: history.Evidence | None = None,
     *,
     who: str | None = None,
+    is_signed: bool = True,
 ) -> None:
-    history.append(
+    entry = history.append(
         tracker,
         model,
         action=action,
@@ -475,6 +495,8 @@ def _append(
         who=who,
         evidence=evidence or {},
     )
+    if not is_signed and keys.trusted_keys():
+        trusted_history.remember(entry)
 
 
 def _tag(tracker: Tracker, model: str, version: str, verdict: str, reason: str, entry: str = "") -> None:

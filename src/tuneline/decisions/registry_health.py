@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tuneline import params
-from tuneline.decisions import signature_policy, source_commit, sources
+from tuneline.decisions import signature_policy, source_commit, sources, trusted_history
 from tuneline.errors import BrokenVersionError, TrackingError, TunelineError
 from tuneline.proofs import keys
 from tuneline.registry import addresses, history, ledger, tracking, version_status, versions
-from tuneline.registry.chain import Entry
+from tuneline.registry.history import History
 from tuneline.registry.tracking import Tracker
 
 
@@ -48,7 +48,7 @@ def examine(p: params.Params) -> Iterator[Health]:
             aliases.setdefault(version, []).append(alias)
         for version in tracker.find_versions(model, {}):
             named = f" ({', '.join(sorted(aliases[version]))})" if version in aliases else ""
-            yield _version(p, tracker, version, f"{model} version {version}{named}", past.entries)
+            yield _version(p, tracker, version, f"{model} version {version}{named}", past)
         if past.entries or past.problems:
             count = len(past.entries)
             yield Health(f"the history of {model}", (f"{count} {'entry' if count == 1 else 'entries'}",), past.problems)
@@ -59,13 +59,15 @@ def examine(p: params.Params) -> Iterator[Health]:
         yield Health("the registry", (), error.problems)
 
 
-def _version(p: params.Params, tracker: Tracker, version: str, subject: str, entries: tuple[Entry, ...]) -> Health:
+def _version(p: params.Params, tracker: Tracker, version: str, subject: str, past: History) -> Health:
     try:
         tags = tracker.version_tags(p.registry.model, version)
-        is_told = any(entry.action == history.ERASED and entry.after == version for entry in entries)
+        is_told = any(entry.action == history.ERASED and entry.after == version for entry in past.entries)
         if is_told or version_status.ERASED in tags:
             return _erased(tracker, p.registry.model, version, subject, is_told=is_told)
         damage = versions.find_damage(tracker, p.registry.model, version)
+        if damage is None:
+            damage = trusted_history.read(tracker, p.registry.model, past).exchanged(version)
         if damage is not None:
             # Without files there is nothing to verify; the sources tell whether it can be made again.
             remedy = versions.suggest_instead(tracker, p, version)
@@ -87,7 +89,7 @@ def _erased(tracker: Tracker, model: str, version: str, subject: str, *, is_told
     if not is_told:
         problems.append(
             f"its tag {version_status.ERASED} says that it was erased, and the history does not; if `tuneline forget` "
-            "was interrupted, run the same command again; else somebody has set the tag: remove it in MLflow"
+            "was interrupted, run the same command again; else a person has set the tag: remove it in MLflow"
         )
     if tracker.has_files(model, version):
         problems.append(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from tuneline.errors import SignatureError
 from tuneline.proofs import keys
-from tuneline.registry import versions
+from tuneline.registry import version_status, versions
 from tuneline.registry.tracking import Tracker
 
+_VERDICT, _SHOWN_VERDICT = "tuneline.verdict", "1 verdict"
 SIGNED = "tuneline.signed"
 """The tag of a version with the name of the key that signed it."""
 
@@ -48,12 +49,35 @@ def _edited_tags(folder: Path, tags: Mapping[str, str], trusted: Sequence[Path])
     # A folder that another tool signed has no claims.
     path = folder / claims.CLAIMS
     said = claims.read(path, trusted) if path.is_file() else []
+    confirmed = provenance.confirmed_tags(said)
+    if _VERDICT in confirmed and _SHOWN_VERDICT in tags:
+        # What people see in the list of tags.
+        confirmed = {**confirmed, _SHOWN_VERDICT: confirmed[_VERDICT]}
     return [
         f"its tag {name} is {tags.get(name, 'missing')!r}, but {value!r} was signed: the tag was edited in MLflow, or "
         "the files are of another version"
-        for name, value in provenance.confirmed_tags(said).items()
+        for name, value in confirmed.items()
         if tags.get(name) != value
     ]
+
+
+def later_verdicts(folder: Path, tags: Mapping[str, str]) -> str | None:
+    """That tags of a signed version name other verdicts than the signed one, in a sentence; None if none does.
+
+    The gate adds such tags when it decides about the same model again, and everyone who can write to MLflow can too.
+
+    Args:
+        folder: with the files of the version; its signature is valid.
+        tags: of the version.
+    """
+    from tuneline.proofs import claims, provenance
+
+    path, trusted = folder / claims.CLAIMS, keys.trusted_keys()
+    signed = provenance.confirmed_tags(claims.read(path, trusted)).get(_VERDICT) if trusted and path.is_file() else None
+    other = [verdict for verdict in version_status.verdicts(tags) if signed and verdict != signed]
+    if not other:
+        return None
+    return f"the signed verdict is {signed}; the later verdict {other[-1]} in its tags is in no signed claim"
 
 
 def wrong_signature(folder: Path, tags: Mapping[str, str] | None = None) -> str | None:

@@ -21,6 +21,7 @@ from tuneline.decisions import (
     source_commit,
     sources,
     spent_test_rows,
+    trusted_history,
     twins,
 )
 from tuneline.decisions.champion_scores import Candidate
@@ -167,12 +168,16 @@ def _check_bytes(
     except BrokenVersionError as error:
         yield Check(FILES, False, error.reason, is_damage=True)
         return
+    if exchanged := trusted_history.read(tracker, p.registry.model).exchanged(version):
+        yield Check(FILES, False, exchanged, is_damage=True)
+        return
     yield Check(FILES, True, "every byte is as registered")
     problem = signature_policy.signature_problem(folder, tags)
     signed = "signed with a trusted key" if keys.trusted_keys() else "not asked for: mlflow/keys holds no public key"
     # An unsigned version may be what was registered; a wrong signature says that it is not.
     is_wrong = problem is not None and signature_policy.wrong_signature(folder, tags) is not None
-    yield Check(SIGNATURE, problem is None, problem or signed, is_damage=is_wrong)
+    later = None if problem else signature_policy.later_verdicts(folder, tags)
+    yield Check(SIGNATURE, problem is None, problem or "; ".join(filter(None, (signed, later))), is_damage=is_wrong)
     yield _check_size(tags, folder)
 
 

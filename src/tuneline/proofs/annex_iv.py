@@ -3,25 +3,21 @@
 The known facts are filled in. What only people know stays open, marked as a task.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 
 import tuneline
-from tuneline import terminal
 from tuneline.data.records.record_form import SPLITS
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import Interval
 from tuneline.params.gate import METRICS, METRICS_OF_TASK, OF_LABEL, metric
 from tuneline.params.slices import split_gap
 from tuneline.proofs.facts import Facts, MetricFact, inputs_and_outputs, metrics
+from tuneline.reporting.markdown import code, escape
 
 FILE = "annex_iv.md"
 """The file's name in the folder of a version."""
 OPEN = "- [ ] **To answer:**"
 """The beginning of a point that people must answer."""
-_MARKUP = re.compile(r"([\\`*_\[\]<>|~&$@]|(?<=www)\.|:(?=//))")
-_AT_START = re.compile(r"^\s*(?:[#+\-=]|\d+[.)])")
-_BACKTICKS = re.compile(r"`+")
 _PROTOCOL = {"report": "counted and kept", "mask": "masked", "drop": "rows dropped"}
 
 
@@ -51,20 +47,6 @@ def document(facts: Facts) -> str:
         "",
     ]
     return "\n".join([*head, *body]).rstrip("\n") + "\n"
-
-
-def escape(text: str) -> str:
-    """A text from data or params as Markdown that shows it as it is, on one line."""
-    line = _MARKUP.sub(r"\\\1", terminal.visible(text).replace("\n", "\\n").replace("\t", " "))
-    return _AT_START.sub(lambda start: start[0][:-1] + "\\" + start[0][-1], line)
-
-
-def code(text: str) -> str:
-    """A name from data or params as code in Markdown, also in a table."""
-    line = terminal.visible(text).replace("\n", "\\n").replace("\t", " ").replace("|", "\\|")
-    fence = "`" * (max((len(run) for run in _BACKTICKS.findall(line)), default=0) + 1)
-    space = " " * (line.startswith("`") or line.endswith("`") or not line.strip())
-    return f"{fence}{space}{line}{space}{fence}"
 
 
 def _open(*questions: str) -> list[str]:

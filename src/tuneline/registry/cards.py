@@ -16,6 +16,7 @@ from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.registry.addresses import Pages
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.version_files import REPORT
+from tuneline.reporting.markdown import code, escape
 
 CHAMPION = "champion"
 """The alias of the version in use."""
@@ -76,7 +77,7 @@ def broken_description(reason: str, description: str) -> str:
         description: the present description; it may begin with a reason already, if a kill came before the tags.
     """
     before = _BROKEN.sub("", description, count=1)
-    return f"Broken: {reason}.\n\n{before}"
+    return f"Broken: {escape(reason)}.\n\n{before}"
 
 
 def later_verdict(number: int, gate: dict[str, Any], day: str, report: str) -> str:
@@ -91,7 +92,7 @@ def later_verdict(number: int, gate: dict[str, Any], day: str, report: str) -> s
     champion = (gate.get("asked") or {}).get("champion")
     compared = f"compared with {CHAMPION} version {champion}" if champion else f"without a {CHAMPION}"
     lines = [f"- Verdict {number} ({day}, {compared}): {gate['verdict']}. Report: {report}"]
-    return "\n".join([*lines, *(f"  - {rule['reason']}" for rule in gate["rules"])])
+    return "\n".join([*lines, *(f"  - {escape(rule['reason'])}" for rule in gate["rules"])])
 
 
 def append_verdict(description: str, added: str) -> str:
@@ -125,7 +126,7 @@ def version_description(
     lines = [
         f"{gate['verdict'].capitalize()}: {'; '.join(_numbers(task, gate, evaluation))}.",
         "",
-        *(f"- {rule['reason']}" for rule in gate["rules"]),
+        *(f"- {escape(rule['reason'])}" for rule in gate["rules"]),
         "",
         NEXT_STEPS,
         "",
@@ -148,23 +149,18 @@ def links(p: params.Params, lineage: Lineage, pages: Pages, run_id: str, code_pa
         run_id: the training run.
         code_page: the web page of the commit; None if it has none.
     """
-    commit = _code(lineage.git_commit[:12])
+    commit = code(lineage.git_commit[:12])
     if code_page:
         commit = f"[{commit}]({code_page})"
     dirty = "" if lineage.git_dirty == "false" else " with changes that were not committed"
     return [
         f"Report: [{REPORT}, and all other files]({pages.files})",
         f"Training: [run {run_id}]({pages.run}), with its curves, params and inputs",
-        f"Data: {_code(p.data.raw)}; the clean splits have the sha256 {_code(lineage.data_sha256[:12])}",
-        f"Base: {_code(_base(p))}; sha256 {_code(lineage.base_sha256[:12])}",
+        f"Data: {code(p.data.raw)}; the clean splits have the sha256 {code(lineage.data_sha256[:12])}",
+        f"Base: {code(_base(p))}; sha256 {code(lineage.base_sha256[:12])}",
         f"Code: commit {commit}{dirty}; the commit in the tag `tuneline.source_commit` holds code, params and "
         "`dvc.lock` as they were",
     ]
-
-
-def _code(text: str) -> str:
-    """A text that Markdown shows as it is."""
-    return f"`{text.replace('`', '')}`"
 
 
 def _numbers(task: params.Task, gate: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
@@ -205,7 +201,7 @@ def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluat
         "",
         f"# {p.registry.model}",
         "",
-        f"Fine-tuned for the task `{p.task}` on {_code(p.data.raw)}, from a base of source `{p.base.source}`.",
+        f"Fine-tuned for the task `{p.task}` on {code(p.data.raw)}, from a base of source `{p.base.source}`.",
         "",
         f"## Measured on {evaluation['rows']} held-out rows",
         "",
@@ -214,7 +210,7 @@ def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluat
         *_interval_table(evaluation),
         f"## Gate: {gate['verdict']}",
         "",
-        *(f"- {rule['reason']}" for rule in gate["rules"]),
+        *(f"- {escape(rule['reason'])}" for rule in gate["rules"]),
         "",
         "## Lineage",
         "",

@@ -77,6 +77,17 @@ class Head:
     """Who has the tag, in words."""
 
 
+@dataclass(frozen=True)
+class Slot:
+    """Where an entry stands: no two entries of any history have the same."""
+
+    number: int
+    previous: str
+    """The sha256 of the previous entry; empty for the first entry."""
+    start: str
+    """The random param of the run that stands before the first entry."""
+
+
 @dataclass
 class Chain:
     """The entries in their order, and where the next entry goes."""
@@ -91,6 +102,8 @@ class Chain:
     """Of the last entry that is known, which may be gone."""
     sha256: str = ""
     """Of the last entry that is known."""
+    start: str = ""
+    """The random param of the run that stands before the first entry."""
 
 
 def walk(runs: Sequence[LogRun], heads: Sequence[Head] = (), log: LogExperiment | None = None) -> Chain:
@@ -110,6 +123,7 @@ def walk(runs: Sequence[LogRun], heads: Sequence[Head] = (), log: LogExperiment 
     linked = {run_id for run in runs for run_id, _ in links(run)} | {head.sha256 for head in heads}
     starts = [run for run in runs if START in run.params]
     chain.end = starts[0] if starts else None
+    chain.start = starts[0].params[START] if starts else ""
     seen = {chain.end.id} if chain.end else set()
     following = links(chain.end) if chain.end else []
     while True:

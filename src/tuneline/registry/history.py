@@ -14,7 +14,7 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from tuneline.errors import RegistryError, TrackingError
 from tuneline.processes import Identity
 from tuneline.registry import chain, names
 from tuneline.registry.abandoned import LONGEST
-from tuneline.registry.chain import Chain, Entry, Head, Problem
+from tuneline.registry.chain import Chain, Entry, Head, Problem, Slot
 from tuneline.registry.runs import LogExperiment, LogRun
 from tuneline.registry.tracking import Tracker
 
@@ -49,7 +49,7 @@ ACTIONS = {
     ACCEPTED: "a person accepted a damage of this history",
 }
 """What an entry says that has happened."""
-_SETTLED = (VERIFIED, OVERRIDDEN, ROLLED_BACK, REMOVED, ERASED)
+SETTLED = (VERIFIED, OVERRIDDEN, ROLLED_BACK, REMOVED, ERASED)
 """The actions after which the alias is where the system wants it."""
 
 HEAD = "tuneline.history"
@@ -78,6 +78,8 @@ _LATEST = "9999"
 """Later than the time of any entry."""
 SOMEONE = "unknown"
 """Who has set an alias outside of tuneline: MLflow does not say."""
+Evidence = Mapping[str, bytes] | Callable[[Slot], Mapping[str, bytes]]
+"""The files of an entry: name -> content, or a function that makes them for the place of the entry."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,19 @@ class History:
 
     entries: tuple[Entry, ...] = ()
     found: tuple[Problem, ...] = ()
-    """The damages that nobody has accepted."""
+    """The damages that are not accepted."""
     accepted: tuple[Problem, ...] = ()
     """The damages that a person has accepted."""
     unfinished: int = 0
     """Entries that were begun and are not part of the history: their process was killed, or is still writing."""
     last: tuple[int, str] = (0, "")
     """Number and sha256 of the last entry that is known, which may be gone."""
+    start: str = ""
+    """A random text that no other history has; empty if there is no history yet."""
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """The damages that nobody has accepted, each a sentence."""
+        """The damages that are not accepted, each a sentence."""
         return tuple(problem.text for problem in self.found)
 
 
@@ -135,7 +139,7 @@ def append(
     after: str | None = None,
     reason: str = "",
     who: str | None = None,
-    evidence: Mapping[str, bytes] | None = None,
+    evidence: Evidence | None = None,
     accepts: Iterable[str] = (),
     book: Book = HISTORY,
 ) -> Entry:
@@ -150,7 +154,8 @@ def append(
         after: the version that has it now, or that the entry is about.
         reason: in words.
         who: who did it; by default the user of this process.
-        evidence: name of a file -> its content.
+        evidence: name of a file -> its content; or a function of the entry's place, called once per try, for files
+            that hold this place.
         accepts: the keys of damages that are known from now on.
         book: which entries.
 
@@ -160,12 +165,11 @@ def append(
     Raises:
         TrackingError: MLflow does not answer. The entry may have been added; `read` tells.
     """
-    evidence = evidence or {}
-    content = _content(model, book, action, reason, who, evidence)
+    content = _content(model, book, action, reason, who)
     content |= {"alias": alias or "", "from": before or "", "to": after or ""}
     content |= {"accepts": json.dumps(sorted(accepts)) if accepts else ""}
     for attempt in range(_TRIES):
-        if entry := _try_to_append(tracker, model, book, content, evidence):
+        if entry := _try_to_append(tracker, model, book, content, evidence or {}):
             return entry
         time.sleep(secrets.randbelow(50 * (attempt + 1)) / 1000)
     raise TrackingError(
@@ -202,16 +206,12 @@ def append_after(
     Raises:
         TrackingError: MLflow does not answer.
     """
-    evidence = evidence or {}
-    content = _content(model, book, action, reason, None, evidence) | {"facts": json.dumps(facts)}
-    return _try_to_append(tracker, model, book, content, evidence, previous)
+    content = _content(model, book, action, reason, None) | {"facts": json.dumps(facts)}
+    return _try_to_append(tracker, model, book, content, evidence or {}, previous)
 
 
-def _content(
-    model: str, book: Book, action: str, reason: str, who: str | None, evidence: Mapping[str, bytes]
-) -> dict[str, str]:
+def _content(model: str, book: Book, action: str, reason: str, who: str | None) -> dict[str, str]:
     assert action in book.actions, action
-    assert all(_EVIDENCE_NAME.fullmatch(name) for name in evidence), list(evidence)
     return {
         "model": model,
         "action": action,
@@ -238,13 +238,14 @@ def read(tracker: Tracker, model: str, *, evidence: bool = False, book: Book = H
         accepted=tuple(problem for problem in problems if problem.key in accepted),
         unfinished=len(found.unfinished),
         last=(found.number, found.sha256),
+        start=found.start,
     )
 
 
 def last_verified(history: History, alias: str) -> str | None:
     """The version that the system last kept under the alias; None if the alias was removed, or never kept."""
     return next(
-        (one.after for one in reversed(history.entries) if one.alias == alias and one.action in _SETTLED),
+        (one.after for one in reversed(history.entries) if one.alias == alias and one.action in SETTLED),
         None,
     )
 
@@ -256,7 +257,7 @@ def earlier_versions(history: History, alias: str) -> list[str]:
     """
     kept: list[str] = []
     for entry in history.entries:
-        if entry.alias != alias or entry.action not in _SETTLED or entry.after is None:
+        if entry.alias != alias or entry.action not in SETTLED or entry.after is None:
             continue
         if entry.action == ROLLED_BACK and entry.after in kept:
             kept = kept[: kept.index(entry.after)]
@@ -280,17 +281,22 @@ def champion_at(history: History, alias: str, moment: str = _LATEST) -> Standing
     return Standing(moved[-1].after, moved[-1].action, moved[-1]) if moved else Standing(None, "", None)
 
 
-def read_evidence(tracker: Tracker, entry: Entry) -> dict[str, bytes]:
+def read_evidence(tracker: Tracker, entry: Entry, wanted: Iterable[str] | None = None) -> dict[str, bytes]:
     """The files of an entry.
+
+    Args:
+        tracker: the registry.
+        entry: of a history.
+        wanted: the names of the files; None: all of them.
 
     Raises:
         RegistryError: a file is missing or has changed.
     """
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, sha256 in entry.evidence.items():
+        for name in entry.evidence if wanted is None else wanted:
             path = tracker.fetch_artifact(entry.run_id, name, Path(folder))
-            if problem := _file_problem(entry, name, path, sha256):
+            if problem := _file_problem(entry, name, path, entry.evidence[name]):
                 raise RegistryError(problem.text)
             assert path
             found[name] = path.read_bytes()
@@ -403,7 +409,7 @@ def _try_to_append(
     model: str,
     book: Book,
     content: Mapping[str, str],
-    evidence: Mapping[str, bytes],
+    evidence: Evidence,
     previous: str | None = None,
 ) -> Entry | None:
     """One try; None if another process has added an entry meanwhile: since `previous`, where it is given."""
@@ -423,8 +429,10 @@ def _try_to_append(
     name = f"{number} {content['action']} {content.get('alias', '')}".strip()
     run_id = tracker.begin_log_run(place.log.id, name, {_MAKER: _maker()})
     digests = {}
+    written_files = evidence(Slot(number, before.sha256, before.start)) if callable(evidence) else evidence
+    assert all(_EVIDENCE_NAME.fullmatch(name) for name in written_files), list(written_files)
     with tempfile.TemporaryDirectory() as folder:
-        for name, written in sorted(evidence.items()):
+        for name, written in sorted(written_files.items()):
             (Path(folder) / name).write_bytes(written)
             digests[name] = files.sha256_file(Path(folder) / name)
         tracker.attach(run_id, {Path(folder) / name: "" for name in digests})

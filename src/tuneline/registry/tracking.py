@@ -362,10 +362,18 @@ class Tracker(Runs):
     @translate_errors
     def all_version_tags(self, model: str) -> dict[str, dict[str, str]]:
         """Number -> tags of all versions of a model."""
-        found, token = {}, None
+        return {str(version.version): dict(version.tags) for version in self._versions(model)}
+
+    @translate_errors
+    def version_sources(self, model: str) -> dict[str, str]:
+        """Number -> source of all versions of a model: where their files are, which no two versions share."""
+        return {str(version.version): version.source or "" for version in self._versions(model)}
+
+    def _versions(self, model: str) -> list[ModelVersion]:
+        found, token = [], None
         while True:
             page = self._client.search_model_versions(f"name = {quoted(model)}", max_results=_PAGE, page_token=token)
-            found |= {str(version.version): dict(version.tags) for version in page}
+            found += page
             token = page.token
             if not token:
                 return found
@@ -542,7 +550,7 @@ class Tracker(Runs):
         if home is None or home.resolve() not in place.resolve().parents:
             raise TrackingError(
                 f"{self.address}: {owner} keeps its files in {place}, not below {home}: the store was moved or copied, "
-                "or somebody has changed it; move the project back, or move this store away, and the next run makes a "
+                "or a person has changed it; move the project back, or move this store away, and the next run makes a "
                 "new store"
             )
         return place
