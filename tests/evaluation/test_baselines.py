@@ -75,7 +75,10 @@ def test_tfidf_predicts_labels_by_words_or_by_chinese_characters(train: pa.Table
     found = classification.tfidf(train, test, 0)
     assert found["label"].to_pylist() == ["pos", "neg"]
     assert found.equals(classification.tfidf(train, test, 0))
-    assert classification.majority(train, test)["label"].to_pylist() == ["pos", "pos"]
+    majority = classification.majority(train, test)
+    assert majority["label"].to_pylist() == ["pos", "pos"]
+    # It would be the best in calibration.
+    assert majority.column_names == ["label"]
 
 
 def test_tfidf_fits_one_regression_per_label() -> None:

@@ -286,7 +286,7 @@ def test_a_classifier_is_scored_with_trivial_baselines(project: Path, labels: li
     assert set(found["recall"]) == set(names)
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table.column_names[6:] == [
-        f"{model}_{column}" for model in ("candidate", "majority", "tfidf") for column in ("label", "probability")
+        *("candidate_label", "candidate_probability", "majority_label", "tfidf_label", "tfidf_probability")
     ]
     first = files.sha256_tree(project / "reports")
     evaluate.main(params.load())

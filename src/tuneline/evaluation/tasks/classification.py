@@ -22,14 +22,17 @@ def test_rows(split: pa.Table, evaluate: Evaluate, form: RecordForm) -> pa.Table
     return score_table.test_rows(split, {name: split[name] for name in ("text", "label")} | {"multilabel": flags})
 
 
-def scores(labels: Sequence[str], probabilities: np.ndarray) -> pa.Table:
+def scores(labels: Sequence[str], probabilities: np.ndarray | None = None) -> pa.Table:
     """The score table of one model.
 
     Args:
         labels: the label that it gives each row.
-        probabilities: of these labels; of several labels, of the least sure yes or no.
+        probabilities: of these labels; of several labels, of the least sure yes or no; None: not known.
     """
-    return pa.table({"label": pa.array(labels, pa.string()), "probability": pa.array(probabilities, pa.float64())})
+    columns = {"label": pa.array(labels, pa.string())}
+    if probabilities is not None:
+        columns["probability"] = pa.array(probabilities, pa.float64())
+    return pa.table(columns)
 
 
 def statistics(rows: pa.Table, model: pa.Table) -> list[Statistic]:
@@ -75,11 +78,13 @@ def baselines(
 
 
 def majority(train: pa.Table, test: pa.Table) -> pa.Table:
-    """The baseline that gives every row the most frequent label (or list of labels) of the training rows."""
+    """The baseline that gives every row the most frequent label (or list of labels) of the training rows.
+
+    It gives no probability: the share of the label is nearly its accuracy, so that no model would be calibrated better.
+    """
     counts = Counter(train["label"].to_pylist())
     label = min(counts, key=lambda one: (-counts[one], one))
-    share = counts[label] / counts.total()
-    return scores([label] * test.num_rows, np.full(test.num_rows, share))
+    return scores([label] * test.num_rows)
 
 
 def tfidf(train: pa.Table, test: pa.Table, seed: int) -> pa.Table:
