@@ -127,7 +127,7 @@ def measure(rows: pa.Table, task: Task, scores: Scores, compare: Compare) -> dic
 
     A slice of its own has the `MOST_SLICES` values with most rows, as far as they have enough independent groups for an
     interval. The intervals are those of the paired cluster bootstrap on the rows of the slice. The slices of a column
-    have the test rows in common, so a column costs about as much as one more comparison of all rows.
+    share the test rows out, so a column costs about as much as two more comparisons of all rows.
 
     Args:
         rows: the test rows, with columns of slices.
@@ -206,8 +206,9 @@ def gaps(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | None
         clusters = np.array(rows["cluster"].to_pylist(), dtype=object)
         own = _own_slices({value: (len(places), len(set(clusters[places]))) for value, places in found.items()})
         parts = [_Part.of(rows, task, found[value], candidate, other) for value in own]
-        for at in range(min((len(part.statistics) for part in parts), default=0)):
-            measures |= _gaps_of(parts, at, clusters, evaluate, column)
+        for first in dict.fromkeys(first for part in parts for first in part.statistics):
+            having = [part for part in parts if first in part.statistics]
+            measures |= _gaps_of(having, first, clusters, evaluate, column)
         if other is not None and comparison.cut_differently(candidate, other):
             measures[f"{GAP}token_loss:{column}"] = comparison.OTHER_TOKENS
     return measures
@@ -218,24 +219,27 @@ class _Part:
     """One slice with the statistics of both models on its rows."""
 
     places: np.ndarray
-    statistics: Sequence[tuple[Statistic, Statistic | None]]
+    statistics: Mapping[str, tuple[Statistic, Statistic | None]]
+    """First name of a statistic -> of the candidate, and of the other model if there is one."""
 
     @classmethod
     def of(cls, rows: pa.Table, task: Task, places: np.ndarray, candidate: pa.Table, other: pa.Table | None) -> "_Part":
         own, statistics = rows.take(places), TASKS[task].statistics
-        theirs = {} if other is None else {one.names[0]: one for one in statistics(own, other.take(places))}
-        mine = statistics(own, candidate.take(places))
-        return cls(places, [(one, theirs.get(one.names[0])) for one in mine if other is None or one.names[0] in theirs])
+        mine = {one.names[0]: one for one in statistics(own, candidate.take(places))}
+        if other is None:
+            return cls(places, {first: (one, None) for first, one in mine.items()})
+        theirs = {one.names[0]: one for one in statistics(own, other.take(places))}
+        return cls(places, {first: (one, theirs[first]) for first, one in mine.items() if first in theirs})
 
 
 def _gaps_of(
-    parts: Sequence[_Part], at: int, clusters: np.ndarray, evaluate: Evaluate, column: str
+    parts: Sequence[_Part], first: str, clusters: np.ndarray, evaluate: Evaluate, column: str
 ) -> dict[str, Interval | str]:
-    """The gaps of the metrics that the statistic at this place of every part has."""
-    names = [name for name in parts[0].statistics[at][0].names if name in METRICS]
+    """The gaps of the metrics of the statistic that every part has under this name."""
+    names = [name for name in parts[0].statistics[first][0].names if name in METRICS]
     mine, theirs = [], []
     for part in parts:
-        own, others = part.statistics[at]
+        own, others = part.statistics[first]
         kept = comparison.defined_rows(own) & (True if others is None else comparison.defined_rows(others))
         places = part.places[kept]
         if len(set(clusters[places])) < FEWEST_GROUPS:
