@@ -174,7 +174,7 @@ def test_a_gap_of_answers_counts_only_rows_that_are_answered() -> None:
     rows = slices.add_columns(rows, table, ["language"], RecordForm("prompt-completion"), {})
     answers = [("x" if row % 2 else "好") if row < 40 else None for row in range(60)]
     close = [
-        answer and closeness([answer], [table["completion"][row].as_py()], "zh")[0]
+        None if answer is None else closeness([answer], [table["completion"][row].as_py()], "zh")[0]
         for row, answer in enumerate(answers)
     ]
     mine = causal.scores(tokens=np.ones(60), nll=np.arange(60.0) % 2 + 1, texts=answers, closeness=close)

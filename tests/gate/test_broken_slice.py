@@ -58,7 +58,9 @@ def decided(right: dict[str, float], *rules: dict[str, Any], seed: int = 1) -> V
     ]
 
     def compare(own: pa.Table, tables: slices.Scores) -> Any:
-        return {"champion": comparison.compare(own, "classification", *tables.values(), EVALUATE)}
+        return {
+            "champion": comparison.compare(own, "classification", tables["candidate"], tables["champion"], EVALUATE)
+        }
 
     sliced = slices.measure(test, "classification", scores, compare)
     return decide(asked, {"champion": whole}, slices={"champion": sliced})

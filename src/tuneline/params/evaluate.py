@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from tuneline.params.section import Positive, PositiveFloat, Section, Seed
 
 MOST_SLICED = 8
-"""Columns that cut the test rows into slices. Each costs about as much time as two or three more comparisons of all rows."""
+"""Columns that cut the test rows into slices. Each costs as much time as two or three more comparisons of all rows."""
 
 
 class Probes(Section):

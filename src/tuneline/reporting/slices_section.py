@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tuneline.data.secrets import screening
 from tuneline.evaluation.intervals import Interval
@@ -15,7 +15,7 @@ MOST_METRICS = 4
 """Metrics of a table, so that it fits on the page."""
 # All rows of such a slice have the same label, so what compares labels with each other means nothing there.
 _BETWEEN_LABELS = ("macro_f1", "weighted_f1", "matthews_corrcoef")
-_ORDER = ("champion", "base", "baseline")
+_ORDER: tuple[Literal["champion", "base", "baseline"], ...] = ("champion", "base", "baseline")
 
 
 @dataclass(frozen=True)
