@@ -10,10 +10,11 @@ import jinja2
 import pytest
 
 from tuneline import reporting
+from tuneline.behaviour.check_results import CheckResult, Expectation
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.evaluation.slices import Slice, SlicedColumn
-from tuneline.gate import budget_words, decision, next_steps, spending
+from tuneline.gate import behaviour_rule, budget_words, decision, next_steps, spending
 from tuneline.gate.noise_floor import NoiseFloor
 from tuneline.gate.spending import Use
 from tuneline.params import Rule
@@ -243,6 +244,16 @@ def test_what_the_gate_says_of_twins_leaks_and_the_ledger_is_translated() -> Non
         place = spending.budget([Use(passed=False, groups=400)] * count, 440)
         for sentence in budget_words.sentences(place, 440):
             assert english(CHINESE.say(sentence)) == [], sentence
+
+
+def test_the_reasons_of_behaviour_checks_are_translated() -> None:
+    good = CheckResult(1, None, "error", "?", "!", (Expectation("refuses", None),))
+    bad = replace(good, number=2, expectations=(Expectation("refuses", "it does not"),))
+    for results in ([good], [good, good], [good, bad]):
+        decided = behaviour_rule.decide(results)
+        assert decided
+        assert english(CHINESE.say(decided.reason, "reason")) == [], decided.reason
+    assert english(CHINESE.say(behaviour_rule.remark([replace(bad, severity="warning")]))) in ([], ["warning"])
 
 
 def test_next_steps_are_translated() -> None:

@@ -7,7 +7,14 @@ from tuneline.reporting import filters
 
 @pytest.mark.parametrize(
     ("value", "digits", "written"),
-    [(None, 3, "–"), (-0.5, 3, "−0.500"), (1234, 3, "1,234"), (1234.56, 1, "1,235"), (0.25, 1, "0.2")],
+    [
+        (None, 3, "–"),
+        (-0.5, 3, "−0.500"),
+        (1234, 3, "1,234"),
+        (1234.56, 1, "1,235"),
+        (0.25, 1, "0.2"),
+        (-0.0004, 3, "0.000"),
+    ],
 )
 def test_a_number(value: float | None, digits: int, written: str) -> None:
     assert filters.number(value, digits) == written

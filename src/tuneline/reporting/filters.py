@@ -20,14 +20,17 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None:
         return "–"
     text = f"{value:,}" if isinstance(value, int) else f"{value:,.{0 if abs(value) >= 1000 else digits}f}"
-    return text.replace("-", "−")
+    return text.replace("-", "−") if _shows_a_digit(text) else text.removeprefix("-")
 
 
 def signed(value: float, digits: int = 3) -> str:
     """A number with its sign; zero has none."""
     written = number(value, digits)
-    is_zero = not any(digit in written for digit in "123456789")
-    return written.removeprefix("−") if is_zero else ("+" if value > 0 else "") + written
+    return f"+{written}" if value > 0 and _shows_a_digit(written) else written
+
+
+def _shows_a_digit(text: str) -> bool:
+    return any(digit in text for digit in "123456789")
 
 
 def against(versus: str) -> str:

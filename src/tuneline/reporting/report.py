@@ -39,6 +39,7 @@ _OPEN_LABELS = 8
 _OPEN_SLICES = 8
 _OPEN_COLUMNS = 2
 _OPEN_DIFFERENCES = 6
+_OPEN_METRICS = 6
 _HTML_LANGUAGES: dict[params.Language, str] = {"en": "en", "zh": "zh-Hans"}
 
 
@@ -248,8 +249,13 @@ def _numbers(report: Report) -> dict[str, Any]:
     differences = _differences(report)
     # Those of rules; before the gate has run, the first.
     shown = [one for one in differences if one.verdict] or differences[:_OPEN_DIFFERENCES]
+    measured = comparison_section.shown(report.evaluation)
+    asked = {rule["metric"] for rule in (report.gate or {}).get("rules", [])}
+    metrics = measured if len(measured) <= _OPEN_METRICS else [one for one in measured if one in asked]
+    metrics = metrics or measured[:_OPEN_METRICS]
     return {
-        "metrics": comparison_section.shown(report.evaluation),
+        "metrics": metrics,
+        "more_metrics": [name for name in measured if name not in metrics],
         "table": comparison_section.table(report.evaluation, report.champion),
         "notes": comparison_section.notes(report.evaluation),
         "terms": comparison_section.terms(report.evaluation),
