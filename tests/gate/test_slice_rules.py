@@ -113,6 +113,13 @@ def test_a_slice_that_is_not_there_is_never_passed(slice_: str, verdict: str, re
     assert found.improvement is None
 
 
+def test_secrets_of_a_column_are_not_in_the_reasons() -> None:
+    columns = sliced(part("ann@firm.de", VERY_BAD), part("en", GOOD), few={"bob@firm.de": (3, 3)})
+    reasons = [only([rule(slice_)], columns).reason for slice_ in ("language", "language=xx")]
+    assert "on language=<EMAIL> is worse" in reasons[0]
+    assert "the values are <EMAIL>, en, <EMAIL>" in reasons[1]
+
+
 def test_no_slice_is_large_enough() -> None:
     found = only([rule("language")], sliced(part(None, 9), few={"he": (9, 9)}))
     assert found.verdict == "failed"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from tuneline.data.secrets import screening
 from tuneline.evaluation.intervals import FEWEST_GROUPS, LEVEL, Interval, Measures
 from tuneline.evaluation.slices import MOST_SLICES, Slice, SlicedColumn
 from tuneline.params import Rule
@@ -161,6 +162,8 @@ def _on(name: str) -> str:
 
 
 def _cut(value: str) -> str:
+    """A value for people to read: the gate's reasons go to MLflow, where secrets of a column must not stand."""
+    value = screening.hidden(value)
     return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
 
 
