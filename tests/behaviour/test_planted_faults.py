@@ -12,7 +12,7 @@ from tuneline import params
 from tuneline.behaviour import check_results
 from tuneline.behaviour.check_results import CheckResult
 from tuneline.core import files
-from tuneline.decisions import verification
+from tuneline.decisions import checking
 from tuneline.errors import DataError, ModelError
 from tuneline.evaluation.intervals import Interval
 from tuneline.gate import behaviour_rule
@@ -148,14 +148,12 @@ def test_checks_of_another_kind_of_model_are_one_sentence(project: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_verification_of_a_promotion_asks_in_a_new_process(project: Path) -> None:
+def test_the_candidate_is_asked_in_a_new_process(project: Path) -> None:
     Path("data/checks.yaml").write_text(CHECKS, "utf-8")
     p, folder = params.load(), Path("models/finetuned")
-    [found] = verification._check_behaviour(p, folder)
-    assert found.line() == "passed  behaviour: 2 of 2 checks passed"
+    assert [result.passed for result in checking.check(p, folder, "candidate")] == [True, True]
     (folder / "chat_template.jinja").write_text(OTHER_TEMPLATE, "utf-8")
-    [found] = verification._check_behaviour(p, folder)
-    assert found.line() == ("failed  behaviour: 0 of 2 checks passed; failed: 1 (knows where), 2 (says who it is)")
+    assert [result.passed for result in checking.check(p, folder, "candidate")] == [False, False]
     (folder / "model.safetensors").write_bytes(b"broken")
-    [found] = verification._check_behaviour(p, folder)
-    assert not found.passed
+    with pytest.raises(ModelError, match="models/finetuned"):
+        checking.check(p, folder, "candidate")

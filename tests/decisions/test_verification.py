@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tuneline.decisions import verification
-from tuneline.errors import PipelineError, RegistryError, TrackingError
+from tuneline.core import files
+from tuneline.decisions import checking, verification
+from tuneline.errors import DataError, PipelineError, RegistryError, TrackingError
 from tuneline.params import Params
 from tuneline.registry import version_status, versions, weights
 from tuneline.registry.tracking import Tracker
@@ -91,14 +92,15 @@ def test_the_weights_of_a_version_are_those_that_were_registered(tmp_path: Path)
     assert weights.weight_tags(one) == {}
 
 
-def test_what_the_checks_of_behaviour_cannot_ask_has_not_passed(project: Params) -> None:
-    found = list(verification._check_behaviour(project, Path("model")))
-    assert [(check.name, check.passed, check.is_damage) for check in found] == [("behaviour", False, False)]
-    assert found[0].detail.startswith("data/checks.yaml: no such file; restore it with: git restore")
-    Path("data/checks.yaml").write_text("sft:\n  - {prompt: Hello, contians: world}\n", "utf-8")
-    [check] = verification._check_behaviour(project, Path("model"))
-    assert check.line() == (
-        "failed  behaviour: data/checks.yaml:2: sft.0.contians: unknown key; did you mean contains?"
-    )
+def test_what_the_checks_of_behaviour_cannot_ask_has_not_passed(project: Params, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    check = verification._check_behaviour(shared)
+    assert check.line() == "failed  behaviour: the model was not asked: its process has ended before"
+    assert not check.is_damage
+    files.write_json(shared / "not-checked.json", ["its template refuses every prompt"])
+    assert verification._check_behaviour(shared).line() == "failed  behaviour: its template refuses every prompt"
+    with pytest.raises(DataError, match=r"no such file; restore it with: git restore data/checks\.yaml"):
+        checking.write_request(shared, project, "version")
     Path("data/checks.yaml").write_text("classification: []\n", "utf-8")
-    assert list(verification._check_behaviour(project, Path("model"))) == []
+    assert not checking.write_request(shared, project, "version")

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import champion_scores, decide, scoring
+from tuneline.decisions import champion_scores, checking, decide, scoring, verification
 from tuneline.decisions.scoring import NoAnswerError
 from tuneline.errors import ModelError, RegistryError
 from tuneline.evaluation.intervals import Interval
@@ -172,6 +172,26 @@ def test_a_model_loads_answers_and_is_scored_in_one_fresh_process(
     with pytest.raises(NoAnswerError, match=r"^does not load and answer: its folder: cannot be loaded"):
         scoring.score(classifier, finetuned, rows(), None, answers_within=100)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_process_that_scores_a_version_asks_its_checks_too(classifier: Params, tmp_path: Path) -> None:
+    checks, shared = tmp_path / "checks", tmp_path / "shared"
+    shared.mkdir()
+    Path("data/checks.yaml").write_text(
+        "classification:\n  - {text: cheap pills, one_of: [spam, ham]}\n  - {text: cheap pills, label: spma}\n"
+    )
+    assert checking.write_request(checks, classifier, "version")
+    scoring.write_request(shared, classifier, rows(), None, must_answer=True, checks=checks)
+    scoring.main(shared, Path("models/finetuned").absolute())
+    assert [result.passed for result in checking.read_results(checks)] == [True, False]
+    found = verification._check_behaviour(checks)
+    assert found.line() == "failed  behaviour: 1 of 2 checks passed; failed: 2"
+    assert files.read_parquet(shared / "found.parquet").num_rows == rows().num_rows
+    # Checks that do not fit the model end neither the process nor the scores.
+    (checks / "checking.json").write_text((checks / "checking.json").read_text().replace("classification", "sft"))
+    (checks / "checks.yaml").write_text("sft:\n  - {prompt: Hello, contains: a}\n")
+    scoring.main(shared, Path("models/finetuned").absolute())
+    assert "which does not fit the checks of task sft" in verification._check_behaviour(checks).detail
 
 
 def asked(p: Params, tmp_path: Path, test: pa.Table, *, must_answer: bool = True) -> Path:

@@ -56,7 +56,7 @@ def ask(folder: Path, checks: Checks, task: Task, limits: Limits, name: str) -> 
     if is_writing == (mode in ("classification", REGRESSION)) or isinstance(asked[0], NumberCheck) != (
         mode == REGRESSION
     ):
-        raise ModelError(f"{folder}: the mode of the model is {mode}, which does not fit the checks of task {task}")
+        raise ModelError(f"the mode of the model is {mode}, which does not fit the checks of task {task}")
     if is_writing:
         loaded = generation.load(ModelToScore(folder, name, limits.max_length))
         return _ask_for_text(loaded, asked, checks.refusals or [], limits, name)

@@ -24,6 +24,7 @@ def score(
     *,
     answers_within: float | None = None,
     probe: str | None = None,
+    checks: Path | None = None,
 ) -> pa.Table:
     """The score table of a registered version. A file keeps it, named by the digest of model, rows, settings and code.
 
@@ -35,6 +36,7 @@ def score(
         base: the scores of the base, which a task that counts from them needs.
         probe: the probe that measures these rows; None: they are test rows.
         answers_within: as for `scoring.score`; a version whose scores are kept has to load and answer all the same.
+        checks: as for `scoring.score`.
 
     Raises:
         NoAnswerError: as for `scoring.score`.
@@ -54,9 +56,9 @@ def score(
     if kept is not None:
         if answers_within is not None:
             of_first = None if base is None else base.slice(0, 1)
-            scoring.score(p, folder, rows.slice(0, 1), of_first, answers_within=answers_within)
+            scoring.score(p, folder, rows.slice(0, 1), of_first, answers_within=answers_within, checks=checks)
         return kept
-    found = scoring.score(p, folder, rows, base, answers_within=answers_within, probe=probe)
+    found = scoring.score(p, folder, rows, base, answers_within=answers_within, probe=probe, checks=checks)
     files.write_parquet(cached, found)
     files.write_json(_checksum_file(cached), {"sha256": files.sha256_file(cached)})
     return found

@@ -47,6 +47,7 @@ def score(
     *,
     answers_within: float | None = None,
     probe: str | None = None,
+    checks: Path | None = None,
 ) -> pa.Table:
     """The score table of a version.
 
@@ -58,6 +59,7 @@ def score(
         answers_within: the seconds in which the model must have loaded and answered the first row; None: this is not
             looked at.
         probe: the probe that measures these rows; None: they are test rows.
+        checks: with `answers_within` only: the folder of a request of `checking`, which the same process answers.
 
     Raises:
         NoAnswerError: with `answers_within` only: the model does not load or answer.
@@ -65,7 +67,8 @@ def score(
         RegistryError: the process that scores it was ended.
     """
     with files.temporary_folder() as shared:
-        write_request(shared, p, rows, base, must_answer=answers_within is not None, probe=probe)
+        must_answer = answers_within is not None
+        write_request(shared, p, rows, base, must_answer=must_answer, probe=probe, checks=checks)
         run_apart("tuneline.decisions.scoring", shared, folder, p, answers_within=answers_within)
         return files.read_parquet(shared / _FOUND)
 
@@ -150,7 +153,7 @@ def _raise_problem(code: int, shared: Path, folder: Path, *, must_answer: bool) 
             "again"
         )
     sys.stderr.write(printed)
-    raise ModelError(f"the model cannot be asked: its process ended with code {code}, see above")
+    raise ModelError(f"the model cannot be scored: its process ended with code {code}, see above")
 
 
 def write_request(
@@ -161,6 +164,7 @@ def write_request(
     *,
     must_answer: bool,
     probe: str | None = None,
+    checks: Path | None = None,
 ) -> None:
     """Write what another process needs to score a model with `main`.
 
@@ -171,9 +175,11 @@ def write_request(
         base: the scores of the base, for a task that counts from them.
         must_answer: whether the model has to answer the first row before the others are scored.
         probe: the probe that measures these rows; None: they are test rows.
+        checks: the folder of a request of `checking`.
     """
     settings = {
         "task": p.task,
+        "checks": checks and str(checks.absolute()),
         "probe": probe,
         "evaluate": p.evaluate.model_dump(),
         "max_length": p.finetune.max_length,
@@ -208,7 +214,7 @@ def answer(shared: Path, request: Callable[[], None]) -> None:
 
 def _answer_request(shared: Path, folder: Path) -> None:
     settings = files.read_object(
-        shared / _SETTINGS, "task", "evaluate", "max_length", "threads", "must_answer", "probe"
+        shared / _SETTINGS, "task", "evaluate", "max_length", "threads", "must_answer", "probe", "checks"
     )
     rows, task, must_answer = files.read_parquet(shared / _ROWS), settings["task"], settings["must_answer"]
     base = files.read_parquet(shared / _BASE) if (shared / _BASE).is_file() else None
@@ -227,6 +233,11 @@ def _answer_request(shared: Path, folder: Path) -> None:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             found = TASKS[task].measure(first, rows.slice(0, 1), evaluate)
         files.write_json(shared / _ANSWER, _answer(task, rows.slice(0, 1), found))
+        if settings["checks"]:
+            # It imports this module.
+            from tuneline.decisions import checking
+
+            checking.answer_request(Path(settings["checks"]), folder)
     if not must_answer or rows.num_rows > 1:
         scored = ModelToScore(folder, "version" if must_answer else "champion", length, base=base)
         found = TASKS[task].measure(scored, rows, evaluate)

@@ -42,7 +42,7 @@ from tuneline.registry.tracking import Tracker
 REGISTERED, SOURCES, FILES, SIGNATURE = "registered", "sources", "files", "signature"
 SIZE, REBUILDS, LOADS, BEHAVIOUR, GATE = "size", "rebuilds", "loads", "behaviour", "gate"
 """The names of the checks, in their order."""
-_MODEL = "model"
+_MODEL, _CHECKS = "model", "checks"
 NOT_CHECKED = "not checked"
 """Stands for the checks that this machine could not make."""
 
@@ -223,10 +223,16 @@ def _check_model(
         yield Check(LOADS, False, mismatch, is_damage=True)
         return
     own, answers = None, Check(LOADS, True, "the model loads in a new process and answers")
+    checks, problem = folder / _CHECKS, None
     try:
-        own = _own_scores(p, tracker, version, model, today)
+        is_asked = checking.write_request(checks, p, "version")
+    except DataError as error:
+        is_asked, problem = False, Check(BEHAVIOUR, False, "; ".join(error.problems))
+    try:
+        own = _own_scores(p, tracker, version, model, today, checks if is_asked else None)
         yield answers
-        yield from _check_behaviour(p, model)
+        if is_asked or problem:
+            yield problem or _check_behaviour(checks)
         yield _check_gate(tracker, version, champion, tags, model, today, own)
     except NoAnswerError as error:
         yield Check(LOADS, False, f"the model {'; '.join(error.problems)}", is_damage=True)
@@ -236,20 +242,21 @@ def _check_model(
         yield Check(GATE, False, "; ".join(error.problems))
 
 
-def _check_behaviour(p: params.Params, folder: Path) -> Iterator[Check]:
-    """Whether the checks of today's data/checks.yaml pass; nothing where it has no checks for the task."""
+def _check_behaviour(checks: Path) -> Check:
+    """Whether today's data/checks.yaml, which the process that scores the model has asked, passes."""
     try:
-        results = checking.check(p, folder, "version")
+        return Check(BEHAVIOUR, *behaviour_rule.verify(checking.read_results(checks)))
     except (DataError, ModelError) as error:
         # What cannot be checked has not passed.
-        yield Check(BEHAVIOUR, False, "; ".join(error.problems))
-        return
-    if results:
-        yield Check(BEHAVIOUR, *behaviour_rule.verify(results))
+        return Check(BEHAVIOUR, False, "; ".join(error.problems))
 
 
-def _own_scores(p: params.Params, tracker: Tracker, version: str, folder: Path, today: LastEvaluation) -> pa.Table:
+def _own_scores(
+    p: params.Params, tracker: Tracker, version: str, folder: Path, today: LastEvaluation, checks: Path | None
+) -> pa.Table:
     """The scores of a version on today's test rows; it has to load and to answer, also where they are known.
+
+    The same process asks what the request in the folder `checks` asks.
 
     Raises:
         NoAnswerError: it does not load or answer.
@@ -258,10 +265,10 @@ def _own_scores(p: params.Params, tracker: Tracker, version: str, folder: Path, 
     base = today.scores.get("base") if TASKS[p.task].is_relative_to_base else None
     if _model_sha256(folder) == today.model_sha256:
         first = None if base is None else base.slice(0, 1)
-        scoring.score(today.p, folder, today.rows.slice(0, 1), first, answers_within=scoring.SECONDS)
+        scoring.score(today.p, folder, today.rows.slice(0, 1), first, answers_within=scoring.SECONDS, checks=checks)
         return today.scores["candidate"]
     sha256 = versions.registered_sha256(tracker, p.registry.model, version)
-    return kept_scores.score(today.p, folder, sha256, today.rows, base, answers_within=scoring.SECONDS)
+    return kept_scores.score(today.p, folder, sha256, today.rows, base, answers_within=scoring.SECONDS, checks=checks)
 
 
 def _task_mismatch(p: params.Params, folder: Path) -> str | None:
