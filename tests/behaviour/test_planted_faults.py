@@ -60,13 +60,14 @@ def test_a_model_that_answers_as_expected_passes(project: Path) -> None:
     assert verdict.rules[-1].reason == "Behaviour checks: all 2 passed."
 
 
-def test_a_wrong_template_is_stopped(project: Path) -> None:
+def test_a_wrong_template_is_stopped(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def plant(folder: Path) -> None:
         (folder / "chat_template.jinja").write_text(OTHER_TEMPLATE, "utf-8")
 
     verdict, _ = checked(plant)
     assert verdict.verdict == "failed"
     assert verdict.rules[-1].reason.startswith("Behaviour checks: 2 of 2 failed: 1 (knows where), 2 (says who")
+    assert "\n  failed: check 1 (knows where): the answer does not contain “Ghent”" in capsys.readouterr().out
 
 
 def test_an_adapter_that_was_not_merged_is_stopped(project: Path, folders: Folders) -> None:

@@ -80,10 +80,12 @@ def lines(results: Sequence[CheckResult], file: str) -> list[str]:
         results: of all checks of the task.
         file: the file of the checks.
     """
+    # A line of a stage that begins with `error` would be taken for the reason why it ended.
+    words = {"error": "failed", "warning": "warning"}
     wrong = [result for result in results if not result.passed]
     return [
         summary(results, file),
-        *(f"{one.severity}: check {one.title}: {'; '.join(one.reasons())}" for one in wrong),
+        *(f"  {words[one.severity]}: check {one.title}: {'; '.join(one.reasons())}" for one in wrong),
     ]
 
 
