@@ -296,10 +296,24 @@ def test_what_stands_in_a_hole_is_translated_in_its_context() -> None:
     assert say("chrF is  against the base") == "chrF is  against the base"
 
 
+def test_a_hole_may_hold_what_stands_after_it() -> None:
+    text = (
+        "TF-IDF, a linear model of the words, is better (Macro F1 0.864 against 0.793). It is trained in seconds and "
+    )
+    text += "runs on any machine, so the candidate is not yet worth its cost."
+    assert "更好（宏平均 F1 0.864 对 0.793）" in CHINESE.say(text)
+    text = "The test rows are too few to decide whether the new a good enough. is good enough."
+    assert CHINESE.say(text) == "测试样本太少，无法判定新的 a good enough. 是否达标。"
+
+
 def test_a_hostile_text_takes_no_time() -> None:
     text = "The new " + "; on the, and ); is (95 % interval" * 20_000
     assert CHINESE.say(text) == text
     assert CHINESE.say(text[:4_000]) == text[:4_000]
+    lists = "The new x is good enough: on text it has never seen, it meets every rule against " + "a, b and c, " * 200
+    assert CHINESE.say(f"{lists}.") != lists
+    nested = "Bits per byte on a=b is better than the base's by 1. It also fails on c. Of this gain, " * 40
+    assert CHINESE.say(nested, "reason")
 
 
 def test_a_line_that_is_not_of_a_catalogue_is_refused(tmp_path: Path) -> None:

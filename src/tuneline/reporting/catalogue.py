@@ -22,7 +22,7 @@ _LINE = re.compile(r'(msgctxt|msgid|msgid_plural|msgstr|msgstr\[0\])? ?(".*")')
 # The longest text that is compared with entries that have holes.
 _LONGEST = 4_000
 # The most holes in holes.
-_DEEPEST = 12
+_DEEPEST = 6
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,12 @@ class Catalogue(gettext.NullTranslations):
             return text, False
         best = text
         for parts, entry in self._patterns.get(context, ()):
-            if (values := _fill(parts, text)) is None:
-                continue
-            said = {name: self._say(value, _context(name), depth + 1) for name, value in values.items()}
-            sentence = _HOLE.sub(lambda hole, said=said: said[hole[1]][0], entry.translation)
-            if all(is_whole for name, (_, is_whole) in said.items() if _context(name) in self._contexts):
-                return sentence, True
-            best = sentence if best == text else best
+            for values in _fills(parts, text):
+                said = {name: self._say(value, _context(name), depth + 1) for name, value in values.items()}
+                sentence = _HOLE.sub(lambda hole, said=said: said[hole[1]][0], entry.translation)
+                if all(is_whole for name, (_, is_whole) in said.items() if _context(name) in self._contexts):
+                    return sentence, True
+                best = sentence if best == text else best
         return best, False
 
 
@@ -118,29 +117,35 @@ def _context(hole: str) -> str:
     return hole.rstrip("0123456789")
 
 
-def _fill(parts: list[str], text: str) -> Mapping[str, str] | None:
-    """What stands in the holes of an entry, if the rest of it is this text; else None.
+def _fills(parts: list[str], text: str) -> list[Mapping[str, str]]:
+    """What may stand in the holes of an entry, if the rest of it is this text.
 
-    A hole ends where the text after it is found first, so that the time is bounded for any text.
+    A hole ends where the text after it is found first from the left, or from the right, so that the time is bounded for
+    any text.
 
     Args:
         parts: text, name of a hole, text, name of a hole, …, text.
         text: to compare.
     """
-    first, last, names = parts[0], parts[-1], parts[1::2]
-    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last) + len(names):
-        return None
-    values, at, end = {}, len(first), len(text) - len(last)
-    for name, after in zip(names[:-1], parts[2:-1:2], strict=True):
-        found = text.find(after, at + 1, end)
-        if found < 0:
-            return None
-        values[name] = text[at:found]
-        at = found + len(after)
-    if at >= end:
-        return None
-    values[names[-1]] = text[at:end]
-    return values
+    first, last, names, between = parts[0], parts[-1], parts[1::2], parts[2:-1:2]
+    begin, end = len(first), len(text) - len(last)
+    if not text.startswith(first) or not text.endswith(last) or begin >= end:
+        return []
+    found = []
+    for is_reversed in (False, True):
+        at, stop, places = begin, end, []
+        for part in reversed(between) if is_reversed else between:
+            place = text.rfind(part, begin, stop - 1) if is_reversed else text.find(part, at + 1, end)
+            if place < 0:
+                return []
+            at, stop = place + len(part), place
+            places.append((place, at))
+        places.sort()
+        starts, ends = [begin, *(after for _, after in places)], [*(place for place, _ in places), end]
+        values = {name: text[a:b] for name, a, b in zip(names, starts, ends, strict=True)}
+        if all(values.values()) and values not in found:
+            found.append(values)
+    return found
 
 
 @cache
