@@ -227,6 +227,7 @@ def _answer_request(shared: Path, folder: Path) -> None:
         scored = ModelToScore(folder, "version", length)
         files.write_parquet(shared / _FOUND, probe_table.measure(scored, {probe: rows}, evaluate)[probe])
         return
+    found = None
     if must_answer:
         of_first = base if base is None else base.slice(0, 1)
         first = ModelToScore(folder, "version", length, base=of_first, models=0)
@@ -238,7 +239,7 @@ def _answer_request(shared: Path, folder: Path) -> None:
             from tuneline.decisions import checking
 
             checking.answer_request(Path(settings["checks"]), folder)
-    if not must_answer or rows.num_rows > 1:
+    if found is None or rows.num_rows > 1:
         scored = ModelToScore(folder, "version" if must_answer else "champion", length, base=base)
         found = TASKS[task].measure(scored, rows, evaluate)
     files.write_parquet(shared / _FOUND, found)
