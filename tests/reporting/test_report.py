@@ -241,16 +241,19 @@ def test_the_page_in_chinese_keeps_what_comes_from_data(folder: Path, values: pa
 
 
 def test_long_parts_are_folded_and_the_page_stays_small(folder: Path, values: params.Params) -> None:
-    text = "x" * 100_000
+    text = "<字>" * 300
     row = {"source": "a", "prompt": text, "reference": text, "base_text": text, "candidate_text": text}
-    rows = [row | {"id": f"r{number}"} for number in range(100)]
+    rows = [row | {"id": f"r{number}"} for number in range(600)]
     files.write_parquet(folder / "rows.parquet", pa.Table.from_pylist(rows))
-    many = values.model_copy(update={"evaluate": values.evaluate.model_copy(update={"samples": 100})})
+    many = values.model_copy(update={"evaluate": values.evaluate.model_copy(update={"samples": 600})})
     html = report.render(report.assemble(folder, many, params_file=folder / "none.yaml"))
-    assert len(html) < 2_000_000
-    assert "98 more rows" in html
+    assert len(html.encode()) < 2_000_000
     samples = html[html.index("<h2>Answers side by side") :]
     assert samples[: samples.index("<details>")].count("<article") == 2
+    kept = html.count("<article")
+    assert 50 < kept < 600
+    assert f"{kept - 2} more rows</summary>" in html
+    assert f"and {600 - kept} more rows in <code>rows.parquet</code>" in html
 
 
 def test_parts_of_missing_files_are_left_out(tmp_path: Path, values: params.Params) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from projects import ROOT
 
 from tuneline import params
 from tuneline.core import files
@@ -15,6 +16,7 @@ from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import comparison, comparisons, results, score_table, slices
 from tuneline.evaluation.tasks import classification, preference, regression
 from tuneline.reporting import report
+from tuneline.reporting.label_section import labels_of
 
 EVIL = '<script>alert("x")</script>'
 RANDOM = np.random.default_rng(0)
@@ -131,6 +133,18 @@ def test_the_confusion_of_many_labels_is_a_picture(tmp_path: Path, values: param
     html = classified([f"label {place} {EVIL}" for place in range(30)], values, tmp_path)
     assert '<svg class="confusion" viewBox="0 0 30 30"' in html
     assert '<table class="confusion">' not in html
+
+
+def test_the_picture_of_very_many_labels_stays_small() -> None:
+    labels = [f"{place} {'x' * 300}" for place in range(90)]
+    rows = len(labels) ** 2
+    texts = [f"text {row}" for row in range(rows)]
+    true = [labels[row % 90] for row in range(rows)]
+    given = [labels[row // 90] for row in range(rows)]
+    table = pa.table({"text": texts, "label": true} | dict.fromkeys(("id", "source", "cluster"), texts))
+    test = classification.test_rows(table, params.load(ROOT / "params.yaml").evaluate, RecordForm("classification"))
+    made = labels_of(score_table.join(test, {"candidate": classification.scores(given, np.full(rows, 0.5))}))
+    assert sum(len(line.cells) for line in made.confusion) == 2_000
 
 
 def test_rows_with_several_labels_have_no_confusion(tmp_path: Path, values: params.Params) -> None:

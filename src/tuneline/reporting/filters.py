@@ -4,7 +4,8 @@ import re
 
 from markupsafe import Markup, escape
 
-_LONGEST_TEXT = 700
+LONGEST_TEXT = 700
+"""Characters of a text of data or a model that the page shows."""
 _LONGEST_NAME = 80
 # White space that HTML shows as nothing, or as one space.
 _UNSEEN_SPACES = re.compile(r"^[ \t\n\r\f]|[ \t\n\r\f]{2}|[ \t\n\r\f]$")
@@ -42,9 +43,14 @@ def against(versus: str) -> str:
 def cut(text: str, keep_end: bool = False) -> str:
     """The beginning of a long text, or its end; control characters are shown as pictures."""
     text = text.translate(_PICTURES)
-    if len(text) <= _LONGEST_TEXT:
+    if len(text) <= LONGEST_TEXT:
         return text
-    return "… " + text[-_LONGEST_TEXT:] if keep_end else text[:_LONGEST_TEXT] + " …"
+    return "… " + text[-LONGEST_TEXT:] if keep_end else text[:LONGEST_TEXT] + " …"
+
+
+def short(name: str) -> str:
+    """The beginning of a long name."""
+    return (name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + " …").translate(_PICTURES)
 
 
 def breakable(name: str) -> Markup:
@@ -53,10 +59,10 @@ def breakable(name: str) -> Markup:
     A browser drops spaces at the ends of a text and shows several spaces as one, so two labels may look the same. A
     name with such spaces is therefore quoted, and all its spaces are shown.
     """
-    short = (name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + " …").translate(_PICTURES)
+    shown = short(name)
     if _UNSEEN_SPACES.search(name):
-        short = repr(short).replace(" ", "\N{NO-BREAK SPACE}")
-    return Markup(_WORD_END.sub(r"\1<wbr>", str(escape(short))))
+        shown = repr(shown).replace(" ", "\N{NO-BREAK SPACE}")
+    return Markup(_WORD_END.sub(r"\1<wbr>", str(escape(shown))))
 
 
 def with_code(text: str) -> Markup:
@@ -74,7 +80,9 @@ def is_long(text: str) -> bool:
     return text.count("\n") > 5 or len(text) > 250
 
 
-FILTERS = {function.__name__: function for function in (number, signed, against, cut, breakable, with_code, words)}
+FILTERS = {
+    function.__name__: function for function in (number, signed, against, cut, short, breakable, with_code, words)
+}
 """Name in a template -> the function."""
 TESTS = {"long": is_long}
 """Name in a template, after `is` -> the function."""

@@ -14,6 +14,8 @@ MOST_ON_A_PHONE = 8
 """Up to this number of labels the table fits on a phone; above, a picture replaces it there."""
 _MOST_LABELS = 40
 _MOST_MISTAKES = 10
+# The most cells of a picture, so that the page stays small.
+_MOST_CELLS = 2_000
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,17 @@ def labels_of(table: pa.Table) -> Labels:
         mistakes += [
             Mistake(names[place], names[cell.column], cell.count) for cell in cells if cell.count and not cell.is_right
         ]
+    if len(names) > MOST_IN_WORDS:
+        lines = _largest(lines)
     mistakes.sort(key=lambda mistake: (-mistake.count, mistake.true, mistake.given))
     shown = found[:_MOST_LABELS]
     return Labels(tuple(shown), len(found) - len(shown), names, tuple(lines), tuple(mistakes[:_MOST_MISTAKES]))
+
+
+def _largest(lines: list[Row]) -> list[Row]:
+    """The rows with the cells alone that hold most test rows."""
+    cells = [(-cell.count, place, cell) for place, line in enumerate(lines) for cell in line.cells if cell.count]
+    kept: list[list[Cell]] = [[] for _ in lines]
+    for _, place, cell in sorted(cells, key=lambda found: found[:2])[:_MOST_CELLS]:
+        kept[place].append(cell)
+    return [Row(line.label, tuple(found)) for line, found in zip(lines, kept, strict=True)]

@@ -12,8 +12,11 @@ from tuneline.data.secrets import screening
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.score_table import split_columns
 from tuneline.evaluation.tasks import preference
+from tuneline.reporting.filters import LONGEST_TEXT
 
 _NOT_PICKED = "Test rows spread evenly over the split, none picked by hand."
+# Of a section, and of the tags around one sample.
+_MOST_BYTES, _FRAME_BYTES = 500_000, 600
 _LIKELIEST = "its likeliest token at each step."
 
 
@@ -44,6 +47,8 @@ class Section:
     title: str
     lead: str
     samples: tuple[Sample, ...]
+    more: int = 0
+    """The number of further samples, for which the page has no room."""
     masked: bool = False
     """Whether something that looks like a secret is hidden in them."""
 
@@ -63,7 +68,18 @@ def sections(table: pa.Table, make: MakeSections, wanted: int, champion: Mapping
     """
     if not wanted or not table.num_rows:
         return []
-    return [_masked(section) for section in make(table, wanted, champion) if section.samples]
+    return [_masked(_with_room(section)) for section in make(table, wanted, champion) if section.samples]
+
+
+def _with_room(section: Section) -> Section:
+    """The first samples of a section that fit on the page, as far as the page shows their texts."""
+    room = _MOST_BYTES
+    for kept, sample in enumerate(section.samples):
+        texts = (sample.source, sample.prompt, *(line.text for line in sample.lines))
+        room -= _FRAME_BYTES + sum(len(text[:LONGEST_TEXT].encode(errors="replace")) for text in texts)
+        if room < 0:
+            return replace(section, samples=section.samples[:kept], more=len(section.samples) - kept)
+    return section
 
 
 def _masked(section: Section) -> Section:
