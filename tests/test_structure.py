@@ -78,6 +78,7 @@ OUTSIDE_TOOLS = {
     "peft": ("src/tuneline/modeling/adapters.py",),
     "trl": ("src/tuneline/finetuning/dpo.py",),
     "distributed": ("src/tuneline/data/preparing/scheduler.py",),
+    "lm_eval": ("src/tuneline/evaluation/probes/harness_run.py",),
     "sklearn": ("src/tuneline/evaluation/tfidf.py",),
     "ftfy": ("src/tuneline/data/reading/guards/damage.py",),
     "model_signing": ("src/tuneline/proofs/signatures.py",),

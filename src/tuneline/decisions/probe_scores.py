@@ -13,6 +13,7 @@ from tuneline.decisions import kept_scores
 from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.probes import probe_table
 from tuneline.evaluation.probes.probe_table import CANARIES, COPIED, MEMORISED, PROBES, Probed
+from tuneline.params.gate import is_of_harness
 from tuneline.registry import versions
 
 Found: TypeAlias = Mapping[str, Probed | str]
@@ -97,6 +98,8 @@ def of_version(p: params.Params, today: Found, version: Version) -> Found:
             found[name] = one
         elif name == COPIED:
             found[name] = "only the stage evaluate searches the training rows, for the model that it measures"
+        elif is_of_harness(name):
+            found[name] = "only the stage evaluate runs lm-evaluation-harness, for the model that it measures"
         else:
             found[name] = _measured(p, one, version, name)
     return found
@@ -134,4 +137,5 @@ def _unseen(rows: pa.Table, trained: pa.Table) -> list[int]:
 def _named(p: params.Params, *versus: str) -> list[str]:
     """The probes whose metrics the rules name."""
     names = {rule.metric for rule in p.rules if rule.versus in versus}
-    return [name for name, probe in PROBES.items() if names & set(probe.metrics)]
+    probes = [name for name, probe in PROBES.items() if names & set(probe.metrics)]
+    return [*probes, *sorted(name for name in names if is_of_harness(name))]

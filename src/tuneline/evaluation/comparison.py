@@ -11,7 +11,7 @@ from tuneline.evaluation import intervals, metrics
 from tuneline.evaluation.intervals import Interval, Measures, Statistic
 from tuneline.evaluation.task_table import TASKS
 from tuneline.params import Evaluate, Task
-from tuneline.params.gate import METRICS, METRICS_OF_TASK, metric
+from tuneline.params.gate import METRICS, METRICS_OF_TASK, is_of_harness, metric
 
 Statistics = Callable[[pa.Table, pa.Table], list[Statistic]]
 """Rows, score table -> the metrics."""
@@ -60,7 +60,11 @@ def summarise_by(statistics: Statistics, rows: pa.Table, scores: pa.Table) -> di
         kept = select_rows(statistic, defined_rows(statistic))
         with np.errstate(invalid="ignore", divide="ignore"):
             values = kept.values()
-        found |= {name: value for name, value in values.items() if name in METRICS and not math.isnan(value)}
+        found |= {
+            name: value
+            for name, value in values.items()
+            if (name in METRICS or is_of_harness(name)) and not math.isnan(value)
+        }
         if statistic.names == ("bits_per_byte",) and "token_loss" in found:
             found["perplexity"] = metrics.perplexity(found["token_loss"])
     return found

@@ -12,7 +12,7 @@ from tuneline.params.compute import Compute
 from tuneline.params.data import PRETRAINING, Data, Layout, MixtureSet, Secrets, SetReading, Split
 from tuneline.params.evaluate import Evaluate, Probes
 from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
-from tuneline.params.gate import Gate, Rule, problem_of_task
+from tuneline.params.gate import HARNESS, Gate, Rule, is_of_harness, problem_of_task
 from tuneline.params.paths import OUTPUTS, Paths, overlaps
 from tuneline.params.registry import Registry
 from tuneline.params.report import Language, Report
@@ -95,6 +95,7 @@ class Params(Section):
         inputs = {
             "paths.expectations": self.paths.expectations,
             "paths.checks": self.paths.checks,
+            "paths.harness": self.paths.harness,
             "paths.mixture": self.paths.mixture,
             "data.raw": self.data.raw,
             "data.pretraining": self.data.pretraining,
@@ -161,6 +162,26 @@ class Params(Section):
                 "name another set",
                 {"at": ("data", "general"), "general": general},
             )
+        if self.evaluate.harness and not TASK_KEYS[self.task].probes:
+            raise PydanticCustomError(
+                "harness_and_task",
+                "has no meaning for task {task}, whose models are not trained to write a text; set it to []",
+                {"at": ("evaluate", "harness"), "task": self.task},
+            )
+        if self.evaluate.harness and self.evaluate.probes is None:
+            raise PydanticCustomError(
+                "harness_and_probes",
+                "needs evaluate.probes, which says how many documents are measured, and it is null",
+                {"at": ("evaluate", "harness")},
+            )
+        for index, rule in enumerate(self.gate.rules):
+            task = rule.metric.removeprefix(HARNESS)
+            if is_of_harness(rule.metric) and rule.task in (None, self.task) and task not in self.evaluate.harness:
+                raise PydanticCustomError(
+                    "rule_and_harness",
+                    "'{harness}' is not in evaluate.harness; add it there, or remove the rule",
+                    {"at": ("gate", "rules", index, "metric"), "harness": task},
+                )
         if self.data.canaries and "canary_exposure" not in TASK_KEYS[self.task].probes:
             raise PydanticCustomError(
                 "canaries_and_task",

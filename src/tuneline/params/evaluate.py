@@ -19,6 +19,8 @@ class Probes(Section):
     """Training rows, and as many test rows, of which the models are to write the next tokens; at most."""
     copied_rows: Positive
     """Training rows in which the answers are searched for copied text, at most."""
+    harness_rows: Positive
+    """Documents of each task of lm-evaluation-harness, at most."""
     canary_references: Annotated[int, Field(ge=15, le=1_000_000)]
     """Random sequences that were not planted, among which a canary is ranked."""
 
@@ -43,6 +45,8 @@ class Evaluate(Section):
     )
     """Columns by whose values the test rows are also measured apart: label, language, source, length, or a column of
     data.keep_columns."""
+    harness: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]] = Field(default_factory=list)
+    """Tasks of lm-evaluation-harness, or of paths.harness, by name; the library must be installed."""
     probes: Probes | None = None
     """What shows forgetting and memorisation; None: neither is measured."""
 

@@ -63,6 +63,7 @@ _SELF_BLEU = "Zhu et al. 2018 (Texygen), https://arxiv.org/abs/1802.01886"
 _CHRF = "Popović 2015, https://aclanthology.org/W15-3049; sacrebleu's chrF2"
 _F1 = "van Rijsbergen 1979, Information Retrieval; scikit-learn's f1_score"
 _BETWEEN_GROUPS = "Weerts et al. 2023, https://arxiv.org/abs/2303.16626; fairlearn's difference(between_groups)"
+_LM_EVAL = "Gao et al. 2024, https://doi.org/10.5281/zenodo.12608602; the first metric of the task"
 _STRENGTH = "Carlini et al. 2021, https://arxiv.org/abs/2012.07805; open-unlearning's extraction_strength"
 _EXACT = "Tirumala et al. 2022, https://arxiv.org/abs/2205.10770; open-unlearning's exact_memorization"
 _COPIED = "McCoy et al. 2023, https://arxiv.org/abs/2111.09509; the words of 8-grams that are not novel"
@@ -132,8 +133,12 @@ OF_LABEL = {
 label, the share that is given it. Precision: of the rows that are given the label, the share that has it."""
 
 
+HARNESS = "harness:"
+"""`harness:TASK` is the metric of a task of lm-evaluation-harness that evaluate.harness names."""
+
+
 def metric(name: str) -> Metric:
-    """The metric of this name, which may be `recall:LABEL` or `gap:METRIC:COLUMN`.
+    """The metric of this name, which may be `recall:LABEL`, `gap:METRIC:COLUMN` or `harness:TASK`.
 
     Raises:
         KeyError: no metric has this name.
@@ -141,11 +146,18 @@ def metric(name: str) -> Metric:
     kind, _, label = name.partition(":")
     if kind in OF_LABEL and label:
         return OF_LABEL[kind]._replace(name=f"{OF_LABEL[kind].name} of “{label}”")
+    if is_of_harness(name):
+        return Metric(f"{name.removeprefix(HARNESS)} of lm-evaluation-harness", "higher", _ANY, _LM_EVAL, 4)
     if gap := split_gap(name):
         of = METRICS[gap[0]]
         what = f"Gap in {of.name} between slices of {gap[1]}"
         return Metric(what, "lower", _FROM_ZERO, _BETWEEN_GROUPS, of.digits, of.report_digits)
     return METRICS[name]
+
+
+def is_of_harness(name: str) -> bool:
+    """Whether this is the metric of a task of lm-evaluation-harness."""
+    return name.startswith(HARNESS) and name != HARNESS
 
 
 def is_of_label(name: str) -> bool:
@@ -189,11 +201,11 @@ class Rule(Section):
         measured = {name for names in METRICS_OF_TASK.values() for name in names}
         gap = split_gap(name)
         is_known = gap[0] in measured if gap else name in measured or name in PROBED
-        if not is_known and not is_of_label(name):
+        if not is_known and not is_of_label(name) and not is_of_harness(name):
             known = [name for name in METRICS if name in measured or name in PROBED]
             close = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean {close[0]}? The" if close else "the"
-            others = f"{_LABEL_METRICS} and {GAP}METRIC:COLUMN"
+            others = f"{_LABEL_METRICS}, {GAP}METRIC:COLUMN and {HARNESS}TASK"
             raise ValueError(f"no metric has this name; {meant} metrics are {', '.join(known)}, {others}")
         return name
 
@@ -239,7 +251,7 @@ def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
     known = (*keys.metrics, *keys.probes)
     gap = split_gap(rule.metric)
     name = gap[0] if gap else rule.metric
-    is_known = name in (keys.metrics if gap else known)
+    is_known = name in (keys.metrics if gap else known) or (is_of_harness(name) and bool(keys.probes))
     if not is_known and not (keys.has_labels and is_of_label(rule.metric)):
         of_labels = f", {_LABEL_METRICS}" if keys.has_labels else ""
         return "metric", f"'{name}' is not measured for task {task}; use {', '.join(known)}{of_labels}"
@@ -249,11 +261,12 @@ def problem_of_task(rule: Rule, task: Task) -> tuple[str, str] | None:
             f"no baseline is the best in {rule.metric}, because neither more nor less of it is better; use base, "
             "champion or value",
         )
-    if rule.metric in PROBED and rule.versus not in (able := _VERSUS_OF_PROBES.get(rule.metric, _FIXED)):
+    is_probed = rule.metric in PROBED or is_of_harness(rule.metric)
+    if is_probed and rule.versus not in (able := _VERSUS_OF_PROBES.get(rule.metric, _FIXED)):
         return "versus", (
             f"'{rule.versus}' cannot be measured for {rule.metric}; use {', '.join(able[:-1])} or {able[-1]}"
         )
-    if rule.metric in PROBED and rule.slice is not None:
+    if is_probed and rule.slice is not None:
         return "slice", f"{rule.metric} is not measured on test rows, which slices are made of; remove slice"
     if rule.versus == "base" and not keys.scores_base:
         return "versus", (

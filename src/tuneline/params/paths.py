@@ -44,6 +44,8 @@ class Paths(Section):
     """Folder of raw.yaml and clean.yaml, the expectations of Great Expectations."""
     checks: ProjectPath
     """The file of the behaviour checks."""
+    harness: ProjectPath
+    """The folder of the project's own tasks of lm-evaluation-harness."""
     mixture: ProjectPath
     """The folder of the sets that `data.mixture` may name, one folder per set."""
     clean: OutputPath

@@ -28,6 +28,8 @@ _MEANING = {
 }
 """Probe -> what its metrics mean."""
 
+_HARNESS = "The mean score of the documents of a task of lm-evaluation-harness, by the first metric of the task."
+
 
 @dataclass(frozen=True)
 class Line:
@@ -93,12 +95,19 @@ def read(reports: Path, evaluation: Mapping[str, Any]) -> Forgetting | None:
     probed = probe_table.from_table(files.read_parquet(reports / "probes.parquet"))
     intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
     groups = tuple(
-        Group(name, _MEANING[name], counts.get(name, {}), _lines(name, evaluation, intervals.get("base", {})))
-        for name in PROBES
+        Group(
+            name,
+            _MEANING.get(name, _HARNESS),
+            counts.get(name, {}),
+            _lines(name, evaluation, intervals.get("base", {})),
+        )
+        for name in (*PROBES, *(name for name in probed if name not in PROBES))
         if name in probed
     )
     absent = tuple(
-        (metric(name).name, reason) for probe, reason in counts["absent"].items() for name in PROBES[probe].metrics
+        (metric(name).name, reason)
+        for probe, reason in counts["absent"].items()
+        for name in probe_table.probe_of(probe).metrics
     )
     if not groups and not absent:
         return None
@@ -108,7 +117,7 @@ def read(reports: Path, evaluation: Mapping[str, Any]) -> Forgetting | None:
 
 def _lines(name: str, evaluation: Mapping[str, Any], versus_base: Measures) -> tuple[Line, ...]:
     lines = []
-    for one in PROBES[name].metrics:
+    for one in probe_table.probe_of(name).metrics:
         values = [evaluation.get(model, {}).get(one) for model in ("candidate", "base")]
         difference = versus_base.get(one)
         lines.append(Line(one, metric(one).name, *values, difference if isinstance(difference, Interval) else None))

@@ -26,7 +26,7 @@ from tuneline.data.records.record_form import read_form, read_kept_columns
 from tuneline.encoding import token_cache
 from tuneline.errors import ModelError
 from tuneline.evaluation import comparisons, results, score_table, slices
-from tuneline.evaluation.probes import probe_rows, probe_table
+from tuneline.evaluation.probes import harness, probe_rows, probe_table
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.modeling import hardware, models
@@ -53,6 +53,7 @@ def main(p: params.Params, twin: int | None = None) -> None:
     test = slices.add_columns(test, of_split["test"], p.evaluate.slices, form, read_kept_columns(clean))
     probes = probe_rows.find(p, form, of_split["train"], of_split["test"])
     probed: dict[str, dict[str, pa.Table]] = {}
+    tasks, of_tasks = harness.run(p)
     of_train, of_test = token_cache.FOLDER / "evaluated-train", token_cache.FOLDER / "evaluated-test"
     length, scores = p.finetune.max_length, {}
     if params.TASK_KEYS[p.task].scores_base:
@@ -64,6 +65,7 @@ def main(p: params.Params, twin: int | None = None) -> None:
     scores = {"candidate": task.measure(candidate, test, p.evaluate), **scores}
     probed["candidate"] = probe_table.measure(candidate, probes.rows, p.evaluate)
     found = probe_rows.complete(p, probes, of_split["train"], test, scores, probed)
+    found |= {name: probe_table.Probed(*one) for name, one in tasks.items()}
     scores |= task.baselines(finetuned, train, test, p.evaluate, (of_train, of_test))
     versus = comparisons.compare_all(test, p.task, scores, p.evaluate)
     csv = results.intervals_csv(next(iter(versus.values())))
@@ -80,7 +82,7 @@ def main(p: params.Params, twin: int | None = None) -> None:
     files.write_json(reports / "measured.json", measured)
     files.write_parquet(reports / "rows.parquet", score_table.join(test, scores))
     files.write_parquet(reports / "probes.parquet", probe_table.to_table(found))
-    files.write_json(reports / "probes.json", {"absent": probes.absent, **probes.about})
+    files.write_json(reports / "probes.json", {"absent": probes.absent, **probes.about, **of_tasks})
     files.write_text(reports / "intervals.csv", csv)
     files.write_json(reports / "intervals.json", results.intervals_json(versus))
     files.write_json(reports / "slices.json", slices.as_json(sliced))

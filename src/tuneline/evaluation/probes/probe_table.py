@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 from tuneline.evaluation import comparison
 from tuneline.evaluation.comparison import Statistics
 from tuneline.evaluation.intervals import Measures
-from tuneline.evaluation.probes import canary_exposure, copied_text, general_text, memorised_rows
+from tuneline.evaluation.probes import canary_exposure, copied_text, general_text, harness, memorised_rows
 from tuneline.evaluation.score_table import ModelToScore, join, split_columns
 from tuneline.params import Evaluate
+from tuneline.params.gate import is_of_harness
 
 if TYPE_CHECKING:
     from tuneline.evaluation.generation import LoadedModel
@@ -58,6 +59,13 @@ PROBES = {
 }
 
 
+def probe_of(name: str) -> Probe:
+    """The probe of this name, which may be `harness:TASK`."""
+    if is_of_harness(name):
+        return Probe((name,), lambda _, scores: harness.statistics(name, scores))
+    return PROBES[name]
+
+
 @dataclass(frozen=True)
 class Probed:
     """What a probe has measured."""
@@ -88,7 +96,7 @@ def measure(model: ModelToScore, rows: Mapping[str, pa.Table], evaluate: Evaluat
     loaded = generation.load(model)
     found = {}
     for name, of_probe in rows.items():
-        run = PROBES[name].measure
+        run = probe_of(name).measure
         assert run is not None
         found[name] = run(loaded, of_probe, evaluate, model.name)
     return found
@@ -99,7 +107,7 @@ def summarise(probed: Mapping[str, Probed], model: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, one in probed.items():
         if model in one.scores:
-            found |= comparison.summarise_by(PROBES[name].statistics, one.rows, one.scores[model])
+            found |= comparison.summarise_by(probe_of(name).statistics, one.rows, one.scores[model])
     return found
 
 
@@ -119,9 +127,9 @@ def compare(
     """
     measures: dict[str, Measures] = {}
     for name, reason in absent.items():
-        measures |= dict.fromkeys(PROBES[name].metrics, reason)
+        measures |= dict.fromkeys(probe_of(name).metrics, reason)
     for name, one in probed.items():
-        probe = PROBES[name]
+        probe = probe_of(name)
         theirs = None if other is None else one.scores[other]
         measures |= comparison.compare_by(
             probe.statistics, probe.metrics, one.rows, one.scores["candidate"], theirs, evaluate
