@@ -193,3 +193,12 @@ def test_a_gap_of_ranks_is_that_of_each_slice_alone() -> None:
     measured = found["gap:spearman:length"]
     assert isinstance(measured, Interval)
     assert measured.difference == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_empty_or_one_row_test_set_has_slices_without_intervals(count: int) -> None:
+    rows = sliced_rows(["language", "label", "length", "source"], split(["a"] * count, ["good"] * count))
+    found = compared(rows, ["good"] * count, ["bad"] * count)
+    for of in found.values():
+        assert (of.values, [(one.value, one.rows, one.groups) for one in of.slices]) == (count, [(None, 1, 1)][:count])
+    assert set(gaps_of(rows, ["good"] * count).values()) == {"fewer than two slices are large enough"}

@@ -7,6 +7,7 @@ from scipy import stats
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.evaluation.slices import Slice, SlicedColumn
 from tuneline.gate.decision import Decision, Verdict, decide
+from tuneline.gate.explanation import explain, times_as_many_rows
 from tuneline.gate.slice_rules import holm
 from tuneline.params import Rule
 
@@ -67,6 +68,16 @@ def test_a_slice_that_fails_alone_is_undecided_among_many() -> None:
     found = only([rule("language")], sliced(part("zh", BAD), *(part(str(at), GOOD) for at in range(5))))
     assert found.verdict == "undecided"
     assert found.reason.endswith("Among 6 slices this may be chance: after Holm's correction it is not decided.")
+
+
+def test_a_slice_that_may_be_worse_by_chance_needs_more_rows_to_fail() -> None:
+    one = rule("language")
+    found = only([one], sliced(part("zh", BAD), *(part(str(at), GOOD) for at in range(39))))
+    assert found.verdict == "undecided"
+    # At 2.5 % / 40, with a standard error of 0.0102 and an improvement of -0.02.
+    needed = (stats.norm.isf(0.025 / 40) + stats.norm.isf(0.2)) * 0.0102 / 0.02
+    assert times_as_many_rows(one, found) == pytest.approx(needed**2, rel=0.01)
+    assert "4.3 times as many test rows would let it fail" in explain([one], [found], {})[0]
 
 
 def test_rules_about_single_slices_are_corrected_together() -> None:

@@ -38,6 +38,8 @@ class Decision:
     """The one-sided level at which a comparison with the champion is decided; None: that of a 95 % interval."""
     bound: float | None = None
     """The lower bound of the improvement at this level."""
+    fail_level: float | None = None
+    """The one-sided level at which a slice fails among others; None: that of a 95 % interval."""
 
     @property
     def is_worse(self) -> bool:

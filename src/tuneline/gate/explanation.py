@@ -70,7 +70,7 @@ def times_as_many_rows(rule: Rule, decision: Decision) -> float | None:
     if decision.improvement > rule.margin:
         needed = spending.quantiles(decision.level or _FIRST) * error / (decision.improvement - rule.margin)
     elif decision.improvement < floor:
-        needed = spending.quantiles(_FIRST) * error / (floor - decision.improvement)
+        needed = spending.quantiles(decision.fail_level or _FIRST) * error / (floor - decision.improvement)
     else:
         return None
     # The two sides of a bootstrap interval differ, so a rule may be undecided although its standard error decides it.

@@ -67,7 +67,8 @@ def decide_slices(
         one = parts[at][place]
         if one.verdict == "failed" and (at, place) not in rejected:
             chance = f" Among {len(tested)} slices this may be chance: after Holm's correction it is not decided."
-            parts[at][place] = replace(one, verdict="undecided", reason=one.reason + chance)
+            level = ALPHA / len(tested)
+            parts[at][place] = replace(one, verdict="undecided", reason=one.reason + chance, fail_level=level)
     return [_combined(rule, found, len(tested)) for rule, found in zip(rules, parts, strict=True)]
 
 
