@@ -79,6 +79,7 @@ OUTSIDE_TOOLS = {
     "trl": ("src/tuneline/finetuning/dpo.py",),
     "distributed": ("src/tuneline/data/preparing/scheduler.py",),
     "lm_eval": ("src/tuneline/evaluation/probes/harness_run.py",),
+    "sacrebleu": ("src/tuneline/evaluation/answer_metrics.py",),
     "sklearn": ("src/tuneline/evaluation/tfidf.py",),
     "ftfy": ("src/tuneline/data/reading/guards/damage.py",),
     "model_signing": ("src/tuneline/proofs/signatures.py",),

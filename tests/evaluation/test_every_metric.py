@@ -126,3 +126,34 @@ def test_every_metric_has_a_value_with_its_interval_in_its_range(
 
 def test_every_task_has_its_case() -> None:
     assert {task for task, _, _ in CASES} == set(TASKS) == set(TASK_KEYS)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_a_few_test_rows_have_values_and_no_intervals(count: int) -> None:
+    rows, scores = _pairs(EVALUATE)
+    found = comparison.compare(rows.slice(1, count), "sft", scores.slice(1, count), None, EVALUATE)
+    assert set(found) == set(METRICS_OF_TASK["sft"])
+    for name, measured in found.items():
+        # A single answer is like no other.
+        assert measured == "it is not defined on these rows" if isinstance(measured, str) else measured.low is None, (
+            name
+        )
+
+
+def test_a_model_that_answers_nothing_and_one_that_never_stops_have_metrics() -> None:
+    rows, _ = _pairs(EVALUATE)
+    references = ["Return the area."] * ROWS
+    silent, endless = (
+        comparison.summarise(
+            rows,
+            "sft",
+            causal.scores(**_likelihood(), texts=answers, closeness=closeness(answers, references, "13a")),
+        )
+        for answers in ([""] * ROWS, ["on and on " * 200] * ROWS)
+    )
+    assert (silent["exact_match"], silent["bleu"], silent["chrf"], silent["length_ratio"]) == (0.0, 0.0, 0.0, 0.0)
+    assert not {"distinct_1", "repetition", "self_bleu"} & set(silent)
+    assert endless["repetition"] > 0.99
+    assert endless["self_bleu"] == pytest.approx(100.0)
+    assert endless["distinct_1"] < 0.001
+    assert endless["length_ratio"] > 50
