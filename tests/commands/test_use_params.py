@@ -129,7 +129,7 @@ def test_no_rule_of_the_gate_is_lost_when_the_task_changes(tmp_path: Path) -> No
     ]
     use(pairs(tmp_path))
     p = params.load()
-    assert [rule.model_dump(exclude_none=True) for rule in p.gate.rules] == [own]
+    assert [rule.model_dump(exclude_defaults=True) for rule in p.gate.rules] == [own]
     assert "    - {metric: chrf, direction: higher, versus: value, value: 20.0, margin: 0.0}" in Path(
         "params.yaml"
     ).read_text("utf-8")

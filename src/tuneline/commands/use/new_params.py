@@ -282,7 +282,7 @@ def training_changes(p: params.Params, task: params.Task, train: int, test: int,
             present[key] = getattr(sections[section], name)
     is_another = is_new or task != p.task
     chosen = suggested_values.choose(present, case, is_new=is_another)
-    rules = [rule.model_dump(exclude_none=True) for rule in p.gate.rules]
+    rules = [rule.model_dump(exclude_defaults=True) for rule in p.gate.rules]
     wanted, waiting = suggested_values.rules_for(rules, case, p.task)
     values = chosen.values | ({"gate.rules": wanted} if wanted != rules else {})
     messages = [f"gate: {suggested_values.resolution(task, test)}"]
