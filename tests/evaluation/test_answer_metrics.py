@@ -8,7 +8,7 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from tuneline.evaluation import answer_metrics, words
+from tuneline.evaluation import answer_metrics, comparison, words
 from tuneline.evaluation.intervals import Statistic, paired_bootstrap
 
 RANDOM = np.random.default_rng(7)
@@ -181,10 +181,10 @@ def test_of_many_answers_the_diversity_of_some_is_measured_the_same_rows_for_eve
         )
         for _ in range(2)
     )
-    measured = ~np.isnan(one.columns).any(axis=0)
+    measured = comparison.defined_rows(one)
     assert measured.sum() == 30
     assert not measured[::2].any()
-    assert (measured == ~np.isnan(other.columns).any(axis=0)).all()
+    assert (measured == comparison.defined_rows(other)).all()
 
 
 @pytest.mark.slow

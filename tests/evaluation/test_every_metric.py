@@ -1,6 +1,7 @@
 """Every metric of every task: it has a value, an interval, and stays in the range of the table of metrics."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ def _texts() -> list[str]:
     return [" ".join(RANDOM.choice(VOCABULARY, RANDOM.integers(0, 9))) for _ in range(ROWS)]
 
 
-def _likelihood() -> dict[str, np.ndarray]:
+def _likelihood() -> dict[str, Any]:
     return {"tokens": RANDOM.integers(1, 9, ROWS), "nll": RANDOM.exponential(9.0, ROWS)}
 
 

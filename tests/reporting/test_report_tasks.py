@@ -81,6 +81,8 @@ def test_the_page_of_a_classifier_has_labels_confusion_and_mistakes(tmp_path: Pa
         "The surest mistakes",
         "wrong, 80 % sure",
         "Label by label",
+        "How far its probabilities can be trusted",
+        'class="bin"',
         "<bdi>neg</bdi> mistaken for <bdi>&lt;script&gt;",
         'class="taken',
         "TF-IDF, a linear model of the words, is better (Macro F1 1.000 against",

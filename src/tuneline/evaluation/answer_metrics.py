@@ -4,6 +4,7 @@ BLEU and chrF are those of a whole set of answers. They are functions of counts,
 intervals are exact: each draw of the bootstrap has the value that sacrebleu gives for the drawn answers.
 """
 
+import bisect
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -242,7 +243,7 @@ def self_bleu(answers: Sequence[Sequence[str]]) -> list[float | None]:
 
 def _closest(lengths: Sequence[int], length: int) -> int:
     """The length of another answer that is closest to this answer's; of two, the shorter."""
-    at = np.searchsorted(lengths, length)
+    at = bisect.bisect_left(lengths, length)
     # The answer itself is in the list: without it, its neighbours are the candidates.
     around = itertools.chain(lengths[max(0, at - 1) : at], lengths[at + 1 : at + 2])
     return min(around, key=lambda other: (abs(other - length), other))
