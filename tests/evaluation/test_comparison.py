@@ -29,7 +29,9 @@ def split(count: int = 24, **fields: Any) -> pa.Table:
 
 
 def scores(nll: list[float], tokens: list[int], answers: list[str | None]) -> pa.Table:
-    close = [answer and answer_metrics.closeness([answer], ["Return it."], "13a")[0] for answer in answers]
+    close = [
+        None if answer is None else answer_metrics.closeness([answer], ["Return it."], "13a")[0] for answer in answers
+    ]
     return causal.scores(tokens=np.array(tokens), nll=np.array(nll), texts=answers, closeness=close)
 
 

@@ -54,7 +54,7 @@ def evaluation_json(
         value["recall"] = {one.label: one.recall for one in labels if one.recall is not None}
         value["precision"] = {one.label: one.precision for one in labels if one.precision is not None}
         value["reliability"] = [asdict(one) for one in classification.reliability(rows, scores["candidate"])]
-    return _rounded(value | (of_slices or {}))
+    return _rounded({**value, **(of_slices or {})})
 
 
 def metrics_json(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> dict[str, Any]:
