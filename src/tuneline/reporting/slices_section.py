@@ -15,7 +15,8 @@ MOST_METRICS = 4
 """Metrics of a table, so that it fits on the page."""
 # All rows of such a slice have the same label, so what compares labels with each other means nothing there.
 _BETWEEN_LABELS = ("macro_f1", "weighted_f1", "matthews_corrcoef")
-_ORDER: tuple[Literal["champion", "base", "baseline"], ...] = ("champion", "base", "baseline")
+_Versus = Literal["champion", "base", "baseline"]
+_ORDER: tuple[_Versus, ...] = ("champion", "base", "baseline")
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _differences(
     """How the candidate differs in one metric on each slice that has an interval, in their order."""
     theirs = {} if champion is None else {one.value: one.versus for one in champion.slices}
     merged = [(one.value, {**one.versus, **theirs.get(one.value, {})}) for one in ordered]
-    known = [model for model in _ORDER if any(_interval(versus, model, metric) for _, versus in merged)]
+    known: list[_Versus] = [model for model in _ORDER if any(_interval(versus, model, metric) for _, versus in merged)]
     found, sign = [], METRICS[metric].sign if known else 0.0
     for value, versus in merged:
         measured = _interval(versus, known[0], metric) if known else None
