@@ -93,7 +93,7 @@ def test_a_version_that_was_not_trained_on_todays_rows_cannot_show_that_it_memor
 @pytest.mark.slow
 def test_another_champion_is_measured_on_the_general_rows_that_it_has_not_seen(p: Params, version: Version) -> None:
     """In a process of its own, and once: a file keeps the scores."""
-    one = general(5.0)
+    one, found = general(5.0), None
     for _ in range(2):
         found = probe_scores.versus_champion(p, {GENERAL: one}, version)["general_bits_per_byte"]
         assert isinstance(found, Interval)
@@ -105,4 +105,5 @@ def test_another_champion_is_measured_on_the_general_rows_that_it_has_not_seen(p
     here.scores["champion"] = scored[GENERAL].take(kept)
     same = probe_table.compare({GENERAL: here}, {}, "champion", p.evaluate)["general_bits_per_byte"]
     assert isinstance(same, Interval)
+    assert isinstance(found, Interval)
     assert found.difference == pytest.approx(same.difference)

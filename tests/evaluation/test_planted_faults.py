@@ -1,6 +1,7 @@
 """Faults of a fine-tuned model that the gate stops: it has memorised canaries, or forgotten general text."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -43,7 +44,12 @@ def train(
 @pytest.fixture
 def base(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     set_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     return LlamaForCausalLM(LlamaConfig(vocab_size=320, max_position_embeddings=128, **shape))
 
 

@@ -54,7 +54,7 @@ def test_a_model_whose_output_is_not_a_number_is_not_measured(
 ) -> None:
     """It hits no token and ranks no canary high, so it would pass rules on memorisation."""
     broken = copy.deepcopy(model)
-    for parameter in broken.get_output_embeddings().parameters():
+    for parameter in broken.parameters():
         parameter.data.fill_(math.nan)
     loaded = LoadedModel(broken, tokenizer, PLAIN, 64)
     rows = {

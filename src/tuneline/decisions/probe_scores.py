@@ -10,7 +10,7 @@ import pyarrow as pa
 from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import kept_scores
-from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.evaluation.probes import probe_table
 from tuneline.evaluation.probes.probe_table import CANARIES, COPIED, MEMORISED, PROBES, Probed
 from tuneline.params.gate import is_of_harness
@@ -60,7 +60,7 @@ def versus_champion(p: params.Params, found: Found, champion: Version | None) ->
     Raises:
         ModelError: the champion cannot be scored.
     """
-    measures: dict[str, Measures] = {}
+    measures: dict[str, Interval | str] = {}
     for name in _named(p, _CHAMPION):
         one = found.get(name, _NOT_MEASURED)
         if isinstance(one, str):

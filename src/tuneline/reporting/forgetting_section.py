@@ -118,9 +118,11 @@ def read(reports: Path, evaluation: Mapping[str, Any]) -> Forgetting | None:
 def _lines(name: str, evaluation: Mapping[str, Any], versus_base: Measures) -> tuple[Line, ...]:
     lines = []
     for one in probe_table.probe_of(name).metrics:
-        values = [evaluation.get(model, {}).get(one) for model in ("candidate", "base")]
+        candidate, base = (evaluation.get(model, {}).get(one) for model in ("candidate", "base"))
         difference = versus_base.get(one)
-        lines.append(Line(one, metric(one).name, *values, difference if isinstance(difference, Interval) else None))
+        lines.append(
+            Line(one, metric(one).name, candidate, base, difference if isinstance(difference, Interval) else None)
+        )
     return tuple(lines)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tuneline import params
 from tuneline.core import files
@@ -55,7 +54,7 @@ def find(p: params.Params, form: RecordForm, train: pa.Table, test: pa.Table) ->
         _find_general(p, sizes, described, found)
     planted: list[str] = described.get("canaries", [])
     if MEMORISED in probes:
-        own = train.filter(pc.invert(pc.is_in(train["id"], _ids(planted, form)))) if planted else train
+        own = _without(train, planted, form) if planted else train
         rows = memorised_rows.draw_rows(own, test, sizes.memorisation_rows, p.evaluate, form)
         found.rows[MEMORISED] = rows
         found.about[MEMORISED] = {"rows": rows.num_rows // 2}
@@ -161,5 +160,6 @@ def _find_general(p: params.Params, sizes: params.Probes, described: Mapping[str
     found.about[GENERAL] = {"set": name, "rows": rows.num_rows, "of": texts.num_rows}
 
 
-def _ids(planted: list[str], form: RecordForm) -> pa.Array:
-    return pa.array([canaries.row(form, sequence, 0)["id"] for sequence in planted], pa.string())
+def _without(train: pa.Table, planted: list[str], form: RecordForm) -> pa.Table:
+    ids = {canaries.row(form, sequence, 0)["id"] for sequence in planted}
+    return train.filter(pa.array([row not in ids for row in train["id"].to_pylist()]))

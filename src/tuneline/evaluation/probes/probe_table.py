@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tuneline.evaluation import comparison
 from tuneline.evaluation.comparison import Statistics
-from tuneline.evaluation.intervals import Measures
+from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.evaluation.probes import canary_exposure, copied_text, general_text, harness, memorised_rows
 from tuneline.evaluation.score_table import ModelToScore, join, split_columns
 from tuneline.params import Evaluate
@@ -111,9 +110,7 @@ def summarise(probed: Mapping[str, Probed], model: str) -> dict[str, float]:
     return found
 
 
-def compare(
-    probed: Mapping[str, Probed], absent: Mapping[str, str], other: str | None, evaluate: Evaluate
-) -> dict[str, Measures]:
+def compare(probed: Mapping[str, Probed], absent: Mapping[str, str], other: str | None, evaluate: Evaluate) -> Measures:
     """How the candidate differs in the metrics of all probes.
 
     Args:
@@ -125,7 +122,7 @@ def compare(
     Returns:
         Metric -> its interval, or the reason why it has none.
     """
-    measures: dict[str, Measures] = {}
+    measures: dict[str, Interval | str] = {}
     for name, reason in absent.items():
         measures |= dict.fromkeys(probe_of(name).metrics, reason)
     for name, one in probed.items():
@@ -149,8 +146,9 @@ def to_table(probed: Mapping[str, Probed]) -> pa.Table:
 def from_table(table: pa.Table) -> dict[str, Probed]:
     """What `to_table` was made from."""
     found = {}
-    for name in pc.unique(table["probe"]).to_pylist():
-        own = table.filter(pc.equal(table["probe"], name)).drop_columns(["probe"])
+    names = table["probe"].to_pylist()
+    for name in dict.fromkeys(names):
+        own = table.filter(pa.array([one == name for one in names])).drop_columns(["probe"])
         filled: Sequence[str] = [column for column in own.column_names if own[column].null_count < own.num_rows]
         rows, scores = split_columns(own.select(filled))
         found[name] = Probed(rows, scores)
