@@ -720,7 +720,7 @@ def doctor() -> None:
 
 
 @cli.command()
-@click.option("--dry-run", is_flag=True, help="Only report what would happen; nothing is changed.")
+@click.option("--dry-run", is_flag=True, help="Only report what would happen; the comparison counts in the ledger.")
 def verify(dry_run: bool) -> None:
     """Verify the version that a person has made champion, and undo the promotion if a check fails.
 

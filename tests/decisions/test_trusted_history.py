@@ -1,12 +1,14 @@
 """What a person with write access to MLflow can add to a history or exchange in a version, in a real registry."""
 
 import shutil
+import sqlite3
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from test_promotion import Registry
 
-from tuneline.commands import history_table, signing
+from tuneline.commands import history_table, promote, signing
 from tuneline.decisions import promotion, registry_health, trusted_history, verification
 from tuneline.decisions.verification import Check
 from tuneline.errors import RegistryError
@@ -26,6 +28,13 @@ class Watched(Registry):
         found = verification.check_bytes(p, tracker, version)
         files_check = [check for check in found if check.name == verification.FILES]
         return [*files_check, *super().checks(p, tracker, version, champion, is_earlier=is_earlier)]
+
+    def checks_and_exchange(
+        self, p: Params, tracker: Tracker, version: str, champion: str | None, *, complete: bool
+    ) -> list[Check]:
+        """The files are exchanged after they were checked."""
+        self.exchange(version)
+        return [Check("gate", True, "is good")]
 
     def exchange(self, version: str) -> None:
         """Exchange the files of a version, and the digest beside them."""
@@ -163,6 +172,22 @@ def test_a_person_with_a_key_accepts_what_is_unsigned(registry: Watched, key: ke
     assert registry.follow().steps == ()
 
 
+def test_an_entry_that_is_added_while_a_person_accepts_others_is_not_accepted(
+    registry: Watched, key: keys.Created, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.forge("1")
+    accept_damage = history.accept
+
+    def accept_later(*arguments: Any, **more: Any) -> Entry | None:
+        if more["book"] is history.HISTORY:
+            registry.forge("3")
+        return accept_damage(*arguments, **more)
+
+    monkeypatch.setattr(history, "accept", accept_later)
+    assert history_table.accept(registry.p, "from before the key")[0] == "accepted: entry 1 (verified, version 1)"
+    assert (registry.now(), history_table.read(registry.p).uncounted) == ("1", [2])
+
+
 def test_without_keys_everything_counts(registry: Watched) -> None:
     registry.promote("1")
     registry.forge("1")
@@ -186,6 +211,32 @@ def test_a_champion_that_was_exchanged_goes_back_to_the_verified_version_before_
     # It does not become champion again.
     registry.promote("2")
     assert registry.follow(dry_run=True).champion == "1"
+
+
+def test_the_claim_is_about_the_files_that_were_verified_and_not_about_those_of_a_moment_later(
+    registry: Watched,
+) -> None:
+    registry.promote("1")
+    registry.follow()
+    registry.promote("2")
+    registry.during = lambda: registry.exchange("2")
+    [kept, undone] = registry.follow().steps
+    assert (kept.action, undone.action, registry.champion()) == (promotion.KEPT, promotion.UNDONE, "1")
+    promote.promote(registry.p, "3", checks=registry.checks_and_exchange)
+    assert registry.now() == "1"
+
+
+def test_an_accepted_entry_that_is_edited_later_does_not_count(registry: Watched, key: keys.Created) -> None:
+    registry.promote("2")
+    entry = registry.forge("2")
+    history_table.accept(registry.p, "from before the key")
+    assert registry.now() == "2"
+    with sqlite3.connect(registry.tracker.address.removeprefix("sqlite:///")) as store:
+        store.execute("UPDATE params SET value = '3' WHERE run_uuid = ? AND key = 'to'", (entry.run_id,))
+    assert registry.now() is None
+    # A person who has seen the edit can accept it too.
+    history_table.accept(registry.p, "I know")
+    assert registry.now() == "3"
 
 
 def test_without_an_intact_verified_version_no_version_is_champion(registry: Watched) -> None:

@@ -66,7 +66,8 @@ def accept(p: params.Params, reason: str) -> list[str]:
     if not reason.strip():
         raise RegistryError("--accept: say in a few words what happened, for example --accept 'restored from a backup'")
     tracker, model, lines = tracking.connect(), p.registry.model, []
-    unsigned, key = trusted_history.read(tracker, model).unsigned(), keys.signing_key()
+    past, key = trusted_history.read(tracker, model), keys.signing_key()
+    unsigned = past.unsigned()
     if unsigned and key is None:
         raise RegistryError(
             f"--accept: no key in {keys.TRUSTED} has signed {_listed(entry.number for entry in unsigned)} of the "
@@ -77,7 +78,8 @@ def accept(p: params.Params, reason: str) -> list[str]:
         if entry := history.accept(tracker, model, reason.strip(), book=book):
             lines += [f"accepted: {problem}" for problem in before.problems]
             lines += [f"{model}: entry {entry.number} of the {what} names this damage, and who accepted it"]
-    if unsigned and key and (made := trusted_history.accept(trusted_history.read(tracker, model), reason.strip(), key)):
+    # `past`: an entry that somebody adds meanwhile is not accepted.
+    if key and (made := trusted_history.accept(past, reason.strip(), key)):
         lines += [f"accepted: entry {one.number} ({one.action}, version {one.after})" for one in unsigned]
         lines += [f"{model}: entry {made.number} of the history names what was accepted, and who accepted it"]
     return lines or [f"{model}: the history is not damaged; nothing to accept"]

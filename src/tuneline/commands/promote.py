@@ -7,6 +7,7 @@ from functools import cached_property
 
 from tuneline import params
 from tuneline.decisions import promotion, promotion_claim, trusted_history, verification
+from tuneline.decisions.promotion_claim import Registered
 from tuneline.decisions.trusted_history import TrustedHistory
 from tuneline.decisions.verification import Check
 from tuneline.errors import RegistryError
@@ -84,6 +85,7 @@ def promote(
         if is_settled and (override is None or seen.action == history.OVERRIDDEN):
             return already
         log(f"{model}: verifying version {version}{_compared(seen.verified)}")
+        registered = promotion_claim.registered(tracker, model, version)
         found = checks(p, tracker, version, seen.verified, complete=override is not None)
         failed = _report(found, log)
         if failed and override is None:
@@ -92,9 +94,9 @@ def promote(
         if is_settled and not failed:
             return already
         if not failed:
-            _move(seen, version, history.VERIFIED, found, (override or "").strip(), log, compared=seen.verified)
+            _move(seen, registered, history.VERIFIED, found, (override or "").strip(), log, compared=seen.verified)
             return f"{model}: version {version} is verified and {alias} now{_instead(seen, version)}"
-        _move(seen, version, history.OVERRIDDEN, found, _overriding(override, failed), log, compared=seen.verified)
+        _move(seen, registered, history.OVERRIDDEN, found, _overriding(override, failed), log, compared=seen.verified)
         by = history.acting_user()
         return f"{model}: version {version} is {alias} now{_instead(seen, version)}, by an override of {by}"
 
@@ -137,6 +139,7 @@ def rollback(
         if version == seen.current == seen.verified:
             return f"{model}: version {version} is {CHAMPION} already{_since(seen)}; nothing has changed"
         log(f"{model}: verifying version {version}, to which {CHAMPION} goes back")
+        registered = promotion_claim.registered(tracker, model, version)
         found = checks(p, tracker, version, None, is_earlier=True, complete=override is not None)
         failed = _report(found, log)
         if failed and override is None:
@@ -145,9 +148,10 @@ def rollback(
         went = f"{model}: {CHAMPION} went back from {_name(seen.current)} to version {version}"
         if failed:
             words = "; ".join(text for text in (reason.strip(), override) if text)
-            _move(seen, version, history.OVERRIDDEN, found, _overriding(words, failed), log, compared=None)
+            _move(seen, registered, history.OVERRIDDEN, found, _overriding(words, failed), log, compared=None)
             return f"{went}, by an override of {history.acting_user()}"
-        _move(seen, version, history.ROLLED_BACK, found, reason.strip() or (override or "").strip(), log, compared=None)
+        words = reason.strip() or (override or "").strip()
+        _move(seen, registered, history.ROLLED_BACK, found, words, log, compared=None)
         return f"{went}, which is verified"
 
 
@@ -215,7 +219,7 @@ def _report(checks: Sequence[Check], log: Callable[[str], None]) -> list[Check]:
 
 def _move(
     seen: _Seen,
-    version: str,
+    registered: Registered,
     action: str,
     checks: Sequence[Check],
     reason: str,
@@ -225,6 +229,7 @@ def _move(
 ) -> None:
     """Set the alias, then write tags and history; after a kill in between, `promotion.follow` verifies the version."""
     tracker, model, alias, who = seen.tracker, seen.model, seen.alias, history.acting_user()
+    version = registered.version
     now = tracker.aliases(model).get(alias)
     if now != seen.current:
         raise RegistryError(
@@ -235,9 +240,8 @@ def _move(
     before = seen.verified if seen.current == version else seen.current
     key = keys.signing_key()
     evidence = promotion_claim.evidence(
-        tracker,
         model,
-        version,
+        registered,
         alias=alias,
         action=action,
         before=before,

@@ -385,15 +385,15 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
             who=history.SOMEONE,
         )
     try:
+        registered = promotion_claim.registered(tracker, model, version)
         checks = verify(version, state)
         reason = _reason(checks)
         target = _sound(tracker, model, state.verified) if reason else version
         # MLflow cannot set an alias on a condition, so look as late as possible.
         key, action = _signing_key(version, log), history.UNDONE if reason else history.VERIFIED
         evidence = promotion_claim.evidence(
-            tracker,
             model,
-            version,
+            registered,
             alias=CHAMPION,
             action=action,
             before=state.verified,

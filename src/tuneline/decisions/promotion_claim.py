@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +19,36 @@ from tuneline.registry.tracking import Tracker
 _CHECKS = "checks.json"
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A version as the registry had it before its checks began: what it says afterwards was not checked."""
+
+    version: str
+    """Its number."""
+    sha256: str | None
+    """The digest of its files; None if another tool has registered it."""
+    source: str
+    """Where MLflow says that its files are."""
+
+
+def registered(tracker: Tracker, model: str, version: str) -> Registered:
+    """What the registry says about a version now.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: its number.
+
+    Raises:
+        RegistryError: the registry does not have the version.
+    """
+    sha256 = tracker.version_tags(model, version).get(versions.FILES)
+    return Registered(version, sha256, tracker.version_sources(model).get(version, ""))
+
+
 def evidence(
-    tracker: Tracker,
     model: str,
-    version: str,
+    checked: Registered,
     *,
     alias: str,
     action: str,
@@ -36,9 +62,8 @@ def evidence(
     """The files of an entry about a version that was verified.
 
     Args:
-        tracker: the registry.
         model: the registered model's name.
-        version: the number of the version that was verified.
+        checked: the version that was verified, as it was before its checks.
         alias: the alias that was given to it.
         action: of the entry.
         before: the version that had the alias.
@@ -53,7 +78,7 @@ def evidence(
     """
     value: dict[str, Any] = {
         "model": model,
-        "version": version,
+        "version": checked.version,
         "alias": alias,
         "action": action,
         "previousVersion": before,
@@ -64,14 +89,14 @@ def evidence(
         "checks": [asdict(check) for check in checks],
     }
     found = {_CHECKS: (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()}
-    sha256 = tracker.version_tags(model, version).get(versions.FILES)
-    source = tracker.version_sources(model).get(version, "")
 
     def of(slot: Slot) -> Mapping[str, bytes]:
-        if sha256 is None:
-            # Another tool has registered it: there is no digest to claim anything about.
+        if checked.sha256 is None:
+            # There is no digest to claim anything about.
             return found
-        statement = trusted_history.promotion_statement(model, version, sha256, source, slot, value)
+        statement = trusted_history.promotion_statement(
+            model, checked.version, checked.sha256, checked.source, slot, value
+        )
         return found | {trusted_history.CLAIM: claims.as_line(statement, key)}
 
     return of

@@ -56,17 +56,17 @@ class TrustedHistory:
         """Whether an entry that gives an alias to a version counts; other entries always do."""
         if entry.action not in GIVEN or not self.trusted:
             return True
-        return self.voucher(entry) is not None or entry.sha256 in self._own
+        return self.voucher(entry) is not None or entry.content in self._own
 
     def voucher(self, entry: Entry) -> str | None:
         """The name of the trusted key that has signed the claim of an entry or has accepted it; None if none has."""
         claim = self._claim(entry)
         signer = claim.signer if claim and _says(claim, entry, self.found.start) else None
-        return signer or self._accepted.get(entry.sha256)
+        return signer or self._accepted.get(entry.content)
 
     def is_own(self, entry: Entry) -> bool:
         """Whether this clone has written the entry without a key, and believes itself."""
-        return entry.sha256 in self._own
+        return entry.content in self._own
 
     def unsigned(self) -> list[Entry]:
         """The entries that gave an alias to a version and for which no trusted key vouches; empty without keys."""
@@ -144,7 +144,7 @@ class TrustedHistory:
 
     @cached_property
     def _accepted(self) -> Mapping[str, str]:
-        """The sha256 of each accepted entry -> name of the key."""
+        """The sha256 of what each accepted entry held -> name of the key."""
         found: dict[str, str] = {}
         for entry in self.found.entries:
             claim = self._claim(entry) if entry.action == history.ACCEPTED else None
@@ -173,7 +173,7 @@ def read(tracker: Tracker, model: str, found: History | None = None) -> TrustedH
     Args:
         tracker: the registry.
         model: the registered model's name.
-        past: the history, if it was read already.
+        found: the history, if it was read already.
 
     Raises:
         SignatureError: a key in mlflow/keys cannot be read.
@@ -213,7 +213,7 @@ def accept(past: TrustedHistory, reason: str, key: PrivateKey) -> Entry | None:
     unsigned = past.unsigned()
     if not unsigned:
         return None
-    subject = {f"{past.model}-history/{entry.number}": entry.sha256 for entry in unsigned}
+    subject = {f"{past.model}-history/{entry.number}": entry.content for entry in unsigned}
     numbers = ", ".join(str(entry.number) for entry in unsigned)
 
     def evidence(slot: Slot) -> Mapping[str, bytes]:
@@ -226,7 +226,7 @@ def accept(past: TrustedHistory, reason: str, key: PrivateKey) -> Entry | None:
 
 def remember(entry: Entry) -> None:
     """Note that this clone has written an entry for which it has no key: it believes itself, and others do not."""
-    files.write_json(_OWN, [*_read_own(), entry.sha256][-_MOST_OWN:])
+    files.write_json(_OWN, [*_read_own(), entry.content][-_MOST_OWN:])
 
 
 def _read_own() -> list[str]:

@@ -53,6 +53,8 @@ class Entry:
     run_id: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Name -> value: what a program reads."""
+    content: str = ""
+    """The sha256 of what the entry holds now: not `sha256` if it was edited."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def as_entry(run: LogRun, sha256: str) -> Entry:
         accepts=tuple(map(str, _json(values.get("accepts"), list))),
         run_id=run.id,
         facts={name: value for name, value in _json(values.get("facts"), dict).items() if isinstance(value, str)},
+        content=content_digest(values),
     )
 
 
@@ -239,7 +242,7 @@ def _survivor(runs: Iterable[LogRun], linked: set[str], number: int) -> LogRun |
 
 def _add(chain: Chain, run: LogRun, sha256: str, is_log_deleted: bool) -> None:
     entry = as_entry(run, sha256)
-    now = content_digest(run.params)
+    now = entry.content
     name = f"entry {entry.number}"
     if now != sha256 or run.params[SHA256] != sha256:
         chain.problems.append(
