@@ -10,7 +10,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from erasable_project import OF_42, ROWS, registered
+from erasable_project import CACHE, OF_42, ROWS, cached_set, registered
+from source_project import GIT
 
 from tuneline import params
 from tuneline.core import files
@@ -204,6 +205,24 @@ def test_a_set_that_is_not_in_the_workspace_is_not_passed_over(raw: Path) -> Non
     )
     with pytest.raises(DataError, match=r"^data/raw/a-pretraining: is under DVC and not here; fetch it with: .*pull"):
         said(OF_42)
+
+
+def test_a_set_that_the_params_name_no_longer_is_not_passed_over(raw: Path) -> None:
+    md5 = cached_set(raw.parent)
+    Path("data/raw/a.dvc").write_text(f"outs:\n- path: a\n  hash: md5\n  md5: {md5}\n")
+    subprocess.run([*GIT, "add", "data/raw/a.dvc", "params.yaml", "dvc.yaml"], check=True)
+    subprocess.run([*GIT, "commit", "--quiet", "--message", "nothing is trained"], check=True)
+    shutil.copytree("data/raw/a", "data/raw/b")
+    shutil.copytree("data/raw/a-pretraining", "data/raw/b-pretraining")
+    editing.set_values(Path("params.yaml"), {"data.raw": "data/raw/b", "data.pretraining": "data/raw/b-pretraining"})
+    with pytest.raises(DataError, match=r"^data/raw/a: holds 1 of the rows, and params.yaml does not name this set; "):
+        said(OF_42)
+    shutil.rmtree("data/raw/a")
+    Path("data/raw/a.dvc").unlink()
+    journal = erasure_plan.find(params.load(), tracking.connect(), OF_42, unknown=False)
+    assert md5 in journal.made
+    erasure._erase_from_cache(params.load(), journal, is_trained=False)
+    assert not objects.place(CACHE, md5).exists()
 
 
 def test_nothing_is_erased_while_another_command_works_with_the_data(

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tuneline.decisions.erasure_texts import Traces
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.decisions.unfinished_erasure import JOURNAL
 from tuneline.errors import DataError, PipelineError
-from tuneline.params import Params
+from tuneline.params import PARAMS_FILE, Params
 from tuneline.pipeline import dvc_files, graph, objects
 from tuneline.registry import history
 from tuneline.registry.tracking import Tracker
@@ -182,7 +182,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     if text in options:
         found[text] = found_rows.find(Path(text), options[text], selection, is_text=True)
     found = {path: of_set for path, of_set in found.items() if of_set}
-    _refuse_unchangeable(p, found)
+    _refuse_unchangeable(p, found, erasure_rows.in_other_sets(here, options, selection))
     raw = RawHistory(selection, options, raw.answers, needs_remote=not unknown)
     made = raw_history.read_made(here, raw)
     seen, lost = erasure_versions.find_versions(p, tracker, raw, own.ids | past.ids)
@@ -270,8 +270,12 @@ def salted(salt: str, row: dict[str, Any]) -> str:
     return hmac.new(bytes.fromhex(salt), content.encode(), hashlib.sha256).hexdigest()
 
 
-def _refuse_unchangeable(p: Params, found: dict[str, list[FoundRows]]) -> None:
-    problems = []
+def _refuse_unchangeable(p: Params, found: dict[str, list[FoundRows]], others: Mapping[str, int]) -> None:
+    problems = [
+        f"{path}: holds {count} of the rows, and {PARAMS_FILE} does not name this set; if nothing needs it, delete it "
+        f"with: rm -r {path} {path}.dvc"
+        for path, count in others.items()
+    ]
     stages = {out["path"] for entry in graph.read_locked_stages().values() for out in entry.get("outs", [])}
     imported = {pointer.with_suffix("").as_posix() for pointer in graph.imported_sets(p)}
     for path, of_set in found.items():

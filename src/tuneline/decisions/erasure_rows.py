@@ -1,12 +1,13 @@
 """Which rows an erasure means: in the raw sets as they are, and as git and DVC know them from earlier."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tuneline.core import files
+from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import found_rows
 from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import erasure_texts, raw_history
@@ -81,6 +82,30 @@ def _sets(everywhere: Sequence[Recorded], raw: RawHistory) -> Iterator[tuple[str
         )
     texts = {raw_history.text_of(recorded) for recorded in everywhere}
     yield from (one for one in found if one[0] not in texts)
+
+
+def in_other_sets(here: Recorded, options: Mapping[str, Options], selection: Selection) -> dict[str, int]:
+    """The sets under DVC from which no row can be erased, because params.yaml does not name them.
+
+    Args:
+        here: what the workspace records.
+        options: path of a set that params.yaml names -> how it is read.
+        selection: the rows that are meant.
+
+    Returns:
+        Path -> how many of the rows it holds.
+    """
+    found = {}
+    for path, _ in raw_history.of_pointers(here):
+        if path in options or not Path(path).exists():
+            continue
+        try:
+            count = sum(len(one.meant) for one in found_rows.find(Path(path), Options(), selection, is_text=True))
+        except DataError:
+            # It holds no rows, such as a base.
+            continue
+        found |= {path: count} if count else {}
+    return found
 
 
 def _named(recorded: Recorded) -> Iterator[tuple[str, str]]:

@@ -192,7 +192,17 @@ def commits(also: Iterable[str] = ()) -> Iterator[Recorded]:
             yield sources.read(commit)
         except PipelineError:
             # An unfinished project: it has made nothing yet, but it has sets.
-            yield Recorded({}, {}, {}, dict(_pointers_of(commit)), ())
+            yield Recorded({}, {}, _values_of(commit), dict(_pointers_of(commit)), ())
+
+
+def _values_of(commit: str) -> dict[str, Any]:
+    """What params.yaml says in a commit; empty if it cannot be read."""
+    try:
+        content = git.content_of(commit, params.PARAMS_FILE) or b""
+        values = graph.parse_yaml(content, params.PARAMS_FILE, "")
+    except PipelineError:
+        return {}
+    return values if all(isinstance(values.get(name, {}), dict) for name in ("data", "paths")) else {}
 
 
 def _pointers_of(commit: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -225,11 +235,7 @@ def kept_objects(
         if recorded is here and not is_trained:
             of_stages = of_stages - set(made)
         kept |= of_stages
-        kept |= {
-            md5
-            for path, md5 in of_pointers(recorded)
-            if md5 not in made and (path not in raw.options or raw.rows_in(path, md5, is_text=path == text) == 0)
-        }
+        kept |= {md5 for md5, count in _rows_in_pointers(recorded, raw, text) if count == 0 and md5 not in made}
     return objects.with_listed(dvc_files.cache_folder(), kept)
 
 
@@ -243,12 +249,25 @@ def sets_with_rows(everywhere: Iterable[Recorded], raw: RawHistory) -> set[str]:
     found, text = set(), None
     for number, recorded in enumerate(everywhere):
         text = text_of(recorded) if number == 0 else text
-        found |= {
-            md5
-            for path, md5 in of_pointers(recorded)
-            if path in raw.options and raw.rows_in(path, md5, is_text=path == text) != 0
-        }
+        found |= {md5 for md5, count in _rows_in_pointers(recorded, raw, text) if count != 0}
     return found
+
+
+def _rows_in_pointers(recorded: Recorded, raw: RawHistory, text: str | None) -> Iterator[tuple[str, int | None]]:
+    """The md5 of each set and base under DVC, and how many of the rows it holds; None if that is not known.
+
+    What is a raw set neither now nor by the params of that time, such as a base, holds none.
+
+    Args:
+        recorded: what the workspace or a commit records.
+        raw: answers whether raw sets hold the rows.
+        text: the path of the pretraining text now.
+    """
+    data, mixture = recorded.values.get("data", {}), recorded.values.get("paths", {}).get("mixture")
+    named, texts = {*raw.options, data.get("raw"), data.get("pretraining")}, {text, text_of(recorded)}
+    for path, md5 in of_pointers(recorded):
+        is_raw = path in named or (mixture and PurePosixPath(mixture) in PurePosixPath(path).parents)
+        yield md5, raw.rows_in(path, md5, is_text=path in texts) if is_raw else 0
 
 
 def of_pointers(recorded: Recorded) -> Iterator[tuple[str, str]]:
