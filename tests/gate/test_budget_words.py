@@ -29,4 +29,12 @@ def test_a_later_comparison_asks_for_the_rows_that_give_the_power_of_the_first()
     # Three times as many rows need not come at once.
     grown = budget([Use(passed=False, groups=400)] * 3 + [Use(passed=False, groups=800)] * 3, 1400)
     assert grown.position == 14
-    assert sentences(grown, 1400)[1].startswith("New test rows are due after")
+    assert sentences(grown, 1400)[1].startswith("New test rows are not due for more than 1,000 comparisons")
+
+
+def test_a_test_set_that_has_grown_much_is_not_due_for_long() -> None:
+    grown = budget([Use(passed=False, groups=50)], 5000)
+    assert sentences(grown, 5000)[1] == (
+        "New test rows are not due for more than 1,000 comparisons that do not pass; 1,400 groups of test rows that no "
+        "comparison has used open the next part of the budget, which begins at 99.50 %."
+    )

@@ -83,6 +83,15 @@ def test_an_interval_is_widened_as_the_quantiles_of_the_normal_distribution() ->
     assert at_level(Interval(0.0, 0.0, 0.0, 100), 0.001) == Interval(0.0, 0.0, 0.0, 100)
 
 
+@pytest.mark.parametrize("difference", [-0.1, 0.04, 0.05, 0.2, 0.9])
+def test_a_lower_level_never_narrows_an_interval_whose_metric_has_a_bias(difference: float) -> None:
+    wider = at_level(Interval(difference, 0.04, 0.20, 100), level_of(3))
+    assert wider.low is not None
+    assert wider.high is not None
+    assert wider.low < 0.04 - 0.01
+    assert wider.high > 0.20 + 0.01
+
+
 def test_a_widened_interval_is_near_the_bootstraps_own_quantile() -> None:
     change = np.random.default_rng(2).gamma(2.0, size=1500)
     mine = Statistic(("mean",), np.stack([change, np.ones(1500)]), lambda sums: sums[:1] / sums[1:])

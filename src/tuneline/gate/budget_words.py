@@ -6,6 +6,9 @@ from tuneline.gate import spending
 from tuneline.gate.spending import ALPHA, Budget, level_of
 
 _TIMES = 2
+# Comparisons until new test rows are due that are counted: of a test set that has grown much since the first
+# comparison it would be more than anyone could make.
+_MOST = 1000
 
 
 def sentences(budget: Budget, groups: int) -> list[str]:
@@ -20,7 +23,7 @@ def sentences(budget: Budget, groups: int) -> list[str]:
 
 def needed_groups(budget: Budget) -> int:
     """The groups of test rows with which this comparison finds what the first comparison found."""
-    return spending.groups_for_power(budget.level, budget.first_groups)
+    return _needed(budget, 0)
 
 
 def _standing(budget: Budget) -> str:
@@ -45,11 +48,16 @@ def _due(budget: Budget, groups: int) -> str:
             f"are {groups:,}. {fresh}."
         )
     # The positions of a part of the budget lie two of its first position apart.
-    later, more = budget.position, 0
-    while not _is_due(spending.groups_for_power(level_of(later), budget.first_groups), groups):
-        later, more = later + 2 * lowest, more + 1
+    more = next((one for one in range(1, _MOST + 1) if _is_due(_needed(budget, 2 * lowest * one), groups)), None)
+    if more is None:
+        return f"New test rows are not due for more than {_MOST:,} comparisons that do not pass; {fresh}."
     what = "1 more comparison that does not pass" if more == 1 else f"{more:,} more comparisons that do not pass"
     return f"New test rows are due after {what}; {fresh}."
+
+
+def _needed(budget: Budget, later: int) -> int:
+    """As `needed_groups`, at a position that comes so much later."""
+    return spending.groups_for_power(level_of(budget.position + later), budget.first_groups)
 
 
 def _is_due(needed: int, groups: int) -> bool:

@@ -30,7 +30,8 @@ ALPHA = 0.05
 POWER = 0.8
 """The chance with which an improvement is to be found."""
 _NORMAL = NormalDist()
-_ORDINARY = (1 - LEVEL) / 2
+# As a decimal number, so that it equals the level of the first comparison.
+_ORDINARY = round((1 - LEVEL) / 2, 12)
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,12 @@ def level_of(position: int) -> float:
 
 def widening(level: float) -> float:
     """How many times as far from the difference the bound of an interval is at this one-sided level as at 95 %."""
-    return max(1.0, _NORMAL.inv_cdf(1 - level) / ordinary_quantile())
+    return max(1.0, _quantile(level) / ordinary_quantile())
 
 
 def ordinary_quantile() -> float:
     """How many standard errors the bounds of a 95 % interval are from the difference: 1.96."""
-    return _NORMAL.inv_cdf(1 - _ORDINARY)
+    return _quantile(_ORDINARY)
 
 
 def confidence(level: float) -> str:
@@ -115,7 +116,9 @@ def at_level(interval: Interval, level: float) -> Interval:
     """An interval whose bounds are those of a one-sided level.
 
     The bootstrap's own quantiles at small levels would need millions of draws, so each side is widened as the quantiles
-    of the normal distribution: the two sides keep their ratio, and at 2.5 % nothing changes.
+    of the normal distribution: the two sides keep their ratio, and at 2.5 % nothing changes. Of a metric with a bias,
+    such as a largest gap, the measured difference may lie at the end of the interval or outside of it; a side then
+    counts as a quarter of the interval, so that a lower level never narrows it.
 
     Args:
         interval: of 95 %.
@@ -124,9 +127,10 @@ def at_level(interval: Interval, level: float) -> Interval:
     factor = widening(level)
     if interval.low is None or interval.high is None or factor == 1.0:
         return interval
-    middle = interval.difference
-    low, high = (middle + factor * (bound - middle) for bound in (interval.low, interval.high))
-    return replace(interval, low=low, high=high)
+    shortest = (interval.high - interval.low) / 4
+    below = max(interval.difference - interval.low, shortest)
+    above = max(interval.high - interval.difference, shortest)
+    return replace(interval, low=interval.low - (factor - 1) * below, high=interval.high + (factor - 1) * above)
 
 
 def quantiles(level: float) -> float:
@@ -134,7 +138,7 @@ def quantiles(level: float) -> float:
 
     The measured improvement varies by a standard error, so it must be the quantile of the power above the bound.
     """
-    return _NORMAL.inv_cdf(1 - level) + _NORMAL.inv_cdf(POWER)
+    return _quantile(level) + _NORMAL.inv_cdf(POWER)
 
 
 def groups_for_power(level: float, groups: int) -> int:
@@ -143,6 +147,11 @@ def groups_for_power(level: float, groups: int) -> int:
     The standard error moves with 1 / sqrt(groups).
     """
     return math.ceil(groups * (quantiles(level) / quantiles(level_of(1))) ** 2 - 1e-9)
+
+
+def _quantile(level: float) -> float:
+    """How many standard errors a normal variable exceeds with this probability."""
+    return -_NORMAL.inv_cdf(level)
 
 
 def _part(groups: int, first: int) -> int:
