@@ -240,10 +240,15 @@ def test_what_the_gate_says_of_twins_leaks_and_the_ledger_is_translated() -> Non
         "with: .venv/bin/dvc repro -f prepare",
     ):
         assert english(re.sub(r"\.venv/bin/dvc repro -f prepare", "", CHINESE.say(problem, "problem"))) == []
-    for count in (0, 2, 11):
-        place = spending.budget([Use(passed=False, groups=400)] * count, 440)
-        for sentence in budget_words.sentences(place, 440):
+    for count, groups in ((0, 440), (2, 440), (11, 440), (1, 40_000)):
+        place = spending.budget([Use(passed=False, groups=400)] * count, groups)
+        for sentence in budget_words.sentences(place, groups):
             assert english(CHINESE.say(sentence)) == [], sentence
+
+
+def test_every_sentence_has_one_translation() -> None:
+    asked = [(entry.context, re.sub(r"\{\w+\}|%\(\w+\)s", "{}", entry.text)) for entry in ENTRIES]
+    assert sorted({one for one in asked if asked.count(one) > 1}) == []
 
 
 def test_the_reasons_of_behaviour_checks_are_translated() -> None:
