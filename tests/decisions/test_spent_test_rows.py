@@ -63,6 +63,13 @@ def test_a_champion_that_cannot_be_compared_spends_nothing_and_fails(tracker: Tr
     assert (found.verdict.verdict, found.facts) == ("failed", {})
 
 
+def test_a_champion_whose_tags_were_removed_is_a_use_of_the_rows_too(tracker: Tracker, project: Params) -> None:
+    for month in range(2):
+        found = decide(tracker, project, f"month {month}", champion(-0.005, model=""))
+        assert found.facts["comparison"] == month + 1
+    assert found.facts["level"] < 0.025
+
+
 @pytest.mark.parametrize("kind", ["id", "cluster"])
 def test_a_leaked_test_set_fails_every_rule(project: Params, kind: str) -> None:
     trained = pa.table({"id": ["x", "y"], "cluster": ["x", "y"]})

@@ -98,6 +98,24 @@ def test_a_damaged_ledger_gives_no_budget_back(tracker: Tracker, model: str, sto
     assert spend(tracker, model, comparison("d")).position == 7
 
 
+def test_after_its_damage_was_accepted_later_entries_are_believed(tracker: Tracker, model: str, store: Path) -> None:
+    spend(tracker, model, comparison("a"), "passed")
+    [entry] = ledger.read(tracker, model).entries.entries
+    with sqlite3.connect(store / "mlflow.db") as opened:
+        opened.execute("UPDATE params SET value = replace(value, 'true', 'false') WHERE run_uuid = ?", (entry.run_id,))
+    history.accept(tracker, model, "restored from a backup", book=ledger.BOOK)
+    # Entry 1 counts as not passed, and so does the acceptance itself.
+    assert spend(tracker, model, comparison("b"), "passed").position == 5
+    assert spend(tracker, model, comparison("b"), "passed").position == 5
+    assert spend(tracker, model, comparison("c")).position == 5
+    # Whoever changed entry 1 may have changed it for this.
+    assert spend(tracker, model, comparison("a")).position == 7
+    assert [len(ledger.read(tracker, model).entries.entries), ledger.read(tracker, model).problems] == [5, ()]
+    with sqlite3.connect(store / "mlflow.db") as opened:
+        opened.execute("UPDATE params SET value = 'b' WHERE run_uuid = ? AND key = 'reason'", (entry.run_id,))
+    assert spend(tracker, model, comparison("b"), "passed").position == 11
+
+
 def test_without_its_sketch_no_row_counts_as_new(tracker: Tracker, model: str, store: Path) -> None:
     spend(tracker, model, comparison("a"))
     [entry] = ledger.read(tracker, model).entries.entries

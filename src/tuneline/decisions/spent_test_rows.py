@@ -15,6 +15,9 @@ from tuneline.registry import history, ledger
 from tuneline.registry.ledger import Comparison
 from tuneline.registry.tracking import Tracker
 
+_UNNAMED = "unknown"
+"""Stands for a champion whose tags do not name its model any more: a comparison with it is a use of the rows too."""
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -57,7 +60,7 @@ def decide(
     asks = champion.compared is not None and any(rule.versus == "champion" for rule in p.rules)
     on = champion.compared if asks and champion.compared is not None else rows
     columns = {name: on[name].to_pylist() for name in ("id", "cluster")}
-    compared = Comparison.of(candidate, champion.model_sha256 if asks else "", columns, where)
+    compared = Comparison.of(candidate, (champion.model_sha256 or _UNNAMED) if asks else "", columns, where)
     verdict, budget = ledger.spend(tracker, p.registry.model, compared, decide_at)
     if budget is None:
         return Decided(verdict)

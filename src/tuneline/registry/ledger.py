@@ -17,6 +17,7 @@ from tuneline.gate import group_sketch, spending
 from tuneline.gate.decision import Verdict
 from tuneline.gate.spending import Budget, Use
 from tuneline.registry import history
+from tuneline.registry.chain import Entry
 from tuneline.registry.history import Book, History
 from tuneline.registry.tracking import Tracker
 
@@ -79,18 +80,30 @@ class Ledger:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether entries are missing or were edited, accepted or not: then no entry is believed."""
-        return bool(self.entries.found or self.entries.accepted) or self.used is None
+        """Whether entries are missing or were edited, and nobody has accepted it: then no entry is believed."""
+        return bool(self.entries.found) or self.used is None
+
+    @property
+    def doubted(self) -> int:
+        """How many entries, from the first, are not believed: those before a damage was accepted, and the acceptance.
+
+        Not only the damaged entry: what it said may have been moved to another.
+        """
+        if self.is_damaged:
+            return self.entries.last[0]
+        return max((entry.number for entry in self.entries.entries if entry.accepts), default=0)
+
+    def believed(self) -> list[Entry]:
+        """The entries that are not doubted."""
+        return [entry for entry in self.entries.entries if entry.number > self.doubted]
 
     def uses(self) -> list[Use]:
-        """The comparisons with a champion. Of a damaged ledger every entry counts as one that has not passed."""
-        groups = [_number(entry.facts.get("used_groups")) for entry in self.entries.entries]
-        if self.is_damaged:
-            return [Use(passed=False, groups=max([1, *groups]))] * self.entries.last[0]
+        """The comparisons with a champion. Every entry that is not believed counts as one that has not passed."""
+        groups = [_used_groups(entry) for entry in self.entries.entries if entry.number <= self.doubted]
+        known = [entry for entry in self.believed() if entry.action == COMPARED]
         return [
-            Use(entry.facts.get("passed") == "true", count)
-            for entry, count in zip(self.entries.entries, groups, strict=True)
-            if entry.action == COMPARED
+            *[Use(passed=False, groups=max([1, *groups]))] * self.doubted,
+            *(Use(entry.facts.get("passed") == "true", _used_groups(entry)) for entry in known),
         ]
 
 
@@ -145,12 +158,10 @@ def spend(
 
 def _place(ledger: Ledger, comparison: Comparison) -> tuple[int, int] | None:
     """The number of comparisons before this one, and the groups that were used with it; None if it is a new one."""
-    if ledger.is_damaged:
-        return None
-    before = 0
-    for entry in ledger.entries.entries:
+    before = ledger.doubted
+    for entry in ledger.believed():
         if all(entry.facts.get(name) == getattr(comparison, name) for name in _SAME):
-            return before, _number(entry.facts.get("used_groups"))
+            return before, _used_groups(entry)
         before += entry.action == COMPARED
     return None
 
@@ -198,5 +209,7 @@ def passes_champion(verdict: Verdict) -> bool:
     return bool(found) and set(found) == {"passed"}
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else 0
+def _used_groups(entry: Entry) -> int:
+    """The different groups of test rows that an entry and all earlier entries have used; 0 where it does not say so."""
+    text = entry.facts.get("used_groups", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
