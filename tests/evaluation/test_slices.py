@@ -183,6 +183,20 @@ def test_a_gap_of_answers_counts_only_rows_that_are_answered() -> None:
     assert found["gap:token_loss:language"] == Interval(1.0, 1.0, 1.0, 60)
 
 
+def test_a_gap_is_not_smaller_because_the_candidate_has_no_number_for_its_worst_rows() -> None:
+    table = split(["很好", "good"] * 20, ["a"] * 40).rename_columns(["id", "source", "cluster", "completion", "label"])
+    table = table.append_column("prompt", pa.array(["p"] * 40))
+    rows = slices.add_columns(
+        causal.test_rows(table, EVALUATE), table, ["language"], RecordForm("prompt-completion"), {}
+    )
+    nll = np.ones(40)
+    nll[1] = np.nan
+    other = causal.scores(tokens=np.ones(40), nll=np.arange(40.0) % 2)
+    for one in (other, None):
+        found = slices.gaps(rows, "sft", causal.scores(tokens=np.ones(40), nll=nll), one, EVALUATE)
+        assert found["gap:token_loss:language"] == "the candidate has no number for 1 of the test rows"
+
+
 def test_a_gap_of_ranks_is_that_of_each_slice_alone() -> None:
     table = split(["a", "b" * 100] * 20, [str(row) for row in range(40)])
     rows = regression.test_rows(table, EVALUATE)

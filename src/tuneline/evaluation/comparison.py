@@ -112,8 +112,8 @@ def compare_by(
             measures |= dict.fromkeys(mine.names, "no answer was scored")
             continue
         # Without this a candidate would look better by what it failed on.
-        if missing := int(_unmeasured_rows(mine, theirs, candidate).sum()):
-            measures |= dict.fromkeys(mine.names, f"the candidate has no number for {missing:,} of the test rows")
+        if missing := count_unmeasured(mine, theirs, candidate):
+            measures |= dict.fromkeys(mine.names, no_number(missing))
             continue
         found = intervals.paired_bootstrap(
             select_rows(mine, kept),
@@ -182,8 +182,19 @@ def defined_rows(statistic: Statistic) -> np.ndarray:
     return np.full(statistic.columns.shape[1], True)  # pyright: ignore[reportOptionalSubscript]
 
 
-def _unmeasured_rows(mine: Statistic, theirs: Statistic | None, candidate: pa.Table) -> np.ndarray:
-    """Which rows were asked of the candidate and have no value, bool; rows that were not asked have null scores."""
+def no_number(rows: int) -> str:
+    """The reason why a metric has no interval where the candidate has no number for some rows."""
+    return f"the candidate has no number for {rows:,} of the test rows"
+
+
+def count_unmeasured(mine: Statistic, theirs: Statistic | None, candidate: pa.Table) -> int:
+    """The rows that were asked of the candidate and have no value; rows that were not asked have null scores.
+
+    Args:
+        mine: a statistic of the candidate.
+        theirs: the same statistic of the other model; None: there is none.
+        candidate: its score table of the same rows.
+    """
     not_a_number = np.full(candidate.num_rows, False)
     for column in candidate.columns:
         if pa.types.is_floating(column.type):
@@ -191,7 +202,9 @@ def _unmeasured_rows(mine: Statistic, theirs: Statistic | None, candidate: pa.Ta
             not_a_number |= np.isnan(values) & ~np.array(column.is_null())
     is_dense = isinstance(mine.columns, np.ndarray)
     lost = not_a_number & ~defined_rows(mine) if is_dense else not_a_number
-    return lost if theirs is None else lost | (defined_rows(theirs) & ~defined_rows(mine))
+    if theirs is not None:
+        lost = lost | (defined_rows(theirs) & ~defined_rows(mine))
+    return int(lost.sum())
 
 
 def select_rows(statistic: Statistic, kept: np.ndarray) -> Statistic:

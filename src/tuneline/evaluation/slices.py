@@ -208,7 +208,11 @@ def gaps(rows: pa.Table, task: Task, candidate: pa.Table, other: pa.Table | None
         parts = [_Part.of(rows, task, found[value], candidate, other) for value in own]
         for first in dict.fromkeys(first for part in parts for first in part.statistics):
             having = [part for part in parts if first in part.statistics]
-            measures |= _gaps_of(having, first, clusters, evaluate, column)
+            if missing := sum(part.missing[first] for part in having):
+                names = having[0].statistics[first][0].names
+                measures |= {f"{GAP}{name}:{column}": comparison.no_number(missing) for name in names}
+            else:
+                measures |= _gaps_of(having, first, clusters, evaluate, column)
         if other is not None and comparison.cut_differently(candidate, other):
             measures[f"{GAP}token_loss:{column}"] = comparison.OTHER_TOKENS
     return measures
@@ -221,15 +225,19 @@ class _Part:
     places: np.ndarray
     statistics: Mapping[str, tuple[Statistic, Statistic | None]]
     """First name of a statistic -> of the candidate, and of the other model if there is one."""
+    missing: Mapping[str, int]
+    """First name of a statistic -> the rows for which the candidate has no number."""
 
     @classmethod
     def of(cls, rows: pa.Table, task: Task, places: np.ndarray, candidate: pa.Table, other: pa.Table | None) -> "_Part":
-        own, statistics = rows.take(places), TASKS[task].statistics
-        mine = {one.names[0]: one for one in statistics(own, candidate.take(places))}
-        if other is None:
-            return cls(places, {first: (one, None) for first, one in mine.items()})
-        theirs = {one.names[0]: one for one in statistics(own, other.take(places))}
-        return cls(places, {first: (one, theirs[first]) for first, one in mine.items() if first in theirs})
+        own, statistics, scored = rows.take(places), TASKS[task].statistics, candidate.take(places)
+        both: dict[str, tuple[Statistic, Statistic | None]]
+        both = {one.names[0]: (one, None) for one in statistics(own, scored)}
+        if other is not None:
+            theirs = {one.names[0]: one for one in statistics(own, other.take(places))}
+            both = {first: (mine, theirs[first]) for first, (mine, _) in both.items() if first in theirs}
+        missing = {first: comparison.count_unmeasured(*pair, scored) for first, pair in both.items()}
+        return cls(places, both, missing)
 
 
 def _gaps_of(
