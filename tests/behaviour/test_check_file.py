@@ -78,11 +78,23 @@ def test_refuses_needs_the_phrases_of_a_refusal(tmp_path: Path) -> None:
         ("sft: [{prompt: a, contains: a, name: '<b>x</b>'}]", "must be plain text"),
         ("sft: [{prompt: a, contains: a, severity: fatal}]", "input should be 'error' or 'warning'"),
         ("regression: [{text: a, same_as: b}]", "same_as and tolerance belong together"),
+        (f"sft: [{{prompt: a, regex: '{'(' * 990}{')' * 990}'}}]", "nests too deep"),
+        ("sft: [{prompt: a, json_schema: {pattern: 'a{99999999999}'}}]", "a pattern cannot be read"),
+        (f"sft: [{{prompt: a, json_schema: {{pattern: '{'(' * 990}{')' * 990}'}}}}]", "a pattern cannot be read"),
+        ("sft: [{prompt: a, json_schema: {const: 2024-01-31}}]", "a value that JSON does not have"),
+        ("sft: [{prompt: a, json_schema: {multipleOf: .nan}}]", "a value that JSON does not have"),
+        ("#" * 2_000_001, "has 2,000,001 bytes, and at most 2,000,000 are read"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, wanted: str) -> None:
     [problem] = problems(tmp_path, text)
     assert wanted in problem
+
+
+def test_a_pattern_that_stands_for_billions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_file, "MEMORY", 2**26)
+    [problem] = problems(tmp_path, "sft: [{prompt: a, regex: '(?:(?:a{1000}){1000}){1000}'}]")
+    assert "takes more than 5 s or 64 MB to be read; repeat less" in problem
 
 
 def test_a_missing_file_is_one_sentence_with_the_remedy(tmp_path: Path) -> None:

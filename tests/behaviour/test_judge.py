@@ -35,6 +35,22 @@ def reasons(answer: str | Answer, *others: str, refusals: tuple[str, ...] = (), 
         ("NaN", {"json_schema": {}}, ["the answer is not JSON"]),
         ("x", {"json_schema": {}}, ["the answer is not JSON"]),
         ("[1]", {"json_schema": {"$ref": "#/$defs/a"}}, ["the schema's $ref '/$defs/a' names nothing in the schema"]),
+        (
+            "[1]",
+            {"json_schema": {"$ref": "#/enum/zz", "enum": ["a"]}},
+            [
+                "the schema cannot be used; does each $ref name a schema? (ValueError: invalid literal for int() with "
+                "base 10: 'zz')"
+            ],
+        ),
+        (
+            "[1]",
+            {"json_schema": {"$ref": "#/enum/0", "enum": ["a"]}},
+            [
+                "the schema cannot be used; does each $ref name a schema? (AttributeError: 'str' object has no "
+                "attribute 'items')"
+            ],
+        ),
         ("a b c", {"max_tokens": 3}, []),
         ("a b c", {"max_tokens": 2}, ["the answer has 3 tokens"]),
         (Answer("a b c", 3, False), {"max_tokens": 3}, ["the answer has not ended after 3 tokens"]),
@@ -73,6 +89,12 @@ def test_no_pattern_or_schema_hangs(expected: dict, monkeypatch: pytest.MonkeyPa
     [reason] = reasons(f'"{text}"' if "json_schema" in expected else text, **expected)
     assert time.monotonic() - started < 60
     assert "write a simpler" in reason or "nests too deep" in reason
+
+
+def test_no_pattern_takes_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "MEMORY", 2**26)
+    [reason] = reasons("a", regex="(?R)")
+    assert reason.startswith("the pattern takes more than")
 
 
 def test_labels() -> None:

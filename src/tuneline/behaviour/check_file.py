@@ -1,5 +1,6 @@
 """data/checks.yaml: what a model is asked, and what its answer must be. One list of checks for each task."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,12 +10,16 @@ import regex
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from tuneline.core import limits
 from tuneline.errors import DataError
 from tuneline.params import Task, yaml_file
 from tuneline.params.section import Positive, Section
 
 Severity = Literal["error", "warning"]
 
+SECONDS = 5
+"""The most that a pattern or a schema may take, to be read and for one answer."""
+MEMORY = 2**29
 _LONGEST_PATTERN = 2_000
 _REMEDY = "restore it with: git restore {path}; or make an empty file, which checks nothing"
 
@@ -34,15 +39,31 @@ def _is_pattern(value: str) -> str:
     if len(value) > _LONGEST_PATTERN:
         raise ValueError(f"has more than {_LONGEST_PATTERN:,} characters")
     try:
+        if "{" in value:
+            # The library writes out what is repeated: a few characters can stand for billions.
+            limits.try_in_child(SECONDS, MEMORY, lambda: regex.compile(value))
         regex.compile(value)
     except regex.error as error:
         raise ValueError(f"is not a regular expression: {error}") from None
+    except RecursionError:
+        raise ValueError("nests too deep; write a simpler pattern") from None
+    except (TimeoutError, MemoryError, ChildProcessError):
+        raise ValueError(
+            f"takes more than {SECONDS} s or {MEMORY // 2**20} MB to be read; repeat less, or write a simpler pattern"
+        ) from None
     return value
 
 
 def _is_schema(value: dict[str, Any]) -> dict[str, Any]:
     try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        # YAML also has dates, bytes and NaN.
+        raise ValueError(f"is not a JSON schema: it holds a value that JSON does not have: {error}") from None
+    try:
         jsonschema.Draft202012Validator.check_schema(value)
+    except (OverflowError, RecursionError) as error:
+        raise ValueError(f"is not a JSON schema: a pattern cannot be read: {error}") from None
     except jsonschema.SchemaError as error:
         place = ".".join(map(str, error.absolute_path))
         raise ValueError(f"is not a JSON schema: {f'{place}: ' if place else ''}{error.message}") from None

@@ -13,17 +13,16 @@ import regex
 from referencing.exceptions import Unresolvable
 
 from tuneline import terminal
-from tuneline.behaviour.check_file import LabelCheck, NumberCheck, WritingCheck
+from tuneline.behaviour.check_file import MEMORY, SECONDS, LabelCheck, NumberCheck, WritingCheck
 from tuneline.behaviour.check_results import Expectation
 from tuneline.core import limits
+from tuneline.errors import one_line
 
 if TYPE_CHECKING:
     from tuneline.evaluation.generation import Answer
 
-SECONDS = 5
-"""The most that a pattern or a schema may take for one answer."""
-_MEMORY = 2**29
 _SHOWN = 120
+_TOO_MUCH = f"more than {SECONDS} s or {MEMORY // 2**20} MB"
 
 
 def judge_text(check: WritingCheck, answers: "Sequence[Answer]", refusals: Sequence[str]) -> list[Expectation]:
@@ -116,11 +115,13 @@ def _same(wording: str, is_same: bool, other: str) -> Expectation:
 def _matches(pattern: str, text: str) -> Expectation:
     words = f"matches {_quoted(pattern)}"
     try:
+        # The library's time limit does not bound memory, which a recursive pattern needs.
+        limits.try_in_child(SECONDS, MEMORY, lambda: regex.search(pattern, text))
         return _met(
             words, regex.search(pattern, text, timeout=SECONDS) is not None, f"does not match {_quoted(pattern)}"
         )
-    except TimeoutError:
-        return Expectation(words, f"the pattern takes more than {SECONDS} s for this answer; write a simpler pattern")
+    except (TimeoutError, MemoryError, ChildProcessError):
+        return Expectation(words, f"the pattern takes {_TOO_MUCH} for this answer; write a simpler pattern")
 
 
 def _schema_problem(schema: dict[str, object], text: str) -> str | None:
@@ -147,16 +148,17 @@ def _schema_problem(schema: dict[str, object], text: str) -> str | None:
 def _within_limits(problem: Callable[[], str | None]) -> str | None:
     try:
         # The library's patterns have no limit of their own.
-        limits.try_in_child(SECONDS, _MEMORY, problem)
+        limits.try_in_child(SECONDS, MEMORY, problem)
         return problem()
     except (TimeoutError, MemoryError, ChildProcessError):
-        return (
-            f"the schema takes more than {SECONDS} s or {_MEMORY // 2**20} MB for this answer; write a simpler schema"
-        )
+        return f"the schema takes {_TOO_MUCH} for this answer; write a simpler schema"
     except RecursionError:
         return "the schema or the answer nests too deep"
     except Unresolvable as error:
         return f"the schema's $ref {error.ref!r} names nothing in the schema"
+    except (AttributeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        # What the library raises where a $ref names a part that is no schema.
+        return f"the schema cannot be used; does each $ref name a schema? ({type(error).__name__}: {one_line(error)})"
 
 
 def _ends(most: int, answer: "Answer") -> Expectation:

@@ -13,9 +13,12 @@ from tuneline.core import bounded_yaml
 from tuneline.errors import TunelineError, one_line
 from tuneline.params.section import Section
 
-# The most problems that an error names, and the most characters of each.
+# The most problems that an error names, and the most characters of each, and of the value that is wrong.
 _NAMED = 50
 _LINE = 500
+_VALUE = 120
+# Reading this takes seconds.
+_LONGEST_FILE = 2_000_000
 
 _Root = TypeVar("_Root", bound=Section)
 
@@ -42,6 +45,8 @@ def read(
     """
     # DVC reads YAML 1.2 with ruamel.yaml; PyYAML reads `3e-4` as text.
     try:
+        if (size := path.stat().st_size) > _LONGEST_FILE:
+            raise error(f"{path}: has {size:,} bytes, and at most {_LONGEST_FILE:,} are read; make it shorter")
         document = bounded_yaml.load(path.read_text("utf-8"), "rt")
     except FileNotFoundError:
         raise error(f"{path}: no such file; {remedy.format(name=path.name, path=path)}") from None
@@ -60,8 +65,8 @@ def read(
         raise error(*map(_cut, named), *more) from None
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= _LINE else f"{line[:_LINE]}…"
+def _cut(line: str, most: int = _LINE) -> str:
+    return line if len(line) <= most else f"{line[:most]}…"
 
 
 def _plain(node: Any) -> Any:
@@ -91,7 +96,7 @@ def _describe(path: Path, root: type[Section], document: Any, problem: ErrorDeta
     if not key:
         return f"{place}: {problem['msg']}"
     message = problem["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(problem["input"], dict | list) else f"{problem['input']!r}: "
+    value = "" if isinstance(problem["input"], dict | list) else f"{_cut(repr(problem['input']), _VALUE)}: "
     return f"{place}: {key}: {value}{message[:1].lower()}{message[1:]}"
 
 
