@@ -40,6 +40,8 @@ if [ -x .venv/bin/python ] && [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted"
     exit 0
 fi
 
+# An installation would change the environment of the project that the link leads to.
+[ ! -L .venv ] || fail ".venv is a link to $(readlink .venv), which is made from other files; remove the link: rm .venv"
 command -v git >/dev/null 2>&1 || fail "git is not installed; DVC and the lineage of a model need it (Debian: apt install git)"
 git rev-parse --git-dir >/dev/null 2>&1 || fail "$(pwd) is not a git repository; clone it, or run: git init && git add -A && git commit -m start"
 

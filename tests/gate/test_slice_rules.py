@@ -89,7 +89,9 @@ def test_rules_about_single_slices_are_corrected_together() -> None:
 def test_every_slice_passes() -> None:
     found = only([rule("language")], sliced(part("zh", GOOD), part("en", (0.1, 0.2, 0.3))))
     assert found.verdict == "passed"
-    assert found.reason.startswith("Each of 2 slices passes; the last of them: Accuracy on language=zh is better than")
+    assert found.reason.startswith(
+        "Each of 2 slices passes; the narrowest of them: Accuracy on language=zh is better than"
+    )
 
 
 def test_the_rest_counts_if_it_has_an_interval() -> None:

@@ -185,7 +185,7 @@ def _combined(rule: Rule, parts: Sequence["Decision"], tested: int) -> "Decision
     if verdict == "failed" and worst.high is not None and tested > 1:
         reason += f" This holds after Holm's correction for {tested} slices."
     if len(parts) > 1 and verdict == "passed":
-        reason = f"Each of {len(parts)} slices passes; the last of them: {reason}"
+        reason = f"Each of {len(parts)} slices passes; the narrowest of them: {reason}"
     elif len(deciding) > 1:
         others = [part.slice for part in deciding if part is not worst and part.slice]
         more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""

@@ -6,6 +6,7 @@ from typing import Any
 
 from tuneline.gate.behaviour_rule import CHECKS
 from tuneline.params.gate import METRICS, metric
+from tuneline.params.slices import split_gap, split_slice
 from tuneline.reporting import charts
 
 Gate = Mapping[str, Any]
@@ -22,7 +23,7 @@ class Picture:
 
     name: str
     value: float | None
-    """The candidate's; None for the metric of one label or slice."""
+    """The candidate's; None where the evaluation has no single number, as for every slice of a column."""
     digits: int
     strip: charts.Strip
 
@@ -115,7 +116,9 @@ def consequence(gate: Gate) -> str:
     """What follows from the verdict."""
     return {
         "passed": "It may be registered, and a person may make it the champion.",
-        "failed": "It is not registered. The model in use stays the same.",
+        "failed": "It is not registered. The champion stays the same."
+        if gate.get("champion") is not None
+        else "It is not registered.",
         "undecided": "It may be registered with this verdict. It becomes the champion only if a person overrides the "
         "verdict.",
     }.get(gate.get("verdict", ""), "`tuneline gate` decides the rules.")
@@ -141,9 +144,19 @@ def pictures(evaluation: Mapping[str, Any], differences: Sequence[charts.Differe
     return [
         Picture(
             name=metric(strip.difference.metric).name,
-            value=None if strip.difference.slice else evaluation["candidate"].get(strip.difference.metric),
+            value=_value(evaluation, strip.difference),
             digits=metric(strip.difference.metric).report_digits,
             strip=strip,
         )
         for strip in charts.strips(sorted(differences, key=rank)[:_MOST])
     ]
+
+
+def _value(evaluation: Mapping[str, Any], item: charts.Difference) -> float | None:
+    if gap := split_gap(item.metric):
+        return evaluation.get("gaps", {}).get(gap[1], {}).get(gap[0])
+    if not item.slice:
+        return evaluation["candidate"].get(item.metric)
+    slices = evaluation.get("slices", {})
+    column, value = split_slice(item.slice, slices) or ("", None)
+    return None if value is None else slices[column].get(value, {}).get(item.metric)
