@@ -30,7 +30,9 @@ def lines(about: About) -> Iterator[str]:
     yield from _section(f"measured{measured}", map(_number, about.numbers))
     yield from _section("made from", _origin(about))
     yield from _section("files", _files(about))
-    yield from _section("promotion", (f"{name.partition('.')[2]}: {value}" for name, value in about.promotion.items() if value))
+    yield from _section(
+        "promotion", (f"{name.partition('.')[2]}: {value}" for name, value in about.promotion.items() if value)
+    )
     yield from _section("claims", map(_claim, about.claims))
     yield from _section("history", map(_entry, about.history))
     yield from _section("unknown", about.notes)
