@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from transformers import PreTrainedConfig
+
 from tuneline.behaviour import judge
-from tuneline.behaviour.check_file import Check, Checks, LabelCheck, NumberCheck, WritingCheck
+from tuneline.behaviour.check_file import AnyCheck, Checks, LabelCheck, NumberCheck, WritingCheck
 from tuneline.behaviour.check_results import CheckResult, Expectation
+from tuneline.data.records import label_codec
 from tuneline.encoding.examples import CHAT, REGRESSION
 from tuneline.errors import ModelError, one_line
 from tuneline.evaluation import generation, predictions
@@ -17,6 +21,8 @@ from tuneline.modeling import models
 from tuneline.modeling.model_folder import stored_mode
 from tuneline.params import Params, Task
 from tuneline.progress import Progress
+
+_NOT_FINITE = "the model's output is not a finite number, so it gives no answer"
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ def _ask_for_text(
             )
             for place, answer in zip(usable, found, strict=True):
                 answers[place].append(answer)
+                if not answer.is_defined:
+                    problems.setdefault(place, _NOT_FINITE)
             done += len(group)
             progress(done, len(wordings))
     return [
@@ -144,33 +152,45 @@ def _ask_about_texts(folder: Path, checks: Sequence[Any], limits: Limits, name: 
             batch_size=limits.batch_size,
             progress=progress,
         )
-    names, several = ([], False) if isinstance(checks[0], NumberCheck) else predictions.label_names(model.config)
-    odds = predictions.probabilities(found, several=several) if names else found
+    judge_rows = _number_judge(found) if isinstance(checks[0], NumberCheck) else _label_judge(found, model.config)
     results, start = [], 0
     for place, check in enumerate(checks):
         rows = range(start, start := start + len(check.wordings()))
-        if isinstance(check, NumberCheck):
-            numbers = [float(found[row, 0]) for row in rows]
-            judged, answer = judge.judge_numbers(check, numbers), f"{numbers[0]:.6g}"
-        else:
-            assert isinstance(check, LabelCheck)
-            given = [_labels(odds[row], names, several=several) for row in rows]
-            judged = judge.judge_labels(check, given, names)
-            answer = f"{', '.join(given[0]) or 'no label'} ({100 * odds[rows[0]].max():.0f} % sure)"
+        # The largest of values that are not numbers would be the first: a label that the model does not give.
+        problem = None if np.isfinite(found[rows]).all() else _NOT_FINITE
+        judged, answer = ([], "") if problem else judge_rows(check, rows)
         note = f"the end was cut after {length} tokens" if set(rows) & set(cut) else ""
-        results.append(_result(place, check, None, lambda judged=judged: judged, answer, note))
+        results.append(_result(place, check, problem, lambda judged=judged: judged, answer, note))
     return results
 
 
-def _labels(odds: Any, names: Sequence[str], *, several: bool) -> list[str]:
-    if several:
-        return [name for name, one in zip(names, odds, strict=True) if one > predictions.EVEN]
-    return [names[int(odds.argmax())]]
+JudgeRows = Callable[[Any, range], tuple[list[Expectation], str]]
+"""Check, the rows of its wordings -> what is met, and the answer to the first as a person reads it."""
+
+
+def _number_judge(found: np.ndarray) -> JudgeRows:
+    def judge_rows(check: NumberCheck, rows: range) -> tuple[list[Expectation], str]:
+        numbers = found[rows, 0].tolist()
+        return judge.judge_numbers(check, numbers), f"{numbers[0]:.6g}"
+
+    return judge_rows
+
+
+def _label_judge(found: np.ndarray, config: PreTrainedConfig) -> JudgeRows:
+    names, several = predictions.label_names(config)
+    labels, sure = predictions.labels(found, names, several=several)
+
+    def judge_rows(check: LabelCheck, rows: range) -> tuple[list[Expectation], str]:
+        given = [label_codec.decode(labels[row], multi_label=several) for row in rows]
+        answer = f"{', '.join(given[0]) or 'no label'} ({100 * sure[rows[0]]:.0f} % sure)"
+        return judge.judge_labels(check, given, names), answer
+
+    return judge_rows
 
 
 def _result(
     place: int,
-    check: Check,
+    check: AnyCheck,
     problem: str | None,
     judged: Callable[[], list[Expectation]],
     answer: str | None,

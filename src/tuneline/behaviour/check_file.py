@@ -97,11 +97,6 @@ class Check(Section):
     same_as: Texts | None = None
     """Other wordings, or the same with a typo, to which the model must give the same answer."""
 
-    @property
-    def asked(self) -> str:
-        """What is asked, as a person reads it."""
-        raise NotImplementedError
-
     def expectations(self) -> tuple[str, ...]:
         """The keys that say what the answer must be, in their order."""
         return tuple(key for key in type(self).model_fields if key in _EXPECTATIONS and getattr(self, key) is not None)
@@ -208,6 +203,9 @@ class NumberCheck(TextCheck):
         return self
 
 
+AnyCheck = WritingCheck | LabelCheck | NumberCheck
+"""A check of one of the kinds, each of which says what is `asked`, and in which `wordings`."""
+
 _EXPECTATIONS = (
     "contains",
     "not_contains",
@@ -237,7 +235,7 @@ class Checks(Section):
     regression: Annotated[list[NumberCheck], Field(max_length=1_000)] | None = None
     preference: _Writing = None
 
-    def of_task(self, task: Task) -> Sequence[Check]:
+    def of_task(self, task: Task) -> Sequence[AnyCheck]:
         """The checks of a task."""
         return getattr(self, task.replace("-", "_")) or []
 

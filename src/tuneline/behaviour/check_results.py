@@ -89,25 +89,25 @@ def lines(results: Sequence[CheckResult], file: str) -> list[str]:
     ]
 
 
-def as_json(model_sha256: str, results: Sequence[CheckResult]) -> dict[str, Any]:
+def as_json(model_sha256: str | None, results: Sequence[CheckResult]) -> dict[str, Any]:
     """The value of checks.json.
 
     Args:
-        model_sha256: of the folder of the model that was asked.
+        model_sha256: of the folder of the model that was asked; None: none was, or the caller knows it.
         results: of all checks of the task.
     """
     return {"model_sha256": model_sha256, "checks": [asdict(result) for result in results]}
 
 
-def read(path: Path) -> tuple[str, list[CheckResult]]:
-    """The digest of the model and the results in a checks.json.
+def read(path: Path) -> tuple[str | None, list[CheckResult]]:
+    """The digest of the model, None where no model was asked, and the results in a checks.json.
 
     Raises:
         UnreadableFileError: the file is missing or damaged.
     """
     value = files.read_object(path, "model_sha256", "checks")
     try:
-        return str(value["model_sha256"]), _RESULTS.validate_python(value["checks"])
+        return value["model_sha256"], _RESULTS.validate_python(value["checks"])
     except ValidationError:
         raise UnreadableFileError(f"{path}: does not hold the results of checks; run: make run") from None
 

@@ -77,7 +77,7 @@ def answer_request(shared: Path, folder: Path) -> None:
     except TunelineError as error:
         files.write_json(shared / _PROBLEMS, list(error.problems))
         return
-    files.write_json(shared / check_results.FILE, check_results.as_json("", results))
+    files.write_json(shared / check_results.FILE, check_results.as_json(None, results))
 
 
 def read_results(shared: Path) -> list[CheckResult]:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import (
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -44,6 +46,8 @@ class Answer(NamedTuple):
     """Before the token that ends the answer."""
     has_ended: bool
     """False: the answer was cut at the most tokens."""
+    is_defined: bool = True
+    """False: the largest output for one of its tokens was not a finite number, so the tokens mean nothing."""
 
 
 class LoadedModel(NamedTuple):
@@ -178,11 +182,20 @@ def answer_encoded(
         watch = _TokenProgress(
             lambda share, start=start, batch=batch: progress(start + share * len(batch), len(order)), config
         )
-        output = _generate(model, ids, attention, config, stopping_criteria=StoppingCriteriaList([watch]))
-        for index, tokens in zip(batch, output[:, width:].tolist(), strict=True):
+        defined = _FiniteCheck()
+        output = _generate(
+            model,
+            ids,
+            attention,
+            config,
+            stopping_criteria=StoppingCriteriaList([watch]),
+            logits_processor=LogitsProcessorList([defined]),
+        )
+        found = zip(batch, output[:, width:].tolist(), defined.rows(), strict=True)
+        for index, tokens, is_defined in found:
             end = next((place for place, token in enumerate(tokens) if token in ends), None)
             count = len(tokens) if end is None else end
-            answers[index] = Answer(_text(tokenizer, tokens), count, end is not None)
+            answers[index] = Answer(_text(tokenizer, tokens), count, end is not None, is_defined)
         progress(start + len(batch), len(order))
     return answers
 
@@ -242,6 +255,25 @@ class _TokenProgress(StoppingCriteria):
         if self._tokens < self._most:
             self._report(self._tokens / self._most)
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+class _FiniteCheck(LogitsProcessor):
+    """Notes the rows of a batch whose largest output is not a finite number. It changes no output."""
+
+    def __init__(self) -> None:
+        self._wrong: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The same scores."""
+        # The largest is NaN if one of them is. A token may have -inf: it has no chance.
+        wrong = ~scores.amax(dim=-1).isfinite()
+        self._wrong = wrong if self._wrong is None else self._wrong | wrong
+        return scores
+
+    def rows(self) -> list[bool]:
+        """Whether the largest output of each row was finite at every token."""
+        assert self._wrong is not None
+        return (~self._wrong).tolist()
 
 
 def context_length(model: PreTrainedModel, otherwise: int) -> int:

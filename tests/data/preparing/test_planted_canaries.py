@@ -1,6 +1,6 @@
 """Canaries in the training split."""
 
-from preparing import both, data, pair
+from preparing import SPLITS, both, data, in_split, pair, prepare, sentence, some_texts
 
 from tuneline.data.records import canaries
 
@@ -22,3 +22,10 @@ def test_canaries_are_added_to_the_training_rows_alone() -> None:
 def test_canaries_have_a_fold_where_the_other_rows_have() -> None:
     found = both([pair("a question", "an answer")], chosen=data(canaries=2, folds=4)).clean["train"]
     assert set(found["fold"].to_pylist()[-2:]) <= {"0", "1", "2", "3"}
+
+
+def test_canaries_have_an_empty_text_in_kept_columns() -> None:
+    pairs = [pair(f"question {split}", sentence(f"a{split}"), in_split(split), shop="x") for split in SPLITS]
+    found = prepare(pairs, some_texts(), data(canaries=2, keep_columns=["shop"])).clean["train"]["shop"]
+    assert found.to_pylist()[-2:] == ["", ""]
+    assert found.null_count == 0

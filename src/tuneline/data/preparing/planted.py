@@ -24,6 +24,8 @@ def plant(train: Path, store: Store, sequences: Sequence[str], folds: int | None
     rows = [canaries.row(store.form, sequence, number) for number, sequence in enumerate(sequences, 1)]
     if folds:
         rows = [row | {"fold": str(int(row["cluster"], 16) % folds)} for row in rows]
+    # As for a row without a value, a kept column has an empty text.
+    rows = [row | dict.fromkeys(store.kept, "") for row in rows]
     schema = output.schema_of(store, bool(folds))
     path = train / f"part-{len(list(train.glob('part-*.parquet'))):05d}.parquet"
     with output.parquet_writer(path, schema) as writer:
