@@ -54,6 +54,14 @@ def test_long_times_are_given_in_hours(seconds: float, text: str) -> None:
             {"done": 3, "total": 9, "seconds": 3, "note": "loss 2.100"},
             "answers: 3 of 9 rows, loss 2.100, 1 rows/s, 6.0 s left",
         ),
+        (
+            {"done": 200, "total": 200, "seconds": 100.1, "waited": 0.1},
+            "answers: 200 of 200 rows, 2 rows/s, 1 min 40 s so far",
+        ),
+        (
+            {"done": 201, "total": 200, "seconds": 50.1, "waited": 0.1},
+            "answers: 201 of 200 rows, 4.0 rows/s, 50 s so far",
+        ),
         ({"done": 1, "total": None, "seconds": 10}, "answers: 1 row, 6 rows/min"),
         ({"done": 12_000, "total": None, "seconds": 10}, "answers: 12,000 rows, 1,200 rows/s"),
         (

@@ -172,7 +172,11 @@ def progress_line(
         parts.append(f"{duration(seconds)} so far")
     elif total is not None:
         left = (seconds - waited) * (total - done) / new - waited
-        parts.append(f"{duration(left)} left" if left > 0 or done >= total else f"nothing new for {duration(waited)}")
+        if done >= total:
+            # What comes after the last unit has no forecast.
+            parts.append(f"{duration(seconds)} so far")
+        else:
+            parts.append(f"{duration(left)} left" if left > 0 else f"nothing new for {duration(waited)}")
     return ", ".join(parts)
 
 

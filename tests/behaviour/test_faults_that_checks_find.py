@@ -57,7 +57,7 @@ def test_a_model_that_answers_as_expected_passes(project: Path) -> None:
     verdict, results = checked()
     assert [result.answer for result in results] == ["It is in Ghent.", "A helper for parcels."]
     assert verdict.verdict == "passed"
-    assert verdict.rules[-1].reason == "Behaviour checks: all 2 passed."
+    assert verdict.rules[-1].reason == "Behaviour checks: 2 of 2 of severity error passed."
 
 
 def test_a_wrong_template_is_stopped(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +66,9 @@ def test_a_wrong_template_is_stopped(project: Path, capsys: pytest.CaptureFixtur
 
     verdict, _ = checked(plant)
     assert verdict.verdict == "failed"
-    assert verdict.rules[-1].reason.startswith("Behaviour checks: 2 of 2 failed: 1 (knows where), 2 (says who")
+    assert verdict.rules[-1].reason.startswith(
+        "Behaviour checks: 0 of 2 of severity error passed; failed: 1 (knows where), 2 (says who"
+    )
     assert "\n  failed: check 1 (knows where): the answer does not contain “Ghent”" in capsys.readouterr().out
 
 
@@ -76,7 +78,7 @@ def test_an_adapter_that_was_not_merged_is_stopped(project: Path, folders: Folde
 
     verdict, _ = checked(plant)
     assert verdict.verdict == "failed"
-    assert "2 of 2 failed" in verdict.rules[-1].reason
+    assert "0 of 2 of severity error passed" in verdict.rules[-1].reason
 
 
 def test_what_is_unusual_about_an_answer_is_said(project: Path) -> None:

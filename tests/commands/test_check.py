@@ -44,10 +44,20 @@ def test_a_wrong_command_or_file_is_one_sentence(project: Shell) -> None:
     assert done.stderr == "data/checks.yaml:2: sft.0.contians: unknown key; did you mean contains?\n"
     assert project.run("check", "--version", "4", "--alias", "champion").exit_code == 2
     editing.set_values(project.root / "params.yaml", {"paths.finetuned": "models/none"})
+    project.write("data/checks.yaml", "sft: []\n")
     done = project.run("check")
     assert (done.exit_code, done.stderr) == (
         1,
         "models/none: holds no model yet; run: make run; or ask a version with: --version N\n",
+    )
+    project.write("data/checks.yaml", "sft:\n  - {prompt: Hello, contians: world}\n")
+    done = project.run("check")
+    assert (done.exit_code, done.stderr.splitlines()) == (
+        1,
+        [
+            "data/checks.yaml:2: sft.0.contians: unknown key; did you mean contains?",
+            "models/none: holds no model yet; run: make run; or ask a version with: --version N",
+        ],
     )
 
 
@@ -117,7 +127,7 @@ def test_a_version_is_asked_in_a_process_of_its_own(project: Shell) -> None:
     assert done.exit_code == 1
     assert lines[0] == "passed   1"
     assert "failed   2 (greets): the answer does not contain “<script>alert(1)</script>\\x1b[2J”" in lines
-    assert lines[-1] == "asked version 4: 1 of 2 behaviour checks of data/checks.yaml passed"
+    assert lines[-1] == "asked version 4: behaviour checks of data/checks.yaml: 1 of 2 of severity error passed"
     done = project.run("check", "--version", "4", "--json")
     assert [check["passed"] for check in json.loads(done.stdout)] == [True, False]
     checks[1]["severity"] = "warning"

@@ -1,11 +1,14 @@
 """What failed behaviour checks mean for the gate."""
 
+from typing import get_args
+
+from tuneline.behaviour import check_results
 from tuneline.behaviour.check_results import CheckResult, Expectation
 from tuneline.evaluation.intervals import Interval
 from tuneline.gate import behaviour_rule
 from tuneline.gate.decision import Verdict, decide
 from tuneline.gate.next_steps import Situation, next_steps
-from tuneline.params import Rule
+from tuneline.params import Rule, Task
 
 EVIL = "<script>alert(1)</script> **bold** \x1b[2J"
 
@@ -27,12 +30,35 @@ def combined(difference: float, *results: CheckResult) -> Verdict:
 def test_a_failed_check_of_severity_error_fails_the_gate() -> None:
     found = combined(5.0, result(1, passed=True), result(2, passed=False, name="greets"))
     assert found.verdict == "failed"
-    assert found.rules[-1].reason == "Behaviour checks: 1 of 2 failed: 2 (greets)."
+    assert found.rules[-1].reason == "Behaviour checks: 1 of 2 of severity error passed; failed: 2 (greets)."
     assert found.as_dict()["rules"][-1]["versus"] == "checks"
-    steps = next_steps(found, Situation("hub", 1.0, 1e-3, 5000, 500, {}))
+    steps = next_steps(found, Situation("sft", "hub", 1.0, 1e-3, 5000, 500, {}))
     assert [step.split(".")[0] for step in steps] == [
         "Read in the report what the model answered to the failed behaviour checks"
     ]
+
+
+def test_stage_gate_and_verification_count_alike() -> None:
+    results = [
+        result(1, passed=True),
+        result(2, passed=False),
+        result(3, passed=False, severity="warning"),
+        result(4, passed=True, severity="warning"),
+    ]
+    counted = "1 of 2 of severity error and 1 of 2 of severity warning passed"
+    decided = behaviour_rule.decide(results)
+    assert decided
+    assert decided.reason == f"Behaviour checks: {counted}; failed: 2."
+    assert check_results.lines(results, "data/checks.yaml")[0] == f"behaviour checks of data/checks.yaml: {counted}"
+    assert behaviour_rule.verify(results)[1] == f"{counted}; failed: 2; failed with severity warning: 3"
+
+
+def test_the_advice_after_a_failed_check_fits_the_task() -> None:
+    found = combined(5.0, result(1, passed=False))
+    told = {task: next_steps(found, Situation(task, "hub", 1.0, 1e-3, 5000, 500, {}))[0] for task in get_args(Task)}
+    assert {task for task, step in told.items() if "chat template" in step} == {"sft", "preference"}
+    assert "or give them another label" in told["classification"]
+    assert "on another scale" in told["regression"]
 
 
 def test_passed_checks_do_not_decide_a_rule() -> None:
@@ -52,7 +78,7 @@ def test_a_failed_check_of_severity_warning_is_a_remark() -> None:
 def test_a_check_that_could_not_be_asked_has_failed() -> None:
     asked = CheckResult(1, None, "error", "Hello", problem="the chat template refuses it")
     assert combined(5.0, asked).verdict == "failed"
-    assert behaviour_rule.verify([asked]) == (False, "0 of 1 checks passed; failed: 1")
+    assert behaviour_rule.verify([asked]) == (False, "0 of 1 of severity error passed; failed: 1")
 
 
 def test_a_reason_holds_no_text_of_the_model() -> None:

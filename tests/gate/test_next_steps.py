@@ -10,7 +10,7 @@ from tuneline.gate.decision import decide
 from tuneline.gate.next_steps import Situation, next_steps, remark_on_champion
 from tuneline.params import Rule
 
-AT = Situation("builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})
+AT = Situation("sft", "builtin", 4.0, 0.002, 700, 150, {"steps": 100, "best_step": 100, "stopped_early": False})
 
 
 def steps(

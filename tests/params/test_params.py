@@ -222,7 +222,8 @@ def test_editing_a_list_writes_a_line_for_each_item_and_keeps_the_sections_apart
     editing.set_values(file, {"gate.rules": [rule, rule]})
     text = file.read_text("utf-8")
     line = "    - {metric: chrf, direction: higher, versus: base, margin: 0.0}\n"
-    assert f"{line}{line}\nregistry:\n" in text
+    assert f"{line}{line}    # slices: " in text
+    assert "\n\nregistry:\n" in text
     assert [editing.written(value) for value in (None, [], {}, "诗", {"a": {"b": 0.5}})] == [
         "null",
         "[]",
@@ -235,3 +236,23 @@ def test_editing_a_list_writes_a_line_for_each_item_and_keeps_the_sections_apart
 def test_editing_refuses_a_key_that_is_not_there(file: Path) -> None:
     with pytest.raises(KeyError):
         editing.set_values(file, {"data.rwa": "x"})
+
+
+def test_editing_a_list_keeps_the_comments_around_it(file: Path) -> None:
+    rule = {"metric": "chrf", "direction": "higher", "versus": "base", "margin": 0.0}
+    comments = [line for line in file.read_text("utf-8").splitlines() if line.lstrip().startswith("#")]
+    assert any("gap:bits_per_byte:language" in line for line in comments)
+    line = "    - {metric: chrf, direction: higher, versus: base, margin: 0.0}"
+    for count in (1, 4, 6):
+        editing.set_values(file, {"gate.rules": [rule] * count})
+        lines = file.read_text("utf-8").splitlines()
+        assert [one for one in lines if one.lstrip().startswith("#")] == comments
+        last = max(place for place, one in enumerate(lines) if one == line)
+        assert lines[last + 1].lstrip().startswith("# slices:")
+        assert lines.count(line) == count
+    file.write_text(file.read_text("utf-8").replace(f"{line}\n    # slices", f"{line}  # ours\n    # slices"), "utf-8")
+    editing.set_values(file, {"gate.rules": [rule] * 7})
+    lines = file.read_text("utf-8").splitlines()
+    last = max(place for place, one in enumerate(lines) if one == line)
+    assert lines[last + 1].lstrip().startswith("# slices:")
+    assert sum("# ours" in one for one in lines) == 1

@@ -1,12 +1,18 @@
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
 from projects import ROOT
 from pydantic import ValidationError
 
-from tuneline.params import TASK_KEYS, Task
+from tuneline import params
+from tuneline.errors import ParamsError
+from tuneline.params import TASK_KEYS, Task, editing
 from tuneline.params.gate import METRICS, METRICS_OF_TASK, OF_LABEL, Rule, metric, problem_of_task
+
+FORGETTING = {"metric": "general_bits_per_byte", "direction": "lower", "versus": "base", "margin": -0.05}
+EXTRACTION = {"metric": "extraction_strength", "direction": "lower", "versus": "base", "margin": -0.05}
 
 
 def rule(**more: Any) -> Rule:
@@ -88,3 +94,47 @@ def test_the_documentation_has_a_line_for_every_metric() -> None:
     assert [line for line in wanted if line not in lines] == []
     documented = [line for line in lines if line.startswith("| `")]
     assert [line for line in documented if line not in wanted] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"data.canaries": 9}, "data.canaries: 9 canaries are too few: the interval of their exposure needs 10"),
+        (
+            {"evaluate.probes.general_rows": 4, "gate.rules": [FORGETTING]},
+            "evaluate.probes.general_rows: 4 rows are too few to decide the rule on general_bits_per_byte",
+        ),
+        (
+            {"evaluate.probes.memorisation_rows": 4, "gate.rules": [EXTRACTION]},
+            "evaluate.probes.memorisation_rows: 4 rows are too few to decide the rule on extraction_strength",
+        ),
+        (
+            {"data.raw": "data/raw/faq", "data.pretraining": "data/raw/faq-pretraining", "gate.rules": [FORGETTING]},
+            "the builtin base is pretrained on the text of the raw set itself (data/raw/faq-pretraining)",
+        ),
+        (
+            {"base.source": "path", "base.input": "models/mine", "gate.rules": [FORGETTING]},
+            "base.source is path, so no pretraining text was held out, and data.general is null; put a set of general",
+        ),
+    ],
+)
+def test_what_a_rule_of_a_probe_could_never_measure_is_refused(
+    tmp_path: Path, params_text: str, values: dict[str, Any], problem: str
+) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(params_text, "utf-8")
+    editing.set_values(file, values)
+    with pytest.raises(ParamsError) as found:
+        params.load(file)
+    [told] = found.value.problems
+    assert problem in told
+
+
+def test_few_rows_of_a_probe_are_no_problem_without_a_rule(tmp_path: Path, params_text: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(params_text, "utf-8")
+    editing.set_values(file, {"evaluate.probes.general_rows": 4, "data.canaries": 10})
+    params.load(file)
+    editing.set_values(file, {"data.raw": "data/raw/faq", "data.pretraining": "data/raw/faq-pretraining"})
+    assert "text of the raw set itself" in params.load(file).why_no_general_text
+    assert params.load(ROOT / "params.yaml").why_no_general_text == ""

@@ -29,7 +29,8 @@ def problems(tmp_path: Path, text: str, slices: list[str], *rules: dict[str, Any
         (["language", "source", "length"], None),
         (
             ["langauge"],
-            "'langauge': no column has this name; did you mean language?; other columns",
+            "'langauge': no column has this name; a column of data/raw/python-docstrings must be in "
+            "data.keep_columns; did you mean language? known here: language, source, length",
         ),
         (["label"], "'label': records of task sft have no label; known here: language, source, length"),
         (["source", "source"], "'source' is named twice"),
@@ -87,3 +88,20 @@ def test_names_with_the_signs_of_a_slice() -> None:
     assert split_gap("gap:chrf:my:column") == ("chrf", "my:column")
     assert split_gap("gap:chrf") is None
     assert metric("gap:chrf:language").name == "Gap in chrF between slices of language"
+
+
+def test_a_mapped_column_is_told_by_the_name_that_it_has_here(tmp_path: Path, params_text: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(params_text, "utf-8")
+    columns = {"text": "nội dung", "label": "nhãn"}
+    accuracy = {"metric": "accuracy", "direction": "higher", "versus": "baseline", "margin": 0.0}
+    base = {"task": "classification", "data.columns": columns, "gate.rules": [accuracy]}
+    for column, told in (
+        ("nhãn", "'nhãn': is the column of the labels (data.columns), which is called label here; write label"),
+        ("nội dung", "is the text of a record (data.columns), and almost every row has its own; length and language"),
+        ("nguồn", "the column of the labels is called label here; known here: label, language, source, length"),
+    ):
+        editing.set_values(file, base | {"evaluate.slices": [column]})
+        with pytest.raises(ParamsError) as found:
+            params.load(file)
+        assert told in str(found.value)

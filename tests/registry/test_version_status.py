@@ -185,7 +185,7 @@ def test_the_process_that_scores_a_version_asks_its_checks_too(classifier: Param
     scoring.main(shared, Path("models/finetuned").absolute())
     assert [result.passed for result in checking.read_results(checks)] == [True, False]
     found = verification._check_behaviour(checks)
-    assert found.line() == "failed  behaviour: 1 of 2 checks passed; failed: 2"
+    assert found.line() == "failed  behaviour: 1 of 2 of severity error passed; failed: 2"
     assert files.read_parquet(shared / "found.parquet").num_rows == rows().num_rows
     # Checks that do not fit the model end neither the process nor the scores.
     (checks / "checking.json").write_text((checks / "checking.json").read_text().replace("classification", "sft"))
@@ -256,7 +256,7 @@ def test_a_broken_champion_fails_what_asks_for_it_and_is_tagged(
     verdict = decision.decide(classifier.gate.rules, {"champion": found.measures})
     assert verdict.verdict == "failed"
     assert "version 1 is broken: its files have the digest" in verdict.rules[0].reason
-    [step] = next_steps.next_steps(verdict, next_steps.Situation("path", 1.0, 1e-3, 10, 10, {}))
+    [step] = next_steps.next_steps(verdict, next_steps.Situation("classification", "path", 1.0, 1e-3, 10, 10, {}))
     assert step.startswith("The candidate cannot be compared with the champion")
     tags = tracker.version_tags(classifier.registry.model, "1")
     assert tags["0 broken"] == tags["tuneline.broken"]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import jinja2
 import pytest
@@ -17,9 +18,10 @@ from tuneline.evaluation.slices import Slice, SlicedColumn
 from tuneline.gate import behaviour_rule, budget_words, decision, next_steps, spending
 from tuneline.gate.noise_floor import NoiseFloor
 from tuneline.gate.spending import Use
-from tuneline.params import Rule
+from tuneline.params import Rule, Task
 from tuneline.params.gate import METRICS
 from tuneline.reporting import catalogue
+from tuneline.reporting.behaviour_section import behaviour_of
 
 FOLDER = Path(reporting.__file__).parent
 ENTRIES = catalogue.read_entries(catalogue.path_of("zh"))
@@ -254,16 +256,21 @@ def test_every_sentence_has_one_translation() -> None:
 def test_the_reasons_of_behaviour_checks_are_translated() -> None:
     good = CheckResult(1, None, "error", "?", "!", (Expectation("refuses", None),))
     bad = replace(good, number=2, expectations=(Expectation("refuses", "it does not"),))
-    for results in ([good], [good, good], [good, bad]):
+    warned = replace(good, severity="warning")
+    for results in ([good], [good, good], [good, bad], [good, warned], [bad, warned]):
         decided = behaviour_rule.decide(results)
         assert decided
-        assert english(CHINESE.say(decided.reason, "reason")) == [], decided.reason
+        assert set(english(CHINESE.say(decided.reason, "reason"))) <= {"error", "warning"}, decided.reason
+        shown = behaviour_of(results)
+        assert shown
+        said = CHINESE.say(shown.summary)
+        assert set(english(said)) <= {"error", "warning"}, said
     assert english(CHINESE.say(behaviour_rule.remark([replace(bad, severity="warning")]))) in ([], ["warning"])
 
 
 def test_next_steps_are_translated() -> None:
     situations = [
-        next_steps.Situation(source, 1.0, 0.001, rows, 120, training)
+        next_steps.Situation("sft", source, 1.0, 0.001, rows, 120, training)
         for source in ("builtin", "hub")
         for rows in (100, 10_000)
         for training in ({}, {"best_step": 99, "steps": 100})
@@ -280,6 +287,9 @@ def test_next_steps_are_translated() -> None:
                         for rule in (one, replace(one, slice="language=zh")):
                             verdict = decision.Verdict(kind, (rule,))
                             told |= {step for at in situations for step in next_steps.next_steps(verdict, at)}
+    failed = decision.Verdict("failed", (behaviour_rule.unmade("x"),))
+    for task in get_args(Task):
+        told |= set(next_steps.next_steps(failed, replace(situations[0], task=task)))
     told.add(next_steps.remark_on_champion(["chrf"], {"chrf": 40.0}, {"chrf": 10.0, "rows": 200}))
     assert len(told) > 15
     assert {step: left for step in told if (left := english(CHINESE.say(step)))} == {}, ADD

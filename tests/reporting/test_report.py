@@ -489,7 +489,7 @@ def test_behaviour_checks_are_shown_with_the_failed_first_and_everything_escaped
     assert "<script>alert" not in html
     assert "onerror=alert(1)>" not in html
     assert "\x1b" not in html
-    assert "1 of 4 checks of data/checks.yaml passed." in part
+    assert "Of the checks of data/checks.yaml, 1 of 3 of severity error and 0 of 1 of severity warning passed." in part
     order = [part.index(f"</span> {title}</th>") for title in ("3", "4 (greets)", "2", "1")]
     assert order == sorted(order)
     assert part.index("<details>") > order[2]

@@ -62,7 +62,7 @@ def test_the_same_rows_give_the_same_bytes(project: Path) -> None:
 def test_canaries_are_planted_in_a_part_of_their_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare.main(params.load())
     without = files.sha256_tree(project / "data/clean")
-    editing.set_values(Path("params.yaml"), {"data.canaries": 3})
+    editing.set_values(Path("params.yaml"), {"data.canaries": 10})
     prepare.main(params.load())
     with_canaries = files.sha256_tree(project / "data/clean")
     assert {name for name in with_canaries if with_canaries[name] != without.get(name)} == {
@@ -70,8 +70,8 @@ def test_canaries_are_planted_in_a_part_of_their_own(project: Path, capsys: pyte
         "train/part-00001.parquet",
     }
     dataset = files.read_json(Path("data/clean/dataset.json"))
-    assert (sum(dataset["rows"].values()), len(dataset["canaries"])) == (203, 3)
-    assert "3 canaries were added to the training rows (data.canaries)" in capsys.readouterr().out
+    assert (sum(dataset["rows"].values()), len(dataset["canaries"])) == (210, 10)
+    assert "10 canaries were added to the training rows (data.canaries)" in capsys.readouterr().out
 
 
 def test_dropped_rows_are_in_the_quarantine_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def test_a_warning_about_a_frozen_text_is_only_noted(capsys: pytest.CaptureFixtu
         validate_clean.main(params.load())
         printed = capsys.readouterr().out
         assert ("warning: data/pretraining: expect_table_row_count_to_be_between (min_value 1000)" in printed) == warned
-        note = "not as warnings, because the set is frozen: expect_table_row_count_to_be_between"
+        note = "not met, of severity warning: expect_table_row_count_to_be_between (this set never changes"
         assert (note in printed) != warned
         [_, text] = files.read_json(Path("reports/validate_clean.json"))["sets"]
         assert [one["success"] for one in text["expectations"]].count(False) == 1

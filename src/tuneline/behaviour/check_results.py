@@ -10,6 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from tuneline.core import files
 from tuneline.errors import UnreadableFileError
 
+SEVERITIES = ("error", "warning")
+"""The severities of checks, in the order in which they are counted."""
+
 FILE = "checks.json"
 """Its name in paths.reports."""
 
@@ -61,6 +64,17 @@ def failed(results: Sequence[CheckResult], severity: str) -> list[CheckResult]:
     return [result for result in results if result.severity == severity and not result.passed]
 
 
+def counts(results: Sequence[CheckResult]) -> str:
+    """How many checks of each severity have passed, in the words that the stage, the gate and all reports use.
+
+    Args:
+        results: of all checks of the task; at least one.
+    """
+    of = {severity: [one.passed for one in results if one.severity == severity] for severity in SEVERITIES}
+    parts = [f"{sum(found)} of {len(found)} of severity {severity}" for severity, found in of.items() if found]
+    return f"{' and '.join(parts)} passed"
+
+
 def summary(results: Sequence[CheckResult], file: str) -> str:
     """How many checks have passed, as a line for a person.
 
@@ -70,7 +84,7 @@ def summary(results: Sequence[CheckResult], file: str) -> str:
     """
     if not results:
         return f"{file} has no behaviour checks for this task"
-    return f"{sum(result.passed for result in results)} of {len(results)} behaviour checks of {file} passed"
+    return f"behaviour checks of {file}: {counts(results)}"
 
 
 def lines(results: Sequence[CheckResult], file: str) -> list[str]:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tuneline import params, terminal
+from tuneline.behaviour import check_file
 from tuneline.behaviour.check_results import CheckResult
 from tuneline.commands.ask import served_version
 from tuneline.decisions import checking
-from tuneline.errors import ModelError
+from tuneline.errors import DataError, ModelError
 
 _LONGEST = 300
 
@@ -32,7 +33,12 @@ def check(p: params.Params, *, version: int | None, alias: str | None) -> tuple[
     if version is None and alias is None:
         folder = Path(p.paths.finetuned)
         if not folder.is_dir():
-            raise ModelError(f"{folder}: holds no model yet; run: make run; or ask a version with: --version N")
+            problem = f"{folder}: holds no model yet; run: make run; or ask a version with: --version N"
+            try:
+                check_file.load(Path(p.paths.checks))
+            except DataError as error:
+                raise DataError(*error.problems, problem) from None
+            raise ModelError(problem)
         return str(folder), checking.check(p, folder, "candidate")
     served = served_version.serve(p, version=version, alias=alias or "")
     return served.name, checking.check(p, served.folder, "version")

@@ -80,7 +80,7 @@ def gate(p: params.Params) -> Gate:
         RegistryError: a stage is stale, or the evaluation measured other files.
         TrackingError: MLflow does not answer.
     """
-    _refuse_stale()
+    _refuse_stale(p)
     intact.refuse_damage([*graph.recorded_outputs(), *graph.twin_outputs()], cache=False)
     origin = lineage.read_lineage(p)
     _refuse_unmeasured(p, origin)
@@ -161,7 +161,7 @@ def register(p: params.Params) -> versions.Registration:
         RegistryError: the gate failed, gate.json is not about this evaluation, or a file changed meanwhile.
         SignatureError: this machine has a private key that signs for the project, but it cannot be used.
     """
-    _refuse_stale()
+    _refuse_stale(p)
     intact.refuse_damage(graph.recorded_outputs(), cache=True)
     reports = Path(p.paths.reports)
     origin = lineage.read_lineage(p)
@@ -288,6 +288,7 @@ def _situation(p: params.Params, test_rows: int) -> next_steps.Situation:
     training = Path(p.paths.reports) / "training.json"
     about = files.read_object(Path(p.paths.clean) / DATASET_FILE, "rows.train")
     return next_steps.Situation(
+        task=p.task,
         base_source=p.base.source,
         epochs=p.finetune.num_train_epochs,
         learning_rate=p.finetune.learning_rate,
@@ -297,7 +298,9 @@ def _situation(p: params.Params, test_rows: int) -> next_steps.Situation:
     )
 
 
-def _refuse_stale() -> None:
+def _refuse_stale(p: params.Params) -> None:
+    if not Path(p.paths.finetuned).exists() and not (Path(p.paths.reports) / "evaluation.json").exists():
+        raise RegistryError(f"{p.paths.finetuned}: no model was trained yet; run `make run` first")
     stale = repro.stale_stages()
     if stale:
         raise RegistryError(

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import numpy as np
 from scipy import sparse
 
+from tuneline.params.evaluate import FEWEST_GROUPS
+
 LEVEL = 0.95
-# With fewer independent groups the interval would be too narrow.
-FEWEST_GROUPS = 10
 # Draws that are held in memory at once, 8 bytes each.
 _DRAWS = 2**22
 

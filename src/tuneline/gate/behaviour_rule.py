@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tuneline.behaviour.check_results import CheckResult, failed
+from tuneline.behaviour.check_results import CheckResult, counts, failed
 from tuneline.gate.decision import Decision, RuleVerdict, Verdict
 
 BEHAVIOUR = "behaviour"
@@ -17,13 +17,12 @@ def decide(results: Sequence[CheckResult]) -> Decision | None:
 
     The reason names checks by number and name. It has no answer of the model, because it is shown in Markdown too.
     """
-    asked = [result for result in results if result.severity == "error"]
-    if not asked:
+    if all(result.severity != "error" for result in results):
         return None
     wrong = failed(results, "error")
     if wrong:
-        return unmade(f"{len(wrong)} of {len(asked)} failed: {_titles(wrong)}")
-    return _decision("passed", f"all {len(asked)} passed" if len(asked) > 1 else "the only check passed")
+        return unmade(f"{counts(results)}; failed: {_titles(wrong)}")
+    return _decision("passed", counts(results))
 
 
 def unmade(reason: str) -> Decision:
@@ -45,9 +44,7 @@ def with_behaviour(verdict: Verdict, decision: Decision | None) -> Verdict:
 def verify(results: Sequence[CheckResult]) -> tuple[bool, str]:
     """Whether no check of severity error has failed, and what was found, in words; at least one result."""
     wrong, warned = failed(results, "error"), failed(results, "warning")
-    held = sum(result.passed for result in results)
-    found = f"{held} of {len(results)} checks passed"
-    found += f"; failed: {_titles(wrong)}" if wrong else ""
+    found = counts(results) + (f"; failed: {_titles(wrong)}" if wrong else "")
     return not wrong, found + (f"; failed with severity warning: {_titles(warned)}" if warned else "")
 
 

@@ -10,7 +10,7 @@ from tuneline.evaluation.intervals import FEWEST_GROUPS, Interval, Measures
 from tuneline.gate import noise_floor, slice_rules, spending
 from tuneline.gate.noise_floor import NoiseFloor
 from tuneline.params import Rule
-from tuneline.params.gate import metric
+from tuneline.params.gate import PROBED, is_of_harness, metric
 
 RuleVerdict = Literal["passed", "failed", "undecided", "not applicable"]
 NO_TWINS = NoiseFloor(0, {})
@@ -144,6 +144,11 @@ def _decide(
             f"cannot be decided: {measured.groups} independent groups "
             f"of test rows are too few for an interval, which needs {FEWEST_GROUPS}."
         )
+        if rule.metric in PROBED or is_of_harness(rule.metric):
+            reason = (
+                f"cannot be decided: it was measured on {measured.groups} independent groups of rows, too few for an "
+                f"interval, which needs {FEWEST_GROUPS}."
+            )
         return decision("undecided", reason, improvement, None, None)
     low, high = sorted((sign * (measured.low - wanted), sign * (measured.high - wanted)))
     digits = measure.digits

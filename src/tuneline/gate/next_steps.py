@@ -6,6 +6,7 @@ from typing import Any
 
 from tuneline.gate.behaviour_rule import CHECKS
 from tuneline.gate.decision import Decision, Verdict
+from tuneline.params import Task
 from tuneline.params.gate import METRICS
 from tuneline.params.slices import split_gap
 
@@ -26,12 +27,27 @@ _NOT_BETTER_THAN_BASELINE = {
     "chrf": "Copying the prompt scores as high a chrF as the answers do. Read the answers in the report: they show "
     "whether chrF tells good answers from bad ones on these rows.",
 }
+_OF_CHECKS: dict[Task, tuple[str, str]] = {
+    "sft": ("the chat template or the merged weights may be wrong", "the training data lack such rows"),
+    "language-modeling": ("the merged weights may be wrong", "the training data lack such rows"),
+    "classification": (
+        "the model has learned little: look at the metrics of the labels in the report first",
+        "the training data lack such rows or give them another label",
+    ),
+    "regression": (
+        "the model has learned little, or the numbers of the checks are on another scale than those of the training "
+        "rows",
+        "the training data lack such rows or give them other numbers",
+    ),
+}
+"""Task -> what to suspect if many behaviour checks fail, and if one fails; a task that is not here is like sft."""
 
 
 @dataclass(frozen=True)
 class Situation:
     """What the advice depends on."""
 
+    task: Task
     base_source: str
     """builtin, path or hub."""
     epochs: float
@@ -125,10 +141,11 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
             "answers worse, and look at what has changed in data and params (git diff, dvc params diff)."
         )
     if CHECKS in against:
+        suspect, lack = _OF_CHECKS.get(at.task, _OF_CHECKS["sft"])
         steps.append(
-            "Read in the report what the model answered to the failed behaviour checks. If many fail at once, the chat "
-            "template or the merged weights may be wrong; if one fails, the training data lack such rows, or the check "
-            "asks too much. Run `tuneline check` after you have changed data/checks.yaml."
+            "Read in the report what the model answered to the failed behaviour checks. If many fail at once, "
+            f"{suspect}; if one fails, {lack}, or the check asks too much. Run `tuneline check` after you have changed "
+            "data/checks.yaml."
         )
     return steps
 

@@ -9,20 +9,30 @@ from tuneline.errors import ParamsError
 from tuneline.params import yaml_file
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
-from tuneline.params.data import PRETRAINING, Data, Layout, MixtureSet, Secrets, SetReading, Split
-from tuneline.params.evaluate import Evaluate, Probes
+from tuneline.params.data import OWN_TEXT, PRETRAINING, Data, Layout, MixtureSet, Secrets, SetReading, Split
+from tuneline.params.evaluate import FEWEST_GROUPS, Evaluate, Probes
 from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
-from tuneline.params.gate import HARNESS, Gate, Rule, is_of_harness, problem_of_task
+from tuneline.params.gate import (
+    GENERAL,
+    HARNESS,
+    HARNESS_ROWS,
+    ROWS_OF_PROBE,
+    Gate,
+    Rule,
+    is_of_harness,
+    problem_of_task,
+)
 from tuneline.params.paths import OUTPUTS, Paths, overlaps
 from tuneline.params.registry import Registry
 from tuneline.params.report import Language, Report
 from tuneline.params.sample import Sample
 from tuneline.params.section import Section
-from tuneline.params.slices import LABEL, closest, known_columns, split_gap, split_slice
+from tuneline.params.slices import LABEL, LANGUAGE, LENGTH, closest, known_columns, one_of_known, split_gap, split_slice
 from tuneline.params.task_keys import TASK_KEYS, Task
 
 __all__ = [
     "MIXABLE",
+    "OWN_TEXT",
     "PARAMS_FILE",
     "PRETRAINING",
     "TASK_KEYS",
@@ -182,6 +192,13 @@ class Params(Section):
                     "'{harness}' is not in evaluate.harness; add it there, or remove the rule",
                     {"at": ("gate", "rules", index, "metric"), "harness": task},
                 )
+        if 0 < self.data.canaries < FEWEST_GROUPS:
+            raise PydanticCustomError(
+                "few_canaries",
+                "{canaries} canaries are too few: the interval of their exposure needs {fewest}; set it to {fewest} or "
+                "more, or to 0",
+                {"at": ("data", "canaries"), "canaries": self.data.canaries, "fewest": FEWEST_GROUPS},
+            )
         if self.data.canaries and "canary_exposure" not in TASK_KEYS[self.task].probes:
             raise PydanticCustomError(
                 "canaries_and_task",
@@ -189,6 +206,58 @@ class Params(Section):
                 {"at": ("data", "canaries"), "task": self.task},
             )
         return self
+
+    @model_validator(mode="after")
+    def _rules_of_probes_have_rows(self) -> "Params":
+        for index, rule in enumerate(self.gate.rules):
+            if rule.task not in (None, self.task):
+                continue
+            if rule.metric == GENERAL and self.why_no_general_text:
+                remedy = "remove the rule"
+                if self.task in MIXABLE:
+                    remedy = (
+                        f"put a set of general text into {self.paths.mixture} (`tuneline use PATH --mix 0.1` does, and "
+                        f"names it in data.mixture too: remove it there), name it in data.general, or {remedy}"
+                    )
+                raise PydanticCustomError(
+                    "rule_and_general",
+                    "no general text is there to measure {metric} on: {why}; {remedy}",
+                    {
+                        "at": ("gate", "rules", index, "metric"),
+                        "metric": GENERAL,
+                        "why": self.why_no_general_text,
+                        "remedy": remedy,
+                    },
+                )
+            key = HARNESS_ROWS if is_of_harness(rule.metric) else ROWS_OF_PROBE.get(rule.metric)
+            rows = getattr(self.evaluate.probes, key, FEWEST_GROUPS) if key else FEWEST_GROUPS
+            if rows < FEWEST_GROUPS:
+                raise PydanticCustomError(
+                    "few_probe_rows",
+                    "{rows} rows are too few to decide the rule on {metric}: its interval needs {fewest}; set it to "
+                    "{fewest} or more, or remove the rule",
+                    {
+                        "at": ("evaluate", "probes", key),
+                        "rows": rows,
+                        "metric": rule.metric,
+                        "fewest": FEWEST_GROUPS,
+                    },
+                )
+        return self
+
+    @property
+    def why_no_general_text(self) -> str:
+        """Why there is no general text on which forgetting can be measured, in words; empty where there is."""
+        if self.data.general is not None:
+            return ""
+        if self.base.source != "builtin":
+            return f"base.source is {self.base.source}, so no pretraining text was held out, and data.general is null"
+        if self.data.pretrains_on_raw:
+            return (
+                f"the builtin base is pretrained on the text of the raw set itself ({self.data.pretraining}), and "
+                "data.general is null"
+            )
+        return ""
 
     @model_validator(mode="after")
     def _weights_can_be_shared_out(self) -> "Params":
@@ -247,6 +316,21 @@ class Params(Section):
                 )
         return self
 
+    def _why_no_slice(self, column: str) -> str:
+        """What a column is that cannot cut the test rows into slices."""
+        field = next((field for field, mapped in self.data.columns.items() if mapped == column), None)
+        if field == LABEL and TASK_KEYS[self.task].has_labels:
+            return f"is the column of the labels (data.columns), which is called {LABEL} here; write {LABEL}"
+        if field is not None:
+            return (
+                f"is the {field} of a record (data.columns), and almost every row has its own; {LENGTH} and {LANGUAGE} "
+                "cut the rows by their texts"
+            )
+        if column == LABEL:
+            return f"records of task {self.task} have no label"
+        labels = f"; the column of the labels is called {LABEL} here" if TASK_KEYS[self.task].has_labels else ""
+        return f"no column has this name; a column of {self.data.raw} must be in data.keep_columns{labels}"
+
     @model_validator(mode="after")
     def _slices_are_known(self) -> "Params":
         known, slices = known_columns(self.task, self.data.keep_columns), self.evaluate.slices
@@ -255,8 +339,7 @@ class Params(Section):
             if slices.index(column) != index:
                 raise PydanticCustomError("slice_twice", "'{column}' is named twice", {"at": at, "column": column})
             if column not in known:
-                why = f"records of task {self.task} have no label" if column == LABEL else "no column has this name"
-                message = f"'{column}': {why}; {closest(column, known)}; other columns must be in data.keep_columns"
+                message = f"'{column}': {self._why_no_slice(column)}; {one_of_known(column, known)}"
                 raise PydanticCustomError("slice_column", "{message}", {"at": at, "message": message})
         for index, rule in enumerate(self.gate.rules):
             if rule.task not in (None, self.task):

@@ -78,6 +78,9 @@ class Damaged(Section):
     """U+FFFD, which cannot be repaired."""
 
 
+OWN_TEXT = "-pretraining"
+"""`tuneline use` writes the text of the raw set's training rows into a folder of its name with this at the end."""
+
 RAW, PRETRAINING = "raw", "pretraining"
 """The names of the sets of `data.raw` and `data.pretraining` in reports and mixtures."""
 
@@ -150,3 +153,8 @@ class Data(Section):
     """Processes that prepare large sets; the result does not depend on it."""
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss)://")] | None
     """Address of a Dask cluster that prepares large sets; None: processes on this machine."""
+
+    @property
+    def pretrains_on_raw(self) -> bool:
+        """Whether a builtin base is pretrained on the text of the raw set, so that no general text is held out."""
+        return self.pretraining in (self.raw, self.raw + OWN_TEXT)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import CommentMark
+from ruamel.yaml.tokens import CommentToken
 
 from tuneline.core import files
 
@@ -50,10 +52,30 @@ def set_values(path: Path, values: Mapping[str, Any]) -> None:
             node = node[section]
         if name not in node:
             raise KeyError(key)
-        node[name] = [_in_one_line(item) for item in value] if isinstance(value, list) else value
+        node[name] = _list(value, node[name]) if isinstance(value, list) else value
     text = io.StringIO()
     yaml.dump(document, text)
     files.write_text(path, _apart(text.getvalue(), before))
+
+
+def _list(value: list[Any], before: Any) -> Any:
+    """A list with the comments of the list that it replaces; items that stay keep their form."""
+    if not value or not isinstance(before, CommentedSeq) or before.fa.flow_style() or not before:
+        return [_in_one_line(item) for item in value]
+    last = before.ca.items.get(len(before) - 1, [None])[0]
+    if last is not None and len(value) != len(before):
+        # What follows the last line of the list stays behind its end.
+        own, _, rest = last.value.partition("\n")
+        last.value = f"{own}\n"
+        lines = [CommentToken(f"{line.strip()}\n", CommentMark(4), None) for line in rest.splitlines() if line.strip()]
+        before.ca.end = [*lines, *(before.ca.end or [])]
+    for place, item in enumerate(value[: len(before)]):
+        if written(before[place]) != written(item):
+            before[place] = _in_one_line(item)
+    before.extend(map(_in_one_line, value[len(before) :]))
+    for place in range(len(before) - 1, len(value) - 1, -1):
+        del before[place]
+    return before
 
 
 def _in_one_line(item: Any) -> Any:

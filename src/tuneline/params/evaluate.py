@@ -9,6 +9,9 @@ from tuneline.params.section import Positive, PositiveFloat, Section, Seed
 MOST_SLICED = 8
 """Columns that cut the test rows into slices. Each costs as much time as two or three more comparisons of all rows."""
 
+FEWEST_GROUPS = 10
+"""With fewer independent groups of rows an interval would be too narrow, so there is none."""
+
 
 class Probes(Section):
     """How many rows show what fine-tuning has made the model forget and memorise."""

@@ -122,7 +122,17 @@ METRICS_OF_TASK = {task: keys.metrics for task, keys in TASK_KEYS.items()}
 PROBED = tuple(name for name in METRICS if any(name in keys.probes for keys in TASK_KEYS.values()))
 """The metrics of probes, which are measured on other rows than the test rows. A rule may name them too."""
 
-_VERSUS_OF_PROBES: dict[str, tuple[Versus, ...]] = {"general_bits_per_byte": ("base", "champion", "value")}
+GENERAL = "general_bits_per_byte"
+"""The metric of forgetting."""
+
+HARNESS_ROWS = "harness_rows"
+ROWS_OF_PROBE = {GENERAL: "general_rows"} | dict.fromkeys(
+    ("extraction_strength", "extraction_strength_gap", "exact_memorization", "exact_memorization_gap"),
+    "memorisation_rows",
+)
+"""Metric of a probe -> the key of evaluate.probes that says on how many rows it is measured."""
+
+_VERSUS_OF_PROBES: dict[str, tuple[Versus, ...]] = {GENERAL: ("base", "champion", "value")}
 _FIXED: tuple[Versus, ...] = ("base", "value")
 
 OF_LABEL = {

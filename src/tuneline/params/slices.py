@@ -50,6 +50,13 @@ def split_slice(written: str, columns: Collection[str]) -> tuple[str, str | None
     return None
 
 
+def one_of_known(name: str, known: Collection[str]) -> str:
+    """A hint for a name that does not exist: the closest known name, and all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}known here: {', '.join(known)}"
+
+
 def closest(name: str, known: Collection[str]) -> str:
     """A hint for a name that does not exist: the closest known name, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuneline import terminal
-from tuneline.behaviour.check_results import CheckResult
+from tuneline.behaviour.check_results import CheckResult, counts
 from tuneline.data.secrets import screening
 
 _LONGEST = 600
@@ -31,8 +31,8 @@ class Line:
 class Behaviour:
     """What the page shows of the checks."""
 
-    total: int
-    passed_count: int
+    summary: str
+    """How many have passed, as a sentence."""
     failed: tuple[Line, ...]
     """Those of severity error first."""
     passed: tuple[Line, ...]
@@ -47,8 +47,7 @@ def behaviour_of(results: Sequence[CheckResult]) -> Behaviour | None:
     failed = sorted((one for one in results if not one.passed), key=lambda one: one.severity != "error")
     passed = [one for one in results if one.passed]
     return Behaviour(
-        total=len(results),
-        passed_count=len(passed),
+        summary=f"Of the checks of data/checks.yaml, {counts(results)}.",
         failed=tuple(map(_line, failed)),
         passed=tuple(map(_line, passed[:_MOST_PASSED])),
         more_passed=max(len(passed) - _MOST_PASSED, 0),

@@ -21,9 +21,6 @@ from tuneline.data.reading.raw_rows import Options
 from tuneline.data.records.record_form import SplitName
 from tuneline.params import Data
 
-SUFFIX = "-pretraining"
-"""The folder is called like the set, plus this suffix."""
-
 MOST_BYTES = 64_000_000
 """Most bytes of training text. A builtin base does not improve with more."""
 

@@ -174,7 +174,7 @@ def base_changes(
     messages: list[str] = []
     is_ours = p.data.pretraining in (p.paths.sample_text, text.as_posix()) or p.data.frozen_pretraining
     train = usable - round(usable * split.test) - round(usable * split.validation)
-    test = round(usable * _test_share(p, text.with_name(text.name.removesuffix(base_text.SUFFIX)), split))
+    test = round(usable * _test_share(p, text.with_name(text.name.removesuffix(params.OWN_TEXT)), split))
     if kind != "builtin":
         own = {}
         where = f"in {p.base.input}" if p.base.source == "path" else f"that {p.base.input} names"

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tuneline import params
-from tuneline.commands.use import base_text, erased_source, new_params, open_set, present_set
+from tuneline.commands.use import erased_source, new_params, open_set, present_set
 from tuneline.commands.use.open_set import ReadingArguments
 from tuneline.core import files
 from tuneline.data.mapping import raw_set
@@ -102,7 +102,7 @@ def use(
         split = {
             key.removeprefix("data.split."): value for key, value in values.items() if key.startswith("data.split.")
         }
-        text = target.with_name(target.name + base_text.SUFFIX)
+        text = target.with_name(target.name + params.OWN_TEXT)
         with new_params.removed_on_failure(text):
             base, train, test = new_params.base_changes(
                 p, found, text, chosen_task, p.data.split.model_copy(update=split), usable

@@ -48,7 +48,13 @@ class ValidationReport:
         held = sum(outcome.success for outcome in outcomes)
         failed = [outcome for outcome in outcomes if not outcome.success]
         known = [outcome for outcome in failed if is_frozen and outcome.severity == "warning"]
-        note = f"; not as warnings, because the set is frozen: {', '.join(one.type for one in known)}" if known else ""
+        names = ", ".join(one.type for one in known)
+        note = (
+            f"; not met, of severity warning: {names} (this set never changes, as data.frozen_pretraining says, so the "
+            "warning is not repeated each month)"
+            if known
+            else ""
+        )
         print(f"{name}: {held} of {len(outcomes)} expectations hold{note}")
         for outcome in failed:
             if outcome not in known:

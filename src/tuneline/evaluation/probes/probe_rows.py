@@ -133,6 +133,9 @@ def find_copies(
 
 
 def _find_general(p: params.Params, sizes: params.Probes, described: Mapping[str, Any], found: ProbeRows) -> None:
+    if why := p.why_no_general_text:
+        found.absent[GENERAL] = f"there is no general text: {why}; set it to a set of general text"
+        return
     if p.data.general is not None:
         sets = described.get("mixture", {})
         if p.data.general not in sets:
@@ -143,14 +146,8 @@ def _find_general(p: params.Params, sizes: params.Probes, described: Mapping[str
             )
         path, form = Path(p.paths.clean) / sets[p.data.general]["path"], RecordForm.from_json(sets[p.data.general])
         name = f"{p.paths.mixture}/{p.data.general}"
-    elif p.base.source == "builtin":
-        path, form, name = Path(p.paths.pretraining) / "validation", RecordForm("text"), p.data.pretraining
     else:
-        found.absent[GENERAL] = (
-            f"there is no general text: base.source is {p.base.source}, so no pretraining text was held out, and "
-            "data.general is null; set it to a set of general text"
-        )
-        return
+        path, form, name = Path(p.paths.pretraining) / "validation", RecordForm("text"), p.data.pretraining
     texts = files.read_parquet(path)
     if not texts.num_rows:
         found.absent[GENERAL] = f"there is no general text: {name} has no held-out rows"
