@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from tuneline.cli import cli
 from tuneline.commands import inspection
+from tuneline.commands.use import suggested_values
 from tuneline.core import files
 from tuneline.data.profiling.profile import Settings
 from tuneline.params import editing
@@ -136,7 +137,7 @@ def test_the_report_for_programs(folder: Path) -> None:
             "rows": 5,
             "accepted": 3,
             "problems": [],
-            "warnings": [],
+            "warnings": ["set: 3 rows are too few as a raw set: " + suggested_values.few_rows_advice(0.2)],
         },
     }
 

@@ -150,7 +150,15 @@ def test_preview_masks_secrets(project: Path) -> None:
 
 def test_preview_shows_every_task(project: Path) -> None:
     write(project, "classification", text=WORDS, label=["sad", "glad"] * 6)
-    assert re.search(r"train.csv:\d+ · label (sad|glad) · \d+ tokens, 0 supervised", shown("classification"))
+    assert re.search(r"train.csv:\d+ · \d+ tokens, label (sad|glad)", shown("classification"))
+    assert "supervised" not in shown("classification").split("no single token is supervised")[1].replace(
+        "supervised_", ""
+    )
+    labelled = params.load().model_copy(update={"task": "classification"})
+    preview.write_page(preview.first_rows(labelled, 1), project / "page.html")
+    page = (project / "page.html").read_text("utf-8")
+    assert re.search(r"<summary>\d+ tokens, label (sad|glad)</summary>", page)
+    assert ", 0 supervised" not in page
     write(project, "regression", text=WORDS, label=["0.5"] * 12)
     assert "number 0.5" in shown("regression")
     turns = '[{"role": "user", "content": "alpha"}, {"role": "assistant", "content": "beta"}]'

@@ -174,7 +174,15 @@ def test_rules_set_by_hand_apply_again_when_their_task_returns() -> None:
 
 
 def test_the_message_about_the_number_of_test_rows() -> None:
-    assert suggested.resolution("classification", 100) == (
+    assert suggested.resolution("classification", 100, 0.1) == (
         "with 100 test rows the 95 % interval of a difference in accuracy is about ±0.088: a smaller difference stays "
         "undecided; for ±0.02 about 1,900 test rows are needed"
+    )
+
+
+def test_a_handful_of_rows_is_told_how_many_are_needed() -> None:
+    assert suggested.resolution("sft", 1, 0.2) == (
+        "with 1 test rows no rule is decided: an interval needs at least 10 test rows with different prompts or texts, "
+        "which are a share of 0.2 (data.split.test), so bring 50 rows or more; docs/recipes/README.md says how many "
+        "each task needs"
     )

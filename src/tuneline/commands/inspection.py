@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline import environment, params
+from tuneline.commands.use import suggested_values
 from tuneline.commands.use.open_set import ReadingArguments, reading_at, readings_of_sets
 from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.choose import ShapeCounts, in_words, labels_by_file
@@ -30,6 +31,7 @@ from tuneline.data.records import field_texts, labels
 from tuneline.data.records.record_form import Record, RecordForm
 from tuneline.data.secrets import screening
 from tuneline.errors import DataError
+from tuneline.params.evaluate import FEWEST_GROUPS
 from tuneline.terminal import shortened
 
 ACCEPTED, PARTLY, EMPTY, REFUSED = "accepted", "accepted with rows set aside", "empty", "refused"
@@ -97,6 +99,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
     files: list[dict[str, Any]] = []
     sets: list[dict[str, Any]] = []
     problems: list[str] = []
+    few: list[str] = []
     excluded: list[FilePlan] = []
     for path in paths:
         try:
@@ -113,7 +116,10 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         by_name = labels_by_file(plans)
         problems += _set_problems(path, plans, read_set.columns, entries, by_name)
         files += entries
-        sets += read_set.profiles(_rows_by_label(plans, entries, by_name))
+        profiles = read_set.profiles(_rows_by_label(plans, entries, by_name))
+        sets += profiles
+        if not any(plan.split for plan in plans):
+            few += filter(None, map(_few_rows, profiles))
     totals = {
         "files": len(files),
         "refused": sum(file["verdict"] == REFUSED for file in files),
@@ -122,11 +128,20 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         "rows": sum(file["rows"] for file in files),
         "accepted": sum(file["accepted"] for file in files),
         "problems": problems,
-        "warnings": [describe_excluded(excluded)] if excluded else [],
+        "warnings": [*([describe_excluded(excluded)] if excluded else []), *few],
     }
     unused = [pattern for pattern in how.options.exclude if all(plan.excluded != pattern for plan in excluded)]
     totals["warnings"] += [f"--exclude {pattern}: matches no file" for pattern in unused]
     return {"files": files, "sets": sets, "totals": totals}
+
+
+def _few_rows(profile: Mapping[str, Any]) -> str | None:
+    """A warning if a set is too small to decide anything about a model that is trained on it."""
+    rows = profile["rows"]
+    share = suggested_values.shares_for(rows)["data.split.test"]
+    if rows * share >= FEWEST_GROUPS:
+        return None
+    return f"{profile['path']}: {rows:,} rows are too few as a raw set: {suggested_values.few_rows_advice(share)}"
 
 
 def is_usable(report: Mapping[str, Any]) -> bool:

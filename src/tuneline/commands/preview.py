@@ -6,7 +6,7 @@ The batches are those of the trainer: the same examples, packing and collation. 
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ _STYLE = (Path(__file__).parent / "preview.css").read_text("utf-8")
 _SUPERVISED, _FAINT, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 # The longest source and label of a document that is shown.
 _LONGEST_NAME = 300
+
+_OF_LABELS = "each document is trained on its label or number as a whole; no single token is supervised"
+_LEGEND = '<p class="legend"><mark>supervised</mark> <span>not supervised</span></p>'
 
 HIDDEN = -1
 """Replaces the id of a token that is part of a secret."""
@@ -60,11 +63,18 @@ class Document:
     """Its label or number, or which answer of a preference it is."""
     tokens: list[Token]
     runs: list[Run]
+    learns_label: bool = False
+    """Whether the whole document is trained on the label or number in `note`, so that no token is supervised."""
 
     @property
     def supervised(self) -> int:
         """Number of supervised tokens."""
         return sum(token.is_supervised for token in self.tokens)
+
+    @property
+    def counts(self) -> str:
+        """The number of tokens, and what is trained on."""
+        return f"{len(self.tokens)} tokens, {self.note if self.learns_label else f'{self.supervised} supervised'}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,10 @@ class Row:
         tokens = sum(len(document.tokens) for document in self.documents)
         supervised = sum(document.supervised for document in self.documents)
         documents = f"{len(self.documents)} documents" if len(self.documents) > 1 else "1 document"
-        counts = f"{tokens} tokens, {supervised} supervised, {self.padding} padding"
+        trained = f"{supervised} supervised"
+        if all(document.learns_label for document in self.documents):
+            trained = ", ".join(document.note for document in self.documents)
+        counts = f"{tokens} tokens, {visible(shortened(trained, _LONGEST_NAME))}, {self.padding} padding"
         return f"batch {self.batch}, row {self.number}: {documents}, {counts}"
 
 
@@ -154,7 +167,8 @@ def _rows(
         used = sum(len(example.input_ids) for example in row)
         if "position_ids" not in made:
             note = _target(made["targets"][number - 1], ready.model.config)
-            documents = [_document(tokenizer, row[0].source, note, ids[:used], [False] * used)]
+            document = _document(tokenizer, row[0].source, note, ids[:used], [False] * used)
+            documents = [replace(document, learns_label=True)]
         else:
             # The target of a position is the next token.
             targets = [IGNORED, *made["targets"][number - 1]]
@@ -267,16 +281,27 @@ def lines(preview: Preview, *, coloured: bool) -> Iterator[str]:
     marks = (
         f"{_SUPERVISED}supervised{_PLAIN} {_FAINT}not supervised{_PLAIN}" if coloured else "⟦supervised⟧ not supervised"
     )
+    marks = _OF_LABELS if _learns_labels(preview) else marks
     yield f"{marks}; {', '.join(f'{name} {value}' for name, value in preview.account.items() if value)}"
     for row in preview.rows:
         yield ""
         yield f"── {row.describe()} " + "─" * 8
         for document in row.documents:
-            named = shortened(" · ".join(part for part in (document.source, document.note) if part), _LONGEST_NAME)
-            yield f"┌ {visible(named)} · {len(document.tokens)} tokens, {document.supervised} supervised"
+            named = shortened(_named(document), _LONGEST_NAME)
+            yield f"┌ {visible(named)} · {visible(shortened(document.counts, _LONGEST_NAME))}"
             text = "".join(_marked(run, coloured) for run in document.runs)
             yield from (f"│ {line}" for line in text.split("\n"))
             yield "└"
+
+
+def _learns_labels(preview: Preview) -> bool:
+    return any(document.learns_label for row in preview.rows for document in row.documents)
+
+
+def _named(document: Document) -> str:
+    """The source and the note. A label is named beside the number of tokens."""
+    parts = (document.source, "" if document.learns_label else document.note)
+    return " · ".join(part for part in parts if part)
 
 
 def _marked(run: Run, coloured: bool) -> str:
@@ -305,7 +330,7 @@ def write_page(preview: Preview, path: Path) -> None:
         f"<title>Preview</title><style>{_STYLE}</style></head><body><main><h1>What the model is trained on</h1>"
         f'<p class="lead">{escape(visible(preview.title))}</p>'
         f"{''.join(f'<p>{escape(visible(line))}</p>' for line in preview.cut)}"
-        '<p class="legend"><mark>supervised</mark> <span>not supervised</span></p>'
+        f"{f'<p>{_OF_LABELS}</p>' if _learns_labels(preview) else _LEGEND}"
         f"<dl>{account}</dl>{rows}</main></body></html>\n",
     )
 
@@ -321,7 +346,7 @@ def _page_document(document: Document) -> str:
         else f"<span>{escape(visible(run.text))}</span>"
         for run in document.runs
     )
-    named = " · ".join(part for part in (document.source, document.note) if part)
+    named = _named(document)
     table = "".join(
         f"<tr{' class=supervised' if token.is_supervised else ''}><td>{place}</td>"
         f"<td>{'' if token.id == HIDDEN else token.id}</td>"
@@ -331,7 +356,7 @@ def _page_document(document: Document) -> str:
     )
     return (
         f'<article><h3>{escape(visible(named))}</h3><p class="text">{text}</p>'
-        f"<details><summary>{len(document.tokens)} tokens, {document.supervised} supervised</summary>"
+        f"<details><summary>{escape(visible(document.counts))}</summary>"
         f"<table><thead><tr><th>position</th><th>id</th><th>token</th><th>mask</th></tr></thead>"
         f"<tbody>{table}</tbody></table></details></article>"
     )

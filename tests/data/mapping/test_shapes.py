@@ -316,6 +316,58 @@ TICKETS = [
             "prompt and completion, as in data.columns: {prompt: frage, completion: antwort}, or to `tuneline use`: "
             "--column prompt=frage --column completion=antwort",
         ),
+        (
+            [
+                {
+                    "mã": f"KH{n:04}",
+                    "nội dung": f"giao hàng chậm quá, đơn số {n}",
+                    "loại": ["khen", "chê", "hỏi"][n % 3],
+                    "ngày gửi": f"2025-{n % 4 + 1:02}-11",
+                    "lúc": f"{n % 3 + 1}/{n % 2 + 1}/2025 08:30",
+                    "nguồn": f"https://a.example/{n % 4}",
+                    "khách": f"user_{n % 15}",
+                    "giá": str(n % 15 * 1000),
+                }
+                for n in range(200)
+            ],
+            None,
+            "{text: nội dung, label: loại}, or to `tuneline use`: --column 'text=nội dung' --column 'label=loại'",
+        ),
+        (
+            [
+                {
+                    "data": f"{n % 3 + 1:02}/03/2025",
+                    "resposta": f"o prazo de entrega do pedido {n} é de cinco dias",
+                    "pergunta": f"qual é o prazo do pedido {n}",
+                    "categoria": "ab"[n % 2],
+                }
+                for n in range(60)
+            ],
+            None,
+            "{prompt: pergunta, completion: resposta}, or to `tuneline use`: --column prompt=pergunta --column "
+            "completion=resposta",
+        ),
+        (
+            [
+                {
+                    "日期": f"2025年3月{n % 3 + 1}日",
+                    "甲": f"这个订单{n}什么时候可以送到我家？",
+                    "乙": f"订单{n}将在五天之内送到您的家里。",
+                }
+                for n in range(60)
+            ],
+            None,
+            "{prompt: 甲, completion: 乙}, or to `tuneline use`: --column 'prompt=甲' --column 'completion=乙'",
+        ),
+        (
+            [
+                {"t": f"the parcel {n} is late", "b": f"it was sent {n} days ago and is not here", "kind": "ab"[n % 2]}
+                for n in range(60)
+            ],
+            None,
+            "{text: b, label: kind}, or to `tuneline use`: --column text=b --column label=kind; or as pairs: --column "
+            "prompt=t --column completion=b",
+        ),
     ],
 )
 def test_the_suggested_mapping_is_guessed_from_the_values(

@@ -271,8 +271,19 @@ def _kind(p: params.Params) -> BaseKind:
     return "adapters" if p.finetune.lora else "model"
 
 
-def training_changes(p: params.Params, task: params.Task, train: int, test: int, *, is_new: bool) -> Changes:
-    """The values of `finetune`, `base.builtin` and `gate` that suit the task, the base and the number of rows."""
+def training_changes(
+    p: params.Params, task: params.Task, train: int, test: int, share: float, *, is_new: bool
+) -> Changes:
+    """The values of `finetune`, `base.builtin` and `gate` that suit the task, the base and the number of rows.
+
+    Args:
+        p: the params.
+        task: the task.
+        train: number of training rows.
+        test: number of test rows.
+        share: of the rows that is tested.
+        is_new: whether the raw set has changed.
+    """
     case = Case(task, _kind(p), train)
     sections = {"finetune": p.finetune, "base.builtin": p.base.builtin}
     present: dict[str, Any] = {}
@@ -285,7 +296,7 @@ def training_changes(p: params.Params, task: params.Task, train: int, test: int,
     rules = [rule.model_dump(exclude_defaults=True) for rule in p.gate.rules]
     wanted, waiting = suggested_values.rules_for(rules, case, p.task)
     values = chosen.values | ({"gate.rules": wanted} if wanted != rules else {})
-    messages = [f"gate: {suggested_values.resolution(task, test)}"]
+    messages = [f"gate: {suggested_values.resolution(task, test, share)}"]
     if is_another:
         messages += _kept(chosen)
     if waiting:

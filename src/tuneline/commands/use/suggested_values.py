@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tuneline.params import Task
+from tuneline.params.evaluate import FEWEST_GROUPS
 from tuneline.params.gate import METRICS
 
 BaseKind = Literal["builtin", "model", "adapters"]
@@ -249,7 +250,20 @@ def rules_for(
     return [*rules, *waiting], waiting
 
 
-def resolution(task: Task, rows: int) -> str:
+def few_rows_advice(share: float) -> str:
+    """How many rows are needed for the fewest test rows that decide a rule.
+
+    Args:
+        share: of the rows that is tested.
+    """
+    return (
+        f"an interval needs at least {FEWEST_GROUPS} test rows with different prompts or texts, which are a share of "
+        f"{share:g} (data.split.test), so bring {math.ceil(FEWEST_GROUPS / share):,} rows or more; "
+        "docs/recipes/README.md says how many each task needs"
+    )
+
+
+def resolution(task: Task, rows: int, share: float) -> str:
     """A message about the smallest difference that this number of test rows can show.
 
     The half width of a 95 % interval is 1.96 standard errors. For the difference of two accuracies the standard error
@@ -260,7 +274,10 @@ def resolution(task: Task, rows: int) -> str:
     Args:
         task: the task.
         rows: number of rows of the test split.
+        share: of the rows that is tested.
     """
+    if rows < FEWEST_GROUPS:
+        return f"with {rows:,} test rows no rule is decided: {few_rows_advice(share)}"
     name, error = {
         "classification": ("accuracy", math.sqrt(0.2)),
         "preference": ("reward accuracy", math.sqrt(0.2)),

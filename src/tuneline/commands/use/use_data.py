@@ -107,7 +107,8 @@ def use(
             base, train, test = new_params.base_changes(
                 p, found, text, chosen_task, p.data.split.model_copy(update=split), usable
             )
-            training = new_params.training_changes(p, chosen_task, train, test, is_new=is_new)
+            share = split.get("test", p.data.split.test)
+            training = new_params.training_changes(p, chosen_task, train, test, share, is_new=is_new)
             values |= base.values | training.values
             values |= new_params.pretraining_reading(p, target, values)
             new_params.refuse_contradictions(values)

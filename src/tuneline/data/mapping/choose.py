@@ -2,11 +2,11 @@
 
 import difflib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from tuneline.data.mapping import recognise
+from tuneline.data.mapping import recognise, suggest
 from tuneline.data.mapping.convert import NamedAfter, Shape
 from tuneline.data.mapping.recognise import Match, View
 from tuneline.data.reading.raw_rows import FilePlan, Row
@@ -185,23 +185,31 @@ def _example(view: View, wanted: Sequence[RecordType] | None) -> str:
 
     Args:
         view: the file.
-        wanted: the allowed types of the records; None: labelled text if a column repeats its values, else pairs.
+        wanted: the allowed types of the records; None: what the values look like.
     """
-    labels = view.repeating()
-    others = [column for column in view.columns if column not in labels]
-    record_type: RecordType = wanted[0] if wanted else "classification" if labels and others else "prompt-completion"
+    likely = suggest.suggest(view)
+    is_labelled = bool(likely.labels and likely.text) and not likely.asks
+    record_type: RecordType = wanted[0] if wanted else "classification" if is_labelled else "prompt-completion"
     fields = FIELDS[record_type]
     names, remark = " and ".join(fields), ""
-    if record_type == "classification" and labels and others:
-        columns = [*view.longest(others, 1), view.likeliest_label(labels)]
+    if record_type == "classification" and likely.labels and likely.text:
+        columns = [likely.text, likely.labels[-1]]
         names += "" if wanted else " (or prompt and completion)"
-        remark = f"; columns with repeated values, which may be labels: {', '.join(labels)}" if len(labels) > 1 else ""
+        others = [column for column in view.columns if column in likely.labels]
+        remark = f"; columns with repeated values, which may be labels: {', '.join(others)}" if others[1:] else ""
+        if likely.pair and not wanted:
+            remark += f"; or as pairs: {_options(zip(FIELDS['prompt-completion'], likely.pair, strict=True))}"
+    elif record_type == "prompt-completion" and likely.pair:
+        columns = [*likely.pair]
     else:
-        columns = [*view.longest(view.columns, len(fields)), "…", "…"]
+        columns = [*view.longest(likely.texts, len(fields)), "…", "…"]
     pairs = list(zip(fields, columns, strict=False))
     example = ", ".join(f"{field}: {column}" for field, column in pairs)
-    options = " ".join(f"--column {shlex.quote(f'{field}={column}')}" for field, column in pairs)
-    return f"{names}, as in data.columns: {{{example}}}, or to `tuneline use`: {options}{remark}"
+    return f"{names}, as in data.columns: {{{example}}}, or to `tuneline use`: {_options(pairs)}{remark}"
+
+
+def _options(pairs: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"--column {shlex.quote(f'{field}={column}')}" for field, column in pairs)
 
 
 def _other_type(view: View, file: str, found: Sequence[Match], wanted: Sequence[RecordType]) -> str:

@@ -86,7 +86,6 @@ _LONGEST_LINE = 100
 _FEW = 12
 # Columns of a file.
 _NAMED = 30
-_ROWS_OF_A_LABEL = 10
 _DEEPEST = 4
 _CODES = (
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy is it ja ka kk km kn ko ky "
@@ -166,20 +165,6 @@ class View:
         values = [row[column] for row in self.rows if row.get(column) is not None]
         return 2 * sum(map(test, values)) > len(values)
 
-    def repeating(self) -> list[str]:
-        """The columns of which each value occurs in ten rows or more on average, as labels do."""
-        found: list[str] = []
-        for column in self.columns:
-            values = [str(row[column]) for row in self.rows if row.get(column) not in (None, "")]
-            if 2 <= len(set(values)) <= len(values) / _ROWS_OF_A_LABEL:
-                found.append(column)
-        return found
-
-    def likeliest_label(self, columns: Sequence[str]) -> str:
-        """The last of these columns that is not numeric; if all are numeric, the last."""
-        names = [column for column in columns if not self.mostly(column, _is_numeral)]
-        return (names or list(columns))[-1]
-
     def longest(self, columns: Sequence[str], count: int) -> list[str]:
         """The columns whose values are the longest on average, in the order of the file."""
         lengths = {column: sum(len(str(row.get(column) or "")) for row in self.rows) for column in columns}
@@ -196,7 +181,7 @@ class View:
         )
 
 
-def _is_numeral(value: Any) -> bool:
+def is_numeral(value: Any) -> bool:
     """Whether a cell is a number or empty; cells of CSV are text."""
     try:
         float(str(value).strip().replace(",", ".") or 0)

@@ -4,6 +4,7 @@ Every row that comes in goes out or is dropped with a reason: the counts add up.
 size, which any number of processes may share. The result is always the same.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from tuneline.data.records import canaries, label_codec, labels
 from tuneline.data.records.record_form import KEPT_COLUMNS, SPLITS, SplitName
 from tuneline.errors import DataError
 from tuneline.params import Data
+from tuneline.params.evaluate import FEWEST_GROUPS
 from tuneline.progress import Progress
 
 HELD_OUT_TEXTS = 500
@@ -267,7 +269,10 @@ def _check_splits(prepared: PreparedSet, data: Data) -> None:
             "was written and frozen (data.frozen_pretraining); set data.split back, or have the text written again: "
             f"dvc remove {data.pretraining}.dvc, delete the folder, and run `tuneline use` again"
         )
-    raise DataError(f"{problem}; add groups, raise the shares, or group by another column")
+    raise DataError(
+        f"{problem}; add groups, raise the shares, or group by another column; the gate needs {FEWEST_GROUPS} groups "
+        f"of test rows to decide, which are about {math.ceil(FEWEST_GROUPS / data.split.test):,} groups in all"
+    )
 
 
 def _count_labels(prepared: PreparedSet) -> dict[str, dict[SplitName, int]] | None:
