@@ -308,7 +308,7 @@ def _good_and_bad(registry: Registry, project: Project, log: Path) -> None:
         undone(f"alias {alias}", make(), "aliases differ by upper and lower case", alias=alias)
     with rebuilds_asked(project):
         undone("not rebuilt", make(), "rebuilds: 0 of 1 clones")
-    for name, pause in (("deleted at once", 0.0), ("deleted during its verification", 8.0)):
+    for name, pause in (("deleted at once", 0.0), ("deleted during its verification", 3.0)):
         version, began = make(), time.monotonic()
         registry.promote(version)
         wait_for(lambda: history.read(registry.tracker(), MODEL).entries[-1].action == "moved", 200, log)
