@@ -70,6 +70,9 @@ class Registry:
         assert folder
         (folder / "config.json").write_text("{} ")
 
+    def erase(self, version: str) -> None:
+        self.client.set_model_version_tag(self.model, version, version_status.ERASED, "2026-10-02T08:00:00+00:00")
+
     def champion(self) -> str | None:
         return self.tracker.aliases(self.model).get("champion")
 
@@ -167,9 +170,32 @@ def test_an_alias_that_a_person_removed_is_noted(kept: Registry) -> None:
     assert (step.action, step.reason) == (REMOVED, "version 1 has lost the alias")
     assert kept.words()[2:] == [("removed", "1", None)]
     assert kept.follow().steps == ()
+    # The next one is compared with it all the same.
     kept.promote("3")
     assert kept.follow().champion is None
+    assert kept.verified == [("3", "1")]
     assert kept.follow().steps == ()
+    # A version is not compared with itself.
+    kept.promote("1")
+    assert kept.follow().champion == "1"
+    assert kept.verified[1:] == [("1", None)]
+
+
+@pytest.mark.parametrize("harm", ["delete", "damage", "erase", "demote"])
+def test_a_version_is_compared_with_the_last_verified_version_that_is_sound(kept: Registry, harm: str) -> None:
+    kept.promote("2")
+    kept.follow()
+    if harm == "demote":
+        kept.demote()
+        kept.follow()
+    else:
+        getattr(kept, harm)("2")
+    kept.promote("4")
+    log: list[str] = []
+    assert promotion.follow(kept.p, checks=kept.checks, log=log.append).champion == "4"
+    assert kept.verified[-1] == ("4", "2" if harm == "demote" else "1")
+    told = any("version 2, which was champion, cannot be compared with version 4: it" in line for line in log)
+    assert told == (harm in ("damage", "erase")), log
 
 
 def test_a_champion_that_was_deleted_is_noted(kept: Registry) -> None:

@@ -87,6 +87,19 @@ def test_an_entry_that_no_key_has_signed_makes_no_champion(registry: Watched, ke
     assert any("verified (does not count)" in line for line in shown)
 
 
+@pytest.mark.parametrize("after", [None, "3"])
+def test_a_forged_entry_that_says_that_the_alias_is_gone_ends_no_comparison(
+    registry: Watched, key: keys.Created, after: str | None
+) -> None:
+    registry.promote("1")
+    registry.follow()
+    history.append(registry.tracker, registry.model, action="removed", alias="champion", before="1", after=after)
+    assert registry.now() is None
+    registry.promote("3")
+    [step] = registry.follow().undone
+    assert (step.version, registry.verified[-1]) == ("3", ("3", "1"))
+
+
 def test_a_version_with_an_unsigned_entry_is_verified_again(registry: Watched, key: keys.Created) -> None:
     registry.promote("2")
     registry.forge("2", action="overridden")

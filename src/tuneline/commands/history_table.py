@@ -47,7 +47,7 @@ def read(p: params.Params) -> Told:
     tracker, model = tracking.connect(), p.registry.model
     found = history.read(tracker, model, evidence=True)
     past = trusted_history.read(tracker, model, found)
-    given = [entry for entry in found.entries if entry.action in trusted_history.GIVEN]
+    given = [entry for entry in found.entries if entry.action in history.GIVEN]
     return Told(
         model,
         found,

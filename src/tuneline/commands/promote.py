@@ -84,9 +84,10 @@ def promote(
         # A champion that was verified before the project's first key may need an override now.
         if is_settled and (override is None or seen.action == history.OVERRIDDEN):
             return already
-        log(f"{model}: verifying version {version}{_compared(seen.verified)}")
+        compared = seen.past.compared_with(alias, version, log)
+        log(f"{model}: verifying version {version}{_compared(compared)}")
         registered = promotion_claim.registered(tracker, model, version)
-        found = checks(p, tracker, version, seen.verified, complete=override is not None)
+        found = checks(p, tracker, version, compared, complete=override is not None)
         failed = _report(found, log)
         if failed and override is None:
             raise _refused(seen, version, failed, _remedy(seen, version, failed))
@@ -94,9 +95,9 @@ def promote(
         if is_settled and not failed:
             return already
         if not failed:
-            _move(seen, registered, history.VERIFIED, found, (override or "").strip(), log, compared=seen.verified)
+            _move(seen, registered, history.VERIFIED, found, (override or "").strip(), log, compared=compared)
             return f"{model}: version {version} is verified and {alias} now{_instead(seen, version)}"
-        _move(seen, registered, history.OVERRIDDEN, found, _overriding(override, failed), log, compared=seen.verified)
+        _move(seen, registered, history.OVERRIDDEN, found, _overriding(override, failed), log, compared=compared)
         by = history.acting_user()
         return f"{model}: version {version} is {alias} now{_instead(seen, version)}, by an override of {by}"
 

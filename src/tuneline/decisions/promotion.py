@@ -4,7 +4,7 @@ The alias in MLflow says what people want; the history says what was verified. `
 killed at any moment and called at any time: each call begins with what the registry and the history hold.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -138,13 +138,14 @@ def follow(
     """
     tracker, model = tracking.connect(), p.registry.model
 
-    def verify(version: str, state: _State) -> list[Check]:
-        compared = f", compared with version {state.verified}" if state.verified else ""
-        log(f"{model} version {version}: verifying its promotion{compared}")
-        found = checks(p, tracker, version, state.verified, is_earlier=state.is_first)
+    def verify(version: str, state: _State) -> _Verified:
+        compared = state.past.compared_with(CHAMPION, version, log)
+        words = f", compared with version {compared}" if compared else ""
+        log(f"{model} version {version}: verifying its promotion{words}")
+        found = checks(p, tracker, version, compared, is_earlier=state.is_first)
         for check in found:
             log(check.line())
-        return found
+        return _Verified(version, compared, tuple(found))
 
     if dry_run:
         outcome = _foresee(tracker, model, verify)
@@ -209,6 +210,7 @@ class _State:
     """The last entry that says that a version was kept, if it is about the champion and does not count."""
     is_first: bool
     """Whether no promotion was ever decided: the champion may be from before promotions were verified."""
+    past: TrustedHistory
 
     @property
     def pending(self) -> str | None:
@@ -220,8 +222,23 @@ class _State:
         return self.champion == self.verified and self.pending in (None, self.champion)
 
 
-_Verify = Callable[[str, _State], list[Check]]
-"""Checks a version, compared with the last verified champion."""
+@dataclass(frozen=True)
+class _Verified:
+    """The checks of a version."""
+
+    version: str
+    compared: str | None
+    """The version with which it was compared."""
+    checks: tuple[Check, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why it has not passed; empty if it has."""
+        return _reason(self.checks)
+
+
+_Verify = Callable[[str, _State], _Verified]
+"""Checks a version, compared with the version that was verified last before it."""
 
 
 def _read_state(tracker: Tracker, model: str) -> _State:
@@ -237,6 +254,7 @@ def _read_state(tracker: Tracker, model: str) -> _State:
         exchanged=(champion and past.exchanged(champion)) or "",
         doubted=_doubted(past, champion),
         is_first=past.last(CHAMPION, [action for action in _OF_ALIAS if action != history.MOVED]) is None,
+        past=past,
     )
 
 
@@ -263,12 +281,12 @@ def _foresee(tracker: Tracker, model: str, verify: _Verify) -> Outcome:
         return Outcome(model, None, tuple(steps))
     if state.champion == state.verified:
         return Outcome(model, state.champion, tuple(steps))
-    checks = verify(state.champion, state)
-    if reason := _reason(checks):
+    found = verify(state.champion, state)
+    if found.reason:
         target = _sound(tracker, model, state.verified)
-        steps.append(Step(UNDONE, CHAMPION, state.champion, target, reason, tuple(checks)))
+        steps.append(Step(UNDONE, CHAMPION, state.champion, target, found.reason, found.checks))
         return Outcome(model, target, tuple(steps))
-    steps.append(Step(KEPT, CHAMPION, state.champion, state.champion, "", tuple(checks)))
+    steps.append(Step(KEPT, CHAMPION, state.champion, state.champion, "", found.checks))
     return Outcome(model, state.champion, tuple(steps))
 
 
@@ -386,8 +404,8 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
         )
     try:
         registered = promotion_claim.registered(tracker, model, version)
-        checks = verify(version, state)
-        reason = _reason(checks)
+        found = verify(version, state)
+        checks, reason = found.checks, found.reason
         target = _sound(tracker, model, state.verified) if reason else version
         # MLflow cannot set an alias on a condition, so look as late as possible.
         key, action = _signing_key(version, log), history.UNDONE if reason else history.VERIFIED
@@ -397,7 +415,7 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
             alias=CHAMPION,
             action=action,
             before=state.verified,
-            champion=state.verified,
+            champion=found.compared,
             checks=checks,
             reason=reason,
             who=history.acting_user(),
@@ -415,10 +433,10 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
     if not reason and key is None and state.doubted and state.doubted.action == history.VERIFIED:
         # Another entry of a clone without a key would tell other clones nothing new.
         trusted_history.remember(state.doubted)
-        return Step(KEPT, CHAMPION, version, version, "", tuple(checks))
+        return Step(KEPT, CHAMPION, version, version, "", checks)
     if not reason:
         _append(tracker, model, action, state.verified, version, "", evidence, is_signed=key is not None)
-        return Step(KEPT, CHAMPION, version, version, "", tuple(checks))
+        return Step(KEPT, CHAMPION, version, version, "", checks)
     if target:
         tracker.set_alias(model, CHAMPION, target)
     else:
@@ -426,7 +444,7 @@ def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Veri
     _append(tracker, model, action, version, target, reason, evidence)
     if broken := next((check for check in checks if check.name == verification.FILES and not check.passed), None):
         version_status.tag_broken(tracker, model, version, broken.detail)
-    return Step(UNDONE, CHAMPION, version, target, reason, tuple(checks))
+    return Step(UNDONE, CHAMPION, version, target, reason, checks)
 
 
 def _follow_deletion(tracker: Tracker, model: str, state: _State, version: str) -> Step:
@@ -449,7 +467,7 @@ def _is_decided(tracker: Tracker, model: str, version: str) -> bool:
     return moved or trusted_history.read(tracker, model).verified(CHAMPION) == version
 
 
-def _reason(checks: list[Check]) -> str:
+def _reason(checks: Iterable[Check]) -> str:
     return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.passed)
 
 

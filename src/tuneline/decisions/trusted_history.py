@@ -5,13 +5,14 @@ by the number of the entry, the sha256 of the previous entry and the start of th
 digest of its files and its source: a copy of a claim counts nowhere else.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from tuneline.core import files
+from tuneline.decisions import signature_policy
 from tuneline.errors import RegistryError, SignatureError
 from tuneline.proofs import claims, keys
 from tuneline.proofs.claims import Claim
@@ -28,8 +29,6 @@ PROMOTION = "urn:tuneline:promotion:v1"
 """The predicate of the claim that a version was verified, overridden, rolled back or undone."""
 ACCEPTANCE = "urn:tuneline:acceptance:v1"
 """The predicate of the claim with which a person accepts unsigned entries."""
-GIVEN = (history.VERIFIED, history.OVERRIDDEN, history.ROLLED_BACK)
-"""The actions with which a version gets an alias and keeps it."""
 UNSIGNED = (
     f"this machine does not have the private part of a key in {keys.TRUSTED}, so its entry of the history is unsigned: "
     "only this clone believes it, and other clones verify the version again"
@@ -54,7 +53,7 @@ class TrustedHistory:
 
     def is_believed(self, entry: Entry) -> bool:
         """Whether an entry that gives an alias to a version counts; other entries always do."""
-        if entry.action not in GIVEN or not self.trusted:
+        if entry.action not in history.GIVEN or not self.trusted:
             return True
         return self.voucher(entry) is not None or entry.content in self._own
 
@@ -72,7 +71,7 @@ class TrustedHistory:
         """The entries that gave an alias to a version and for which no trusted key vouches; empty without keys."""
         if not self.trusted:
             return []
-        return [entry for entry in self.found.entries if entry.action in GIVEN and self.voucher(entry) is None]
+        return [entry for entry in self.found.entries if entry.action in history.GIVEN and self.voucher(entry) is None]
 
     def believed(self) -> History:
         """The history without the entries that do not count."""
@@ -88,11 +87,41 @@ class TrustedHistory:
 
         Else the nearest verified version before it whose files are; None if the alias was removed, or never kept.
         """
-        entry = self.last(alias, history.SETTLED)
-        if entry is None or entry.after is None or self.exchanged(entry.after) is None:
-            return entry and entry.after
-        earlier = reversed(history.earlier_versions(self.believed(), alias))
-        return next((one for one in earlier if one in self._sources and self.exchanged(one) is None), None)
+        last = history.last_verified(self.believed(), alias)
+        if last is None or self.exchanged(last) is None:
+            return last
+        return next(reversed(self.kept_versions(alias)), None)
+
+    def kept_versions(self, alias: str) -> list[str]:
+        """The versions that were kept under the alias, exist and were not exchanged; the last one last.
+
+        That a person has removed the alias meanwhile changes nothing.
+        """
+        found = history.kept_versions(self.believed(), alias)
+        return [one for one in found if one in self._sources and self.exchanged(one) is None]
+
+    def compared_with(self, alias: str, version: str, log: Callable[[str], None] = lambda _: None) -> str | None:
+        """The version with which a version is compared before it gets the alias.
+
+        It is the version that was kept last under the alias, exists, was not erased, and whose files are as registered:
+        whoever removes the alias, or deletes the last champion, does not avoid the comparison.
+
+        Args:
+            alias: the alias.
+            version: that is compared; with itself it is not.
+            log: called with a line for each version whose files cannot be used.
+
+        Returns:
+            Its number; None if there is no such version.
+        """
+        for one in reversed(self.kept_versions(alias)):
+            if one == version:
+                continue
+            damage = signature_policy.find_damage(self.tracker, self.model, one)
+            if damage is None:
+                return one
+            log(f"version {one}, which was {alias}, cannot be compared with version {version}: {damage}")
+        return None
 
     def earlier_versions(self, alias: str) -> list[str]:
         """The versions to which a rollback leads, the nearest last, as `history.earlier_versions` has them."""
@@ -105,7 +134,7 @@ class TrustedHistory:
         Whoever can exchange the files in MLflow's store can exchange the digest beside them. The claim in the history
         holds the digest of the files that were verified.
         """
-        found = [entry for entry in self.found.entries if entry.after == version and entry.action in GIVEN]
+        found = [entry for entry in self.found.entries if entry.after == version and entry.action in history.GIVEN]
         if not found or version not in self._sources:
             return None
         now = self.tracker.version_tags(self.model, version).get(versions.FILES)
@@ -129,7 +158,7 @@ class TrustedHistory:
 
         A registered model that was deleted and made again begins with version 1.
         """
-        if entry.action not in GIVEN or (claim := self._claim(entry)) is None:
+        if entry.action not in history.GIVEN or (claim := self._claim(entry)) is None:
             return True
         source = claim.predicate.get("source")
         return not source or self._sources.get(str(entry.after), source) == source

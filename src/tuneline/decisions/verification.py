@@ -81,7 +81,7 @@ def checks(
         p: the params.
         tracker: the registry.
         version: its number.
-        champion: the last verified champion, with which it is compared; None where there is none.
+        champion: the version with which it is compared (`TrustedHistory.compared_with`); None where there is none.
         is_earlier: whether it may have been champion before promotions were verified: then it need not hold what
             earlier releases did not record.
         complete: whether a person wants to override checks that have failed, and must know of all of them.
@@ -316,7 +316,7 @@ def _check_gate(
     made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
     candidate = Candidate(folder, made, lambda: trained)
     versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores, probed)
-    absent = {} if champion else {"champion": "no version is a verified champion"}
+    absent = {} if champion else {"champion": "no other version was ever verified whose files are still there"}
     if versus.sliced is not None:
         of_slices["champion"] = versus.sliced
     all_measures = {**measures, "champion": versus.measures}

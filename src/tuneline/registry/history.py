@@ -49,7 +49,9 @@ ACTIONS = {
     ACCEPTED: "a person accepted a damage of this history",
 }
 """What an entry says that has happened."""
-SETTLED = (VERIFIED, OVERRIDDEN, ROLLED_BACK, REMOVED, ERASED)
+GIVEN = (VERIFIED, OVERRIDDEN, ROLLED_BACK)
+"""The actions with which a version gets an alias and keeps it."""
+SETTLED = (*GIVEN, REMOVED, ERASED)
 """The actions after which the alias is where the system wants it."""
 
 HEAD = "tuneline.history"
@@ -244,25 +246,28 @@ def read(tracker: Tracker, model: str, *, evidence: bool = False, book: Book = H
 
 def last_verified(history: History, alias: str) -> str | None:
     """The version that the system last kept under the alias; None if the alias was removed, or never kept."""
-    return next(
-        (one.after for one in reversed(history.entries) if one.alias == alias and one.action in SETTLED),
-        None,
-    )
+    last = next((one for one in reversed(history.entries) if one.alias == alias and one.action in SETTLED), None)
+    return last.after if last and last.action in GIVEN else None
 
 
 def earlier_versions(history: History, alias: str) -> list[str]:
-    """The versions to which a rollback leads, the nearest last.
+    """The versions to which a rollback leads, the nearest last."""
+    return [version for version in kept_versions(history, alias) if version != last_verified(history, alias)]
+
+
+def kept_versions(history: History, alias: str) -> list[str]:
+    """The versions that the system has kept under the alias, the last one last, whatever became of the alias later.
 
     A rollback takes away the versions after the version to which it leads: two rollbacks go back by two versions.
     """
     kept: list[str] = []
     for entry in history.entries:
-        if entry.alias != alias or entry.action not in SETTLED or entry.after is None:
+        if entry.alias != alias or entry.action not in GIVEN or entry.after is None:
             continue
         if entry.action == ROLLED_BACK and entry.after in kept:
             kept = kept[: kept.index(entry.after)]
         kept = [*(version for version in kept if version != entry.after), entry.after]
-    return [version for version in kept if version != last_verified(history, alias)]
+    return kept
 
 
 def champion_at(history: History, alias: str, moment: str = _LATEST) -> Standing:
