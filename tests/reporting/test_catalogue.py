@@ -311,6 +311,13 @@ def test_what_stands_in_a_hole_is_translated_in_its_context() -> None:
     assert say("chrF is  against the base") == "chrF is  against the base"
 
 
+def test_a_space_stands_between_chinese_and_latin() -> None:
+    assert CHINESE.say("against TF-IDF") == "相对 TF-IDF"
+    assert CHINESE.say("against the base") == "相对基座模型"
+    reason = "chrF is better than the base's by 6.39 (95 % interval of the improvement +4.70 to +8.09); "
+    assert CHINESE.say(f"{reason}the interval is above zero.", "reason").startswith("chrF 比基座模型好 6.39（")
+
+
 def test_a_hole_may_hold_what_stands_after_it() -> None:
     text = (
         "TF-IDF, a linear model of the words, is better (Macro F1 0.864 against 0.793). It is trained in seconds and "

@@ -143,6 +143,9 @@ OF_LABEL = {
 label, the share that is given it. Precision: of the rows that are given the label, the share that has it."""
 
 
+# Characters of a label in the name of a metric, which sentences hold.
+_LONGEST_LABEL = 80
+
 HARNESS = "harness:"
 """`harness:TASK` is the metric of a task of lm-evaluation-harness that evaluate.harness names."""
 
@@ -155,7 +158,8 @@ def metric(name: str) -> Metric:
     """
     kind, _, label = name.partition(":")
     if kind in OF_LABEL and label:
-        return OF_LABEL[kind]._replace(name=f"{OF_LABEL[kind].name} of “{label}”")
+        shown = label if len(label) <= _LONGEST_LABEL else f"{label[:_LONGEST_LABEL]}…"
+        return OF_LABEL[kind]._replace(name=f"{OF_LABEL[kind].name} of “{shown}”")
     if is_of_harness(name):
         return Metric(f"{name.removeprefix(HARNESS)} of lm-evaluation-harness", "higher", _ANY, _LM_EVAL, 4)
     if gap := split_gap(name):

@@ -18,6 +18,7 @@ from tuneline import params
 
 _SOURCE: params.Language = "en"
 _HOLE = re.compile(r"\{(\w+)\}")
+_MEET = re.compile(r"[\u3400-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u3400-\u9fff]")
 _LINE = re.compile(r'(msgctxt|msgid|msgid_plural|msgstr|msgstr\[0\])? ?(".*")')
 # The longest text that is compared with entries that have holes.
 _LONGEST = 4_000
@@ -106,11 +107,22 @@ class Catalogue(gettext.NullTranslations):
         for parts, entry in self._patterns.get(context, ()):
             for values in _fills(parts, text):
                 said = {name: self._say(value, _context(name), depth + 1) for name, value in values.items()}
-                sentence = _HOLE.sub(lambda hole, said=said: said[hole[1]][0], entry.translation)
+                sentence = _filled(entry.translation, {name: value for name, (value, _) in said.items()})
                 if all(is_whole for name, (_, is_whole) in said.items() if _context(name) in self._contexts):
                     return sentence, True
                 best = sentence if best == text else best
         return best, False
+
+
+def _filled(translation: str, values: Mapping[str, str]) -> str:
+    """The translation with its holes filled; a space is put between Chinese and Latin letters or digits there."""
+    sentence = ""
+    # Text, name of a hole, text, name of a hole, …
+    for place, part in enumerate(_HOLE.split(translation)):
+        text = values[part] if place % 2 else part
+        gap = " " if _MEET.fullmatch(f"{sentence[-1:]}{text[:1]}") else ""
+        sentence += gap + text
+    return sentence
 
 
 def _context(hole: str) -> str:
