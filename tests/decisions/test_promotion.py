@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from tuneline.commands import promote
-from tuneline.decisions import promotion, verification
+from tuneline.decisions import promotion, trusted_history, verification
 from tuneline.decisions.promotion import KEPT, REMOVED, UNDONE, Outcome
 from tuneline.decisions.verification import Check
 from tuneline.params import Params
@@ -305,6 +305,20 @@ def killed(place: int, *, is_after: bool) -> Iterator[list[str]]:
         yield seen
 
 
+@contextmanager
+def killed_after(write: str) -> Iterator[None]:
+    """End the block after the first of these writes to MLflow."""
+    real = getattr(mlflow.MlflowClient, write)
+
+    def ending(*arguments: object, **more: object) -> object:
+        real(*arguments, **more)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr(mlflow.MlflowClient, write, ending)
+        yield
+
+
 def check_after_a_kill(registry: Registry, version: str, place: int, *, is_after: bool) -> int:
     """Promote a version, kill what follows at a write, follow again; returns the number of writes."""
     registry.promote("1")
@@ -342,12 +356,18 @@ def test_a_kill_at_any_write_is_made_good_by_the_next_run(kept: Registry, versio
 
 
 def test_a_champion_that_is_not_verified_is_told_once_a_history_exists(registry: Registry) -> None:
+    def note(version: str) -> str | None:
+        return trusted_history.unverified_note(registry.tracker, registry.model, version)
+
     registry.promote("1")
-    assert version_status.unverified_note(registry.tracker, registry.model, "1") is None
+    assert note("1") is None
     registry.follow()
-    assert version_status.unverified_note(registry.tracker, registry.model, "1") is None
-    note = version_status.unverified_note(registry.tracker, registry.model, "2")
-    assert note == "version 2 is champion and is not verified yet; verify it with: tuneline verify"
+    assert note("1") is None
+    expected = "version 2 is champion and is not verified yet; verify it with: tuneline verify"
+    assert note("2") == expected
+    # Everyone who can write to MLflow can write the tag.
+    registry.client.set_model_version_tag(registry.model, "2", version_status.PROMOTION, "kept")
+    assert note("2") == expected
 
 
 def test_files_of_the_champion_that_were_damaged_later_are_told(kept: Registry, project: Params) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_promotion import Registry
+from test_promotion import Registry, killed_after
 
 from tuneline.commands import history_table, promote, signing
 from tuneline.decisions import promotion, registry_health, trusted_history, verification
@@ -162,6 +162,40 @@ def test_a_clone_without_a_key_believes_itself_and_another_clone_verifies_again(
     registry.follow()
     assert registry.past().voucher(registry.past().found.entries[-1]) == "ada"
     assert registry.words()[-1] == ("verified", None, "1")
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_a_promotion_is_undone_to_the_version_that_a_clone_without_a_key_has_verified(
+    registry: Watched, key: keys.Created, has_key: bool
+) -> None:
+    away = key.private.with_suffix(".away")
+    key.private.rename(away)
+    registry.promote("1")
+    registry.follow()
+    # Another clone believes only what is signed, so it verifies version 1 once more.
+    shutil.rmtree("work")
+    if has_key:
+        away.rename(key.private)
+    registry.promote("3")
+    assert registry.follow(dry_run=True).champion == "1"
+    [step] = registry.follow().undone
+    assert (step.champion, registry.champion()) == ("1", "1")
+    assert [version for version, _ in registry.verified[-2:]] == ["3", "1"]
+    assert registry.words()[2:] == [("moved", "1", "3"), ("undone", "3", "1"), *[("verified", None, "1")] * has_key]
+    assert promotion.is_settled(registry.tracker, registry.model)
+
+
+def test_a_kill_after_the_undo_of_a_forged_entry_is_made_good(registry: Watched, key: keys.Created) -> None:
+    registry.promote("1")
+    registry.follow()
+    registry.promote("3")
+    registry.forge("3")
+    with killed_after("set_registered_model_alias"):
+        registry.follow()
+    assert (registry.champion(), registry.words()[-1]) == ("1", ("moved", "1", "3"))
+    registry.follow()
+    assert registry.words()[-1] == ("undone", "3", "1")
+    assert registry.follow().steps == ()
 
 
 def test_a_person_with_a_key_accepts_what_is_unsigned(registry: Watched, key: keys.Created) -> None:

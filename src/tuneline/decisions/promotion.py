@@ -283,7 +283,7 @@ def _foresee(tracker: Tracker, model: str, verify: _Verify) -> Outcome:
         return Outcome(model, state.champion, tuple(steps))
     found = verify(state.champion, state)
     if found.reason:
-        target = _sound(tracker, model, state.verified)
+        target = _target(tracker, model, state, state.champion, verify).version
         steps.append(Step(UNDONE, CHAMPION, state.champion, target, found.reason, found.checks))
         return Outcome(model, target, tuple(steps))
     steps.append(Step(KEPT, CHAMPION, state.champion, state.champion, "", found.checks))
@@ -302,7 +302,7 @@ def _next_step(tracker: Tracker, model: str, verify: _Verify, log: Callable[[str
     if state.is_settled:
         return None
     if state.champion is None:
-        return _follow_removal(tracker, model, state)
+        return _follow_removal(tracker, model, state, verify, log)
     if state.champion == state.verified:
         return _follow_return(tracker, model, state)
     return _follow_promotion(tracker, model, state, verify, log)
@@ -322,17 +322,18 @@ def _misspelt(alias: str) -> str:
     return f"aliases differ by upper and lower case, and the version in use has the alias {CHAMPION}, not {alias}"
 
 
-def _follow_removal(tracker: Tracker, model: str, state: _State) -> Step:
+def _follow_removal(tracker: Tracker, model: str, state: _State, verify: _Verify, log: Callable[[str], None]) -> Step:
     """No version has the alias: a person has removed it, or its version was deleted."""
     pending = state.pending
     if pending and pending not in tracker.find_versions(model, {}):
         # Its promotion has taken the alias from the last verified version.
-        target = _sound(tracker, model, state.verified)
+        target = _target(tracker, model, state, pending, verify)
         reason = f"version {pending} was deleted before it was verified"
-        if target and tracker.aliases(model).get(CHAMPION) is None:
-            tracker.set_alias(model, CHAMPION, target)
-        _append(tracker, model, history.UNDONE, pending, target, reason)
-        return Step(UNDONE, CHAMPION, pending, target, reason)
+        if target.version and tracker.aliases(model).get(CHAMPION) is None:
+            tracker.set_alias(model, CHAMPION, target.version)
+        _append(tracker, model, history.UNDONE, pending, target.version, reason)
+        _confirm(tracker, model, state, target, log)
+        return Step(UNDONE, CHAMPION, pending, target.version, reason)
     if pending and _interrupted(tracker, model, state):
         # The undo has removed the alias, as the last verified version was not there or not sound.
         reason = tracker.version_tags(model, pending)[version_status.PROMOTION_REASON]
@@ -390,75 +391,150 @@ def _interrupted(tracker: Tracker, model: str, state: _State) -> bool:
 
 def _follow_promotion(tracker: Tracker, model: str, state: _State, verify: _Verify, log: Callable[[str], None]) -> Step:
     version = str(state.champion)
-    seen = state.doubted or state.last
-    if not seen or (state.pending != version and not state.doubted):
-        seen = history.append(
-            tracker,
-            model,
-            action=history.MOVED,
-            alias=CHAMPION,
-            before=version if state.exchanged else state.pending or state.verified,
-            after=version,
-            reason=state.exchanged,
-            who=history.SOMEONE,
-        )
+    is_seen = state.pending == version
+    if not is_seen and not state.doubted:
+        state, is_seen = replace(state, last=_note_promotion(tracker, model, state)), True
     try:
         registered = promotion_claim.registered(tracker, model, version)
         found = verify(version, state)
-        checks, reason = found.checks, found.reason
-        target = _sound(tracker, model, state.verified) if reason else version
+        reason, target = found.reason, _Target(version)
+        if reason:
+            target = _target(tracker, model, state, version, verify)
+            if not is_seen:
+                # A kill after the alias has moved would leave nothing that leads to the promotion.
+                state = replace(state, last=_note_promotion(tracker, model, state))
         # MLflow cannot set an alias on a condition, so look as late as possible.
         key, action = _signing_key(version, log), history.UNDONE if reason else history.VERIFIED
-        evidence = promotion_claim.evidence(
-            model,
-            registered,
-            alias=CHAMPION,
-            action=action,
-            before=state.verified,
-            champion=found.compared,
-            checks=checks,
-            reason=reason,
-            who=history.acting_user(),
-            key=key,
-        )
+        evidence = _evidence(model, registered, state, found, action, key)
         if _is_decided(tracker, model, version):
             return _AGAIN
-        _tag(tracker, model, version, UNDONE if reason else KEPT, reason, seen.sha256)
+        seen = state.last if reason or state.doubted is None else state.doubted
+        _tag(tracker, model, version, UNDONE if reason else KEPT, reason, seen.sha256 if seen else "")
     except RegistryError:
         if version in tracker.find_versions(model, {}):
             raise
-        return _follow_deletion(tracker, model, state, version)
+        return _follow_deletion(tracker, model, state, version, verify, log)
     if _is_decided(tracker, model, version):
         return _AGAIN
-    if not reason and key is None and state.doubted and state.doubted.action == history.VERIFIED:
-        # Another entry of a clone without a key would tell other clones nothing new.
-        trusted_history.remember(state.doubted)
-        return Step(KEPT, CHAMPION, version, version, "", checks)
     if not reason:
-        _append(tracker, model, action, state.verified, version, "", evidence, is_signed=key is not None)
-        return Step(KEPT, CHAMPION, version, version, "", checks)
-    if target:
-        tracker.set_alias(model, CHAMPION, target)
+        _keep(state, state.doubted, evidence, version, is_signed=key is not None)
+        return Step(KEPT, CHAMPION, version, version, "", found.checks)
+    if target.version:
+        tracker.set_alias(model, CHAMPION, target.version)
     else:
         tracker.remove_alias(model, CHAMPION)
-    _append(tracker, model, action, version, target, reason, evidence)
-    if broken := next((check for check in checks if check.name == verification.FILES and not check.passed), None):
+    _append(tracker, model, action, version, target.version, reason, evidence)
+    if broken := next((check for check in found.checks if check.name == verification.FILES and not check.passed), None):
         version_status.tag_broken(tracker, model, version, broken.detail)
-    return Step(UNDONE, CHAMPION, version, target, reason, checks)
+    _confirm(tracker, model, state, target, log)
+    return Step(UNDONE, CHAMPION, version, target.version, reason, found.checks)
 
 
-def _follow_deletion(tracker: Tracker, model: str, state: _State, version: str) -> Step:
+def _note_promotion(tracker: Tracker, model: str, state: _State) -> Entry:
+    """Note that a person has given the alias to the champion."""
+    return history.append(
+        tracker,
+        model,
+        action=history.MOVED,
+        alias=CHAMPION,
+        before=state.champion if state.exchanged else state.pending or state.verified,
+        after=state.champion,
+        reason=state.exchanged,
+        who=history.SOMEONE,
+    )
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The version to which the alias goes back."""
+
+    version: str | None
+    """None: no version."""
+    entry: Entry | None = None
+    """The entry that says that it was verified, if it is unsigned: then the version was verified again."""
+    registered: promotion_claim.Registered | None = None
+    found: _Verified | None = None
+
+
+def _target(tracker: Tracker, model: str, state: _State, undone: str, verify: _Verify) -> _Target:
+    """Where the alias goes back to when the promotion of a version is undone.
+
+    That is the last verified version, if it is sound. If only an unsigned entry of another clone says that a later
+    version was verified, that version is verified again: the clones of a team may have no key.
+    """
+    entry = state.past.unsigned_kept(CHAMPION, undone)
+    if entry and entry.after and entry.after in tracker.find_versions(model, {}):
+        registered = promotion_claim.registered(tracker, model, entry.after)
+        found = verify(entry.after, state)
+        if not found.reason:
+            return _Target(entry.after, entry, registered, found)
+    return _Target(_sound(tracker, model, state.verified))
+
+
+def _confirm(tracker: Tracker, model: str, state: _State, target: _Target, log: Callable[[str], None]) -> None:
+    """Note that the version to which the alias went back was verified again, if it was."""
+    if target.version is None or target.found is None or target.registered is None:
+        return
+    key = _signing_key(target.version, log)
+    evidence = _evidence(model, target.registered, state, target.found, history.VERIFIED, key)
+    _keep(state, target.entry, evidence, target.version, is_signed=key is not None)
+
+
+def _evidence(
+    model: str,
+    registered: promotion_claim.Registered,
+    state: _State,
+    found: _Verified,
+    action: str,
+    key: PrivateKey | None,
+) -> history.Evidence:
+    return promotion_claim.evidence(
+        model,
+        registered,
+        alias=CHAMPION,
+        action=action,
+        before=state.verified,
+        champion=found.compared,
+        checks=found.checks,
+        reason=found.reason,
+        who=history.acting_user(),
+        key=key,
+    )
+
+
+def _keep(state: _State, said: Entry | None, evidence: history.Evidence, version: str, *, is_signed: bool) -> None:
+    """Note that a version was verified.
+
+    Args:
+        state: what registry and history hold.
+        said: an unsigned entry that says the same already; None if there is none.
+        evidence: of the new entry.
+        version: its number.
+        is_signed: whether the evidence is signed.
+    """
+    if not is_signed and said and said.action == history.VERIFIED:
+        # Another entry of a clone without a key would tell other clones nothing new.
+        trusted_history.remember(said)
+        return
+    past = state.past
+    _append(past.tracker, past.model, history.VERIFIED, state.verified, version, "", evidence, is_signed=is_signed)
+
+
+def _follow_deletion(
+    tracker: Tracker, model: str, state: _State, version: str, verify: _Verify, log: Callable[[str], None]
+) -> Step:
     """The version was deleted during its verification, and its alias with it."""
     if tracker.aliases(model).get(CHAMPION) != version:
         return _AGAIN
     # MLflow keeps the alias where it was set at the moment of the deletion.
-    target, reason = _sound(tracker, model, state.verified), f"version {version} does not exist"
-    if target:
-        tracker.set_alias(model, CHAMPION, target)
+    target, reason = _target(tracker, model, state, version, verify), f"version {version} does not exist"
+    if target.version:
+        tracker.set_alias(model, CHAMPION, target.version)
     else:
         tracker.remove_alias(model, CHAMPION)
-    _append(tracker, model, history.UNDONE, version, target, reason)
-    return Step(UNDONE, CHAMPION, version, target, reason)
+    _append(tracker, model, history.UNDONE, version, target.version, reason)
+    _confirm(tracker, model, state, target, log)
+    return Step(UNDONE, CHAMPION, version, target.version, reason)
 
 
 def _is_decided(tracker: Tracker, model: str, version: str) -> bool:

@@ -18,6 +18,7 @@ from tuneline.proofs import claims, keys
 from tuneline.proofs.claims import Claim
 from tuneline.proofs.keys import PrivateKey, PublicKey
 from tuneline.registry import history, names, versions
+from tuneline.registry.cards import CHAMPION
 from tuneline.registry.chain import Entry, Slot
 from tuneline.registry.history import History
 from tuneline.registry.tracking import Tracker
@@ -72,6 +73,23 @@ class TrustedHistory:
         if not self.trusted:
             return []
         return [entry for entry in self.found.entries if entry.action in history.GIVEN and self.voucher(entry) is None]
+
+    def unsigned_kept(self, alias: str, undone: str) -> Entry | None:
+        """The entry that says which version was kept last, if it does not count because no trusted key has signed it.
+
+        Args:
+            alias: the alias.
+            undone: a version that is not meant.
+
+        Returns:
+            The entry; None if the last entry counts, or says that the alias was removed.
+        """
+        entries = (entry for entry in reversed(self.found.entries) if entry.alias == alias)
+        settled = (entry for entry in entries if entry.action in history.SETTLED and entry.after != undone)
+        entry = next(settled, None)
+        if entry is None or entry.action not in history.GIVEN or self.is_believed(entry):
+            return None
+        return entry
 
     def believed(self) -> History:
         """The history without the entries that do not count."""
@@ -209,6 +227,22 @@ def read(tracker: Tracker, model: str, found: History | None = None) -> TrustedH
     """
     entries = history.read(tracker, model) if found is None else found
     return TrustedHistory(tracker, model, entries, keys.read_publics(keys.trusted_keys()))
+
+
+def unverified_note(tracker: Tracker, model: str, version: str) -> str | None:
+    """A sentence about a champion that is not verified; None if it is, or if promotions were never verified here.
+
+    What the tags of the version say is not believed: everyone who can write to MLflow can write them.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        version: the champion.
+    """
+    past = read(tracker, model)
+    if not past.found.entries or past.verified(CHAMPION) == version:
+        return None
+    return f"version {version} is {CHAMPION} and is not verified yet; verify it with: tuneline verify"
 
 
 def promotion_statement(

@@ -26,8 +26,6 @@ PROMOTION = "promotion.verdict"
 PROMOTION_REASON = "promotion.reason"
 PROMOTION_ENTRY = "promotion.entry"
 """The tag with the sha256 of the entry of the history that the verdict is about."""
-ACCEPTED = ("kept", "overridden", "rolled back")
-"""The values of `PROMOTION` with which a version may be champion."""
 _VERDICT = "tuneline.verdict"
 _DECISION = "tuneline.decision_sha256"
 _NUMBERED = re.compile(re.escape(_VERDICT) + r"(?:\.([1-9][0-9]{0,5}))?")
@@ -197,21 +195,6 @@ def _decision_digest(gate: dict[str, Any]) -> str:
     """The digest of the verdict, its rules and the champion at that time."""
     asked = gate.get("asked") or {}
     return files.digest([gate["verdict"], asked.get("rules"), asked.get("champion")])
-
-
-def unverified_note(tracker: Tracker, model: str, version: str) -> str | None:
-    """A sentence about a champion that is not verified; None if it is, or if promotions were never verified here.
-
-    Args:
-        tracker: the registry.
-        model: the registered model's name.
-        version: the champion.
-    """
-    if history.HEAD not in tracker.model_tags(model):
-        return None
-    if tracker.version_tags(model, version).get(PROMOTION) in ACCEPTED:
-        return None
-    return f"version {version} is {CHAMPION} and is not verified yet; verify it with: tuneline verify"
 
 
 def tag_promotion(

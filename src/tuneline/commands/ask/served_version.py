@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from tuneline import params
 from tuneline.commands.ask.asked_model import AskedModel, read_own_params
-from tuneline.decisions import signature_policy
+from tuneline.decisions import signature_policy, trusted_history
 from tuneline.errors import BrokenVersionError, ModelError, ParamsError, RegistryError
 from tuneline.modeling.model_folder import stored_mode
-from tuneline.registry import cards, tracking, version_status, versions
+from tuneline.registry import cards, tracking, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def serve(p: params.Params, *, version: int | None, alias: str) -> Served:
     if (
         version is None
         and alias == cards.CHAMPION
-        and (note := version_status.unverified_note(tracker, p.registry.model, number))
+        and (note := trusted_history.unverified_note(tracker, p.registry.model, number))
     ):
         notes = (*notes, note)
     return Served(
