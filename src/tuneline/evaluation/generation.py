@@ -34,7 +34,7 @@ model sees all that precedes the assistant's last turn."""
 
 # A tokenizer's decoder is one call into native code that an alarm cannot interrupt.
 _SECONDS = 60
-_NEVER_ENDS = f"the tokenizer needs more than {_SECONDS} s to decode an answer and may never end; use another model"
+_NEVER_ENDS = f"the tokenizer needs more than {_SECONDS} s to decode answers and may never end; use another model"
 
 
 class Answer(NamedTuple):
@@ -191,11 +191,12 @@ def answer_encoded(
             stopping_criteria=StoppingCriteriaList([watch]),
             logits_processor=LogitsProcessorList([defined]),
         )
-        found = zip(batch, output[:, width:].tolist(), defined.rows(), strict=True)
-        for index, tokens, is_defined in found:
+        written = output[:, width:].tolist()
+        found = zip(batch, written, _texts(tokenizer, written), defined.rows(), strict=True)
+        for index, tokens, text, is_defined in found:
             end = next((place for place, token in enumerate(tokens) if token in ends), None)
             count = len(tokens) if end is None else end
-            answers[index] = Answer(_text(tokenizer, tokens), count, end is not None, is_defined)
+            answers[index] = Answer(text, count, end is not None, is_defined)
         progress(start + len(batch), len(order))
     return answers
 
@@ -292,11 +293,10 @@ def _generate(
     return output
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+def _texts(tokenizer: PreTrainedTokenizerBase, answers: list[list[int]]) -> list[str]:
+    """The texts of a batch of answers. One limit for all: to set and to clear a limit takes as long as to decode."""
     with limits.exit_after(_SECONDS, _NEVER_ENDS):
-        text = tokenizer.decode(tokens, skip_special_tokens=True)
-    assert isinstance(text, str)
-    return text
+        return tokenizer.batch_decode(answers, skip_special_tokens=True)
 
 
 def encode_prompts(
