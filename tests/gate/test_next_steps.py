@@ -51,6 +51,30 @@ def test_the_advice_depends_on_the_training_and_the_base() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("metric", "versus", "told"),
+    [
+        ("general_bits_per_byte", "base", "The model has forgotten what its base knew. Lower finetune.learning_rate"),
+        ("general_bits_per_byte", "champion", "The model has forgotten what its base knew."),
+        (
+            "canary_exposure",
+            "value",
+            "The model knows training rows by heart. Lower finetune.learning_rate (now 0.002) ",
+        ),
+        ("copied_share", "base", "The model knows training rows by heart."),
+    ],
+)
+def test_a_model_that_forgets_or_memorises_is_not_advised_to_train_longer(metric: str, versus: str, told: str) -> None:
+    value = 3.0 if versus == "value" else None
+    rule = Rule.model_validate(
+        {"metric": metric, "direction": "lower", "versus": versus, "value": value, "margin": 0.0}
+    )
+    [found] = next_steps(decide([rule], {versus: {metric: Interval(8.0, 7.0, 9.0, 100)}}), AT)
+    assert found.startswith(told)
+    [found] = next_steps(decide([rule], {versus: {metric: "no canary was planted"}}), AT)
+    assert found.startswith("A rule asks for what was not measured beside the test rows, and names the reason")
+
+
 def test_after_a_better_champion_the_advice_is_to_compare_data_and_params() -> None:
     [told] = steps("champion", 0.1, 0.3)
     assert told.startswith("The champion is better on the same rows, so it stays.")

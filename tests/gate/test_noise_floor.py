@@ -2,6 +2,7 @@ import pytest
 
 from tuneline.evaluation.intervals import Interval
 from tuneline.gate.decision import decide
+from tuneline.gate.explanation import Counts, explain
 from tuneline.gate.noise_floor import NoiseFloor, noise_floor
 from tuneline.params import Rule
 
@@ -65,3 +66,35 @@ def test_a_twin_that_was_not_measured_fails_the_rule() -> None:
     [found] = decide([rule(beyond_twins=True)], gain(0.05)).rules
     assert found.verdict == "failed"
     assert found.reason == "Accuracy has no noise floor, because a twin was not measured or has no such number."
+
+
+@pytest.mark.parametrize(
+    ("margin", "named"),
+    [
+        (-0.02, "the noise floor of the twins with the tolerated loss (−0.02) (0.0100 in all)"),
+        (0.02, "the noise floor of the twins with the required gain of 0.02 (0.0500 in all)"),
+    ],
+)
+def test_margin_and_noise_floor_are_told_apart(margin: float, named: str) -> None:
+    [found] = decide([rule(beyond_twins=True, margin=margin)], gain(0.2), noise=NoiseFloor(1, {"accuracy": 0.03})).rules
+    assert f"the interval is above {named}." in found.reason
+    assert found.noise_floor == 0.03
+
+
+def test_a_gain_that_is_not_stated_is_not_said_to_exceed_anything() -> None:
+    few = {"champion": {"accuracy": Interval(0.2, None, None, 6)}}
+    [found] = decide([rule(beyond_twins=True)], few, noise=NoiseFloor(1, {"accuracy": 0.03})).rules
+    assert "twin" not in found.reason
+
+
+def test_explain_asks_for_the_noise_floor_too() -> None:
+    asked, noise = rule(beyond_twins=True), NoiseFloor(1, {"accuracy": 0.03})
+    verdict = decide([asked], gain(0.035), noise=noise)
+    [told] = explain([asked], verdict.rules, {"champion": Counts(600, 300)})
+    assert (
+        "better than the champion, by whatever amount, and beyond the noise floor of the twins (0.0300 in all)" in told
+    )
+    # 0.03 and 2.8 standard errors of 0.0051.
+    assert "an improvement of 0.0443 or more passes" in told
+    # Without the noise floor, a gain of 0.035 would need no more rows.
+    assert "8.2 times as many test rows, about 4,300 more, would let it pass" in told

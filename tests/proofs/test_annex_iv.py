@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from made_up_facts import CASES, HOSTILE, facts_of
 
+from tuneline import terminal
 from tuneline.evaluation.intervals import Interval
 from tuneline.proofs import annex_iv
 from tuneline.reporting import markdown
@@ -55,6 +56,7 @@ def test_gaps_between_groups_are_stated(tmp_path: Path) -> None:
 )
 def test_text_is_shown_as_it_is(text: str, shown: str) -> None:
     assert markdown.escape(text) == shown
+    assert markdown.unescape(shown) == terminal.visible(text).replace("\n", "\\n")
 
 
 @pytest.mark.parametrize(("name", "shown"), [("a", "`a`"), ("a`b", "``a`b``"), ("`", "`` ` ``"), ("a|b", "`a\\|b`")])

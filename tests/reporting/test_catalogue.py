@@ -227,14 +227,15 @@ def test_the_reasons_of_rules_about_slices_are_translated() -> None:
 
 
 def test_what_the_gate_says_of_twins_leaks_and_the_ledger_is_translated() -> None:
-    asked = [rule(versus="champion"), rule(versus="champion", beyond_twins=True)]
+    asked = [rule(versus="champion", margin=margin, beyond_twins=True) for margin in (0.0, 0.01, -0.01)]
+    asked = [rule(versus="champion"), *asked]
     for gain in (0.5, 0.1):
         for twins in (1, 2):
             noise = NoiseFloor(twins, {"bits_per_byte": 0.2})
             measures = {"champion": {"bits_per_byte": Interval(-gain, -gain - 0.05, -gain + 0.05, 90)}}
             for one in decision.decide(asked, measures, noise=noise).rules:
                 assert english(CHINESE.say(one.reason, "reason")) == [], one.reason
-    [lacking] = decision.decide(asked[1:], measures).rules
+    [lacking] = decision.decide(asked[1:2], measures).rules
     assert english(CHINESE.say(lacking.reason, "reason")) == []
     for problem in (
         "the candidate has no number for 3 of the test rows",
@@ -277,7 +278,7 @@ def test_next_steps_are_translated() -> None:
     ]
     bounds = [(-0.5, -0.6, -0.4), (0.1, -0.1, 0.3), (-0.02, -0.04, -0.001), (None, None, None)]
     told = set()
-    for metric in ("bits_per_byte", "chrf"):
+    for metric in ("bits_per_byte", "chrf", "general_bits_per_byte", "canary_exposure"):
         for versus in ("base", "baseline", "champion", "value"):
             for kind in ("failed", "undecided"):
                 for numbers in bounds:

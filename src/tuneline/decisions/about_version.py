@@ -22,6 +22,7 @@ from tuneline.proofs import claims, keys
 from tuneline.registry import cards, names, version_status, versions
 from tuneline.registry.lineage import ENVIRONMENT_LOCKS, pinned
 from tuneline.registry.tracking import Tracker
+from tuneline.reporting.markdown import unescape
 
 _CANDIDATE = "candidate."
 _PROMOTION = "promotion."
@@ -188,7 +189,7 @@ def _reasons(description: str) -> Iterable[str]:
         return
     for line in blocks[first].splitlines():
         if match := _LINE.fullmatch(line):
-            yield match[1]
+            yield unescape(match[1])
 
 
 def _source_commit(tags: Mapping[str, str], notes: list[str]) -> str | None:

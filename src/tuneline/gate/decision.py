@@ -40,6 +40,13 @@ class Decision:
     """The lower bound of the improvement at this level."""
     fail_level: float | None = None
     """The one-sided level at which a slice fails among others; None: that of a 95 % interval."""
+    noise_floor: float = 0.0
+    """What `beyond_twins` adds to the margin."""
+
+    @property
+    def required(self) -> float:
+        """The improvement that the interval must exceed."""
+        return self.margin + self.noise_floor
 
     @property
     def is_worse(self) -> bool:
@@ -107,7 +114,10 @@ def _decide(
 
     def decision(verdict: RuleVerdict, reason: str, *numbers: float | None) -> Decision:
         improvement, low, high = numbers or (None, None, None)
-        gain = "" if improvement is None else noise_floor.in_words(rule, improvement, noise, measure.digits)
+        # Only after a sentence that says how large the gain is.
+        gain = (
+            "" if improvement is None or low is None else noise_floor.in_words(rule, improvement, noise, measure.digits)
+        )
         return Decision(
             metric=rule.metric,
             direction=rule.direction,
@@ -122,9 +132,11 @@ def _decide(
             slice=rule.slice,
             level=level if is_spent else None,
             bound=bound,
+            noise_floor=floor_of_twins or 0.0,
         )
 
     measure = metric(rule.metric)
+    floor_of_twins = noise_floor.required_floor(rule, noise)
     if measures is None and rule.versus == "champion":
         return decision("not applicable", f"is not compared: {absent or f'no {rule.versus} exists yet'}.")
     measured = (measures or {}).get(rule.metric, "it was not measured")
@@ -132,10 +144,17 @@ def _decide(
         return decision("failed", f"could not be compared with {_other(rule)}: {measured}.")
     if not all(math.isfinite(one) for one in (measured.difference, measured.low, measured.high) if one is not None):
         return decision("failed", f"could not be compared with {_other(rule)}: the difference is not a finite number.")
-    margin = noise_floor.required_gain(rule, noise)
-    if margin is None:
+    if floor_of_twins is None:
         return decision("failed", "has no noise floor, because a twin was not measured or has no such number.")
-    asked = f"the noise floor of the twins ({margin:.{measure.digits}f})" if rule.beyond_twins else _bound(margin)
+    margin = rule.margin + floor_of_twins
+    asked = _bound(rule.margin)
+    if rule.beyond_twins:
+        size = f"{margin:.{measure.digits}f}"
+        asked = (
+            f"the noise floor of the twins with {asked} ({size} in all)"
+            if rule.margin
+            else f"the noise floor of the twins ({size})"
+        )
     sign = 1.0 if rule.direction == "higher" else -1.0
     wanted = rule.value or 0.0
     improvement = sign * (measured.difference - wanted)

@@ -65,10 +65,11 @@ def times_as_many_rows(rule: Rule, decision: Decision) -> float | None:
         decision: about it, with an interval.
     """
     assert decision.improvement is not None and decision.low is not None and decision.high is not None
-    floor = rule.margin if rule.fails_below is None else rule.fails_below
+    floor = decision.required if rule.fails_below is None else rule.fails_below
     error = standard_error(decision.low, decision.high)
-    if decision.improvement > rule.margin:
-        needed = spending.quantiles(decision.level or _FIRST) * error / (decision.improvement - rule.margin)
+    required = decision.required
+    if decision.improvement > required:
+        needed = spending.quantiles(decision.level or _FIRST) * error / (decision.improvement - required)
     elif decision.improvement < floor:
         needed = spending.quantiles(decision.fail_level or _FIRST) * error / (floor - decision.improvement)
     else:
@@ -84,7 +85,7 @@ def _sentences(rule: Rule, decision: Decision, counts: Counts | None) -> list[st
         return found
     digits = metric(rule.metric).digits
     if decision.low < decision.high:
-        effect = minimum_effect(rule.margin, decision.low, decision.high, decision.level or _FIRST)
+        effect = minimum_effect(decision.required, decision.low, decision.high, decision.level or _FIRST)
         where = "With the test rows of this slice"
         if rule.slice is None and counts is not None:
             where = f"With {counts.rows:,} test rows in {counts.groups:,} groups"
@@ -107,6 +108,9 @@ def _asked(rule: Rule, decision: Decision) -> str:
         wanted = f"better than {other}, by whatever amount"
     else:
         wanted = f"not worse than {other} by {-rule.margin:g} or more"
+    if rule.beyond_twins:
+        wanted += ", and beyond the noise floor of the twins"
+        wanted += f" ({decision.required:.{measure.digits}f} in all)" if decision.noise_floor else ""
     on = "" if rule.slice is None else f" on {rule.slice}"
     fails = ""
     if rule.fails_below is not None:
@@ -125,7 +129,7 @@ def _open(rule: Rule, decision: Decision, counts: Counts | None) -> str:
             "margin, or between fails_below and the margin."
         )
     assert decision.improvement is not None
-    verdict = "pass" if decision.improvement > rule.margin else "fail"
+    verdict = "pass" if decision.improvement > decision.required else "fail"
     more = ""
     if rule.slice is None and counts is not None:
         more = f", about {_rounded((times - 1) * counts.rows):,} more,"

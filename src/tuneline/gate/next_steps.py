@@ -7,7 +7,7 @@ from typing import Any
 from tuneline.gate.behaviour_rule import CHECKS
 from tuneline.gate.decision import Decision, Verdict
 from tuneline.params import Task
-from tuneline.params.gate import METRICS
+from tuneline.params.gate import GENERAL, METRICS, PROBED, is_of_harness
 from tuneline.params.slices import split_gap
 
 _BASES = "docs/bases.md"
@@ -101,9 +101,10 @@ def next_steps(verdict: Verdict, situation: Situation) -> list[str]:
 
 def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
     of_slices = [one for one in failed if one.slice or split_gap(one.metric)]
-    failed = [one for one in failed if one not in of_slices]
+    probed = [one for one in failed if one.metric in PROBED or is_of_harness(one.metric)]
+    failed = [one for one in failed if one not in of_slices and one not in probed]
     against = {decision.versus for decision in failed}
-    steps = []
+    steps = _after_probes(probed, at)
     if any(decision.improvement is None for decision in of_slices):
         steps.append("A rule asks for a slice that was not measured, and names the reason: correct it in gate.rules.")
     if any(decision.improvement is not None for decision in of_slices):
@@ -150,6 +151,31 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
     return steps
 
 
+def _after_probes(failed: Sequence[Decision], at: Situation) -> list[str]:
+    """What to do about what the model has forgotten or memorised; other advice would make it worse."""
+    measured = [one.metric for one in failed if one.improvement is not None]
+    forgotten = [one for one in measured if one == GENERAL or is_of_harness(one)]
+    rate, epochs = f"{at.learning_rate:g}", f"{at.epochs:g}"
+    steps = []
+    if len(measured) < len(failed):
+        steps.append(
+            "A rule asks for what was not measured beside the test rows, and names the reason: remove the reason."
+        )
+    if forgotten:
+        steps.append(
+            f"The model has forgotten what its base knew. Lower finetune.learning_rate (now {rate}) or "
+            f"finetune.num_train_epochs (now {epochs}), train with finetune.lora, or train general text too: "
+            "`tuneline use PATH --mix 0.1`."
+        )
+    if len(forgotten) < len(measured):
+        steps.append(
+            f"The model knows training rows by heart. Lower finetune.learning_rate (now {rate}) or "
+            f"finetune.num_train_epochs (now {epochs}), or bring more rows. Read in the report what it has copied "
+            "(Forgetting and memorisation)."
+        )
+    return steps
+
+
 def _train_longer(at: Situation) -> list[str]:
     best, steps = at.training.get("best_step"), at.training.get("steps")
     step = f"Train longer: raise finetune.num_train_epochs (now {at.epochs:g})"
@@ -183,7 +209,7 @@ def _while_undecided(rules: Sequence[Decision], at: Situation) -> list[str]:
             f"The candidate is worse than {than}. Read in the report the rows that it answers worse, and look at what "
             "has changed in data and params (git diff, dvc params diff)."
         )
-    if not undecided or any(rule.high is None or rule.high > rule.margin for rule in undecided):
+    if not undecided or any(rule.high is None or rule.high > rule.required for rule in undecided):
         steps.append(
             f"{at.test_rows:,} test rows are too few to decide. Bring more rows: data.split.test is the share of them "
             "that is tested. The undecided rules show how wide their intervals are."

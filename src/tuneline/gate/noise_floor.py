@@ -32,12 +32,9 @@ def noise_floor(versus_twins: Sequence[Measures]) -> NoiseFloor:
     return NoiseFloor(len(versus_twins), floors)
 
 
-def required_gain(rule: Rule, noise: NoiseFloor) -> float | None:
-    """The improvement that a rule asks for: its margin, with beyond_twins also the noise floor; None if that lacks."""
-    if not rule.beyond_twins:
-        return rule.margin
-    floor = noise.floors.get(rule.metric)
-    return None if floor is None else rule.margin + floor
+def required_floor(rule: Rule, noise: NoiseFloor) -> float | None:
+    """What a rule asks for beyond its margin: with beyond_twins the noise floor, None if that lacks."""
+    return noise.floors.get(rule.metric) if rule.beyond_twins else 0.0
 
 
 def in_words(rule: Rule, improvement: float, noise: NoiseFloor, digits: int) -> str:

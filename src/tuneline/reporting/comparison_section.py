@@ -106,7 +106,7 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
                     sign * measured["difference"],
                     low,
                     high,
-                    rule.get("margin"),
+                    _required(rule) if rule else None,
                     versus,
                     rule.get("verdict", ""),
                 )
@@ -119,7 +119,7 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             rule["improvement"],
             rule["low"],
             rule["high"],
-            rule["margin"],
+            _required(rule),
             rule["versus"],
             rule["verdict"],
             rule.get("slice") or "",
@@ -127,6 +127,11 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
         for rule in rules
         if (rule.get("slice") or (rule["metric"], rule["versus"]) not in drawn) and rule.get("low") is not None
     ]
+
+
+def _required(rule: Mapping[str, Any]) -> float:
+    """The improvement that a rule asks for; gate.json of an earlier version has no noise floor."""
+    return rule["margin"] + rule.get("noise_floor", 0.0)
 
 
 def _best_baseline(evaluation: Evaluation, name: str) -> str | None:

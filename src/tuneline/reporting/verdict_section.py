@@ -74,7 +74,7 @@ def _is_no_better(gate: Gate) -> bool:
         rule["versus"] == "base"
         and not rule.get("slice")
         and rule["high"] is not None
-        and rule["high"] <= rule["margin"]
+        and rule["high"] <= rule["margin"] + rule.get("noise_floor", 0.0)
         for rule in rules
     )
 
