@@ -22,6 +22,7 @@ from prefect.states import Cancelled, Completed, Failed
 from tuneline import params, stopping
 from tuneline.decisions.promotion import Outcome, follow
 from tuneline.errors import SetupError, first_line
+from tuneline.reporting.markdown import escape
 
 _UNDONE = "PromotionUndone"
 
@@ -109,7 +110,8 @@ def _final_state(outcome: Outcome) -> State:
             related=[{"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}],
             payload={"alias": step.alias, "reason": step.reason},
         )
-        lines = [f"**{step.line()}**", "", *(f"- {check.line()}" for check in step.checks)]
+        # Reasons and details may hold text of data and models.
+        lines = [f"**{escape(step.line())}**", "", *(f"- {escape(check.line())}" for check in step.checks)]
         create_markdown_artifact("\n".join(lines), key="promotion", description="What was verified")
     message = "\n".join(step.line() for step in outcome.steps) or "nothing has changed"
     return Failed(name=_UNDONE, message=message) if outcome.undone else Completed(message=message)

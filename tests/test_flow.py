@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.testing.utilities import prefect_test_harness
 from projects import ROOT
@@ -60,10 +61,15 @@ def test_prefect_shows_what_became_of_a_promotion(
     events = []
     monkeypatch.setattr(promotion, "emit_event", lambda event, **more: events.append((event, more)))
     champion = "1" if action == "undone" else "3"
-    step = Step(action, "champion", "3", champion, "gate: is worse", (Check("gate", action == "kept", "is worse"),))
+    detail = "is worse [than](https://example.org) it"
+    step = Step(action, "champion", "3", champion, "gate: is worse", (Check("gate", action == "kept", detail),))
     assert promotion.show(Outcome("mine", champion, (step,))) is None
     with get_client(sync_client=True) as client:
         [run, *_] = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        [artifact] = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        )
+    assert str(artifact.data).endswith("gate: is worse \\[than\\](https\\://example.org) it")
     assert run.state
     assert (run.name, run.state.name) == (name, state)
     assert run.state.message == step.line()

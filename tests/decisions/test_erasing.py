@@ -225,7 +225,7 @@ def test_a_cache_of_this_project_keeps_only_what_is_known_to_be_without_the_rows
     assert made_before not in kept
     assert waste not in kept
     assert not runs.exists()
-    assert journal.removed == 4
+    assert len(journal.removed) == 4
     again = locked(a=after)
     assert again in erasure._erase_from_cache(params.load(), journal, is_trained=True)
     assert in_cache() >= {after, again}

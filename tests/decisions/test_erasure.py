@@ -151,6 +151,66 @@ def test_a_receipt_that_no_trusted_key_has_signed_deletes_nothing(
     assert lines == ["entry 1 of the history is left out: no trusted key has signed its receipt"]
 
 
+def test_a_receipt_that_a_kill_has_prevented_is_written_by_the_next_call(
+    raw: Path, project: Params, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, remote, md5 = (
+        project.registry.model,
+        tmp_path / "remote",
+        hashlib.md5(b"left", usedforsecurity=False).hexdigest(),
+    )
+    Path(".dvc/config").write_text(f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {remote}\n")
+    place = objects.place(remote / "files/md5", md5)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"left")
+    receipt = claims.statement(erasure_receipt.PREDICATE, {"x/1/": "0" * 64}, {"remote": {"objects": [md5]}})
+    evidence = {"claim.jsonl": claims.as_line(receipt, None)}
+    history.append(tracker, model, action=history.ERASED, after="1", evidence=evidence)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(history, "append", killed)
+        erasure.forget_in_remote(params.load(), log=print)
+    assert not place.exists()
+    lines: list[str] = []
+    for _ in range(2):
+        erasure.forget_in_remote(params.load(), log=lines.append)
+    assert lines[-2:] == [
+        "1 objects deleted from DVC's remote 'storage'",
+        "DVC's remote 'storage' holds no object that an erasure has left there",
+    ]
+    assert len(history.read(tracker, model).entries) == 2
+
+
+def test_with_a_key_only_a_signed_receipt_says_that_a_version_was_erased(
+    project: Params, tracker: Tracker, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = project.registry.model
+    monkeypatch.setenv(keys.LOCATION, str(tmp_path_factory.mktemp("keys") / "ada.pem"))
+    predicate = {"model": model, "erasedVersions": ["1"]}
+    receipt = claims.statement(erasure_receipt.PREDICATE, {"x/1/": "0" * 64}, predicate)
+    for after in ("2", "3"):
+        history.append(tracker, model, action=history.ERASED, after=after)
+    assert erasure_receipt.erased_versions(tracker, model) == {"2", "3"}
+    keys.create("ada")
+    # A copy of the receipt says nothing about another version.
+    evidence = {"claim.jsonl": claims.as_line(receipt, keys.signing_key())}
+    for after in ("1", "3"):
+        history.append(tracker, model, action=history.ERASED, after=after, evidence=evidence)
+    lines: list[str] = []
+    assert erasure_receipt.erased_versions(tracker, model, lines.append) == {"1"}
+    assert [line.partition(":")[0] for line in lines] == [f"version {one} counts as not erased" for one in ("2", "3")]
+
+
+def test_files_of_a_version_that_are_not_in_mlflows_store_are_named(project: Params, tracker: Tracker) -> None:
+    client = mlflow.MlflowClient()
+    client.create_registered_model(project.registry.model)
+    client.create_model_version(project.registry.model, "s3://elsewhere/model")
+    assert tracker.erase_version_files(project.registry.model, "1") == "s3://elsewhere/model"
+
+
 def test_models_of_deleted_versions_lose_their_files_too(
     project: Params, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tuneline.core import files
-from tuneline.decisions import checking, verification
-from tuneline.errors import DataError, PipelineError, RegistryError, TrackingError
+from tuneline.decisions import checking, scoring, verification
+from tuneline.errors import DataError, ModelError, PipelineError, RegistryError, TrackingError
 from tuneline.params import Params
 from tuneline.registry import version_status, versions, weights
 from tuneline.registry.tracking import Tracker
@@ -90,6 +90,24 @@ def test_the_weights_of_a_version_are_those_that_were_registered(tmp_path: Path)
     (one / "model.safetensors").write_bytes(b"weights")
     assert not verification._check_size(tags, one).passed
     assert weights.weight_tags(one) == {}
+
+
+def test_a_model_that_does_not_stop_answering_is_ended(
+    project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (tmp_path / "endless.py").write_text(
+        "import sys, pathlib, time\n"
+        "answer = pathlib.Path(sys.argv[1]) / 'answer.json'\n"
+        "answer.with_suffix('.new').write_text('{\"seconds\": 0.002, \"rows\": 3}')\n"
+        "answer.with_suffix('.new').rename(answer)\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(scoring, "SECONDS", 0.1)
+    with pytest.raises(ModelError, match=r"^the model has answered .* has not answered the 3 rows and the checks with"):
+        scoring.run_apart("endless", shared, tmp_path, project, answers_within=60)
 
 
 def test_what_the_checks_of_behaviour_cannot_ask_has_not_passed(project: Params, tmp_path: Path) -> None:

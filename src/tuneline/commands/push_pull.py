@@ -6,13 +6,12 @@ Each version has a git ref, which names its data by their md5 in DVC's cache. Gi
 from collections.abc import Container, Iterable, Mapping
 
 from tuneline import git
-from tuneline.decisions import source_commit, sources
+from tuneline.decisions import erasure_receipt, source_commit, sources
 from tuneline.errors import GitError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, objects
 from tuneline.pipeline.graph import Output
 from tuneline.pipeline.objects import Moved
-from tuneline.registry import history
 from tuneline.registry.tracking import Tracker
 
 _SHOWN = 3
@@ -95,8 +94,7 @@ def pull(p: Params, tracker: Tracker, git_remote: str) -> list[str]:
 
 def _erased_versions(p: Params, tracker: Tracker) -> dict[str, str]:
     """The commits of erased versions -> their numbers."""
-    past = history.read(tracker, p.registry.model)
-    erased = {entry.after for entry in past.entries if entry.action == history.ERASED}
+    erased = erasure_receipt.erased_versions(tracker, p.registry.model)
     if not erased:
         return {}
     every = tracker.all_version_tags(p.registry.model)

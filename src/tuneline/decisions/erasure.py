@@ -48,6 +48,8 @@ STOPPED = "stopped; run the same `tuneline forget …` again: it begins again, o
 """The line after Ctrl-C."""
 _REASON = "rows that it was made from were erased"
 _REASON_OF_REMOTE = "what was made from erased rows was deleted in DVC's remote"
+_BEGUN = WORK / "forget-remote.json"
+"""The objects that `forget_in_remote` deletes, until its receipt is written."""
 _PATIENCE = 5.0
 """Seconds in which other commands may end."""
 # Made from the data, and made again when they are needed.
@@ -173,12 +175,22 @@ def forget_in_remote(p: Params, *, log: Callable[[str], None], dry_run: bool = F
         if not dvc_files.has_remote():
             raise PipelineError("DVC has no remote; see: .venv/bin/dvc remote list")
         left = erasure_receipt.left_in_remote(tracker, model, log)
-        needed = _needed(tracker, model) if left else set()
+        needed = _needed(tracker, model, log) if left else set()
         found = objects.in_remote(set(left) - needed, needed)
+        # What a killed call has deleted already belongs to the receipt, which it has not written.
+        if _BEGUN.is_file() and not dry_run:
+            begun = files.read_json(_BEGUN)
+            is_written = any(
+                entry.number > begun["last"] and entry.reason == _REASON_OF_REMOTE
+                for entry in history.read(tracker, model).entries
+            )
+            found |= {} if is_written else begun["objects"]
         for place in found.values():
             log(f"  {place}")
         where = f"DVC's remote '{objects.remote_name()}'"
         if not found:
+            if not dry_run:
+                _BEGUN.unlink(missing_ok=True)
             log(f"{where} holds no object that an erasure has left there")
             return
         if dry_run:
@@ -188,14 +200,18 @@ def forget_in_remote(p: Params, *, log: Callable[[str], None], dry_run: bool = F
         entries = [left[md5] for md5 in found if md5 in left] or list(left.values())
         claim = erasure_receipt.later_receipt(model, entries, len(found))
         evidence = {erasure_receipt.CLAIM: claims.as_line(claim, keys.signing_key())}
+        last = max((entry.number for entry in history.read(tracker, model).entries), default=0)
+        # First: what is deleted cannot be counted any more.
+        files.write_json(_BEGUN, {"last": last, "objects": found})
         objects.remove_from_remote(found)
         history.append(tracker, model, action=history.ERASED, reason=_REASON_OF_REMOTE, evidence=evidence)
+        _BEGUN.unlink()
         log(f"{len(found)} objects deleted from {where}")
 
 
-def _needed(tracker: Tracker, model: str) -> set[str]:
+def _needed(tracker: Tracker, model: str, log: Callable[[str], None]) -> set[str]:
     """The objects of the workspace, and of all versions that were not erased."""
-    erased = {entry.after for entry in history.read(tracker, model).entries if entry.action == history.ERASED}
+    erased = erasure_receipt.erased_versions(tracker, model, log)
     of_versions = [
         sources.read(tags[source_commit.TAG])
         for version, tags in tracker.all_version_tags(model).items()
@@ -225,7 +241,9 @@ def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
         _delete(folder)
     kept = _erase_from_cache(p, journal, is_trained=False)
     for version in journal.versions:
-        tracker.erase_version_files(p.registry.model, version)
+        if elsewhere := tracker.erase_version_files(p.registry.model, version):
+            journal.elsewhere[version] = elsewhere
+            log(f"version {version}: its files are at {elsewhere}, where another tool has put them; delete them there")
         when = datetime.now(UTC).isoformat(timespec="seconds")
         tracker.update_version(p.registry.model, version, {version_status.ERASED: when})
     _erase_without_version(tracker, p.registry.model, log)
@@ -322,11 +340,12 @@ def _erase_from_cache(p: Params, journal: Journal, *, is_trained: bool) -> set[s
     )
     is_own = folder.resolve().is_relative_to(Path.cwd().resolve())
     waste = (set(objects.all_in_cache(folder)) if is_own else set(journal.objects)) - kept
-    for md5 in waste:
-        path = objects.place(folder, md5)
-        if path.is_file():
-            path.unlink()
-            journal.removed += 1
+    there = {md5: path for md5 in waste if (path := objects.place(folder, md5)).is_file()}
+    # First: what is deleted cannot be counted any more.
+    journal.removed = sorted({*journal.removed, *there})
+    journal.save()
+    for path in there.values():
+        path.unlink()
     if is_own:
         # The run cache names objects that are gone.
         _delete(folder.parent.parent / "runs")

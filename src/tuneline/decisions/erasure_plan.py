@@ -81,8 +81,10 @@ class Journal:
     files: dict[str, str | None] = field(default_factory=dict)
     """Changed file -> its sha256; None if no row of it was left."""
     in_remote: dict[str, str] = field(default_factory=dict)
-    removed: int = 0
-    """Objects that were deleted from DVC's cache."""
+    removed: list[str] = field(default_factory=list)
+    """The objects that were deleted from DVC's cache, or are about to be."""
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    """Version -> where its files are, which tuneline has not made and does not delete."""
     is_remote_done: bool = False
     last_entry: int = 0
     """The number of the last entry of the history when the erasure began."""

@@ -1,6 +1,6 @@
 """The receipt of an erasure: a claim in the history about what was erased, and the last lines for the person."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ def receipt(
         "deletedFiles": sum(sha256 is None for sha256 in journal.files.values()),
         "erasedVersions": list(journal.versions),
         "erasedRuns": len(journal.runs),
-        "deletedObjects": journal.removed,
+        "filesElsewhere": journal.elsewhere,
+        "deletedObjects": len(journal.removed),
         "remote": {
             # Not known if the remote did not answer.
             "held": None if journal.remote_problem else len(journal.in_remote),
@@ -132,6 +133,50 @@ def left_in_remote(tracker: Tracker, model: str, log: Callable[[str], None]) -> 
             listed = remote.get("objects") if isinstance(remote, dict) else None
             found |= {md5: entry for md5 in listed or [] if objects.is_md5(md5)}
     return found
+
+
+def erased_versions(tracker: Tracker, model: str, log: Callable[[str], None] = lambda _: None) -> set[str]:
+    """The versions that were erased; with a key in mlflow/keys, only those of which a signed receipt says so.
+
+    Args:
+        tracker: the registry.
+        model: the registered model's name.
+        log: called with a line about each entry that cannot be believed.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    trusted, found, doubted = keys.trusted_keys(), set[str](), set[str]()
+    for entry in history.read(tracker, model).entries:
+        if entry.action != history.ERASED or entry.after is None:
+            continue
+        if trusted and not _is_signed_about(tracker, model, entry, trusted):
+            doubted.add(entry.after)
+        else:
+            found.add(entry.after)
+    for version in sorted(doubted - found):
+        log(
+            f"version {version} counts as not erased: the history says that it was erased, and no trusted key has "
+            "signed the receipt"
+        )
+    return found
+
+
+def _is_signed_about(tracker: Tracker, model: str, entry: Entry, trusted: Sequence[Path]) -> bool:
+    """Whether a trusted key has signed that the version of an entry was erased."""
+    if CLAIM not in entry.evidence:
+        return False
+    try:
+        said = list(claims.parse(history.read_evidence(tracker, entry, [CLAIM])[CLAIM], trusted, CLAIM))
+    except (RegistryError, SignatureError):
+        return False
+    return any(
+        one.predicate_type == PREDICATE
+        and one.signer is not None
+        and one.predicate.get("model") == model
+        and entry.after in one.predicate.get("erasedVersions", [])
+        for one in said
+    )
 
 
 def summary(journal: Journal, searched: int, made: str | None, verdict: str) -> Iterator[str]:

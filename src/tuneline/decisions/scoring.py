@@ -32,6 +32,8 @@ SECONDS = 300.0
 _SETTINGS, _ROWS, _BASE = "settings.json", "rows.parquet", "base.parquet"
 _ANSWER, _FOUND, _PROBLEMS, _ERRORS = "answer.json", "found.parquet", "problems.json", "errors.txt"
 _LONGEST = 200
+_MORE_ROWS = 100
+"""The checks of behaviour may take as long as so many rows."""
 _EVERY = 0.1
 
 
@@ -63,7 +65,8 @@ def score(
 
     Raises:
         NoAnswerError: with `answers_within` only: the model does not load or answer.
-        ModelError: the version cannot be loaded or scored.
+        ModelError: the version cannot be loaded or scored; with `answers_within` also: it takes far longer than its
+            first answer lets expect.
         RegistryError: the process that scores it was ended.
     """
     with files.temporary_folder() as shared:
@@ -110,6 +113,7 @@ def run_apart(
         try:
             if answers_within is not None:
                 _wait_for_answer(process, shared, answers_within)
+                _wait_for_rows(process, shared)
             process.wait()
         finally:
             # An exception, such as Ctrl-C, does not leave it behind.
@@ -127,6 +131,23 @@ def _wait_for_answer(process: subprocess.Popen[bytes], shared: Path, seconds: fl
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_EVERY)
             return
+
+
+def _wait_for_rows(process: subprocess.Popen[bytes], shared: Path) -> None:
+    """Wait for a model that has answered the first row: whoever waits holds up every other promotion."""
+    if not (shared / _ANSWER).exists():
+        # It has ended without an answer.
+        return
+    answered = files.read_object(shared / _ANSWER, "seconds", "rows")
+    # Rows are answered in batches, so a row takes less than loading the model and answering the first row alone.
+    limit = SECONDS + (answered["rows"] + _MORE_ROWS) * answered["seconds"]
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        raise ModelError(
+            f"the model has answered the first row after {answered['seconds']:.1f} s, and has not answered the "
+            f"{answered['rows']} rows and the checks within {limit:.0f} s"
+        ) from None
 
 
 def _raise_problem(code: int, shared: Path, folder: Path, *, must_answer: bool) -> None:
@@ -231,9 +252,12 @@ def _answer_request(shared: Path, folder: Path) -> None:
     if must_answer:
         of_first = base if base is None else base.slice(0, 1)
         first = ModelToScore(folder, "version", length, base=of_first, models=0)
+        began = time.monotonic()
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             found = TASKS[task].measure(first, rows.slice(0, 1), evaluate)
-        files.write_json(shared / _ANSWER, _answer(task, rows.slice(0, 1), found))
+        answered = _answer(task, rows.slice(0, 1), found)
+        took = {"seconds": time.monotonic() - began, "rows": rows.num_rows}
+        files.write_json(shared / _ANSWER, {**answered, **took})
         if settings["checks"]:
             # It imports this module.
             from tuneline.decisions import checking

@@ -244,19 +244,24 @@ class Tracker(Runs):
         self._client.delete_logged_model(number)
 
     @translate_errors
-    def erase_version_files(self, model: str, version: str) -> None:
-        """Delete the files of a version, which itself stays with its tags; it is not an error if they are gone."""
+    def erase_version_files(self, model: str, version: str) -> str | None:
+        """Delete the files of a version, which itself stays with its tags; it is not an error if they are gone.
+
+        Returns:
+            Where the files are, if they are no logged model of MLflow: then they stay. Else None.
+        """
         source = self._version(model, version).source or ""
         if not source.startswith(_LOGGED):
-            return
+            return source or "an unknown place"
         try:
             logged = self._logged(model, version, source)
         except BrokenVersionError:
             # Its logged model was deleted by a person, and MLflow keeps the files until `mlflow gc`.
             if left := self._folder_of_deleted(source.removeprefix(_LOGGED)):
                 shutil.rmtree(left)
-            return
+            return None
         self._delete_artifacts(logged.artifact_location)
+        return None
 
     @translate_errors
     def erase_logged(self, logged: Logged) -> None:
