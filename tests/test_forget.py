@@ -16,7 +16,7 @@ from projects import TINY, Project, copy_project, entered
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.decisions import erased_rows, erasure_plan, erasure_receipt, sources, unfinished_erasure
+from tuneline.decisions import erasure_plan, erasure_receipt, returning_rows, sources, unfinished_erasure
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking, version_status
 
@@ -136,7 +136,7 @@ def test_the_model_never_saw_the_rows_and_no_file_holds_them(tmp_path: Path) -> 
     assert erasure_plan.salted(salt, canary) in claim.predicate["rowDigests"]
     assert len(claim.predicate["rowDigests"]) == 8
     assert claim.predicate["recognisedLater"]["rows"] == 8
-    assert CANARY not in (first.root / erased_rows.FILE).read_text()
+    assert CANARY not in (first.root / returning_rows.FILE).read_text()
     # Next month's file still has the rows.
     again = first.tuneline("use", str(tmp_path / "all"), "--name", MODEL)
     assert again.returncode == 0, again.stderr

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from using import empty_project, faq_row, mix, pairs, use, use_project
 
-from tuneline.decisions import erased_rows, unfinished_erasure
+from tuneline.decisions import returning_rows, unfinished_erasure
 from tuneline.errors import DataError
 
 __all__ = ["empty_project", "use_project"]
 
 
 def erase(*numbers: int) -> None:
-    key = erased_rows.known_key()
+    key = returning_rows.known_key()
     rows = [faq_row(n) for n in numbers]
-    erased_rows.remember(key, erased_rows.marks(key, erased_rows.recognisable(rows, [])), "2026-11-29")
+    returning_rows.remember(key, returning_rows.marks(key, returning_rows.recognisable(rows, [])), "2026-11-29")
 
 
 def test_erased_rows_are_left_out_of_set_and_pretraining_text_and_the_source_is_named(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import (
-    erased_rows,
     erasure,
     erasure_plan,
     erasure_receipt,
     erasure_texts,
+    returning_rows,
     unfinished_erasure,
 )
 from tuneline.decisions.erasure_plan import Asked, Journal
@@ -383,7 +383,7 @@ def test_the_receipt_is_written_once_and_only_if_no_file_holds_a_text(raw: Path,
     assert claim.predicate["searched"]["found"] == 0
     assert f"  {journal.salt}" in lines
     # It comes back: its question is long enough to be recognised, and "who is it?" is not.
-    known = erased_rows.read()
+    known = returning_rows.read()
     assert known
     assert known.means({"q": question})
     assert claim.predicate["recognisedLater"]["rows"] == 1

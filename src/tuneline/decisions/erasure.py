@@ -22,13 +22,13 @@ from tuneline import params, processes
 from tuneline.core import files
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.decisions import (
-    erased_rows,
     erased_search,
     erasure_plan,
     erasure_receipt,
     last_decision,
     promotion,
     raw_history,
+    returning_rows,
     source_commit,
     sources,
     unfinished_erasure,
@@ -413,7 +413,7 @@ def _prove(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], N
     for after in journal.versions or [None]:
         if after not in known:
             history.append(tracker, model, action=history.ERASED, after=after, reason=_REASON, evidence=evidence)
-    erased_rows.remember(journal.key, journal.marks, datetime.now(UTC).date().isoformat())
+    returning_rows.remember(journal.key, journal.marks, datetime.now(UTC).date().isoformat())
     # Before the journal goes: nothing else holds the key of the row digests.
     for line in erasure_receipt.summary(journal, count, made, verdict):
         log(line)

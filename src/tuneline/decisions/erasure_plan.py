@@ -18,16 +18,16 @@ from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.data.removing.found_rows import FoundRows, Selection
 from tuneline.decisions import (
-    erased_rows,
-    erasure_rows,
     erasure_sought,
     erasure_texts,
     erasure_versions,
+    meant_rows,
     raw_history,
+    returning_rows,
     source_commit,
 )
-from tuneline.decisions.erasure_rows import Past
 from tuneline.decisions.erasure_texts import Traces
+from tuneline.decisions.meant_rows import Past
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.decisions.unfinished_erasure import JOURNAL
 from tuneline.errors import DataError, PipelineError
@@ -93,7 +93,7 @@ class Journal:
     commits: list[str] = field(default_factory=list)
     """The git commits that versions were made from, which no ref may keep."""
     key: str = ""
-    """Of `erased_rows`."""
+    """Of `returning_rows`."""
     marks: list[list[str]] = field(default_factory=list)
     """By which the rows are recognised when they come back."""
     unrecognisable: int = 0
@@ -171,12 +171,12 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     here, commits = raw_history.workspace(), list(raw_history.commits(named))
     everywhere = [here, *commits]
     raw = RawHistory(Selection(), options, needs_remote=not unknown)
-    selection = erasure_rows.selection(p, asked.groups, asked.rows, raw, everywhere)
+    selection = meant_rows.selection(p, asked.groups, asked.rows, raw, everywhere)
     raw.selection = selection
     text = p.data.pretraining if p.data.pretraining != p.data.raw else None
     found = {path: found_rows.find(Path(path), how, selection) for path, how in options.items() if path != text}
     rows = [row for of_set in found.values() for one in of_set for row in one.rows]
-    past = erasure_rows.find_past(p, raw, everywhere, [path for path in options if path != text])
+    past = meant_rows.find_past(p, raw, everywhere, [path for path in options if path != text])
     own = erasure_texts.traces(p, Path(p.data.raw), selection) if found.get(p.data.raw) else Traces()
     texts = tuple(dict.fromkeys([*own.texts, *past.texts])) if text in options else ()
     digests = {*selection.digests, *map(found_rows.digest, [*rows, *past.rows])}
@@ -184,7 +184,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     if text in options:
         found[text] = found_rows.find(Path(text), options[text], selection, is_text=True)
     found = {path: of_set for path, of_set in found.items() if of_set}
-    _refuse_unchangeable(p, found, erasure_rows.in_other_sets(here, options, selection))
+    _refuse_unchangeable(p, found, meant_rows.in_other_sets(here, options, selection))
     raw = RawHistory(selection, options, raw.answers, needs_remote=not unknown)
     made = raw_history.read_made(here, raw)
     seen, lost = erasure_versions.find_versions(p, tracker, raw, own.ids | past.ids)
@@ -207,8 +207,8 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     every = [*rows, *(row for row in past.rows if row not in rows)]
     sought = erasure_sought.choose(every, others, selection, text)
     kept = (row.values for path, how in options.items() if path != text for _, row in found_rows.rows(Path(path), how))
-    known = erased_rows.recognisable(every, (row for row in kept if not selection.means(row)))
-    key = erased_rows.known_key()
+    known = returning_rows.recognisable(every, (row for row in kept if not selection.means(row)))
+    key = returning_rows.known_key()
     salt = secrets.token_hex(32)
     return Journal(
         asked=asked.digest(),
@@ -219,8 +219,8 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         proofs=sorted({salted(salt, row) for row in every}),
         sought=sought.long,
         key=key,
-        marks=erased_rows.marks(key, known),
-        unrecognisable=sum(erased_rows.texts_of(row) not in known for row in every),
+        marks=returning_rows.marks(key, known),
+        unrecognisable=sum(returning_rows.texts_of(row) not in known for row in every),
         short=sought.short,
         unsearched=sought.unsearched,
         counts={path: sum(len(one.meant) for one in of_set) for path, of_set in found.items()},
@@ -318,7 +318,7 @@ def describe_rows(p: Params, journal: Journal) -> Iterator[str]:
     """The places of the rows, with the ids that the clean data give to them, and what a remote holds, in lines."""
     ids: dict[str, str] = {}
     raw = Path(p.data.raw)
-    for split in () if erasure_rows.is_stale(p) else ("train", "validation", "test"):
+    for split in () if meant_rows.is_stale(p) else ("train", "validation", "test"):
         folder = Path(p.paths.clean) / split
         if folder.is_dir():
             table = files.read_parquet(folder, ["id", "source"])

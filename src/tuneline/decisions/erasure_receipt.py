@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneline.core import files
-from tuneline.decisions import erased_rows
+from tuneline.decisions import returning_rows
 from tuneline.decisions.erasure_plan import Journal
 from tuneline.errors import RegistryError, SignatureError
 from tuneline.params import Params
@@ -78,7 +78,7 @@ def receipt(
         },
         "recognisedLater": {
             "rows": len(journal.proofs) - journal.unrecognisable,
-            "method": f"HMAC-SHA256 of their longer texts, in {erased_rows.FILE} on this machine",
+            "method": f"HMAC-SHA256 of their longer texts, in {returning_rows.FILE} on this machine",
         },
         "trainedAgain": {"version": made, "verdict": verdict},
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from tuneline.core import files
 from tuneline.data.reading.raw_rows import Options
 from tuneline.data.removing import cut_rows, found_rows
-from tuneline.decisions import erased_rows, unfinished_erasure
+from tuneline.decisions import returning_rows, unfinished_erasure
 from tuneline.errors import DataError
 
 _NAMED = 5
@@ -28,7 +28,7 @@ def left_out(path: Path, options: Options) -> Iterator[tuple[Path, list[str]]]:
     """
     if problem := unfinished_erasure.problem():
         raise DataError(f"{problem}; then run this again")
-    known = erased_rows.read()
+    known = returning_rows.read()
     found = found_rows.find(path, options, known) if known else []
     if not (known and found):
         yield path, []
