@@ -2,7 +2,7 @@
 
 A span is at least SPAN units long, which are words, or characters of a script without spaces; upper case, spaces and
 punctuation do not count. Eight of them are what `prepare` compares training rows with held-out rows by. The memory
-depends on the answers and not on the training rows, which are read once.
+depends on the answers and not on the training rows, which are read once; the time grows with the units of both.
 """
 
 import re
@@ -16,6 +16,7 @@ import pyarrow as pa
 from tuneline.data.records.scripts import character_class
 from tuneline.evaluation import metrics
 from tuneline.evaluation.intervals import Statistic
+from tuneline.evaluation.probes.shared_spans import Shared, SharedSpans
 
 SPAN = 8
 
@@ -48,31 +49,34 @@ def find_copies(answers: Sequence[str], trained: Iterable[tuple[str, str]]) -> l
     Returns:
         One result per answer.
     """
-    spans = [[(found.start(), found.end()) for found in _UNIT.finditer(answer)] for answer in answers]
     units = [_units(answer) for answer in answers]
-    places: dict[tuple[str, ...], list[tuple[int, int]]] = {}
-    for number, of_answer in enumerate(units):
-        for place in range(len(of_answer) - SPAN + 1):
-            places.setdefault(tuple(of_answer[place : place + SPAN]), []).append((number, place))
-    # Most spans of training rows begin with a unit that no answer's span begins with.
-    first = {gram[0] for gram in places}
-    found = [Copy(len(of_answer), np.zeros(len(of_answer), bool)) for of_answer in units]
-    for source, text in trained:
-        of_row = _units(text)
-        # A span of a row and an answer continues on a diagonal: place in the answer minus place in the row.
-        began: dict[tuple[int, int], tuple[int, int]] = {}
-        for at in range(len(of_row) - SPAN + 1):
-            if of_row[at] not in first:
-                continue
-            for number, place in places.get(tuple(of_row[at : at + SPAN]), ()):
-                start, last = began.get((number, place - at), (place, place - 1))
-                start = start if last == place - 1 else place
-                began[number, place - at] = start, place
-                one, length = found[number], place + SPAN - start
-                one.copied[place : place + SPAN] = True
-                if length > one.longest:
-                    text_span = answers[number][spans[number][start][0] : spans[number][place + SPAN - 1][1]]
-                    one.longest, one.text, one.source = length, text_span, source
+    shared, sources = SharedSpans(units), []
+    for number, (source, text) in enumerate(trained):
+        shared.read(_units(text), number)
+        sources.append(source)
+    return [_copy(answer, ends, sources) for answer, ends in zip(answers, shared.ends(), strict=True)]
+
+
+def _copy(answer: str, ends: Sequence[Shared], sources: Sequence[str]) -> Copy:
+    """What of an answer is copied.
+
+    Args:
+        answer: the text.
+        ends: of each of its units, the longest span that ends there and occurs in a training row.
+        sources: of the training rows.
+    """
+    found = Copy(len(ends), np.zeros(len(ends), bool))
+    begins = len(ends)
+    for place in range(len(ends) - 1, -1, -1):
+        if ends[place].length >= SPAN:
+            begins = min(begins, place + 1 - ends[place].length)
+        found.copied[place] = begins <= place
+    longest = max(range(len(ends)), key=lambda place: (ends[place].length, -ends[place].origin, -place), default=None)
+    if longest is not None and ends[longest].length >= SPAN:
+        places = list(_UNIT.finditer(answer))
+        found.longest = ends[longest].length
+        found.text = answer[places[longest + 1 - found.longest].start() : places[longest].end()]
+        found.source = sources[ends[longest].origin]
     return found
 
 
