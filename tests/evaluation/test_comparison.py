@@ -167,3 +167,25 @@ def test_a_regression_that_gives_no_number_is_not_measured() -> None:
     given = pa.table({"value": [math.nan, *[float(row) for row in range(1, 20)]]})
     found = comparison.compare(rows, "regression", given, None, EVALUATE)
     assert set(found.values()) == {"the candidate has no number for 1 of the test rows"}
+
+
+def test_rows_for_which_the_other_model_gives_no_number_are_not_compared() -> None:
+    """NaN is not the largest number: its rank would be one."""
+    true = [float(row) for row in range(20)]
+    rows = pa.table({"cluster": [str(row) for row in range(20)], "label": true})
+    sound = pa.table({"value": [value + row % 3 for row, value in enumerate(true)]})
+    broken = pa.table({"value": [math.nan if row in (0, 7) else value for row, value in enumerate(true)]})
+    found = comparison.compare(rows, "regression", sound, broken, EVALUATE)
+    kept = [row for row in range(20) if row not in (0, 7)]
+    on_kept = comparison.compare(rows.take(kept), "regression", sound.take(kept), broken.take(kept), EVALUATE)
+    for metric in ("mae", "spearman"):
+        interval = found[metric]
+        assert isinstance(interval, Interval)
+        assert interval.groups == 18
+        assert interval == on_kept[metric]
+    labels = pa.table({"cluster": rows["cluster"], "label": ["a", "b"] * 10, "multilabel": [False] * 20})
+    right = pa.table({"label": ["a", "b"] * 10, "probability": [0.9] * 20})
+    lucky = pa.table({"label": ["a", "b"] * 10, "probability": [math.nan if row == 4 else 0.9 for row in range(20)]})
+    accuracy = comparison.compare(labels, "classification", right, lucky, EVALUATE)["accuracy"]
+    assert isinstance(accuracy, Interval)
+    assert accuracy.groups == 19

@@ -107,7 +107,7 @@ def compare_by(
             measures["token_loss"] = OTHER_TOKENS
             continue
         theirs = of_other.get(mine.names)
-        kept = defined_rows(mine) & (True if theirs is None else defined_rows(theirs))
+        kept = defined_rows(mine) & (True if theirs is None else measured_rows(theirs, other))
         if not kept.any():
             measures |= dict.fromkeys(mine.names, "no answer was scored")
             continue
@@ -195,16 +195,33 @@ def count_unmeasured(mine: Statistic, theirs: Statistic | None, candidate: pa.Ta
         theirs: the same statistic of the other model; None: there is none.
         candidate: its score table of the same rows.
     """
-    not_a_number = np.full(candidate.num_rows, False)
-    for column in candidate.columns:
-        if pa.types.is_floating(column.type):
-            values = column.to_numpy()
-            not_a_number |= np.isnan(values) & ~np.array(column.is_null())
     is_dense = isinstance(mine.columns, np.ndarray)
-    lost = not_a_number & ~defined_rows(mine) if is_dense else not_a_number
+    lost = _not_a_number(candidate) & (~defined_rows(mine) if is_dense else True)
     if theirs is not None:
         lost = lost | (defined_rows(theirs) & ~defined_rows(mine))
     return int(lost.sum())
+
+
+def measured_rows(statistic: Statistic, scores: pa.Table | None) -> np.ndarray:
+    """Which rows have a value that comes from numbers, bool: a label or a rank that a model gives with NaN counts not.
+
+    Args:
+        statistic: of a model.
+        scores: its score table of the same rows.
+    """
+    defined = defined_rows(statistic)
+    if scores is None or isinstance(statistic.columns, np.ndarray):
+        return defined
+    return defined & ~_not_a_number(scores)
+
+
+def _not_a_number(scores: pa.Table) -> np.ndarray:
+    """The rows of a score table that hold NaN, bool; a null stands for what was not asked."""
+    found = np.full(scores.num_rows, False)
+    for column in scores.columns:
+        if pa.types.is_floating(column.type):
+            found |= np.isnan(column.to_numpy()) & ~np.array(column.is_null())
+    return found
 
 
 def select_rows(statistic: Statistic, kept: np.ndarray) -> Statistic:

@@ -87,7 +87,8 @@ def recall(
     """
     found: list[dict[int, np.ndarray]] = [{} for _ in examples]
     for batch, logits, labels in _measured(model, examples, max_length, batch_size, progress):
-        is_number = logits.isfinite().all(dim=-1).cpu().numpy()
+        # The largest is NaN if one of them is. A token may have -inf: it has no chance.
+        is_number = logits.amax(dim=-1).isfinite().cpu().numpy()
         hits = np.where(is_number, (logits.argmax(dim=-1) == labels).cpu().numpy().astype(float), np.nan)
         start = 0
         for window in batch:

@@ -227,6 +227,8 @@ class _Part:
     """First name of a statistic -> of the candidate, and of the other model if there is one."""
     missing: Mapping[str, int]
     """First name of a statistic -> the rows for which the candidate has no number."""
+    measured: Mapping[str, np.ndarray]
+    """First name of a statistic -> which rows both models have a number for, bool."""
 
     @classmethod
     def of(cls, rows: pa.Table, task: Task, places: np.ndarray, candidate: pa.Table, other: pa.Table | None) -> "_Part":
@@ -237,7 +239,13 @@ class _Part:
             theirs = {one.names[0]: one for one in statistics(own, other.take(places))}
             both = {first: (mine, theirs[first]) for first, (mine, _) in both.items() if first in theirs}
         missing = {first: comparison.count_unmeasured(*pair, scored) for first, pair in both.items()}
-        return cls(places, both, missing)
+        of_other = None if other is None else other.take(places)
+        measured = {
+            first: comparison.defined_rows(mine)
+            & (True if theirs is None else comparison.measured_rows(theirs, of_other))
+            for first, (mine, theirs) in both.items()
+        }
+        return cls(places, both, missing, measured)
 
 
 def _gaps_of(
@@ -248,7 +256,7 @@ def _gaps_of(
     mine, theirs = [], []
     for part in parts:
         own, others = part.statistics[first]
-        kept = comparison.defined_rows(own) & (True if others is None else comparison.defined_rows(others))
+        kept = part.measured[first]
         places = part.places[kept]
         if len(set(clusters[places])) < FEWEST_GROUPS:
             continue
