@@ -186,8 +186,8 @@ def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--explain",
     is_flag=True,
-    help="Say what each rule asks for, how small an improvement the test rows can show, and how many more rows would "
-    "decide an undecided rule.",
+    help="Only report, write nothing: what each rule asks for, how small an improvement the test rows can show, and "
+    "how many more rows would decide an undecided rule.",
 )
 def gate(explain: bool) -> None:
     """Apply the gate's rules to the evaluated candidate and write the report. Exit code 1 if the gate fails."""
@@ -198,12 +198,13 @@ def gate(explain: bool) -> None:
         from tuneline.pipeline import repro
 
     with repro.hold_project():
-        decision = decide.gate(params.load())
+        decision = decide.gate(params.load(), dry_run=explain)
     _print(*decision.reasons, *(f"note: {remark}" for remark in decision.remarks))
     if explain:
         _print(*(f"rule {number}: {line}" for number, line in enumerate(decision.explanations, start=1)))
     _print(*(f"next: {step}" for step in decision.next_steps))
-    _print(f"gate: {decision.verdict}; report: {decision.page}")
+    written = "only explained, nothing is written" if explain else f"report: {decision.page}"
+    _print(f"gate: {decision.verdict}; {written}")
     if decision.verdict == "failed":
         sys.exit(1)
 
@@ -720,7 +721,7 @@ def doctor() -> None:
 
 
 @cli.command()
-@click.option("--dry-run", is_flag=True, help="Only report what would happen; the comparison counts in the ledger.")
+@click.option("--dry-run", is_flag=True, help="Only report what would happen.")
 def verify(dry_run: bool) -> None:
     """Verify the version that a person has made champion, and undo the promotion if a check fails.
 

@@ -44,7 +44,14 @@ class Registry:
         self.tracker.create_version(NewVersion(self.model, run, folder, sha256, tags, {}, data, lambda _: ""))
 
     def checks(
-        self, p: Params, tracker: Tracker, version: str, champion: str | None, *, is_earlier: bool
+        self,
+        p: Params,
+        tracker: Tracker,
+        version: str,
+        champion: str | None,
+        *,
+        is_earlier: bool,
+        dry_run: bool = False,
     ) -> list[Check]:
         self.verified.append((version, champion))
         do, self.during = self.during, None

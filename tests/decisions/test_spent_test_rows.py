@@ -22,6 +22,35 @@ def decide(tracker: Tracker, p: Params, candidate: str, champion: ChampionResult
     return spent_test_rows.decide(tracker, p, candidate, champion, ROWS, at, where="gate")
 
 
+def test_looser_rules_versus_the_champion_do_not_make_strict_ones_free(tracker: Tracker, project: Params) -> None:
+    others = [rule for rule in project.rules if rule.versus != "champion"]
+    versus = [rule for rule in project.rules if rule.versus == "champion"]
+
+    def with_margin(margin: float, *, change_others: bool = False) -> Params:
+        kept = [rule.model_copy(update={"margin": rule.margin - 0.01 * change_others}) for rule in others]
+        rules = kept + [rule.model_copy(update={"margin": margin, "fails_below": None}) for rule in versus]
+        return project.model_copy(update={"gate": project.gate.model_copy(update={"rules": rules})})
+
+    assert decide(tracker, with_margin(-0.5), "a", champion(-0.005)).verdict.verdict == "passed"
+    assert decide(tracker, with_margin(0.0), "a", champion(-0.005)).verdict.verdict != "passed"
+    assert decide(tracker, with_margin(0.0, change_others=True), "a", champion(-0.005)).facts["comparison"] == 2
+    assert decide(tracker, with_margin(0.0), "b", champion(-0.005)).facts["level"] < 0.025
+
+
+def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tracker: Tracker, project: Params) -> None:
+    result = champion(-0.005)
+
+    def at(level: float) -> Verdict:
+        return decision.decide(project.rules, {**BETTER, "champion": result.measures}, level=level)
+
+    found = spent_test_rows.decide(tracker, project, "a", result, ROWS, at, where="verification", dry_run=True)
+    assert found.warnings == (
+        "This was only a report: the ledger is as before; the comparison itself would cost its level, because it does "
+        "not pass.",
+    )
+    assert ledger.read(tracker, project.registry.model).entries.entries == ()
+
+
 def champion(difference: float, model: str = "c0") -> ChampionResult:
     half = 0.0196
     measured = {"bits_per_byte": Interval(-difference, -difference - half, -difference + half, 30)}

@@ -23,7 +23,14 @@ class Watched(Registry):
     """A registry whose files are really checked."""
 
     def checks(
-        self, p: Params, tracker: Tracker, version: str, champion: str | None, *, is_earlier: bool
+        self,
+        p: Params,
+        tracker: Tracker,
+        version: str,
+        champion: str | None,
+        *,
+        is_earlier: bool,
+        dry_run: bool = False,
     ) -> list[Check]:
         found = verification.check_bytes(p, tracker, version)
         files_check = [check for check in found if check.name == verification.FILES]

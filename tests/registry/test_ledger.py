@@ -11,9 +11,11 @@ from tuneline.registry.ledger import Comparison
 from tuneline.registry.tracking import Tracker
 
 
-def comparison(candidate: str, rows: int = 100, champion: str = "c0", start: int = 0) -> Comparison:
+def comparison(
+    candidate: str, rows: int = 100, champion: str = "c0", start: int = 0, rules: str = "strict"
+) -> Comparison:
     names = [f"row {number}" for number in range(start, start + rows)]
-    return Comparison.of(candidate, champion, {"id": names, "cluster": names}, "gate")
+    return Comparison.of(candidate, champion, {"id": names, "cluster": names}, "gate", rules)
 
 
 def verdict(rule: str) -> Verdict:
@@ -28,7 +30,7 @@ def spend(tracker: Tracker, model: str, one: Comparison, rule: str = "undecided"
         asked.append(level)
         return verdict(rule)
 
-    _, budget = ledger.spend(tracker, model, one, decide)
+    budget = ledger.spend(tracker, model, one, decide).budget
     assert budget
     assert asked == [budget.level]
     return budget
@@ -54,7 +56,7 @@ def test_one_candidate_counts_once_however_often_the_gate_runs(tracker: Tracker,
 
 
 def test_a_pass_spends_nothing_and_without_a_champion_nothing_is_spent(tracker: Tracker, model: str) -> None:
-    _, without = ledger.spend(tracker, model, comparison("a", champion=""), lambda level: verdict("not applicable"))
+    without = ledger.spend(tracker, model, comparison("a", champion=""), lambda _: verdict("not applicable")).budget
     assert without is None
     assert spend(tracker, model, comparison("b"), "passed").position == 1
     assert spend(tracker, model, comparison("b"), "passed").position == 1
@@ -77,7 +79,7 @@ def test_a_process_that_comes_second_looks_again(tracker: Tracker, model: str) -
             spend(tracker, model, comparison("of another process"))
         return verdict("undecided")
 
-    _, budget = ledger.spend(tracker, model, comparison("a"), decide)
+    budget = ledger.spend(tracker, model, comparison("a"), decide).budget
     assert budget
     assert budget.position == 3
     assert positions == [level_of(1), level_of(3)]
@@ -116,8 +118,64 @@ def test_after_its_damage_was_accepted_later_entries_are_believed(tracker: Track
     assert spend(tracker, model, comparison("b"), "passed").position == 11
 
 
-def test_without_its_sketch_no_row_counts_as_new(tracker: Tracker, model: str, store: Path) -> None:
+def test_other_rules_about_the_same_candidate_are_another_comparison(tracker: Tracker, model: str) -> None:
+    assert spend(tracker, model, comparison("a", rules="lenient"), "passed").position == 1
+    assert spend(tracker, model, comparison("a", rules="strict")).position == 1
+    # Without the rules in its key, the strict look would have been free.
+    assert spend(tracker, model, comparison("b")).position == 3
+    assert [use.passed for use in ledger.read(tracker, model).uses()] == [True, False, False]
+
+
+def test_a_decision_that_comes_out_differently_is_another_comparison(tracker: Tracker, model: str) -> None:
+    spend(tracker, model, comparison("a"), "passed")
+    asked: list[float] = []
+
+    def fails_now(level: float) -> Verdict:
+        asked.append(level)
+        return verdict("failed")
+
+    assert ledger.spend(tracker, model, comparison("a"), fails_now).is_new
+    assert spend(tracker, model, comparison("b")).position == 3
+
+
+def test_a_dry_run_adds_nothing(tracker: Tracker, model: str) -> None:
+    spent = ledger.spend(tracker, model, comparison("a"), lambda _: verdict("failed"), dry_run=True)
+    assert spent.is_new
+    assert ledger.read(tracker, model).entries.entries == ()
+    assert spend(tracker, model, comparison("b")).position == 1
+
+
+@pytest.mark.parametrize("write", ["begin_log_run", "attach", "complete_log_run", "claim_param", "tag_model"])
+def test_a_kill_before_each_write_spends_once_at_most(
+    tracker: Tracker, model: str, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Tracker, write, killed)
+        spend(tracker, model, comparison("a"))
+    assert spend(tracker, model, comparison("a")).position == 1
+    assert spend(tracker, model, comparison("b")).position == 3
+    assert ledger.read(tracker, model).problems == ()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "edited", "missing"])
+def test_a_damaged_sketch_is_told_until_it_is_accepted_and_no_row_counts_as_new(
+    tracker: Tracker, model: str, store: Path, damage: str
+) -> None:
     spend(tracker, model, comparison("a"))
     [entry] = ledger.read(tracker, model).entries.entries
-    (store / "artifacts" / entry.run_id / "artifacts" / "groups.bin").write_bytes(b"")
-    assert spend(tracker, model, comparison("b", rows=500, start=1000)).position == 3
+    sketch = store / "artifacts" / entry.run_id / "artifacts" / "groups.bin"
+    content = sketch.read_bytes()
+    sketch.write_bytes({"empty": b"", "cut": content[:-3], "edited": b"\0" + content[1:], "missing": b""}[damage])
+    if damage == "missing":
+        sketch.unlink()
+    for candidate, position in (("b", 3), ("c", 5)):
+        spent = ledger.spend(tracker, model, comparison(candidate, rows=50), lambda _: verdict("undecided"))
+        assert [spent.budget and spent.budget.position, len(spent.problems)] == [position, 1]
+        assert "groups.bin" in spent.problems[0]
+    history.accept(tracker, model, "the disk was full", book=ledger.BOOK)
+    assert ledger.read(tracker, model).problems == ()
+    # The lost rows are known by their number: when they come back, they open no new part.
+    assert spend(tracker, model, comparison("d")).position == 9

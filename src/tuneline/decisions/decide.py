@@ -52,6 +52,7 @@ class Gate:
     verdict: str
     reasons: list[str]
     run_id: str
+    """Empty after a dry run."""
     page: Path
     link: str | None
     """The report's address in a browser; None where MLflow is not a server."""
@@ -64,13 +65,14 @@ class Gate:
     """What each rule asks for, and what would decide it."""
 
 
-def gate(p: params.Params) -> Gate:
+def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     """Decide the rules: compare the candidate with base, baselines, values, and the current champion on the same rows.
 
     Writes gate.json and index.html into paths.reports, and both with the metrics into the MLflow run.
 
     Args:
         p: the params.
+        dry_run: whether only to report: nothing is written, neither into the ledger of test rows nor elsewhere.
 
     Returns:
         The verdict with its reasons.
@@ -89,9 +91,10 @@ def gate(p: params.Params) -> Gate:
     evaluation = files.read_object(reports / "evaluation.json")
     rows, scores = score_table.split_columns(files.read_parquet(reports / "rows.parquet"))
     today = version_status.read_champion(tracker, p.registry.model)
-    version_status.remember_champion(tracker, p.registry.model, today.version)
+    if not dry_run:
+        version_status.remember_champion(tracker, p.registry.model, today.version)
     probed = probe_scores.read(reports / "probes.parquet", reports / "probes.json")
-    champion = _compare_with_champion(tracker, p, today, origin, rows, scores, probed)
+    champion = _compare_with_champion(tracker, p, today, origin, rows, scores, probed, dry_run=dry_run)
     intervals = results.read_intervals(files.read_object(reports / "intervals.json"))
     measures: dict[str, Measures | None] = {name: intervals.get(name, {}) for name in _MEASURED}
     measures["champion"] = champion.measures
@@ -113,7 +116,9 @@ def gate(p: params.Params) -> Gate:
 
     # Scoring a champion may take minutes: the reports must still be those that the evaluation wrote.
     intact.refuse_damage(_report_outputs(reports), cache=False)
-    decided = spent_test_rows.decide(tracker, p, origin.model_sha256, champion, rows, decide_at, where="gate")
+    decided = spent_test_rows.decide(
+        tracker, p, origin.model_sha256, champion, rows, decide_at, where="gate", dry_run=dry_run
+    )
     verdict = decided.verdict
     steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows))
     remarks = [*today.remarks, *champion.remarks, *filter(None, [behaviour_rule.remark(checked)])]
@@ -128,6 +133,14 @@ def gate(p: params.Params) -> Gate:
     if champion.sliced:
         value["champion_slices"] = slices.as_json(champion.sliced)
     page = reports / "index.html"
+    reasons = [rule.reason for rule in verdict.rules]
+    counts = dict.fromkeys(_MEASURED, Counts(rows.num_rows, len(set(rows["cluster"].to_pylist()))))
+    if champion.compared is not None:
+        groups = set(champion.compared["cluster"].to_pylist())
+        counts["champion"] = Counts(champion.compared.num_rows, len(groups))
+    explanations = tuple(explain(p.rules, verdict.rules[: len(p.rules)], counts))
+    if dry_run:
+        return Gate(verdict.verdict, reasons, "", page, None, steps, tuple(remarks), explanations)
     assembled = report.assemble(reports, p, gate=value, lineage=origin.tags(), champion_texts=champion.texts)
     files.write_text(page, report.render(assembled))
     # gate.json comes last, with the hash of the page: a gate that was killed between the two is run again.
@@ -138,12 +151,6 @@ def gate(p: params.Params) -> Gate:
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
     link = tracker.page_of(run_id, f"reports/{page.name}")
-    reasons = [rule.reason for rule in verdict.rules]
-    counts = dict.fromkeys(_MEASURED, Counts(rows.num_rows, len(set(rows["cluster"].to_pylist()))))
-    if champion.compared is not None:
-        groups = set(champion.compared["cluster"].to_pylist())
-        counts["champion"] = Counts(champion.compared.num_rows, len(groups))
-    explanations = tuple(explain(p.rules, verdict.rules[: len(p.rules)], counts))
     return Gate(verdict.verdict, reasons, run_id, page, link, steps, tuple(remarks), explanations)
 
 
@@ -258,6 +265,8 @@ def _compare_with_champion(
     rows: pa.Table,
     scores: dict[str, pa.Table],
     probed: Found,
+    *,
+    dry_run: bool,
 ) -> ChampionResult:
     """Compare the candidate in the workspace with today's champion, and tag a champion whose files are broken."""
     own = origin.tags()
@@ -267,7 +276,7 @@ def _compare_with_champion(
         train_rows=lambda: versions.workspace_train_rows(p),
     )
     found = champion_scores.compare_with_champion(tracker, p, today.version, candidate, rows, scores, probed)
-    if found.broken and today.version:
+    if found.broken and today.version and not dry_run:
         version_status.tag_broken(tracker, p.registry.model, today.version, found.broken)
     return found
 

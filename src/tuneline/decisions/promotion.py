@@ -142,7 +142,7 @@ def follow(
         compared = state.past.compared_with(CHAMPION, version, log)
         words = f", compared with version {compared}" if compared else ""
         log(f"{model} version {version}: verifying its promotion{words}")
-        found = checks(p, tracker, version, compared, is_earlier=state.is_first)
+        found = checks(p, tracker, version, compared, is_earlier=state.is_first, dry_run=dry_run)
         for check in found:
             log(check.line())
         return _Verified(version, compared, tuple(found))

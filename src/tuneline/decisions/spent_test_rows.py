@@ -7,16 +7,23 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline import params
+from tuneline.core import files
 from tuneline.decisions.champion_scores import ChampionResult
 from tuneline.gate import budget_words
 from tuneline.gate.decision import Verdict
 from tuneline.gate.spending import ALPHA, level_of
-from tuneline.registry import history, ledger
+from tuneline.params.slices import split_gap
+from tuneline.registry import ledger
 from tuneline.registry.ledger import Comparison
 from tuneline.registry.tracking import Tracker
 
 _UNNAMED = "unknown"
 """Stands for a champion whose tags do not name its model any more: a comparison with it is a use of the rows too."""
+
+_SCORES = {"seed", "generation_rows", "max_new_tokens", "samples_per_prompt", "temperature", "top_p"} | {
+    "bootstrap_resamples"
+}
+"""The keys of `evaluate` that change the scores of the test rows or their intervals."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Decided:
     """For a person, in sentences."""
     facts: dict[str, Any] = field(default_factory=dict)
     """For gate.json; empty where nothing was compared with a champion."""
+    warnings: tuple[str, ...] = ()
+    """Of the remarks, those that a verification says too: damages of the ledger, and what a dry run would cost."""
 
 
 def decide(
@@ -39,6 +48,7 @@ def decide(
     decide_at: Callable[[float], Verdict],
     *,
     where: str,
+    dry_run: bool = False,
 ) -> Decided:
     """Decide a candidate on test rows.
 
@@ -54,16 +64,23 @@ def decide(
         rows: the test rows.
         decide_at: the one-sided level of the rules versus the champion -> the verdict.
         where: gate or verification.
+        dry_run: whether the ledger is not written.
     """
     if champion.is_candidate:
         return Decided(decide_at(level_of(1)))
     asks = champion.compared is not None and any(rule.versus == "champion" for rule in p.rules)
     on = champion.compared if asks and champion.compared is not None else rows
     columns = {name: on[name].to_pylist() for name in ("id", "cluster")}
-    compared = Comparison.of(candidate, (champion.model_sha256 or _UNNAMED) if asks else "", columns, where)
-    verdict, budget = ledger.spend(tracker, p.registry.model, compared, decide_at)
+    against = (champion.model_sha256 or _UNNAMED) if asks else ""
+    compared = Comparison.of(candidate, against, columns, where, _rules(p))
+    spent = ledger.spend(tracker, p.registry.model, compared, decide_at, dry_run=dry_run)
+    verdict, budget = spent.verdict, spent.budget
+    damages = [
+        f"The ledger is damaged, so every earlier comparison counts as not passed: {problem.rstrip('.')}."
+        for problem in spent.problems
+    ]
     if budget is None:
-        return Decided(verdict)
+        return Decided(verdict, tuple(damages), warnings=tuple(damages))
     groups = len(compared.groups)
     facts = {
         "comparison": budget.number,
@@ -74,9 +91,27 @@ def decide(
         "needed_groups": budget_words.needed_groups(budget),
         "groups_to_next_part": budget.groups_to_next_part,
     }
-    return Decided(verdict, (*_damages(tracker, p), *budget_words.sentences(budget, groups)), facts)
+    foreseen = []
+    if dry_run and spent.is_new:
+        cost = (
+            "nothing, because it passes" if ledger.passes_champion(verdict) else "its level, because it does not pass"
+        )
+        foreseen = [f"This was only a report: the ledger is as before; the comparison itself would cost {cost}."]
+    remarks = (*damages, *budget_words.sentences(budget, groups), *foreseen)
+    return Decided(verdict, remarks, facts, (*damages, *foreseen))
 
 
-def _damages(tracker: Tracker, p: params.Params) -> list[str]:
-    found = history.read(tracker, p.registry.model, book=ledger.BOOK).problems
-    return [f"The ledger is damaged, so every earlier comparison counts as not passed: {problem}." for problem in found]
+def _rules(p: params.Params) -> dict[str, Any]:
+    """What decides a comparison with the champion, besides the models and the rows.
+
+    Rules versus base, baseline and a value spend nothing, so a change of them is no new comparison. Slices and twins
+    count where a rule asks for them. The scores count by the params that change them.
+    """
+    asked = [rule for rule in p.rules if rule.versus == "champion"]
+    dumps = sorted((rule.model_dump(exclude={"task"}, mode="json") for rule in asked), key=files.digest)
+    return {
+        "rules": dumps,
+        "slices": sorted(p.evaluate.slices) if any(rule.slice or split_gap(rule.metric) for rule in asked) else [],
+        "twins": sorted(p.gate.twins) if any(rule.beyond_twins for rule in asked) else [],
+        "evaluate": p.evaluate.model_dump(include=_SCORES, mode="json"),
+    }

@@ -71,6 +71,7 @@ def checks(
     *,
     is_earlier: bool = False,
     complete: bool = False,
+    dry_run: bool = False,
 ) -> list[Check]:
     """Check a version as a candidate for the alias `champion`; reads the test set from DVC's cache, takes no lock.
 
@@ -85,6 +86,7 @@ def checks(
         is_earlier: whether it may have been champion before promotions were verified: then it need not hold what
             earlier releases did not record.
         complete: whether a person wants to override checks that have failed, and must know of all of them.
+        dry_run: whether the ledger of test rows is not written.
 
     Returns:
         The checks in their order, those that were left out excepted.
@@ -104,7 +106,7 @@ def checks(
             found += _check_bytes(p, tracker, version, tags, folder / _MODEL)
             found += _check_rebuilds(p, tracker, version)
             if all(check.passed or (complete and not check.is_damage) for check in found):
-                found += _check_model(p, tracker, version, champion, tags, folder)
+                found += _check_model(p, tracker, version, champion, tags, folder, dry_run=dry_run)
     except TrackingError:
         raise
     except TunelineError as error:
@@ -211,7 +213,14 @@ def _check_rebuilds(p: params.Params, tracker: Tracker, version: str) -> Iterato
 
 
 def _check_model(
-    p: params.Params, tracker: Tracker, version: str, champion: str | None, tags: Mapping[str, str], folder: Path
+    p: params.Params,
+    tracker: Tracker,
+    version: str,
+    champion: str | None,
+    tags: Mapping[str, str],
+    folder: Path,
+    *,
+    dry_run: bool,
 ) -> Iterator[Check]:
     try:
         today = last_evaluation.read(p)
@@ -233,7 +242,7 @@ def _check_model(
         yield answers
         if is_asked or problem:
             yield problem or _check_behaviour(checks)
-        yield _check_gate(tracker, version, champion, tags, model, today, own)
+        yield _check_gate(tracker, version, champion, tags, model, today, own, dry_run=dry_run)
     except NoAnswerError as error:
         yield Check(LOADS, False, f"the model {'; '.join(error.problems)}", is_damage=True)
     except ModelError as error:
@@ -288,6 +297,8 @@ def _check_gate(
     folder: Path,
     today: LastEvaluation,
     own: pa.Table,
+    *,
+    dry_run: bool,
 ) -> Check:
     """Today's rules, decided about the version on today's test set, of which it has these scores."""
     p = today.p
@@ -331,12 +342,16 @@ def _check_gate(
     def decide_at(level: float) -> rules.Verdict:
         return rules.decide(p.rules, all_measures, absent, of_slices, level=level, noise=noise)
 
-    verdict = spent_test_rows.decide(tracker, p, model_sha256, versus, rows, decide_at, where="verification").verdict
+    decided = spent_test_rows.decide(
+        tracker, p, model_sha256, versus, rows, decide_at, where="verification", dry_run=dry_run
+    )
+    verdict = decided.verdict
     where = f"on {len(kept)} rows of today's test set, " + (
         f"compared with version {champion}" if champion else "without a champion"
     )
     counted = [rule.reason for rule in verdict.rules if verdict.verdict == "passed" or rule.verdict != "passed"]
-    return Check(GATE, verdict.verdict == "passed", f"{verdict.verdict} {where}: {' '.join(counted)}".rstrip("."))
+    told = " ".join([*counted, *decided.warnings])
+    return Check(GATE, verdict.verdict == "passed", f"{verdict.verdict} {where}: {told}".rstrip("."))
 
 
 def _model_sha256(folder: Path) -> str:

@@ -1,9 +1,10 @@
 """The ledger of a model: every use of test rows for a decision, and what the next comparison may spend.
 
 The entries are a chain in MLflow's experiment `<model>-ledger`, as those of the history: MLflow changes none of them,
-and one that is missing is noticed. An entry names the candidate, the champion and the test rows by their digests, so
-that a gate that runs again about the same three finds its entry and spends nothing. It keeps a sketch of all groups of
-test rows that have been used so far.
+and one that is missing is noticed. An entry names the candidate, the champion, the test rows and the rules by their
+digests, so that a gate that runs again about the same four finds its entry and spends nothing. Other rules about the
+same candidate are another look at the test rows: a lenient rule that passes costs nothing, and must not make a strict
+rule free. It keeps a sketch of all groups of test rows that have been used so far.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +35,7 @@ BOOK = Book(
 )
 _SKETCH = "groups.bin"
 _TRIES = 20
-_SAME = ("candidate", "champion", "test_rows")
+_SAME = ("candidate", "champion", "test_rows", "rules")
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,17 @@ class Comparison:
     """The sha256 of the champion's model; empty where rules ask about no champion, or there is none."""
     test_rows: str
     """The digest of the ids of the test rows on which both are compared."""
+    rules: str
+    """The digest of the rules versus the champion, and of what they depend on."""
     groups: tuple[str, ...]
     """The groups of these rows."""
     where: str
     """gate or verification."""
 
     @classmethod
-    def of(cls, candidate: str, champion: str, rows: Mapping[str, Iterable[str]], where: str) -> "Comparison":
+    def of(
+        cls, candidate: str, champion: str, rows: Mapping[str, Iterable[str]], where: str, rules: object = ()
+    ) -> "Comparison":
         """A comparison on test rows.
 
         Args:
@@ -61,8 +66,10 @@ class Comparison:
             champion: the sha256 of its model, or empty.
             rows: `id` and `cluster` of the rows.
             where: gate or verification.
+            rules: the rules versus the champion and what they depend on, as JSON values.
         """
-        return cls(candidate, champion, files.digest(sorted(rows["id"])), tuple(sorted(set(rows["cluster"]))), where)
+        test_rows, groups = files.digest(sorted(rows["id"])), tuple(sorted(set(rows["cluster"])))
+        return cls(candidate, champion, test_rows, files.digest(rules), groups, where)
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,8 @@ class Ledger:
     """What MLflow holds of the uses of test rows."""
 
     entries: History
-    used: np.ndarray | None
-    """The sketch of all groups that were used; None where it is damaged."""
+    used: np.ndarray
+    """The sketch of all groups that were used: the newest that is whole."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -81,7 +88,7 @@ class Ledger:
     @property
     def is_damaged(self) -> bool:
         """Whether entries are missing or were edited, and nobody has accepted it: then no entry is believed."""
-        return bool(self.entries.found) or self.used is None
+        return bool(self.entries.found)
 
     @property
     def doubted(self) -> int:
@@ -107,6 +114,19 @@ class Ledger:
         ]
 
 
+@dataclass(frozen=True)
+class Spent:
+    """A decision, and where it stands in the ledger."""
+
+    verdict: Verdict
+    budget: Budget | None
+    """None without a champion."""
+    is_new: bool
+    """Whether the ledger did not hold it yet."""
+    problems: tuple[str, ...]
+    """The damages of the ledger when it was decided, each a sentence."""
+
+
 def read(tracker: Tracker, model: str) -> Ledger:
     """The ledger of a model.
 
@@ -114,19 +134,26 @@ def read(tracker: Tracker, model: str) -> Ledger:
         tracker: the registry.
         model: the registered model's name.
     """
-    entries = history.read(tracker, model, book=BOOK)
-    last = next((entry for entry in reversed(entries.entries) if _SKETCH in entry.evidence), None)
-    if last is None:
-        return Ledger(entries, group_sketch.sketch([]))
-    try:
-        return Ledger(entries, group_sketch.from_bytes(history.read_evidence(tracker, last)[_SKETCH]))
-    except (RegistryError, ValueError):
-        return Ledger(entries, None)
+    # Every sketch is hashed: one that is damaged is told until somebody accepts it, not only while it is the newest.
+    entries = history.read(tracker, model, evidence=True, book=BOOK)
+    for entry in reversed(entries.entries):
+        if _SKETCH in entry.evidence:
+            try:
+                return Ledger(entries, group_sketch.from_bytes(history.read_evidence(tracker, entry)[_SKETCH]))
+            except (RegistryError, ValueError):
+                # An older sketch knows fewer groups, so at most too few rows count as used; `_count` mends that.
+                continue
+    return Ledger(entries, group_sketch.sketch([]))
 
 
 def spend(
-    tracker: Tracker, model: str, comparison: Comparison, decide: Callable[[float], Verdict]
-) -> tuple[Verdict, Budget | None]:
+    tracker: Tracker,
+    model: str,
+    comparison: Comparison,
+    decide: Callable[[float], Verdict],
+    *,
+    dry_run: bool = False,
+) -> Spent:
     """Decide at the level that the ledger leaves, and add the use to it; a use that it holds already is not added.
 
     Args:
@@ -134,44 +161,47 @@ def spend(
         model: the registered model's name.
         comparison: what is decided.
         decide: the one-sided level of the rules versus the champion -> the verdict.
-
-    Returns:
-        The verdict, and where the comparison stands; None without a champion.
+        dry_run: whether the use is not added.
 
     Raises:
         TrackingError: MLflow does not answer, or other processes add entries all the time.
     """
     for _ in range(_TRIES):
         ledger = read(tracker, model)
-        place = _place(ledger, comparison)
-        past, groups = ledger.uses(), _groups(ledger, comparison)
-        if place is not None:
-            past, groups = past[: place[0]], place[1]
-        budget = spending.budget(past, groups) if comparison.champion else None
+        if known := _decide_again(ledger, comparison, decide):
+            return known
+        used = group_sketch.union(ledger.used, group_sketch.sketch(comparison.groups))
+        budget = spending.budget(ledger.uses(), _count(ledger, used)) if comparison.champion else None
         verdict = decide(budget.level if budget else spending.level_of(1))
-        if place is not None or _append(tracker, model, ledger, comparison, budget, verdict):
-            return verdict, budget
+        if dry_run or _append(tracker, model, ledger, comparison, used, budget, verdict):
+            return Spent(verdict, budget, is_new=True, problems=ledger.problems)
     raise TrackingError(
         f"{model}{BOOK.suffix}: other processes added entries {_TRIES} times; run the same command again"
     )
 
 
-def _place(ledger: Ledger, comparison: Comparison) -> tuple[int, int] | None:
-    """The number of comparisons before this one, and the groups that were used with it; None if it is a new one."""
-    before = ledger.doubted
+def _decide_again(ledger: Ledger, comparison: Comparison, decide: Callable[[float], Verdict]) -> Spent | None:
+    """The decision of an entry about the same comparison; None if it is a new one.
+
+    An entry whose decision comes out differently now was about something else, whatever its digests say: to replay a
+    pass as a failure would spend nothing, and to replay a failure as a pass would use a level twice.
+    """
+    before, uses = ledger.doubted, ledger.uses()
     for entry in ledger.believed():
         if all(entry.facts.get(name) == getattr(comparison, name) for name in _SAME):
-            return before, _used_groups(entry)
+            budget = None
+            if comparison.champion:
+                budget = spending.budget(uses[:before], _used_groups(entry))
+            verdict = decide(budget.level if budget else spending.level_of(1))
+            if budget is None or (entry.facts.get("passed") == "true") == passes_champion(verdict):
+                return Spent(verdict, budget, is_new=False, problems=ledger.problems)
         before += entry.action == COMPARED
     return None
 
 
-def _groups(ledger: Ledger, comparison: Comparison) -> int:
-    """The different groups that were used, with those of a new comparison."""
-    if ledger.used is None:
-        # Without the sketch no group counts as new.
-        return 1
-    return group_sketch.count(group_sketch.union(ledger.used, group_sketch.sketch(comparison.groups)))
+def _count(ledger: Ledger, used: np.ndarray) -> int:
+    """The different groups that were used; where a sketch was lost, at least as many as an entry says."""
+    return max([group_sketch.count(used), *(_used_groups(entry) for entry in ledger.entries.entries)])
 
 
 def _append(
@@ -179,14 +209,13 @@ def _append(
     model: str,
     ledger: Ledger,
     comparison: Comparison,
+    used: np.ndarray,
     budget: Budget | None,
     verdict: Verdict,
 ) -> bool:
     """Whether the use was added: not if another process has added one meanwhile."""
-    known = group_sketch.sketch([]) if ledger.used is None else ledger.used
-    used = group_sketch.union(known, group_sketch.sketch(comparison.groups))
     facts = {name: getattr(comparison, name) for name in (*_SAME, "where")}
-    facts |= {"groups": str(len(comparison.groups)), "used_groups": str(group_sketch.count(used))}
+    facts |= {"groups": str(len(comparison.groups)), "used_groups": str(_count(ledger, used))}
     facts |= {"verdict": verdict.verdict}
     if budget:
         facts |= {"passed": "true" if passes_champion(verdict) else "false", "level": repr(budget.level)}
