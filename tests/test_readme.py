@@ -66,7 +66,7 @@ def test_its_commands_and_options_exist(name: str) -> None:
 def test_the_options_of_use_exist(name: str) -> None:
     known = {option for param in cli.commands["use"].params for option in param.opts}
     named = re.findall(r"^\| `(--[a-z-]+)", text(name), re.MULTILINE)
-    assert len(named) == 6
+    assert len(named) == 7
     assert set(named) <= known
 
 

@@ -92,6 +92,7 @@ def _column(example: str) -> Callable[[_Command], _Command]:
     help="Share of rows that may be unusable, for example 0.05. Sets data.max_rejected_fraction.",
 )
 @click.option("--mix", metavar="WEIGHT", type=float, help="Train this data set in addition to the raw set.")
+@click.option("--general", is_flag=True, help="Measure on this data set what the model forgets. It is not trained.")
 def use(
     path: Path,
     name: str | None,
@@ -103,6 +104,7 @@ def use(
     exclude: tuple[str, ...],
     max_rejected: float | None,
     mix: float | None,
+    general: bool,
 ) -> None:
     """Make PATH (a file or a folder) the raw set: the text that the model is fine-tuned on.
 
@@ -111,11 +113,14 @@ def use(
     be used, nothing changes.
 
     With --mix, PATH is trained in addition to the raw set: it is copied to data/mixture, and each epoch holds WEIGHT
-    times its number of examples.
+    times its number of examples. With --general, PATH is copied there too, and data.general names it.
     """
-    if mix is not None and (group_by or task):
+    if mix is not None and general:
+        raise click.UsageError("--mix cannot be combined with --general: trained text does not show what is forgotten")
+    if (mix is not None or general) and (group_by or task):
         raise click.UsageError(
-            "--mix cannot be combined with --group-by or --task: a mixed-in set is neither split nor measured"
+            f"{'--general' if general else '--mix'} cannot be combined with --group-by or --task, which are about the "
+            "raw set"
         )
     _enter()
     from tuneline.commands.use import open_set, use_data
@@ -123,7 +128,7 @@ def use(
 
     arguments = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
     with repro.hold_project():
-        if mix is not None:
+        if mix is not None or general:
             lines = use_data.mix(path, arguments, name=name, weight=mix, max_rejected=max_rejected)
         else:
             lines = use_data.use(path, arguments, name=name, group_by=group_by, task=task, max_rejected=max_rejected)

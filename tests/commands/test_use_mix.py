@@ -74,3 +74,18 @@ def test_the_error_of_a_record_type_that_cannot_be_mixed_in(tmp_path: Path) -> N
         f"{path}: holds preference rows, and only pairs, conversations and plain text can be mixed in; make it the raw "
         f"set (`tuneline use {path}`), or give the text in a column `text`, or in `prompt` and `completion`"
     )
+
+
+def test_general_text_is_brought_and_not_trained(tmp_path: Path) -> None:
+    messages = mix(pairs(tmp_path), name=None, weight=None)
+    assert messages[-2:] == ["params.yaml: data.general: faq", "next: make run"]
+    p = params.load()
+    assert (p.data.general, p.data.mixture) == ("faq", {})
+    assert "md5" in Path("data/mixture/faq.dvc").read_text()
+    mix(pairs(tmp_path), name="spoken", weight=0.5)
+    mix(pairs(tmp_path, 40), name="spoken", weight=None)
+    p = params.load()
+    assert (p.data.general, p.data.mixture) == ("spoken", {})
+    use(reviews(tmp_path), task="classification")
+    with pytest.raises(DataError, match=r"^--general: does not go with task classification; only .* can write general"):
+        mix(pairs(tmp_path), name=None, weight=None)

@@ -114,7 +114,7 @@ def test_the_documentation_has_a_line_for_every_metric() -> None:
         ),
         (
             {"base.source": "path", "base.input": "models/mine", "gate.rules": [FORGETTING]},
-            "base.source is path, so no pretraining text was held out, and data.general is null; put a set of general",
+            "base.source is path, so no pretraining text was held out, and data.general is null; remove the rule,",
         ),
     ],
 )

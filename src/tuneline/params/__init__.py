@@ -216,8 +216,8 @@ class Params(Section):
                 remedy = "remove the rule"
                 if self.task in MIXABLE:
                     remedy = (
-                        f"put a set of general text into {self.paths.mixture} (`tuneline use PATH --mix 0.1` does, and "
-                        f"names it in data.mixture too: remove it there), name it in data.general, or {remedy}"
+                        "remove the rule, bring a set of general text with `tuneline use PATH --general`, and add the "
+                        "rule again"
                     )
                 raise PydanticCustomError(
                     "rule_and_general",

@@ -129,16 +129,18 @@ def mix(
     arguments: ReadingArguments,
     *,
     name: str | None = None,
-    weight: float,
+    weight: float | None,
     max_rejected: float | None = None,
 ) -> list[str]:
-    """Train the text at `path` in addition to the raw set. A mixed-in set of the same name is replaced.
+    """Train the text at `path` in addition to the raw set, or measure on it what is forgotten.
+
+    A set of the same name is replaced.
 
     Args:
         path: a file or a folder.
         arguments: how the command line wants it read. Other settings are those of data.reading, or the default.
         name: the set's folder under paths.mixture. Default: the name of `path`.
-        weight: how often each of its examples comes in an epoch.
+        weight: how often each of its examples comes in an epoch. None: it is not trained; `data.general` names it.
         max_rejected: share of the rows that may be unusable. None: the value in params.yaml.
 
     Returns:
@@ -148,14 +150,7 @@ def mix(
         DataError: the text cannot be used; nothing was changed.
     """
     p = params.load()
-    try:
-        params.MixtureSet(weight=weight)
-    except ValidationError as error:
-        raise DataError(f"--mix: {weight:g}: {error.errors()[0]['msg'].lower()}") from None
-    if p.task not in params.MIXABLE:
-        raise DataError(
-            f"--mix: does not go with task {p.task}; only {' and '.join(params.MIXABLE)} can train further sets"
-        )
+    _check_use(p, weight)
     name = name or _set_name(path)
     target = Path(p.paths.mixture) / name
     if not raw_set.is_mixture_name(name):
@@ -180,9 +175,7 @@ def mix(
         messages = open_set.describe(path, found, tally)
         _copy(path, target, way.options.exclude)
         repro.add_to_dvc(target)
-        mixture = {other: settings.model_dump(exclude_unset=True) for other, settings in p.data.mixture.items()}
-        values: dict[str, Any] = {"data.mixture": mixture | {name: mixture.get(name, {}) | {"weight": weight}}}
-        values |= changed
+        values = _named(p, name, weight) | changed
         if reading != before:
             others = {other: settings.model_dump(exclude_defaults=True) for other, settings in p.data.reading.items()}
             values["data.reading"] = others | {name: reading}
@@ -191,6 +184,28 @@ def mix(
         messages = [one.replace(str(path), str(source)) for one in messages]
         copied = f"{target}: copied and added to DVC ({target}.dvc)"
         return [*returned, *messages, copied, *new_params.lines(values), "next: make run"]
+
+
+def _check_use(p: params.Params, weight: float | None) -> None:
+    """Refuse what the task or a weight does not allow."""
+    option, does = ("--general", "write general text") if weight is None else ("--mix", "train further sets")
+    if weight is not None:
+        try:
+            params.MixtureSet(weight=weight)
+        except ValidationError as error:
+            raise DataError(f"--mix: {weight:g}: {error.errors()[0]['msg'].lower()}") from None
+    if p.task not in params.MIXABLE:
+        raise DataError(f"{option}: does not go with task {p.task}; only {' and '.join(params.MIXABLE)} can {does}")
+
+
+def _named(p: params.Params, name: str, weight: float | None) -> dict[str, Any]:
+    """The values of params.yaml that name the set."""
+    mixture = {other: settings.model_dump(exclude_unset=True) for other, settings in p.data.mixture.items()}
+    if weight is not None:
+        return {"data.mixture": mixture | {name: mixture.get(name, {}) | {"weight": weight}}}
+    # What the model is trained on does not show what it forgets.
+    trained = {"data.mixture": {other: own for other, own in mixture.items() if other != name}}
+    return {"data.general": name} | (trained if name in mixture else {})
 
 
 def _set_name(path: Path) -> str:
