@@ -105,7 +105,9 @@ class TrustedHistory:
 
         Else the nearest verified version before it whose files are; None if the alias was removed, or never kept.
         """
-        last = history.last_verified(self.believed(), alias)
+        # From the end: each claim is a file that is fetched, and a history may be long.
+        entry = self.last(alias, history.SETTLED)
+        last = entry.after if entry and entry.action in history.GIVEN else None
         if last is None or self.exchanged(last) is None:
             return last
         return next(reversed(self.kept_versions(alias)), None)
