@@ -73,7 +73,11 @@ OUTSIDE_TOOLS = {
         "src/tuneline/pipeline/repro.py",
     ),
     "prefect": ("flows",),
-    "jinja2": ("src/tuneline/reporting/report.py", "src/tuneline/encoding/chat/render.py"),
+    "jinja2": (
+        "src/tuneline/reporting/report.py",
+        "src/tuneline/encoding/chat/render.py",
+        "src/tuneline/evaluation/probes/harness_run.py",
+    ),
     "click": ("src/tuneline/cli.py",),
     "peft": ("src/tuneline/modeling/adapters.py",),
     "trl": ("src/tuneline/finetuning/dpo.py",),

@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from tuneline import params
 from tuneline.errors import ModelError, ParamsError
-from tuneline.evaluation.probes import harness, probe_table
+from tuneline.evaluation.probes import harness, harness_tasks, probe_table
 from tuneline.evaluation.probes.probe_table import Probed
 from tuneline.modeling import models
 from tuneline.params import Params, editing
@@ -82,12 +83,79 @@ def test_an_unknown_task_is_named(p: Params) -> None:
         harness.run(params.load())
 
 
-def test_a_task_file_that_calls_python_is_refused(p: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("data/harness/colours.yaml").write_text(f"{TASK}process_docs: !function utils.process\n", "utf-8")
-    if not HAS_LIBRARY:
-        monkeypatch.syspath_prepend(str(Path.cwd()))
-        Path("lm_eval.py").write_text("", "utf-8")
-    with pytest.raises(ModelError, match=r"data/harness/colours.yaml: calls Python \(!function\)"):
+HOSTILE = {
+    "tag": (f"{TASK}process_docs: !function utils.process\n", r"colours.yaml:12: calls Python \(!function\)"),
+    "tag behind an abbreviation": (
+        f"%TAG !f! !func\n---\n{TASK}process_docs: !f!tion utils.process\n",
+        r"colours.yaml:14: calls Python \(!function\)",
+    ),
+    "verbatim tag": (f"{TASK}process_docs: !<!function> utils.process\n", r"calls Python \(!function\)"),
+    "object of Python": (f"{TASK}process_docs: !!python/name:os.system\n", r"calls Python .*python/name:os\.system"),
+    "class": (f"{TASK}class: utils.Task\n", "colours.yaml: class: is code"),
+    "code of a model": (f"{TASK}unsafe_code: true\n", "colours.yaml: unsafe_code: is code"),
+    "metric of a file": (TASK.replace("metric: acc", "metric: ./acc.py, hf_evaluate: true"), "hf_evaluate of ./acc.py"),
+    "pickled data": (TASK.replace("path: json", "path: pandas"), "dataset_path: 'pandas' is neither json, csv"),
+    "folder as data": (TASK.replace("path: json", "path: data/harness"), "dataset_path: 'data/harness' is neither"),
+    "included file": ("include: inner/_base.txt\ntask: colours\n", r"_base.txt:1: calls Python \(!function\)"),
+    "included outside": ("include: ../base.yaml\ntask: colours\n", "data/base.yaml: lies outside of data/harness"),
+    "included by its path": ("include: /etc/hostname\ntask: colours\n", "/etc/hostname: lies outside of"),
+    "included twice": ("include: colours.yaml\ntask: colours\n", "colours.yaml: includes itself"),
+    "included number": ("include: [3]\ntask: colours\n", "include: 3 is not the name of a file"),
+    "included nothing": (
+        "include: none.yaml\ntask: colours\n",
+        "none.yaml: no such file, but colours.yaml includes it",
+    ),
+    "task in a group": ("group: all\ntask:\n- {task: x, class: y}\n", "colours.yaml: class: is code"),
+    "not a mapping": ("- colours\n", "colours.yaml: must be a mapping"),
+    "not YAML": ("task: [\n", "colours.yaml: cannot be read as YAML"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_task_file_with_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data/harness")
+    (folder / "inner").mkdir(parents=True)
+    text, message = HOSTILE[kind]
+    (folder / "colours.yaml").write_text(text, "utf-8")
+    (folder / "inner/_base.txt").write_text("doc_to_text: !function utils.text\n", "utf-8")
+    Path("data/base.yaml").write_text("task: other\n", "utf-8")
+    with pytest.raises(ModelError, match=message):
+        harness_tasks.load(folder)
+
+
+def test_a_link_to_a_file_outside_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "other.yaml").write_text("task: other\n", "utf-8")
+    (tmp_path / "harness/other.yaml").symlink_to(tmp_path / "other.yaml")
+    with pytest.raises(ModelError, match="lies outside of"):
+        harness_tasks.load(tmp_path / "harness")
+
+
+def test_the_library_reads_the_values_that_were_checked(tmp_path: Path) -> None:
+    folder = tmp_path / "harness"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "colours.yaml").write_text("include: inner/base.txt\ntask: colours\n", "utf-8")
+    # The library reads YAML 1.1: yes is a boolean, and a number needs a point.
+    base = {"task": "base", "task_list": [1], "doc_to_choice": ["yes", "1e-3", "é😀"], "metadata": {"a": 1e-7}}
+    (folder / "inner/base.txt").write_text(json.dumps(base), "utf-8")
+    harness_tasks.write(harness_tasks.load(folder), tmp_path / "copy")
+    written = yaml.safe_load((tmp_path / "copy/colours.yaml").read_bytes())
+    assert written == {"task": "colours", "doc_to_choice": base["doc_to_choice"], "metadata": {"a": 1e-7}}
+
+
+@pytest.mark.skipif(not HAS_LIBRARY, reason="lm_eval is not installed")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"{{question}}"', '"{{question.__class__.__mro__}}"'), "SecurityError"),
+        (("metric: acc", "metric: ./acc.py"), r"colours.yaml: metric_list: './acc.py' is not one of"),
+    ],
+)
+def test_what_a_task_file_asks_of_the_library_is_confined(p: Params, change: tuple[str, str], message: str) -> None:
+    path = Path("data/harness/colours.yaml")
+    path.write_text(path.read_text("utf-8").replace(*change), "utf-8")
+    with pytest.raises(ModelError, match=message):
         harness.run(p)
 
 

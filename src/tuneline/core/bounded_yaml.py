@@ -9,6 +9,8 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 _MAX_DEPTH = 40
 _MAX_VALUES = 50_000
 """In one file, values repeated by aliases included; reading them takes seconds."""
+_TYPES = ("str", "int", "float", "bool", "null", "map", "seq")
+_OWN_TAGS = {"!", *(f"tag:yaml.org,2002:{name}" for name in _TYPES)}
 
 
 class UnreadableError(YAMLError):
@@ -31,6 +33,25 @@ def load(text: str, typ: Literal["rt", "safe", "base"]) -> Any:
     except (ValueError, OverflowError, TypeError, LookupError, AttributeError) as error:
         # For example of the date 2024-13-01, of an integer of thousands of digits, or of !!bool x.
         raise UnreadableError(f"{type(error).__name__}: {error}") from None
+
+
+def foreign_tags(text: str) -> list[tuple[int, str]]:
+    """The tags of a document that are not of YAML's own types, such as those that call code.
+
+    Args:
+        text: the document.
+
+    Returns:
+        Line (from 1) and tag as %TAG resolves it, of each.
+
+    Raises:
+        YAMLError: the text is not YAML.
+    """
+    return [
+        (event.start_mark.line + 1, tag)
+        for event in YAML(typ="rt").parse(text)
+        if (tag := getattr(event, "tag", None)) is not None and str(tag) not in _OWN_TAGS
+    ]
 
 
 def _check(text: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,34 +16,32 @@ from tuneline.core import files
 from tuneline.errors import ModelError
 from tuneline.evaluation import metrics
 from tuneline.evaluation.intervals import Statistic
-from tuneline.evaluation.probes.harness_run import PROBLEMS, REQUEST
+from tuneline.evaluation.probes import harness_tasks
+from tuneline.evaluation.probes.harness_run import PROBLEMS, REQUEST, TASKS
 from tuneline.params.gate import HARNESS
 
 _LIBRARY = "lm_eval"
 _OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
-# The mark by which a task file calls Python.
-_CODE = "!function"
 
 
-def check(p: params.Params) -> None:
+def check(p: params.Params) -> dict[str, dict[str, Any]]:
     """Raise where the tasks cannot be run.
 
+    Args:
+        p: the params.
+
+    Returns:
+        The project's own task files: name -> content.
+
     Raises:
-        ModelError: the library is not installed, or a task file of the project calls Python.
+        ModelError: the library is not installed, or a task file of the project calls code.
     """
     if importlib.util.find_spec(_LIBRARY) is None:
         raise ModelError(
             f"evaluate.harness: {', '.join(p.evaluate.harness)} needs lm-evaluation-harness, which is not installed; "
             "install it (.venv/bin/pip install lm_eval), or set evaluate.harness to []"
         )
-    calling = [path for path in sorted(Path(p.paths.harness).rglob("*.y*ml")) if _CODE in path.read_text("utf-8")]
-    if calling:
-        raise ModelError(
-            *(
-                f"{path}: calls Python ({_CODE}), and a task file may not; write the template as text"
-                for path in calling
-            )
-        )
+    return harness_tasks.load(Path(p.paths.harness))
 
 
 def run(
@@ -61,7 +60,7 @@ def run(
     """
     if not p.evaluate.harness or p.evaluate.probes is None:
         return {}, {}
-    check(p)
+    own = check(p)
     # The base is asked as the candidate is.
     models = {"candidate": (p.paths.finetuned, None), "base": (p.paths.base, p.paths.finetuned)}
     request = {
@@ -75,6 +74,7 @@ def run(
     }
     with files.temporary_folder() as shared:
         files.write_json(shared / REQUEST, request)
+        harness_tasks.write(own, shared / TASKS)
         command = [sys.executable, "-m", "tuneline.evaluation.probes.harness_run", str(shared)]
         done = subprocess.run(
             processes.bound_command(command),

@@ -3,7 +3,8 @@
     python -m tuneline.evaluation.probes.harness_run SHARED
 
 It is the only module that imports the library, which is not a dependency. Code of a model is never run, nor tasks that
-run code that a model has written.
+run code that a model has written. The library renders the templates of a task file, which may come from anywhere,
+without a sandbox; here they are rendered in jinja's.
 """
 
 import sys
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from jinja2 import Environment, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tuneline import processes, terminal
-from tuneline.core import files
+from tuneline.core import bounded_yaml, files
 from tuneline.errors import ModelError, TunelineError
 from tuneline.evaluation import generation
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.modeling import models
 
-REQUEST, PROBLEMS = "request.json", "problems.json"
+REQUEST, PROBLEMS, TASKS = "request.json", "problems.json", "tasks"
 _LONGEST = 300
 
 
@@ -41,7 +44,8 @@ def _run(shared: Path) -> None:
 
     request = files.read_object(shared / REQUEST)
     models.use_threads(request["threads"])
-    manager = TaskManager(include_path=request["folder"])
+    _render_in_a_sandbox()
+    manager = TaskManager(include_path=str(shared / TASKS))
     own = [name for name in request["tasks"] if name not in manager.all_subtasks]
     if own:
         raise ModelError(
@@ -51,6 +55,7 @@ def _run(shared: Path) -> None:
                 for name in own
             )
         )
+    _refuse_foreign_metrics(shared / TASKS, request)
     tables: dict[str, dict[str, Any]] = {name: {} for name in request["tasks"]}
     for model, values in request["models"].items():
         for name, (metric, scores) in _scores(model, values, request, manager).items():
@@ -61,6 +66,45 @@ def _run(shared: Path) -> None:
         scores = {model: pa.array(list(of.values()), pa.float64()) for model, of in columns.items()}
         files.write_parquet(shared / f"{name}.parquet", pa.table({"document": documents, **scores}))
         files.write_json(shared / f"{name}.json", {"metric": metric})
+
+
+def _render_in_a_sandbox() -> None:
+    """Make the library render its templates in a sandbox, with its own options and filters."""
+    from lm_eval import utils  # pyright: ignore[reportMissingImports]
+
+    free = getattr(utils, "env", None)
+    if not isinstance(free, Environment):
+        raise ModelError(
+            "evaluate.harness: this version of lm-evaluation-harness renders templates in another way, which cannot be "
+            "confined; install lm_eval==0.4.13"
+        )
+    confined = ImmutableSandboxedEnvironment(
+        undefined=free.undefined, keep_trailing_newline=free.keep_trailing_newline, extensions=list(free.extensions)
+    )
+    confined.filters = free.filters
+    utils.env = confined
+
+
+def _refuse_foreign_metrics(folder: Path, request: dict[str, Any]) -> None:
+    """Raise for a metric that is not the library's own: it would look for a file or package of this name and run it."""
+    from lm_eval.api.registry import metric_registry  # pyright: ignore[reportMissingImports]
+
+    foreign = [
+        f"{request['folder']}/{path.relative_to(folder)}: metric_list: {name!r} is not one of the library's metrics"
+        for path in sorted(folder.rglob("*.yaml"))
+        for name in _metrics(bounded_yaml.load(path.read_text("utf-8"), "safe"))
+        if not isinstance(name, str) or name not in metric_registry
+    ]
+    if foreign:
+        raise ModelError(*foreign)
+
+
+def _metrics(config: dict[str, Any]) -> list[Any]:
+    listed = config.get("metric_list")
+    inner = config.get("task")
+    here = [one.get("metric") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    within = [task for task in inner if isinstance(task, dict)] if isinstance(inner, list) else []
+    return here + [name for task in within for name in _metrics(task)]
 
 
 def _scores(
@@ -90,7 +134,7 @@ def _scores(
             apply_chat_template=loaded.mode == generation.CHAT,
             confirm_run_unsafe_code=False,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, TemplateError) as error:
         # The library raises whatever the missing data or the task file leads to.
         text = " ".join(str(error).split())
         raise ModelError(
