@@ -22,8 +22,6 @@ from tuneline.modeling.model_folder import stored_mode
 from tuneline.params import Params, Task
 from tuneline.progress import Progress
 
-_NOT_FINITE = "the model's output is not a finite number, so it gives no answer"
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -104,7 +102,7 @@ def _ask_for_text(
             for place, answer in zip(usable, found, strict=True):
                 answers[place].append(answer)
                 if not answer.is_defined:
-                    problems.setdefault(place, _NOT_FINITE)
+                    problems.setdefault(place, generation.NOT_FINITE)
             done += len(group)
             progress(done, len(wordings))
     return [
@@ -157,7 +155,7 @@ def _ask_about_texts(folder: Path, checks: Sequence[Any], limits: Limits, name: 
     for place, check in enumerate(checks):
         rows = range(start, start := start + len(check.wordings()))
         # The largest of values that are not numbers would be the first: a label that the model does not give.
-        problem = None if np.isfinite(found[rows]).all() else _NOT_FINITE
+        problem = None if np.isfinite(found[rows]).all() else generation.NOT_FINITE
         judged, answer = ([], "") if problem else judge_rows(check, rows)
         note = f"the end was cut after {length} tokens" if set(rows) & set(cut) else ""
         results.append(_result(place, check, problem, lambda judged=judged: judged, answer, note))

@@ -34,6 +34,8 @@ model sees all that precedes the assistant's last turn."""
 
 # A tokenizer's decoder is one call into native code that an alarm cannot interrupt.
 _SECONDS = 60
+NOT_FINITE = "the model's output is not a finite number, so it gives no answer"
+"""Why a model has no answer, label or number; in words."""
 _NEVER_ENDS = f"the tokenizer needs more than {_SECONDS} s to decode answers and may never end; use another model"
 
 
@@ -215,6 +217,9 @@ def stream(
 
     Yields:
         Pieces of text; joined, they are what `generate` returns for the prompt.
+
+    Raises:
+        ModelError: after the last piece, where the model's output was not a finite number.
     """
     model.eval()
     encoded, _ = encode_prompts(model, tokenizer, [prompt], mode=mode, max_new_tokens=max_new_tokens)
@@ -222,10 +227,12 @@ def stream(
     config = _settings(model, tokenizer, mode, max_new_tokens)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]
     failure: list[BaseException] = []
+    defined = _FiniteCheck()
 
     def answer() -> None:
         try:
-            _generate(model, ids, torch.ones_like(ids), config, streamer=streamer)
+            checks = LogitsProcessorList([defined])
+            _generate(model, ids, torch.ones_like(ids), config, streamer=streamer, logits_processor=checks)
         except BaseException as error:
             # Without this the reader would wait for ever: a thread's exception does not reach it.
             failure.append(error)
@@ -237,6 +244,8 @@ def stream(
     thread.join()
     if failure:
         raise failure[0]
+    if not all(defined.rows()):
+        raise ModelError(NOT_FINITE)
 
 
 class _TokenProgress(StoppingCriteria):

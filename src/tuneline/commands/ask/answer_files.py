@@ -96,6 +96,8 @@ class RowCounts:
     reasons: Counter[str] = field(default_factory=Counter)
     """Code of the reason -> unusable rows."""
     first: list[str] = field(default_factory=list)
+    undefined: int = 0
+    """Number of rows for which the model's output is not a finite number."""
     cut: int = 0
     """Number of texts that were too long for the model."""
 
@@ -121,6 +123,11 @@ class RowCounts:
             counts = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
             yield f"warning: {self.unusable:,} of {self.rows:,} rows cannot be used ({counts}); the first:"
             yield from (f"  {line}" for line in self.first)
+        if self.undefined:
+            yield (
+                f"warning: {self.undefined:,} of {self.rows:,} rows have no answer, because the model's output is not "
+                "a finite number; ask another version"
+            )
         if self.cut:
             yield f"warning: {self.cut:,} of {self.rows:,} texts are longer than {seen}"
         if form != "jsonl":

@@ -122,7 +122,7 @@ def run(
         counts.count(rows)
         counts.cut += cut
         made = iter(
-            generation.generate_encoded(
+            generation.answer_encoded(
                 generator.model,
                 generator.tokenizer,
                 ids,
@@ -132,6 +132,16 @@ def run(
                 progress=lambda done, _, before=before: progress.update(before + done),
             )
         )
-        writer.write([table.row(row, {} if row.problem else {"answer": next(made)}) for row in rows])
+        written = []
+        for row in rows:
+            answer = {}
+            if not row.problem:
+                found = next(made)
+                answer = {"answer": found.text if found.is_defined else None}
+                if not found.is_defined:
+                    counts.undefined += 1
+                    row = replace(row, problem=generation.NOT_FINITE)
+            written.append(table.row(row, answer))
+        writer.write(written)
         progress.update(counts.rows)
     return counts

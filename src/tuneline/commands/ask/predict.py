@@ -1,8 +1,10 @@
 """Predict labels or numbers of any number of texts with a registered version, in order and in bounded memory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tuneline.commands.ask.answer_files import RowCounts, Table, Writer
@@ -62,7 +64,7 @@ class Predictor:
             made = {"label": pa.list_(label), "probability": pa.list_(probability)}
         return made if self._top_k is None else made | {"labels": _LABELS}
 
-    def predict(self, texts: Sequence[str], batch_size: int) -> tuple[list[dict[str, Any]], int]:
+    def predict(self, texts: Sequence[str], batch_size: int) -> tuple[list[dict[str, Any] | None], int]:
         """The model's columns of each text.
 
         Args:
@@ -70,16 +72,20 @@ class Predictor:
             batch_size: texts per batch.
 
         Returns:
-            The values of `columns` of each text; and the number of texts whose end was cut.
+            The values of `columns` of each text, or None where the model's output is not a finite number; and the
+            number of texts whose end was cut.
         """
         encoded, cut = predictions.encode(self._tokenizer, texts, self.max_length)
         found = predictions.outputs(
             self._model, encoded, pad=models.pad_token_id(self._tokenizer), batch_size=batch_size
         )
-        if self._is_number:
-            return [{"number": _rounded(value)} for value in found[:, 0].tolist()], len(cut)
-        rows = predictions.probabilities(found, several=self.several).tolist()
-        return [self._columns_of(row) for row in rows], len(cut)
+        made: list[dict[str, Any] | None] = [None] * len(texts)
+        defined = np.flatnonzero(np.isfinite(found).all(axis=1)).tolist()
+        rows = found[defined]
+        values = rows if self._is_number else predictions.probabilities(rows, several=self.several)
+        for place, row in zip(defined, values.tolist(), strict=True):
+            made[place] = {"number": _rounded(row[0])} if self._is_number else self._columns_of(row)
+        return made, len(cut)
 
     def _columns_of(self, probabilities: list[float]) -> dict[str, Any]:
         # The most probable label first; of equal ones, the first label.
@@ -123,7 +129,13 @@ def run(
         usable = [row for row in window if not row.problem]
         made, cut = predictor.predict([str(row.content) for row in usable], batch_size)
         counts.cut += cut
-        answers = iter(made)
-        writer.write([table.row(row, {} if row.problem else next(answers)) for row in window])
+        answers, rows = iter(made), []
+        for row in window:
+            answer = {} if row.problem else next(answers)
+            if answer is None:
+                counts.undefined += 1
+                row, answer = replace(row, problem=generation.NOT_FINITE), dict.fromkeys(predictor.columns())
+            rows.append(table.row(row, answer))
+        writer.write(rows)
         progress.update(counts.rows)
     return counts
