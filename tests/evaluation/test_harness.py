@@ -138,7 +138,7 @@ def test_the_library_reads_the_values_that_were_checked(tmp_path: Path) -> None:
     (folder / "colours.yaml").write_text("include: inner/base.txt\ntask: colours\n", "utf-8")
     # The library reads YAML 1.1: yes is a boolean, and a number needs a point.
     base = {"task": "base", "task_list": [1], "doc_to_choice": ["yes", "1e-3", "é😀"], "metadata": {"a": 1e-7}}
-    (folder / "inner/base.txt").write_text(json.dumps(base), "utf-8")
+    (folder / "inner/base.txt").write_text(json.dumps(base, ensure_ascii=False), "utf-8")
     harness_tasks.write(harness_tasks.load(folder), tmp_path / "copy")
     written = yaml.safe_load((tmp_path / "copy/colours.yaml").read_bytes())
     assert written == {"task": "colours", "doc_to_choice": base["doc_to_choice"], "metadata": {"a": 1e-7}}
