@@ -89,7 +89,11 @@ OUTSIDE_TOOLS = {
     "model_signing": ("src/tuneline/proofs/signatures.py",),
     "in_toto_attestation": ("src/tuneline/proofs/claims.py",),
     "jsonschema": ("src/tuneline/behaviour/check_file.py", "src/tuneline/behaviour/judge.py"),
-    "regex": ("src/tuneline/behaviour/check_file.py", "src/tuneline/behaviour/judge.py"),
+    "regex": (
+        "src/tuneline/behaviour/check_file.py",
+        "src/tuneline/behaviour/judge.py",
+        "src/tuneline/evaluation/probes/copied_text.py",
+    ),
     "stdnum": ("src/tuneline/data/secrets/named_numbers.py", "src/tuneline/data/secrets/patterns.py"),
 }
 

@@ -164,6 +164,15 @@ def test_copies_are_found_with_their_longest_span_and_its_row() -> None:
     assert values["copied_share"] == pytest.approx(27 / sum(one.units for one in found))
 
 
+def test_marks_are_part_of_words_in_copied_text() -> None:
+    """In pieces between the vowel signs, this answer of five words would have more than eight units."""
+    answers = ["यह हिन्दी में लिखा है", "यह एक दो तीन चार पाँच छह सात", "cafe\u0301 e\u0301te\u0301", "ภาษาไทยนี้"]
+    found = copied_text.find_copies(answers, [("hi.csv:2", " ".join(answers[:2])), ("th.csv:2", "ภาษาไทยนี้")])
+    assert [one.units for one in found] == [5, 8, 2, 10]
+    assert [int(one.copied.sum()) for one in found] == [0, 8, 0, 10]
+    assert found[1].text == answers[1]
+
+
 def test_probes_parquet_gives_back_what_was_written() -> None:
     rows = general_text.draw_rows(pairs(12), 12, EVALUATE, PAIRS)
     general = Probed(rows, {"candidate": pa.table({"tokens": [3] * 12, "nll": [1.5] * 12})})

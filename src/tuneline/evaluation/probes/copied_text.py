@@ -5,13 +5,13 @@ punctuation do not count. Eight of them are what `prepare` compares training row
 depends on the answers and not on the training rows, which are read once; the time grows with the units of both.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import regex
 
 from tuneline.data.records.scripts import character_class
 from tuneline.evaluation import metrics
@@ -20,7 +20,8 @@ from tuneline.evaluation.probes.shared_spans import Shared, SharedSpans
 
 SPAN = 8
 
-_UNIT = re.compile(rf"{character_class()}|(?:(?!{character_class()})\w)+")
+# In `re`, a mark such as a vowel sign of Hindi ends a word.
+_UNIT = regex.compile(rf"{character_class()}|(?:(?!{character_class()})\w)+")
 
 
 @dataclass
