@@ -76,7 +76,7 @@ def compare(
 ) -> champion_scores.ChampionResult:
     """Today's champion beside a candidate of this lineage."""
     today = version_status.read_champion(tracker, p.registry.model)
-    return decide._compare_with_champion(tracker, p, today, lineage, test, scores, {})
+    return decide._compare_with_champion(tracker, p, today, lineage, test, scores, {}, dry_run=False)
 
 
 def rows() -> pa.Table:
@@ -265,6 +265,19 @@ def test_a_broken_champion_fails_what_asks_for_it_and_is_tagged(
     found = compare(tracker, classifier, lineage, rows(), {"candidate": candidate})
     assert found.measures is not None
     assert found.measures["accuracy"] == Interval(0.0, 0.0, 0.0, 23)
+
+
+def test_the_tags_of_another_model_do_not_make_the_champion_the_candidate(
+    tracker: Tracker, classifier: Params, lineage: Lineage
+) -> None:
+    """Or whoever edits the champion's tags would have a candidate compared with itself."""
+    champion(tracker, classifier, lineage)
+    candidate = classification.scores(["ham"] * 24, np.ones(24))
+    found = compare(tracker, classifier, lineage, rows(), {"candidate": candidate})
+    assert not found.is_candidate
+    own = replace(lineage, model_sha256=versions.model_sha256(Path("models/finetuned")))
+    tracker.update_version(classifier.registry.model, "1", {"tuneline.model_sha256": own.model_sha256})
+    assert compare(tracker, classifier, own, rows(), {"candidate": candidate}).is_candidate
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from tuneline.evaluation.task_table import TASKS
 from tuneline.gate import behaviour_rule
 from tuneline.gate import decision as rules
 from tuneline.proofs import keys
-from tuneline.registry import history, version_files, version_status, versions, weights
+from tuneline.registry import history, version_status, versions, weights
 from tuneline.registry.tracking import Tracker
 
 REGISTERED, SOURCES, FILES, SIGNATURE = "registered", "sources", "files", "signature"
@@ -272,7 +272,7 @@ def _own_scores(
         ModelError: it cannot be scored.
     """
     base = today.scores.get("base") if TASKS[p.task].is_relative_to_base else None
-    if _model_sha256(folder) == today.model_sha256:
+    if versions.model_sha256(folder) == today.model_sha256:
         first = None if base is None else base.slice(0, 1)
         scoring.score(today.p, folder, today.rows.slice(0, 1), first, answers_within=scoring.SECONDS, checks=checks)
         return today.scores["candidate"]
@@ -302,7 +302,7 @@ def _check_gate(
 ) -> Check:
     """Today's rules, decided about the version on today's test set, of which it has these scores."""
     p = today.p
-    model_sha256 = _model_sha256(folder)
+    model_sha256 = versions.model_sha256(folder)
     is_candidate = model_sha256 == today.model_sha256
     trained = versions.version_train_rows(folder)
     if is_candidate:
@@ -352,9 +352,3 @@ def _check_gate(
     counted = [rule.reason for rule in verdict.rules if verdict.verdict == "passed" or rule.verdict != "passed"]
     told = " ".join([*counted, *decided.warnings])
     return Check(GATE, verdict.verdict == "passed", f"{verdict.verdict} {where}: {told}".rstrip("."))
-
-
-def _model_sha256(folder: Path) -> str:
-    """The digest of the model in the folder of a version, without the files that describe it."""
-    tree = version_files.sha256_tree(folder)
-    return files.digest({name: sha256 for name, sha256 in tree.items() if name not in versions.ADDED})

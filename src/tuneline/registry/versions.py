@@ -333,6 +333,12 @@ def fetch_version(tracker: Tracker, model: str, version: str) -> Path:
     return folder
 
 
+def model_sha256(folder: Path) -> str:
+    """The digest of the model in the folder of a version, without the files that describe it."""
+    tree = version_files.sha256_tree(folder)
+    return files.digest({name: sha256 for name, sha256 in tree.items() if name not in ADDED})
+
+
 def find_damage(
     tracker: Tracker, model: str, version: str, also: Callable[[Path], str | None] | None = None
 ) -> str | None:
