@@ -83,6 +83,14 @@ def test_refuses_needs_the_phrases_of_a_refusal(tmp_path: Path) -> None:
         (f"sft: [{{prompt: a, json_schema: {{pattern: '{'(' * 990}{')' * 990}'}}}}]", "a pattern cannot be read"),
         ("sft: [{prompt: a, json_schema: {const: 2024-01-31}}]", "a value that JSON does not have"),
         ("sft: [{prompt: a, json_schema: {multipleOf: .nan}}]", "a value that JSON does not have"),
+        # What holds for every answer shows nothing.
+        ("refusals: [I cannot, ' \u3000']", "refusals.1: ' \\u3000': is white space, which nearly every answer holds"),
+        ("sft: [{prompt: a, regex: ''}]", "sft.0.regex: '': is empty, and an empty pattern is found in every answer"),
+        ("sft: [{prompt: a, same_as: [b, a]}]", "sft.0: same_as holds what is asked"),
+        ("sft: [{messages: [{role: user, content: a}], same_as: a}]", "sft.0: same_as holds what is asked"),
+        ("classification: [{text: a, same_as: a}]", "classification.0: same_as holds what is asked"),
+        ("regression: [{text: a, same_as: a, tolerance: 1}]", "regression.0: same_as holds what is asked"),
+        ("regression: [{text: a, same_as: b, tolerance: .inf}]", "tolerance: inf: input should be a finite number"),
         ("#" * 2_000_001, "has 2,000,001 bytes, and at most 2,000,000 are read"),
     ],
 )

@@ -35,7 +35,15 @@ def _is_plain(value: str) -> str:
     return value
 
 
+def _is_phrase(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is white space, which nearly every answer holds; write a phrase, or remove it")
+    return value
+
+
 def _is_pattern(value: str) -> str:
+    if not value:
+        raise ValueError("is empty, and an empty pattern is found in every answer; write a pattern, or remove regex")
     if len(value) > _LONGEST_PATTERN:
         raise ValueError(f"has more than {_LONGEST_PATTERN:,} characters")
     try:
@@ -83,7 +91,8 @@ def _references(value: Any) -> list[str]:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
-Texts = Annotated[list[Text], BeforeValidator(_as_list), Field(min_length=1, max_length=100)]
+_ONE_OR_MORE = (BeforeValidator(_as_list), Field(min_length=1, max_length=100))
+Texts = Annotated[list[Text], *_ONE_OR_MORE]
 """Texts; in the file also a single text."""
 
 
@@ -97,6 +106,10 @@ class Check(Section):
     same_as: Texts | None = None
     """Other wordings, or the same with a typo, to which the model must give the same answer."""
 
+    def wordings(self) -> list[Any]:
+        """What is asked, and its other wordings."""
+        raise NotImplementedError
+
     def expectations(self) -> tuple[str, ...]:
         """The keys that say what the answer must be, in their order."""
         return tuple(key for key in type(self).model_fields if key in _EXPECTATIONS and getattr(self, key) is not None)
@@ -106,6 +119,15 @@ class Check(Section):
         if not self.expectations():
             known = [key for key in type(self).model_fields if key in _EXPECTATIONS]
             raise ValueError(f"expects nothing; add one of {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_in_other_words(self) -> "Check":
+        asked, *others = self.wordings()
+        if asked in others:
+            raise ValueError(
+                "same_as holds what is asked, and a model gives the same answer to the same words; write other words"
+            )
         return self
 
 
@@ -227,7 +249,7 @@ class Checks(Section):
 
     model_config = ConfigDict(validate_by_alias=True)
 
-    refusals: Texts | None = None
+    refusals: Annotated[list[Annotated[Text, AfterValidator(_is_phrase)]], *_ONE_OR_MORE] | None = None
     """Phrases by which a refusal is recognised, in any case."""
     sft: _Writing = None
     language_modeling: Annotated[_Writing, Field(alias="language-modeling")] = None
