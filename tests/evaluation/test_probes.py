@@ -15,9 +15,18 @@ from tuneline.encoding.examples import PLAIN
 from tuneline.evaluation import likelihood
 from tuneline.evaluation.generation import LoadedModel
 from tuneline.evaluation.intervals import Interval
-from tuneline.evaluation.probes import canary_exposure, copied_text, general_text, memorised_rows, probe_table
+from tuneline.evaluation.probes import (
+    canary_exposure,
+    copied_text,
+    drawn_rows,
+    general_text,
+    memorised_rows,
+    probe_rows,
+    probe_table,
+)
 from tuneline.evaluation.probes.probe_table import Probed
 from tuneline.params import Evaluate
+from tuneline.params.evaluate import FEWEST_GROUPS
 
 EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 PAIRS = RecordForm("prompt-completion")
@@ -200,3 +209,38 @@ def test_measures_have_intervals_over_clusters() -> None:
     assert isinstance(found, Interval)
     assert found.low is not None and 0 < found.low <= found.difference
     assert found.groups == 12
+
+
+def long_rows(count: int, characters: int) -> pa.Table:
+    rows = [{"id": str(row), "source": f"a:{row}", "cluster": str(row), "prompt": "a"} for row in range(count)]
+    return pa.Table.from_pylist([row | {"completion": f"{row} " + "é" * characters} for row in rows])
+
+
+def test_probes_read_fewer_rows_where_the_rows_are_long() -> None:
+    """The rows are the first of the same draw, so that more rows are never other rows."""
+    long, few = long_rows(40, drawn_rows.MOST_READ // 20), long_rows(40, 10)
+    read = general_text.draw_rows(long, 30, EVALUATE, PAIRS)
+    assert read.num_rows == 19
+    assert set(read["id"].to_pylist()) < set(general_text.draw_rows(few, 30, EVALUATE, PAIRS)["id"].to_pylist())
+    for train, test in ((long, few), (few, long)):
+        both = memorised_rows.draw_rows(train, test, 30, EVALUATE, PAIRS)
+        assert both["trained"].to_pylist() == [True] * 19 + [False] * 19
+    books = long_rows(12, drawn_rows.MOST_READ)
+    assert general_text.draw_rows(books, 30, EVALUATE, PAIRS).num_rows == FEWEST_GROUPS
+    assert probe_rows.draw_searched(long, count=30, seed=1).num_rows == 30
+    assert drawn_rows.count_within([drawn_rows.MOST_SEARCHED // 15] * 40, drawn_rows.MOST_SEARCHED) == 15
+
+
+def test_characters_are_those_that_the_model_reads_or_writes() -> None:
+    pair = pa.table({"prompt": ["abc"], "completion": ["né"], "id": ["long id"]})
+    assert drawn_rows.characters(pair).tolist() == [5]
+    assert drawn_rows.characters(pair, only_written=True).tolist() == [2]
+    chat = pa.table({"messages": ["[{}]"], "tools": pa.array([None], pa.string()), "prompt": ["shown to people"]})
+    assert drawn_rows.characters(chat).tolist() == [4]
+
+
+def test_the_search_for_copied_text_tells_how_far_it_is() -> None:
+    told: list[tuple[float, float]] = []
+    rows = probe_rows.reported([("a:1", "a"), ("a:2", "b")], 2, lambda *at: told.append(at))
+    assert copied_text.find_copies(["a"], rows)[0].units == 1
+    assert told == [(0, 2), (1, 2), (2, 2)]

@@ -35,7 +35,10 @@ def reports(tmp_path: Path) -> Path:
         CANARIES: Probed(planted, {"candidate": pa.table(canary)}),
     }
     files.write_parquet(tmp_path / "probes.parquet", probe_table.to_table(probed))
-    about = {"copied": {"answers": 3, "searched": 2}, "canaries": {"planted": 2, "references": 2}}
+    about = {
+        "copied": {"answers": 3, "searched": 2, "of": 5, "characters": 1234},
+        "canaries": {"planted": 2, "references": 2},
+    }
     files.write_json(tmp_path / "probes.json", {"absent": {"general": "there is no general text"}, **about})
     versus = {"base": {"copied_share": Interval(0.5, 0.25, 0.75, 12), "canary_exposure": "it was not measured"}}
     files.write_json(tmp_path / "intervals.json", results.intervals_json(versus))

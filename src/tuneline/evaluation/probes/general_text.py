@@ -9,6 +9,7 @@ from tuneline.core import information
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import metrics
 from tuneline.evaluation.intervals import Statistic
+from tuneline.evaluation.probes import drawn_rows
 from tuneline.evaluation.tasks import causal
 from tuneline.params import Evaluate
 from tuneline.progress import Progress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def draw_rows(split: pa.Table, count: int, evaluate: Evaluate, form: RecordForm) -> pa.Table:
-    """The general rows that are measured, drawn by the seed.
+    """The general rows that are measured, drawn by the seed; with more than MOST_READ characters fewer than `count`.
 
     Args:
         split: the rows of a clean set.
@@ -27,6 +28,7 @@ def draw_rows(split: pa.Table, count: int, evaluate: Evaluate, form: RecordForm)
         form: of the records.
     """
     drawn = np.random.default_rng(evaluate.seed).permutation(split.num_rows)[:count]
+    drawn = drawn[: drawn_rows.count_within(drawn_rows.characters(split)[drawn], drawn_rows.MOST_READ)]
     return as_answers(split.take(np.sort(drawn)), evaluate, form)
 
 

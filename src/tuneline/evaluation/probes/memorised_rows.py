@@ -18,7 +18,7 @@ import pyarrow as pa
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import metrics
 from tuneline.evaluation.intervals import Statistic
-from tuneline.evaluation.probes import general_text
+from tuneline.evaluation.probes import drawn_rows, general_text
 from tuneline.evaluation.tasks import causal
 from tuneline.params import Evaluate
 from tuneline.progress import Progress
@@ -33,6 +33,8 @@ _OF_COLUMN = {"strength": "extraction_strength", "exact": "exact_memorization"}
 def draw_rows(train: pa.Table, held_out: pa.Table, count: int, evaluate: Evaluate, form: RecordForm) -> pa.Table:
     """As many training rows as held-out rows, drawn by the seed; `trained` says which they are.
 
+    Where training rows or held-out rows have more than MOST_READ characters, there are fewer than `count` of both.
+
     Args:
         train: the clean training split, without canaries.
         held_out: the clean test split.
@@ -42,10 +44,14 @@ def draw_rows(train: pa.Table, held_out: pa.Table, count: int, evaluate: Evaluat
     """
     count = min(count, train.num_rows, held_out.num_rows)
     random = np.random.default_rng(evaluate.seed)
-    parts = []
-    for split, is_trained in ((train, True), (held_out, False)):
-        drawn = np.sort(random.permutation(split.num_rows)[:count])
-        part = general_text.as_answers(split.take(drawn), evaluate, form)
+    splits, parts = (train, held_out), []
+    orders = [random.permutation(split.num_rows)[:count] for split in splits]
+    count = min(
+        drawn_rows.count_within(drawn_rows.characters(split)[order], drawn_rows.MOST_READ)
+        for split, order in zip(splits, orders, strict=True)
+    )
+    for split, order, is_trained in zip(splits, orders, (True, False), strict=True):
+        part = general_text.as_answers(split.take(np.sort(order[:count])), evaluate, form)
         parts.append(part.append_column("trained", pa.array([is_trained] * count, pa.bool_())))
     return pa.concat_tables(parts)
 

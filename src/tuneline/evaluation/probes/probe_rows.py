@@ -1,6 +1,6 @@
 """The rows of each probe, or the reason why it has none."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from tuneline.core import files
 from tuneline.data.records import canaries
 from tuneline.data.records.record_form import DATASET_FILE, RecordForm
 from tuneline.errors import DataError
-from tuneline.evaluation.probes import canary_exposure, copied_text, general_text, memorised_rows
+from tuneline.evaluation.probes import canary_exposure, copied_text, drawn_rows, general_text, memorised_rows
 from tuneline.evaluation.probes.probe_table import CANARIES, COPIED, GENERAL, MEMORISED, PROBES, Probed
 from tuneline.evaluation.tasks import causal
-from tuneline.progress import Progress
+from tuneline.progress import Progress, Report
 
 
 @dataclass
@@ -57,7 +57,7 @@ def find(p: params.Params, form: RecordForm, train: pa.Table, test: pa.Table) ->
         own = _without(train, planted, form) if planted else train
         rows = memorised_rows.draw_rows(own, test, sizes.memorisation_rows, p.evaluate, form)
         found.rows[MEMORISED] = rows
-        found.about[MEMORISED] = {"rows": rows.num_rows // 2}
+        found.about[MEMORISED] = {"rows": rows.num_rows // 2, "of": own.num_rows, "characters": _characters(rows)}
     if CANARIES in probes:
         if planted:
             found.rows[CANARIES] = canary_exposure.make_rows(planted, sizes.canary_references, p.evaluate, form)
@@ -91,45 +91,64 @@ def complete(
     }
     sizes = p.evaluate.probes
     if sizes is not None and set(PROBES[COPIED].metrics) & set(params.TASK_KEYS[p.task].probes):
-        copies = find_copies(train, test, scores, count=sizes.copied_rows, seed=p.evaluate.seed)
+        searched = draw_searched(train, count=sizes.copied_rows, seed=p.evaluate.seed)
+        copies = find_copies(searched, test, scores)
         if isinstance(copies, str):
             probes.absent[COPIED] = copies
         else:
             found[COPIED] = copies
-            probes.about[COPIED] = {"answers": copies.rows.num_rows, "searched": min(train.num_rows, sizes.copied_rows)}
+            probes.about[COPIED] = {
+                "answers": copies.rows.num_rows,
+                "searched": searched.num_rows,
+                "of": train.num_rows,
+                "characters": int(drawn_rows.characters(searched, only_written=True).sum()),
+            }
     return found
 
 
-def find_copies(
-    train: pa.Table, test: pa.Table, scores: Mapping[str, pa.Table], *, count: int, seed: int
-) -> Probed | str:
-    """What candidate and base have copied from training rows in their answers; or why that cannot be told.
+def draw_searched(train: pa.Table, *, count: int, seed: int) -> pa.Table:
+    """The training rows in which answers are searched; with more than MOST_SEARCHED characters fewer than `count`.
 
     Args:
         train: the clean training split.
+        count: the number of rows, at most.
+        seed: of their draw.
+    """
+    drawn = np.random.default_rng(seed).permutation(train.num_rows)[:count]
+    lengths = drawn_rows.characters(train, only_written=True)[drawn]
+    return train.take(np.sort(drawn[: drawn_rows.count_within(lengths, drawn_rows.MOST_SEARCHED)]))
+
+
+def find_copies(searched: pa.Table, test: pa.Table, scores: Mapping[str, pa.Table]) -> Probed | str:
+    """What candidate and base have copied from training rows in their answers; or why that cannot be told.
+
+    Args:
+        searched: the training rows.
         test: the test rows.
         scores: the score tables of `candidate` and `base`.
-        count: the training rows that are searched, at most.
-        seed: of their draw.
     """
     answered = np.flatnonzero(test["answered"].to_numpy()) if "answered" in test.column_names else []
     if not len(answered):
         return "no answer was written"
-    drawn = np.sort(np.random.default_rng(seed).permutation(train.num_rows)[:count])
-    searched = train.take(drawn)
     models = [name for name in ("candidate", "base") if name in scores]
     answers = [scores[name]["text"].take(answered).to_pylist() for name in models]
     # The references show how much a perfect answer shares with the training rows.
     texts = [*(text or "" for one in answers for text in one), *test["reference"].take(answered).to_pylist()]
     with Progress("copied text: searching training rows", always=True) as progress:
-        progress(0, len(drawn))
-        sources = searched["source"].to_pylist()
-        copies = copied_text.find_copies(texts, zip(sources, causal.supervised_texts(searched), strict=True))
-        progress(len(drawn), len(drawn))
+        rows = zip(searched["source"].to_pylist(), causal.supervised_texts(searched), strict=True)
+        copies = copied_text.find_copies(texts, reported(rows, searched.num_rows, progress))
     size = len(answered)
     rows = test.select(["id", "source", "cluster"]).take(answered)
     parts = {name: copies[place * size : (place + 1) * size] for place, name in enumerate([*models, "reference"])}
     return Probed(rows, {name: copied_text.score_table(part) for name, part in parts.items()})
+
+
+def reported(rows: Iterable[tuple[str, str]], count: int, progress: Report) -> Iterator[tuple[str, str]]:
+    """The same rows; those that were read are reported."""
+    progress(0, count)
+    for done, row in enumerate(rows, 1):
+        yield row
+        progress(done, count)
 
 
 def _find_general(p: params.Params, sizes: params.Probes, described: Mapping[str, Any], found: ProbeRows) -> None:
@@ -154,7 +173,17 @@ def _find_general(p: params.Params, sizes: params.Probes, described: Mapping[str
         return
     rows = general_text.draw_rows(texts, sizes.general_rows, p.evaluate, form)
     found.rows[GENERAL] = rows
-    found.about[GENERAL] = {"set": name, "rows": rows.num_rows, "of": texts.num_rows}
+    found.about[GENERAL] = {
+        "set": name,
+        "rows": rows.num_rows,
+        "of": texts.num_rows,
+        "characters": _characters(rows),
+    }
+
+
+def _characters(rows: pa.Table) -> int:
+    """Of the rows that a model reads."""
+    return int(drawn_rows.characters(rows.rename_columns({"reference": "completion"})).sum())
 
 
 def _without(train: pa.Table, planted: list[str], form: RecordForm) -> pa.Table:
