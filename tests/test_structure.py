@@ -46,6 +46,7 @@ PACKAGES = (
     "pretraining",
     "finetuning",
     "evaluation",
+    "crossvalidation",
     "behaviour",
     "gate",
     "reporting",

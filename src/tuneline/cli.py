@@ -625,6 +625,38 @@ def preview(rows: int, html: Path | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2, max=100),
+    help="Number of trainings. Default: data.split.folds of params.yaml.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what it would cost.")
+def crossvalidate(folds: int | None, dry_run: bool) -> None:
+    """Train once per fold, and measure each model on the rows that it has not seen.
+
+    It uses the training and validation rows, never the test rows, and registers nothing. A run that was killed goes on
+    where it was. It prints means with intervals; reports/crossvalidation.parquet holds the prediction of each row.
+    """
+    _enter()
+    from tuneline import params
+
+    p = params.load()
+    with processes.importing():
+        from tuneline.commands import crossvalidate as command
+        from tuneline.registry import tracking
+
+    made, tracker = command.plan(p, folds), tracking.connect()
+    click.echo(command.cost(p, made, tracker))
+    if dry_run:
+        return
+    for line in command.lines(command.crossvalidate(p, made, tracker)):
+        click.echo(line)
+    click.echo(
+        f"{p.paths.reports}/{command.RESULT} and {command.PREDICTIONS}: the result and the prediction of each row"
+    )
+
+
+@cli.command()
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="The alias that the version gets.")
 @click.option("--override", metavar="REASON", help="Promote although checks have failed. Damage is never overridden.")
