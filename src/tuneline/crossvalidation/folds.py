@@ -64,7 +64,8 @@ def split(clean: Path, count: int) -> list[Fold]:
     found = [
         Fold(
             number,
-            *(table.filter(own[name] != number) for name, table in tables.items()),
+            tables["train"].filter(own["train"] != number),
+            tables["validation"].filter(own["validation"] != number),
             pa.concat_tables([table.filter(own[name] == number) for name, table in tables.items()]),
         )
         for number in range(count)
