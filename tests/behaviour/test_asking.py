@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 from chat_candidate import Folders
+from evaluate_params import evaluate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline.behaviour import asking, check_file
@@ -18,10 +19,10 @@ from tuneline.evaluation import generation
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import classification
 from tuneline.modeling import models
-from tuneline.params import Evaluate, Task
+from tuneline.params import Task
 
 LIMITS = Limits(batch_size=4, max_new_tokens=8, max_length=32)
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=8, samples=2, bootstrap_resamples=100)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=8, samples=2, bootstrap_resamples=100)
 NOT_FINITE = "the model's output is not a finite number, so it gives no answer"
 LABELS = ["refund", "delivery", "praise"]
 SINGLE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from chats import CHATML, encode, encode_split, record, supervised_runs, text_of
+from evaluate_params import evaluate
 from tiny_models import VOCABULARY, tiny
 from transformers import PreTrainedTokenizerFast
 
@@ -20,7 +21,7 @@ from tuneline.evaluation import likelihood
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import causal
 from tuneline.modeling import models
-from tuneline.params import Evaluate, Finetune
+from tuneline.params import Finetune
 
 # The logic of Qwen3: thoughts before the last question are removed. After it the last turn and turns with thoughts are
 # written with their thoughts, empty ones too.
@@ -226,9 +227,9 @@ def test_the_score_of_a_conversation_sums_all_its_answers(qwen: PreTrainedTokeni
     model.generation_config.eos_token_id = qwen.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
     models.save(model, qwen, tmp_path / "model", "chat")
     rows = [record(turns) | {"id": str(row), "cluster": str(row)} for row, turns in enumerate((CALLING, THINKING))]
-    evaluate = Evaluate(seed=1, batch_size=4, generation_rows=1, max_new_tokens=4, samples=1, bootstrap_resamples=200)
-    test = causal.test_rows(pa.Table.from_pylist(rows), evaluate)
-    found = causal.measure(ModelToScore(tmp_path / "model", "candidate", 128), test, evaluate, is_text=False)
+    section = evaluate(seed=1, batch_size=4, generation_rows=1, max_new_tokens=4, samples=1, bootstrap_resamples=200)
+    test = causal.test_rows(pa.Table.from_pylist(rows), section)
+    found = causal.measure(ModelToScore(tmp_path / "model", "candidate", 128), test, section, is_text=False)
     for row, turns in enumerate((CALLING, THINKING)):
         examples: list[Example] = encode(qwen, record(turns))
         alone = likelihood.score(model, examples, max_length=128, batch_size=1)

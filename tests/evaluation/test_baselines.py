@@ -4,13 +4,13 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from transformers import PreTrainedTokenizerFast
 
 from tuneline.evaluation import comparison, metrics
 from tuneline.evaluation.tasks import causal, classification, regression
-from tuneline.params import Evaluate
 
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 
 
 def pairs(*rows: tuple[str, str]) -> pa.Table:

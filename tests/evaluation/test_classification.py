@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
@@ -12,9 +13,8 @@ from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.tasks import classification
-from tuneline.params import Evaluate
 
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 RANDOM = np.random.default_rng(5)
 LABELS = ["a", "b", "中", "never said"]
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tuneline.evaluation import answer_metrics, comparison, results, score_table
@@ -13,9 +14,8 @@ from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.evaluation.tasks import causal
 from tuneline.modeling import models
-from tuneline.params import Evaluate
 
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 
 
 def split(count: int = 24, **fields: Any) -> pa.Table:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 
 from tuneline.data.records import label_codec
 from tuneline.data.records.record_form import RecordForm
@@ -18,7 +19,7 @@ from tuneline.params import TASK_KEYS, Evaluate, Task
 from tuneline.params.gate import METRICS_OF_TASK, metric
 
 ROWS = 40
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=ROWS, max_new_tokens=6, samples=ROWS, bootstrap_resamples=200)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=ROWS, max_new_tokens=6, samples=ROWS, bootstrap_resamples=200)
 KEYS = {
     name: [f"{name}{row // 2 if name == 'cluster' else row}" for row in range(ROWS)]
     for name in ("id", "source", "cluster")

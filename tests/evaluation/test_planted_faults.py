@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from evaluate_params import evaluate
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from tuneline.data.records import canaries
@@ -17,9 +18,9 @@ from tuneline.evaluation.probes.probe_table import CANARIES, GENERAL, Probed
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.gate.decision import Verdict, decide
 from tuneline.modeling.models import save
-from tuneline.params import Evaluate, Rule
+from tuneline.params import Rule
 
-EVALUATE = Evaluate(seed=1, batch_size=32, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=500)
+EVALUATE = evaluate(seed=1, batch_size=32, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=500)
 PAIRS = RecordForm("prompt-completion")
 
 

@@ -5,6 +5,7 @@ import orjson
 import pyarrow as pa
 import pytest
 import torch
+from evaluate_params import evaluate
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tuneline.data.records.record_form import RecordForm
@@ -12,9 +13,8 @@ from tuneline.evaluation import comparison
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import preference
 from tuneline.modeling import models
-from tuneline.params import Evaluate
 
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 
 
 def rows(count: int = 20) -> pa.Table:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tuneline.data.records import canaries
@@ -25,10 +26,9 @@ from tuneline.evaluation.probes import (
     probe_table,
 )
 from tuneline.evaluation.probes.probe_table import Probed
-from tuneline.params import Evaluate
 from tuneline.params.evaluate import FEWEST_GROUPS
 
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 PAIRS = RecordForm("prompt-completion")
 
 

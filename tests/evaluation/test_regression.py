@@ -1,15 +1,15 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from scipy import stats
 from sklearn import metrics
 
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.tasks import regression
-from tuneline.params import Evaluate
 
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=400)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=400)
 RANDOM = np.random.default_rng(3)
 # Ratings of one to five stars: many values are equal.
 TRUE = RANDOM.integers(1, 6, 200).astype(float)

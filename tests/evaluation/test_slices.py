@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from sklearn.metrics import accuracy_score
 
 from tuneline.data.records.record_form import RecordForm
@@ -11,9 +12,8 @@ from tuneline.evaluation import comparison, comparisons, score_table, slices
 from tuneline.evaluation.answer_metrics import closeness
 from tuneline.evaluation.intervals import Interval
 from tuneline.evaluation.tasks import causal, classification, regression
-from tuneline.params import Evaluate
 
-EVALUATE = Evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=400)
+EVALUATE = evaluate(seed=1, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=400)
 LABELLED = RecordForm("classification")
 TEXTS = {"zh": "物流很快，质量很好。", "latin": "The parcel came late.", "ru": "Посылка пришла поздно."}
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tuneline.evaluation import timing
@@ -11,9 +12,8 @@ from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import causal
 from tuneline.evaluation.timing import Estimate, Speed, Work
 from tuneline.modeling import models
-from tuneline.params import Evaluate
 
-EVALUATE = Evaluate(seed=0, batch_size=3, generation_rows=8, max_new_tokens=6, samples=2, bootstrap_resamples=100)
+EVALUATE = evaluate(seed=0, batch_size=3, generation_rows=8, max_new_tokens=6, samples=2, bootstrap_resamples=100)
 
 
 def test_the_estimate_counts_batches_of_answers_and_tokens_of_likelihood() -> None:

@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import comparison, slices
 from tuneline.evaluation.tasks import classification
 from tuneline.gate.decision import Verdict, decide
-from tuneline.params import Evaluate, Rule
+from tuneline.params import Rule
 
-EVALUATE = Evaluate(seed=0, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=1000)
+EVALUATE = evaluate(seed=0, batch_size=4, generation_rows=5, max_new_tokens=6, samples=2, bootstrap_resamples=1000)
 TEXTS = ["Wo ist mein Paket?", "Где моя посылка?", "택배는 어디에 있습니까?", "我的包裹在哪里？"]
 BROKEN = 3
 

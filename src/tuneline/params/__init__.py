@@ -272,14 +272,17 @@ class Params(Section):
     @model_validator(mode="after")
     def _twins_differ(self) -> "Params":
         twins = self.gate.twins
-        for index, seed in enumerate(twins):
-            if seed == self.finetune.seed or seed in twins[:index]:
-                whose = "finetune.seed" if seed == self.finetune.seed else "another twin"
-                raise PydanticCustomError(
-                    "twin",
-                    "{seed} is the seed of {whose}, so this twin would be the same model; use another seed",
-                    {"at": ("gate", "twins", index), "seed": seed, "whose": whose},
-                )
+        same = [
+            f"{seed} is the seed of {'finetune.seed' if seed == self.finetune.seed else 'another twin'}"
+            for index, seed in enumerate(twins)
+            if seed == self.finetune.seed or seed in twins[:index]
+        ]
+        if same:
+            raise PydanticCustomError(
+                "twin",
+                "{same}, so this twin would be the same model; use another seed",
+                {"at": ("gate", "twins"), "same": " and ".join(dict.fromkeys(same))},
+            )
         for index, rule in enumerate(self.gate.rules):
             if rule.beyond_twins and not twins and rule.task in (None, self.task):
                 raise PydanticCustomError(

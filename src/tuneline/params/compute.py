@@ -22,7 +22,7 @@ class Compute(Section):
     """A name of transformers; null: its default for the model's family."""
     torch_compile: bool
     """Whether the model is compiled before it is trained."""
-    portable: bool
+    portable: Annotated[bool, Field(examples=[False])]
     """Whether different x86 processors write the same bytes: all libraries are restricted to AVX2. It takes longer."""
 
     @model_validator(mode="after")

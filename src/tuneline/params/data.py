@@ -121,10 +121,10 @@ class Data(Section):
     dropped. False: its texts that contain held-out rows are dropped."""
     mixture: dict[str, MixtureSet]
     """Sets that are trained together with `raw`: the name of a folder in paths.mixture, or `pretraining`."""
-    general: str | None = None
+    general: str | None
     """The set of paths.mixture on which forgetting is measured; None: the held-out pretraining text of a builtin
     base."""
-    canaries: Annotated[int, Field(ge=0, le=10_000)] = 0
+    canaries: Annotated[int, Field(ge=0, le=10_000, examples=[0])]
     """Random rows that are added to the training split, to measure whether the model can recall them."""
     encoding: Encoding
     """The encoding of the files of `raw`."""

@@ -34,23 +34,21 @@ class Evaluate(Section):
     generation_rows: Positive
     """Test rows for which the model also writes an answer, which is compared with the reference."""
     max_new_tokens: Positive
-    samples_per_prompt: Annotated[int, Field(ge=1, le=1_000)] = 1
+    samples_per_prompt: Annotated[int, Field(ge=1, le=1_000, examples=[1])]
     """Answers that are drawn for each of these rows, from which diversity is measured; only with temperature."""
-    temperature: PositiveFloat | None = None
+    temperature: PositiveFloat | None
     """Of the drawn answers; null: none are drawn, and diversity is measured from the greedy answers."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None
     """The likeliest tokens with this probability together are drawn from; null: all tokens."""
     samples: Annotated[int, Field(ge=0, le=1_000)]
     """Answers of base and candidate in the report."""
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
-    slices: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MOST_SLICED)] = Field(
-        default_factory=list
-    )
+    slices: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MOST_SLICED)]
     """Columns by whose values the test rows are also measured apart: label, language, source, length, or a column of
     data.keep_columns."""
-    harness: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]] = Field(default_factory=list)
+    harness: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]]
     """Tasks of lm-evaluation-harness, or of paths.harness, by name; the library must be installed."""
-    probes: Probes | None = None
+    probes: Probes | None
     """What shows forgetting and memorisation; None: neither is measured."""
 
     @property

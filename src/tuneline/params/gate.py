@@ -254,7 +254,7 @@ class Rule(Section):
 
 class Gate(Section):
     rules: Annotated[list[Rule], Field(min_length=1)]
-    twins: Annotated[list[Seed], Field(max_length=MOST_TWINS)] = Field(default_factory=list)
+    twins: Annotated[list[Seed], Field(max_length=MOST_TWINS)]
     """Seeds of trainings that differ from the candidate's in nothing else. How much their models differ is the noise
     floor of the rules."""
 

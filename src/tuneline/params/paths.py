@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from tuneline.params.section import Section
 
@@ -42,9 +42,9 @@ class Paths(Section):
     """The built-in corpus: complete docstrings."""
     expectations: ProjectPath
     """Folder of raw.yaml and clean.yaml, the expectations of Great Expectations."""
-    checks: ProjectPath
+    checks: Annotated[ProjectPath, Field(examples=["data/checks.yaml"])]
     """The file of the behaviour checks."""
-    harness: ProjectPath
+    harness: Annotated[ProjectPath, Field(examples=["data/harness"])]
     """The folder of the project's own tasks of lm-evaluation-harness."""
     mixture: ProjectPath
     """The folder of the sets that `data.mixture` may name, one folder per set."""

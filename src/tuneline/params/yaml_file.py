@@ -1,11 +1,13 @@
 """Read a YAML file into a frozen section. Every problem is named with its line."""
 
 import difflib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
@@ -92,12 +94,52 @@ def _describe(path: Path, root: type[Section], document: Any, problem: ErrorDeta
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(required or known)}"
         return f"{place}: {key}: unknown key; {hint}"
     if problem["type"] == "missing":
-        return f"{place}: {key}: missing; add it"
+        return f"{place}: {key}: missing; {_line_to_add(root, location)}"
+    if problem["type"] == "list_type":
+        return f"{place}: {key}: {_cut(repr(problem['input']), _VALUE)}: must be a list; {_as_list(problem['input'])}"
     if not key:
         return f"{place}: {problem['msg']}"
     message = problem["msg"].removeprefix("Value error, ")
     value = "" if isinstance(problem["input"], dict | list) else f"{_cut(repr(problem['input']), _VALUE)}: "
     return f"{place}: {key}: {value}{message[:1].lower()}{message[1:]}"
+
+
+def _line_to_add(root: type[Section], location: Sequence[int | str]) -> str:
+    """What to add where a key is missing: the line itself, if one value leaves everything as it is without the key."""
+    name = str(location[-1])
+    section = _section_at(root, location[:-1])
+    field = next(field for key, field in section.model_fields.items() if (field.alias or key) == name)
+    where = (
+        f"to the section {parts[-1]}" if (parts := [part for part in location[:-1] if isinstance(part, str)]) else ""
+    )
+    if (value := _neutral(field)) is not None:
+        return f"add the line `{name}: {value}` {where}".rstrip()
+    if inner := next(_sections(field.annotation), None):
+        return f"add the section `{name}:` with its keys {', '.join(_names(inner))}"
+    return f"add a line `{name}: {_placeholder(field.annotation)}` {where}".rstrip()
+
+
+def _neutral(field: FieldInfo) -> str | None:
+    if field.examples:
+        return json.dumps(field.examples[0]) if not isinstance(field.examples[0], str) else field.examples[0]
+    if type(None) in get_args(field.annotation):
+        return "null"
+    may_be_empty = all(not getattr(bound, "min_length", 0) for bound in field.metadata)
+    return {list: "[]", dict: "{}"}.get(get_origin(field.annotation)) if may_be_empty else None  # pyright: ignore[reportArgumentType]
+
+
+def _placeholder(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    if annotation is bool:
+        return "true | false"
+    return {int: "NUMBER", float: "NUMBER", str: "TEXT"}.get(annotation, "VALUE")
+
+
+def _as_list(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return "write its items as [A, B]"
+    return _cut(f"write [{value}]", _VALUE)
 
 
 def _keys(document: Any, location: Sequence[Any]) -> list[str]:
@@ -129,13 +171,18 @@ def _line(document: Any, location: Sequence[Any]) -> int:
 
 def _known_keys(root: type[Section], location: Sequence[int | str]) -> tuple[list[str], list[str]]:
     """All keys of a section, and the required keys."""
+    section = _section_at(root, location)
+    return _names(section), [field.alias or name for name, field in section.model_fields.items() if field.is_required()]
+
+
+def _section_at(root: type[Section], location: Sequence[int | str]) -> type[Section]:
     section: type[Section] = root
     for part in location:
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
         # A number is a place in a list. Other parts may be names from the file, such as a set of a mixture.
         if known := fields.get(str(part)):
             section = next(_sections(known.annotation), section)
-    return _names(section), [field.alias or name for name, field in section.model_fields.items() if field.is_required()]
+    return section
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:
