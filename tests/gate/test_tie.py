@@ -5,18 +5,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation import answer_metrics, comparison, slices
 from tuneline.evaluation.tasks import causal, classification, regression
 from tuneline.gate.decision import Decision, Verdict, decide
 from tuneline.gate.spending import level_of
-from tuneline.params import Evaluate, Rule
+from tuneline.params import Rule
 from tuneline.params.gate import METRICS, metric
 from tuneline.params.task_keys import Task
 
 ROWS = 60
-EVALUATE = Evaluate(seed=0, batch_size=4, generation_rows=ROWS, max_new_tokens=6, samples=2, bootstrap_resamples=200)
+EVALUATE = evaluate(seed=0, batch_size=4, generation_rows=ROWS, max_new_tokens=6, samples=2, bootstrap_resamples=200)
 ANSWERS = [f"Return the area of {row} and the {'width' if row % 3 else 'height'} of it." for row in range(ROWS)]
 REFERENCES = [f"Return the area of {row % 7} and the width." for row in range(ROWS)]
 
