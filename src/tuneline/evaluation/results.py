@@ -58,7 +58,7 @@ def evaluation_json(
 
 
 def metrics_json(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> dict[str, Any]:
-    """The value of metrics.json: the dozen numbers by which people compare trainings.
+    """The value of metrics.json: the numbers by which people compare trainings.
 
     Args:
         evaluation: the value of evaluation.json.
