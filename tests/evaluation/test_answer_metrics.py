@@ -4,12 +4,15 @@ import string
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from tuneline.evaluation import answer_metrics, comparison, words
 from tuneline.evaluation.intervals import Statistic, paired_bootstrap
+from tuneline.evaluation.tasks import causal
+from tuneline.params import Evaluate
 
 RANDOM = np.random.default_rng(7)
 ENGLISH = ["the", "a", "cat", "sat", "on", "mat,", "and", "it's", "Return", "area.", "of", "x_1", "(big)", "42%"]
@@ -185,6 +188,34 @@ def test_of_many_answers_the_diversity_of_some_is_measured_the_same_rows_for_eve
     assert measured.sum() == 30
     assert not measured[::2].any()
     assert (measured == comparison.defined_rows(other)).all()
+
+
+def test_diversity_reads_the_beginning_of_very_long_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer has the same share of the words, so that the rows of two models stay the same."""
+    monkeypatch.setattr(answer_metrics, "MOST_WORDS", 40)
+    beginnings = [[" ".join(f"{row} {word}" for word in "abcde")] for row in range(4)]
+    long = [[f"{text} and " + "the end " * 100] for [text] in beginnings]
+    clusters = [str(row) for row in range(4)]
+    found = answer_metrics.diverse(long, clusters, "13a")
+    assert found.values() == answer_metrics.diverse(beginnings, clusters, "13a").values()
+    assert not np.isnan(found.columns).any()  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def test_the_diversity_of_a_score_table_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    self_bleu = answer_metrics.self_bleu
+    monkeypatch.setattr(answer_metrics, "self_bleu", lambda words: computed.append(len(words)) or self_bleu(words))
+    split = pa.table(
+        {name: [f"{name} {row}" for row in range(12)] for name in ("id", "source", "cluster", "prompt", "completion")}
+    )
+    evaluate = Evaluate(seed=1, batch_size=4, generation_rows=12, max_new_tokens=6, samples=2, bootstrap_resamples=100)
+    rows = causal.test_rows(split, evaluate)
+    tables = [causal.scores(texts=[f"{model} says {row}" for row in range(12)]) for model in ("candidate", "base")]
+    for scores in tables:
+        comparison.summarise(rows, "sft", scores)
+    comparison.compare(rows, "sft", tables[0], tables[1], evaluate)
+    comparison.compare(rows, "sft", tables[0], None, evaluate)
+    assert computed == [12, 12]
 
 
 @pytest.mark.slow

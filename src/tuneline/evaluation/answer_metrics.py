@@ -8,6 +8,7 @@ import bisect
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,11 @@ _CHRF_BETA = 2
 _REPEATED = 4
 MOST_COMPARED = 4_000
 """Answers whose diversity is measured, about: their n-grams are held in memory."""
+MOST_WORDS = 1_000_000
+"""Words of all these answers together, about: with their n-grams they take below 1 GB. Each answer has the same share,
+so that two models are compared on the same rows; what is longer is cut for diversity alone."""
+# Summary, comparisons and gaps ask for the same few score tables one after the other.
+_KEPT = 8
 # Columns of the sums of diversity.
 _DIVERSE = 9
 # Instead of a row, for an n-gram of several clusters.
@@ -145,14 +151,30 @@ def diverse(answers: Sequence[Sequence[str] | None], clusters: Sequence[str], to
         clusters: of the rows that are drawn together.
         tokenizer: of sacrebleu, which divides texts into words.
     """
-    split = BLEU(tokenize=tokenizer).tokenizer
     asked = _drawn([place for place, row in enumerate(answers) if row is not None], answers)
+    columns = np.full((_DIVERSE, len(answers)), np.nan)
+    columns[:, asked] = _diversity(
+        tuple(tuple(answers[place] or ()) for place in asked), tuple(clusters[place] for place in asked), tokenizer
+    )
+
+    def of_sums(sums: np.ndarray) -> np.ndarray:
+        total, repeated, count, alike, compared = sums[4:]
+        distinct = [np.minimum(sums[at] + sums[at + 1], total) / total for at in (0, 2)]
+        return np.stack([*distinct, repeated / count, alike / compared])
+
+    return Statistic(("distinct_1", "distinct_2", "repetition", "self_bleu"), columns, of_sums)
+
+
+@lru_cache(_KEPT)
+def _diversity(answers: tuple[tuple[str, ...], ...], clusters: tuple[str, ...], tokenizer: str) -> np.ndarray:
+    """The sums of `diverse` for some answered rows, [_DIVERSE, rows]; arguments as there."""
+    split = BLEU(tokenize=tokenizer).tokenizer
+    longest = MOST_WORDS // max(sum(map(len, answers)), 1)
     # An answer without words is neither repetitive nor like another.
-    words = [[text for one in answers[place] or () if (text := split(one.rstrip()).split())] for place in asked]
-    own = [clusters[place] for place in asked]
-    found = np.zeros((_DIVERSE, len(asked)))
-    found[:4] = np.concatenate([_owned(words, own, order) for order in (1, 2)])
-    if any(len(answers[place] or ()) > 1 for place in asked):
+    words = [[text for one in row if (text := split(one.rstrip()).split()[:longest])] for row in answers]
+    found = np.zeros((_DIVERSE, len(answers)))
+    found[:4] = np.concatenate([_owned(words, clusters, order) for order in (1, 2)])
+    if any(len(row) > 1 for row in answers):
         scores = [score for row in words for score in self_bleu(row)]
     else:
         scores = self_bleu([text for row in words for text in row])
@@ -161,15 +183,7 @@ def diverse(answers: Sequence[Sequence[str] | None], clusters: Sequence[str], to
         found[4:7, place] += [len(text), repetition(text), 1.0]
         if score is not None:
             found[7:, place] += [score, 1.0]
-    columns = np.full((_DIVERSE, len(answers)), np.nan)
-    columns[:, asked] = found
-
-    def of_sums(sums: np.ndarray) -> np.ndarray:
-        total, repeated, count, alike, compared = sums[4:]
-        distinct = [np.minimum(sums[at] + sums[at + 1], total) / total for at in (0, 2)]
-        return np.stack([*distinct, repeated / count, alike / compared])
-
-    return Statistic(("distinct_1", "distinct_2", "repetition", "self_bleu"), columns, of_sums)
+    return found
 
 
 def _drawn(asked: list[int], answers: Sequence[Sequence[str] | None]) -> list[int]:
