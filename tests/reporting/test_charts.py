@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tuneline.errors import UnreadableFileError
-from tuneline.reporting import charts, curves
+from tuneline.reporting import charts, comparison_section, curves
 from tuneline.reporting.charts import Difference
 
 
@@ -92,3 +92,10 @@ def test_a_damaged_table_of_steps_is_an_error_in_one_sentence(tmp_path: Path, te
     path.write_text(text)
     with pytest.raises(UnreadableFileError, match=r"training\.csv: is not a table of steps"):
         curves.read(path)
+
+
+@pytest.mark.parametrize(("level", "confidence"), [(None, ""), (0.025 / 6, "99.17 %")])
+def test_a_rule_that_another_interval_decides_names_it(level: float | None, confidence: str) -> None:
+    rule = {"metric": "chrf", "versus": "champion", "improvement": 1.0, "low": 0.5, "high": 1.5, "margin": 0.0}
+    [found] = comparison_section.differences({}, [rule | {"verdict": "undecided", "level": level}])
+    assert found.confidence == confidence

@@ -31,6 +31,8 @@ class Difference:
     """Of the rule; empty without a rule."""
     slice: str = ""
     """The slice of the test rows; empty: all of them."""
+    confidence: str = ""
+    """Of the wider interval by which the rule is decided, where it is not the 95 % interval that is drawn."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneline.evaluation.comparison import MODELS
+from tuneline.gate import spending
 from tuneline.params.gate import METRICS, PROBED, metric
 from tuneline.reporting import charts
 
@@ -123,6 +124,7 @@ def differences(evaluation: Evaluation, rules: Sequence[Mapping[str, Any]]) -> l
             rule["versus"],
             rule["verdict"],
             rule.get("slice") or "",
+            spending.confidence(rule["level"]) if rule.get("level") else "",
         )
         for rule in rules
         if (rule.get("slice") or (rule["metric"], rule["versus"]) not in drawn) and rule.get("low") is not None
