@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
+from evaluate_params import evaluate
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from tuneline.evaluation import answer_metrics, comparison, words
 from tuneline.evaluation.intervals import Statistic, paired_bootstrap
 from tuneline.evaluation.tasks import causal
-from tuneline.params import Evaluate
 
 RANDOM = np.random.default_rng(7)
 ENGLISH = ["the", "a", "cat", "sat", "on", "mat,", "and", "it's", "Return", "area.", "of", "x_1", "(big)", "42%"]
@@ -208,13 +208,13 @@ def test_the_diversity_of_a_score_table_is_computed_once(monkeypatch: pytest.Mon
     split = pa.table(
         {name: [f"{name} {row}" for row in range(12)] for name in ("id", "source", "cluster", "prompt", "completion")}
     )
-    evaluate = Evaluate(seed=1, batch_size=4, generation_rows=12, max_new_tokens=6, samples=2, bootstrap_resamples=100)
-    rows = causal.test_rows(split, evaluate)
+    settings = evaluate(seed=1, batch_size=4, generation_rows=12, max_new_tokens=6, samples=2, bootstrap_resamples=100)
+    rows = causal.test_rows(split, settings)
     tables = [causal.scores(texts=[f"{model} says {row}" for row in range(12)]) for model in ("candidate", "base")]
     for scores in tables:
         comparison.summarise(rows, "sft", scores)
-    comparison.compare(rows, "sft", tables[0], tables[1], evaluate)
-    comparison.compare(rows, "sft", tables[0], None, evaluate)
+    comparison.compare(rows, "sft", tables[0], tables[1], settings)
+    comparison.compare(rows, "sft", tables[0], None, settings)
     assert computed == [12, 12]
 
 
