@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from tuneline import __version__, processes, terminal
-from tuneline.errors import RegistryError, SetupError, TunelineError, as_setup_error
+from tuneline.errors import DataError, ModelError, RegistryError, SetupError, TunelineError, as_setup_error
 from tuneline.registry import names
 
 if TYPE_CHECKING:
@@ -508,6 +508,77 @@ def generate(
             )
     _note(*counts.lines(table, chosen, f"{generator.room:,} tokens; the model did not see their beginning"))
     counts.check()
+
+
+@cli.command()
+@click.argument("prompt", required=False, metavar="[PROMPT | TEXT | -]")
+@click.option("--version", "version", type=click.IntRange(min=1), help="Number of the version.")
+@click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="Alias of the version.")
+@click.option("--label", help="Explain this label of a classifier. Default: the most probable label.")
+@click.option("--answer", help="Explain this answer to PROMPT. Default: the answer that the model writes.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    help="Most tokens of the answer. Default: evaluate.max_new_tokens in params.yaml.",
+)
+@click.option("--test", is_flag=True, help="Show the words that decide each label over the version's test rows.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="With --test: most rows, drawn at random.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="The page. Default: in reports/explanations."
+)
+def explain(
+    prompt: str | None,
+    version: int | None,
+    alias: str,
+    label: str | None,
+    answer: str | None,
+    max_new_tokens: int | None,
+    test: bool,
+    rows: int,
+    output: Path | None,
+) -> None:
+    r"""Show on a page which words of PROMPT a registered version's answer, label or number rests on.
+
+    In PROMPT `\n` is a line break; - reads standard input. The page holds attributions with their check of
+    completeness, attention, the most similar training rows, and whether the attributions are better than random orders
+    of the words. Needs the extra `explain` (docs/explanation.md).
+    """
+    if test and (prompt is not None or label is not None or answer is not None):
+        raise click.UsageError("--test explains the test rows; leave out PROMPT, --label and --answer")
+    if output and not output.parent.is_dir():
+        raise SetupError(f"--output {output}: {output.parent} is not a folder")
+    _enter()
+    from tuneline.commands.ask import inputs
+    from tuneline.explanation import installed
+
+    installed.check()
+    text = ""
+    if not test:
+        text = inputs.text_of_stdin("utf-8", "give a PROMPT") if prompt in (None, inputs.STDIN) else prompt or ""
+        text = text if prompt in (None, inputs.STDIN) else text.replace("\\n", "\n")
+        if not text.strip():
+            raise DataError("the text is empty; give a PROMPT or TEXT, or --test")
+    p, served = _serve(version, alias)
+    if served.predicts and (answer is not None or max_new_tokens is not None):
+        raise ModelError(f"--answer, --max-new-tokens: {served.name} gives labels or numbers and writes no answers")
+    if label is not None and served.mode != "classification":
+        raise ModelError(f"--label: {served.name} gives no labels; leave it out")
+    with processes.importing():
+        from tuneline.commands import explain as explaining
+
+    if test:
+        lines = explaining.explain_test(p, served, rows=rows, output=output)
+    else:
+        lines = explaining.explain_text(
+            p, served, text, label=label, answer=answer, max_new_tokens=max_new_tokens, output=output
+        )
+    _print(*lines)
 
 
 def _serve(version: int | None, alias: str) -> "tuple[Params, Served]":

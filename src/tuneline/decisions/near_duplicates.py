@@ -5,18 +5,16 @@ the md5s that the version's own dvc.lock names. Rows that the candidate was trai
 kept what is near to today's test rows out of the candidate's training rows.
 """
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 import pyarrow as pa
 
 from tuneline import params
-from tuneline.core import files
 from tuneline.data.preparing.near_rows import near_rows
+from tuneline.decisions import version_rows
 from tuneline.errors import DataError, PipelineError
-from tuneline.pipeline import dvc_files, graph, objects
 
 _TEXTS = ("prompt", "completion", "reference", "chosen", "text", "messages")
 
@@ -41,7 +39,7 @@ def near_to(
     if threshold is None or not unknown:
         return frozenset(), ""
     try:
-        others = [text for table in _clean_rows(folder, p.paths.clean) for text in _texts(_only(table, unknown))]
+        others = [text for table in version_rows.read(folder, p.paths.clean) for text in _texts(_only(table, unknown))]
     except (DataError, PipelineError) as error:
         return frozenset(), "; ".join(error.problems)
     texts = _texts(rows)
@@ -56,29 +54,6 @@ def near_to(
 
 def _only(table: pa.Table, ids: set[str]) -> pa.Table:
     return table.filter(pa.array([one in ids for one in table["id"].to_pylist()], pa.bool_()))
-
-
-def _clean_rows(folder: Path, clean: str) -> Iterator[pa.Table]:
-    """The clean rows on which a version was trained, file by file."""
-    lock = graph.parse_yaml((folder / graph.LOCK).read_bytes(), f"{graph.LOCK} of the version", "")
-    outs = [one for stage in (lock.get("stages") or {}).values() for one in stage.get("outs", [])]
-    md5 = next((one.get("md5") for one in outs if one.get("path") == clean), None)
-    if not isinstance(md5, str) or not objects.is_md5(md5) or not objects.is_folder(md5):
-        raise DataError(f"its dvc.lock names no {clean}")
-    cache = dvc_files.cache_folder()
-    with tempfile.TemporaryDirectory() as temporary:
-        listing = objects.read_listing(cache, md5)
-        if listing is None or not all(objects.place(cache, one).is_file() for one in listing.values()):
-            cache = Path(temporary) / "files" / "md5"
-            objects.pull_objects([md5], cache)
-            listing = objects.read_listing(cache, md5)
-        if listing is None:
-            raise DataError(f"{clean} with the md5 {md5[:12]}… is in neither DVC's cache nor a remote")
-        for name, one in sorted(listing.items()):
-            if name.endswith(".parquet") and not name.startswith(("test/", "validation/")):
-                if not objects.place(cache, one).is_file():
-                    raise DataError(f"{clean}/{name} with the md5 {one[:12]}… is in neither DVC's cache nor a remote")
-                yield files.read_parquet(objects.place(cache, one))
 
 
 def _texts(table: pa.Table) -> Sequence[tuple[str, ...]]:

@@ -40,7 +40,8 @@ _OPEN_SLICES = 8
 _OPEN_COLUMNS = 2
 _OPEN_DIFFERENCES = 6
 _OPEN_METRICS = 6
-_HTML_LANGUAGES: dict[params.Language, str] = {"en": "en", "zh": "zh-Hans"}
+HTML_LANGUAGES: dict[params.Language, str] = {"en": "en", "zh": "zh-Hans"}
+"""Language of a page -> the value of its attribute `lang`."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def assemble(
 
 
 @cache
-def _environment(language: params.Language) -> jinja2.Environment:
+def templates(language: params.Language) -> jinja2.Environment:
     """The templates with the words of a language, which are compiled once."""
     words = catalogue.read(language)
     environment = jinja2.Environment(
@@ -200,13 +201,13 @@ def render(report: Report) -> str:
     gate, page = report.gate or {}, TASK_PAGES[report.task]
     differences = _differences(report)
     return (
-        _environment(report.language)
+        templates(report.language)
         .get_template("report.html.jinja")
         .render(
             report=report,
             gate=gate,
             evaluation=report.evaluation,
-            language=_HTML_LANGUAGES[report.language],
+            language=HTML_LANGUAGES[report.language],
             headline=verdict_section.headline(
                 report.model, gate, report.evaluation, METRICS_OF_TASK[report.task], page.does
             ),

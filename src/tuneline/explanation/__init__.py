@@ -1,0 +1,1 @@
+"""Why a model gives an answer, a label or a number: attributions, attention, similar training rows, and their test."""
