@@ -1,6 +1,7 @@
 """Explain one output of a registered version, or the labels that it gives the test rows, on an HTML page."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def explain_text(
     if not text.strip():
         raise DataError("the text is empty; give a TEXT or PROMPT")
     loaded = _load(p, served)
-    with Progress(f"{served.name}: explain", unit="steps", always=False) as progress:
+    with Progress(f"{served.name}: explain", unit="steps", to=sys.stderr) as progress:
         done = iter(range(1, 100))
         found = explain.explain(
             loaded,
@@ -109,7 +110,7 @@ def explain_test(p: params.Params, served: Served, *, rows: int, output: Path | 
         raise DataError(f"{served.name}: its data have no test rows, so --test has nothing to explain")
     places = explain.sample(len(texts), rows, _SEED)
     loaded = _load(p, served)
-    with Progress(f"{served.name}: explain", always=True) as progress:
+    with Progress(f"{served.name}: explain", always=True, to=sys.stderr) as progress:
         found = explain.explain_rows(
             loaded,
             [texts[place] for place in places],

@@ -16,7 +16,7 @@ from tuneline.explanation.word_units import Words
 TOLERANCE = 1e-3
 """The sum of the attributions is complete if it differs by less from the difference of the outputs, or by less than
 this share of a difference above 1."""
-_FEWEST_STEPS, _MOST_STEPS = 32, 1_024
+_FEWEST_STEPS, _MOST_STEPS = 32, 512
 
 
 @dataclass(frozen=True)

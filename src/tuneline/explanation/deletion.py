@@ -149,11 +149,12 @@ def measure(
     for method, own in zip(attributions, values, strict=False):
         mine = float(area(shares, own))
         gains = areas - mine
-        low, high = np.quantile(gains, _ends()).tolist()
+        low, high = _middle(gains).tolist()
         found.append(Versus(method, Removal(own, mine), float(gains.mean()), low, high, int((gains > 0).sum())))
-    low, high = np.quantile(random, _ends(), axis=0)
+    low, high = _middle(random)
     return Deletion(shares, Removal(random.mean(axis=0), float(areas.mean())), low, high, orders, tuple(found))
 
 
-def _ends() -> tuple[float, float]:
-    return (1 - LEVEL) / 2, (1 + LEVEL) / 2
+def _middle(values: np.ndarray) -> np.ndarray:
+    """The bounds between which one more random order would be with probability LEVEL, [2, ...]."""
+    return np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="weibull")
