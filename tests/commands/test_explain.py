@@ -1,4 +1,4 @@
-"""`tuneline explain`: a page about one output of a registered version. What computes needs Captum, which is an extra."""
+"""`tuneline explain`: a page about an output of a registered version. What computes needs the extra `explain`."""
 
 import hashlib
 import importlib.util

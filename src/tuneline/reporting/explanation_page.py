@@ -188,7 +188,11 @@ def render_rows(name: str, found: RowsExplanation, rows: int, language: params.L
     """
     facts = [
         _fact("Texts explained", number(found.texts), f"of {rows:,} test rows"),
-        _fact("Largest error of a sum", f"{found.largest_error:.1e}", f"{found.incomplete:,} texts are not complete"),
+        _fact(
+            "Largest error of a sum",
+            f"{found.largest_error:.1e}",
+            f"{found.incomplete:,} texts are not complete to {TOLERANCE:g}",
+        ),
         _fact("Texts with deletion curves", number(found.measured)),
     ]
     page = {
@@ -253,9 +257,10 @@ _OCCLUSION = (
 )
 _TOO_SHORT = f"A text needs at least {FEWEST_WORDS} words, so that its order can be compared with random orders."
 _ROWS_FAITHFUL = (
-    "Words are taken out of each text in the order of an attribution, and the output is watched; the same is done in "
-    "random orders. The gain is the mean area under the random curves minus that under the attribution's; its 95 % "
-    "interval is from a paired bootstrap over groups of rows."
+    "Words are taken out of each text in the order of an attribution, and the output is watched: the picture shows its "
+    "mean (up) by the share of words that are gone (across). The same is done in random orders. The gain is the mean "
+    "area under the random curves minus that under the attribution's; its 95 % interval is from a paired bootstrap over "
+    "groups of rows."
 )
 _FOR_TEXT = (
     "Its integrated gradients are not better than random orders here, so do not read the colours as reasons.",
@@ -297,7 +302,7 @@ def _lead(found: Explanation) -> str:
         )
     if found.is_given:
         return f"The model gives this text the label with a probability of {share}."
-    return f"The label has a probability of {share}; the model gives the text {found.others[0][0]} instead."
+    return f"The label has a probability of {share}; the model gives the text the label {found.others[0][0]}."
 
 
 def _completeness(gradients: Gradients) -> str:
@@ -417,25 +422,31 @@ def _neighbours(nearest: Nearest | str) -> dict[str, Any]:
 def _faithful(found: Explanation) -> str:
     if found.deletion is None:
         return _TOO_SHORT
-    what = {"label": "its probability", "number": "the number", "answer": "the probability of the answer"}[found.kind]
+    watched = {"label": "its probability", "number": "the number", "answer": "the probability of the answer"}[
+        found.kind
+    ]
     return (
-        f"Words are taken out of the text, those with the highest attribution first, and {what} is watched. If an "
-        f"attribution is faithful, the curve falls faster than in random orders ({found.deletion.orders} of them; the "
-        "band holds the middle 95 %). The gain is the area under a random curve minus that under the attribution's."
+        f"Words are taken out of the text, those with the highest attribution first, and {watched} is watched: the "
+        "picture shows it (up) by the share of words that are gone (across). If an attribution is faithful, its curve "
+        f"falls faster than those of {found.deletion.orders} random orders, of which the band holds the middle 95 %. "
+        "The gain is the area under a random curve minus that under the attribution's, with the middle 95 % over the "
+        "random orders."
     )
 
 
 def _verdict(one: Versus, deletion: Deletion) -> str:
-    name, count = _METHODS[one.method], f"{one.beaten} of {deletion.orders}"
-    areas = f"area {number(one.removal.area)} against {number(deletion.random.area)}"
-    return f"{name}: {_MARKS[one.state][1]} for this text ({areas}; {count} random orders have a larger area)."
+    mine, theirs, verdict = number(one.removal.area), number(deletion.random.area), _MARKS[one.state][1]
+    return (
+        f"{_METHODS[one.method]}: {verdict} for this text (area {mine} against {theirs}; {one.beaten} of "
+        f"{deletion.orders} random orders have a larger area)."
+    )
 
 
 def _rows_verdict(one: RowsVersus, found: RowsExplanation) -> str:
-    area = f"area {number(one.removal.area)} against {number(found.random.area)}"
+    mine, theirs, verdict = number(one.removal.area), number(found.random.area), _MARKS[one.state][1]
     if one.gain.low is None or one.gain.high is None:
-        return f"{_METHODS[one.method]}: the texts have too few groups for an interval ({area})."
-    return f"{_METHODS[one.method]}: {_MARKS[one.state][1]} over these texts ({area})."
+        return f"{_METHODS[one.method]}: the texts have too few groups for an interval (area {mine} against {theirs})."
+    return f"{_METHODS[one.method]}: {verdict} over these texts (area {mine} against {theirs})."
 
 
 def _difference(method: str, gain: float, low: float, high: float) -> charts.Difference:
