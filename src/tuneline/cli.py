@@ -543,7 +543,7 @@ def explain(
     rows: int,
     output: Path | None,
 ) -> None:
-    r"""Show on a page which words of PROMPT a registered version's answer, label or number rests on.
+    r"""Show on a page which words of PROMPT or TEXT a registered version's answer, label or number rests on.
 
     In PROMPT `\n` is a line break; - reads standard input. The page holds attributions with their check of
     completeness, attention, the most similar training rows, and whether the attributions are better than random orders

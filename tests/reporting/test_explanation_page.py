@@ -143,7 +143,12 @@ def test_texts_of_data_and_models_stay_texts(language: str) -> None:
 
 
 def test_the_page_is_chinese_if_the_report_is() -> None:
-    for found in (LABEL, ANSWER, replace(LABEL, kind="number", label=""), replace(LABEL, is_given=False, deletion=None)):
+    for found in (
+        LABEL,
+        ANSWER,
+        replace(LABEL, kind="number", label=""),
+        replace(LABEL, is_given=False, deletion=None),
+    ):
         page = explanation_page.render("模型", found, NEAREST, "zh")
         assert 'lang="zh-Hans"' in page
         assert english(page) == []
