@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def with_rows(kind: str, rows: dict[str, list[str]]) -> tuple[params.Params, Ser
     listing = [{"relpath": f"{split}/part-00000.parquet", "md5": md5} for split in ("train", "test", "validation")]
     outs = [{"path": p.paths.clean, "hash": "md5", "md5": put(json.dumps(listing).encode(), ".dir")}]
     (folder / "dvc.lock").write_text(json.dumps({"stages": {"prepare": {"outs": outs}}}))
-    return p, Served(**(vars(served) | {"folder": folder}))
+    return p, replace(served, folder=folder)
 
 
 TEXTS = [

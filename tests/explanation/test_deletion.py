@@ -57,7 +57,12 @@ def test_right_is_better_than_random_wrong_is_worse_and_noise_is_neither() -> No
     effects = np.array([4.0, 0.1, -0.2, 2.0, 0.0, -3.0, 0.3, 1.0, 0.2, -1.0])
     noise = np.random.default_rng(4).normal(size=10)
     found = deletion.measure(
-        output(effects), text(10), {"right": effects, "wrong": -effects, "noise": noise}, orders=40, points=10, seed=0
+        output(effects.tolist()),
+        text(10),
+        {"right": effects, "wrong": -effects, "noise": noise},
+        orders=40,
+        points=10,
+        seed=0,
     )
     assert found is not None
     right, wrong, other = found.methods
@@ -74,7 +79,9 @@ def test_noise_is_seldom_called_better() -> None:
     called = []
     for seed in range(200):
         noise = np.random.default_rng([1, seed]).normal(size=8)
-        measured = deletion.measure(output(effects), text(8), {"noise": noise}, orders=40, points=10, seed=seed)
+        measured = deletion.measure(
+            output(effects.tolist()), text(8), {"noise": noise}, orders=40, points=10, seed=seed
+        )
         assert measured is not None
         called.append(measured.methods[0].state)
     # By its definition 2.5 % of random orders are: 5 of 200.

@@ -51,4 +51,7 @@ def read(folder: Path, clean: str, splits: Collection[SplitName] = ("train",)) -
 
 
 def _split(name: str) -> SplitName:
-    return next((split for split in _HELD_OUT if name.startswith(f"{split}/")), "train")
+    for split in _HELD_OUT:
+        if name.startswith(f"{split}/"):
+            return split
+    return "train"

@@ -65,7 +65,7 @@ def integrated_gradients(output: ExplainedOutput, words: Words, baseline: int) -
     Raises:
         ModelError: the model has no layer of token embeddings that can be followed.
     """
-    from captum.attr import LayerIntegratedGradients
+    from captum.attr import LayerIntegratedGradients  # pyright: ignore[reportMissingImports]
 
     model, layer = output.model, output.model.get_input_embeddings()
     ids = torch.tensor([[*words.ids, *output.after]], device=model.device)
@@ -109,7 +109,7 @@ def occlusion(output: ExplainedOutput, words: Words, baseline: int) -> np.ndarra
     Returns:
         [tokens of the answer, words]; of a label or a number [1, words].
     """
-    from captum.attr import FeatureAblation
+    from captum.attr import FeatureAblation  # pyright: ignore[reportMissingImports]
 
     ids = torch.tensor([[*words.ids, *output.after]], device=output.model.device)
     # 0: what is always kept, and is replaced by itself.

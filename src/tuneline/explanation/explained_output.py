@@ -66,7 +66,8 @@ class HeadOutput:
     def __init__(
         self, model: PreTrainedModel, pad: int, output: int, *, several: bool = False, is_number: bool = False
     ) -> None:
-        self.model, self.kind = model, "number" if is_number else "label"
+        self.model = model
+        self.kind: Kind = "number" if is_number else "label"
         self._pad, self._output, self._several = pad, output, several
 
     def scores(self, ids: Tensor) -> Tensor:
@@ -105,7 +106,8 @@ class AnswerOutput:
     """
 
     def __init__(self, model: PreTrainedModel, answer: Sequence[int], start: int, max_length: int) -> None:
-        self.model, self.kind, self.after = model, "answer", tuple(answer)
+        self.model, self.after = model, tuple(answer)
+        self.kind: Kind = "answer"
         self._start, self._max_length = start, max_length
         example = Example([start, *answer], [IGNORED, *answer])
         self._sparse = forward.allows_sparse(model, forward.probe([example]))

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tuneline.data.secrets import screening
 from tuneline.encoding import token_ids
+from tuneline.modeling import models
 
 CANDIDATES = 200
 """Rows whose hidden states are compared."""
@@ -147,8 +148,7 @@ def _answer_text(text: str) -> str:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    filler = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return [ids[:max_length] or [filler] for ids in token_ids.text_ids(tokenizer, texts)]
+    return [ids[:max_length] or [models.pad_token_id(tokenizer)] for ids in token_ids.text_ids(tokenizer, texts)]
 
 
 def _embeddings(model: PreTrainedModel) -> torch.Tensor:

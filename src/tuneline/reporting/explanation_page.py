@@ -259,8 +259,8 @@ _TOO_SHORT = f"A text needs at least {FEWEST_WORDS} words, so that its order can
 _ROWS_FAITHFUL = (
     "Words are taken out of each text in the order of an attribution, and the output is watched: the picture shows its "
     "mean (up) by the share of words that are gone (across). The same is done in random orders. The gain is the mean "
-    "area under the random curves minus that under the attribution's; its 95 % interval is from a paired bootstrap over "
-    "groups of rows."
+    "area under the random curves minus that under the attribution's; its 95 % interval is from a paired bootstrap "
+    "over groups of rows."
 )
 _FOR_TEXT = (
     "Its integrated gradients are not better than random orders here, so do not read the colours as reasons.",
