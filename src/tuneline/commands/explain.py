@@ -135,11 +135,16 @@ def _page_path(p: params.Params, served: Served, key: str) -> Path:
 
 
 def _nearest(p: params.Params, served: Served, loaded: Loaded, text: str) -> Nearest | str:
-    def tables() -> Iterator[pa.Table]:
-        yield from version_rows.read(served.folder, p.paths.clean)
+    def tables(progress: Progress) -> Iterator[pa.Table]:
+        done = 0
+        for table in version_rows.read(served.folder, p.paths.clean):
+            yield table
+            done += table.num_rows
+            progress.update(done)
 
     try:
-        return nearest_rows.nearest(loaded.model, loaded.tokenizer, text, tables(), loaded.max_length)
+        with Progress(f"{served.name}: training rows", to=sys.stderr) as progress:
+            return nearest_rows.nearest(loaded.model, loaded.tokenizer, text, tables(progress), loaded.max_length)
     except (DataError, PipelineError) as error:
         return "; ".join(error.problems)
 

@@ -17,6 +17,7 @@ from tuneline.encoding.examples import CHAT, CLASSIFICATION, REGRESSION
 from tuneline.errors import ModelError
 from tuneline.evaluation import generation, intervals, metrics, predictions
 from tuneline.evaluation.intervals import Interval
+from tuneline.evaluation.predictions import EVEN
 from tuneline.explanation import attention as attentions
 from tuneline.explanation import attributions, deciding_words, deletion, word_units
 from tuneline.explanation.attention import Attention
@@ -153,7 +154,7 @@ def explain(
     if loaded.mode in (CLASSIFICATION, REGRESSION):
         words = _text_words(loaded, text)
         output, name, others = _head(loaded, words, label)
-        is_given = name in [one for one, _ in others[:1]] or not others
+        is_given = not others or (dict(others).get(name, 0) > EVEN if loaded.several else name == others[0][0])
         answer = ""
     else:
         words = _prompt_words(loaded, text)

@@ -302,6 +302,8 @@ def _lead(found: Explanation) -> str:
         )
     if found.is_given:
         return f"The model gives this text the label with a probability of {share}."
+    if found.others[0][0] == found.label:
+        return f"The label has a probability of {share}; the model gives the text no label."
     return f"The label has a probability of {share}; the model gives the text the label {found.others[0][0]}."
 
 
