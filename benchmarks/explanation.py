@@ -4,8 +4,8 @@
 
 Run it in a project whose version writes text and whose data are in DVC's cache; it needs the extra `explain`. Each
 prompt is explained as `tuneline explain` explains it. It prints a table in Markdown: for how many prompts an
-attribution is better than random orders of the words by itself, and its mean gain with a 95 % interval over prompts. For labels and
-numbers `tuneline explain --test` prints the same.
+attribution is better than random orders of the words by itself, and its mean gain with a 95 % interval over prompts.
+For labels and numbers `tuneline explain --test` prints the same.
 """
 
 import argparse

@@ -545,9 +545,9 @@ def explain(
 ) -> None:
     r"""Show on a page which words of PROMPT or TEXT a registered version's answer, label or number rests on.
 
-    In PROMPT `\n` is a line break; - reads standard input. The page holds attributions with their check of
-    completeness, attention, the most similar training rows, and whether the attributions are better than random orders
-    of the words. Needs the extra `explain` (docs/explanation.md).
+    In PROMPT `\n` is a line break, as for `generate`; - reads standard input. The page holds attributions with their
+    check of completeness, attention, the most similar training rows, and whether the attributions are better than
+    random orders of the words. Needs the extra `explain` (docs/explanation.md).
     """
     if test and (prompt is not None or label is not None or answer is not None):
         raise click.UsageError("--test explains the test rows; leave out PROMPT, --label and --answer")
@@ -560,13 +560,16 @@ def explain(
     installed.check()
     text = ""
     if not test:
-        text = inputs.text_of_stdin("utf-8", "give a PROMPT") if prompt in (None, inputs.STDIN) else prompt or ""
-        text = text if prompt in (None, inputs.STDIN) else text.replace("\\n", "\n")
+        is_stdin = prompt in (None, inputs.STDIN)
+        text = inputs.text_of_stdin("utf-8", "give a PROMPT or TEXT, or --test") if is_stdin else prompt or ""
         if not text.strip():
             raise DataError("the text is empty; give a PROMPT or TEXT, or --test")
     p, served = _serve(version, alias)
     if served.predicts and (answer is not None or max_new_tokens is not None):
         raise ModelError(f"--answer, --max-new-tokens: {served.name} gives labels or numbers and writes no answers")
+    if not served.predicts and prompt not in (None, inputs.STDIN):
+        # As for `generate`; `predict` takes a text as it is.
+        text = text.replace("\\n", "\n")
     if label is not None and served.mode != "classification":
         raise ModelError(f"--label: {served.name} gives no labels; leave it out")
     with processes.importing():

@@ -137,7 +137,7 @@ def test_a_short_text_is_not_compared_with_random_orders(shell: Shell) -> None:
     ("asked", "expected"),
     [
         (arguments("classifier", ""), "the text is empty"),
-        (arguments("classifier", " \\n "), "the text is empty"),
+        (arguments("plain", " \\n "), "the text is empty"),
         (arguments("plain", "\u0001"), "the text is empty"),
         (arguments("classifier", "word " * 50), f"tokens, and the model sees {MAX_LENGTH} of them at once"),
         (arguments("plain", "word " * 50), "and the model sees 63 of them at once; give a shorter prompt"),

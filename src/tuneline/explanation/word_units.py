@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from tuneline.core import limits
 from tuneline.data.records.scripts import character_class
 
 # A character of several tokens has at most this many bytes, and so tokens.
 _MOST_TOKENS = 8
 _INCOMPLETE = "\ufffd"
+# Python cannot interrupt a tokenizer's library.
+_SECONDS = 120
+_NEVER_ENDS = f"the tokenizer needs more than {_SECONDS} s to decode a text and may never end; use another model"
 _UNSPACED = re.compile(character_class())
 
 
@@ -49,8 +53,10 @@ def split(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], places: Sequen
     """
     special = set(tokenizer.all_special_ids)
     own = [place for place in places if ids[place] not in special]
+    with limits.exit_after(_SECONDS, _NEVER_ENDS):
+        pieces = _pieces(tokenizer, ids, own)
     found: list[tuple[list[int], str]] = []
-    for piece, text in _pieces(tokenizer, ids, own):
+    for piece, text in pieces:
         # A space alone is not a word.
         if found and (not text.strip() or not found[-1][1].strip() or _continues(found[-1][1], text)):
             found[-1] = ([*found[-1][0], *piece], found[-1][1] + text)

@@ -16,7 +16,7 @@ from tuneline.explanation.explain import Explanation, RowsExplanation, RowsVersu
 from tuneline.explanation.explained_output import Kind
 from tuneline.explanation.nearest_rows import CANDIDATES, Nearest
 from tuneline.reporting import charts, report
-from tuneline.reporting.filters import number, signed
+from tuneline.reporting.filters import number, short, signed
 
 _METHODS = {
     explain.GRADIENTS: "Integrated gradients",
@@ -287,7 +287,7 @@ def _mark(state: State | None, warnings: tuple[str, str]) -> dict[str, str]:
 
 def _title(found: Explanation) -> str:
     if found.kind == "label":
-        return f"What speaks for {found.label}"
+        return f"What speaks for {short(found.label)}"
     return "What the answer rests on" if found.kind == "answer" else f"What makes the number {number(found.shown)}"
 
 
@@ -304,7 +304,7 @@ def _lead(found: Explanation) -> str:
         return f"The model gives this text the label with a probability of {share}."
     if found.others[0][0] == found.label:
         return f"The label has a probability of {share}; the model gives the text no label."
-    return f"The label has a probability of {share}; the model gives the text the label {found.others[0][0]}."
+    return f"The label has a probability of {share}; the model gives the text the label {short(found.others[0][0])}."
 
 
 def _completeness(gradients: Gradients) -> str:
