@@ -5,9 +5,11 @@ import importlib.util
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -20,7 +22,13 @@ from tuneline.errors import DataError, ModelError
 from tuneline.pipeline import objects
 
 HAS_LIBRARY = importlib.util.find_spec("captum") is not None
-needs_captum = pytest.mark.skipif(not HAS_LIBRARY, reason="captum is not installed")
+
+
+def needs_captum(test: Callable[..., None]) -> Any:
+    """Skip a test where the extra is not installed; `make test-slow` runs it."""
+    return pytest.mark.slow(pytest.mark.skipif(not HAS_LIBRARY, reason="captum is not installed")(test))
+
+
 ATTACK = '<script>alert(1)</script> "</style>'
 
 

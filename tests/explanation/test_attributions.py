@@ -1,7 +1,8 @@
 """Attributions by Captum, which is an extra: these tests run where it is installed."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ from tuneline.explanation.explained_output import AnswerOutput, ExplainedOutput,
 from tuneline.explanation.word_units import Words
 
 HAS_LIBRARY = importlib.util.find_spec("captum") is not None
-needs_captum = pytest.mark.skipif(not HAS_LIBRARY, reason="captum is not installed")
+
+
+def needs_captum(test: Callable[..., None]) -> Any:
+    """Skip a test where the extra is not installed; `make test-slow` runs it."""
+    return pytest.mark.slow(pytest.mark.skipif(not HAS_LIBRARY, reason="captum is not installed")(test))
 
 
 @pytest.mark.skipif(HAS_LIBRARY, reason="captum is installed")
