@@ -1,7 +1,9 @@
 """Compares the packages in the running Python's environment with the locks; run by scripts/setup.sh.
 
-.venv/bin/python scripts/installed.py check       exit code 1 where they differ, and a line on stderr for each package
-.venv/bin/python scripts/installed.py leftover    the packages that only another build of torch needs, on one line
+.venv/bin/python scripts/installed.py check [EXTRA ...]      exit code 1 where they differ, with a line for each package
+.venv/bin/python scripts/installed.py leftover [EXTRA ...]   what only another build of torch or another extra needs
+
+An extra is one of pyproject.toml's optional dependencies, and has a lock of its own.
 """
 
 import re
@@ -15,6 +17,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 _LOCKS = ("requirements.lock", "requirements-torch.lock")
+# A part of them: what decides over the bits of a model.
+_OF_TRAINING = "requirements-training.lock"
 # What setup.sh puts there itself.
 _OF_SETUP = frozenset({"pip", "tuneline", "uv"})
 # What a CUDA build of torch needs; scripts/lock.sh leaves the same names out of the lock.
@@ -76,13 +80,20 @@ def differences(pinned: Mapping[str, str], installed: Mapping[str, str], of_torc
         )
 
 
-def main(command: str) -> None:
+def _pinned(locks: Iterable[str]) -> dict[str, str]:
+    return pins(line for lock in locks for line in Path(lock).read_text("utf-8").splitlines())
+
+
+def main(command: str, *extras: str) -> None:
     """Print what `command` asks for; see the top of this file."""
-    pinned = pins(line for lock in _LOCKS for line in Path(lock).read_text("utf-8").splitlines())
+    chosen = [f"requirements-{extra}.lock" for extra in extras]
+    others = {path.name for path in Path().glob("requirements-*.lock")} - {*_LOCKS, *chosen, _OF_TRAINING}
+    pinned, of_others = _pinned([*_LOCKS, *chosen]), _pinned(others)
     found = {canonicalize_name(one.name): one for one in metadata.distributions()}
     of_torch = needed_by("torch", {name: one.requires or [] for name, one in found.items()})
     if command == "leftover":
-        print(*sorted(name for name in found.keys() - pinned.keys() - of_torch if _OF_CUDA.match(name)))
+        loose = found.keys() - pinned.keys() - of_torch - _OF_SETUP
+        print(*sorted(name for name in loose if _OF_CUDA.match(name) or name in of_others))
         return
     lines = list(differences(pinned, {name: one.version for name, one in found.items()}, of_torch))
     if lines:
@@ -90,4 +101,4 @@ def main(command: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

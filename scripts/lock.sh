@@ -10,6 +10,17 @@ cd "$(dirname "$0")/.."
         grep -vE '^(nvidia-|cuda-|triton)'
 } >requirements.lock.partial
 mv requirements.lock.partial requirements.lock
+# What each extra needs besides that, in a lock of its own: the first installation does not grow with them.
+for extra in $(.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"])'); do
+    {
+        echo "# Made by scripts/lock.sh from pyproject.toml: what the extra '$extra' needs besides requirements.lock."
+        .venv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+            --extra "$extra" --constraint requirements.lock --constraint requirements-torch.lock \
+            --no-emit-package torch pyproject.toml |
+            grep -vE '^(nvidia-|cuda-|triton)' | grep -vxFf requirements.lock
+    } >"requirements-$extra.lock.partial"
+    mv "requirements-$extra.lock.partial" "requirements-$extra.lock"
+done
 # The arguments that params.yaml may give to transformers, trl and peft: read from the locked versions.
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT

@@ -3,6 +3,8 @@
 #   PYTHON=python3.12       which Python; otherwise the first of python3, python3.13, python3.12, python3.11 that fits
 #   TORCH=cpu|cuda          which build of torch; otherwise what pip's own settings offer (a wheel in a local folder),
 #                           else the CPU build, or the CUDA build where nvidia-smi lists a GPU
+#   EXTRAS=search,...       what else to install, as pyproject.toml names it (each has a requirements-NAME.lock); this is
+#                           remembered for the next time. EXTRAS=none: nothing else
 #   MIN_DISK_MB=4000        space wanted before installing; by default 4000, or 10000 for TORCH=cuda
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -33,8 +35,26 @@ CHOICE=.venv/torch-choice
 chosen=$(cat "$CHOICE" 2>/dev/null || true)
 [ -n "${TORCH:-}" ] || TORCH=$chosen
 
-wanted=$(cat requirements.lock requirements-torch.lock pyproject.toml scripts/setup.sh scripts/installed.py | cksum)
-wanted="$wanted ${TORCH:-} $(pwd)"
+# So do the extras, until others are asked for.
+CHOSEN=.venv/extras
+[ -n "${EXTRAS:-}" ] || EXTRAS=$(cat "$CHOSEN" 2>/dev/null || true)
+[ "$EXTRAS" != none ] || EXTRAS=
+extras=$(printf '%s' "$EXTRAS" | tr ', ' '\n\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
+locks=
+for extra in $extras; do
+    case $extra in *[!a-z0-9-]*) lock= ;; *) lock=requirements-$extra.lock ;; esac
+    case $extra in torch | training) lock= ;; esac
+    if [ -z "$lock" ] || [ ! -f "$lock" ]; then
+        known=$(ls requirements-*.lock | sed 's/requirements-\(.*\).lock/\1/' | grep -vE '^(torch|training)$' | tr '\n' ' ')
+        fail "EXTRAS: '$extra' is unknown; known here: ${known% }"
+    fi
+    locks="$locks $lock"
+done
+
+# Word by word on purpose: these are names of files.
+# shellcheck disable=SC2086
+wanted=$(cat $locks requirements.lock requirements-torch.lock pyproject.toml scripts/setup.sh scripts/installed.py | cksum)
+wanted="$wanted ${TORCH:-} $extras$(pwd)"
 if [ -x .venv/bin/python ] && [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] &&
     { [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" --version 2>&1)" = "$(.venv/bin/python --version)" ]; }; then
     exit 0
@@ -126,17 +146,23 @@ install_torch "${TORCH:-}" || fail "torch could not be installed" "$failed"
 $install -r requirements-torch.lock --constraint requirements.lock ||
     fail "what torch needs could not be installed" "$failed"
 $install --no-deps -r requirements.lock || fail "requirements.lock could not be installed" "$failed"
+for lock in $locks; do
+    $install --no-deps -r "$lock" || fail "$lock could not be installed" "$failed"
+done
 $install --no-deps --no-build-isolation --editable . || fail "the package itself could not be installed" "$failed"
-leftover=$(.venv/bin/python scripts/installed.py leftover) || fail "the packages in .venv could not be listed"
+# shellcheck disable=SC2086
+leftover=$(.venv/bin/python scripts/installed.py leftover $extras) || fail "the packages in .venv could not be listed"
 # Word by word on purpose: these are names of packages.
 # shellcheck disable=SC2086
-[ -z "$leftover" ] || { echo "setup: removing what another build of torch needed: $leftover" && $uninstall $leftover; } ||
+[ -z "$leftover" ] || { echo "setup: removing what is not needed any more: $leftover" && $uninstall $leftover; } ||
     fail "they could not be removed; remove .venv and run the same command again"
-.venv/bin/python scripts/installed.py check || exit 1
+# shellcheck disable=SC2086
+.venv/bin/python scripts/installed.py check $extras || exit 1
 said=$($check 2>&1) || fail "$said" "requirements.lock does not hold together; run scripts/lock.sh, then the same command again"
 build=$(.venv/bin/python -c 'import torch, transformers; print("cuda" if torch.version.cuda else "cpu")') ||
     fail "torch or transformers does not import; remove .venv and try again"
 [ "${TORCH:-$build}" = "$build" ] || fail "TORCH=$TORCH: the index gave a $build build of torch"
 [ -z "${TORCH:-}" ] || printf '%s' "$TORCH" >"$CHOICE"
+printf '%s' "${extras% }" >"$CHOSEN"
 printf '%s' "$wanted" >"$STAMP"
 echo "setup: done"

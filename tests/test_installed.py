@@ -1,9 +1,12 @@
 """setup.sh compares the installed packages with the lock files."""
 
 import importlib.util
+import tomllib
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from projects import ROOT
 
 
@@ -59,3 +62,15 @@ def test_a_cuda_build_needs_its_own_packages_through_extras_too(installed: Modul
         "opt": [],
     }
     assert installed.needed_by("torch", requires) == {"torch", "toolkit", "nvidia-cudart"}
+
+
+def test_every_extra_has_a_lock_that_fits_the_others(installed: ModuleType) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    common = installed.pins((ROOT / "requirements.lock").read_text("utf-8").splitlines())
+    for name, wanted in project["optional-dependencies"].items():
+        lock = (ROOT / f"requirements-{name}.lock").read_text("utf-8").splitlines()
+        pinned = installed.pins(lock)
+        assert {canonicalize_name(Requirement(one).name) for one in wanted} <= pinned.keys() | common.keys()
+        assert {package: version for package, version in pinned.items() if package in common} == {
+            package: common[package] for package in pinned.keys() & common.keys()
+        }

@@ -159,7 +159,7 @@ def test_the_page_is_chinese_if_the_report_is() -> None:
 
 def english(page: str) -> list[str]:
     own = r"&lt;.*?&gt;|tuneline [\d.]+\w*|token|nat\b|Gauss-Legendre|Jain|Wallace|Wiegreffe|Pinter|&#\d+;|F1|txt"
-    return re.findall(r"[A-Za-z]{2,}", re.sub(own, "", visible(page)))
+    return re.findall(r"[A-Za-z]{2,}", re.sub(own, "", visible(page)).replace("&nbsp;", " "))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
