@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,7 @@ def show(pages: list[str], model: Path) -> None:
         run(code, names)
     names["model"] = AutoModelForCausalLM.from_pretrained(model, local_files_only=True).float().eval()
     names["tokenizer"] = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    names["base"] = replace(names["base"], model=names["model"], tokenizer=names["tokenizer"])
     for page in pages:
         for part in _parts(english(page).read_text("utf-8")):
             if isinstance(part, str):
