@@ -147,6 +147,9 @@ def show(pages: list[str], model: Path) -> None:
     Args:
         pages: names of pages.
         model: the folder of a causal model in the format of transformers.
+
+    Raises:
+        SystemExit: the code does not fit the model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -156,13 +159,18 @@ def show(pages: list[str], model: Path) -> None:
     names["model"] = AutoModelForCausalLM.from_pretrained(model, local_files_only=True).float().eval()
     names["tokenizer"] = AutoTokenizer.from_pretrained(model, local_files_only=True)
     names["base"] = replace(names["base"], model=names["model"], tokenizer=names["tokenizer"])
+    title = ""
     for page in pages:
         for part in _parts(english(page).read_text("utf-8")):
             if isinstance(part, str):
                 for title in re.findall(r"^## (.+)$", part, re.MULTILINE):
                     print(f"\n{page}: {title}")
-            else:
-                print(run(part[0], names), end="")
+                continue
+            try:
+                print(run(part[0], names), end="", flush=True)
+            except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                what = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+                raise SystemExit(f"{english(page)}: {title}: the code does not fit {model}: {what}") from None
 
 
 def main() -> None:

@@ -10,11 +10,17 @@ import json
 import math
 import re
 import runpy
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from projects import ROOT
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tuneline.modeling import models
 
 SCRIPT = runpy.run_path(str(ROOT / "scripts/principles.py"), run_name="principles")
 PAGES, FOLDER, blocks = SCRIPT["PAGES"], SCRIPT["FOLDER"], SCRIPT["blocks"]
@@ -125,14 +131,14 @@ def test_every_number_of_the_text_is_printed_or_part_of_the_code(text: str) -> N
 
 @each_text
 def test_github_shows_its_formulas(text: str) -> None:
-    """GitHub reads Markdown before math: it takes backslashes before punctuation, and shows $ within words as such."""
+    """GitHub reads Markdown before math: it takes backslashes and pairs of _, and shows $ within words as such."""
     prose = re.sub(r"`[^`\n]*`", "", CODE.sub("", text))
     formulas = FORMULA.findall(prose)
     assert prose.count("$$") == 2 * len(formulas)
     between = FORMULA.sub("", prose)
     assert between.count("$") == 2 * len(INLINE.findall(between))
     for formula in [*formulas, *INLINE.findall(between)]:
-        assert not re.search(r"\\[^a-zA-Z]|operatorname|[)}\]]_|<|\*", formula), formula
+        assert not re.search(r"\\[^a-zA-Z]|operatorname|[^a-zA-Z0-9]_|<|\*", formula), formula
     for found in INLINE.finditer(between):
         before, after = between[found.start() - 1], between[found.end()]
         assert before in " \n(" and after in " \n).,:;", found[0]
@@ -155,3 +161,44 @@ def test_the_contents_name_every_page() -> None:
     for texts, ending in ((ENGLISH, ""), (CHINESE, ".zh-CN")):
         for page in PAGES[1:]:
             assert f"]({page}{ending}.md)" in texts[PAGES[0]]
+
+
+def script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts/principles.py", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_script_refuses_what_it_cannot_run(tmp_path: Path) -> None:
+    for arguments, reason in (
+        (("--model", tmp_path), "not the folder of a model: it has no config.json"),
+        (("--model", tmp_path, "lost"), "lost: no such page; choose from attention, "),
+        (("loss",), "PAGE goes with --model"),
+    ):
+        refused = script(*arguments)
+        assert refused.returncode == 2
+        assert reason in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_pages_run_with_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the model of the pages, saved and loaded; then one that the code does not fit."""
+    monkeypatch.chdir(FOLDER)
+    names: dict[str, Any] = {"__name__": "principles"}
+    for code, _ in blocks(ENGLISH[PAGES[0]]):
+        SCRIPT["run"](code, names)
+    models.save(names["model"], names["tokenizer"], tmp_path / "model")
+    shown = script("--model", tmp_path / "model")
+    assert shown.returncode == 0, shown.stderr
+    outputs = [output for page in PAGES[1:] for _, output in blocks(ENGLISH[page])]
+    printed, position = NUMBER.sub("#", shown.stdout), 0
+    for output in outputs:
+        position = printed.find(NUMBER.sub("#", output), position)
+        assert position >= 0, output
+    other = GPT2Config(vocab_size=len(names["tokenizer"]), n_embd=32, n_layer=1, n_head=2, n_positions=128)
+    models.save(GPT2LMHeadModel(other), names["tokenizer"], tmp_path / "other")
+    refused = script("--model", tmp_path / "other", "attention")
+    assert refused.returncode == 1
+    assert "Queries, keys and values: the code does not fit" in refused.stderr
+    assert "Traceback" not in refused.stderr
