@@ -26,7 +26,7 @@ PAGES = (
     MODEL_PAGE,
     "attention",
     "loss",
-    "optimisers",
+    "optimizers",
     "regularisation",
     "finetuning",
     "evaluation",
