@@ -22,6 +22,7 @@ from tuneline.decisions import (
     source_commit,
     spent_test_rows,
     twins,
+    unchanged_weights,
     version_folder,
 )
 from tuneline.decisions.champion_scores import Candidate, ChampionResult
@@ -102,8 +103,8 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     of_slices: dict[str, Sliced] = dict.fromkeys(_MEASURED, sliced)
     if champion.sliced is not None:
         of_slices["champion"] = champion.sliced
-    if leak := leaked_rows.find(versions.workspace_train_rows(p), rows):
-        measures, of_slices = leaked_rows.unmeasured(leak, p.rules, measures), {}
+    if why := leaked_rows.find(versions.workspace_train_rows(p), rows) or unchanged_weights.find(p):
+        measures, of_slices = leaked_rows.unmeasured(why, p.rules, measures), {}
     model_sha256, checked = check_results.read(reports / check_results.FILE)
     if checked and model_sha256 != origin.model_sha256:
         raise RegistryError(f"{reports / check_results.FILE}: another model was checked; run `make run`")
