@@ -108,3 +108,16 @@ def test_losses_and_errors_are_better_when_lower() -> None:
     assert (history.best("eval_loss"), history.since_best("eval_loss")) == (1, 2)
     assert (history.best("eval_accuracy"), history.since_best("eval_accuracy")) == (3, 0)
     assert history.best("eval_other") is None
+
+
+def test_a_step_that_warm_up_has_trained_with_rate_0_is_not_the_best_one(tmp_path: Path) -> None:
+    # Every update makes validation worse, so the unchanged weights of step 1 have the best measure.
+    made = train(tmp_path, warmup_steps=2, learning_rate=0.5, eval_steps=1, early_stopping_patience=2)
+    taken = {int(line["step"]): line["eval_loss"] for line in made.history.lines if "eval_loss" in line}
+    assert made.history.lines[0]["learning_rate"] == 0
+    assert taken[1] == min(taken.values())
+    assert made.best is not None
+    assert made.best > 1
+    assert not same(weights(made), tiny("llama").state_dict())
+    again = train(tmp_path, warmup_steps=2, learning_rate=0.5, eval_steps=1, early_stopping_patience=2)
+    assert (again.best, again.history) == (made.best, made.history)

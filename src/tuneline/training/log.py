@@ -1,6 +1,7 @@
 """The training log: one line per logged step, the same with and without a kill."""
 
 from dataclasses import asdict, dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,12 @@ class History:
         return measures
 
     def best(self, measure: str) -> int | None:
-        """The first step with the best value of `measure`; None if it was never measured."""
-        measured = [line for line in self.lines if measure in line]
+        """The first step with the best value of `measure`; None if it was never measured on trained weights.
+
+        A warm-up begins with the rate 0: until a step with a higher rate the weights are still those before training.
+        """
+        trained = dropwhile(lambda line: line.get("learning_rate") == 0, self.lines)
+        measured = [line for line in trained if measure in line]
         if not measured:
             return None
         sign = 1 if is_better_when_lower(measure) else -1
