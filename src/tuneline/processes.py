@@ -240,6 +240,34 @@ def process_group(
 
 
 @contextmanager
+def killed_when(is_unwanted: Callable[[], bool], process: subprocess.Popen[str], every: float = 0.2) -> Iterator[None]:
+    """During the block, kill the group of `process` as soon as it is unwanted.
+
+    Args:
+        is_unwanted: asked in a thread, every `every` seconds.
+        process: what `process_group` yields.
+        every: seconds.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(every):
+            if is_unwanted():
+                # The process may have ended just now.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                return
+
+    watcher = threading.Thread(target=watch, name="killed_when", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@contextmanager
 def background(
     command: list[str], log: Path, *, inherited: Sequence[int] = (), patience: float = 20.0
 ) -> Iterator[subprocess.Popen[bytes]]:

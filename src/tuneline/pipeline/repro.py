@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -255,12 +255,67 @@ def build_anew(stage: str, place: Elsewhere, log: Callable[[str], None]) -> None
     """
     arguments = ["repro", "--single-item", "--force", "--no-run-cache", "--no-commit", stage]
     code, errors, last = _streamed(arguments, lambda line: None if _ANNOUNCED.match(line) else log(line), place)
+    if code != 0:
+        raise _failure(stage, code, errors, last)
+
+
+def reproduce_at(
+    place: Elsewhere, stage: str, log: Callable[[str], None], is_unwanted: Callable[[], bool] = lambda: False
+) -> bool:
+    """Rebuild one stage in another folder of the project, whose DVC uses the cache of this project.
+
+    Args:
+        place: the folder.
+        stage: of dvc.yaml there; what it depends on is there already.
+        log: called with each line of output while dvc runs.
+        is_unwanted: asked several times a second; when it says so, the stage is killed.
+
+    Returns:
+        Whether the stage ended; False if it was killed because it is unwanted.
+
+    Raises:
+        PipelineError: the stage failed; holds the stage's own message.
+    """
+    code, errors, last = _streamed(["repro", "--single-item", stage], log, place, is_unwanted)
     if code == 0:
-        return
-    _refuse_full([line for line in errors if line.startswith("ERROR: ")], stage)
-    _refuse_killed(code, f"{stage}: dvc")
+        return True
+    if is_unwanted():
+        return False
+    raise _failure(stage, code, errors, last)
+
+
+def check_out_at(place: Elsewhere, *paths: str) -> None:
+    """Lay out, from DVC's cache, outputs in another folder of the project as the dvc.lock there records them.
+
+    Raises:
+        PipelineError: the cache does not have them.
+    """
+    code, errors, last = _streamed(["checkout", "--quiet", *paths], lambda line: None, place)
+    if code != 0:
+        raise _failure("dvc checkout", code, errors, last)
+
+
+def save_experiment_at(place: Elsewhere, name: str, stage: str) -> None:
+    """Save another folder of the project as an experiment of its commit, which `dvc exp show` then lists.
+
+    Args:
+        place: the folder.
+        name: of the experiment; another of this name is replaced.
+        stage: whose outputs the experiment has.
+
+    Raises:
+        PipelineError: DVC fails.
+    """
+    code, errors, last = _streamed(["exp", "save", "--force", "--name", name, stage], lambda line: None, place)
+    if code != 0:
+        raise _failure(f"dvc exp save {name}", code, errors, last)
+
+
+def _failure(what: str, code: int, errors: list[str], last: list[str]) -> PipelineError:
+    _refuse_full([line for line in errors if line.startswith("ERROR: ")], what)
+    _refuse_killed(code, f"{what}: dvc")
     own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
-    raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{stage}: dvc failed"]))
+    return PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
 
 def changed_inputs(place: Elsewhere, stage: str) -> dict[str, list[str]]:
@@ -411,14 +466,20 @@ def _run(arguments: list[str], log: Callable[[str], None], what: str, remedy: st
 
 
 def _streamed(
-    arguments: list[str], log: Callable[[str], None], place: Elsewhere | None = None
+    arguments: list[str],
+    log: Callable[[str], None],
+    place: Elsewhere | None = None,
+    is_unwanted: Callable[[], bool] | None = None,
 ) -> tuple[int, list[str], list[str]]:
     """Run dvc and log its lines; returns the exit code, the lines of errors and the last other lines."""
     errors: list[str] = []
     last: list[str] = []
     where = {"folder": place.folder, "variables": place.variables} if place else {}
-    with processes.process_group(_command(arguments, place), **where) as process:
+    with ExitStack() as stack:
+        process = stack.enter_context(processes.process_group(_command(arguments, place), **where))
         assert process.stdout is not None
+        if is_unwanted:
+            stack.enter_context(processes.killed_when(is_unwanted, process))
         for line in map(str.rstrip, process.stdout):
             if line.lower().startswith(_ERROR):
                 errors.append(line)

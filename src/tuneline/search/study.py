@@ -1,0 +1,247 @@
+"""The trials of a search, by Optuna: draws values, stores what was measured, and says which trials can stop.
+
+One process writes the storage: the one that holds the project. So a search that was killed continues with the trials
+that were running, under their own numbers. A trial is drawn with the seed of the space, its own number and the finished
+trials, so that with one worker a search that was killed has the same trials as one that was not.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study as OptunaStudy
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from tuneline.errors import SetupError, one_line
+from tuneline.search.space import Dimension, Space, Value
+
+_IDENTITY = "tuneline.inputs"
+_SEEDS = 2**32
+# With fewer finished trials the importance of a key is a guess.
+_FEWEST_FOR_IMPORTANCE = 4
+
+State = Literal["running", "done", "pruned", "failed"]
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "done",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of a trial."""
+
+    number: int
+    state: State
+    values: Mapping[str, Value]
+    eval_loss: float | None
+    """Of the weights that are kept; for a pruned trial the last that was measured."""
+    curve: Mapping[int, float]
+    """Step -> eval_loss."""
+    note: str = ""
+    """Why it failed."""
+
+
+class Search:
+    """An open search.
+
+    Args:
+        study: Optuna's.
+        space: what is searched.
+    """
+
+    def __init__(self, study: OptunaStudy, space: Space) -> None:
+        self._study = study
+        self._space = space
+
+    def results(self) -> list[Result]:
+        """All trials, in the order of their numbers."""
+        return [_result(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+
+    def begin(self, default: Mapping[str, Value]) -> None:
+        """Let the first trial have the values of today, if there is none yet."""
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(dict(default))
+
+    def unfinished(self) -> list[Trial]:
+        """The trials that a killed search has left; they go on under their own numbers."""
+        left = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
+        return [self._drawn(Trial(self._study, trial._trial_id), trial.number) for trial in left]
+
+    def draw(self) -> Trial:
+        """A new trial, with its values."""
+        number = sum(trial.state != TrialState.WAITING for trial in self._study.get_trials(deepcopy=False))
+        self._study.sampler = _sampler(self._space, number)
+        return self._drawn(self._study.ask(), number)
+
+    def _drawn(self, trial: Trial, number: int) -> Trial:
+        """A trial all of whose values are stored; a kill may have come between two of them."""
+        self._study.sampler = _sampler(self._space, number)
+        for key, dimension in self._space.space.items():
+            _suggest(trial, key, dimension)
+        return trial
+
+    def values(self, trial: Trial) -> dict[str, Value]:
+        """The values of a trial, by key."""
+        return {key: trial.params[key] for key in self._space.space}
+
+    def report(self, trial: Trial, curve: Mapping[int, float]) -> bool:
+        """Store what a trial has measured so far; returns whether it is to be pruned.
+
+        The answer depends on the curve and on the finished trials, not on how often this is called.
+        """
+        known = self._study._storage.get_trial(trial._trial_id).intermediate_values
+        last = max(known, default=-1)
+        if known and trial.should_prune():
+            return True
+        for step in sorted(step for step in curve if step > last):
+            trial.report(curve[step], step)
+            if trial.should_prune():
+                return True
+        return False
+
+    def finish(self, trial: Trial, eval_loss: float) -> None:
+        """Store that a trial has trained to its end."""
+        self._study.tell(trial, eval_loss)
+
+    def prune(self, trial: Trial) -> None:
+        """Store that a trial was stopped because it was worse than others."""
+        self._study.tell(trial, state=TrialState.PRUNED)
+
+    def fail(self, trial: Trial, why: str) -> None:
+        """Store that the training of a trial failed."""
+        trial.set_user_attr("why", why)
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def importance(self) -> dict[str, float]:
+        """How much of the differences between trials each key explains (fANOVA); empty with too few trials."""
+        done = [result for result in self.results() if result.state == "done"]
+        if len(done) < _FEWEST_FOR_IMPORTANCE or len({result.eval_loss for result in done}) == 1:
+            return {}
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        evaluator = FanovaImportanceEvaluator(seed=self._space.seed)
+        with suppress(ValueError, RuntimeError):
+            found = get_param_importances(self._study, evaluator=evaluator)
+            return {key: float(share) for key, share in found.items()}
+        return {}
+
+
+def exists(storage: str, name: str) -> bool:
+    """Whether the storage has a search of this name.
+
+    Args:
+        storage: its address, as SQLAlchemy takes it.
+        name: of the search.
+
+    Raises:
+        SetupError: the storage cannot be read.
+    """
+    return _at(storage, lambda: name in optuna.get_all_study_names(storage=_storage(storage)))
+
+
+def start(storage: str, name: str, space: Space, identity: str) -> Search:
+    """Make a search.
+
+    Args:
+        storage: its address, as SQLAlchemy takes it; the folder of a SQLite file exists.
+        name: of the search.
+        space: what is searched.
+        identity: the digest of all that must not change while it is continued.
+
+    Raises:
+        SetupError: the storage cannot be written.
+    """
+
+    def make() -> Search:
+        study = optuna.create_study(storage=_storage(storage), study_name=name, pruner=_pruner(space))
+        study.set_user_attr(_IDENTITY, identity)
+        return Search(study, space)
+
+    return _at(storage, make)
+
+
+def load(storage: str, name: str, space: Space) -> tuple[Search, str]:
+    """Open a search; returns it, and the identity that it was started with; empty if a kill came before it was stored.
+
+    Raises:
+        SetupError: the storage cannot be read, or does not have the search.
+    """
+
+    def open_it() -> tuple[Search, str]:
+        study = optuna.load_study(storage=_storage(storage), study_name=name, pruner=_pruner(space))
+        return Search(study, space), study.user_attrs.get(_IDENTITY, "")
+
+    return _at(storage, open_it)
+
+
+def remove(storage: str, name: str) -> None:
+    """Delete a search from its storage, if it has it.
+
+    Raises:
+        SetupError: the storage cannot be written.
+    """
+    if exists(storage, name):
+        _at(storage, lambda: optuna.delete_study(storage=_storage(storage), study_name=name))
+
+
+def _at(storage: str, action: Any) -> Any:
+    # What happens is said by the flow. Optuna's warnings are about its own arguments.
+    optuna.logging.set_verbosity(logging.ERROR)
+    warnings.filterwarnings("ignore", module="optuna")
+    try:
+        return action()
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, KeyError, ValueError) as error:
+        raise SetupError(
+            f"{storage}: the storage of the search cannot be used ({one_line(error)[:200]}); check the address, or "
+            "begin a new search with --fresh"
+        ) from None
+
+
+def _storage(address: str) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(address, skip_compatibility_check=False)
+
+
+def _pruner(space: Space) -> optuna.pruners.BasePruner:
+    if space.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(n_startup_trials=space.startup_trials)
+
+
+def _sampler(space: Space, number: int) -> BaseSampler:
+    """The sampler of one trial: what it draws depends on the seed, the number and the finished trials."""
+    seed = (space.seed * 1_000_003 + number) % _SEEDS
+    if space.sampler == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, n_startup_trials=space.startup_trials)
+
+
+def _suggest(trial: Trial, key: str, dimension: Dimension) -> None:
+    if dimension.values is not None:
+        trial.suggest_categorical(key, dimension.values)
+        return
+    low, high = dimension.ends
+    if isinstance(low, int) and isinstance(high, int):
+        trial.suggest_int(key, low, high, log=dimension.log, step=int(dimension.step or 1))
+    elif isinstance(low, float) and isinstance(high, float):
+        trial.suggest_float(key, low, high, log=dimension.log, step=dimension.step)
+
+
+def _result(trial: FrozenTrial) -> Result:
+    curve = dict(sorted(trial.intermediate_values.items()))
+    state = _STATES.get(trial.state, "running")
+    value = trial.value if state == "done" else (list(curve.values()) or [None])[-1]
+    return Result(trial.number, state, dict(trial.params), value, curve, str(trial.user_attrs.get("why", "")))
+
+
+def best(results: Sequence[Result]) -> Result | None:
+    """The finished trial with the lowest eval_loss; of equal trials the first."""
+    done = [result for result in results if result.state == "done" and result.eval_loss is not None]
+    return min(done, key=lambda result: (result.eval_loss, result.number), default=None)
