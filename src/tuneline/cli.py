@@ -244,6 +244,49 @@ def check(version: int | None, alias: str | None, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--trials", type=click.IntRange(min=2), help="How many trials the search has in the end.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at the same time.")
+@click.option("--name", default="search", show_default=True, help="Name of the search; it continues under its name.")
+@click.option("--storage", metavar="URL", help="A database for the trials. Default: a file in work/search/NAME.")
+@click.option("--scheduler", metavar="URL", help="A Dask cluster that trains the trials, as in tcp://host:8786.")
+@click.option("--fresh", is_flag=True, help="Delete the trials of this search and begin anew.")
+@click.option("--no-compare", is_flag=True, help="Do not compare the best trial with today's values on the test split.")
+@click.option("--apply", is_flag=True, help="Write the values of the best trial into params.yaml.")
+def search(
+    trials: int | None,
+    workers: int,
+    name: str,
+    storage: str | None,
+    scheduler: str | None,
+    fresh: bool,
+    no_compare: bool,
+    apply: bool,
+) -> None:
+    """Search for better values of the keys that data/search.yaml names; registers nothing.
+
+    Each trial trains with other values and is an experiment of DVC (`dvc exp show`). The same command continues a
+    search that was stopped. The page is reports/search.html. With --apply and without --trials nothing is trained.
+    """
+    if trials is None and not apply:
+        raise click.UsageError("give --trials, the number of trials; or --apply")
+    _enter()
+    import json
+
+    from tuneline import params
+    from tuneline.search import options, space
+
+    p = params.load()
+    asked = options.Options(trials or 0, workers, name, storage, scheduler, fresh, not no_compare, apply)
+    asked.check(p)
+    wanted = space.read(p)
+    if trials is None:
+        _print(*(options.apply_best(asked, p, wanted) or ["params.yaml has the best values already"]))
+        return
+    # Only now: Prefect takes seconds to start, and what is wrong is known before.
+    os.execv(sys.executable, [sys.executable, "flows/run_search.py", json.dumps(asdict(asked))])
+
+
+@cli.command()
 def register() -> None:
     """Register the candidate, unless the gate has failed it. A second call finds the same version."""
     _enter()

@@ -284,6 +284,21 @@ def reproduce_at(
     raise _failure(stage, code, errors, last)
 
 
+def use_cache_at(place: Elsewhere, cache: Path) -> None:
+    """Let DVC in another folder use a cache of this machine; only the configuration that git ignores changes.
+
+    Args:
+        place: the folder.
+        cache: the folder of the cache.
+
+    Raises:
+        PipelineError: DVC fails.
+    """
+    code, errors, last = _streamed(["cache", "dir", "--local", str(cache.absolute())], lambda line: None, place)
+    if code != 0:
+        raise _failure("dvc cache dir", code, errors, last)
+
+
 def check_out_at(place: Elsewhere, *paths: str) -> None:
     """Lay out, from DVC's cache, outputs in another folder of the project as the dvc.lock there records them.
 

@@ -91,4 +91,3 @@ def _scores(record: Record, result: Result, log: Callable[[str], None]) -> tuple
         return rows, scores["candidate"], files.sha256_path(place.finetuned)
     finally:
         place.remove()
-

@@ -1,6 +1,7 @@
 """work/search/NAME/search.json: what a search was begun with, so that it continues with the same or is refused."""
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -125,7 +126,9 @@ def begin(name: str, space: Space, p: Params) -> Record:
     """
     head = git.ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if not head:
-        raise PipelineError("the project has no commit, whose experiments the trials are; run: git add -A && git commit")
+        raise PipelineError(
+            "the project has no commit, whose experiments the trials are; run: git add -A && git commit"
+        )
 
     def is_wanted(path: str) -> bool:
         return git_steps.is_of_dvc(path) or git_steps.is_below(path, set(_CODE))
@@ -138,3 +141,12 @@ def begin(name: str, space: Space, p: Params) -> Record:
     record = Record(name, head, snapshot, compute_identity(space, p), space.model_dump(), defaults(space, p))
     record.save()
     return record
+
+
+def remove_trials(name: str) -> None:
+    """Remove the folders and the experiments of the trials of a search."""
+    shutil.rmtree(folder_of(name) / "trials", ignore_errors=True)
+    git.ask("worktree", "prune")
+    for ref in git.refs_below("refs/exps"):
+        if re.fullmatch(rf"{re.escape(name)}-\d+", ref.rpartition("/")[2]):
+            git.ask("update-ref", "-d", ref)

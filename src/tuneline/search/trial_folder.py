@@ -7,7 +7,7 @@ as it is. DVC has the project's cache. The trial becomes an experiment of the co
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class TrialFolder:
         local = Path(".dvc/config.local")
         if local.is_file():
             shutil.copyfile(local, self._project / local)
-        dvc_files.set_cache(self._project / local, dvc_files.cache_folder().absolute().parents[1])
+        repro.use_cache_at(self.place, dvc_files.cache_folder().parents[1])
         if commit is None:
             editing.set_values(self._project / params.PARAMS_FILE, {**values, "compute.threads": threads})
             self._declare_metrics()
@@ -140,7 +140,7 @@ class TrialFolder:
         files.write_text(self._unwanted, "")
 
     def curve(self) -> dict[int, float]:
-        """Step -> eval_loss, as the newest checkpoint of the running training has it."""
+        """The eval_loss of each measurement, by its number from 1, as the newest checkpoint of the training has it."""
         found: dict[int, float] = {}
         for folder in (self._project / "work").glob("*/"):
             newest = checkpoints.newest(folder)
@@ -149,7 +149,7 @@ class TrialFolder:
             except (OSError, UnreadableFileError, TypeError):
                 # The trainer deletes old checkpoints.
                 continue
-            found |= {int(line["step"]): line[OBJECTIVE] for line in lines if OBJECTIVE in line}
+            found |= _numbered([line[OBJECTIVE] for line in lines if OBJECTIVE in line])
         return found
 
     def _ended(self) -> Outcome:
@@ -158,8 +158,9 @@ class TrialFolder:
         curve = {step: line[OBJECTIVE] for step, line in curves.read(reports / "training.csv") if OBJECTIVE in line}
         if not curve:
             return Outcome(None, {}, "nothing was measured on the validation split; raise data.split.validation")
-        kept = files.read_object(reports / "training.json").get("best_step") or max(curve)
-        return Outcome(curve.get(kept, curve[max(curve)]), curve)
+        kept = files.read_object(reports / "training.json").get("best_step")
+        last = list(curve.values())[-1]
+        return Outcome(curve.get(kept, last), _numbered(list(curve.values())))
 
     def save(self, eval_loss: float | None, *, is_complete: bool) -> None:
         """Save the trial as an experiment.
@@ -177,7 +178,9 @@ class TrialFolder:
     def commit(self) -> str:
         """The commit of the trial's experiment; empty if it was removed."""
         head = self._record.head
-        return git.ask("rev-parse", "--verify", "--quiet", f"refs/exps/{head[:2]}/{head[2:]}/{self.experiment}^{{commit}}")
+        return git.ask(
+            "rev-parse", "--verify", "--quiet", f"refs/exps/{head[:2]}/{head[2:]}/{self.experiment}^{{commit}}"
+        )
 
     def evaluate(self, log: Callable[[str], None]) -> Path:
         """Run the stage evaluate on the model of the trial; returns the score table.
@@ -201,3 +204,9 @@ class TrialFolder:
             git.ask("worktree", "prune")
             shutil.rmtree(self._tree)
         git.ask("worktree", "prune")
+
+
+def _numbered(losses: Sequence[float]) -> dict[int, float]:
+    # Not by step: trials with other batches or epochs measure at other steps, but equally often. As many digits as
+    # training.csv has, so that it does not matter from which file a loss was read first.
+    return {number: float(f"{loss:.6g}") for number, loss in enumerate(losses, start=1)}

@@ -1,0 +1,248 @@
+"""The flow of a search: draw a trial, train it, store what it measured, and so on; then compare and write the page.
+
+`tuneline search` starts it through flows/run_search.py. Optuna knows the trials, DVC keeps them as experiments, Prefect
+runs them beside each other, on this machine or on a Dask cluster. The trainer knows nothing of it: this process reads
+the checkpoints of each trial and stops the trial if it is worse than the others.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import flow_logs
+import lost_prefect
+import temporary_server
+from prefect import State, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Cancelled, Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect_dask import DaskTaskRunner
+
+from tuneline import params, stopping
+from tuneline.core import files
+from tuneline.errors import TrainingError, TunelineError, as_setup_error
+from tuneline.modeling import hardware
+from tuneline.pipeline import repro
+from tuneline.registry import tracking
+from tuneline.search import against_default, pictures, record, search_page, space, study
+from tuneline.search.against_default import Compared
+from tuneline.search.options import Options
+from tuneline.search.record import Record
+from tuneline.search.trial_folder import Outcome, TrialFolder
+
+# Seconds between two looks at the checkpoints of the running trials.
+_EVERY = 0.5
+_NEEDED = ("validate_clean", "base")
+
+
+@task(task_run_name="trial {number}", cache_policy=NO_CACHE, retries=0)
+def train_trial(begun: Record, number: int) -> Outcome:
+    """Train a trial in its folder; a worker of Dask runs this."""
+    return TrialFolder(begun, str(number)).train(lambda line: None)
+
+
+@dataclass
+class _Running:
+    trial: Any
+    folder: TrialFolder
+    future: Any
+    is_stopped: bool = False
+
+
+@dataclass
+class _Run:
+    """A search while it runs."""
+
+    opened: study.Search
+    begun: Record
+    options: Options
+    threads: int
+    logger: logging.Logger | logging.LoggerAdapter
+    running: list[_Running] = field(default_factory=list)
+
+    def go(self) -> None:
+        """Train trials until there are as many as wanted."""
+        left = self.opened.unfinished()
+        try:
+            while True:
+                while len(self.running) < self.options.workers and (left or self._count() < self.options.trials):
+                    self._start(left.pop(0) if left else self.opened.draw())
+                if not self.running:
+                    return
+                time.sleep(_EVERY)
+                for one in list(self.running):
+                    self._look_at(one)
+                lost_prefect.end_if_lost()
+        except BaseException:
+            # Their processes die with this one; a worker of a cluster would go on.
+            for one in self.running:
+                one.folder.stop()
+            raise
+
+    def _count(self) -> int:
+        return len(self.opened.results())
+
+    def _start(self, trial: Any) -> None:
+        values = self.opened.values(trial)
+        shown = ", ".join(f"{key} {pictures.shown(value)}" for key, value in values.items())
+        self.logger.info("trial %d: %s", trial.number, shown)
+        folder = TrialFolder(self.begun, str(trial.number))
+        folder.lay_out(values, self.threads)
+        self.running.append(_Running(trial, folder, train_trial.submit(self.begun, trial.number)))
+
+    def _look_at(self, one: _Running) -> None:
+        is_over = one.future.state.is_final()
+        if not one.is_stopped and not is_over and self.opened.report(one.trial, one.folder.curve()):
+            one.folder.stop()
+            one.is_stopped = True
+        if not is_over:
+            return
+        outcome: Outcome = one.future.result()
+        self._end(one, outcome)
+        self.running.remove(one)
+
+    def _end(self, one: _Running, outcome: Outcome) -> None:
+        number = one.trial.number
+        if outcome.why:
+            if not number:
+                raise TrainingError(f"the first trial, with today's values, has failed: {outcome.why}")
+            self.opened.fail(one.trial, outcome.why)
+            self.logger.warning("trial %d: failed: %s", number, outcome.why)
+        elif one.is_stopped or self.opened.report(one.trial, outcome.curve):
+            last = list(outcome.curve.values())[-1] if outcome.curve else None
+            one.folder.save(last, is_complete=False)
+            self.opened.prune(one.trial)
+            self.logger.info("trial %d: stopped early", number)
+        else:
+            assert outcome.eval_loss is not None
+            one.folder.save(outcome.eval_loss, is_complete=True)
+            self.opened.finish(one.trial, outcome.eval_loss)
+            self.logger.info("trial %d: eval_loss %.4f", number, outcome.eval_loss)
+        one.folder.remove()
+
+
+@flow(name="search", persist_result=False, retries=0)
+def search(options: Options) -> State:
+    """Search for better params; nothing is registered."""
+    flow_logs.add_log_filter()
+    flow_logs.silence_lost_server()
+    stopping.take_over()
+    try:
+        return _search(options, get_run_logger())
+    except stopping.Stopped as stopped:
+        return Cancelled(message=str(stopped), data=stopped)
+    except lost_prefect.ERRORS as error:
+        lost_prefect.end_if_caused(error)
+        raise
+
+
+def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) -> State:
+    with repro.hold_project(logger.warning):
+        p = params.load()
+        wanted = space.read(p)
+        for stage in _NEEDED:
+            repro.reproduce(stage, logger.info)
+        opened, begun = options.open(wanted, p)
+        threads = max(1, min(p.compute.threads, hardware.cores() // options.workers))
+        logger.info("%d at a time, each with %d of %d cores", options.workers, threads, hardware.cores())
+        _Run(opened, begun, options, threads, logger).go()
+        results = opened.results()
+        best = study.best(results)
+        compared = _compare(options, p, begun, results, best, logger)
+        page = search_page.Page(
+            p.registry.model,
+            begun.name,
+            wanted,
+            results,
+            best,
+            opened.importance(),
+            compared,
+            options.trials,
+            threads,
+            options.workers,
+        )
+        path = Path(p.paths.reports) / "search.html"
+        files.write_text(path, search_page.render(page))
+        return Completed(message=_message(options, results, best, path))
+
+
+def _compare(
+    options: Options,
+    p: params.Params,
+    begun: Record,
+    results: Sequence[study.Result],
+    best: study.Result | None,
+    logger: logging.Logger | logging.LoggerAdapter,
+) -> Compared | None:
+    if best is None or best.number == 0 or not options.compare:
+        return None
+    logger.info("trial %d against today's values on the test split", best.number)
+    return against_default.compare(p, tracking.connect(), begun, best, results[0], lambda line: None)
+
+
+def _message(options: Options, results: Sequence[study.Result], best: study.Result | None, page: Path) -> str:
+    if best is None:
+        return f"no trial has ended; {page}"
+    default = results[0]
+    if best.number == 0:
+        return f"today's values have the lowest eval_loss ({best.eval_loss:.4f}) of {len(results)} trials; {page}"
+    values = ", ".join(f"{key}: {pictures.shown(value)}" for key, value in best.values.items())
+    applied = (
+        f"written to {params.PARAMS_FILE}; next: make run" if options.apply else "to keep it: tuneline search --apply"
+    )
+    return (
+        f"best of {len(results)}: trial {best.number}, eval_loss {best.eval_loss:.4f} (today's values: "
+        f"{default.eval_loss:.4f}); {values}; {applied}; {page}"
+    )
+
+
+def run_here(options: Options) -> None:
+    """Run the flow in this process and print how it ended; after a failure, exit with code 1 and the reason on stderr.
+
+    Raises:
+        stopping.Stopped: a person stopped the search; its state is Cancelled.
+    """
+    logger = logging.getLogger("prefect.flow_runs")
+    if temporary_server.is_used():
+        logger.addFilter(flow_logs.without_address)
+    # Before LogFilter, which removes the exception from the record.
+    logger.addFilter(flow_logs.without_error)
+    flow_logs.add_log_filter()
+    flow_logs.silence_lost_server()
+    try:
+        state = search.with_options(task_runner=_runner(options))(options, return_state=True)
+    except lost_prefect.ERRORS as error:
+        lost_prefect.end_if_caused(error)
+        raise
+    if isinstance(state.data, stopping.Stopped):
+        raise state.data
+    if state.is_completed():
+        print("", state.message, sep="\n")
+        return
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, OSError):
+        error = as_setup_error(error) or error
+    if isinstance(error, BaseException) and not isinstance(error, TunelineError):
+        raise error
+    print(f"\n{error or state.message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _runner(options: Options) -> TaskRunner[Any]:
+    if options.scheduler:
+        return DaskTaskRunner(address=options.scheduler)
+    if options.workers == 1:
+        # A cluster for one trial would only take memory.
+        return ThreadPoolTaskRunner(max_workers=1)
+    cluster = {
+        "n_workers": options.workers,
+        # Of Dask; the threads of a trial are in its params.
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+        "local_directory": str(record.folder_of(options.name).absolute() / "workers"),
+    }
+    return DaskTaskRunner(cluster_kwargs=cluster)

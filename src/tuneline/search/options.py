@@ -1,0 +1,134 @@
+"""What `tuneline search` was asked for, how its search is opened, and how its best values are kept."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneline import params
+from tuneline.errors import ParamsError, PipelineError, SetupError
+from tuneline.params import Params, editing
+from tuneline.search import record
+from tuneline.search.record import Record
+from tuneline.search.space import Space
+
+if TYPE_CHECKING:
+    from tuneline.search.study import Result, Search
+
+EXTRA = "search"
+_LIBRARIES = {"optuna": "Optuna", "prefect_dask": "Prefect's runner for Dask"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command."""
+
+    trials: int
+    workers: int = 1
+    name: str = "search"
+    storage: str | None = None
+    """An address for SQLAlchemy; None: a file of SQLite in the folder of the search."""
+    scheduler: str | None = None
+    """The address of a Dask cluster; None: this machine."""
+    fresh: bool = False
+    compare: bool = True
+    apply: bool = False
+
+    @property
+    def address(self) -> str:
+        """The address of the storage."""
+        return self.storage or f"sqlite:///{record.folder_of(self.name).absolute()}/study.db"
+
+    def check(self, p: Params) -> None:
+        """Refuse what cannot work, before anything runs.
+
+        Raises:
+            ParamsError: an option does not fit params.yaml or the name cannot be used.
+            SetupError: a library is not installed.
+        """
+        record.folder_of(self.name)
+        if missing := [name for module, name in _LIBRARIES.items() if find_spec(module) is None]:
+            raise SetupError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; a search needs them: "
+                f"make setup EXTRAS={EXTRA}"
+            )
+        if p.compute.device == "cuda" and self.workers > 1 and self.scheduler is None:
+            raise ParamsError(
+                f"--workers {self.workers}: the trials would share the GPU of this machine; use --workers 1, or name a "
+                "cluster with --scheduler"
+            )
+
+    def open(self, space: Space, p: Params) -> "tuple[Search, Record]":
+        """Open the search that was begun, or begin one.
+
+        Raises:
+            ParamsError: it was begun with another space.
+            PipelineError: it cannot be continued, because data, base, code or params have changed.
+            SetupError: its storage cannot be used, or does not have it any more.
+        """
+        from tuneline.search import study
+
+        folder = record.folder_of(self.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        begun = None if self.fresh else record.read(self.name)
+        if begun and begun.is_begun:
+            record.check(begun, space, p)
+            if not study.exists(self.address, self.name):
+                raise SetupError(
+                    f"{self.address}: does not have the search '{self.name}', which {folder} says was begun; put the "
+                    "storage back or name it with --storage, or begin anew with --fresh"
+                )
+            opened, identity = study.load(self.address, self.name, space)
+            if identity != begun.identity:
+                raise PipelineError(
+                    f"{self.address}: has another search of the name '{self.name}'; use another --name, or begin anew "
+                    "with --fresh"
+                )
+        else:
+            if study.exists(self.address, self.name) and not (self.fresh or begun or self.storage is None):
+                raise PipelineError(
+                    f"{self.address}: has a search '{self.name}' already, which another project or clone has begun; "
+                    "use another --name, or replace it with --fresh"
+                )
+            study.remove(self.address, self.name)
+            record.remove_trials(self.name)
+            begun = record.begin(self.name, space, p)
+            opened = study.start(self.address, self.name, space, begun.identity)
+            begun = begun.begun()
+            begun.save()
+        opened.begin(begun.default)
+        return opened, begun
+
+
+def peek(options: Options, space: Space) -> "list[Result]":
+    """The trials of a search that was begun; empty if there is none."""
+    from tuneline.search import study
+
+    begun = record.read(options.name)
+    if not begun or not begun.is_begun or not study.exists(options.address, options.name):
+        return []
+    return study.load(options.address, options.name, space)[0].results()
+
+
+def apply_best(options: Options, p: Params, space: Space) -> list[str]:
+    """Write the values of the best trial into params.yaml; comments stay. Returns a line for each changed key.
+
+    Raises:
+        ParamsError: no trial has ended, or the search had another space.
+    """
+    from tuneline.search import study
+
+    begun = record.read(options.name)
+    best = study.best(peek(options, space)) if begun else None
+    if begun is None or best is None:
+        raise ParamsError(f"search '{options.name}' has no trial that ended; run: tuneline search --trials 20")
+    if dict(begun.space) != space.model_dump():
+        record.check(begun, space, p)
+    today = record.defaults(space, p)
+    changed = {key: value for key, value in best.values.items() if today[key] != value}
+    if changed:
+        editing.set_values(Path(params.PARAMS_FILE), changed)
+    return [
+        f"{params.PARAMS_FILE}: {key}: {editing.written(today[key])} -> {editing.written(value)}"
+        for key, value in changed.items()
+    ]
