@@ -238,6 +238,8 @@ def _runner(options: Options) -> TaskRunner[Any]:
     if options.workers == 1:
         # A cluster for one trial would only take memory.
         return ThreadPoolTaskRunner(max_workers=1)
+    # Which worker begins and ends is not for the person.
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     cluster = {
         "n_workers": options.workers,
         # Of Dask; the threads of a trial are in its params.

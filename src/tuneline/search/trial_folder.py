@@ -29,6 +29,8 @@ from tuneline.training.log import History
 OBJECTIVE = "eval_loss"
 STAGE = "finetune"
 _METRICS = "search.json"
+# A stage before finetune, with small outputs.
+_COMPLETE = "validate_clean"
 # Variables of this project and of its tools, which the other folder sets for itself.
 _OWN = ("MLFLOW_", "PREFECT_", "TUNELINE_", "DVC_", "GIT_", "PYTHONPATH")
 
@@ -169,11 +171,12 @@ class TrialFolder:
             eval_loss: its objective.
             is_complete: whether finetune has ended; otherwise the experiment has no model.
         """
-        p = params.load(self._project / params.PARAMS_FILE)
         files.write_json(self._metrics(), {OBJECTIVE: eval_loss})
         git.ask("-C", str(self._project), "add", "--force", "--", str(self._metrics()))
-        target = STAGE if is_complete else f"{p.paths.reports}/clean.ok"
-        repro.save_experiment_at(self.place, self.experiment, target)
+        if not is_complete:
+            # DVC saves the outputs of one stage at least, all of which must be there.
+            repro.check_out_at(self.place, _COMPLETE)
+        repro.save_experiment_at(self.place, self.experiment, STAGE if is_complete else _COMPLETE)
 
     def commit(self) -> str:
         """The commit of the trial's experiment; empty if it was removed."""
