@@ -6,6 +6,7 @@ the checkpoints of each trial and stops the trial if it is worse than the others
 """
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from prefect_dask import DaskTaskRunner
 
 from tuneline import params, stopping
 from tuneline.core import files
-from tuneline.errors import TrainingError, TunelineError, as_setup_error
+from tuneline.errors import SetupError, TrainingError, TunelineError, as_setup_error
 from tuneline.modeling import hardware
 from tuneline.pipeline import repro
 from tuneline.registry import tracking
@@ -32,6 +33,7 @@ from tuneline.search import against_default, pictures, record, search_page, spac
 from tuneline.search.against_default import Compared
 from tuneline.search.options import Options
 from tuneline.search.record import Record
+from tuneline.search.result import Result, best_of
 from tuneline.search.trial_folder import Outcome, TrialFolder
 
 # Seconds between two looks at the checkpoints of the running trials.
@@ -149,9 +151,10 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
         opened, begun = options.open(wanted, p)
         threads = max(1, min(p.compute.threads, hardware.cores() // options.workers))
         logger.info("%d at a time, each with %d of %d cores", options.workers, threads, hardware.cores())
+        _check_space(p, options)
         _Run(opened, begun, options, threads, logger).go()
         results = opened.results()
-        best = study.best(results)
+        best = best_of(results)
         compared = _compare(options, p, begun, results, best, logger)
         page = search_page.Page(
             p.registry.model,
@@ -170,12 +173,25 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
         return Completed(message=_message(options, results, best, path))
 
 
+def _check_space(p: params.Params, options: Options) -> None:
+    """Raise where the models and checkpoints of the trials do not fit on the disk."""
+    model = sum(path.stat().st_size for path in Path(p.paths.base).rglob("*") if path.is_file())
+    # The cache keeps the model of each trial; a training has two checkpoints, each with weights and optimizer.
+    needed = model * (options.trials + 8 * options.workers)
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < needed:
+        raise SetupError(
+            f"{Path.cwd()}: {free / 1e9:,.1f} GB are free, and {options.trials} trials need about {needed / 1e9:,.1f} "
+            "GB; free some, or ask for fewer trials"
+        )
+
+
 def _compare(
     options: Options,
     p: params.Params,
     begun: Record,
-    results: Sequence[study.Result],
-    best: study.Result | None,
+    results: Sequence[Result],
+    best: Result | None,
     logger: logging.Logger | logging.LoggerAdapter,
 ) -> Compared | None:
     if best is None or best.number == 0 or not options.compare:
@@ -184,7 +200,7 @@ def _compare(
     return against_default.compare(p, tracking.connect(), begun, best, results[0], lambda line: None)
 
 
-def _message(options: Options, results: Sequence[study.Result], best: study.Result | None, page: Path) -> str:
+def _message(options: Options, results: Sequence[Result], best: Result | None, page: Path) -> str:
     if best is None:
         return f"no trial has ended; {page}"
     default = results[0]
@@ -239,7 +255,8 @@ def _runner(options: Options) -> TaskRunner[Any]:
         # A cluster for one trial would only take memory.
         return ThreadPoolTaskRunner(max_workers=1)
     # Which worker begins and ends is not for the person.
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    for name in ("distributed", "prefect.task_runner.dask"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     cluster = {
         "n_workers": options.workers,
         # Of Dask; the threads of a trial are in its params.

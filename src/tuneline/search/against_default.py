@@ -10,12 +10,13 @@ from tuneline.core import files
 from tuneline.errors import DataError
 from tuneline.evaluation import comparison, score_table
 from tuneline.evaluation.intervals import Measures
-from tuneline.gate import budget_words, decision
+from tuneline.gate import decision
+from tuneline.gate.spending import Budget
 from tuneline.params import Params, Rule
 from tuneline.registry import ledger
 from tuneline.registry.tracking import Tracker
 from tuneline.search.record import Record
-from tuneline.search.study import Result
+from tuneline.search.result import Result
 from tuneline.search.trial_folder import TrialFolder
 
 
@@ -27,8 +28,8 @@ class Compared:
     default: int
     rows: int
     measures: Measures
-    remarks: tuple[str, ...] = ()
-    """What the ledger says, in sentences."""
+    budget: Budget
+    """Where this use of the test rows stands in the ledger."""
 
 
 def compare(
@@ -64,8 +65,8 @@ def compare(
     _, budget = ledger.spend(
         tracker, p.registry.model, about, lambda level: decision.decide([rule], {"champion": measures}, level=level)
     )
-    remarks = tuple(budget_words.sentences(budget, len(about.groups))) if budget else ()
-    return Compared(best.number, default.number, rows.num_rows, measures, remarks)
+    assert budget is not None
+    return Compared(best.number, default.number, rows.num_rows, measures, budget)
 
 
 def _rule(p: Params) -> Rule:

@@ -1,19 +1,22 @@
 """What `tuneline search` was asked for, how its search is opened, and how its best values are kept."""
 
+import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tuneline import params
-from tuneline.errors import ParamsError, PipelineError, SetupError
+from tuneline.errors import ParamsError, PipelineError, SetupError, one_line
 from tuneline.params import Params, editing
 from tuneline.search import record
 from tuneline.search.record import Record
+from tuneline.search.result import Result, best_of
 from tuneline.search.space import Space
 
 if TYPE_CHECKING:
-    from tuneline.search.study import Result, Search
+    from tuneline.search.study import Search
 
 EXTRA = "search"
 _LIBRARIES = {"optuna": "Optuna", "prefect_dask": "Prefect's runner for Dask"}
@@ -52,6 +55,8 @@ class Options:
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; a search needs them: "
                 f"make setup EXTRAS={EXTRA}"
             )
+        if self.scheduler:
+            _check_cluster(self.scheduler)
         if p.compute.device == "cuda" and self.workers > 1 and self.scheduler is None:
             raise ParamsError(
                 f"--workers {self.workers}: the trials would share the GPU of this machine; use --workers 1, or name a "
@@ -100,7 +105,24 @@ class Options:
         return opened, begun
 
 
-def peek(options: Options, space: Space) -> "list[Result]":
+def _check_cluster(address: str) -> None:
+    parts = urlsplit(address)
+    try:
+        is_address = parts.scheme in ("tcp", "tls") and bool(parts.hostname) and bool(parts.port)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ParamsError(f"--scheduler {address}: must be the address of a Dask cluster, as in tcp://host:8786")
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5).close()
+    except OSError as error:
+        raise SetupError(
+            f"--scheduler {address}: does not answer ({one_line(error)}); start it with: dask scheduler, and a worker "
+            "in this project's folder; or leave --scheduler out, to train on this machine"
+        ) from None
+
+
+def peek(options: Options, space: Space) -> list[Result]:
     """The trials of a search that was begun; empty if there is none."""
     from tuneline.search import study
 
@@ -116,10 +138,8 @@ def apply_best(options: Options, p: Params, space: Space) -> list[str]:
     Raises:
         ParamsError: no trial has ended, or the search had another space.
     """
-    from tuneline.search import study
-
     begun = record.read(options.name)
-    best = study.best(peek(options, space)) if begun else None
+    best = best_of(peek(options, space)) if begun else None
     if begun is None or best is None:
         raise ParamsError(f"search '{options.name}' has no trial that ended; run: tuneline search --trials 20")
     if dict(begun.space) != space.model_dump():

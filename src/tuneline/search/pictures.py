@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tuneline.search.result import Result
 from tuneline.search.space import Dimension, Value
-from tuneline.search.study import Result
 
 # Of the stretched picture.
 WIDTH, HEIGHT = 1000.0, 300.0

@@ -13,8 +13,8 @@ from tuneline.params.gate import METRICS, metric
 from tuneline.reporting import charts, filters
 from tuneline.search import pictures
 from tuneline.search.against_default import Compared
+from tuneline.search.result import Result
 from tuneline.search.space import Space, Value
-from tuneline.search.study import Result
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from tuneline import params
@@ -50,14 +50,24 @@ _REFUSED = {
 }
 
 
+def _is_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+# A whole number stays whole.
+_Number = Annotated[Any, AfterValidator(_is_number)]
+
+
 class Dimension(Section):
     """The values that a trial may give a key: from `low` to `high`, or one of `values`."""
 
-    low: int | float | None = None
-    high: int | float | None = None
+    low: _Number | None = None
+    high: _Number | None = None
     log: bool = False
     """Whether values are drawn on a logarithmic scale, as for a learning rate."""
-    step: int | float | None = None
+    step: _Number | None = None
     """The distance between two values."""
     values: Annotated[list[Value], Field(min_length=2, max_length=_MOST_VALUES)] | None = None
 
@@ -125,9 +135,11 @@ class Space(Section):
     sampler: Literal["tpe", "random"] = "tpe"
     """tpe: values near those of good trials; random: independent of all other trials."""
     pruner: Literal["median", "none"] = "median"
-    """median: a trial ends early where its eval_loss is worse than the median of the earlier trials at this step."""
+    """median: a trial is stopped where its best eval_loss so far is worse than the median of the others there."""
     startup_trials: Positive = 5
     """The first trials, which are drawn at random and run to their end."""
+    warmup_measurements: Positive = 3
+    """A trial is not stopped before it was measured so often: early losses say little about the last."""
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
     """Key of params.yaml -> its values."""
 

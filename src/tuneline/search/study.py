@@ -7,10 +7,9 @@ trials, so that with one worker a search that was killed has the same trials as 
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -19,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline.errors import SetupError, one_line
+from tuneline.search.result import Result, State
 from tuneline.search.space import Dimension, Space, Value
 
 _IDENTITY = "tuneline.inputs"
@@ -26,27 +26,11 @@ _SEEDS = 2**32
 # With fewer finished trials the importance of a key is a guess.
 _FEWEST_FOR_IMPORTANCE = 4
 
-State = Literal["running", "done", "pruned", "failed"]
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "done",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is known of a trial."""
-
-    number: int
-    state: State
-    values: Mapping[str, Value]
-    eval_loss: float | None
-    """Of the weights that are kept; for a pruned trial the last that was measured."""
-    curve: Mapping[int, float]
-    """Step -> eval_loss."""
-    note: str = ""
-    """Why it failed."""
 
 
 class Search:
@@ -212,7 +196,7 @@ def _storage(address: str) -> optuna.storages.RDBStorage:
 def _pruner(space: Space) -> optuna.pruners.BasePruner:
     if space.pruner == "none":
         return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=space.startup_trials)
+    return optuna.pruners.MedianPruner(n_startup_trials=space.startup_trials, n_warmup_steps=space.warmup_measurements)
 
 
 def _sampler(space: Space, number: int) -> BaseSampler:
@@ -239,9 +223,3 @@ def _result(trial: FrozenTrial) -> Result:
     state = _STATES.get(trial.state, "running")
     value = trial.value if state == "done" else (list(curve.values()) or [None])[-1]
     return Result(trial.number, state, dict(trial.params), value, curve, str(trial.user_attrs.get("why", "")))
-
-
-def best(results: Sequence[Result]) -> Result | None:
-    """The finished trial with the lowest eval_loss; of equal trials the first."""
-    done = [result for result in results if result.state == "done" and result.eval_loss is not None]
-    return min(done, key=lambda result: (result.eval_loss, result.number), default=None)

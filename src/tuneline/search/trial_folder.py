@@ -85,6 +85,8 @@ class TrialFolder:
             commit: whose files it has; None: those from which the search was begun.
         """
         if self._ready.exists() and self._project.is_dir():
+            # A search that was stopped has stopped its trials too.
+            self._unwanted.unlink(missing_ok=True)
             return
         self.remove()
         self._tree.parent.mkdir(parents=True, exist_ok=True)

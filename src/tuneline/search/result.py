@@ -1,0 +1,30 @@
+"""What is known of a trial, and which is the best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tuneline.search.space import Value
+
+State = Literal["running", "done", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of a trial."""
+
+    number: int
+    state: State
+    values: Mapping[str, Value]
+    eval_loss: float | None
+    """Of the weights that are kept; for a pruned trial the last that was measured."""
+    curve: Mapping[int, float]
+    """Step -> eval_loss."""
+    note: str = ""
+    """Why it failed."""
+
+
+def best_of(results: Sequence[Result]) -> Result | None:
+    """The finished trial with the lowest eval_loss; of equal trials the first."""
+    done = [result for result in results if result.state == "done" and result.eval_loss is not None]
+    return min(done, key=lambda result: (result.eval_loss, result.number), default=None)
