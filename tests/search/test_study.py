@@ -11,7 +11,10 @@ from tuneline.errors import SetupError
 from tuneline.search.result import best_of
 from tuneline.search.space import Dimension, Space, Value
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs make setup EXTRAS=search")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs make setup EXTRAS=search"),
+]
 RATE, DECAY, OPTIM = "finetune.learning_rate", "finetune.weight_decay", "finetune.optim"
 SPACE = Space(
     startup_trials=3,
@@ -32,7 +35,7 @@ def loss(values: dict[str, Value], measurement: int) -> float:
     return abs(math.log10(rate) + 2) + decay + 1 / measurement + (values[OPTIM] == "muon") * 0.1
 
 
-def run(address: str, trials: int, killed: tuple[int, int] | None = None):  # noqa: ANN201
+def run(address: str, trials: int, killed: tuple[int, int] | None = None):
     """Search until there are so many trials, or until a trial was measured so often."""
     from tuneline.search import study
 
@@ -75,7 +78,7 @@ def test_a_search_that_was_killed_has_the_same_trials(tmp_path: Path) -> None:
 def test_whether_a_trial_is_stopped_does_not_depend_on_how_often_it_is_looked_at(tmp_path: Path) -> None:
     opened = run(f"sqlite:///{tmp_path}/s.db", 4)
     trial = opened.draw()
-    bad = {number: 99.0 for number in range(1, LAST + 1)}
+    bad = dict.fromkeys(range(1, LAST + 1), 99.0)
     assert opened.report(trial, bad)
     (stopped,) = [result for result in opened.results() if result.state == "running"]
     assert list(stopped.curve) == [1, 2]
