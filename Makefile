@@ -8,7 +8,7 @@ PY := .venv/bin/python
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-setup: ## make .venv from requirements.lock (every other target does this first)
+setup: ## make .venv from requirements.lock (every other target does this first); EXTRAS=search adds libraries
 	@scripts/setup.sh
 
 run: setup ## from raw data to a registered model: rebuild what is stale, gate, register
