@@ -279,6 +279,7 @@ def search(
     asked = options.Options(trials or 0, workers, name, storage, scheduler, fresh, not no_compare, apply)
     asked.check(p)
     wanted = space.read(p)
+    asked.check_begun(wanted)
     if trials is None:
         _print(*(options.apply_best(asked, p, wanted) or ["params.yaml has the best values already"]))
         return

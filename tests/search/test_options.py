@@ -62,7 +62,7 @@ def test_another_space_is_refused_with_the_keys_that_differ(p: Params) -> None:
     begun = Record("search", "h", "s", "i", space.read(p).model_dump(), {})
     space.FILE.write_text("seed: 2\nspace:\n  finetune.learning_rate: {low: 0.001, high: 0.02}\n", "utf-8")
     with pytest.raises(ParamsError) as raised:
-        record.check(begun, space.read(p), p)
+        record.check_space(begun, space.read(p))
     (problem,) = raised.value.problems
     assert "was begun with another space (finetune.learning_rate, seed); restore it, or begin a new one" in problem
 

@@ -63,26 +63,37 @@ class Options:
                 "cluster with --scheduler"
             )
 
-    def open(self, space: Space, p: Params) -> "tuple[Search, Record]":
-        """Open the search that was begun, or begin one.
+    def check_begun(self, space: Space) -> None:
+        """Refuse to continue a search that cannot go on, before anything runs.
 
         Raises:
             ParamsError: it was begun with another space.
-            PipelineError: it cannot be continued, because data, base, code or params have changed.
             SetupError: its storage cannot be used, or does not have it any more.
         """
         from tuneline.search import study
 
-        folder = record.folder_of(self.name)
-        folder.mkdir(parents=True, exist_ok=True)
         begun = None if self.fresh else record.read(self.name)
         if begun and begun.is_begun:
-            record.check(begun, space, p)
+            record.check_space(begun, space)
             if not study.exists(self.address, self.name):
                 raise SetupError(
-                    f"{self.address}: does not have the search '{self.name}', which {folder} says was begun; put the "
-                    "storage back or name it with --storage, or begin anew with --fresh"
+                    f"{self.address}: does not have the search '{self.name}', which {record.folder_of(self.name)} says "
+                    "was begun; put the storage back or name it with --storage, or begin anew with --fresh"
                 )
+
+    def open(self, space: Space, p: Params) -> "tuple[Search, Record]":
+        """Open the search that was begun, or begin one.
+
+        Raises:
+            PipelineError: it cannot be continued, because data, base, code or params have changed.
+            SetupError: its storage cannot be used.
+        """
+        from tuneline.search import study
+
+        record.folder_of(self.name).mkdir(parents=True, exist_ok=True)
+        begun = None if self.fresh else record.read(self.name)
+        if begun and begun.is_begun:
+            record.check_inputs(begun, space, p)
             opened, identity = study.load(self.address, self.name, space)
             if identity != begun.identity:
                 raise PipelineError(
@@ -142,8 +153,7 @@ def apply_best(options: Options, p: Params, space: Space) -> list[str]:
     best = best_of(peek(options, space)) if begun else None
     if begun is None or best is None:
         raise ParamsError(f"search '{options.name}' has no trial that ended; run: tuneline search --trials 20")
-    if dict(begun.space) != space.model_dump():
-        record.check(begun, space, p)
+    record.check_space(begun, space)
     today = record.defaults(space, p)
     changed = {key: value for key, value in best.values.items() if today[key] != value}
     if changed:

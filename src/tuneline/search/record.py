@@ -72,27 +72,37 @@ def read(name: str) -> Record | None:
     return Record(**files.read_object(_file(name), "name", "head", "snapshot", "identity", "space", "default"))
 
 
-def check(record: Record, space: Space, p: Params) -> None:
-    """Refuse to continue a search with another space, or where its trials could not be compared with further ones.
+def check_space(record: Record, space: Space) -> None:
+    """Refuse to continue a search with another space.
 
     Raises:
-        ParamsError: the space is another.
-        PipelineError: data, base, code or other params have changed.
+        ParamsError: names the keys that differ.
     """
-    anew = f"begin a new one with --name NAME, or replace it with --fresh (its trials are in {folder_of(record.name)})"
     now = space.model_dump()
     if dict(record.space) != now:
         before, after = dict(record.space["space"]), now["space"]
         keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         keys += sorted(key for key in now if key != "space" and now[key] != record.space.get(key))
         raise ParamsError(
-            f"{FILE}: search '{record.name}' was begun with another space ({', '.join(keys)}); restore it, or {anew}"
+            f"{FILE}: search '{record.name}' was begun with another space ({', '.join(keys)}); restore it, or {_anew(record)}"
         )
+
+
+def check_inputs(record: Record, space: Space, p: Params) -> None:
+    """Refuse to continue a search where further trials could not be compared with its own.
+
+    Raises:
+        PipelineError: data, base, code or other params have changed.
+    """
     if record.identity != compute_identity(space, p):
         raise PipelineError(
             f"search '{record.name}': data, base, code or params have changed since it was begun, so that further "
-            f"trials could not be compared with its own; restore them, or {anew}"
+            f"trials could not be compared with its own; restore them, or {_anew(record)}"
         )
+
+
+def _anew(record: Record) -> str:
+    return f"begin a new one with --name NAME, or replace it with --fresh (its trials are in {folder_of(record.name)})"
 
 
 def compute_identity(space: Space, p: Params) -> str:

@@ -1,0 +1,127 @@
+"""A whole search in a small project. Runs where the extra is installed."""
+
+import importlib.util
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from projects import Project, copy_project
+
+from tuneline.search.result import Result
+from tuneline.search.space import Dimension, Space
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("optuna", "prefect_dask")),
+        reason="needs make setup EXTRAS=search",
+    ),
+]
+SPACE = """startup_trials: 2
+warmup_measurements: 1
+space:
+  finetune.learning_rate: {low: 5.0e-4, high: 5.0e-2, log: true}
+  finetune.weight_decay: {low: 0.0, high: 0.2}
+"""
+TRIALS = "4"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    project = copy_project(tmp_path_factory.mktemp("search"))
+    (project.root / "data/search.yaml").write_text(SPACE, "utf-8")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--all", "-m", "space"]
+    subprocess.run(git, cwd=project.root, check=True)
+    yield project
+
+
+def results(project: Project, name: str) -> list[Result]:
+    from tuneline.search import study
+
+    space = Space(
+        space={
+            "finetune.learning_rate": Dimension(low=5e-4, high=5e-2, log=True),
+            "finetune.weight_decay": Dimension(low=0.0, high=0.2),
+        }
+    )
+    return study.load(f"sqlite:///{project.root}/work/search/{name}/study.db", name, space)[0].results()
+
+
+def killed_in_trial(project: Project, number: int) -> None:
+    command = [sys.executable, "-m", "tuneline", "search", "--trials", TRIALS, "--no-compare"]
+    process = subprocess.Popen(command, cwd=project.root, env=project.environment(), stdout=subprocess.DEVNULL)
+    ready = project.root / f"work/search/search/trials/{number}.ready"
+    for _ in range(3000):
+        if ready.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    time.sleep(2)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_search_that_was_killed_ends_as_one_that_was_not(project: Project) -> None:
+    before = (project.root / "params.yaml").read_text("utf-8")
+    killed_in_trial(project, 1)
+    killed_in_trial(project, 2)
+    done = project.tuneline("search", "--trials", TRIALS, "--no-compare")
+    assert done.returncode == 0, done.stderr
+    whole = project.tuneline("search", "--name", "whole", "--trials", TRIALS)
+    assert whole.returncode == 0, whole.stderr
+    assert results(project, "search") == results(project, "whole")
+    assert "best of 4: trial" in whole.stdout
+    # What a search leaves: experiments, a page and an entry of the ledger; no version, no other params.
+    listed = project.run("-m", "dvc", "exp", "list", "--name-only").stdout.split()
+    assert {f"search-{number}" for number in range(4)} <= set(listed)
+    page = (project.root / "reports/search.html").read_text("utf-8")
+    assert "comparison 1 in the ledger" in page
+    assert (project.root / "params.yaml").read_text("utf-8") == before
+    assert not list((project.root / "work/search/whole/trials").glob("*"))
+    with closing(sqlite3.connect(project.root / "mlflow/store/mlflow.db")) as store:
+        assert store.execute("select count(*) from model_versions").fetchone() == (0,)
+
+
+def test_two_workers_train_at_the_same_time(project: Project) -> None:
+    done = project.tuneline("search", "--name", "two", "--trials", "3", "--workers", "2", "--no-compare")
+    assert done.returncode == 0, done.stderr
+    assert [result.number for result in results(project, "two")] == [0, 1, 2]
+    assert "2 at a time, each with 1 of" in done.stdout + done.stderr
+
+
+def test_what_cannot_go_on_is_said_before_anything_runs(project: Project) -> None:
+    space = project.root / "data/search.yaml"
+    space.write_text(SPACE.replace("high: 0.2", "high: 0.3"), "utf-8")
+    try:
+        other = project.tuneline("search", "--trials", TRIALS)
+    finally:
+        space.write_text(SPACE, "utf-8")
+    assert other.returncode == 1
+    assert "was begun with another space (finetune.weight_decay)" in other.stderr
+    Path(project.root, "work/search/two/study.db").unlink()
+    gone = project.tuneline("search", "--name", "two", "--trials", "5")
+    assert gone.returncode == 1
+    assert "does not have the search 'two'" in gone.stderr
+    for refused in (other, gone):
+        assert len(refused.stderr.splitlines()) == 1
+        assert "Traceback" not in refused.stderr
+
+
+def test_the_best_values_are_written_on_request_and_comments_stay(project: Project) -> None:
+    params = project.root / "params.yaml"
+    before = params.read_text("utf-8")
+    done = project.tuneline("search", "--name", "whole", "--apply")
+    after = params.read_text("utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "finetune.learning_rate: 0.001 -> " in done.stdout
+    assert before != after
+    assert before.count("#") == after.count("#")
+    assert before.count("\n") == after.count("\n")
