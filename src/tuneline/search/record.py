@@ -84,7 +84,8 @@ def check_space(record: Record, space: Space) -> None:
         keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         keys += sorted(key for key in now if key != "space" and now[key] != record.space.get(key))
         raise ParamsError(
-            f"{FILE}: search '{record.name}' was begun with another space ({', '.join(keys)}); restore it, or {_anew(record)}"
+            f"{FILE}: search '{record.name}' was begun with another space ({', '.join(keys)}); restore it, or "
+            f"{_anew(record)}"
         )
 
 
