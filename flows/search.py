@@ -21,7 +21,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect_dask import DaskTaskRunner
+from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
 from tuneline import params, stopping
 from tuneline.core import files

@@ -60,11 +60,11 @@ def compare(
         raise DataError("the two trials were measured on different test rows; begin the search anew with --fresh")
     measures = comparison.compare(rows, p.task, mine, theirs, p.evaluate)
     columns = {name: rows[name].to_pylist() for name in ("id", "cluster")}
-    about = ledger.Comparison.of(mine_sha256, default_sha256, columns, f"search {record.name}")
     rule = _rule(p)
-    _, budget = ledger.spend(
+    about = ledger.Comparison.of(mine_sha256, default_sha256, columns, f"search {record.name}", [rule.model_dump()])
+    budget = ledger.spend(
         tracker, p.registry.model, about, lambda level: decision.decide([rule], {"champion": measures}, level=level)
-    )
+    ).budget
     assert budget is not None
     return Compared(best.number, default.number, rows.num_rows, measures, budget)
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study as OptunaStudy
-from optuna.trial import FrozenTrial, Trial, TrialState
+import optuna  # pyright: ignore[reportMissingImports]
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler  # pyright: ignore[reportMissingImports]
+from optuna.study import Study as OptunaStudy  # pyright: ignore[reportMissingImports]
+from optuna.trial import FrozenTrial, Trial, TrialState  # pyright: ignore[reportMissingImports]
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuneline.errors import SetupError, one_line
@@ -109,7 +109,7 @@ class Search:
         done = [result for result in self.results() if result.state == "done"]
         if len(done) < _FEWEST_FOR_IMPORTANCE or len({result.eval_loss for result in done}) == 1:
             return {}
-        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # pyright: ignore[reportMissingImports]
 
         evaluator = FanovaImportanceEvaluator(seed=self._space.seed)
         with suppress(ValueError, RuntimeError):

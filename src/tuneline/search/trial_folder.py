@@ -162,9 +162,9 @@ class TrialFolder:
         curve = {step: line[OBJECTIVE] for step, line in curves.read(reports / "training.csv") if OBJECTIVE in line}
         if not curve:
             return Outcome(None, {}, "nothing was measured on the validation split; raise data.split.validation")
+        losses = list(curve.values())
         kept = files.read_object(reports / "training.json").get("best_step")
-        last = list(curve.values())[-1]
-        return Outcome(curve.get(kept, last), _numbered(list(curve.values())))
+        return Outcome(losses[-1] if kept is None else curve[kept], _numbered(losses))
 
     def save(self, eval_loss: float | None, *, is_complete: bool) -> None:
         """Save the trial as an experiment.
