@@ -12,13 +12,22 @@ from tuneline.core import files, identity
 from tuneline.decisions import git_steps
 from tuneline.errors import ParamsError, PipelineError
 from tuneline.params import Params
-from tuneline.pipeline import graph
+from tuneline.pipeline import dvc_files, graph
 from tuneline.search.space import FILE, Space, Value, defaults
 from tuneline.work import WORK
 
 FOLDER = WORK / "search"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-_CODE = ("src", "scripts", "pyproject.toml", "mlflow", "data")
+# What trials need and git may not know yet; never a raw set.
+_CODE = (
+    "src",
+    "scripts",
+    "pyproject.toml",
+    "mlflow/tuneline.env",
+    "data/expectations",
+    "data/harness",
+    "data/checks.yaml",
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,11 @@ def begin(name: str, space: Space, p: Params) -> Record:
         return git_steps.is_of_dvc(path) or git_steps.is_below(path, set(_CODE))
 
     snapshot = git.commit_working_tree(
-        f"search {name}", more=("dvc.yaml", "dvc.lock", params.PARAMS_FILE), is_wanted=is_wanted
+        f"search {name}",
+        more=("dvc.yaml", "dvc.lock", params.PARAMS_FILE),
+        is_wanted=is_wanted,
+        # An experiment can be pushed.
+        withheld=(".dvc/config",) if dvc_files.shared_secrets() else (),
     )
     ref = f"refs/tuneline-search/{name}"
     git.ask("update-ref", "--no-deref", ref, snapshot)
