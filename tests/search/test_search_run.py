@@ -19,7 +19,7 @@ from tuneline.search.space import Dimension, Space
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(
         any(importlib.util.find_spec(name) is None for name in ("optuna", "prefect_dask")),
         reason="needs make setup EXTRAS=search",
