@@ -320,3 +320,14 @@ def test_editing_a_list_keeps_the_comments_around_it(file: Path) -> None:
     last = max(place for place, one in enumerate(lines) if one == line)
     assert lines[last + 1].lstrip().startswith("# slices:")
     assert sum("# ours" in one for one in lines) == 1
+
+
+def test_problems_between_sections_are_named_at_once(tmp_path: Path) -> None:
+    text = Path("params.yaml").read_text("utf-8").replace("task: sft", "task: preference", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("canaries: 0 ", "canaries: 20 ").replace("slices: [] ", "slices: [nothing] "), "utf-8")
+    with pytest.raises(ParamsError) as caught:
+        params.load(path)
+    found = "\n".join(caught.value.problems)
+    for key in ("data.canaries", "evaluate.slices.0", "gate.rules.2.metric"):
+        assert key in found, found

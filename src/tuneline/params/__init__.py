@@ -1,9 +1,10 @@
 """Read params.yaml into one frozen `Params`. The file has the values; this package has their types and bounds."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from tuneline.errors import ParamsError
 from tuneline.params import yaml_file
@@ -65,6 +66,9 @@ PARAMS_FILE = "params.yaml"
 MIXABLE = tuple(task for task, keys in TASK_KEYS.items() if keys.is_mixable)
 """Tasks that can be trained on several sets."""
 
+Problems = Iterator[PydanticCustomError]
+"""What is wrong with values of several sections, each with the place `at` which a person mends it."""
+
 
 class Params(Section):
     """All of params.yaml."""
@@ -84,7 +88,27 @@ class Params(Section):
     report: Report = Report()
 
     @model_validator(mode="after")
-    def _source_fits_input(self) -> "Params":
+    def _sections_fit_together(self) -> "Params":
+        problems = [
+            *self._source_fits_input(),
+            *self._outputs_lie_apart(),
+            *self._rows_fit_the_base(),
+            *self._finetune_fits_the_task(),
+            *self._mixture_fits_the_task(),
+            *self._probes_fit_the_task(),
+            *self._rules_of_probes_have_rows(),
+            *self._weights_can_be_shared_out(),
+            *self._twins_differ(),
+            *self._rules_can_be_measured(),
+            *self._slices_are_known(),
+        ]
+        if problems:
+            # pydantic takes the lines of this error for its own; with one exception a person would see one problem.
+            lines: list[InitErrorDetails] = [{"type": problem, "input": {}} for problem in problems]
+            raise ValidationError.from_exception_data("Params", lines)
+        return self
+
+    def _source_fits_input(self) -> Problems:
         is_pretraining_text = self.base.input == self.paths.pretraining
         if (self.base.source == "builtin") != is_pretraining_text:
             wanted = {
@@ -92,15 +116,13 @@ class Params(Section):
                 "path": "the folder of a model",
                 "hub": "a YAML file with the model's id and full revision",
             }[self.base.source]
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "source_and_input",
                 "'{value}' does not fit base.source {source}: set it to {wanted}",
                 {"at": ("base", "input"), "value": self.base.input, "source": self.base.source, "wanted": wanted},
             )
-        return self
 
-    @model_validator(mode="after")
-    def _outputs_lie_apart(self) -> "Params":
+    def _outputs_lie_apart(self) -> Problems:
         outputs = {f"paths.{key}": getattr(self.paths, key) for key in OUTPUTS}
         inputs = {
             "paths.expectations": self.paths.expectations,
@@ -112,7 +134,7 @@ class Params(Section):
             "base.input": self.base.input,
         }
         for key, other in overlaps(outputs, inputs):
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "overlap",
                 "'{value}' overlaps {other} '{there}', and DVC deletes an output before a stage writes it again; use "
                 "two separate paths",
@@ -123,12 +145,12 @@ class Params(Section):
                     "there": (outputs | inputs)[other],
                 },
             )
-        return self
+            # One wrong path may overlap several.
+            return
 
-    @model_validator(mode="after")
-    def _rows_fit_the_base(self) -> "Params":
+    def _rows_fit_the_base(self) -> Problems:
         if self.base.source == "builtin" and self.finetune.max_length > self.base.builtin.max_length:
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "length_and_base",
                 "{length} is more than base.builtin.max_length {seen}, the most tokens that the builtin base sees; "
                 "raise base.builtin.max_length too",
@@ -138,48 +160,42 @@ class Params(Section):
                     "seen": self.base.builtin.max_length,
                 },
             )
-        return self
 
-    @model_validator(mode="after")
-    def _finetune_fits_the_task(self) -> "Params":
+    def _finetune_fits_the_task(self) -> Problems:
         for key, problem in unfit(self.task, self.finetune):
-            raise PydanticCustomError("finetune_and_task", "{problem}", {"at": ("finetune", key), "problem": problem})
-        return self
+            yield PydanticCustomError("finetune_and_task", "{problem}", {"at": ("finetune", key), "problem": problem})
 
-    @model_validator(mode="after")
-    def _mixture_fits_the_task(self) -> "Params":
+    def _mixture_fits_the_task(self) -> Problems:
         if self.data.mixture and self.task not in MIXABLE:
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "mixture_and_task",
                 "has no meaning for task {task}: only text, pairs and conversations can be mixed; set it to {empty}",
                 {"at": ("data", "mixture"), "task": self.task, "empty": "{}"},
             )
-        return self
 
-    @model_validator(mode="after")
-    def _probes_fit_the_task(self) -> "Params":
+    def _probes_fit_the_task(self) -> Problems:
         general = self.data.general
         if general is not None and self.task not in MIXABLE:
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "general_and_task",
                 "has no meaning for task {task}, which reads no set of {mixture}; set it to null",
                 {"at": ("data", "general"), "task": self.task, "mixture": self.paths.mixture},
             )
         if general in self.data.mixture:
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "general_and_mixture",
                 "'{general}' is in data.mixture, so the model is trained on it and it cannot show what is forgotten; "
                 "name another set",
                 {"at": ("data", "general"), "general": general},
             )
         if self.evaluate.harness and not TASK_KEYS[self.task].probes:
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "harness_and_task",
                 "has no meaning for task {task}, whose models are not trained to write a text; set it to []",
                 {"at": ("evaluate", "harness"), "task": self.task},
             )
-        if self.evaluate.harness and self.evaluate.probes is None:
-            raise PydanticCustomError(
+        elif self.evaluate.harness and self.evaluate.probes is None:
+            yield PydanticCustomError(
                 "harness_and_probes",
                 "needs evaluate.probes, which says how many documents are measured, and it is null",
                 {"at": ("evaluate", "harness")},
@@ -187,28 +203,26 @@ class Params(Section):
         for index, rule in enumerate(self.gate.rules):
             task = rule.metric.removeprefix(HARNESS)
             if is_of_harness(rule.metric) and rule.task in (None, self.task) and task not in self.evaluate.harness:
-                raise PydanticCustomError(
+                yield PydanticCustomError(
                     "rule_and_harness",
                     "'{harness}' is not in evaluate.harness; add it there, or remove the rule",
                     {"at": ("gate", "rules", index, "metric"), "harness": task},
                 )
-        if 0 < self.data.canaries < FEWEST_GROUPS:
-            raise PydanticCustomError(
+        if self.data.canaries and "canary_exposure" not in TASK_KEYS[self.task].probes:
+            yield PydanticCustomError(
+                "canaries_and_task",
+                "has no meaning for task {task}, whose models are not trained to write a text; set it to 0",
+                {"at": ("data", "canaries"), "task": self.task},
+            )
+        elif 0 < self.data.canaries < FEWEST_GROUPS:
+            yield PydanticCustomError(
                 "few_canaries",
                 "{canaries} canaries are too few: the interval of their exposure needs {fewest}; set it to {fewest} or "
                 "more, or to 0",
                 {"at": ("data", "canaries"), "canaries": self.data.canaries, "fewest": FEWEST_GROUPS},
             )
-        if self.data.canaries and "canary_exposure" not in TASK_KEYS[self.task].probes:
-            raise PydanticCustomError(
-                "canaries_and_task",
-                "has no meaning for task {task}, whose models are not trained to write a text; set it to 0",
-                {"at": ("data", "canaries"), "task": self.task},
-            )
-        return self
 
-    @model_validator(mode="after")
-    def _rules_of_probes_have_rows(self) -> "Params":
+    def _rules_of_probes_have_rows(self) -> Problems:
         for index, rule in enumerate(self.gate.rules):
             if rule.task not in (None, self.task):
                 continue
@@ -219,7 +233,7 @@ class Params(Section):
                         "remove the rule, bring a set of general text with `tuneline use PATH --general`, and add the "
                         "rule again"
                     )
-                raise PydanticCustomError(
+                yield PydanticCustomError(
                     "rule_and_general",
                     "no general text is there to measure {metric} on: {why}; {remedy}",
                     {
@@ -232,7 +246,7 @@ class Params(Section):
             key = HARNESS_ROWS if is_of_harness(rule.metric) else ROWS_OF_PROBE.get(rule.metric)
             rows = getattr(self.evaluate.probes, key, FEWEST_GROUPS) if key else FEWEST_GROUPS
             if rows < FEWEST_GROUPS:
-                raise PydanticCustomError(
+                yield PydanticCustomError(
                     "few_probe_rows",
                     "{rows} rows are too few to decide the rule on {metric}: its interval needs {fewest}; set it to "
                     "{fewest} or more, or remove the rule",
@@ -243,7 +257,6 @@ class Params(Section):
                         "fewest": FEWEST_GROUPS,
                     },
                 )
-        return self
 
     @property
     def why_no_general_text(self) -> str:
@@ -259,18 +272,15 @@ class Params(Section):
             )
         return ""
 
-    @model_validator(mode="after")
-    def _weights_can_be_shared_out(self) -> "Params":
+    def _weights_can_be_shared_out(self) -> Problems:
         if found := unfit_to_shard(self.task, self.finetune, torch_compile=self.compute.torch_compile):
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "fsdp",
                 "full_shard {problems}; or set fsdp to null",
                 {"at": ("finetune", "fsdp"), "problems": "; it ".join(found)},
             )
-        return self
 
-    @model_validator(mode="after")
-    def _twins_differ(self) -> "Params":
+    def _twins_differ(self) -> Problems:
         twins = self.gate.twins
         same = [
             f"{seed} is the seed of {'finetune.seed' if seed == self.finetune.seed else 'another twin'}"
@@ -278,19 +288,18 @@ class Params(Section):
             if seed == self.finetune.seed or seed in twins[:index]
         ]
         if same:
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "twin",
                 "{same}, so this twin would be the same model; use another seed",
                 {"at": ("gate", "twins"), "same": " and ".join(dict.fromkeys(same))},
             )
         for index, rule in enumerate(self.gate.rules):
             if rule.beyond_twins and not twins and rule.task in (None, self.task):
-                raise PydanticCustomError(
+                yield PydanticCustomError(
                     "beyond_twins",
                     "needs twins to compare with; set gate.twins to one or more seeds, for example [1, 2]",
                     {"at": ("gate", "rules", index, "beyond_twins")},
                 )
-        return self
 
     def of_twin(self, seed: int) -> "Params":
         """The params with which a twin is trained: another seed, and places of its own for model and reports."""
@@ -303,10 +312,9 @@ class Params(Section):
         """The rules of the gate for the task."""
         return [rule for rule in self.gate.rules if rule.task in (None, self.task)]
 
-    @model_validator(mode="after")
-    def _rules_can_be_measured(self) -> "Params":
+    def _rules_can_be_measured(self) -> Problems:
         if not self.rules:
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "no_rule",
                 "no rule is for task {task}, only for other tasks; add a rule, or run `tuneline use` again",
                 {"at": ("gate", "rules"), "task": self.task},
@@ -314,10 +322,9 @@ class Params(Section):
         for index, rule in enumerate(self.gate.rules):
             if found := problem_of_task(rule, rule.task or self.task):
                 key, message = found
-                raise PydanticCustomError(
+                yield PydanticCustomError(
                     "rule_and_task", "{message}", {"at": ("gate", "rules", index, key), "message": message}
                 )
-        return self
 
     def _why_no_slice(self, column: str) -> str:
         """What a column is that cannot cut the test rows into slices."""
@@ -334,16 +341,15 @@ class Params(Section):
         labels = f"; the column of the labels is called {LABEL} here" if TASK_KEYS[self.task].has_labels else ""
         return f"no column has this name; a column of {self.data.raw} must be in data.keep_columns{labels}"
 
-    @model_validator(mode="after")
-    def _slices_are_known(self) -> "Params":
+    def _slices_are_known(self) -> Problems:
         known, slices = known_columns(self.task, self.data.keep_columns), self.evaluate.slices
         for index, column in enumerate(slices):
             at = ("evaluate", "slices", index)
             if slices.index(column) != index:
-                raise PydanticCustomError("slice_twice", "'{column}' is named twice", {"at": at, "column": column})
-            if column not in known:
+                yield PydanticCustomError("slice_twice", "'{column}' is named twice", {"at": at, "column": column})
+            elif column not in known:
                 message = f"'{column}': {self._why_no_slice(column)}; {one_of_known(column, known)}"
-                raise PydanticCustomError("slice_column", "{message}", {"at": at, "message": message})
+                yield PydanticCustomError("slice_column", "{message}", {"at": at, "message": message})
         for index, rule in enumerate(self.gate.rules):
             if rule.task not in (None, self.task):
                 continue
@@ -355,10 +361,9 @@ class Params(Section):
             column = gap[1] if gap else written.partition("=")[0]
             hint = closest(column, slices) if slices else "it is empty"
             message = f"'{written}': '{column}' is not in evaluate.slices; {hint}; add it there, or remove the rule"
-            raise PydanticCustomError(
+            yield PydanticCustomError(
                 "rule_and_slices", "{message}", {"at": ("gate", "rules", index, key), "message": message}
             )
-        return self
 
 
 def load(path: Path = Path(PARAMS_FILE)) -> Params:
