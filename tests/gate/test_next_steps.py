@@ -140,6 +140,43 @@ def test_the_advice_says_when_fine_tuning_shows_no_improvement() -> None:
     assert told[0] == "The numbers do not show that fine-tuning has made the model better than its base."
 
 
+def versus_base(**bounds: tuple[float | None, float | None]) -> dict[str, dict[str, dict[str, float | None]]]:
+    return {
+        "versus_base": {name: {"difference": 0.0, "low": low, "high": high} for name, (low, high) in bounds.items()}
+    }
+
+
+def test_the_advice_names_the_metrics_in_which_fine_tuning_shows_an_improvement() -> None:
+    measured = versus_base(
+        bits_per_byte=(-0.02, 0.01),
+        token_loss=(-0.2, 0.1),
+        chrf=(1.0, 3.0),
+        bleu=(0.1, 0.4),
+        token_f1=(-0.2, -0.1),
+        exact_match=(None, None),
+        distinct_1=(0.1, 0.2),
+    )
+    told = steps("base", -0.01, 0.02, replace(AT, base_source="hub", evaluation=measured))
+    assert told[0] == (
+        "Fine-tuning has made the model better than its base in BLEU, chrF: these intervals are above zero. The "
+        "numbers do not show it for Bits per byte, Exact match. It is worse in Token F1."
+    )
+    both = {"evaluation": versus_base(bits_per_byte=(-0.02, 0.01), chrf=(1.0, 3.0)), "base_source": "hub"}
+    told = steps("base", -0.01, 0.02, replace(AT, **both))
+    assert told[0] == (
+        "Fine-tuning has made the model better than its base in chrF: these intervals are above zero. The numbers "
+        "do not show it for Bits per byte."
+    )
+    none = replace(AT, base_source="hub", evaluation=versus_base(bits_per_byte=(-0.02, 0.01), chrf=(-1.0, 3.0)))
+    assert steps("base", -0.01, 0.02, none)[0].startswith("The numbers do not show that fine-tuning has made the model")
+
+
+def test_a_base_that_was_not_compared_is_not_called_better() -> None:
+    rule = Rule.model_validate({"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0})
+    told = next_steps(decide([rule], {"base": {"bits_per_byte": "the model is its base"}}), AT)
+    assert not any("worse than its base" in step for step in told)
+
+
 def test_a_failed_slice_is_advised_on_as_such() -> None:
     rule = Rule.model_validate(
         {"metric": "chrf", "direction": "higher", "versus": "champion", "margin": 0.0, "slice": "language=zh"}

@@ -69,6 +69,9 @@ PARTS = {
     "next_steps.py": {
         "Train longer: raise finetune.num_train_epochs (now {})",
         "{}; the validation loss was still falling at the end.",
+        "Fine-tuning has made the model better than its base in {}: these intervals are above zero.",
+        " The numbers do not show it for {}.",
+        "{} It is worse in {}.",
     },
     "slice_rules.py": {
         " This holds after Holm's correction for {} slices.",
@@ -276,6 +279,11 @@ def test_next_steps_are_translated() -> None:
         for rows in (100, 10_000)
         for training in ({}, {"best_step": 99, "steps": 100})
     ]
+    bounds = {"chrf": (1.0, 2.0), "exact_match": (1.0, 2.0), "bits_per_byte": (-1.0, 1.0), "token_f1": (-0.2, -0.1)}
+    compared = {name: {"low": low, "high": high} for name, (low, high) in bounds.items()}
+    for left_out in ("", "token_f1", "bits_per_byte"):
+        kept = {name: one for name, one in compared.items() if name != left_out}
+        situations.append(replace(situations[0], evaluation={"versus_base": kept}))
     bounds = [(-0.5, -0.6, -0.4), (0.1, -0.1, 0.3), (-0.02, -0.04, -0.001), (None, None, None)]
     told = set()
     for metric in ("bits_per_byte", "chrf", "general_bits_per_byte", "canary_exposure"):

@@ -3,6 +3,7 @@
 The flow calls them, and so do `tuneline gate` and `tuneline register`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
         tracker, p, origin.model_sha256, champion, rows, decide_at, where="gate", dry_run=dry_run
     )
     verdict = decided.verdict
-    steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows))
+    steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows, evaluation))
     remarks = [*today.remarks, *champion.remarks, *filter(None, [behaviour_rule.remark(checked)])]
     if today.version is not None and champion.summary is not None:
         asked = [rule.metric for rule in p.rules if rule.versus == "champion" and rule.metric in METRICS]
@@ -294,7 +295,7 @@ def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dic
     }
 
 
-def _situation(p: params.Params, test_rows: int) -> next_steps.Situation:
+def _situation(p: params.Params, test_rows: int, evaluation: Mapping[str, Any]) -> next_steps.Situation:
     training = Path(p.paths.reports) / "training.json"
     about = files.read_object(Path(p.paths.clean) / DATASET_FILE, "rows.train")
     return next_steps.Situation(
@@ -305,6 +306,7 @@ def _situation(p: params.Params, test_rows: int) -> next_steps.Situation:
         train_rows=about["rows"]["train"],
         test_rows=test_rows,
         training=files.read_object(training) if training.is_file() else {},
+        evaluation=evaluation,
     )
 
 

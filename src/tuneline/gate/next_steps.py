@@ -1,7 +1,7 @@
 """What a person can do about a candidate that has not passed the gate, in sentences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tuneline.gate.behaviour_rule import CHECKS
@@ -27,6 +27,8 @@ _NOT_BETTER_THAN_BASELINE = {
     "chrf": "Copying the prompt scores as high a chrF as the answers do. Read the answers in the report: they show "
     "whether chrF tells good answers from bad ones on these rows.",
 }
+# How well a model does, each thing once: token_loss says what bits_per_byte says, and diversity is not quality.
+_QUALITY = ("bits_per_byte", "exact_match", "token_f1", "bleu", "chrf", "reward_accuracy", "reward_margin")
 _OF_CHECKS: dict[Task, tuple[str, str]] = {
     "sft": ("the chat template or the merged weights may be wrong", "the training data lack such rows"),
     "language-modeling": ("the merged weights may be wrong", "the training data lack such rows"),
@@ -56,6 +58,8 @@ class Situation:
     test_rows: int
     training: Mapping[str, Any]
     """The value of training.json."""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """The value of evaluation.json."""
 
 
 def remark_on_champion(metrics: Sequence[str], earlier: Mapping[str, float], now: Mapping[str, float]) -> str:
@@ -125,7 +129,7 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
                 f"Bring more rows: {at.train_rows:,} were trained on. {_RECIPES} says how many rows a task needs."
             )
         steps.append(f"Compare params.yaml with the recipe for data like yours: {_RECIPES}.")
-    if "base" in against:
+    if any(decision.versus == "base" and decision.improvement is not None for decision in failed):
         steps.append(
             f"Lower finetune.learning_rate (now {at.learning_rate:g}): fine-tuning has made the model worse than its "
             "base."
@@ -195,12 +199,31 @@ def _other_base(at: Situation) -> list[str]:
     return [f"Try another base: {_BASES} lists models by task and language."]
 
 
+def _compared_with_base(at: Situation) -> str:
+    """In which metrics fine-tuning has made the model better than its base."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    for name, one in at.evaluation.get("versus_base", {}).items():
+        if name in _QUALITY:
+            ends = [METRICS[name].sign * bound for bound in (one["low"], one["high"]) if bound is not None]
+            kind = "better" if ends and min(ends) > 0 else "worse" if ends and max(ends) < 0 else "open"
+            found[kind].append(name)
+    better, worse, still_open = (
+        ", ".join(METRICS[name].name for name in _QUALITY if name in names) for names in found.values()
+    )
+    if not better:
+        which = ", which was pretrained on the same text" if at.base_source == "builtin" else ""
+        return f"The numbers do not show that fine-tuning has made the model better than its base{which}."
+    sentence = f"Fine-tuning has made the model better than its base in {better}: these intervals are above zero."
+    if still_open:
+        sentence += f" The numbers do not show it for {still_open}."
+    return f"{sentence} It is worse in {worse}." if worse else sentence
+
+
 def _while_undecided(rules: Sequence[Decision], at: Situation) -> list[str]:
     steps: list[str] = []
     undecided = [rule for rule in rules if rule.verdict == "undecided"]
     if any(rule.versus == "base" and rule.margin >= 0 for rule in undecided):
-        which = ", which was pretrained on the same text" if at.base_source == "builtin" else ""
-        steps.append(f"The numbers do not show that fine-tuning has made the model better than its base{which}.")
+        steps.append(_compared_with_base(at))
         steps += [*_train_longer(at), *_other_base(at)]
     worse = [rule for rule in undecided if rule.is_worse]
     if worse:
