@@ -1,6 +1,7 @@
 """Labels and values of slices that look like code, in a model card and in the names of metrics."""
 
 from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
 from mlflow.utils import validation
 
 from tuneline import params
@@ -41,7 +42,7 @@ def test_a_model_card_stays_readable(project: params.Params, lineage: Lineage) -
     assert "\x1b" not in text
     assert "<b>" not in text
     assert sum(line.startswith("- Recall of ") for line in text.splitlines()) == len(NAMES)
-    assert ModelCard(text).data.eval_results
+    assert model_index_to_eval_results(ModelCard(text).data.to_dict()["model-index"])[1]
     gate = {"verdict": "passed", "rules": rules}
     assert "\x1b" not in cards.version_description("classification", gate, evaluation, [])
 
