@@ -11,6 +11,8 @@ from tuneline.errors import TunelineError
 
 GATE_FAILED = "GateFailed"
 """The name of the state of a run whose gate failed."""
+PROMOTION_UNDONE = "PromotionUndone"
+"""The name of the state of a run that has undone a promotion."""
 ABORTED = "Execution was aborted by "
 """How Prefect begins its message about a run that a signal has ended."""
 # Prefect logs an error as an exception of the flow, and again at the end of the task and of the flow.
@@ -25,7 +27,8 @@ _STOP_MESSAGES = (
 
 
 class LogFilter(logging.Filter):
-    """Makes log lines safe to show, logs a TunelineError once and without a traceback, and the gate's reasons once.
+    """Makes log lines safe to show, logs a TunelineError once and without a traceback, and the reasons of a gate and of
+    a promotion once.
 
     The states of Prefect keep the problems of an error.
     """
@@ -43,8 +46,9 @@ class LogFilter(logging.Filter):
             return False
         if message.startswith(f"Task run failed with state: {GATE_FAILED}"):
             return False
-        if message.startswith(f"Finished in state {GATE_FAILED}"):
-            record.msg, record.args = f"Finished in state {GATE_FAILED}", ()
+        for name in (GATE_FAILED, PROMOTION_UNDONE):
+            if message.startswith(f"Finished in state {name}"):
+                record.msg, record.args = f"Finished in state {name}", ()
         if (ended := _ENDED_BY_ERROR.match(message)) and _is_ours(ended["error"]):
             record.msg, record.args = ended["state"], ()
         if isinstance(error, TunelineError):

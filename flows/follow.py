@@ -32,7 +32,7 @@ def _follow() -> None:
         return
     outcome = promotion.follow(p, log=_print)
     for step in outcome.steps:
-        _print(f"{model}: {step.line()}")
+        _print(f"{model}: {step.told()}")
     address = prefect_login.server_address(script.ROOT, os.environ)
     # Not earlier: its start takes as much processor time as a verification, which people wait for.
     server = None if address or os.environ.get("PREFECT_PROFILE") else temporary_server.start()

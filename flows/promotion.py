@@ -24,8 +24,6 @@ from tuneline.decisions.promotion import Outcome, follow
 from tuneline.errors import SetupError, first_line
 from tuneline.reporting.markdown import escape
 
-_UNDONE = "PromotionUndone"
-
 
 @flow(name="promotion", persist_result=False, retries=0)
 def promotion() -> State:
@@ -58,6 +56,7 @@ def show(outcome: Outcome) -> str | None:
     Returns:
         Why Prefect does not show it; None if it does.
     """
+    flow_logs.add_log_filter()
     flow_logs.silence_lost_server()
     what = "; ".join(f"version {step.version} {step.action}" for step in outcome.steps) or "nothing has changed"
 
@@ -74,7 +73,7 @@ def show(outcome: Outcome) -> str | None:
             state = shown(return_state=True)
     except lost_prefect.ERRORS as error:
         return first_line(error)
-    return None if state.name in (_UNDONE, "Completed") else state.message
+    return None if state.name in (flow_logs.PROMOTION_UNDONE, "Completed") else state.message
 
 
 @contextmanager
@@ -114,4 +113,4 @@ def _final_state(outcome: Outcome) -> State:
         lines = [f"**{escape(step.line())}**", "", *(f"- {escape(check.line())}" for check in step.checks)]
         create_markdown_artifact("\n".join(lines), key="promotion", description="What was verified")
     message = "\n".join(step.line() for step in outcome.steps) or "nothing has changed"
-    return Failed(name=_UNDONE, message=message) if outcome.undone else Completed(message=message)
+    return Failed(name=flow_logs.PROMOTION_UNDONE, message=message) if outcome.undone else Completed(message=message)

@@ -30,6 +30,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from tuneline import params, stopping
+from tuneline.behaviour import check_file
 from tuneline.commands import garbage
 from tuneline.decisions import decide, git_steps, last_decision
 from tuneline.errors import BusyError, SetupError, TunelineError, as_setup_error
@@ -151,6 +152,8 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
         if temporary_server.is_used():
             _mark_killed_runs()
         p = params.load()
+        # The last stage reads it, after hours of training.
+        check_file.load(Path(p.paths.checks))
         if grown := garbage.warning():
             logger.warning(grown)
         for imported in graph.imported_sets(p):

@@ -86,6 +86,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     subprocess.run(["git", "init", "--quiet"], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
+    Path("data").mkdir()
+    shutil.copyfile(ROOT / "data/checks.yaml", "data/checks.yaml")
     Path("bad.py").write_text(
         "open('tries', 'a').write('x'); print('error: x.jsonl:3: is broken'); raise SystemExit(1)"
     )
@@ -205,6 +207,17 @@ def test_params_that_are_not_there_fail_the_flow_in_words(
     assert isinstance(state.result(raise_on_failure=False), ParamsError)
     assert "no such file; run this in the project's root" in str(state.message)
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_wrong_checks_fail_the_flow_before_its_first_stage(
+    train: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNELINE_ROOT", str(project))
+    (project / "data" / "checks.yaml").write_text("sft:\n- prompt: a\n  contains: b\n  serverity: warning\n")
+    state = train.train(return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), DataError)
+    assert "data/checks.yaml:4: sft.0.serverity: unknown key; did you mean severity?" in str(state.message)
+    assert not (project / "out").exists()
 
 
 def test_a_worker_that_was_started_elsewhere_is_told_how(train: ModuleType, project: Path) -> None:

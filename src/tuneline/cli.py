@@ -60,6 +60,17 @@ def cli() -> None:
     """
 
 
+def _at_most_one(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
+    if len(values) > 1:
+        what = str(param.name if param.name == "prompt" else "text").upper()
+        raise click.UsageError(
+            f"{len(values)} arguments are given where one {what} is read; put quotes around a {what} with spaces, or "
+            "give several in a file: --input FILE",
+            ctx,
+        )
+    return values[0] if values else None
+
+
 def _column(example: str) -> Callable[[_Command], _Command]:
     return click.option(
         "--column",
@@ -407,7 +418,7 @@ def _version_options(row: str) -> Callable[[_Command], _Command]:
 
 
 @cli.command()
-@click.argument("source", required=False, metavar="[TEXT | PATH | -]")
+@click.argument("source", nargs=-1, callback=_at_most_one, metavar="[TEXT | PATH | -]")
 @click.option("--text", help="A text, even if a file has this name.")
 @_version_options("one text")
 @click.option("--all-labels", is_flag=True, help="Also write the probability of every label.")
@@ -478,7 +489,7 @@ def predict(
 
 
 @cli.command()
-@click.argument("prompt", required=False, metavar="[PROMPT | -]")
+@click.argument("prompt", nargs=-1, callback=_at_most_one, metavar="[PROMPT | -]")
 @_version_options("one prompt or conversation")
 @click.option(
     "--max-new-tokens",
@@ -890,7 +901,7 @@ def verify(dry_run: bool) -> None:
 
     outcome = promotion.follow(params.load(), dry_run=dry_run, recheck=True, log=_print)
     for step in outcome.steps:
-        _print(f"{outcome.model}: {step.line(dry_run=dry_run)}")
+        _print(f"{outcome.model}: {step.told(dry_run=dry_run)}")
     if not outcome.steps:
         _print(f"{outcome.model}: {outcome.standing()}")
     if outcome.failed and not outcome.damage:

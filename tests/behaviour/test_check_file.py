@@ -26,12 +26,14 @@ sft:
     messages: [{role: user, content: Who?}]
     contains: me
   - prompt: nothing
+    refuses: yes
   - prompt: a
     regex: "(unclosed"
   - prompt: a
     json_schema: {type: objekt}
   - prompt: a
     json_schema: {$ref: "https://example.org/x.json"}
+  - prompt: no expectation
 classification:
   - text: good
     lable: positive
@@ -45,16 +47,17 @@ chess: []
         "checks.yaml:4: sft.0.max_tokens: 0: input should be greater than or equal to 1",
         "checks.yaml:3: sft.0.contians: unknown key; did you mean contains?",
         "checks.yaml:5: sft.1: needs either prompt or messages",
-        "checks.yaml:8: sft.2: expects nothing; add one of same_as, contains, not_contains, regex, json_schema, "
-        "max_tokens, refuses",
-        "checks.yaml:10: sft.3.regex: '(unclosed': is not a regular expression: missing ) at position 9",
-        "checks.yaml:12: sft.4.json_schema: is not a JSON schema: type: 'objekt' is not valid under any of the given "
+        "checks.yaml:9: sft.2.refuses: 'yes': write true or false",
+        "checks.yaml:11: sft.3.regex: '(unclosed': is not a regular expression: missing ) at position 9",
+        "checks.yaml:13: sft.4.json_schema: is not a JSON schema: type: 'objekt' is not valid under any of the given "
         "schemas",
-        "checks.yaml:14: sft.5.json_schema: $ref 'https://example.org/x.json' is outside the schema, and nothing is "
+        "checks.yaml:15: sft.5.json_schema: $ref 'https://example.org/x.json' is outside the schema, and nothing is "
         "loaded; write it under $defs",
-        "checks.yaml:17: classification.0.lable: unknown key; did you mean label?",
-        "checks.yaml:19: regression.0: between: 5 is more than 1; write the smaller first",
-        "checks.yaml:22: chess: unknown key; known here: refusals, sft, language-modeling, classification, "
+        "checks.yaml:16: sft.6: expects nothing; add one of same_as, contains, not_contains, regex, json_schema, "
+        "max_tokens, refuses",
+        "checks.yaml:19: classification.0.lable: unknown key; did you mean label?",
+        "checks.yaml:21: regression.0: between: 5 is more than 1; write the smaller first",
+        "checks.yaml:24: chess: unknown key; known here: refusals, sft, language-modeling, classification, "
         "regression, preference",
     ]
 
@@ -71,9 +74,9 @@ def test_refuses_needs_the_phrases_of_a_refusal(tmp_path: Path) -> None:
         ("7", "must be a mapping of the sections refusals, sft, language-modeling"),
         ("- prompt: a", "must be a mapping of the sections"),
         ("sft: [", "cannot be read as YAML"),
-        ("sft: {prompt: a}", "sft: input should be a valid list"),
+        ("sft: {prompt: a}", "must be a list; write its items as [A, B]"),
         ("sft: [{prompt: 7, contains: a}]", "sft.0.prompt: 7: input should be a valid string"),
-        ("classification: [{text: a, label: true}]", "input should be a valid list"),
+        ("classification: [{text: a, label: true}]", "must be a list; write its items as [A, B]"),
         ("sft: [{messages: [{role: user, content: a}, {role: assistant, content: b}], contains: a}]", "remove it"),
         ("sft: [{prompt: a, contains: a, name: '<b>x</b>'}]", "must be plain text"),
         ("sft: [{prompt: a, contains: a, severity: fatal}]", "input should be 'error' or 'warning'"),

@@ -49,6 +49,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "rows": 4,
                 "accepted": 2,
                 "shapes": {"pair": 3},
+                "columns": ["prompt", "completion"],
                 "rejected": [
                     {
                         "line": 2,
@@ -76,6 +77,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "rows": 1,
                 "accepted": 1,
                 "shapes": {"pair": 1},
+                "columns": ["prompt", "completion"],
                 "rejected": [],
                 "reasons": {},
                 "damaged": {},
@@ -91,6 +93,7 @@ def test_the_report_for_programs(folder: Path) -> None:
                 "rows": 0,
                 "accepted": 0,
                 "shapes": {},
+                "columns": [],
                 "rejected": [],
                 "reasons": {},
                 "damaged": {},
@@ -223,6 +226,28 @@ def test_in_a_project_the_files_are_read_as_params_yaml_says(folder: Path, param
     assert (other.exit_code, "columns found: 问, 答" in other.stdout) == (1, True)
     said = CliRunner().invoke(cli, ["inspect", "data/raw/faq", "--encoding", "utf-8"])
     assert (said.exit_code, "it looks like gb18030" in said.stdout) == (1, True)
+
+
+def test_it_says_what_becomes_of_columns_and_that_use_would_refuse(tmp_path: Path) -> None:
+    rows = [{"question": f"who is {n}?", "answer": f"{n}", "by": "me"} for n in range(30)]
+    path = write(tmp_path / "faq.jsonl", *rows, {"question": "why?"})
+    lines = [*inspection.lines(inspection.inspect([path], inspection.How(max_rejected=0.01)))]
+    assert "1 file read as question: prompt from question; completion from answer" in lines or (
+        "1 file read as pair: prompt from question; completion from answer" in lines
+    )
+    assert any(
+        line.startswith(f"warning: `tuneline use` would refuse this: {path}: 1 of 31 rows cannot be used (missing 1)")
+        for line in lines
+    )
+    report = inspection.inspect([path], inspection.How(max_rejected=0.1))
+    assert "would refuse" not in "".join(inspection.lines(report))
+
+
+def test_labels_that_are_numbers_are_told(tmp_path: Path) -> None:
+    rows = [{"text": f"{LONG} {n}", "urgency": n % 5 + 1} for n in range(40)]
+    how = inspection.How(columns={"text": "text", "label": "urgency"})
+    lines = [*inspection.lines(inspection.inspect([write(tmp_path / "a.jsonl", *rows)], how))]
+    assert "    all labels are numbers: with --task regression they are predicted as numbers" in lines
 
 
 def write(path: Path, *rows: object) -> Path:

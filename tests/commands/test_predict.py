@@ -200,6 +200,14 @@ def test_every_refusal_is_one_line(arguments: list[str], stdin: str | bytes | No
     assert ran.stdout == ""
 
 
+def test_several_texts_are_refused_with_the_way_to_give_them(shell: Shell) -> None:
+    for command, what in (("predict", "TEXT"), ("generate", "PROMPT")):
+        ran = shell.run(command, "very", "good")
+        assert ran.exit_code != 0
+        assert f"2 arguments are given where one {what} is read; put quotes around" in ran.stderr
+        assert "--input FILE" in ran.stderr
+
+
 def test_a_pipe_or_a_device_is_never_replaced_by_a_file(shell: Shell) -> None:
     os.mkfifo(shell.root / "pipe.csv")
     ran = shell.run("predict", "--output", "pipe.csv", "a")

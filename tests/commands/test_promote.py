@@ -39,11 +39,13 @@ class Desk:
         for _ in range(6):
             tracker.create_version(NewVersion(self.model, run, folder, sha256, tags, {}, measured, lambda _: ""))
         self.compared: list[tuple[str, str | None]] = []
+        self.replaces: object = None
         self.during: Callable[[], object] = lambda: None
         self.log: list[str] = []
 
-    def checks(self, p: Params, tracker: Tracker, version: str, champion: str | None, **more: bool) -> list[Check]:
+    def checks(self, p: Params, tracker: Tracker, version: str, champion: str | None, **more: object) -> list[Check]:
         self.compared.append((version, champion))
+        self.replaces = more.get("replaces")
         self.during()
         wrong = FAILS.get(version)
         return [
@@ -166,7 +168,7 @@ def test_a_rollback_goes_back_one_champion_at_a_time(desk: Desk) -> None:
     assert desk.rollback(reason="too slow") == (
         f"{desk.model}: champion went back from version 6 to version 2, which is verified"
     )
-    assert desk.compared[-1] == ("2", None)
+    assert (desk.compared[-1], desk.replaces) == (("2", None), "6")
     assert desk.words()[-1] == ("rolled back", "6", "2", "too slow")
     assert desk.tracker.version_tags(desk.model, "2")["promotion.verdict"] == "rolled back"
     assert promotion.follow(desk.p, checks=desk.checks).steps == ()
@@ -230,7 +232,7 @@ def test_a_rollback_does_not_propose_erased_versions(desk: Desk) -> None:
 def test_another_alias_has_its_own_history(desk: Desk, tmp_path: Path) -> None:
     desk.promote("1")
     desk.promote("2", "challenger")
-    assert desk.compared[-1] == ("2", None)
+    assert (desk.compared[-1], desk.replaces) == (("2", None), "6")
     assert desk.tracker.aliases(desk.model) == {"champion": "1", "challenger": "2"}
     assert "promotion.verdict" not in desk.tracker.version_tags(desk.model, "2")
 

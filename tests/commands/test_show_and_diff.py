@@ -30,6 +30,7 @@ def test_diff_compares_two_versions(shell: Shell) -> None:
     [
         (["show", "99"], "asked version 99: is not in the registry at"),
         (["show", "production"], "asked: no version is production yet"),
+        (["show", "champoin"], "asked: no version is champoin yet; did you mean champion? (registered: 1, 2"),
         (["diff", "1", "Champion"], "asked version 1 has the alias champion, but"),
     ],
 )

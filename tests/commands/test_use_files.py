@@ -114,6 +114,19 @@ def test_labels_that_differ_only_in_case_or_spaces_are_a_warning(tmp_path: Path)
         )
 
 
+def test_labels_that_are_numbers_and_unused_columns_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "mail.csv"
+    path.write_text("\n".join(["text,urgency,date", *(f"{words(n)},{n % 5 + 1},2026-01-02" for n in range(60))]) + "\n")
+    columns = {"text": "text", "label": "urgency"}
+    told = use(path, columns=columns)
+    assert "  all labels are numbers: with --task regression they are predicted as numbers" in told
+    [hint] = [line for line in told if "data.keep_columns" in line]
+    assert "data.split.order_by" in hint
+    told = use(path, columns=columns, task="regression")
+    assert "rows of regression, 0 set aside" in told[0]
+    assert not [line for line in told if "--task regression" in line]
+
+
 def test_a_refused_set_changes_nothing(tmp_path: Path) -> None:
     before = Path("params.yaml").read_text("utf-8")
     with pytest.raises(DataError, match=r"faq\.jsonl:61: json"):

@@ -128,6 +128,10 @@ def test_a_bad_promotion_is_undone_with_its_reason(kept: Registry) -> None:
     [step] = outcome.undone
     assert (step.version, step.champion, outcome.champion) == ("3", "1", "1")
     assert step.reason == "gate: is worse than the champion"
+    assert step.told() == (
+        "version 3 is undone as champion, which is version 1 again: not passed: gate; to promote it all the same, say "
+        "why: tuneline promote 3 --override REASON"
+    )
     assert kept.champion() == "1"
     assert kept.words()[2:] == [("moved", "1", "3"), ("undone", "3", "1")]
     tags = kept.tags("3")

@@ -55,6 +55,14 @@ def test_what_cannot_be_checked_has_not_passed(
     ]
 
 
+def test_a_version_that_is_compared_with_nothing_says_why() -> None:
+    assert verification.why_not_compared("2") == (
+        "a rollback is not compared with the champion that it replaces, version 2: that it must go is decided by a "
+        "person"
+    )
+    assert verification.why_not_compared(None).startswith("no other version was ever verified")
+
+
 def test_without_the_registry_or_the_version_nothing_is_decided(
     tracker: Tracker, project: Params, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

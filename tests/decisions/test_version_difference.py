@@ -57,7 +57,8 @@ class Project:
     def register(self, data: str, value: float, rows: Sequence[tuple[str, str]]) -> str:
         """Commit everything, and register the model in the workspace as the next version."""
         p = params.load()
-        lock = {"outs": [{"path": p.paths.clean, "md5": data}], "deps": [{"path": p.data.raw, "md5": data}]}
+        deps = [{"path": path, "md5": data} for path in (p.data.raw, "reports/raw.ok")]
+        lock = {"outs": [{"path": p.paths.clean, "md5": data}], "deps": deps}
         Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"prepare": lock}}))
         files.write_parquet(
             Path(p.paths.clean) / "train/part-00000.parquet",
@@ -136,6 +137,7 @@ def test_a_difference_is_told_in_words(two: Project) -> None:
         "  finetune.dpo.beta was 0.1, is 0.2",
         f"  finetune.lora was null, is {json.dumps(LORA)}",
         "  data/raw/python-docstrings has changed",
+        "  the rows that validate_raw has accepted are others",
         "  train: 1 row added, 2 removed",
         "    + b.csv:2",
         "    − a.csv:3",
@@ -162,9 +164,16 @@ def test_metrics_of_other_test_rows_are_not_called_better(two: Project) -> None:
     cache = Path(".dvc/cache/files/md5")
     rows = {"train": ROWS["train"], "test": [("8", "b.csv:3")]}
     assert two.register(store_clean(cache, rows), 1.25, rows["train"]) == "3"
-    text = "\n".join(two.compare("1", "3"))
-    assert "Bits per byte was 1.7500, is 1.2500 (of other test rows: cannot be compared)" in text
+    one, other = (about_version.collect(two.tracker, two.model, name) for name in ("1", "3"))
+    found = version_difference.compare(two.tracker, one, other)
+    text = "\n".join(diff.lines(found))
+    assert "metrics\n  (the test rows differ: numbers about them cannot be compared and have no verdict; " in text
+    assert "  Bits per byte was 1.7500, is 1.2500\n" in f"{text}\n"
     assert "(better)" not in text
+    general = version_difference.MetricChange("general_bits_per_byte", "General text", 2.0, 1.9, True)
+    text = "\n".join(diff.lines(replace(found, metrics=(*found.metrics, general))))
+    assert text.count("cannot be compared") == 1
+    assert "  General text was 2.0000, is 1.9000 (better)" in text
 
 
 def test_what_is_lost_is_named_and_the_rest_is_compared(two: Project) -> None:

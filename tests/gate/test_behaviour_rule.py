@@ -50,7 +50,9 @@ def test_stage_gate_and_verification_count_alike() -> None:
     assert decided
     assert decided.reason == f"Behaviour checks: {counted}; failed: 2."
     assert check_results.lines(results, "data/checks.yaml")[0] == f"behaviour checks of data/checks.yaml: {counted}"
-    assert behaviour_rule.verify(results)[1] == f"{counted}; failed: 2; failed with severity warning: 3"
+    assert behaviour_rule.verify(results)[1] == (
+        f"{counted}; failed: 2; failed with severity warning, which does not stop a promotion: 3"
+    )
 
 
 def test_the_advice_after_a_failed_check_fits_the_task() -> None:
@@ -79,6 +81,15 @@ def test_a_check_that_could_not_be_asked_has_failed() -> None:
     asked = CheckResult(1, None, "error", "Hello", problem="the chat template refuses it")
     assert combined(5.0, asked).verdict == "failed"
     assert behaviour_rule.verify([asked]) == (False, "0 of 1 of severity error passed; failed: 1")
+
+
+def test_without_a_check_of_severity_error_nothing_stops_a_promotion_and_that_is_told() -> None:
+    results = [result(number, passed=False, severity="warning") for number in (1, 2)]
+    assert behaviour_rule.verify(results) == (
+        True,
+        "there is no check of severity error; 0 of 2 of severity warning passed; failed with severity warning, which "
+        "does not stop a promotion: 1, 2",
+    )
 
 
 def test_a_reason_holds_no_text_of_the_model() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ def test_zero_is_at_the_same_place_in_every_strip() -> None:
         (6.0, 28.0, 72.0),
     ]
     assert [strip.state for strip in drawn] == ["better", "unsure", "unsure"]
+
+
+def test_a_rule_gives_the_colour_of_its_verdict() -> None:
+    passed = replace(difference(-0.2, 0.1, 0.3, margin=-0.5), verdict="passed")
+    skipped = replace(passed, verdict="not applicable")
+    assert [strip.tone for strip in charts.strips([passed, skipped])] == ["passed", "unsure"]
 
 
 def test_differences_of_one_metric_can_have_the_same_scale() -> None:

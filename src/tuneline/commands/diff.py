@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from tuneline.decisions.version_difference import Change, Difference, MetricChange, Rows
-from tuneline.params.gate import METRICS
+from tuneline.params.gate import METRICS, PROBED
 
+_ACCEPTED = "raw.ok"
+"""What validate_raw writes about the rows that it has accepted."""
 _SHORT = 12
 _NAMED = 5
 """The most rows, and the most files of code, that are printed by name."""
@@ -32,9 +35,7 @@ def lines(found: Difference) -> Iterator[str]:
     yield from _section("base", [_base(found.base)] if found.base else ["the same"])
     yield from _section("code", _code(found) if found.code else ["the same"])
     yield from _section("environment", _known(found.packages, _package))
-    yield from _section(
-        "metrics", (_metric(one, has_other_rows) for one in found.metrics) if found.metrics else ["none that both have"]
-    )
+    yield from _section("metrics", _metrics(found.metrics, has_other_rows))
     if found.notes:
         yield from _section("not compared", found.notes)
 
@@ -81,6 +82,8 @@ def _data(found: Difference) -> Iterator[str]:
             yield f"{change.name} was added"
         elif change.after is None:
             yield f"{change.name} was removed"
+        elif PurePath(change.name).name == _ACCEPTED:
+            yield "the rows that validate_raw has accepted are others"
         else:
             yield f"{change.name} has changed"
     if found.rows:
@@ -124,9 +127,21 @@ def _package(change: Change) -> str:
     return _in_words(change.name, str(change.before), str(change.after), change)
 
 
-def _metric(change: MetricChange, has_other_rows: bool) -> str:
+def _metrics(changes: Sequence[MetricChange], has_other_rows: bool) -> Iterator[str]:
+    if not changes:
+        yield "none that both have"
+    if has_other_rows and any(one.metric not in PROBED for one in changes):
+        yield (
+            "(the test rows differ: numbers about them cannot be compared and have no verdict; the others are measured "
+            "on rows of their own, which may differ too)"
+        )
+    for one in changes:
+        yield _metric(one, has_verdict=one.metric in PROBED or not has_other_rows)
+
+
+def _metric(change: MetricChange, *, has_verdict: bool) -> str:
     digits, better = METRICS[change.metric].digits, METRICS[change.metric].better
     verdict = {True: "better", False: "worse", None: "the same"}[change.is_better]
     verdict = "neither better nor worse" if better == "neither" and change.before != change.after else verdict
-    verdict = "of other test rows: cannot be compared" if has_other_rows else verdict
-    return f"{change.name} was {change.before:.{digits}f}, is {change.after:.{digits}f} ({verdict})"
+    numbers = f"{change.name} was {change.before:.{digits}f}, is {change.after:.{digits}f}"
+    return f"{numbers} ({verdict})" if has_verdict else numbers

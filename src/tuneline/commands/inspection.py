@@ -9,7 +9,7 @@ from typing import Any
 
 from tuneline import environment, params
 from tuneline.commands.use import suggested_values
-from tuneline.commands.use.open_set import ReadingArguments, reading_at, readings_of_sets
+from tuneline.commands.use.open_set import ReadingArguments, numbers_remark, reading_at, readings_of_sets
 from tuneline.data.mapping import raw_set
 from tuneline.data.mapping.choose import ShapeCounts, in_words, labels_by_file
 from tuneline.data.mapping.convert import Shape
@@ -44,6 +44,10 @@ _SHOWN_ROWS = 5
 _SHOWN_FILES = 20
 _SHOWN_LABELS = 20
 _BATCH, _BATCH_CHARACTERS = 1_000, 1_000_000
+_ANSWER_IS_LAST = ("pair", "question", "alpaca")
+"""Shapes whose last column becomes the completion, and whose others become the prompt."""
+_LABELLED = ("label", "labels", "number")
+"""Shapes of a column of texts and a column of labels or numbers."""
 _NUMBERS = (1, 2)
 """Columns of the table that contain numbers."""
 
@@ -59,6 +63,8 @@ class How:
     sets: Mapping[Path, Reading] = field(default_factory=dict)
     """Absolute path of a set -> how its files are read; `columns` have precedence."""
     settings: Settings = field(default_factory=Settings)
+    max_rejected: float | None = None
+    """The share of rows of a set that may be unusable for `tuneline use`; None: there is no project."""
 
 
 def reading_for_project(arguments: ReadingArguments) -> How:
@@ -83,7 +89,7 @@ def reading_for_project(arguments: ReadingArguments) -> How:
         tokenizer if tokenizer.is_file() else None,
         long_rows.bytes_per_token(p),
     )
-    return How(usual, columns, readings_of_sets(p, arguments), settings)
+    return How(usual, columns, readings_of_sets(p, arguments), settings, p.data.max_rejected_fraction)
 
 
 def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
@@ -100,6 +106,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
     sets: list[dict[str, Any]] = []
     problems: list[str] = []
     few: list[str] = []
+    too_many: list[str] = []
     excluded: list[FilePlan] = []
     for path in paths:
         try:
@@ -116,6 +123,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         by_name = labels_by_file(plans)
         problems += _set_problems(path, plans, read_set.columns, entries, by_name)
         files += entries
+        too_many += _too_many_rejected(path, entries, how.max_rejected)
         profiles = read_set.profiles(_rows_by_label(plans, entries, by_name))
         sets += profiles
         if not any(plan.split for plan in plans):
@@ -128,7 +136,7 @@ def inspect(paths: Sequence[Path], how: How) -> dict[str, Any]:
         "rows": sum(file["rows"] for file in files),
         "accepted": sum(file["accepted"] for file in files),
         "problems": problems,
-        "warnings": [*([describe_excluded(excluded)] if excluded else []), *few],
+        "warnings": [*([describe_excluded(excluded)] if excluded else []), *few, *too_many],
     }
     unused = [pattern for pattern in how.options.exclude if all(plan.excluded != pattern for plan in excluded)]
     totals["warnings"] += [f"--exclude {pattern}: matches no file" for pattern in unused]
@@ -142,6 +150,21 @@ def _few_rows(profile: Mapping[str, Any]) -> str | None:
     if rows * share >= FEWEST_GROUPS:
         return None
     return f"{profile['path']}: {rows:,} rows are too few as a raw set: {suggested_values.few_rows_advice(share)}"
+
+
+def _too_many_rejected(path: Path, entries: Sequence[Mapping[str, Any]], max_rejected: float | None) -> list[str]:
+    """A warning if so many rows of a set are set aside that `tuneline use` refuses it."""
+    read = [entry for entry in entries if entry["verdict"] in (ACCEPTED, PARTLY)]
+    rows = sum(entry["rows"] for entry in read)
+    aside = rows - sum(entry["accepted"] for entry in read)
+    if max_rejected is None or not aside:
+        return []
+    reasons = sum((Counter(entry["reasons"]) for entry in read), Counter[str]())
+    try:
+        raw_set.check_rejected(printable(str(path)), rows, aside, reasons, (), max_rejected)
+    except DataError as error:
+        return [f"`tuneline use` would refuse this: {error.problems[0]}"]
+    return []
 
 
 def is_usable(report: Mapping[str, Any]) -> bool:
@@ -159,6 +182,7 @@ def _entry(path: str, **found: Any) -> dict[str, Any]:
         "rows": 0,
         "accepted": 0,
         "shapes": {},
+        "columns": [],
         "rejected": [],
         "reasons": {},
         "damaged": {},
@@ -184,6 +208,8 @@ class _Set:
         """The profile of the rows of each form, with the labels in the names of files and their number of rows."""
         found = [{"path": printable(str(self.path)), **profile.as_json()} for profile in self._profiles.values()]
         for profile in found:
+            if profile["record_type"] == "classification" and (remark := numbers_remark(profile["labels"])):
+                profile["label_remarks"] = [*profile["label_remarks"], remark]
             if by_name and profile["record_type"] == "text":
                 profile |= {
                     "labels": dict(by_name),
@@ -251,6 +277,7 @@ class _Set:
             for kind, number in entry["damaged"].items()
         ]
         entry["shapes"] = shapes.found() if entry["rows"] else {}
+        entry["columns"] = list(opened.shapes[0].columns) if entry["rows"] else []
         if placeholders:
             entry["warnings"].append(
                 f"{placeholders:,} row(s) contain an unfilled placeholder, such as {first[0]}; fill it, or the model "
@@ -348,6 +375,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         aside = file["rows"] - file["accepted"]
         if file["rejected"] and aside > _SHOWN_ROWS:
             yield f"    and {aside - _SHOWN_ROWS:,} more rows set aside"
+    yield from _read_as(report["files"])
     # The message of an empty file says what its warnings say.
     not_empty = [file for file in report["files"] if file["verdict"] != EMPTY]
     warnings = [(file["path"], warning) for file in not_empty for warning in file["warnings"]]
@@ -361,6 +389,19 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         f"{totals['files']:,} file(s), {totals['refused']:,} refused; {totals['rows']:,} rows, "
         f"{totals['rows'] - totals['accepted']:,} set aside"
     )
+
+
+def _read_as(files: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What becomes of the columns; one line for all files that are read alike."""
+    ways = Counter((next(iter(file["shapes"])), tuple(file["columns"])) for file in files if file["columns"])
+    for (kind, columns), count in ways.items():
+        names = [printable(shortened(column)) for column in columns]
+        said = f"from {', '.join(names)}"
+        if kind in _ANSWER_IS_LAST and len(names) > 1:
+            said = f"prompt from {', '.join(names[:-1])}; completion from {names[-1]}"
+        elif kind in _LABELLED:
+            said = f"text from {names[0]}; label from {names[1]}"
+        yield f"{count:,} file{'s' if count > 1 else ''} read as {kind}: {said}"
 
 
 def _folded(files: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -141,7 +141,9 @@ def rollback(
             return f"{model}: version {version} is {CHAMPION} already{_since(seen)}; nothing has changed"
         log(f"{model}: verifying version {version}, to which {CHAMPION} goes back")
         registered = promotion_claim.registered(tracker, model, version)
-        found = checks(p, tracker, version, None, is_earlier=True, complete=override is not None)
+        replaces = seen.current if seen.current != version else None
+        complete = override is not None
+        found = checks(p, tracker, version, None, is_earlier=True, replaces=replaces, complete=complete)
         failed = _report(found, log)
         if failed and override is None:
             raise _refused(seen, version, failed, _rollback_remedy(seen, version, failed))

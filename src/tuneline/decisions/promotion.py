@@ -58,6 +58,16 @@ class Step:
         again = " again" if self.champion else ""
         return f"version {self.version} {verb} undone as {CHAMPION}, which {verb} {now}{again}: {self.reason}"
 
+    def told(self, *, dry_run: bool = False) -> str:
+        """As `line`, where the checks with their reasons are printed above: their names, and what a person can do."""
+        failed = [check for check in self.checks if not check.passed]
+        if self.action != UNDONE or not failed:
+            return self.line(dry_run=dry_run)
+        reason = f"not passed: {', '.join(check.name for check in failed)}"
+        if not any(check.is_damage for check in failed):
+            reason += f"; to promote it all the same, say why: tuneline promote {self.version} --override REASON"
+        return replace(self, reason=reason).line(dry_run=dry_run)
+
 
 @dataclass(frozen=True)
 class Outcome:

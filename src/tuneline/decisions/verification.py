@@ -70,6 +70,7 @@ def checks(
     champion: str | None,
     *,
     is_earlier: bool = False,
+    replaces: str | None = None,
     complete: bool = False,
     dry_run: bool = False,
 ) -> list[Check]:
@@ -85,6 +86,7 @@ def checks(
         champion: the version with which it is compared (`TrustedHistory.compared_with`); None where there is none.
         is_earlier: whether it may have been champion before promotions were verified: then it need not hold what
             earlier releases did not record.
+        replaces: the champion that a rollback takes the alias from, with which the version is not compared.
         complete: whether a person wants to override checks that have failed, and must know of all of them.
         dry_run: whether the ledger of test rows is not written.
 
@@ -106,7 +108,7 @@ def checks(
             found += _check_bytes(p, tracker, version, tags, folder / _MODEL)
             found += _check_rebuilds(p, tracker, version)
             if all(check.passed or (complete and not check.is_damage) for check in found):
-                found += _check_model(p, tracker, version, champion, tags, folder, dry_run=dry_run)
+                found += _check_model(p, tracker, version, champion, tags, folder, replaces=replaces, dry_run=dry_run)
     except TrackingError:
         raise
     except TunelineError as error:
@@ -220,6 +222,7 @@ def _check_model(
     tags: Mapping[str, str],
     folder: Path,
     *,
+    replaces: str | None,
     dry_run: bool,
 ) -> Iterator[Check]:
     try:
@@ -242,7 +245,7 @@ def _check_model(
         yield answers
         if is_asked or problem:
             yield problem or _check_behaviour(checks)
-        yield _check_gate(tracker, version, champion, tags, model, today, own, dry_run=dry_run)
+        yield _check_gate(tracker, version, champion, tags, model, today, own, replaces=replaces, dry_run=dry_run)
     except NoAnswerError as error:
         yield Check(LOADS, False, f"the model {'; '.join(error.problems)}", is_damage=True)
     except ModelError as error:
@@ -298,6 +301,7 @@ def _check_gate(
     today: LastEvaluation,
     own: pa.Table,
     *,
+    replaces: str | None,
     dry_run: bool,
 ) -> Check:
     """Today's rules, decided about the version on today's test set, of which it has these scores."""
@@ -327,7 +331,7 @@ def _check_gate(
     made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
     candidate = Candidate(folder, made, lambda: trained)
     versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores, probed)
-    absent = {} if champion else {"champion": "no other version was ever verified whose files are still there"}
+    absent = {} if champion else {"champion": why_not_compared(replaces)}
     if versus.sliced is not None:
         of_slices["champion"] = versus.sliced
     all_measures = {**measures, "champion": versus.measures}
@@ -347,8 +351,22 @@ def _check_gate(
     )
     verdict = decided.verdict
     where = f"on {len(kept)} rows of today's test set, " + (
-        f"compared with version {champion}" if champion else "without a champion"
+        f"compared with version {champion}" if champion else "not compared with a champion"
     )
     counted = [rule.reason for rule in verdict.rules if verdict.verdict == "passed" or rule.verdict != "passed"]
     told = " ".join([*counted, *decided.warnings])
     return Check(GATE, verdict.verdict == "passed", f"{verdict.verdict} {where}: {told}".rstrip("."))
+
+
+def why_not_compared(replaces: str | None) -> str:
+    """Why a version is compared with no champion, in words.
+
+    Args:
+        replaces: the champion that a rollback takes the alias from; None: it is not a rollback.
+    """
+    if replaces is None:
+        return "no other version was ever verified whose files are still there"
+    return (
+        f"a rollback is not compared with the champion that it replaces, version {replaces}: that it must go is "
+        "decided by a person"
+    )

@@ -45,7 +45,10 @@ def verify(results: Sequence[CheckResult]) -> tuple[bool, str]:
     """Whether no check of severity error has failed, and what was found, in words; at least one result."""
     wrong, warned = failed(results, "error"), failed(results, "warning")
     found = counts(results) + (f"; failed: {_titles(wrong)}" if wrong else "")
-    return not wrong, found + (f"; failed with severity warning: {_titles(warned)}" if warned else "")
+    if all(result.severity != "error" for result in results):
+        found = f"there is no check of severity error; {found}"
+    told = f"; failed with severity warning, which does not stop a promotion: {_titles(warned)}" if warned else ""
+    return not wrong, found + told
 
 
 def remark(results: Sequence[CheckResult]) -> str:

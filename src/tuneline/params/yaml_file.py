@@ -100,6 +100,9 @@ def _describe(path: Path, root: type[Section], document: Any, problem: ErrorDeta
     if not key:
         return f"{place}: {problem['msg']}"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("bool_type", "bool_parsing"):
+        # YAML 1.2 reads yes and no as texts.
+        message = "write true or false"
     value = "" if isinstance(problem["input"], dict | list) else f"{_cut(repr(problem['input']), _VALUE)}: "
     return f"{place}: {key}: {value}{message[:1].lower()}{message[1:]}"
 

@@ -1,5 +1,6 @@
 """Versions of the registered model: how a version is made exactly once, what it holds, and how it is fetched."""
 
+import difflib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -299,6 +300,8 @@ def resolve_version(tracker: Tracker, model: str, *, version: str | None, alias:
     version_status.refuse_misspelt_alias(tracker, model, alias)
     is_champion = alias == cards.CHAMPION
     why = version_status.read_champion(tracker, model).absent if is_champion else f"no version is {alias} yet"
+    close = difflib.get_close_matches(alias, tracker.aliases(model), n=1)
+    why += f"; did you mean {close[0]}?" if close else ""
     raise RegistryError(
         f"{model}: {why} (registered: {', '.join(versions)}); give a version this alias with `tuneline promote N"
         f"{'' if is_champion else f' --alias {alias}'}` or in the MLflow UI (make ui → Model registry → {model} → a "

@@ -47,6 +47,12 @@ class Strip:
     margin: float | None
     state: Literal["better", "worse", "unsure"]
 
+    @property
+    def tone(self) -> str:
+        """What decides its colour: the verdict of the rule, which the mark beside it has too; else the state."""
+        verdict = self.difference.verdict
+        return verdict if verdict in ("passed", "failed", "undecided") else self.state
+
 
 def strips(differences: Sequence[Difference], *, common_scale: bool = False) -> list[Strip]:
     """The strips of differences, with zero at the same place.

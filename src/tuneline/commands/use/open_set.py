@@ -1,12 +1,14 @@
 """Open the files of a raw set for a task, read every row once, and describe what they hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
 from tuneline import params
 from tuneline.data.mapping import choose, raw_set
+from tuneline.data.mapping.convert import Shape
 from tuneline.data.mapping.raw_set import RawSet, Reading
 from tuneline.data.preparing import long_rows
 from tuneline.data.profiling.profile import Lengths
@@ -21,6 +23,7 @@ _FEW_LABELS = 20
 MEASURED_ROWS = 20_000
 """The first rows of a set whose lengths are measured."""
 _BATCH = 1_000
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,34 @@ def describe(path: Path, found: RawSet, tally: Tally) -> list[str]:
     names = sorted(set(choose.labels_by_file(found.files).values()))
     if found.form.record_type == "text" and len(names) <= _FEW_LABELS and not all(name.isdecimal() for name in names):
         messages.append(f"  if the names of its files are labels ({', '.join(names)}), give --task classification")
+    remark = numbers_remark(tally.labels)
+    messages += [f"  {remark}"] if remark else []
     messages += [f"  {line}" for line in tally.describe_unusable()]
     warnings = [*found.warnings, *labels.spelling_warnings(tally.labels)]
     return messages + [f"  warning: {warning}" for warning in warnings]
+
+
+def numbers_remark(names: Iterable[str]) -> str:
+    """What to say of the labels of a classification if all of them are numbers; empty if they are not, or are two."""
+    found = [*names]
+    if len(found) <= 2 or not all(map(_NUMBER.fullmatch, found)):
+        return ""
+    return "all labels are numbers: with --task regression they are predicted as numbers"
+
+
+def describe_unused(found: RawSet) -> list[str]:
+    """What columns that are not used are good for; empty if all are used."""
+    has_unused = any(_unused(plan, shape) for plan, shape in zip(found.files, found.shapes, strict=True))
+    hint = (
+        "  columns that are not used are left out; to keep them, for slices, name them in data.keep_columns; to hold "
+        "out the newest rows by a date, name its column in data.split.order_by"
+    )
+    return [hint] if has_unused else []
+
+
+def _unused(plan: FilePlan, shape: Shape) -> list[str]:
+    used = {*shape.columns, *shape.keep, shape.group_by, shape.order_by}
+    return [column for column in plan.columns if column not in used] if plan.first_rows else []
 
 
 def _readings(found: RawSet) -> Iterator[str]:
@@ -188,8 +216,7 @@ def _readings(found: RawSet) -> Iterator[str]:
     for plan, shape in zip(found.files, found.shapes, strict=True):
         if not plan.first_rows:
             continue  # an empty file: a warning names it
-        used = {*shape.columns, *shape.keep, shape.group_by, shape.order_by}
-        unused = [column for column in plan.columns if column not in used]
+        unused = _unused(plan, shape)
         way = f"{shape.kind}, from {', '.join(shape.columns)}" if shape.columns else shape.kind
         way += f"; not used: {', '.join(unused)}" if unused else ""
         ways[way] = ways.get(way, 0) + 1

@@ -89,7 +89,7 @@ def use(
             path, plans, columns, group_by, order_by, open_set.task_named(task), p.task, keep=keep, is_new=is_new
         )
         tally = open_set.read(found, p.data.max_rejected_fraction)
-        messages = open_set.describe(path, found, tally)
+        messages = [*open_set.describe(path, found, tally), *open_set.describe_unused(found)]
         if not is_new:
             messages += present_set.changes(path, target, options.exclude)
         if params.TASK_KEYS[chosen_task].has_labels and not (is_new or order_by or any(plan.split for plan in plans)):
