@@ -171,6 +171,18 @@ def test_the_advice_names_the_metrics_in_which_fine_tuning_shows_an_improvement(
     assert steps("base", -0.01, 0.02, none)[0].startswith("The numbers do not show that fine-tuning has made the model")
 
 
+def test_few_long_rows_that_hold_much_of_the_bytes_are_named_while_undecided() -> None:
+    at = replace(AT, evaluation={"largest_rows": 3, "largest_share_of_bytes": 0.43})
+    said = (
+        "Few long rows decide the likelihood: the largest 3 of 150 test rows hold 43% of the bytes. Leave long rows "
+        "out of the data, or raise finetune.max_length and base.builtin.max_length, if the model does not see them "
+        "whole."
+    )
+    assert said in steps("baseline", -0.1, 0.3, at, margin=-0.05)
+    few = replace(at, evaluation={"largest_rows": 3, "largest_share_of_bytes": 0.1})
+    assert not any("long rows" in step for step in steps("baseline", -0.1, 0.3, few, margin=-0.05))
+
+
 def test_a_base_that_was_not_compared_is_not_called_better() -> None:
     rule = Rule.model_validate({"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": 0.0})
     told = next_steps(decide([rule], {"base": {"bits_per_byte": "the model is its base"}}), AT)

@@ -122,6 +122,22 @@ def test_a_candidate_is_scored_with_its_base_and_trivial_baselines(
     assert compared["baseline"]["chrf"] == found["copy"]["chrf"]
 
 
+def test_rows_that_are_longer_than_the_model_sees_at_once_are_counted(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = Path("data/clean/test/part-00000.parquet")
+    rows = files.read_parquet(split).to_pylist()
+    rows[3]["completion"] = " ".join([ANSWER] * 200)
+    files.write_parquet(split, pa.Table.from_pylist(rows))
+    evaluate.main(params.load())
+    found = files.read_object(Path("reports/evaluation.json"))
+    assert (found["windowed_rows"], found["largest_rows"]) == (1, 1)
+    sizes = [len(row["completion"].encode()) for row in rows]
+    assert found["windowed_share_of_bytes"] == pytest.approx(max(sizes) / sum(sizes), abs=1e-6)
+    assert found["largest_share_of_bytes"] == found["windowed_share_of_bytes"]
+    assert "1 of 24 test rows are longer than the model sees at once" in capsys.readouterr().out
+
+
 def test_slices_are_measured_with_intervals_and_gaps(project: Path) -> None:
     editing.set_values(Path("params.yaml"), {"evaluate.slices": ["source", "length"]})
     evaluate.main(params.load())
@@ -175,8 +191,8 @@ def test_rows_parquet_has_the_scores_of_every_test_row(project: Path) -> None:
     table = files.read_parquet(project / "reports/rows.parquet")
     assert table.column_names == [
         *("id", "source", "cluster", "prompt", "reference", "answered", "bytes", "tokenizer"),
-        *(f"candidate_{name}" for name in ("tokens", "nll", "text", "chrf", *causal.CLOSENESS)),
-        *(f"base_{name}" for name in ("tokens", "nll", "text", "chrf", *causal.CLOSENESS)),
+        *(f"candidate_{name}" for name in ("tokens", "nll", "text", "windowed", "chrf", *causal.CLOSENESS)),
+        *(f"base_{name}" for name in ("tokens", "nll", "text", "windowed", "chrf", *causal.CLOSENESS)),
         *("unigram_tokens", "unigram_nll", "reference_text"),
         *(f"copy_{name}" for name in ("chrf", *causal.CLOSENESS)),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tuneline.evaluation import comparison
@@ -17,6 +18,8 @@ from tuneline.params.gate import METRICS, METRICS_OF_TASK
 
 # Machines may differ in the seventh digit, which means nothing.
 _DIGITS = 6
+# The share of the rows that are the largest ones.
+_LARGEST = 0.02
 # The metrics of probes by which people compare trainings.
 _COMPARED = ("general_bits_per_byte", "copied_share", "canary_exposure")
 
@@ -42,6 +45,7 @@ def evaluation_json(
     counts = {"rows": rows.num_rows, "groups": len(set(rows["cluster"].to_pylist()))}
     if "bytes" in rows.column_names:
         counts |= {"bytes": sum(rows["bytes"].to_pylist()), "tokens": sum(scores["candidate"]["tokens"].to_pylist())}
+        counts |= _large_rows(rows["bytes"].to_numpy(), scores["candidate"])
     if "answered" in rows.column_names:
         counts["answers"] = sum(rows["answered"].to_pylist())
     metrics: dict[str, Any] = {name: comparison.summarise(rows, task, table) for name, table in scores.items()}
@@ -55,6 +59,22 @@ def evaluation_json(
         value["precision"] = {one.label: one.precision for one in labels if one.precision is not None}
         value["reliability"] = [asdict(one) for one in classification.reliability(rows, scores["candidate"])]
     return _rounded({**value, **(of_slices or {})})
+
+
+def _large_rows(sizes: np.ndarray, candidate: pa.Table) -> dict[str, float]:
+    """How many bytes the largest rows hold, and those that are longer than the candidate sees at once.
+
+    Bits per byte weighs a row by its bytes, so a few of them may decide it.
+    """
+    total, largest = max(int(sizes.sum()), 1), max(1, round(_LARGEST * len(sizes)))
+    found = {"largest_rows": largest, "largest_share_of_bytes": float(np.sort(sizes)[-largest:].sum() / total)}
+    if "windowed" not in candidate.column_names:
+        return found
+    windowed = candidate["windowed"].to_numpy()
+    return found | {
+        "windowed_rows": int(windowed.sum()),
+        "windowed_share_of_bytes": float(sizes[windowed].sum() / total),
+    }
 
 
 def metrics_json(evaluation: Mapping[str, Any], task: Task, *, train_rows: int) -> dict[str, Any]:

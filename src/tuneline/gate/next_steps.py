@@ -16,6 +16,8 @@ _FEW_ROWS = 1_000
 # The share of its earlier value by which a metric of the champion must be worse to be remarked, and on how many rows.
 _MUCH_WORSE = 0.1
 _COMPARED_ROWS = 100
+# The share of the bytes above which the largest rows decide the likelihood.
+_LARGE_SHARE = 0.25
 _UNIGRAM = (
     "The model predicts text no better than word frequencies do, so it has learned nothing from the order of words. "
     "Look at the training curve in the report first."
@@ -225,6 +227,15 @@ def _while_undecided(rules: Sequence[Decision], at: Situation) -> list[str]:
     if any(rule.versus == "base" and rule.margin >= 0 for rule in undecided):
         steps.append(_compared_with_base(at))
         steps += [*_train_longer(at), *_other_base(at)]
+    share = at.evaluation.get("largest_share_of_bytes", 0.0)
+    if share > _LARGE_SHARE and any(rule.metric in ("bits_per_byte", "token_loss") for rule in undecided):
+        keys = "finetune.max_length" + (" and base.builtin.max_length" if at.base_source == "builtin" else "")
+        largest = at.evaluation["largest_rows"]
+        steps.append(
+            f"Few long rows decide the likelihood: the largest {largest:,} of {at.test_rows:,} test rows hold "
+            f"{share:.0%} of the bytes. Leave long rows out of the data, or raise {keys}, if the model does not see "
+            "them whole."
+        )
     worse = [rule for rule in undecided if rule.is_worse]
     if worse:
         than = " and ".join(dict.fromkeys(f"the {rule.versus}" for rule in worse))

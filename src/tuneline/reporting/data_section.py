@@ -141,6 +141,20 @@ def overlap(data: Mapping[str, Any], *, has_answers: bool) -> list[str]:
     return sentences
 
 
+def long_rows(evaluation: Mapping[str, Any]) -> list[str]:
+    """A sentence about test rows that are longer than the model sees at once, if there are any.
+
+    Args:
+        evaluation: the value of evaluation.json.
+    """
+    if not (count := evaluation.get("windowed_rows")):
+        return []
+    return [
+        f"{count:,} of {evaluation['rows']:,} test rows are longer than the model sees at once, so they were scored in "
+        f"overlapping windows. They hold {evaluation['windowed_share_of_bytes']:.0%} of the bytes."
+    ]
+
+
 def _rows(count: int, what: str) -> str:
     return f"1 {what} row repeats" if count == 1 else f"{count:,} {what} rows repeat"
 

@@ -296,7 +296,10 @@ def _data(report: Report, *, has_answers: bool) -> dict[str, Any]:
     return {
         "sets": sets,
         "reasons": data_section.REASONS,
-        "overlap": data_section.overlap(report.data, has_answers=has_answers),
+        "overlap": [
+            *data_section.overlap(report.data, has_answers=has_answers),
+            *data_section.long_rows(report.evaluation),
+        ],
         "pretrained_on": None if report.shows_pretraining else _pretrained_on(report),
         "docs": report.data_docs,
     }

@@ -79,6 +79,12 @@ def main(p: params.Params, twin: int | None = None) -> None:
     of_models = {name: probe_table.summarise(found, name) for name in probed}
     of_slices = slices.summary(sliced, versus["value"])
     evaluation = results.evaluation_json(test, p.task, scores, differences, of_slices, of_models)
+    if count := evaluation.get("windowed_rows"):
+        print(
+            f"{count:,} of {test.num_rows:,} test rows are longer than the model sees at once and were scored in "
+            f"overlapping windows; they hold {evaluation['windowed_share_of_bytes']:.0%} of the bytes",
+            flush=True,
+        )
     files.write_json(reports / "measured.json", measured)
     files.write_parquet(reports / "rows.parquet", score_table.join(test, scores))
     files.write_parquet(reports / "probes.parquet", probe_table.to_table(found))

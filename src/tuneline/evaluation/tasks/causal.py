@@ -140,6 +140,7 @@ def scores(
     texts: Sequence[str | None] | None = None,
     samples: Sequence[Sequence[str] | None] | None = None,
     closeness: Sequence[Closeness | None] | None = None,
+    windowed: np.ndarray | None = None,
 ) -> pa.Table:
     """The score table of one model; a column that was not measured is left out.
 
@@ -149,6 +150,7 @@ def scores(
         texts: the greedy answers; None for a row that was not answered.
         samples: the sampled answers of each row.
         closeness: of the greedy answers to the references.
+        windowed: whether a row is longer than the model sees at once, so that it was scored in overlapping windows.
     """
     columns = {
         "tokens": None if tokens is None else pa.array(tokens, pa.int64()),
@@ -156,6 +158,8 @@ def scores(
         "text": None if texts is None else pa.array(texts, pa.string()),
         "samples": None if samples is None else pa.array(samples, pa.list_(pa.string())),
     }
+    if windowed is not None:
+        columns["windowed"] = pa.array(windowed, pa.bool_())
     if closeness is not None:
         single = [None if one is None else answer_metrics.chrf_of(one) for one in closeness]
         columns["chrf"] = pa.array(single, pa.float64())
@@ -199,6 +203,7 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
     Raises:
         ModelError: the folder does not hold a model that can be loaded.
     """
+    from tuneline.encoding.examples import lengths
     from tuneline.evaluation import generation, likelihood, timing
 
     loaded, tokenizer, mode, length = generation.load(model)
@@ -222,6 +227,8 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
             loaded, examples, max_length=length, batch_size=evaluate.batch_size, progress=progress
         )
     nll, tokens = sum_by_row(scored, row_of, rows.num_rows)
+    windowed = np.zeros(rows.num_rows, bool)
+    windowed[row_of[np.asarray(lengths(examples)) > length]] = True
 
     def answer(questions: list[Any], what: str, sampling: generation.Sampling | None) -> list[str]:
         with Progress(f"{model.name}: {what}", always=True) as progress:
@@ -248,7 +255,7 @@ def measure(model: ModelToScore, rows: pa.Table, evaluate: Evaluate, *, is_text:
         references = rows["reference"].take(asked).to_pylist()
         close = answer_metrics.closeness(answers, references, _tokenizer(rows))
         found["closeness"] = _at(asked, close, rows.num_rows)
-    return scores(tokens=tokens, nll=nll, **found)
+    return scores(tokens=tokens, nll=nll, windowed=windowed, **found)
 
 
 def _at(places: np.ndarray, values: Sequence[Any], count: int) -> list[Any]:
