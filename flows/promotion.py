@@ -56,7 +56,6 @@ def show(outcome: Outcome) -> str | None:
     Returns:
         Why Prefect does not show it; None if it does.
     """
-    flow_logs.add_log_filter()
     flow_logs.silence_lost_server()
     what = "; ".join(f"version {step.version} {step.action}" for step in outcome.steps) or "nothing has changed"
 
