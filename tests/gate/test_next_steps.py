@@ -181,6 +181,8 @@ def test_few_long_rows_that_hold_much_of_the_bytes_are_named_while_undecided() -
     assert said in steps("baseline", -0.1, 0.3, at, margin=-0.05)
     few = replace(at, evaluation={"largest_rows": 3, "largest_share_of_bytes": 0.1})
     assert not any("long rows" in step for step in steps("baseline", -0.1, 0.3, few, margin=-0.05))
+    only = replace(at, test_rows=1, evaluation={"largest_rows": 1, "largest_share_of_bytes": 1.0})
+    assert not any("long rows" in step for step in steps("baseline", -0.1, 0.3, only, margin=-0.05))
 
 
 def test_a_base_that_was_not_compared_is_not_called_better() -> None:

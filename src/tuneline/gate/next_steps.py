@@ -16,8 +16,9 @@ _FEW_ROWS = 1_000
 # The share of its earlier value by which a metric of the champion must be worse to be remarked, and on how many rows.
 _MUCH_WORSE = 0.1
 _COMPARED_ROWS = 100
-# The share of the bytes above which the largest rows decide the likelihood.
+# The share of the bytes above which the largest rows decide the likelihood, and the share of all rows that is few.
 _LARGE_SHARE = 0.25
+_FEW = 0.05
 _UNIGRAM = (
     "The model predicts text no better than word frequencies do, so it has learned nothing from the order of words. "
     "Look at the training curve in the report first."
@@ -227,10 +228,10 @@ def _while_undecided(rules: Sequence[Decision], at: Situation) -> list[str]:
     if any(rule.versus == "base" and rule.margin >= 0 for rule in undecided):
         steps.append(_compared_with_base(at))
         steps += [*_train_longer(at), *_other_base(at)]
-    share = at.evaluation.get("largest_share_of_bytes", 0.0)
-    if share > _LARGE_SHARE and any(rule.metric in ("bits_per_byte", "token_loss") for rule in undecided):
+    share, largest = (at.evaluation.get(name, 0) for name in ("largest_share_of_bytes", "largest_rows"))
+    is_decided_by_few = share > _LARGE_SHARE and largest <= _FEW * at.test_rows
+    if is_decided_by_few and any(rule.metric in ("bits_per_byte", "token_loss") for rule in undecided):
         keys = "finetune.max_length" + (" and base.builtin.max_length" if at.base_source == "builtin" else "")
-        largest = at.evaluation["largest_rows"]
         steps.append(
             f"Few long rows decide the likelihood: the largest {largest:,} of {at.test_rows:,} test rows hold "
             f"{share:.0%} of the bytes. Leave long rows out of the data, or raise {keys}, if the model does not see "
