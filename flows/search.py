@@ -7,7 +7,6 @@ the checkpoints of each trial and stops the trial if it is worse than the others
 
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import flow_logs
+import foreground
 import lost_prefect
-import temporary_server
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
@@ -25,7 +24,7 @@ from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
 from tuneline import params, stopping
 from tuneline.core import files
-from tuneline.errors import SetupError, TrainingError, TunelineError, as_setup_error
+from tuneline.errors import SetupError, TrainingError
 from tuneline.modeling import hardware
 from tuneline.pipeline import repro
 from tuneline.registry import tracking
@@ -222,30 +221,8 @@ def run_here(options: Options) -> None:
     Raises:
         stopping.Stopped: a person stopped the search; its state is Cancelled.
     """
-    logger = logging.getLogger("prefect.flow_runs")
-    if temporary_server.is_used():
-        logger.addFilter(flow_logs.without_address)
-    # Before LogFilter, which removes the exception from the record.
-    logger.addFilter(flow_logs.without_error)
-    flow_logs.add_log_filter()
-    flow_logs.silence_lost_server()
-    try:
-        state = search.with_options(task_runner=_runner(options))(options, return_state=True)
-    except lost_prefect.ERRORS as error:
-        lost_prefect.end_if_caused(error)
-        raise
-    if isinstance(state.data, stopping.Stopped):
-        raise state.data
-    if state.is_completed():
-        print("", state.message, sep="\n")
-        return
-    error = state.result(raise_on_failure=False)
-    if isinstance(error, OSError):
-        error = as_setup_error(error) or error
-    if isinstance(error, BaseException) and not isinstance(error, TunelineError):
-        raise error
-    print(f"\n{error or state.message}", file=sys.stderr)
-    sys.exit(1)
+    flow = search.with_options(task_runner=_runner(options))
+    print("", foreground.run(lambda: flow(options, return_state=True)), sep="\n")
 
 
 def _runner(options: Options) -> TaskRunner[Any]:

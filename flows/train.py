@@ -11,13 +11,13 @@ and logs what happens.
 import logging
 import os
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
 import flow_logs
+import foreground
 import lost_prefect
 import temporary_server
 from prefect import Flow, State, flow, get_run_logger, task
@@ -33,7 +33,7 @@ from tuneline import params, stopping
 from tuneline.behaviour import check_file
 from tuneline.commands import garbage
 from tuneline.decisions import decide, git_steps, last_decision
-from tuneline.errors import BusyError, SetupError, TunelineError, as_setup_error
+from tuneline.errors import BusyError, SetupError, TunelineError
 from tuneline.pipeline import graph, intact, repro
 
 
@@ -255,27 +255,5 @@ def run_here() -> None:
     Raises:
         stopping.Stopped: a person stopped the run; its state is Cancelled.
     """
-    logger = logging.getLogger("prefect.flow_runs")
-    if temporary_server.is_used():
-        logger.addFilter(flow_logs.without_address)
-    # Before LogFilter, which removes the exception from the record.
-    logger.addFilter(flow_logs.without_error)
-    flow_logs.add_log_filter()
-    flow_logs.silence_lost_server()
-    try:
-        state = train(return_state=True)
-    except lost_prefect.ERRORS as error:
-        lost_prefect.end_if_caused(error)
-        raise
-    if isinstance(state.data, stopping.Stopped):
-        raise state.data
-    if state.is_completed():
-        print("", *git_steps.keep_commands(params.load()), state.message, sep="\n")
-        return
-    error = None if state.name == flow_logs.GATE_FAILED else state.result(raise_on_failure=False)
-    if isinstance(error, OSError):
-        error = as_setup_error(error) or error
-    if isinstance(error, BaseException) and not isinstance(error, TunelineError):
-        raise error
-    print(f"\n{error or state.message}", file=sys.stderr)
-    sys.exit(1)
+    message = foreground.run(lambda: train(return_state=True))
+    print("", *git_steps.keep_commands(params.load()), message, sep="\n")

@@ -1,5 +1,6 @@
 """Labels and values of slices that look like code, in a model card and in the names of metrics."""
 
+from hostile_names import NAMES
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from mlflow.utils import validation
@@ -7,24 +8,6 @@ from mlflow.utils import validation
 from tuneline import params
 from tuneline.registry import cards, measured
 from tuneline.registry.lineage import Lineage
-
-NAMES = [
-    "{}",
-    "{0} {metric} {slice}",
-    "%s %(count)s %d 100%",
-    "<b>bold</b>",
-    "\x1b[31mred\x1b[0m",
-    "`code` ``two``",
-    "a|b|c",
-    "long " * 400,
-    "x" * 3_000,
-    "two\nlines\r\nthree",
-    "“quoted” = language=zh",
-    "\u202eright to left",
-    "{{ 7 * 7 }} {% raw %}",
-    "",
-    "${HOME} $(id)",
-]
 
 
 def test_a_model_card_stays_readable(project: params.Params, lineage: Lineage) -> None:

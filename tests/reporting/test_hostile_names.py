@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hostile_names import NAMES
 from test_report import Elements
 from test_report_tasks import classified, sliced_page, values
 
@@ -17,23 +18,6 @@ from tuneline.reporting import catalogue, markdown
 
 __all__ = ["values"]
 
-NAMES = [
-    "{}",
-    "{0} {metric} {slice}",
-    "%s %(count)s %d 100%",
-    "<b>bold</b>",
-    "\x1b[31mred\x1b[0m",
-    "`code` ``two``",
-    "a|b|c",
-    "long " * 400,
-    "x" * 3_000,
-    "two\nlines\r\nthree",
-    "“quoted” = language=zh",
-    "\u202eright to left",
-    "{{ 7 * 7 }} {% raw %}",
-    "",
-    "${HOME} $(id)",
-]
 SHOWN = [name for name in NAMES if name]
 CHINESE = catalogue.read("zh")
 
