@@ -61,6 +61,15 @@ def test_a_statement_is_read_by_in_toto() -> None:
     }
 
 
+def test_a_claim_says_what_a_rule_asks_beyond_its_margin() -> None:
+    """A rule with `beyond_twins` asks for more than its margin, so the margin alone would claim too little."""
+    for floor, said in ((0.0, None), (0.02, 0.02)):
+        [rule] = claims.gate_result(
+            {"verdict": "passed", "rules": [RULE | {"verdict": "passed", "noise_floor": floor}]}
+        )["configuration"]
+        assert rule["annotations"].get("noise_floor") == said
+
+
 @pytest.mark.parametrize(
     ("kind", "predicate"),
     [

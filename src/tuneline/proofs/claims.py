@@ -35,8 +35,8 @@ _LARGEST = 1 << 24
 """Bytes of a file of claims."""
 VERDICTS = {"PASSED": "passed", "WARNED": "undecided", "FAILED": "failed"}
 """The result of the specification -> the gate's verdict."""
-_OF_RULE = ("metric", "direction", "versus", "margin", "value", "slice")
-"""What a rule of the gate asks."""
+_OF_RULE = ("metric", "direction", "versus", "margin", "noise_floor", "value", "slice")
+"""What a rule of the gate asks; a noise floor of zero asks nothing."""
 _DAMAGED = "is not an in-toto statement"
 
 
@@ -97,7 +97,7 @@ def gate_result(gate: Mapping[str, Any], url: str = "") -> dict[str, Any]:
     configuration = [
         {
             "name": _rule_name(rule),
-            "annotations": {name: rule[name] for name in _OF_RULE if rule.get(name) is not None},
+            "annotations": {name: rule[name] for name in _OF_RULE if _is_asked(rule, name)},
         }
         for rule in rules
     ]
@@ -111,6 +111,10 @@ def gate_result(gate: Mapping[str, Any], url: str = "") -> dict[str, Any]:
             for name, verdict in lists.items()
         },
     }
+
+
+def _is_asked(rule: Mapping[str, Any], name: str) -> bool:
+    return bool(rule.get(name)) if name == "noise_floor" else rule.get(name) is not None
 
 
 def _rule_name(rule: Mapping[str, Any]) -> str:
