@@ -7,7 +7,9 @@ from recipe_samples import lines, words
 from using import empty_project, mix, pairs, reviews, use, use_project
 
 from tuneline import params
+from tuneline.data.mapping import raw_set
 from tuneline.errors import DataError
+from tuneline.params import editing
 
 __all__ = ["empty_project", "use_project"]
 
@@ -40,8 +42,27 @@ def test_a_refused_mixed_in_set_changes_nothing(tmp_path: Path) -> None:
     assert Path("params.yaml").read_text("utf-8") == before
     assert not Path("data/mixture").exists()
     use(reviews(tmp_path), task="classification")
-    with pytest.raises(DataError, match=r"^--mix: does not go with task classification"):
+    with pytest.raises(DataError, match=r"only texts with labels can be mixed in; .*columns `text` and `label`$"):
         mix(pairs(tmp_path), name=None, weight=1.0)
+
+
+def test_texts_with_labels_are_mixed_into_a_classification(tmp_path: Path) -> None:
+    use(reviews(tmp_path), task="classification")
+    path = tmp_path / "more.jsonl"
+    path.write_text(lines([{"text": words(f"more {n}"), "label": ("pos", "neg")[n % 2]} for n in range(20)]))
+    messages = mix(path, name=None, weight=0.5)
+    assert messages[0].endswith("more.jsonl: 20 rows of classification, 0 set aside")
+    # A set that only another task can read waits for that task.
+    for folder, text in (("faq", '{"prompt": "a", "completion": "b"}\n'), ("notes", "a line\n")):
+        Path("data/mixture", folder).mkdir()
+        Path("data/mixture", folder, "a.jsonl" if folder == "faq" else "a.txt").write_text(text)
+    Path("data/raw/python-text").mkdir()
+    Path("data/raw/python-text/a.txt").write_text("a text\n")
+    p = params.load()
+    assert list(raw_set.open_all(p).mixture) == ["more"]
+    editing.set_values(Path("params.yaml"), {"data.mixture": {"faq": {"weight": 1.0}}})
+    with pytest.raises(DataError, match=r"data/mixture/faq"):
+        raw_set.open_all(params.load())
 
 
 def test_a_mixed_in_set_has_its_own_encoding_and_columns(tmp_path: Path) -> None:

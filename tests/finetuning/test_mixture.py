@@ -217,10 +217,18 @@ def test_a_set_that_cannot_be_trained_is_named(mixed_place: Path) -> None:
         (
             {
                 "data.mixture": {"faq": {"weight": 1.0}},
+                "task": "preference",
+                "gate.rules": [{"metric": "reward_margin", "direction": "higher", "versus": "base", "margin": 0.0}],
+            },
+            r"data\.mixture: has no meaning for task preference",
+        ),
+        (
+            {
+                "data.mixture": {"pretraining": {"weight": 1.0}},
                 "task": "classification",
                 "gate.rules": [{"metric": "accuracy", "direction": "higher", "versus": "baseline", "margin": 0.0}],
             },
-            r"data\.mixture: has no meaning for task classification",
+            r"data\.mixture\.pretraining: is plain text, and task classification is trained on texts with labels",
         ),
     ],
 )

@@ -180,6 +180,10 @@ class LabelledRows(ExampleTable[Labelled]):
         """Tokens of each text, int64."""
         return self._lengths_of("input_ids")
 
+    def supervised_counts(self) -> np.ndarray:
+        """One for each text: its target is what is supervised. int64."""
+        return np.ones(len(self), np.int64)
+
     @staticmethod
     def _values(row: Labelled) -> tuple[Any, ...]:
         return row.input_ids, json.dumps(row.target), row.source

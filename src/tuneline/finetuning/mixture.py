@@ -17,7 +17,7 @@ import numpy as np
 
 from tuneline.core import files
 from tuneline.data.records.record_form import DATASET_FILE, RecordForm
-from tuneline.encoding.examples import Example, Examples
+from tuneline.encoding.examples import Example, Examples, Labelled, LabelledRows
 from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import TrainingError
 from tuneline.params import MixtureSet, Params
@@ -40,7 +40,7 @@ class Part:
     """An encoded set of a mixture."""
 
     name: str
-    examples: Examples
+    examples: Examples | LabelledRows
     report: EncodingReport
     share: MixtureSet
     is_text: bool = False
@@ -73,17 +73,17 @@ def find_sources(p: Params) -> list[MixtureSource]:
     return found
 
 
-class Mixture(Sequence[Example]):
+class Mixture(Sequence[Example | Labelled]):
     """The examples of several sets, one set after the other. The source of an example begins with the name of its set.
 
     Args:
         raw: the examples of the set `raw`.
         report: the encoding report of that set.
-        others: the other sets.
+        others: the other sets, whose examples are of the same type.
         seed: decides the order of the examples of the other sets.
     """
 
-    def __init__(self, raw: Examples, report: EncodingReport, others: Sequence[Part], seed: int) -> None:
+    def __init__(self, raw: Examples | LabelledRows, report: EncodingReport, others: Sequence[Part], seed: int) -> None:
         self._parts = [Part(RAW, raw, report, MixtureSet(weight=1.0)), *others]
         self._ends = list(accumulate(len(part.examples) for part in self._parts))
         self.lengths = np.concatenate([part.examples.lengths for part in self._parts])
@@ -105,11 +105,19 @@ class Mixture(Sequence[Example]):
     def __len__(self) -> int:
         return self._ends[-1]
 
+    @property
+    def times(self) -> np.ndarray:
+        """How often an epoch shows each example, on average over many epochs: float64."""
+        found = np.zeros(len(self))
+        for part, pool, end in zip(self._parts, self._pools, self._ends, strict=True):
+            found[pool + end - len(part.examples)] = part.share.weight
+        return found
+
     @overload
-    def __getitem__(self, index: int) -> Example: ...
+    def __getitem__(self, index: int) -> Example | Labelled: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+    def __getitem__(self, index: slice) -> list[Example | Labelled]: ...
+    def __getitem__(self, index: int | slice) -> Example | Labelled | list[Example | Labelled]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         position = index + len(self) if index < 0 else index

@@ -73,6 +73,7 @@ def _classification(ready: Ready, finetune: Finetune, _: Compute | None) -> Obje
         multi_label=ready.multi_label,
         class_weights=finetune.class_weights,
         smoothing=finetune.label_smoothing_factor,
+        times=ready.mixture.times if ready.mixture else None,
     )
 
 
@@ -151,14 +152,15 @@ def prepare(
             form.fields,
             finetune,
             labels=labels,
-            names_of=partial(label_codec.decode, multi_label=True) if form.multi_label else None,
+            names_of=_names_of(form),
             conversational=form.conversational,
             folder=token_cache.FOLDER,
         )
         for path in splits(clean).values()
     )
     if others:
-        examples = Mixture(examples, report, [_part(tokenizer, other, finetune) for other in others], finetune.seed)
+        parts = [_part(tokenizer, other, finetune, form, labels) for other in others]
+        examples = Mixture(examples, report, parts, finetune.seed)
         examples.check(finetune.num_train_epochs)
     return Ready(task, mode, model, tokenizer, examples, validation, report, form.multi_label)
 
@@ -222,8 +224,19 @@ def _reports(ready: Ready, *, with_text: bool = True) -> list[tuple[str, Encodin
     return [("", ready.report), *others]
 
 
-def _part(tokenizer: PreTrainedTokenizerBase, source: mixture.MixtureSource, finetune: Finetune) -> mixture.Part:
+def _part(
+    tokenizer: PreTrainedTokenizerBase,
+    source: mixture.MixtureSource,
+    finetune: Finetune,
+    of_raw: RecordForm,
+    labels: Sequence[str] | None,
+) -> mixture.Part:
     form = source.form
+    if form != of_raw and (form.labelled or of_raw.labelled):
+        raise TrainingError(
+            f"data.mixture.{source.name}: holds records of {form}, and the raw set holds {of_raw}; remove the set from "
+            "data.mixture"
+        )
     try:
         examples, report = encode.encode_split(
             tokenizer,
@@ -231,12 +244,18 @@ def _part(tokenizer: PreTrainedTokenizerBase, source: mixture.MixtureSource, fin
             form.record_type,
             form.fields,
             finetune,
+            labels=labels,
+            names_of=_names_of(form),
             conversational=form.conversational,
             folder=token_cache.FOLDER,
         )
     except TrainingError as error:
         raise TrainingError(*(f"data.mixture.{source.name}: {problem}" for problem in error.problems)) from None
     return mixture.Part(source.name, examples, report, source.share, is_text=form.record_type == "text")
+
+
+def _names_of(form: RecordForm) -> encode.LabelNames | None:
+    return partial(label_codec.decode, multi_label=True) if form.multi_label else None
 
 
 def _move(model: PreTrainedModel, compute: Compute) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "OWN_TEXT",
     "PARAMS_FILE",
     "PRETRAINING",
+    "READS_GENERAL",
     "TASK_KEYS",
     "Base",
     "Builtin",
@@ -63,8 +64,11 @@ __all__ = [
 
 PARAMS_FILE = "params.yaml"
 
-MIXABLE = tuple(task for task, keys in TASK_KEYS.items() if keys.is_mixable)
+MIXABLE = tuple(task for task, keys in TASK_KEYS.items() if keys.mixes)
 """Tasks that can be trained on several sets."""
+
+READS_GENERAL = tuple(task for task, keys in TASK_KEYS.items() if "language-modeling" in keys.mixes)
+"""Tasks with which `data.general` can name a set of general text."""
 
 Problems = Iterator[PydanticCustomError]
 """What is wrong with values of several sections, each with the place `at` which a person mends it."""
@@ -169,17 +173,23 @@ class Params(Section):
         if self.data.mixture and self.task not in MIXABLE:
             yield PydanticCustomError(
                 "mixture_and_task",
-                "has no meaning for task {task}: only text, pairs and conversations can be mixed; set it to {empty}",
+                "has no meaning for task {task}, which is trained on one set; set it to {empty}",
                 {"at": ("data", "mixture"), "task": self.task, "empty": "{}"},
+            )
+        elif PRETRAINING in self.data.mixture and self.task not in READS_GENERAL:
+            yield PydanticCustomError(
+                "pretraining_and_task",
+                "is plain text, and task {task} is trained on texts with labels; remove it from data.mixture",
+                {"at": ("data", "mixture", PRETRAINING), "task": self.task},
             )
 
     def _probes_fit_the_task(self) -> Problems:
         general = self.data.general
-        if general is not None and self.task not in MIXABLE:
+        if general is not None and self.task not in READS_GENERAL:
             yield PydanticCustomError(
                 "general_and_task",
-                "has no meaning for task {task}, which reads no set of {mixture}; set it to null",
-                {"at": ("data", "general"), "task": self.task, "mixture": self.paths.mixture},
+                "has no meaning for task {task}, whose models are not trained to write a text; set it to null",
+                {"at": ("data", "general"), "task": self.task},
             )
         if general in self.data.mixture:
             yield PydanticCustomError(
@@ -228,7 +238,7 @@ class Params(Section):
                 continue
             if rule.metric == GENERAL and self.why_no_general_text:
                 remedy = "remove the rule"
-                if self.task in MIXABLE:
+                if self.task in READS_GENERAL:
                     remedy = (
                         "remove the rule, bring a set of general text with `tuneline use PATH --general`, and add the "
                         "rule again"

@@ -14,8 +14,8 @@ class TaskKeys:
     """The metrics that have an interval and that a rule may name."""
     probes: tuple[str, ...] = ()
     """The metrics of probes, which are measured on other rows than the test rows; a rule may name them."""
-    is_mixable: bool = False
-    """Whether it can be trained on several sets."""
+    mixes: tuple[Task, ...] = ()
+    """The tasks whose records it can be trained on in further sets (`data.mixture`)."""
     has_labels: bool = False
     """Whether its records have labels: then a rule may name the metrics of a label, and labels can have weights."""
     scores_base: bool = True
@@ -28,6 +28,7 @@ class TaskKeys:
     """Keys of `finetune` without which it cannot be trained, each with its remedy."""
 
 
+_WRITTEN: tuple[Task, ...] = ("sft", "language-modeling")
 _LIKELIHOOD = ("token_loss", "bits_per_byte")
 _CLOSENESS = ("exact_match", "token_f1", "bleu", "chrf", "length_ratio")
 _DIVERSITY = ("distinct_1", "distinct_2", "repetition", "self_bleu")
@@ -46,15 +47,23 @@ _MEMORISED = (
 
 TASK_KEYS: dict[Task, TaskKeys] = {
     "sft": TaskKeys(
-        (*_LIKELIHOOD, *_CLOSENESS, *_DIVERSITY), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
+        (*_LIKELIHOOD, *_CLOSENESS, *_DIVERSITY), (_GENERAL, *_MEMORISED), mixes=_WRITTEN, refused=(_NO_WEIGHTS,)
     ),
     "language-modeling": TaskKeys(
-        (*_LIKELIHOOD, *_DIVERSITY), (_GENERAL, *_MEMORISED), is_mixable=True, refused=(_NO_WEIGHTS,)
+        (*_LIKELIHOOD, *_DIVERSITY), (_GENERAL, *_MEMORISED), mixes=_WRITTEN, refused=(_NO_WEIGHTS,)
     ),
     "classification": TaskKeys(
-        ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef", "ece"), has_labels=True, scores_base=False
+        ("accuracy", "macro_f1", "weighted_f1", "matthews_corrcoef", "ece"),
+        mixes=("classification",),
+        has_labels=True,
+        scores_base=False,
     ),
-    "regression": TaskKeys(("mae", "rmse", "spearman"), scores_base=False, refused=(_NO_SMOOTHING, _NO_WEIGHTS)),
+    "regression": TaskKeys(
+        ("mae", "rmse", "spearman"),
+        mixes=("regression",),
+        scores_base=False,
+        refused=(_NO_SMOOTHING, _NO_WEIGHTS),
+    ),
     "preference": TaskKeys(
         ("reward_accuracy", "reward_margin", *_LIKELIHOOD),
         (_GENERAL,),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -156,8 +157,18 @@ class Classification:
         multi_label: bool,
         class_weights: Literal["balanced"] | None = None,
         smoothing: float = 0.0,
+        times: np.ndarray | None = None,
     ) -> "Classification":
         """The objective for some training examples.
+
+        Args:
+            examples: the examples.
+            pad: as of the class; so are labels, multi_label and smoothing.
+            labels: of the class.
+            multi_label: of the class.
+            class_weights: `balanced`: each label gets the same total weight.
+            smoothing: of the class.
+            times: [examples] how often an epoch shows each; None: once.
 
         Raises:
             TrainingError: label smoothing is asked for, and a text may have several labels.
@@ -167,7 +178,7 @@ class Classification:
                 "finetune.label_smoothing_factor: has no meaning if a text may have several labels; set it to 0.0"
             )
         targets = torch.tensor([example.target for example in examples])
-        weights = _balanced(targets, labels, multi_label) if class_weights == "balanced" else None
+        weights = _balanced(targets, labels, multi_label, times) if class_weights == "balanced" else None
         return cls(pad, labels, multi_label, weights, smoothing)
 
     def collate(self, rows: Sequence[Sequence[Any]]) -> Batch:
@@ -279,9 +290,16 @@ def _logits(model: nn.Module, batch: Batch) -> Tensor:
     return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
 
 
-def _balanced(targets: Tensor, labels: int, multi_label: bool) -> tuple[float, ...]:
+def _balanced(targets: Tensor, labels: int, multi_label: bool, times: np.ndarray | None) -> tuple[float, ...]:
     """Weights that give each label, or with multi_label its presence and its absence, the same total weight."""
     rows = len(targets)
+    if times is not None:
+        often, shown = torch.from_numpy(times), float(times.sum())
+        if multi_label:
+            present = often @ targets.double()
+            return tuple(float(value) for value in (shown - present) / present.clamp(min=1))
+        counts = torch.bincount(targets, weights=often, minlength=labels)
+        return tuple(float(value) for value in shown / (labels * counts.clamp(min=1)))
     if multi_label:
         present = targets.sum(dim=0)
         return tuple(float(value) for value in (rows - present) / present.clamp(min=1))

@@ -126,9 +126,10 @@ def set_values(
     if p.data.raw == p.paths.sample:
         # The model of the built-in corpus keeps its own name and champion.
         values["registry.model"] = re.sub(r"[^A-Za-z0-9._-]", "-", target.name).lstrip("._-") or "model"
-    if task not in params.MIXABLE:
-        values |= {"data.mixture": {}} if p.data.mixture else {}
-        values |= {"data.general": None} if p.data.general is not None else {}
+    if params.TASK_KEYS[task].mixes != params.TASK_KEYS[p.task].mixes and p.data.mixture:
+        values["data.mixture"] = {}
+    if task not in params.READS_GENERAL and p.data.general is not None:
+        values["data.general"] = None
     if not params.TASK_KEYS[task].can_shard and p.finetune.fsdp:
         values["finetune.fsdp"] = None
     return values

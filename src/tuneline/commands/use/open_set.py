@@ -23,6 +23,17 @@ _FEW_LABELS = 20
 MEASURED_ROWS = 20_000
 """The first rows of a set whose lengths are measured."""
 _BATCH = 1_000
+_WRITTEN = (
+    "pairs, conversations and plain text",
+    "the text in a column `text`, or in `prompt` and `completion`",
+)
+_MIXED_ROWS: dict[params.Task, tuple[str, str]] = {
+    "sft": _WRITTEN,
+    "language-modeling": _WRITTEN,
+    "classification": ("texts with labels", "them in columns `text` and `label`"),
+    "regression": ("texts with numbers", "them in columns `text` and `label`"),
+}
+"""Task -> which rows can be trained in addition, and the columns that they need."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
@@ -130,8 +141,8 @@ def open_for_task(
     return (present, as_present) if fits_both else (found_task, found)
 
 
-def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]) -> RawSet:
-    """The set as it is read to be trained in addition to the raw set.
+def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str], task: params.Task) -> RawSet:
+    """The set as it is read to be trained in addition to the raw set of a task.
 
     Raises:
         DataError: its rows cannot be read, or their record type cannot be mixed in.
@@ -141,18 +152,18 @@ def open_mixed(path: Path, plans: Sequence[FilePlan], columns: Mapping[str, str]
         return raw_set.open_set(path, plans, columns=columns, record_types=types, group_by=None, is_mixed=True)
 
     try:
-        return opened(raw_set.MIXED)
+        return opened(raw_set.MIXED[task])
     except DataError as error:
         try:
             found = opened(None)
         except DataError:
             raise error from None
-        if found.form.record_type in raw_set.MIXED:
+        if found.form.record_type in raw_set.MIXED[task]:
             raise
+        what, columns_of_it = _MIXED_ROWS[task]
         raise DataError(
-            f"{path}: holds {found.form.record_type} rows, and only pairs, conversations and plain text can be mixed "
-            f"in; make it the raw set (`tuneline use {path}`), or give the text in a column `text`, or in `prompt` and "
-            "`completion`"
+            f"{path}: holds {found.form.record_type} rows, and only {what} can be mixed in; make it the raw set "
+            f"(`tuneline use {path}`), or give {columns_of_it}"
         ) from None
 
 

@@ -170,7 +170,7 @@ def mix(
     way = raw_set.set_reading(name, params.SetReading(**reading), raw_set.encodings_of(p))
     source = path
     with erased_source.left_out(path, way.options) as (path, returned):
-        found = open_set.open_mixed(path, readers.plan(path, way.options), way.columns)
+        found = open_set.open_mixed(path, readers.plan(path, way.options), way.columns, p.task)
         tally = open_set.read(found, p.data.max_rejected_fraction)
         messages = open_set.describe(path, found, tally)
         _copy(path, target, way.options.exclude)
@@ -188,14 +188,16 @@ def mix(
 
 def _check_use(p: params.Params, weight: float | None) -> None:
     """Refuse what the task or a weight does not allow."""
-    option, does = ("--general", "write general text") if weight is None else ("--mix", "train further sets")
+    option, does, tasks = "--mix", "train further sets", params.MIXABLE
+    if weight is None:
+        option, does, tasks = "--general", "write general text", params.READS_GENERAL
     if weight is not None:
         try:
             params.MixtureSet(weight=weight)
         except ValidationError as error:
             raise DataError(f"--mix: {weight:g}: {error.errors()[0]['msg'].lower()}") from None
-    if p.task not in params.MIXABLE:
-        raise DataError(f"{option}: does not go with task {p.task}; only {' and '.join(params.MIXABLE)} can {does}")
+    if p.task not in tasks:
+        raise DataError(f"{option}: does not go with task {p.task}; only {' and '.join(tasks)} can {does}")
 
 
 def _named(p: params.Params, name: str, weight: float | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A raw set as every stage reads it: its files, the shape of each file, and its rows as records."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from tuneline.data.reading.grouped_messages import describe_excluded, group_mess
 from tuneline.data.reading.raw_rows import FilePlan, Options, Portion, Rejected
 from tuneline.data.records.record_form import TYPES_OF_TASK, Record, RecordForm, RecordType, kept_names
 from tuneline.errors import DataError
-from tuneline.params import MIXABLE, Params
+from tuneline.params import MIXABLE, READS_GENERAL, TASK_KEYS, Params
 from tuneline.params.data import PRETRAINING, RAW, SetReading
 
 SET_NAME = re.compile(r"\w[\w.-]{0,99}(?<!\.dvc)")
@@ -23,8 +24,10 @@ SET_NAME = re.compile(r"\w[\w.-]{0,99}(?<!\.dvc)")
 BAD_NAME = (
     f"is not a valid name for a set of a mixture: use letters, digits, . - and _, but not {RAW}, {PRETRAINING} or *.dvc"
 )
-MIXED: tuple[RecordType, ...] = tuple(kind for task in MIXABLE for kind in TYPES_OF_TASK[task])
-"""The record types of the sets of a mixture."""
+MIXED: dict[str, tuple[RecordType, ...]] = {
+    task: tuple(kind for other in keys.mixes for kind in TYPES_OF_TASK[other]) for task, keys in TASK_KEYS.items()
+}
+"""Task -> the record types of the sets that can be trained in addition to the raw set."""
 
 _NAMED_ROWS = 5
 
@@ -162,6 +165,7 @@ def open_all(p: Params) -> RawSets:
     """The raw sets that the params name.
 
     Every folder in paths.mixture is a set, even if data.mixture does not name it: a change of weights prepares nothing.
+    A folder that only another task can read, and that no param names, is left for that task.
 
     Args:
         p: all params.
@@ -180,7 +184,7 @@ def open_all(p: Params) -> RawSets:
             names = _sets_in(Path(p.paths.mixture))
         except DataError as error:
             problems |= dict.fromkeys(error.problems)
-        wanted += [(f"{p.paths.mixture}/{name}", MIXED) for name in names]
+        wanted += [(f"{p.paths.mixture}/{name}", MIXED[p.task]) for name in names]
         missing = sorted(p.data.mixture.keys() - {*names, PRETRAINING})
         known = ", ".join([*names, PRETRAINING])
         problems |= dict.fromkeys(
@@ -195,6 +199,8 @@ def open_all(p: Params) -> RawSets:
     except DataError as error:
         raise DataError(*dict.fromkeys([*problems, *error.problems])) from None
     sets: list[RawSet] = []
+    of_mixture: dict[str, RawSet] = {}
+    unnamed = {f"{p.paths.mixture}/{name}" for name in names if name not in (*p.data.mixture, p.data.general)}
     plans: dict[str, list[FilePlan]] = {}
     for number, (path, record_types) in enumerate(wanted):
         try:
@@ -214,13 +220,33 @@ def open_all(p: Params) -> RawSets:
                 or (path == p.data.pretraining and p.data.frozen_pretraining),
                 keep=p.data.keep_columns if number == 0 else (),
             )
-            sets.append(raw_set)
+            if number < 2:
+                sets.append(raw_set)
+            else:
+                of_mixture[Path(path).name] = raw_set
         except DataError as error:
+            if path in unnamed and _is_for_another_task(path, plans, readings_of_sets[path].columns, p.task):
+                continue
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise DataError(*problems)
-    raw, pretraining, *mixture = sets
-    return RawSets(raw, pretraining, dict(zip(names, mixture, strict=True)))
+    raw, pretraining = sets
+    return RawSets(raw, pretraining, of_mixture)
+
+
+def _is_for_another_task(
+    path: str, plans: Mapping[str, Sequence[FilePlan]], columns: Mapping[str, str], task: str
+) -> bool:
+    """Whether the files can be read as a set of the mixture of a task that reads other records than `task`."""
+    others = tuple(kind for kind in dict.fromkeys(itertools.chain(*MIXED.values())) if kind not in MIXED[task])
+    try:
+        open_set(
+            Path(path), plans.get(path, ()), columns=columns, record_types=others, group_by=None, must_group=False,
+            is_mixed=True,
+        )  # fmt: skip
+    except DataError:
+        return False
+    return True
 
 
 class Reading(NamedTuple):
@@ -250,11 +276,11 @@ def readings(p: Params, names: Sequence[str]) -> dict[str, Reading]:
         for name in p.data.reading
         if name == RAW or (name == PRETRAINING and is_same)
     ]
-    # A task without a mixture keeps these params for the next task.
+    # A task without a mixture, or whose mixture is empty, keeps these params for the next task.
     problems += [
         f"data.reading.{name}: no set has this name; the sets are {', '.join([PRETRAINING, *names])}"
         for name in p.data.reading
-        if p.task in MIXABLE and name not in (RAW, PRETRAINING, *names)
+        if (p.task in READS_GENERAL or p.data.mixture) and name not in (RAW, PRETRAINING, *names)
     ]
     if problems:
         raise DataError(*problems)
