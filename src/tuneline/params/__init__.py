@@ -67,7 +67,7 @@ PARAMS_FILE = "params.yaml"
 MIXABLE = tuple(task for task, keys in TASK_KEYS.items() if keys.mixes)
 """Tasks that can be trained on several sets."""
 
-READS_GENERAL = tuple(task for task, keys in TASK_KEYS.items() if "language-modeling" in keys.mixes)
+READS_GENERAL = tuple(task for task, keys in TASK_KEYS.items() if keys.reads_general)
 """Tasks with which `data.general` can name a set of general text."""
 
 Problems = Iterator[PydanticCustomError]

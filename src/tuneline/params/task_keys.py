@@ -27,6 +27,11 @@ class TaskKeys:
     required: tuple[tuple[str, str], ...] = ()
     """Keys of `finetune` without which it cannot be trained, each with its remedy."""
 
+    @property
+    def reads_general(self) -> bool:
+        """Whether a set of general text can be named for it (`data.general`)."""
+        return "language-modeling" in self.mixes
+
 
 _WRITTEN: tuple[Task, ...] = ("sft", "language-modeling")
 _LIKELIHOOD = ("token_loss", "bits_per_byte")
