@@ -82,6 +82,31 @@ def test_answers_are_drawn_only_with_a_temperature(file: Path, values: dict[str,
         assert "evaluate" in problem and wrong in problem
 
 
+MERGE = {"base.source": "merge", "base.input": "models/merge"}
+
+
+def test_only_a_merged_model_may_be_trained_for_zero_epochs(file: Path) -> None:
+    editing.set_values(file, {"finetune.num_train_epochs": 0.0})
+    line = line_of(file, "num_train_epochs: 0.0")
+    [problem] = problems(file)
+    assert problem.startswith(f"params.yaml:{line}: finetune.num_train_epochs: 0 epochs train nothing")
+    editing.set_values(file, MERGE)
+    assert params.load(file).finetune.num_train_epochs == 0
+    change(file, "  num_train_epochs: 0.0", "  num_train_epochs: 0")
+    assert params.load(file).finetune.num_train_epochs == 0
+    editing.set_values(file, {"gate.twins": [1]})
+    [problem] = problems(file)
+    assert "gate.twins: twins differ in the seed of their training" in problem
+
+
+def test_a_builtin_base_is_trained_and_a_merge_has_a_folder(file: Path) -> None:
+    editing.set_values(file, {"base.builtin.num_train_epochs": 0.0, "base.source": "merge"})
+    assert "base.builtin.num_train_epochs: 0.0: input should be greater than 0" in problems(file)[0]
+    editing.set_values(file, {"base.builtin.num_train_epochs": 1.0})
+    [problem] = problems(file)
+    assert "base.input: 'data/pretraining' does not fit base.source merge: set it to the folder that" in problem
+
+
 def test_an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant(file: Path) -> None:
     change(file, "  max_grad_norm:", "  max_grad_nrom:")
     line = line_of(file, "max_grad_nrom")

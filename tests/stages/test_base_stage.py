@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import merge_folders
 import pyarrow as pa
 import pytest
-from tiny_models import TEXTS
+from tiny_models import TEXTS, tiny
 
 from tuneline import params
 from tuneline.core import files
@@ -133,3 +134,31 @@ def test_a_batch_size_of_null_fits_the_text(workplace: Path) -> None:
     assert metrics["tokens"] == metrics["data"]["tokens"]
     # One row of 24 tokens in each step.
     assert metrics["tokens"] / 24 <= metrics["steps"] <= metrics["tokens"] / 24 * 1.3
+
+
+def merge_folder(place: Path) -> None:
+    tokenizer, model = models.load_tokenizer(place / "models/base"), tiny("llama")
+    models.save(model, tokenizer, place / "models/merge/base")
+    for number in (1, 2):
+        models.save(merge_folders.nudged(model, number), tokenizer, place / f"models/merge/{number}")
+    merge_folders.sealed(place / "models/merge", "ties", [1.0, 1.0], density=0.5)
+
+
+def test_merged_models_lie_beside_the_base_that_they_were_made_from(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merge_folder(workplace)
+    run(base__source="merge", base__input="models/merge", finetune__num_train_epochs=0.0)
+    made = files.sha256_tree(workplace / "models/base")
+    for name, digest in files.sha256_tree(workplace / "models/merge/base").items():
+        assert made[name] == digest
+    assert made["merged/model.safetensors"] not in (made["model.safetensors"], None)
+    report = files.read_json(workplace / "reports/base.json")
+    assert report["source"] == "merge"
+    assert report["merge"]["method"] == "ties"
+    assert "versions 1 and 2 merged by ties, weights 1, 1, density 0.5" in capsys.readouterr().out
+    run()
+    assert files.sha256_tree(workplace / "models/base") == made
+    # Without a merge, nothing of it stays.
+    run(base__source="path", base__input="models/merge/1", finetune__num_train_epochs=1.0)
+    assert not (workplace / "models/base/merged").exists()

@@ -1,10 +1,15 @@
 import csv
 import os
 import re
+import shutil
 from pathlib import Path
 
+import merge_folders
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import TEXTS, tiny
 
 from tuneline import params, processes
 from tuneline.core import files
@@ -12,6 +17,8 @@ from tuneline.data.records.record_form import RecordForm
 from tuneline.errors import BusyError, ModelError, TrainingError
 from tuneline.modeling import model_folder, models
 from tuneline.params import editing
+from tuneline.reporting import curves
+from tuneline.stages import base as base_stage
 from tuneline.stages import finetune
 from tuneline.training import checkpoints
 
@@ -90,3 +97,75 @@ def test_a_base_without_a_tokenizer_is_named(workplace: Path) -> None:
         path.unlink()
     with pytest.raises(ModelError, match=r"^models/base: no tokenizer"):
         run()
+
+
+@pytest.fixture
+def merged(workplace: Path) -> Path:
+    """The working directory with a base that a merge of two models has given."""
+    base, parents = workplace / "models/base", [merge_folders.nudged(tiny("llama"), number) for number in (1, 2)]
+    tokenizer = models.load_tokenizer(base)
+    models.save(tiny("llama"), tokenizer, workplace / "models/merge/base")
+    for number, parent in enumerate(parents, 1):
+        models.save(parent, tokenizer, workplace / f"models/merge/{number}")
+    merge_folders.sealed(workplace / "models/merge", "linear", [1.0, 1.0])
+    values = {"base.source": "merge", "base.input": "models/merge", "finetune.num_train_epochs": 0.0}
+    editing.set_values(workplace / "params.yaml", values)
+    base_stage.main(params.load())
+    return workplace
+
+
+def test_zero_epochs_take_over_the_merged_model_as_it_is(merged: Path) -> None:
+    run(finetune__max_length=8)
+    weights = files.sha256_file(merged / "models/finetuned/model.safetensors")
+    assert weights == files.sha256_file(merged / "models/base/merged/model.safetensors")
+    assert weights != files.sha256_file(merged / "models/base/model.safetensors")
+    report = files.read_json(merged / "reports/training.json")
+    assert (report["steps"], report["tokens"]) == (0, 0)
+    assert curves.read(merged / "reports/training.csv") == []
+
+
+def test_more_epochs_train_the_merged_model_further(merged: Path) -> None:
+    run(finetune__num_train_epochs=1.0)
+    trained = models.load(merged / "models/finetuned")[0].state_dict()
+    start, base = (models.load(merged / place)[0].state_dict() for place in ("models/base/merged", "models/base"))
+    moved, away = (sum(float((trained[name] - other[name]).norm()) for name in trained) for other in (start, base))
+    assert 0 < moved < away
+    assert files.read_json(merged / "reports/training.json")["steps"] > 0
+
+
+def test_a_merge_without_its_model_is_refused(merged: Path) -> None:
+    shutil.rmtree(merged / "models/base/merged")
+    with pytest.raises(ModelError, match=r"^models/base: has no folder merged; make it with: .venv/bin/dvc repro"):
+        run()
+
+
+def classes(workplace: Path, labels: list[str]) -> None:
+    table = pa.table({"text": TEXTS, "label": [labels[number % len(labels)] for number in range(len(TEXTS))]})
+    for name in ("train", "validation"):
+        files.write_parquet(workplace / f"data/clean/{name}/part-00000.parquet", table)
+    form = RecordForm("classification").as_json() | {"mixture": {}}
+    files.write_json(workplace / "data/clean/dataset.json", form)
+
+
+def test_merged_classifiers_keep_the_head_that_they_have_learned(merged: Path) -> None:
+    for number in (1, 2):
+        model, tokenizer = models.new_classifier(
+            merged / "models/merge/base", ["no", "yes"], "single_label_classification", number
+        )
+        folder = merged / f"models/merge/{number}"
+        models.save(merge_folders.nudged(model, number), tokenizer, folder, "classification")
+    merge_folders.sealed(merged / "models/merge", "linear", [1.0, 1.0])
+    base_stage.main(params.load())
+    classes(merged, ["yes", "no"])
+    rule = {"metric": "accuracy", "direction": "higher", "versus": "baseline", "margin": 0.0}
+    run(task="classification", gate__rules=[rule])
+    head = load_file(merged / "models/finetuned/model.safetensors")["score.weight"]
+    assert torch.equal(head, load_file(merged / "models/base/merged/model.safetensors")["score.weight"])
+    classes(merged, ["yes", "no", "perhaps"])
+    with pytest.raises(ModelError) as caught:
+        run()
+    assert str(caught.value) == (
+        "models/base/merged: the merged versions have learned single_label_classification with the labels no, yes, and "
+        "the training rows are single_label_classification with the labels no, perhaps, yes; merge versions that were "
+        "trained with these labels"
+    )

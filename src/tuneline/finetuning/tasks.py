@@ -14,10 +14,10 @@ from tuneline.data.records.record_form import RecordForm, read_form
 from tuneline.encoding import encode, token_cache, truncation
 from tuneline.encoding.examples import CHAT, CLASSIFICATION, PLAIN, REGRESSION, Preferences
 from tuneline.encoding.truncation import EncodingReport
-from tuneline.errors import SetupError, TrainingError, one_line
+from tuneline.errors import ModelError, SetupError, TrainingError, one_line
 from tuneline.finetuning import dpo, mixture
 from tuneline.finetuning.mixture import Mixture
-from tuneline.modeling import adapters, models
+from tuneline.modeling import adapters, model_folder, models
 from tuneline.params import Compute, Finetune, Params
 from tuneline.training import distributed, training_run
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
@@ -120,7 +120,7 @@ def prepare(
     Args:
         task: the task of params.yaml.
         clean: the folder of the clean splits and of dataset.json, which describes them.
-        base: a model folder.
+        base: a model folder; the merged model in it is taken if there is one.
         finetune: section `finetune`.
         compute: section `compute`; None: the model stays on the processor.
         others: sets that are mixed with the clean rows.
@@ -132,13 +132,16 @@ def prepare(
     """
     form = read_form(clean, task)
     labels = None if form.numeric or not form.labelled else labels_of(form, splits(clean)["train"])
-    mode = _mode(form)
+    mode, start = _mode(form), model_folder.start_of(base)
     if form.labelled:
         classification = f"{'multi' if form.multi_label else 'single'}_label_classification"
         problem_type = "regression" if form.numeric else classification
-        model, tokenizer = models.new_classifier(base, labels or [], problem_type, finetune.seed)
+        if start == base:
+            model, tokenizer = models.new_classifier(base, labels or [], problem_type, finetune.seed)
+        else:
+            model, tokenizer = _merged_classifier(start, labels or [], problem_type)
     else:
-        model, tokenizer = models.load(base)
+        model, tokenizer = models.load(start)
     models.check_length(model, finetune.max_length, "finetune.max_length")
     if compute:
         _move(model, compute)
@@ -161,8 +164,24 @@ def prepare(
     if others:
         parts = [_part(tokenizer, other, finetune, form, labels) for other in others]
         examples = Mixture(examples, report, parts, finetune.seed)
-        examples.check(finetune.num_train_epochs)
+        if finetune.num_train_epochs:
+            examples.check(finetune.num_train_epochs)
     return Ready(task, mode, model, tokenizer, examples, validation, report, form.multi_label)
+
+
+def _merged_classifier(
+    folder: Path, labels: list[str], problem_type: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A merged model with its head, which the parents have learned for their labels."""
+    model, tokenizer = models.load_classifier(folder)
+    names = list((model.config.id2label or {}).values()) if labels else []
+    if model.config.problem_type != problem_type or names != labels:
+        raise ModelError(
+            f"{folder}: the merged versions have learned {model.config.problem_type} with the labels "
+            f"{', '.join(names) or 'of numbers'}, and the training rows are {problem_type} with the labels "
+            f"{', '.join(labels) or 'of numbers'}; merge versions that were trained with these labels"
+        )
+    return model, tokenizer
 
 
 def describe_truncated(ready: Ready, finetune: Finetune) -> list[str]:
@@ -286,6 +305,8 @@ def train(
     Raises:
         TrainingError: nothing can be trained, or the training has diverged.
     """
+    if not finetune.num_train_epochs:
+        return training_run.untrained(ready.model, len(ready.examples))
     config = config_of(ready.task, finetune, compute)
     lora = finetune.lora.model_dump() if finetune.lora else None
     objective = TASKS[ready.task].objective

@@ -18,6 +18,8 @@ from tuneline.modeling import unsafe_files
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 MODE_FILE = "tuneline.json"
 """The file that stores the mode, in which records become examples for the model."""
+MERGED = "merged"
+"""The folder of a merged model, in the folder of the base that its parents were fine-tuned from."""
 _LAYERS = ("layers", "n_layer", "depth")
 _MOST_LAYERS = 1_000
 _MOST_LABELS = 1_000_000
@@ -62,6 +64,16 @@ def _unsafe_problems(folder: Path) -> list[str]:
     lines = [f"{path}: {what}, so this model is not loaded; {remedy}" for path, what in unsafe.items()]
     more = len(lines) - _MOST_NAMED
     return [*lines[:_MOST_NAMED], f"{folder}: has {more:,} more such files"] if more > 0 else lines
+
+
+def start_of(base: Path) -> Path:
+    """The folder of the model that a fine-tuning begins with: the merged model if there is one, else the base.
+
+    Args:
+        base: the folder that the stage `base` wrote.
+    """
+    merged = base / MERGED
+    return merged if merged.is_dir() else base
 
 
 def architectures(folder: Path) -> list[str]:

@@ -157,6 +157,33 @@ def new_classifier(
     return model, tokenizer
 
 
+def tensors_of_base(base: Path, fine_tuned: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a base, by the names that they have in a model that was fine-tuned from it.
+
+    Args:
+        base: a folder as for `load`; an encoder, too.
+        fine_tuned: a folder that `save` wrote.
+
+    Returns:
+        Name -> tensor in float32, without those that the base does not have, such as the head of a classifier.
+
+    Raises:
+        ModelError: the base cannot be loaded.
+    """
+    if is_causal(fine_tuned):
+        return dict(load(base)[0].state_dict())
+    config = AutoConfig.from_pretrained(fine_tuned, local_files_only=True, trust_remote_code=False)
+    model, _, report = _loaded(
+        AutoModelForSequenceClassification,
+        base,
+        "a base for a classifier",
+        num_labels=config.num_labels,
+        ignore_mismatched_sizes=True,
+    )
+    lacking = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in lacking}
+
+
 def _add_end_of_text(tokenizer: PreTrainedTokenizerBase) -> None:
     """Make a tokenizer that puts nothing around a text put end-of-text after it; the setting is saved with it.
 

@@ -98,6 +98,7 @@ class Params(Section):
             *self._outputs_lie_apart(),
             *self._rows_fit_the_base(),
             *self._finetune_fits_the_task(),
+            *self._nothing_is_trained_only_of_a_merged_model(),
             *self._mixture_fits_the_task(),
             *self._probes_fit_the_task(),
             *self._rules_of_probes_have_rows(),
@@ -119,6 +120,7 @@ class Params(Section):
                 "builtin": f"paths.pretraining ({self.paths.pretraining})",
                 "path": "the folder of a model",
                 "hub": "a YAML file with the model's id and full revision",
+                "merge": "the folder that `tuneline merge` writes",
             }[self.base.source]
             yield PydanticCustomError(
                 "source_and_input",
@@ -168,6 +170,22 @@ class Params(Section):
     def _finetune_fits_the_task(self) -> Problems:
         for key, problem in unfit(self.task, self.finetune):
             yield PydanticCustomError("finetune_and_task", "{problem}", {"at": ("finetune", key), "problem": problem})
+
+    def _nothing_is_trained_only_of_a_merged_model(self) -> Problems:
+        if self.finetune.num_train_epochs:
+            return
+        if self.base.source != "merge":
+            yield PydanticCustomError(
+                "no_epochs",
+                "0 epochs train nothing, so the model would be its base; set it above 0 (0 is for base.source: merge)",
+                {"at": ("finetune", "num_train_epochs")},
+            )
+        if self.gate.twins:
+            yield PydanticCustomError(
+                "no_epochs",
+                "twins differ in the seed of their training, and finetune.num_train_epochs is 0; set it to []",
+                {"at": ("gate", "twins")},
+            )
 
     def _mixture_fits_the_task(self) -> Problems:
         if self.data.mixture and self.task not in MIXABLE:

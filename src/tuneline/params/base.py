@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tuneline.params.paths import ProjectPath
 from tuneline.params.section import Length, Positive, Section
@@ -30,6 +30,13 @@ class Builtin(Schedule):
     """Packed rows of a step. Unlike in `finetune` it may be null: as many as give STEPS_OF_EPOCH steps per epoch, at
     most MOST_ROWS (both in pretraining/pretrain.py)."""
 
+    @field_validator("num_train_epochs")
+    @classmethod
+    def _is_trained(cls, value: float) -> float:
+        if not value:
+            raise ValueError("input should be greater than 0: a builtin base begins with random weights")
+        return value
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Builtin":
         if self.hidden_size % (2 * self.num_attention_heads):
@@ -43,7 +50,8 @@ class Builtin(Schedule):
 
 
 class Base(Section):
-    source: Literal["builtin", "path", "hub"]
+    source: Literal["builtin", "path", "hub", "merge"]
     input: ProjectPath
-    """builtin: the pretraining text; path: a folder under DVC; hub: a YAML file of `id` and `revision`."""
+    """builtin: the pretraining text; path: a folder under DVC; hub: a YAML file of `id` and `revision`;
+    merge: the folder under DVC that `tuneline merge` wrote."""
     builtin: Builtin

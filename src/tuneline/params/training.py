@@ -28,8 +28,8 @@ class Schedule(Section):
     """The keys that `base.builtin` and `finetune` share."""
 
     seed: Seed
-    num_train_epochs: Annotated[float, Field(gt=0.0, le=1_000_000.0)]
-    """How often each example is seen, at most."""
+    num_train_epochs: Annotated[float, Field(ge=0.0, le=1_000_000.0)]
+    """How often each example is seen, at most; 0, only in `finetune` of a merged model: nothing is trained."""
     max_steps: Positive | None = None
     """Optimizer steps at most; null: as many as num_train_epochs gives."""
     optim: one_of(("muon", *OPTIMIZERS))  # pyright: ignore[reportInvalidTypeForm]

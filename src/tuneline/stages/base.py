@@ -1,8 +1,9 @@
-"""Make the base: pretrain it, copy it from a folder, or download it from the hub.
+"""Make the base: pretrain it, copy it from a folder, download it from the hub, or merge models that were made from it.
 
     python -m tuneline.stages base
 
-Reads base.input; writes paths.base, and base.json (counts and measures) and base.csv (the training log) into
+Reads base.input; writes paths.base (with source merge, the parents' common base, and the merged model in its folder
+`merged`), and base.json (counts and measures) and base.csv (the training log) into
 paths.reports. Checkpoints of a pretraining are in work/<fingerprint>/: after a kill the same command ends with the
 same bytes.
 """
@@ -12,7 +13,9 @@ from typing import Any
 
 from tuneline import params, processes
 from tuneline.core import files, identity
+from tuneline.fusion.merging import merge_recipe, merged_model
 from tuneline.modeling import hardware, models, sources
+from tuneline.modeling.model_folder import MERGED
 from tuneline.pretraining import pretrain
 from tuneline.training import checkpoints, training_run
 from tuneline.training.log import History
@@ -27,6 +30,8 @@ def main(p: params.Params) -> None:
         folder = Path(p.paths.base)
         if p.base.source == "builtin":
             measures, history = _pretrain(p, folder)
+        elif p.base.source == "merge":
+            measures, history = _merge(Path(p.base.input), folder), History()
         else:
             source = Path(p.base.input)
             sources.copy(sources.fetch(source, WORK / "hub") if p.base.source == "hub" else source, folder)
@@ -38,6 +43,13 @@ def main(p: params.Params) -> None:
             reports / "base.json",
             {"source": p.base.source, "parameters": models.count_parameters(model), **measures},
         )
+
+
+def _merge(source: Path, folder: Path) -> dict[str, Any]:
+    sources.copy(source / merge_recipe.BASE, folder)
+    recipe = merged_model.write(source, folder / MERGED)
+    print(recipe.describe(), flush=True)
+    return {"merge": recipe.as_json()}
 
 
 def _pretrain(p: params.Params, folder: Path) -> tuple[dict[str, Any], History]:

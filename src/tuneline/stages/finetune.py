@@ -1,4 +1,4 @@
-"""Fine-tune the base on the clean training split.
+"""Fine-tune the base on the clean training split; with zero epochs, take over the merged model as it is.
 
     python -m tuneline.stages finetune
     python -m tuneline.stages finetune@7                  a twin: the same training with the seed 7
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tuneline import params, processes
 from tuneline.core import files, identity
+from tuneline.errors import ModelError
 from tuneline.finetuning import estimate, mixture, tasks
-from tuneline.modeling import hardware, models
+from tuneline.modeling import hardware, model_folder, models
 from tuneline.registry import lineage, tracking, versions
 from tuneline.training import checkpoints, distributed, training_run
 from tuneline.work import WORK
@@ -46,9 +47,12 @@ def main(p: params.Params, twin: int | None = None) -> None:
 def _train(p: params.Params) -> None:
     models.use_threads(p.compute.threads)
     clean, base = Path(p.paths.clean), Path(p.paths.base)
+    if p.base.source == "merge" and model_folder.start_of(base) == base:
+        raise ModelError(f"{base}: has no folder {model_folder.MERGED}; make it with: .venv/bin/dvc repro -f -s base")
     others = mixture.find_sources(p)
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
-    tasks.check_truncated(ready, p)
+    if p.finetune.num_train_epochs:
+        tasks.check_truncated(ready, p)
     sets = tasks.splits(clean) | {f"mixture/{other.name}": other.path for other in others}
     fingerprint = identity.compute_fingerprint(
         identity.code_sha256(identity.code_deps("finetune")),
@@ -62,7 +66,7 @@ def _train(p: params.Params) -> None:
     )
     folder = WORK / fingerprint
     # A resumed training has shown that it fits into the memory.
-    if not distributed.rank() and not checkpoints.newest(folder):
+    if p.finetune.num_train_epochs and not distributed.rank() and not checkpoints.newest(folder):
         estimate.check(ready, p)
     if distributed.rank():
         tasks.train(ready, p.finetune, p.compute, folder=folder)

@@ -41,7 +41,7 @@ class Training:
     @property
     def steps(self) -> int:
         """Optimizer steps taken."""
-        return int(self.history.lines[-1]["step"])
+        return int(self.history.lines[-1]["step"]) if self.history.lines else 0
 
     def counts(self) -> dict[str, Any]:
         """Steps and tokens; the tokens of every epoch are counted."""
@@ -100,6 +100,16 @@ def train(
     taken = rows[: trained.steps * config.rows_per_step]
     shown = np.fromiter(itertools.chain.from_iterable(taken), np.int64)
     return replace(trained, times=np.bincount(shown, minlength=len(examples)))
+
+
+def untrained(model: PreTrainedModel, examples: int) -> Training:
+    """A training of zero epochs, which leaves the model as it is.
+
+    Args:
+        model: the model.
+        examples: number of training examples.
+    """
+    return Training(model, None, History(), False, None, False, np.zeros(examples, np.int64))
 
 
 def result(trainer: RepeatableTrainer, model: PreTrainedModel, *, lora: bool, packed: bool) -> Training:

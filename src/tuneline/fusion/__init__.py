@@ -1,0 +1,1 @@
+"""Several versions used as one."""

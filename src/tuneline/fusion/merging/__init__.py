@@ -1,0 +1,1 @@
+"""Weights of several fine-tuned models become the weights of one."""
