@@ -566,6 +566,69 @@ def generate(
 
 
 @cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--version", type=click.IntRange(min=1), help="Number of the version that labels.")
+@click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="Alias of the version.")
+@click.option(
+    "--confidence", type=float, default=0.9, show_default=True, help="The least probability of a label that is taken."
+)
+@click.option("--name", default="pseudo", show_default=True, help="Name of the set's folder in data/mixture.")
+@click.option("--mix", metavar="WEIGHT", type=float, help="Train the set: its weight in data.mixture.")
+@_column("text=review")
+@click.option("--encoding", help="Encoding of the files, if it is not UTF-8.")
+@click.option(
+    "--layout",
+    type=click.Choice(["rows", "documents"]),
+    help="How plain text is read: one row per line, or one document per file.",
+)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Files to leave out, for example '*.md' or LICENSE. Repeatable."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be labelled.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def pseudolabel(
+    path: Path,
+    version: int | None,
+    alias: str,
+    confidence: float,
+    name: str,
+    mix: float | None,
+    columns: tuple[str, ...],
+    encoding: str | None,
+    layout: Literal["rows", "documents"] | None,
+    exclude: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Label the texts at PATH (a file or a folder) with a registered classifier, and keep those of which it is sure.
+
+    They become a further training set in data/mixture, under DVC, with the confidence of each row and the version that
+    labelled it. Rows that equal, or nearly equal, a held-out or training row are dropped and counted. With --mix the
+    set is trained in addition to the raw set.
+    """
+    _enter()
+    from tuneline import params
+    from tuneline.commands.use import open_set
+    from tuneline.pipeline import repro
+
+    arguments = open_set.ReadingArguments(_mapping(columns), encoding, layout, exclude)
+    with repro.hold_project(_note):
+        with processes.importing():
+            from tuneline.commands import pseudolabel as labelling
+            from tuneline.registry import tracking
+
+        target = labelling.check(params.load(), confidence, name, mix)
+        p, served = _serve(version, alias)
+        metrics = tracking.connect().version_metrics(p.registry.model, served.version)
+        found = labelling.pseudolabel(p, served, path, arguments, target, metrics, confidence=confidence)
+        written = [] if dry_run else labelling.write(p, found, weight=mix)
+    if as_json:
+        _print_json(found.as_dict() | {"written": not dry_run})
+    else:
+        _print(served.describe(), *labelling.lines(found), *(written or ["nothing is written (--dry-run)"]))
+
+
+@cli.command()
 @click.argument("prompt", required=False, metavar="[PROMPT | TEXT | -]")
 @click.option("--version", "version", type=click.IntRange(min=1), help="Number of the version.")
 @click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="Alias of the version.")

@@ -310,7 +310,8 @@ def file_of(path: Path, found: FoundRows) -> Path:
 
 def _is_emptied(path: Path, of_set: list[FoundRows]) -> bool:
     emptied = {file_of(path, one) for one in of_set if len(one.meant) == len(one.starts)}
-    every = {file for file in path.rglob("*") if file.is_file()} if path.is_dir() else {path}
+    # A hidden file holds no rows, such as the one that says which version has labelled a set.
+    every = {file for file in path.rglob("*") if file.is_file() and file.name[0] != "."} if path.is_dir() else {path}
     return every <= emptied
 
 

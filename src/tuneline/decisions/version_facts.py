@@ -7,6 +7,7 @@ from typing import Any
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.evaluation import results
 from tuneline.pipeline import graph
@@ -34,19 +35,20 @@ def collect(
     """
     reports, clean = Path(p.paths.reports), Path(p.paths.clean)
     prepared = files.read_object(reports / "prepare.json", "raw", "pretraining", "mixture")
+    dataset = files.read_object(clean / DATASET_FILE, "rows", "mixture")
     return Facts(
         p=p,
         lineage=origin,
         gate=gate,
         evaluation=evaluation,
         measures=results.read_intervals(files.read_object(reports / "intervals.json")),
-        dataset=files.read_object(clean / DATASET_FILE, "rows", "mixture"),
+        dataset=dataset,
         training=files.read_object(reports / "training.json"),
         base=files.read_object(reports / "base.json"),
         config=files.read_object(folder / "config.json"),
         model_files=_list_files(Path(p.paths.finetuned)),
         data_files=[file for file in _list_files(clean) if file.path.endswith(".parquet")],
-        raw_sets=list(_raw_sets(p, prepared)),
+        raw_sets=list(_raw_sets(p, prepared, dataset["mixture"])),
         packages=list(_packages(_TRAINING_LOCK.read_text("utf-8"))),
         expectations={
             name: files.read_object(reports / f"validate_{name}.json", "success", "sets") for name in ("raw", "clean")
@@ -59,7 +61,7 @@ def _list_files(folder: Path) -> list[File]:
     return [File(path, sha256, (folder / path).stat().st_size) for path, sha256 in files.sha256_tree(folder).items()]
 
 
-def _raw_sets(p: params.Params, prepared: Mapping[str, Any]) -> Iterator[RawSet]:
+def _raw_sets(p: params.Params, prepared: Mapping[str, Any], mixture: Mapping[str, Any]) -> Iterator[RawSet]:
     """The raw sets that `prepare` read, with DVC's digests of them."""
     read = {dep["path"]: dep.get("md5", "") for dep in graph.read_locked_stages().get("prepare", {}).get("deps", [])}
     yield RawSet(p.data.raw, read.get(p.data.raw, ""), prepared["raw"])
@@ -67,7 +69,8 @@ def _raw_sets(p: params.Params, prepared: Mapping[str, Any]) -> Iterator[RawSet]
         yield RawSet(p.data.pretraining, read.get(p.data.pretraining, ""), prepared["pretraining"], PRETRAINING)
     for name, counts in prepared["mixture"].items():
         # DVC records the folder of all sets.
-        yield RawSet(f"{p.paths.mixture}/{name}", read.get(p.paths.mixture, ""), counts, MIXED_IN)
+        md5, by = read.get(p.paths.mixture, ""), LabelledBy.from_json(mixture.get(name, {}))
+        yield RawSet(f"{p.paths.mixture}/{name}", md5, counts, MIXED_IN, by)
 
 
 def _packages(lock: str) -> Iterator[Package]:

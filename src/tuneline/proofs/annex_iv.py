@@ -159,7 +159,7 @@ def _data(facts: Facts) -> Iterator[str]:
     rows = [
         [
             code(one.path),
-            one.purpose,
+            f"{one.purpose}, {escape(str(one.labelled_by))}" if one.labelled_by else one.purpose,
             _count(one.counts.get("rows_in")),
             _dropped(one.counts),
             _count(one.counts.get("rows_out")),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.params import Params, Task
@@ -44,6 +45,8 @@ class RawSet:
     """The set's entry of prepare.json: rows in, dropped and out."""
     purpose: str = FINE_TUNING
     """One of the above; one set may serve fine-tuning and pretraining."""
+    labelled_by: LabelledBy | None = None
+    """The version that has labelled the set; None: people have."""
 
 
 @dataclass(frozen=True)

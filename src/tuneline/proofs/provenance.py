@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneline import __version__
+from tuneline.data.records import labelled_by
 from tuneline.errors import SignatureError
 from tuneline.proofs import claims
 from tuneline.proofs.claims import Claim
@@ -63,12 +64,14 @@ def predicate(facts: Facts, build: Build) -> dict[str, Any]:
 def _dependencies(facts: Facts, build: Build) -> Iterator[dict[str, Any]]:
     p, lineage = facts.p, facts.lineage
     for raw in facts.raw_sets:
+        one: dict[str, Any] = {"name": raw.path}
         if raw.md5:
             # DVC's digest of a folder is the md5 of its own listing.
             kind = "dvcMd5Dir" if raw.md5.endswith(".dir") else "md5"
-            yield {"name": raw.path, "digest": {kind: raw.md5.removesuffix(".dir")}}
-        else:
-            yield {"name": raw.path}
+            one["digest"] = {kind: raw.md5.removesuffix(".dir")}
+        if raw.labelled_by:
+            one["annotations"] = {labelled_by.KEY: raw.labelled_by.as_json()}
+        yield one
     yield _by_digest(f"{p.paths.clean}/", lineage.data_sha256)
     base = _by_digest(f"{p.paths.base}/", lineage.base_sha256)
     if facts.base_reference:

@@ -1,7 +1,7 @@
 """The texts of a version for people: the tags they read first, the description, and the model card."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from tuneline import params
 from tuneline.core import bounded_yaml
+from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import LEVEL
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
@@ -43,15 +44,21 @@ _BROKEN = re.compile(r"\ABroken: .*\.\n\n")
 _NUMBERS = 3
 
 
-def first_tags(p: params.Params, verdict: str) -> dict[str, str]:
+def first_tags(p: params.Params, verdict: str, labelled: Mapping[str, LabelledBy] | None = None) -> dict[str, str]:
     """The tags that people read first: one page of MLflow sorts tags by name, another by the time of setting.
 
     Args:
         p: the params.
         verdict: of the gate.
+        labelled: set of the mixture -> the version that has labelled it; None: people have labelled all.
     """
-    data = ", ".join([p.data.raw, *(f"{name} (mixed in)" for name in sorted(p.data.mixture))])
+    data = ", ".join([p.data.raw, *_mixed_in(p, labelled or {})])
     return {"1 verdict": verdict, "2 data": data, "3 base": _base(p), "4 task": p.task}
+
+
+def _mixed_in(p: params.Params, labelled: Mapping[str, LabelledBy]) -> Iterator[str]:
+    for name in sorted(p.data.mixture):
+        yield f"{name} (mixed in{f', {labelled[name]}' if name in labelled else ''})"
 
 
 def later_verdict_tag(number: int, verdict: str) -> dict[str, str]:
@@ -185,7 +192,13 @@ def _number_in_words(name: str, champion: dict[str, Any], evaluation: dict[str, 
     return text
 
 
-def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluation: dict[str, Any]) -> str:
+def model_card(
+    p: params.Params,
+    lineage: Lineage,
+    gate: dict[str, Any],
+    evaluation: dict[str, Any],
+    labelled: Mapping[str, LabelledBy] | None = None,
+) -> str:
     """The model card in Hugging Face's format: YAML front matter with the metrics, then Markdown.
 
     Args:
@@ -193,6 +206,7 @@ def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluat
         lineage: of the model.
         gate: the value of gate.json.
         evaluation: the value of evaluation.json.
+        labelled: set of the mixture -> the version that has labelled it; None: people have labelled all.
     """
     lines = [
         "---",
@@ -203,6 +217,7 @@ def model_card(p: params.Params, lineage: Lineage, gate: dict[str, Any], evaluat
         "",
         f"Fine-tuned for the task `{p.task}` on {code(p.data.raw)}, from a base of source `{p.base.source}`.",
         "",
+        *(line for name, by in (labelled or {}).items() for line in (f"{code(name)} is {escape(str(by))}.", "")),
         f"## Measured on {evaluation['rows']} held-out rows",
         "",
         *_table(evaluation),

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import BrokenVersionError, RegistryError, UnreadableFileError
 from tuneline.modeling import unsafe_files
@@ -211,7 +212,8 @@ def _create(
     with files.temporary_folder() as temporary:
         folder = temporary / p.registry.model
         _link(Path(p.paths.finetuned), folder)
-        files.write_text(folder / cards.CARD, cards.model_card(p, lineage, gate, evaluation))
+        labelled = workspace_labelled_sets(p)
+        files.write_text(folder / cards.CARD, cards.model_card(p, lineage, gate, evaluation, labelled))
         for name in (params.PARAMS_FILE, "dvc.lock"):
             shutil.copyfile(name, folder / name)
         if page.is_file():
@@ -224,7 +226,7 @@ def _create(
                 *(f"{finetuned / path.relative_to(folder)}: {what}" for path, what in unsafe.items()),
                 "a version holds safetensors and text only, so nothing is registered; remove these files",
             )
-        tags = cards.first_tags(p, gate["verdict"]) | lineage.tags() | version_status.first_verdict_tags(gate)
+        tags = cards.first_tags(p, gate["verdict"], labelled) | lineage.tags() | version_status.first_verdict_tags(gate)
         sha256 = version_files.sha256(folder)
         tags |= {FILES: sha256, RUN: run_id, **weights.weight_tags(folder), **more}
         # The linked files may have changed since the gate decided.
@@ -281,6 +283,13 @@ def workspace_train_rows(p: params.Params) -> pa.Table:
     if PRETRAINING in p.data.mixture:
         seen.append(Path(p.paths.pretraining) / "train")
     return pa.concat_tables([files.read_parquet(path, ["id", "cluster"]) for path in seen])
+
+
+def workspace_labelled_sets(p: params.Params) -> dict[str, LabelledBy]:
+    """The sets of the mixture on which the model in the workspace was trained and that a version has labelled."""
+    sets = files.read_object(Path(p.paths.clean) / DATASET_FILE, "mixture")["mixture"] if p.data.mixture else {}
+    found = {name: LabelledBy.from_json(sets[name]) for name in sorted(p.data.mixture) if name in sets}
+    return {name: by for name, by in found.items() if by is not None}
 
 
 def resolve_version(tracker: Tracker, model: str, *, version: str | None, alias: str) -> str:

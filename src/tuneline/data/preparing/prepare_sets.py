@@ -25,7 +25,7 @@ from tuneline.data.preparing.prepared_set import DECISION, PreparedSet, portion_
 from tuneline.data.preparing.scheduler import Run
 from tuneline.data.preparing.store import Store
 from tuneline.data.preparing.text.row_keys import ROW
-from tuneline.data.records import canaries, label_codec, labels
+from tuneline.data.records import canaries, label_codec, labelled_by, labels
 from tuneline.data.records.record_form import KEPT_COLUMNS, SPLITS, SplitName
 from tuneline.errors import DataError
 from tuneline.params import Data
@@ -163,10 +163,16 @@ def describe_clean_set(sets: RawSets, report: dict[str, Any]) -> dict[str, Any]:
         described["canaries"] = report["canaries"]
         described["rows"] = raw["rows"] | {"train": raw["rows"]["train"] + len(report["canaries"])}
     described["mixture"] = {
-        name: _describe(mixed, report["mixture"][name]) | {"path": f"{_MIXTURE}/{name}"}
+        name: _describe(mixed, report["mixture"][name]) | {"path": f"{_MIXTURE}/{name}"} | _labelled_by(mixed)
         for name, mixed in sets.mixture.items()
     }
     return described
+
+
+def _labelled_by(mixed: RawSet) -> dict[str, Any]:
+    """Which version has labelled a set of the mixture; empty where people have."""
+    found = labelled_by.read(Path(mixed.path))
+    return {labelled_by.KEY: found.as_json()} if found else {}
 
 
 def _describe(raw: RawSet, report: dict[str, Any]) -> dict[str, Any]:
