@@ -1,5 +1,6 @@
 """The estimate of memory and time before a training, and the trial of its longest batches."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,12 @@ def test_the_estimate_counts_weights_gradients_and_optimizer(workplace: Path) ->
     fixed = [estimate.estimate(made, config, lora=False).fixed for config in sharded]
     assert fixed == [said.fixed // 2, 4 * said.parameters]
     assert said.tokens == sum(len(example.input_ids) for example in made.examples)
+
+
+def test_the_estimate_counts_no_gradients_of_weights_that_are_not_trained(workplace: Path) -> None:
+    made, p = ready(workplace)
+    config = TrainingConfig.from_params(p.finetune)
+    said = estimate.estimate(made, config, lora=False)
+    kept = dataclasses.replace(made, frozen=("model.embed_tokens.weight",))
+    embeddings = made.model.get_input_embeddings().weight.numel()
+    assert estimate.estimate(kept, config, lora=False).fixed == said.fixed - 4 * embeddings * 3

@@ -70,7 +70,7 @@ def test_keys_that_are_not_given_are_left_to_the_library(tmp_path: Path, params_
     config = TrainingConfig.from_params(finetune)
     made = training_config.arguments(config, tmp_path, evaluate=True)
     assert (made.adam_beta2, made.lr_scheduler_kwargs) == (0.95, {"min_lr_rate": 0.1})
-    assert (made.activation_checkpointing, made.neftune_noise_alpha) == (True, 5.0)
+    assert (made.activation_checkpointing, config.neftune_noise_alpha) == (True, 5.0)
     assert made.adam_beta1 == TrainingArguments("somewhere").adam_beta1
     assert finetune.lora is not None
     assert finetune.lora.model_dump() == {
@@ -84,6 +84,7 @@ def test_all_problems_of_the_section_are_reported_at_once(tmp_path: Path, params
                    adam_beta2="fast", neftune_noise_alfa=5.0, eval_strategy="epoch", fsdp="shard_grad_op",
                    fsdp_config="{fsdp_version: 2}",
                    lora="{r: 8, lora_alpha: 16, lora_dropout: 0.0, target_module: [q_proj], use_qalora: true}",
+                   l1_decay=-0.1, layerwise_lr_decay=1.1, dropout="{attention_dropout: 1.0}", freeze="{layers: [-1]}",
                    dpo="{beta: 0.1, loss_type: sigmod, sync_ref_model: true}")  # fmt: skip
     found = "\n".join(problems(tmp_path, text))
     for told in (
@@ -98,6 +99,10 @@ def test_all_problems_of_the_section_are_reported_at_once(tmp_path: Path, params
         "finetune.fsdp_config: is decided by this pipeline",
         "finetune.lora.target_module: unknown key; did you mean target_modules?",
         "finetune.lora.use_qalora: True: gives an adapter that cannot be merged",
+        "finetune.l1_decay: -0.1: input should be greater than or equal to 0",
+        "finetune.layerwise_lr_decay: 1.1: input should be less than or equal to 1",
+        "finetune.dropout.attention_dropout: 1.0: input should be less than 1",
+        "finetune.freeze.layers.0: -1: input should be greater than or equal to 0",
         "finetune.dpo.loss_type: 'sigmod': is unknown; did you mean sigmoid?",
         "finetune.dpo.sync_ref_model: True: would give other weights after a kill",
     ):
@@ -109,6 +114,7 @@ def test_all_problems_of_the_section_are_reported_at_once(tmp_path: Path, params
     [
         ({"adam_learning_rate": 0.1}, "adam_learning_rate would do nothing under optim adamw_torch; remove it"),
         ({"optim": "muon", "adam_beta2": 0.9}, "adam_beta2 would do nothing under optim muon; remove it"),
+        ({"freeze": "{}"}, "freezes nothing; name embeddings, layers or modules, or remove it"),
     ],
 )
 def test_a_key_that_would_do_nothing_is_refused(
@@ -125,6 +131,19 @@ def test_a_key_that_would_do_nothing_is_refused(
         ("regression", {"label_smoothing_factor": 0.1}, ["label_smoothing_factor"]),
         ("preference", {"label_smoothing_factor": 0.1, "dpo": "null"}, ["dpo", "label_smoothing_factor"]),
         ("classification", {"label_smoothing_factor": 0.1, "class_weights": "balanced"}, []),
+        ("sft", {"freeze": "{layers: [0]}", "lora": "{r: 1, lora_alpha: 1, lora_dropout: 0.0}"}, ["freeze"]),
+        ("sft", {"dropout": "{x: 0.1}", "lora": "{r: 1, lora_alpha: 1, lora_dropout: 0.0}"}, []),
+        ("preference", {"dropout": "{x: 0.1}"}, ["dropout"]),
+        ("preference", {"dropout": "{x: 0.1}", "dpo": "{beta: 0.1, loss_type: sft, disable_dropout: false}"}, []),
+        (
+            "preference",
+            {
+                "dropout": "{x: 0.1}",
+                "dpo": "{beta: 0.1, loss_type: sft, disable_dropout: false}",
+                "lora": "{r: 1, lora_alpha: 1, lora_dropout: 0.0}",
+            },
+            ["dropout"],
+        ),
     ],
 )
 def test_keys_without_a_meaning_for_the_task_are_named(

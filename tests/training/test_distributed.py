@@ -35,10 +35,13 @@ def test_two_processes_of_four_rows_learn_the_same_as_one_of_eight(workplace: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["lora", "classification", "regression", "preference", "muon"])
+@pytest.mark.parametrize("case", ["lora", "classification", "regression", "preference", "muon", "regularised"])
 def test_two_processes_learn_the_same_as_one_for_every_task(workplace: Path, case: str) -> None:
     make(workplace, case)
     dropout = {"finetune.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}} if case == "lora" else {}
+    if case == "regularised":
+        # Noise, as dropout, is another in every process.
+        dropout = {"finetune.dropout": None, "finetune.neftune_noise_alpha": None}
     editing.set_values(workplace / "params.yaml", {"finetune.per_device_train_batch_size": 4} | dropout)
     hold_equal(workplace, 2)
 

@@ -50,7 +50,9 @@ def test_two_sharded_processes_learn_the_same_as_one(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["tied", "gpt2", "lora", "classification", "classification-lora", "regression"])
+@pytest.mark.parametrize(
+    "case", ["tied", "gpt2", "lora", "classification", "classification-lora", "regression", "regularised"]
+)
 def test_sharded_processes_learn_the_same_as_one_for_every_task(
     workplace: Path, tokenizer: PreTrainedTokenizerFast, case: str
 ) -> None:
@@ -63,6 +65,10 @@ def test_sharded_processes_learn_the_same_as_one_for_every_task(
     else:
         make(workplace, case)
     dropout = {"finetune.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}} if "lora" in case else {}
+    if case == "regularised":
+        dropout = dict.fromkeys(("finetune.dropout", "finetune.neftune_noise_alpha")) | {
+            "finetune.optim": "adamw_torch"
+        }
     editing.set_values(workplace / "params.yaml", SHARDED | dropout)
     # Three batches of validation: the second process has none in the second round.
     add(workplace, per_device_eval_batch_size=8)

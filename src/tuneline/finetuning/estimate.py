@@ -70,8 +70,9 @@ def estimate(ready: tasks.Ready, config: TrainingConfig, lora: bool) -> Estimate
     parameters = models.count_parameters(ready.model)
     state = next((count for name, count in _STATE.items() if config.optim.startswith(name)), _ADAMW)
     copies = 2 if ready.has_pairs and not lora else 1
-    weights = _BYTES * parameters
-    fixed = weights * (copies + (0 if lora else 1 + state))
+    weights, named = _BYTES * parameters, dict(ready.model.named_parameters())
+    trained = 0 if lora else weights - _BYTES * sum(named[name].numel() for name in ready.frozen)
+    fixed = weights * copies + trained * (1 + state)
     if config.fsdp:
         # Each process loads the complete base before it keeps its shard.
         fixed = max(weights, fixed // config.nproc_per_node)

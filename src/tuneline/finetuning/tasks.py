@@ -1,7 +1,7 @@
 """Train a base on clean splits for a task. `TASKS` has one entry per task."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import ModelError, SetupError, TrainingError, one_line
 from tuneline.finetuning import dpo, mixture
 from tuneline.finetuning.mixture import Mixture
-from tuneline.modeling import adapters, model_folder, models
+from tuneline.modeling import adapters, layers, model_folder, models
 from tuneline.params import Compute, Finetune, Params
 from tuneline.training import distributed, training_run
 from tuneline.training.objectives import Causal, Classification, Objective, Regression
@@ -41,6 +41,10 @@ class Ready:
     validation: Sequence[Any]
     report: EncodingReport
     multi_label: bool
+    frozen: tuple[str, ...] = ()
+    """The names of the parameters that are not trained because of `freeze`."""
+    stored_dropout: Mapping[str, float | None] = field(default_factory=dict)
+    """The values in the base's config of the keys in `dropout`."""
 
     @property
     def has_pairs(self) -> bool:
@@ -137,16 +141,19 @@ def prepare(
         classification = f"{'multi' if form.multi_label else 'single'}_label_classification"
         problem_type = "regression" if form.numeric else classification
         if start == base:
-            model, tokenizer = models.new_classifier(base, labels or [], problem_type, finetune.seed)
+            model, tokenizer = models.new_classifier(base, labels or [], problem_type, finetune.seed, finetune.dropout)
         else:
-            model, tokenizer = _merged_classifier(start, labels or [], problem_type)
+            model, tokenizer = _merged_classifier(start, labels or [], problem_type, finetune.dropout)
     else:
-        model, tokenizer = models.load(start)
+        model, tokenizer = models.load(start, finetune.dropout)
     models.check_length(model, finetune.max_length, "finetune.max_length")
     if compute:
         _move(model, compute)
     if finetune.lora:
         adapters.config(model, finetune.lora.model_dump())
+    frozen = layers.freeze(model, **finetune.freeze.model_dump()) if finetune.freeze else []
+    if finetune.layerwise_lr_decay:
+        layers.rate_factors(model, finetune.layerwise_lr_decay)
     (examples, report), (validation, _) = (
         encode.encode_split(
             tokenizer,
@@ -166,14 +173,25 @@ def prepare(
         examples = Mixture(examples, report, parts, finetune.seed)
         if finetune.num_train_epochs:
             examples.check(finetune.num_train_epochs)
-    return Ready(task, mode, model, tokenizer, examples, validation, report, form.multi_label)
+    return Ready(
+        task,
+        mode,
+        model,
+        tokenizer,
+        examples,
+        validation,
+        report,
+        form.multi_label,
+        frozen=tuple(frozen),
+        stored_dropout=models.stored_dropout(start, finetune.dropout) if finetune.dropout else {},
+    )
 
 
 def _merged_classifier(
-    folder: Path, labels: list[str], problem_type: str
+    folder: Path, labels: list[str], problem_type: str, dropout: Mapping[str, float] | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A merged model with its head, which the parents have learned for their labels."""
-    model, tokenizer = models.load_classifier(folder)
+    model, tokenizer = models.load_classifier(folder, dropout)
     names = list((model.config.id2label or {}).values()) if labels else []
     if model.config.problem_type != problem_type or names != labels:
         raise ModelError(
@@ -194,6 +212,48 @@ def describe_truncated(ready: Ready, finetune: Finetune) -> list[str]:
     return [
         f"{name}{line}" for name, report in _reports(ready) for line in report.describe_truncated(finetune.max_length)
     ]
+
+
+def regularised(ready: Ready, finetune: Finetune) -> dict[str, Any]:
+    """What training.json says of weights that were not trained and of rates of layers; empty without both.
+
+    Args:
+        ready: the result of `prepare`.
+        finetune: section `finetune`.
+
+    Returns:
+        `frozen`: how many weights, and `rates`: part of the model -> what its learning rate was multiplied by.
+    """
+    found: dict[str, Any] = {}
+    if ready.frozen:
+        named = dict(ready.model.named_parameters())
+        found["frozen"] = sum(named[name].numel() for name in ready.frozen)
+    if finetune.layerwise_lr_decay:
+        found["rates"] = layers.rate_factors(ready.model, finetune.layerwise_lr_decay)
+    return found
+
+
+def describe_regularisation(ready: Ready, finetune: Finetune) -> list[str]:
+    """Lines about weights that are not trained, rates of layers, and a dropout that has no effect.
+
+    Args:
+        ready: the result of `prepare`.
+        finetune: section `finetune`.
+    """
+    lines, found = [], regularised(ready, finetune)
+    if "frozen" in found:
+        every = models.count_parameters(ready.model)
+        lines.append(f"frozen: {found['frozen']:,} of {every:,} weights stay as they are")
+    if "rates" in found:
+        told = ", ".join(f"{part} {factor:.3g}" for part, factor in found["rates"].items())
+        lines.append(f"learning rates are multiplied by: {told}")
+    dpo_dropout = finetune.dpo and finetune.dpo.disable_dropout is False
+    if ready.has_pairs and finetune.lora and finetune.lora.lora_dropout and not dpo_dropout:
+        lines.append(
+            f"lora_dropout {finetune.lora.lora_dropout:g} does nothing: trl turns dropout off; to use it, add "
+            "disable_dropout: false to finetune.dpo"
+        )
+    return lines
 
 
 def refusals(ready: Ready, p: Params) -> list[str]:
@@ -232,7 +292,7 @@ def check_truncated(ready: Ready, p: Params) -> None:
     if refused := refusals(ready, p):
         raise TrainingError(*refused)
     if not distributed.rank():
-        for line in describe_truncated(ready, p.finetune):
+        for line in [*describe_truncated(ready, p.finetune), *describe_regularisation(ready, p.finetune)]:
             print(line, flush=True)
 
 
@@ -307,6 +367,16 @@ def train(
     """
     if not finetune.num_train_epochs:
         return training_run.untrained(ready.model, len(ready.examples))
+    trained = _train(ready, finetune, compute, folder, log)
+    # Dropout belongs to this training: the model is used, and may be trained again, with the config of its base.
+    for key, value in ready.stored_dropout.items():
+        setattr(trained.model.config, key, value)
+    return trained
+
+
+def _train(
+    ready: Ready, finetune: Finetune, compute: Compute | None, folder: Path, log: Log | None
+) -> training_run.Training:
     config = config_of(ready.task, finetune, compute)
     lora = finetune.lora.model_dump() if finetune.lora else None
     objective = TASKS[ready.task].objective

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -54,14 +55,15 @@ def use_threads(count: int) -> None:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
 
-def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(folder: Path, dropout: Mapping[str, float] | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model in evaluation mode and its tokenizer: float32, safetensors only, no code.
 
     Args:
         folder: a folder that `save` or `save_pretrained` wrote.
+        dropout: keys of the model's config, with the values that replace the stored ones.
 
     Raises:
-        ModelError: files are missing or do not fit together.
+        ModelError: files are missing or do not fit together, or the config has no such key for dropout.
     """
     if not is_causal(folder):
         # transformers would also load an encoder, which sees the tokens that it predicts.
@@ -69,23 +71,26 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             f"{folder}/config.json: {', '.join(architectures(folder))} is not a causal language model; use another "
             "base, or use this base for task classification or regression"
         )
-    model, tokenizer, report = _loaded(AutoModelForCausalLM, folder, "a causal language model")
+    model, tokenizer, report = _loaded(AutoModelForCausalLM, folder, "a causal language model", dropout=dropout)
     _refuse_missing(folder, report["missing_keys"], "a language-modelling head")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{folder}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     return model, tokenizer
 
 
-def load_classifier(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_classifier(
+    folder: Path, dropout: Mapping[str, float] | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a classifier or a regression as `load` does.
 
     Args:
         folder: a folder that `save` wrote; its config.json has the labels.
+        dropout: as for `load`.
 
     Raises:
         ModelError: as for `load`, or the labels are missing.
     """
-    model, tokenizer, report = _loaded(AutoModelForSequenceClassification, folder, "a classifier")
+    model, tokenizer, report = _loaded(AutoModelForSequenceClassification, folder, "a classifier", dropout=dropout)
     _refuse_missing(folder, report["missing_keys"], "a classification head")
     problem_type, names = model.config.problem_type, list((model.config.id2label or {}).values())
     if problem_type is None or (problem_type != "regression" and (not names or names[0] == "LABEL_0")):
@@ -111,7 +116,7 @@ def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def new_classifier(
-    base: Path, labels: Sequence[str], problem_type: str, seed: int
+    base: Path, labels: Sequence[str], problem_type: str, seed: int, dropout: Mapping[str, float] | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A base of any architecture with a new head, in evaluation mode, and its tokenizer.
 
@@ -120,6 +125,7 @@ def new_classifier(
         labels: in the order of the outputs; empty for a regression.
         problem_type: single_label_classification, multi_label_classification or regression.
         seed: of the initial weights of the head.
+        dropout: as for `load`.
 
     Returns:
         The model and its tokenizer. The tokenizer of a causal model ends every text with end-of-text.
@@ -134,6 +140,7 @@ def new_classifier(
         AutoModelForSequenceClassification,
         base,
         "a base for a classifier",
+        dropout=dropout,
         num_labels=len(names),
         id2label=names,
         label2id=numbers,
@@ -200,14 +207,17 @@ def _add_end_of_text(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _loaded(
-    auto: Any, folder: Path, what: str, **more: Any
+    auto: Any, folder: Path, what: str, *, dropout: Mapping[str, float] | None = None, **more: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     found = problems(folder)
     if found:
         raise ModelError(*found)
     tokenizer = load_tokenizer(folder)
     try:
-        _refuse_larger_than_weights(auto, folder, {k: v for k, v in more.items() if k != "ignore_mismatched_sizes"})
+        of_config = {key: value for key, value in more.items() if key != "ignore_mismatched_sizes"}
+        _refuse_larger_than_weights(auto, folder, of_config)
+        if dropout:
+            _check_dropout(auto, folder, dropout, of_config)
         model, report = cast(
             "tuple[PreTrainedModel, dict[str, Any]]",
             auto.from_pretrained(
@@ -218,6 +228,7 @@ def _loaded(
                 dtype=torch.float32,
                 output_loading_info=True,
                 **more,
+                **(dropout or {}),
             ),
         )
     except ModelError:
@@ -257,6 +268,51 @@ def _refuse_larger_than_weights(auto: Any, folder: Path, more: dict[str, Any]) -
             f"{config_file}: describes a model of {needed:,} parameters, and the weights have {stored:,} numbers; copy "
             "the folder again, or use another base"
         )
+
+
+def dropout_keys(config: PreTrainedConfig) -> dict[str, float | None]:
+    """The keys of a model's config for dropout, with their values."""
+    return {
+        key: value
+        for key, value in config.to_dict().items()
+        if "drop" in key and (value is None or isinstance(value, int | float)) and not isinstance(value, bool)
+    }
+
+
+def stored_dropout(folder: Path, keys: Iterable[str]) -> dict[str, float | None]:
+    """The values of some keys for dropout in the config of a model folder.
+
+    Args:
+        folder: a folder that `load` accepts.
+        keys: keys that `load` accepts.
+    """
+    stored = dropout_keys(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+    return {key: stored[key] for key in keys}
+
+
+def _check_dropout(auto: Any, folder: Path, dropout: Mapping[str, float], of_config: dict[str, Any]) -> None:
+    """Refuse a key that the config does not have, or that no module of the model reads."""
+    # A value of its own for each key shows which modules have read it.
+    marks = {key: 0.5 + (number + 1) / 1024 for number, key in enumerate(dropout)}
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **of_config)
+        known = dropout_keys(config)
+        for key in marks.keys() & known.keys():
+            setattr(config, key, marks[key])
+        model = auto.from_config(config, trust_remote_code=False)
+    read = {value for module in model.modules() for value in vars(module).values() if isinstance(value, float)}
+    useful = [key for key in known if key not in marks or marks[key] in read]
+    family = config.model_type
+    names = f"the keys of {family} are {', '.join(useful)}" if useful else f"{family} has no dropout; remove it"
+    problems = [
+        f"finetune.dropout.{key}: "
+        + ("no part of the model reads it" if key in known else f"{folder}/config.json has no such key")
+        + f"; {names}"
+        for key in dropout
+        if key not in useful
+    ]
+    if problems:
+        raise ModelError(*problems)
 
 
 def _refuse_not_finite(model: PreTrainedModel, folder: Path) -> None:

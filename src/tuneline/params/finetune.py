@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from tuneline.params.library_arguments import DPOConfig, LoraConfig
-from tuneline.params.section import Fraction, Given, Length, Positive, PositiveFloat, one_of
+from tuneline.params.section import MOST, Fraction, Given, Length, Positive, PositiveFloat, one_of
 from tuneline.params.task_keys import TASK_KEYS, Task
 from tuneline.params.training import Training
 
@@ -104,6 +104,25 @@ class Dpo(Given, DPOConfig):
     _refuse_dpo = _refuse(_REFUSED_DPO)
 
 
+class Freeze(Given):
+    """Weights that are not trained."""
+
+    embeddings: bool = False
+    """Where they are the output head too, it is kept with them."""
+    layers: list[Annotated[int, Field(ge=0, le=MOST)]] = Field(default_factory=list)
+    """Numbers of layers, from 0, the one after the embeddings."""
+    modules: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Names of modules, or parts of names from dot to dot: lm_head, q_proj, layers.0.mlp."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> "Freeze":
+        if not (self.embeddings or self.layers or self.modules):
+            raise PydanticCustomError(
+                "freezes_nothing", "freezes nothing; name embeddings, layers or modules, or remove it"
+            )
+        return self
+
+
 class Finetune(Training):
     max_length: Length
     """Tokens in a row."""
@@ -117,6 +136,9 @@ class Finetune(Training):
     dataloader_num_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     label_smoothing_factor: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     neftune_noise_alpha: PositiveFloat | None = None
+    dropout: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]] | None = None
+    """Keys of the base's own config.json, with the values that they have while it is trained."""
+    freeze: Freeze | None = None
     class_weights: Literal["balanced"] | None = None
     """Task classification: balanced gives every label the same weight in the loss, however rare it is."""
     lora: Lora | None = None
@@ -159,7 +181,28 @@ def unfit(task: Task, finetune: Finetune) -> list[tuple[str, str]]:
     idle = [
         (key, f"has no meaning for task {task}; {remedy}") for key, remedy in keys.refused if getattr(finetune, key)
     ]
-    return [*missing, *idle]
+    return [*missing, *idle, *_unfit_regularisation(task, finetune)]
+
+
+def _unfit_regularisation(task: Task, finetune: Finetune) -> list[tuple[str, str]]:
+    found = []
+    if finetune.freeze and finetune.lora:
+        problem = (
+            "would do nothing with lora, which trains only its adapters; remove it, or use lora.layers_to_transform"
+        )
+        found.append(("freeze", problem))
+    if not finetune.dropout or task != "preference":
+        return found
+    if finetune.lora:
+        problem = (
+            "does not fit task preference with lora: the base, which holds the model back, is the same model and would "
+            "have dropout too; remove it, or use lora.lora_dropout with dpo: {disable_dropout: false}"
+        )
+        found.append(("dropout", problem))
+    elif finetune.dpo and finetune.dpo.disable_dropout is not False:
+        problem = "would do nothing: trl turns dropout off; add disable_dropout: false to finetune.dpo, or remove it"
+        found.append(("dropout", problem))
+    return found
 
 
 def unfit_to_shard(task: Task, finetune: Finetune, *, torch_compile: bool) -> list[str]:

@@ -66,5 +66,9 @@ class Training(Given, Schedule, TrainingArguments):
     """Tokens in a row."""
     save_total_limit: Annotated[int, Field(ge=2, le=MOST)]
     """Two at least: one checkpoint must be left when the process is killed while it writes the newest."""
+    l1_decay: NotNegative | None = None
+    """After each step the weights of weight_decay move towards 0 by learning rate x l1_decay, and stop there."""
+    layerwise_lr_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Each layer has the learning rate of the layer above it times this; the output head has learning_rate."""
     load_best_model_at_end: bool = False
     """Keep the best weights without stopping early."""

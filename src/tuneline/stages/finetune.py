@@ -105,5 +105,6 @@ def _write(p: params.Params, ready: tasks.Ready, training: training_run.Training
             **training.counts(),
             "data": ready.report.as_dict(),
             "mixture": shown,
+            **tasks.regularised(ready, p.finetune),
         },
     )

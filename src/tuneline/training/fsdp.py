@@ -5,16 +5,16 @@ like any other checkpoint, and the model gets its weights back at the end.
 """
 
 import copy
-from collections.abc import Iterator
 from typing import Any, cast
 
-from torch import Tensor, nn, zeros_like
+from torch import Tensor, zeros_like
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from tuneline.modeling import layers
 from tuneline.training import distributed
 
 
@@ -31,7 +31,7 @@ class Shards:
         same = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.model = copy.deepcopy(model, cast(dict[int, Any], same))
         mesh = init_device_mesh(model.device.type, (distributed.world(),))
-        for module in (*_layers(self.model), self.model):
+        for module in (*layers.layers(self.model), self.model):
             # Without reshard_after_forward the weights of the root stay gathered during an evaluation.
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
         self.release()
@@ -97,12 +97,3 @@ def own_state(full: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
 def _full(shard: Tensor) -> Tensor:
     assert isinstance(shard, DTensor)
     return shard.full_tensor()
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of a model: the modules in its outermost lists."""
-    for child in module.children():
-        if isinstance(child, nn.ModuleList):
-            yield from child
-        else:
-            yield from _layers(child)

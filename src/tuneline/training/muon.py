@@ -40,7 +40,13 @@ class MuonAdamW(Optimizer):
             {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay, "matrices": True},
             {"params": rest, "lr": adam_learning_rate, "weight_decay": 0.0, "matrices": False},
         ]
-        super().__init__([group for group in groups if group["params"]], {})
+        # Some schedulers of transformers read the rate from the defaults.
+        super().__init__([group for group in groups if group["params"]], {"lr": learning_rate})
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """The weights that Muon moves, and that `weight_decay` is for."""
+        return [matrix for group in self.param_groups if group["matrices"] for matrix in group["params"]]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from tuneline.core import files
 from tuneline.errors import TrainingError, one_line
 from tuneline.progress import Progress, rate
-from tuneline.training import checkpoints, distributed, fsdp
+from tuneline.training import checkpoints, distributed, fsdp, regularisation
 from tuneline.training.log import History
 from tuneline.training.muon import MuonAdamW
 from tuneline.training.objectives import Objective, batches
@@ -62,7 +62,7 @@ class RepeatableTrainer(Trainer):
             log: called with the measures of each logged step.
         """
         self._config, self._folder, self._sources, self._on_log = config, folder, sources, log
-        self._batch, self._step_sums = 0, (0.0, 0.0)
+        self._batch, self._step_sums, self._first_factor = 0, (0.0, 0.0), 1.0
         self.remove_callback(PrinterCallback)
         self.add_callback(_EveryStep(self))
         # The first process deletes broken checkpoints before any other process looks.
@@ -75,7 +75,8 @@ class RepeatableTrainer(Trainer):
             print(f"going on from {resumed}", flush=True)
         # The kill may have come after the evaluation that stopped the training.
         if not self.is_stopped:
-            self.train(resume_from_checkpoint=str(resumed) if resumed else None)
+            with self._noise() as self._see:
+                self.train(resume_from_checkpoint=str(resumed) if resumed else None)
         if self.is_stopped:
             print(f"stopped: {config.best_measure} has not been better since step {self.best_step}", flush=True)
         # accelerate replaces `forward` for bfloat16.
@@ -84,6 +85,16 @@ class RepeatableTrainer(Trainer):
             self._load_from_checkpoint(str(checkpoints.of_step(folder, self.best_step)))
         # The first process deletes the checkpoints after this.
         distributed.wait()
+
+    def _noise(self) -> AbstractContextManager[Callable[[dict[str, Tensor]], None]]:
+        alpha = self._config.neftune_noise_alpha
+        assert self.model is not None
+        return nullcontext(lambda _: None) if alpha is None else regularisation.embedding_noise(self.model, alpha)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **more: Any) -> Tensor:
+        """The step of transformers; noise on the embeddings is told which documents the batch has."""
+        self._see(inputs)
+        return super().training_step(model, inputs, *arguments, **more)
 
     @property
     def is_stopped(self) -> bool:
@@ -138,9 +149,29 @@ class RepeatableTrainer(Trainer):
                 adam_learning_rate=config.adam_learning_rate or config.learning_rate,
             )
         try:
-            return super().create_optimizer(model)
+            optimizer = super().create_optimizer(model)
         except (ImportError, ValueError, RuntimeError, TypeError) as error:
             raise TrainingError(f"{config.section}.optim: {config.optim} cannot be used: {one_line(error)}") from None
+        self._regularise(optimizer)
+        return optimizer
+
+    def _regularise(self, optimizer: Optimizer) -> None:
+        config, model = self._config, self.model
+        assert model is not None
+        if config.l1_decay:
+            decayed = set(self.get_decay_parameter_names(model))
+            # Muon decays its matrices only.
+            named = dict(model.named_parameters())
+            weights = [weight for name, weight in named.items() if name in decayed and weight.requires_grad]
+            if isinstance(optimizer, MuonAdamW):
+                weights = optimizer.matrices
+            regularisation.shrink_after_steps(optimizer, weights, config.l1_decay)
+        if config.layerwise_lr_decay not in (None, 1.0):
+            self._first_factor = regularisation.split_by_layer(optimizer, model, config.layerwise_lr_decay)
+
+    def _get_learning_rate(self) -> float:
+        # transformers logs the rate of the first group.
+        return super()._get_learning_rate() / self._first_factor
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
         """The scheduler of transformers; a wrong argument is an error before the first step."""

@@ -16,7 +16,10 @@ from tuneline.params.training import Training
 EVAL_BATCH_SIZE = 16
 """Rows in a batch of validation, if params.yaml does not give per_device_eval_batch_size."""
 # This package does by itself what these arguments ask for.
-_DONE_HERE = {"fsdp", "label_smoothing_factor", "load_best_model_at_end", "max_steps", "metric_for_best_model"}
+_DONE_HERE = {
+    "fsdp", "label_smoothing_factor", "load_best_model_at_end", "max_steps", "metric_for_best_model",
+    "neftune_noise_alpha",
+}  # fmt: skip
 # transformers warns of the old names.
 _RENAMED = {
     "gradient_checkpointing": "activation_checkpointing",
