@@ -6,14 +6,13 @@ DVC and the registry tell whether something is to do. Prefect takes longer to st
 something is to do, or if a Prefect server is set, which shows every run.
 """
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import script
 import temporary_server
 
-from tuneline import params, prefect_login, processes
+from tuneline import params, processes
 from tuneline.commands import garbage
 from tuneline.decisions import erasure, erasure_plan, git_steps, last_decision
 from tuneline.errors import TunelineError
@@ -29,7 +28,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    has_server = _has_prefect_server()
+    has_server = temporary_server.is_another_set()
     current = None if has_server else _current_decision()
     if current is None:
         _run_flow(has_server)
@@ -43,14 +42,8 @@ def _run() -> None:
 
 
 def _run_flow(has_server: bool) -> None:
-    # The start takes ten seconds and more, and prints nothing else.
-    print("starting Prefect" if has_server else "starting Prefect and its temporary server", flush=True)
-    server = None if has_server else temporary_server.start()
-    # The import takes seconds, in which the server starts.
-    import train
-
-    if server:
-        server.wait()
+    with temporary_server.starting(is_needed=not has_server):
+        import train
     train.run_here()
 
 
@@ -71,14 +64,6 @@ def _current_decision() -> tuple[last_decision.Outcome, str | None] | None:
         if not isinstance(found, last_decision.Outcome) or stale.result():
             return None
         return found, last_decision.add_commit(p, found)
-
-
-def _has_prefect_server() -> bool:
-    """Whether the environment, or a file that Prefect reads, names a Prefect server."""
-    address = prefect_login.server_address(script.ROOT, os.environ)
-    if address:
-        prefect_login.check_login(address, os.environ)
-    return bool(address or os.environ.get("PREFECT_PROFILE"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import script
 import temporary_server
 
-from tuneline import params, prefect_login, processes
+from tuneline import params, processes
 from tuneline.search import options, space
 
 _STOPPED = "stopped; ended trials are kept, and the same command goes on from there"
@@ -24,18 +24,10 @@ def main() -> None:
 
 def _run() -> None:
     asked = options.Options(**json.loads(sys.argv[1]))
-    address = prefect_login.server_address(script.ROOT, os.environ)
-    if address:
-        prefect_login.check_login(address, os.environ)
-    has_server = bool(address or os.environ.get("PREFECT_PROFILE"))
-    print("starting Prefect" if has_server else "starting Prefect and its temporary server", flush=True)
-    server = None if has_server else temporary_server.start()
-    # The import takes seconds, in which the server starts. Workers of Dask import it too.
+    # Workers of Dask import the flow too.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
-    import search
-
-    if server:
-        server.wait()
+    with temporary_server.starting(is_needed=not temporary_server.is_another_set()):
+        import search
     search.run_here(asked)
     if asked.apply:
         p = params.load()

@@ -14,10 +14,13 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from tuneline import processes
+import script
+
+from tuneline import prefect_login, processes
 from tuneline.errors import SetupError
 from tuneline.work import WORK
 
@@ -75,6 +78,33 @@ def start() -> TemporaryServer:
         process = stack.enter_context(processes.background(command, _LOG, inherited=[listener.fileno()], patience=_END))
     os.environ |= {"PREFECT_API_URL": url, _OWNER: str(os.getpid())}
     return TemporaryServer(process, url)
+
+
+def is_another_set() -> bool:
+    """Whether the environment, or a file that Prefect reads, names a Prefect server.
+
+    Raises:
+        SetupError: it does, and the login is missing or wrong.
+    """
+    address = prefect_login.server_address(script.ROOT, os.environ)
+    if address:
+        prefect_login.check_login(address, os.environ)
+    return bool(address or os.environ.get("PREFECT_PROFILE"))
+
+
+@contextmanager
+def starting(*, is_needed: bool) -> Iterator[None]:
+    """Start the server, if it is needed, while the block imports Prefect and the flow, which takes seconds.
+
+    Raises:
+        SetupError: the server does not answer.
+    """
+    # The start takes ten seconds and more, and prints nothing else.
+    print("starting Prefect and its temporary server" if is_needed else "starting Prefect", flush=True)
+    server = start() if is_needed else None
+    yield
+    if server:
+        server.wait()
 
 
 def is_used() -> bool:
