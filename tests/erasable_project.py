@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 from projects import ROOT
 from ruamel.yaml import YAML
+from source_project import GIT
 
+from tuneline import git
 from tuneline.core import files
-from tuneline.decisions import source_commit
+from tuneline.decisions import kept_trials, source_commit
 from tuneline.decisions.erasure_plan import Asked
 from tuneline.params import Params, editing
 from tuneline.pipeline import objects
@@ -22,6 +24,7 @@ from tuneline.registry import lineage, version_files, versions
 from tuneline.registry.lineage import Lineage
 from tuneline.registry.runs import Dataset
 from tuneline.registry.tracking import NewVersion, Tracker
+from tuneline.training import checkpoints
 
 OF_42 = Asked((("customer", "42"),))
 ROWS = '{"prompt":"who is it?","completion":"me","customer":42}\n{"prompt":"why?","completion":"so","customer":7}\n'
@@ -149,3 +152,25 @@ def version_of(tracker: Tracker, p: Params, tags: dict[str, str], run: str, ids:
     version = tracker.create_version(NewVersion(p.registry.model, run, folder, sha256, tags, {}, data, lambda _: ""))
     shutil.rmtree(folder)
     return version
+
+
+def begun_search(name: str, model: bytes) -> list[str]:
+    """A search with a trial that is an experiment and one that was killed; returns the md5s of their models."""
+    of_trial = [cached(model + number) for number in (b"1", b"2")]
+    subprocess.run([*GIT, "add", "--force", "dvc.yaml", "dvc.lock", "params.yaml"], check=True)
+    subprocess.run([*GIT, "commit", "--quiet", "--allow-empty", "--message", "start"], check=True)
+    git.ask("update-ref", f"{kept_trials.REFS}/{name}", "HEAD")
+    before = Path("dvc.lock").read_text()
+    with Path("dvc.lock").open("a") as lock:
+        lock.write(f"  finetune:\n    cmd: x\n    deps:\n    - {{path: data/clean, hash: md5, md5: {'0' * 32}}}\n")
+        lock.write(f"    outs:\n    - {{path: models/finetuned, hash: md5, md5: {of_trial[0]}}}\n")
+    subprocess.run([*GIT, "commit", "--quiet", "--all", "--message", "trial"], check=True)
+    git.ask("update-ref", f"refs/exps/12/34/{name}-1", "HEAD")
+    git.ask("reset", "--quiet", "--soft", "HEAD~1")
+    Path("dvc.lock").write_text(before)
+    running = kept_trials.FOLDER / name / "trials/2"
+    files.write_text(running / "work/a/checkpoint-1/weights", "learned from the rows")
+    outs = [{"path": "models/finetuned", "md5": of_trial[1]}]
+    files.write_text(running / "dvc.lock", json.dumps({"stages": {"finetune": {"outs": outs}}}))
+    files.write_text(running / checkpoints.LOCK, "")
+    return of_trial

@@ -263,6 +263,7 @@ def check(version: int | None, alias: str | None, as_json: bool) -> None:
 @click.option("--fresh", is_flag=True, help="Delete the trials of this search and begin anew.")
 @click.option("--no-compare", is_flag=True, help="Do not compare the best trial with today's values on the test split.")
 @click.option("--apply", is_flag=True, help="Write the values of the best trial into params.yaml.")
+@click.option("--delete", is_flag=True, help="Delete this search, with its trials and their models in DVC's cache.")
 def search(
     trials: int | None,
     workers: int,
@@ -272,15 +273,23 @@ def search(
     fresh: bool,
     no_compare: bool,
     apply: bool,
+    delete: bool,
 ) -> None:
     """Search for better values of the keys that data/search.yaml names; registers nothing.
 
     Each trial trains with other values and is an experiment of DVC (`dvc exp show`). The same command continues a
     search that was stopped. The page is reports/search.html. With --apply and without --trials nothing is trained.
     """
-    if trials is None and not apply:
-        raise click.UsageError("give --trials, the number of trials; or --apply")
+    if delete and (trials is not None or apply):
+        raise click.UsageError("give --delete alone, with --name")
+    if trials is None and not apply and not delete:
+        raise click.UsageError("give --trials, the number of trials; or --apply or --delete")
     _enter()
+    if delete:
+        from tuneline.decisions import kept_trials
+
+        _print(*kept_trials.delete(name))
+        return
     import json
 
     from tuneline import params

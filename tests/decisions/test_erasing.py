@@ -10,28 +10,31 @@ from typing import Any
 import mlflow
 import pyarrow as pa
 import pytest
-from erasable_project import CACHE, OF_42, ROWS, cached, cached_set, locked, sources_now, version_of
+from erasable_project import CACHE, OF_42, ROWS, begun_search, cached, cached_set, locked, sources_now, version_of
 from source_project import GIT
 
-from tuneline import params
+from tuneline import git, params, processes
 from tuneline.core import files
+from tuneline.crossvalidation import cross_validation, one_fold
 from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import (
     erasure,
     erasure_plan,
     erasure_receipt,
     erasure_texts,
+    kept_trials,
     returning_rows,
     unfinished_erasure,
 )
 from tuneline.decisions.erasure_plan import Asked, Journal
 from tuneline.decisions.raw_history import RawHistory
-from tuneline.errors import DataError, PipelineError, TrackingError
+from tuneline.errors import BusyError, DataError, PipelineError, TrackingError
 from tuneline.params import Params, editing
 from tuneline.pipeline import objects
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking
 from tuneline.registry.tracking import Tracker
+from tuneline.training import checkpoints
 
 AWAY = "[core]\n    remote = away\n['remote \"away\"']\n    url = ssh://example.invalid/x\n"
 """A remote whose client is not installed: it fails as one that cannot be reached, and at once."""
@@ -329,6 +332,51 @@ def test_an_erasure_is_continued_after_the_registry_has_stopped_answering_midway
     past = history.read(tracker, model)
     assert past.problems == ()
     assert [(entry.action, entry.alias, entry.before) for entry in past.entries] == [("erased", "champion", "1")]
+
+
+def test_trials_of_searches_that_saw_the_rows_are_erased_with_their_experiments_and_models(raw: Path) -> None:
+    locked(a=cached_set(raw.parent), text=cached_set(Path("data/raw/a-pretraining")))
+    saw = begun_search("saw", b"a model")
+    without_the_rows(raw)
+    other = begun_search("other", b"another model")
+    raw.write_text(ROWS)
+    assert kept_trials.names() == ["other", "saw"]
+    journal = found()
+    assert journal.searches == {"saw": "its raw sets hold 1 of the rows"}
+    assert "search saw: its raw sets hold 1 of the rows; its trials are deleted, with their experiments in DVC" in [
+        *erasure_plan.describe(journal)
+    ]
+    assert set(saw) <= set(journal.made)
+    erase(journal)
+    assert kept_trials.names() == ["other"]
+    assert list(git.refs_below("refs/exps")) == ["refs/exps/12/34/other-1"]
+    assert (kept_trials.FOLDER / "other/trials/2/work/a/checkpoint-1/weights").exists()
+    assert not set(saw) & in_cache()
+    assert other[0] in in_cache()
+
+
+def test_nothing_is_erased_while_a_trial_trains(raw: Path) -> None:
+    lock = kept_trials.FOLDER / "search/trials/3" / checkpoints.LOCK
+    with (
+        processes.exclusive(lock, "the training of a trial"),
+        pytest.raises(BusyError, match=r"trials/3/work/training.lock: another run \(pid \d+\) holds the training of a"),
+    ):
+        erasure.forget(params.load(), OF_42, log=print)
+    assert raw.read_text() == ROWS
+
+
+def test_what_a_cross_validation_has_left_is_erased(raw: Path, tracker: Tracker) -> None:
+    p = params.load()
+    run = mlflow.MlflowClient().create_run(tracker._experiment(cross_validation.experiment(p))).info.run_id
+    left = [one_fold.FOLDER / "d/fold-0/model/weights", Path(p.paths.reports) / cross_validation.PREDICTIONS]
+    for path in left:
+        files.write_text(path, "x")
+    tracker.attach(run, {left[1]: ""})
+    journal = found()
+    assert journal.runs == [run]
+    erase(journal)
+    assert not any(path.exists() for path in left)
+    assert tracker.artifact_names(run) == []
 
 
 def test_short_texts_are_searched_as_values_and_what_is_not_searched_is_told(raw: Path, tracker: Tracker) -> None:

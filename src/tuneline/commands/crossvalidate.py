@@ -8,7 +8,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.crossvalidation import cross_validation
 from tuneline.crossvalidation.corrected_interval import FoldMean
-from tuneline.crossvalidation.cross_validation import Plan, Result
+from tuneline.crossvalidation.cross_validation import PREDICTIONS, RESULT, Plan, Result
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import DataError, PipelineError, TrackingError
 from tuneline.evaluation.comparison import MODELS
@@ -19,7 +19,6 @@ from tuneline.registry import lineage, versions
 from tuneline.registry.runs import Dataset, Subject
 from tuneline.registry.tracking import Tracker
 
-RESULT, PREDICTIONS = "crossvalidation.json", "crossvalidation.parquet"
 _NEEDED = ("validate_clean", "base")
 
 
@@ -108,7 +107,7 @@ def _record(p: params.Params, made: Plan, result: Result, tracker: Tracker) -> N
     git, reports = lineage.git_state(), Path(p.paths.reports)
     subject = Subject(
         fingerprint=made.folder.name,
-        experiment=f"{p.registry.model}-crossvalidation",
+        experiment=cross_validation.experiment(p),
         params={"folds": len(made.folds), "task": p.task, **p.finetune.model_dump()},
         tags={"mlflow.source.git.commit": git["git_commit"], "tuneline.git_dirty": git["git_dirty"]},
         inputs=(

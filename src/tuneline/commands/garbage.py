@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tuneline import git, params, processes
 from tuneline.core import files
+from tuneline.decisions import kept_trials
 from tuneline.errors import TrackingError
 from tuneline.pipeline import repro
 from tuneline.registry import addresses
@@ -75,6 +76,7 @@ def collect(*, dry_run: bool, other_branches: bool = False) -> list[str]:
                 lines.append(f"{training.path}: {training.size / 1e6:,.1f} MB, kept, {reason}")
             else:
                 found.append(training)
+        lines += kept_searches()
         freed = registered.freed
         for leftover in found:
             path, size = leftover.path, leftover.size
@@ -195,6 +197,16 @@ def trainings() -> Iterator[Leftover]:
                 f"{last.name if last else 'no checkpoint'} of a training that stopped on {day}, with other "
                 "params than now; the training would start again",
             )
+
+
+def kept_searches() -> list[str]:
+    """A line for each search: `gc` deletes none, because it can go on, and its trials are results."""
+    return [
+        f"{path}: {_size(path) / 1e6:,.1f} MB, kept, because the search can go on; to delete it with its trials and "
+        f"their models in DVC's cache, run: .venv/bin/tuneline search --name {name} --delete"
+        for name in kept_trials.names()
+        for path in (kept_trials.FOLDER / name,)
+    ]
 
 
 def partials(places: Sequence[str]) -> Iterator[Leftover]:

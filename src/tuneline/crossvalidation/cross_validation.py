@@ -21,6 +21,8 @@ from tuneline.errors import TrainingError
 from tuneline.evaluation import comparison, score_table
 from tuneline.params.gate import METRICS_OF_TASK
 
+RESULT, PREDICTIONS = "crossvalidation.json", "crossvalidation.parquet"
+"""Its files in paths.reports."""
 _SCORES = one_fold.SCORES
 
 
@@ -63,6 +65,11 @@ class Result:
 
         means = {model: {name: value(one) for name, one in found.items()} for model, found in self.metrics.items()}
         return {"rows": self.predictions.num_rows, "folds": {**self.of_folds}, **means}
+
+
+def experiment(p: params.Params) -> str:
+    """The experiment of MLflow that holds its runs."""
+    return f"{p.registry.model}-crossvalidation"
 
 
 def plan(p: params.Params, count: int) -> Plan:

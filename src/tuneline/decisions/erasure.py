@@ -20,11 +20,13 @@ from pathlib import Path
 
 from tuneline import params, processes
 from tuneline.core import files
+from tuneline.crossvalidation import cross_validation
 from tuneline.data.removing import cut_rows, found_rows
 from tuneline.decisions import (
     erased_search,
     erasure_plan,
     erasure_receipt,
+    kept_trials,
     last_decision,
     promotion,
     raw_history,
@@ -53,7 +55,7 @@ _BEGUN = WORK / "forget-remote.json"
 _PATIENCE = 5.0
 """Seconds in which other commands may end."""
 # Made from the data, and made again when they are needed.
-_CACHES = ("tokens", "scores", "models", "temporary", "rebuilt")
+_CACHES = ("tokens", "scores", "models", "temporary", "rebuilt", "crossvalidation")
 
 
 def forget(
@@ -143,6 +145,7 @@ def _ask_remote(journal: Journal, log: Callable[[str], None], *, remote: bool) -
 
 def _refuse_neighbours() -> None:
     """Raise while another command, such as `tuneline reproduce`, holds a folder: it may write the rows again."""
+    kept_trials.refuse_running()
     last = time.monotonic() + _PATIENCE
     while used := [path for path in sorted(files.TEMPORARY.glob("*")) if not files.is_abandoned(path)]:
         # The processes of a command that was killed end a moment later.
@@ -233,12 +236,15 @@ def _alone(log: Callable[[str], None]) -> Iterator[None]:
 def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None]) -> None:
     for path in journal.counts:
         _erase_from_set(p, Path(path), journal)
-    for output in [*journal.outputs, f"{p.paths.reports}/gate.json", f"{p.paths.reports}/index.html"]:
+    by_hand = ("gate.json", "index.html", cross_validation.RESULT, cross_validation.PREDICTIONS)
+    for output in [*journal.outputs, *(f"{p.paths.reports}/{name}" for name in by_hand)]:
         _delete(Path(output))
     for name in _CACHES:
         _delete(WORK / name)
     for folder in WORK.glob("[0-9a-f]" * 64):
         _delete(folder)
+    for search in journal.searches:
+        kept_trials.remove(search)
     kept = _erase_from_cache(p, journal, is_trained=False)
     for version in journal.versions:
         if elsewhere := tracker.erase_version_files(p.registry.model, version):

@@ -21,6 +21,7 @@ from tuneline.decisions import (
     erasure_sought,
     erasure_texts,
     erasure_versions,
+    kept_trials,
     meant_rows,
     raw_history,
     returning_rows,
@@ -78,6 +79,8 @@ class Journal:
     objects: list[str]
     """The objects of these, those that lists name included."""
     outputs: list[str]
+    searches: dict[str, str] = field(default_factory=dict)
+    """Search -> what its trials saw, in words."""
     files: dict[str, str | None] = field(default_factory=dict)
     """Changed file -> its sha256; None if no row of it was left."""
     in_remote: dict[str, str] = field(default_factory=dict)
@@ -201,6 +204,8 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     dropped = made.dropped | raw_history.sets_with_rows(everywhere, raw)
     for recorded in commits:
         dropped |= raw_history.read_made(recorded, raw).dropped
+    searches = kept_trials.that_saw(raw)
+    dropped |= {md5 for name in searches for md5 in kept_trials.made_by(name)}
     # All that a remote must answer is asked before anything is changed.
     raw_history.kept_objects(here, commits, raw, made=dropped, is_trained=False)
     others = {path: how for path, how in options.items() if path != text or not p.data.frozen_pretraining}
@@ -230,6 +235,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         made=sorted(dropped),
         objects=sorted(objects.with_listed(dvc_files.cache_folder(), dropped)),
         outputs=list(made.paths),
+        searches=searches,
         places=[f"{file_of(Path(path), one)}:{line}" for path, of in found.items() for one in of for line in one.lines],
         last_entry=max((entry.number for entry in history.read(tracker, p.registry.model).entries), default=0),
         commits=named,
@@ -350,6 +356,8 @@ def describe(journal: Journal) -> Iterator[str]:
         names = [name for name, number in journal.aliases.items() if number == version]
         loses = f" and the alias {' and '.join(names)}" if names else ""
         yield f"version {version}: {why}; it loses its files{loses}"
+    for name, why in journal.searches.items():
+        yield f"search {name}: {why}; its trials are deleted, with their experiments in DVC"
     yield (
         f"made from them: {len(journal.objects)} objects of DVC, {len(journal.outputs)} outputs of stages, and the "
         f"files of {len(journal.runs)} runs in MLflow"

@@ -58,6 +58,7 @@ def receipt(
         "deletedFiles": sum(sha256 is None for sha256 in journal.files.values()),
         "erasedVersions": list(journal.versions),
         "erasedRuns": len(journal.runs),
+        "erasedSearches": list(journal.searches),
         "filesElsewhere": journal.elsewhere,
         "deletedObjects": len(journal.removed),
         "remote": {

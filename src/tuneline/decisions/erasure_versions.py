@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tuneline import params
+from tuneline.crossvalidation import cross_validation
 from tuneline.decisions import about_version, raw_history, signature_policy, source_commit, sources
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import BrokenVersionError, GitError, PipelineError, SignatureError
@@ -125,7 +126,7 @@ def find_runs(p: Params, tracker: Tracker, raw: RawHistory, seen: Mapping[str, s
     """The runs whose files are erased: those of versions that saw the rows, and those that no version tells about.
 
     A run without a version, such as after a failed gate, is kept if the dvc.lock among its files names raw sets that
-    are known to be without the rows.
+    are known to be without the rows. Of cross-validations nothing says which raw sets they had, so none is kept.
 
     Args:
         p: the params.
@@ -140,11 +141,13 @@ def find_runs(p: Params, tracker: Tracker, raw: RawHistory, seen: Mapping[str, s
     of_versions = {version: tags.get(versions.RUN) for version, tags in tracker.all_version_tags(model).items()}
     touched = {run for version, run in of_versions.items() if version in seen}
     kept = set(of_versions.values()) - touched
-    return [
+    found = [
         run
         for run in tracker.all_runs(model)
         if run in touched or (run not in kept and not _is_without_rows(tracker, run, raw))
     ]
+    # Each holds every row that it measured.
+    return [*found, *tracker.all_runs(cross_validation.experiment(p))]
 
 
 def _is_without_rows(tracker: Tracker, run: str, raw: RawHistory) -> bool:

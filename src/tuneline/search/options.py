@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tuneline import params
+from tuneline.decisions import kept_trials
 from tuneline.errors import ParamsError, PipelineError, SetupError, one_line
 from tuneline.params import Params, editing
 from tuneline.search import record
@@ -107,7 +108,7 @@ class Options:
                     "use another --name, or replace it with --fresh"
                 )
             study.remove(self.address, self.name)
-            record.remove_trials(self.name)
+            kept_trials.remove_trials(self.name)
             begun = record.begin(self.name, space, p)
             opened = study.start(self.address, self.name, space, begun.identity)
             begun = begun.begun()

@@ -1,7 +1,6 @@
 """work/search/NAME/search.json: what a search was begun with, so that it continues with the same or is refused."""
 
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import Any
 
 from tuneline import git, params
 from tuneline.core import files, identity
-from tuneline.decisions import git_steps
+from tuneline.decisions import git_steps, kept_trials
 from tuneline.errors import ParamsError, PipelineError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph
 from tuneline.search.space import FILE, Space, Value, defaults
-from tuneline.work import WORK
 
-FOLDER = WORK / "search"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 # What trials need and git may not know yet; never a raw set.
 _CODE = (
@@ -63,7 +60,7 @@ def folder_of(name: str) -> Path:
     """
     if not _NAME.fullmatch(name):
         raise ParamsError(f"--name {name}: must be lower-case letters, digits and hyphens, at most 40")
-    return FOLDER / name
+    return kept_trials.FOLDER / name
 
 
 def _file(name: str) -> Path:
@@ -160,17 +157,7 @@ def begin(name: str, space: Space, p: Params) -> Record:
         # An experiment can be pushed.
         withheld=(".dvc/config",) if dvc_files.shared_secrets() else (),
     )
-    ref = f"refs/tuneline-search/{name}"
-    git.ask("update-ref", "--no-deref", ref, snapshot)
+    git.ask("update-ref", "--no-deref", f"{kept_trials.REFS}/{name}", snapshot)
     record = Record(name, head, snapshot, compute_identity(space, p), space.model_dump(), defaults(space, p))
     record.save()
     return record
-
-
-def remove_trials(name: str) -> None:
-    """Remove the folders and the experiments of the trials of a search."""
-    shutil.rmtree(folder_of(name) / "trials", ignore_errors=True)
-    git.ask("worktree", "prune")
-    for ref in git.refs_below("refs/exps"):
-        if re.fullmatch(rf"{re.escape(name)}-\d+", ref.rpartition("/")[2]):
-            git.ask("update-ref", "-d", ref)
