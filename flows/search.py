@@ -37,6 +37,10 @@ from tuneline.search.trial_folder import Outcome, TrialFolder
 
 # Seconds between two looks at the checkpoints of the running trials.
 _EVERY = 0.5
+# So often a trial may be killed from outside and goes on from its checkpoint, before the search goes on without it.
+_MOST_KILLS = 3
+# A future of Dask whose worker was lost; Prefect's own errors come as states.
+_LOST = ("error", "cancelled", "lost")
 _NEEDED = ("validate_clean", "base")
 
 
@@ -52,6 +56,7 @@ class _Running:
     folder: TrialFolder
     future: Any
     is_stopped: bool = False
+    kills: int = 0
 
 
 @dataclass
@@ -96,14 +101,30 @@ class _Run:
         self.running.append(_Running(trial, folder, train_trial.submit(self.begun, trial.number)))
 
     def _look_at(self, one: _Running) -> None:
-        is_over = one.future.state.is_final()
+        is_over = one.future.wrapped_future.done()
         if not one.is_stopped and not is_over and self.opened.report(one.trial, one.folder.curve()):
             one.folder.stop()
             one.is_stopped = True
         if not is_over:
             return
-        outcome: Outcome = one.future.result()
-        self._end(one, outcome)
+        outcome = _outcome(one.future)
+        if outcome.is_killed:
+            self._try_again(one, outcome.why)
+        else:
+            self._end(one, outcome)
+            self.running.remove(one)
+
+    def _try_again(self, one: _Running, why: str) -> None:
+        """Go on with a trial that was killed; after some kills without it, until the same command is run again."""
+        number, one.kills = one.trial.number, one.kills + 1
+        if one.kills < _MOST_KILLS:
+            self.logger.warning("trial %d: %s; it goes on from its newest checkpoint", number, why)
+            one.future = train_trial.submit(self.begun, number)
+            return
+        often = f"was killed {one.kills} times ({why})"
+        if not number:
+            raise TrainingError(f"the first trial, with today's values, {often}")
+        self.logger.warning("trial %d: %s; the others go on", number, often)
         self.running.remove(one)
 
     def _end(self, one: _Running, outcome: Outcome) -> None:
@@ -124,6 +145,13 @@ class _Run:
             self.opened.finish(one.trial, outcome.eval_loss)
             self.logger.info("trial %d: eval_loss %.4f", number, outcome.eval_loss)
         one.folder.remove()
+
+
+def _outcome(future: Any) -> Outcome:
+    """How a trial ended, once its future is done."""
+    if getattr(future.wrapped_future, "status", None) in _LOST:
+        return Outcome(None, {}, "Dask has lost the worker that trained it", is_killed=True)
+    return future.result()
 
 
 @flow(name="search", persist_result=False, retries=0)
@@ -200,18 +228,24 @@ def _compare(
 
 
 def _message(options: Options, results: Sequence[Result], best: Result | None, page: Path) -> str:
+    left = sum(result.state == "interrupted" for result in results)
+    again = f"; unfinished, because killed: {left}; the same command goes on with them" if left else ""
+    return f"{_found(options, results, best)}{again}; {page}"
+
+
+def _found(options: Options, results: Sequence[Result], best: Result | None) -> str:
     if best is None:
-        return f"no trial has ended; {page}"
+        return "no trial has ended"
     default = results[0]
     if best.number == 0:
-        return f"today's values have the lowest eval_loss ({best.eval_loss:.4f}) of {len(results)} trials; {page}"
+        return f"today's values have the lowest eval_loss ({best.eval_loss:.4f}) of {len(results)} trials"
     values = ", ".join(f"{key}: {pictures.shown(value)}" for key, value in best.values.items())
     applied = (
         f"written to {params.PARAMS_FILE}; next: make run" if options.apply else "to keep it: tuneline search --apply"
     )
     return (
         f"best of {len(results)}: trial {best.number}, eval_loss {best.eval_loss:.4f} (today's values: "
-        f"{default.eval_loss:.4f}); {values}; {applied}; {page}"
+        f"{default.eval_loss:.4f}); {values}; {applied}"
     )
 
 

@@ -12,7 +12,8 @@ TunelineError
 │   └── BrokenVersionError the files of a version have changed since it was registered
 ├── SignatureError       a key cannot be used, or a signature is missing or wrong
 ├── PipelineError        DVC or a stage failed
-│   └── BusyError        another run is using the project
+│   ├── BusyError        another run is using the project
+│   └── KilledError      a signal from outside has ended DVC or a stage
 ├── GitError             a git command failed in the project's repository
 └── SetupError           the machine lacks a tool, a CPU core, disk space or a permission
 """
@@ -94,6 +95,10 @@ class PipelineError(TunelineError):
 
 class BusyError(PipelineError):
     """Another run is using the project."""
+
+
+class KilledError(PipelineError):
+    """A signal from outside has ended DVC or one of its stages: another try goes on from there."""
 
 
 class GitError(TunelineError):

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from projects import Project, copy_project
 
@@ -43,15 +44,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     yield project
 
 
-def results(project: Project, name: str) -> list[Result]:
+USUAL = Space(
+    space={
+        "finetune.learning_rate": Dimension(low=5e-4, high=5e-2, log=True),
+        "finetune.weight_decay": Dimension(low=0.0, high=0.2),
+    }
+)
+
+
+def results(project: Project, name: str, space: Space = USUAL) -> list[Result]:
     from tuneline.search import study
 
-    space = Space(
-        space={
-            "finetune.learning_rate": Dimension(low=5e-4, high=5e-2, log=True),
-            "finetune.weight_decay": Dimension(low=0.0, high=0.2),
-        }
-    )
     return study.load(f"sqlite:///{project.root}/work/search/{name}/study.db", name, space)[0].results()
 
 
@@ -88,6 +91,43 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(project: Project) -> 
     assert not list((project.root / "work/search/whole/trials").glob("*"))
     with closing(sqlite3.connect(project.root / "mlflow/store/mlflow.db")) as store:
         assert store.execute("select count(*) from model_versions").fetchone() == (0,)
+
+
+def trainer_in(folder: Path) -> psutil.Process | None:
+    """The process that trains in a folder."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cmdline()[-2:] == ["tuneline.stages", "finetune"] and process.cwd() == str(folder):
+                return process
+    return None
+
+
+def test_a_trainer_that_is_killed_goes_on_and_values_that_cannot_be_trained_are_a_failed_trial(
+    project: Project,
+) -> None:
+    space = project.root / "data/search.yaml"
+    space.write_text("sampler: random\nspace:\n  finetune.learning_rate: {values: [0.001, 1.0e+30]}\n", "utf-8")
+    command = [sys.executable, "-m", "tuneline", "search", "--name", "hard", "--trials", "5", "--no-compare"]
+    try:
+        with subprocess.Popen(
+            command, cwd=project.root, env=project.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as running:
+            while running.poll() is None and not (trainer := trainer_in(project.root / "work/search/hard/trials/0")):
+                time.sleep(0.05)
+            assert trainer
+            trainer.kill()
+            assert running.stdout
+            said = running.stdout.read().decode()
+    finally:
+        space.write_text(SPACE, "utf-8")
+    assert running.returncode == 0, said
+    assert "trial 0: finetune: the stage was killed by signal 9 (Killed) from outside" in said
+    found = results(project, "hard", Space(space={"finetune.learning_rate": Dimension(values=[0.001, 1e30])}))
+    assert {(result.values["finetune.learning_rate"], result.state) for result in found} == {
+        (0.001, "done"),
+        (1e30, "failed"),
+    }
+    assert all("the loss is nan" in result.note for result in found if result.state == "failed")
 
 
 def test_two_workers_train_at_the_same_time(project: Project) -> None:

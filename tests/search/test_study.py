@@ -80,7 +80,7 @@ def test_whether_a_trial_is_stopped_does_not_depend_on_how_often_it_is_looked_at
     trial = opened.draw()
     bad = dict.fromkeys(range(1, LAST + 1), 99.0)
     assert opened.report(trial, bad)
-    (stopped,) = [result for result in opened.results() if result.state == "running"]
+    (stopped,) = [result for result in opened.results() if result.state == "interrupted"]
     assert list(stopped.curve) == [1, 2]
 
 

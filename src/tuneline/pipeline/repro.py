@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from tuneline import git, params, processes
-from tuneline.errors import BusyError, GitError, ParamsError, PipelineError, SetupError
+from tuneline.errors import BusyError, GitError, KilledError, ParamsError, PipelineError, SetupError
 from tuneline.pipeline import dvc_files, graph
 from tuneline.work import WORK
 
@@ -328,8 +328,7 @@ def save_experiment_at(place: Elsewhere, name: str, stage: str) -> None:
 
 def _failure(what: str, code: int, errors: list[str], last: list[str]) -> PipelineError:
     _refuse_full([line for line in errors if line.startswith("ERROR: ")], what)
-    _refuse_killed(code, f"{what}: dvc")
-    own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
+    own = _own_errors(code, errors, what)
     return PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
 
@@ -471,11 +470,8 @@ def _run(arguments: list[str], log: Callable[[str], None], what: str, remedy: st
         if remedy:
             raise PipelineError(f"{place}: is missing; {remedy}")
         raise PipelineError(*_missing(place))
-    _refuse_killed(code, f"{what}: dvc")
-    own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
+    own = _own_errors(code, errors, what)
     if not own:
-        for killed in filter(None, map(_STAGE_KILLED.search, of_dvc)):
-            _refuse_killed(int(killed[1]), f"{what}: the stage")
         _refuse_full(of_dvc, what)
     raise PipelineError(*(own or [line[len(_ERROR) :] for line in errors] or last or [f"{what}: dvc failed"]))
 
@@ -593,9 +589,23 @@ def _refuse_busy(lines: list[str], what: str) -> None:
         raise BusyError(f"{what}: another dvc holds the project; wait for it to end, then run the same command again")
 
 
+def _own_errors(code: int, errors: Iterable[str], what: str) -> list[str]:
+    """The stage's own message, if it has one.
+
+    Raises:
+        KilledError: dvc or the stage was killed.
+    """
+    _refuse_killed(code, f"{what}: dvc")
+    own = [line.removeprefix(_ERROR) for line in errors if line.startswith(_ERROR)]
+    if not own:
+        for killed in filter(None, map(_STAGE_KILLED.search, errors)):
+            _refuse_killed(int(killed[1]), f"{what}: the stage")
+    return own
+
+
 def _refuse_killed(code: int, what: str) -> None:
     if code < 0:
-        raise PipelineError(
+        raise KilledError(
             f"{what} was killed by signal {-code} ({signal.strsignal(-code)}) from outside, for example because "
             "memory ran out; finished work is kept, and the same command goes on from there"
         )

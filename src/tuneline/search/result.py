@@ -6,7 +6,7 @@ from typing import Literal
 
 from tuneline.search.space import Value
 
-State = Literal["running", "done", "pruned", "failed"]
+State = Literal["interrupted", "done", "pruned", "failed"]
 
 
 @dataclass(frozen=True)

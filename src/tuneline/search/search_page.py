@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import jinja2
 
@@ -13,7 +14,7 @@ from tuneline.params.gate import METRICS, metric
 from tuneline.reporting import charts, filters
 from tuneline.search import pictures
 from tuneline.search.against_default import Compared
-from tuneline.search.result import Result
+from tuneline.search.result import Result, State
 from tuneline.search.space import Space, Value
 
 
@@ -44,7 +45,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": filters.number, "signed": filters.signed, "value": pictures.shown}
-    counts = {state: sum(result.state == state for result in page.results) for state in ("done", "pruned", "failed")}
+    counts = {state: sum(result.state == state for result in page.results) for state in get_args(State)}
     return environment.get_template("search.html.jinja").render(
         page=page,
         counts=counts,

@@ -220,6 +220,6 @@ def _suggest(trial: Trial, key: str, dimension: Dimension) -> None:
 
 def _result(trial: FrozenTrial) -> Result:
     curve = dict(sorted(trial.intermediate_values.items()))
-    state = _STATES.get(trial.state, "running")
+    state = _STATES.get(trial.state, "interrupted")
     value = trial.value if state == "done" else (list(curve.values()) or [None])[-1]
     return Result(trial.number, state, dict(trial.params), value, curve, str(trial.user_attrs.get("why", "")))

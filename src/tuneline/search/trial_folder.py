@@ -7,6 +7,7 @@ as it is. DVC has the project's cache. The trial becomes an experiment of the co
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from ruamel.yaml import YAML
 
 from tuneline import git, params
 from tuneline.core import files
-from tuneline.errors import PipelineError, UnreadableFileError
+from tuneline.decisions import kept_trials
+from tuneline.errors import KilledError, PipelineError, UnreadableFileError
 from tuneline.params import editing
 from tuneline.pipeline import dvc_files, repro
 from tuneline.pipeline.repro import Elsewhere
@@ -31,6 +33,8 @@ STAGE = "finetune"
 _METRICS = "search.json"
 # A stage before finetune, with small outputs.
 _COMPLETE = "validate_clean"
+# Seconds in which a training that is not wanted ends, wherever it runs.
+_STOPS = 1.0
 # Variables of this project and of its tools, which the other folder sets for itself.
 _OWN = ("MLFLOW_", "PREFECT_", "TUNELINE_", "DVC_", "GIT_", "PYTHONPATH")
 
@@ -43,7 +47,9 @@ class Outcome:
     """Of the weights that are kept; None if it did not end."""
     curve: Mapping[int, float]
     why: str = ""
-    """Why it failed; empty if it ended or was stopped."""
+    """Why it failed or by what it was killed; empty if it ended or was stopped."""
+    is_killed: bool = False
+    """Whether a signal from outside has ended it: it is not its values that failed."""
 
 
 class TrialFolder:
@@ -57,7 +63,7 @@ class TrialFolder:
     def __init__(self, record: Record, name: str) -> None:
         self._record = record
         self._root = folder_of(record.name).absolute()
-        self._tree = self._root / "trials" / name
+        self._tree = self._root / kept_trials.TRIALS / name
         self._ready = self._tree.with_suffix(".ready")
         self._unwanted = self._tree.with_suffix(".unwanted")
         self._project = self._tree / git.ask("rev-parse", "--show-prefix")
@@ -85,8 +91,10 @@ class TrialFolder:
             commit: whose files it has; None: those from which the search was begun.
         """
         if self._ready.exists() and self._project.is_dir():
-            # A search that was stopped has stopped its trials too.
-            self._unwanted.unlink(missing_ok=True)
+            # A worker of a cluster may still train it, if the search was killed.
+            self.stop()
+            time.sleep(_STOPS)
+            self._unwanted.unlink()
             return
         self.remove()
         self._tree.parent.mkdir(parents=True, exist_ok=True)
@@ -135,6 +143,8 @@ class TrialFolder:
             )
         try:
             ended = repro.reproduce_at(self.place, STAGE, log, self._unwanted.exists)
+        except KilledError as error:
+            return Outcome(None, self.curve(), str(error), is_killed=True)
         except PipelineError as error:
             return Outcome(None, self.curve(), str(error))
         return self._ended() if ended else Outcome(None, self.curve())
