@@ -56,6 +56,7 @@ PACKAGES = (
     "proofs",
     "pipeline",
     "decisions",
+    "ensembles",
     "search",
     "stages",
     "commands",

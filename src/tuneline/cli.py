@@ -858,6 +858,37 @@ def crossvalidate(folds: int | None, dry_run: bool) -> None:
 
 
 @cli.command()
+@click.argument("versions", nargs=-1, required=True, metavar="VERSION VERSION...")
+@click.option("--dry-run", is_flag=True, help="Only say what it would cost.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def ensemble(versions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Measure the ensemble of each VERSION, a number or an alias: the mean of their probabilities.
+
+    Prints the metrics of each member and of their mean on today's test rows, with equal weights and with weights fitted
+    on the validation rows, and the differences with 95 % intervals. Rows that a member was trained on are left out.
+
+    It is a measurement, not a candidate: a version is one model in a folder, and no such folder can hold the mean
+    of the probabilities of several models. To get one model from several, merge them.
+    """
+    _enter()
+    with processes.importing():
+        from tuneline import params
+        from tuneline.commands import ensemble as ensembles
+        from tuneline.ensembles import ensemble as measuring
+
+    p = params.load()
+    made = ensembles.plan(p, versions)
+    (_print if dry_run else _note)(ensembles.cost(p, made))
+    if dry_run:
+        return
+    result = measuring.measure(p, made)
+    if as_json:
+        _print_json(result.as_dict())
+    else:
+        _print(*ensembles.lines(result))
+
+
+@cli.command()
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--alias", type=_ALIAS, default="champion", show_default=True, help="The alias that the version gets.")
 @click.option("--override", metavar="REASON", help="Promote although checks have failed. Damage is never overridden.")

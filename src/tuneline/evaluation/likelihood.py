@@ -1,6 +1,6 @@
 """What a model expects of the tokens of rows: their likelihood, and which of them it would write itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,15 +85,44 @@ def recall(
     Returns:
         [tokens] for each row in the order of `examples`: 1.0 or 0.0; NaN where the model's output is not a number.
     """
+    return per_token(model, examples, _hits, max_length=max_length, batch_size=batch_size, progress=progress)
+
+
+def _hits(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    # The largest is NaN if one of them is. A token may have -inf: it has no chance.
+    is_number = logits.amax(dim=-1).isfinite().cpu().numpy()
+    return np.where(is_number, (logits.argmax(dim=-1) == labels).cpu().numpy().astype(float), np.nan)
+
+
+def per_token(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    value: Callable[[torch.Tensor, torch.Tensor], np.ndarray],
+    *,
+    max_length: int,
+    batch_size: int,
+    progress: Report = silent,
+) -> list[np.ndarray]:
+    """A value of every supervised token, in the order of the tokens.
+
+    Args:
+        model: a causal language model.
+        examples: of any length, read in windows as by `score`.
+        value: the logits before each token, [tokens, vocabulary], and the tokens -> a number for each.
+        max_length: tokens that the model sees at once.
+        batch_size: rows per batch.
+        progress: called after each batch.
+
+    Returns:
+        [tokens] for each row in the order of `examples`.
+    """
     found: list[dict[int, np.ndarray]] = [{} for _ in examples]
     for batch, logits, labels in _measured(model, examples, max_length, batch_size, progress):
-        # The largest is NaN if one of them is. A token may have -inf: it has no chance.
-        is_number = logits.amax(dim=-1).isfinite().cpu().numpy()
-        hits = np.where(is_number, (logits.argmax(dim=-1) == labels).cpu().numpy().astype(float), np.nan)
+        values = value(logits, labels)
         start = 0
         for window in batch:
             size = sum(label != IGNORED for label in window.labels)
-            found[window.row][window.place] = hits[start : start + size]
+            found[window.row][window.place] = values[start : start + size]
             start += size
     return [np.concatenate([np.zeros(0), *(one[place] for place in sorted(one))]) for one in found]
 

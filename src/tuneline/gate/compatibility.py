@@ -11,12 +11,13 @@ from tuneline.modeling.model_folder import stored_mode
 _MOST_NAMED = 5
 
 
-def mismatch(candidate: Path, other: Path) -> str | None:
+def mismatch(candidate: Path, other: Path, called: str = "the candidate") -> str | None:
     """Why two models cannot be scored on the same rows; None where they can.
 
     Args:
         candidate: a model folder.
         other: the folder of the model that the candidate is compared with.
+        called: what the sentence calls the model in `candidate`.
 
     Returns:
         What is wrong with the other model, as a sentence without its subject.
@@ -26,11 +27,11 @@ def mismatch(candidate: Path, other: Path) -> str | None:
     """
     mine, theirs = stored_mode(candidate), stored_mode(other)
     if mine != theirs:
-        return f"is of another task: its mode is {theirs}, and the candidate's mode is {mine}"
-    return _label_mismatch(candidate, other) if mine == CLASSIFICATION else None
+        return f"is of another task: its mode is {theirs}, and {called}'s mode is {mine}"
+    return _label_mismatch(candidate, other, called) if mine == CLASSIFICATION else None
 
 
-def _label_mismatch(candidate: Path, other: Path) -> str | None:
+def _label_mismatch(candidate: Path, other: Path, called: str) -> str | None:
     mine, theirs = (_config(folder) for folder in (candidate, other))
     own, known = (_labels(config, folder) for config, folder in ((mine, candidate), (theirs, other)))
     differences = [
@@ -39,9 +40,9 @@ def _label_mismatch(candidate: Path, other: Path) -> str | None:
         if names
     ]
     if differences:
-        return f"has other labels than the candidate: it {' and '.join(differences)}"
+        return f"has other labels than {called}: it {' and '.join(differences)}"
     if mine.get("problem_type") != theirs.get("problem_type"):
-        return f"was trained for {theirs.get('problem_type')}, and the candidate for {mine.get('problem_type')}"
+        return f"was trained for {theirs.get('problem_type')}, and {called} for {mine.get('problem_type')}"
     return None
 
 
