@@ -81,4 +81,4 @@ def of_split(
     trained_on = rows.num_rows - len(kept)
     kept = {place for place in kept if ids[place] not in near}
     left = rows.num_rows - trained_on - len(kept)
-    return Kept(rows.take(sorted(kept)), trained_on, left), tuple(remarks)
+    return Kept(rows.take(pa.array(sorted(kept), pa.int64())), trained_on, left), tuple(remarks)

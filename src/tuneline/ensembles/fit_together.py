@@ -102,8 +102,8 @@ def _tokenizer_problems(members: Sequence[Member], rows: pa.Table, encode: Encod
         if theirs != vocabulary:
             count = len(dict(theirs.items() ^ vocabulary.items()))
             yield (
-                f"version {other.version} has another tokenizer than {first.version} ({count:,} tokens differ), so "
-                "their probabilities are not of the same tokens; give versions of one base"
+                f"version {other.version} has another tokenizer than version {first.version} ({count:,} tokens "
+                "differ), so their probabilities are not of the same tokens; give versions of one base"
             )
         elif encoded != examples:
             yield (
