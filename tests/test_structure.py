@@ -56,7 +56,7 @@ PACKAGES = (
     "proofs",
     "pipeline",
     "decisions",
-    "ensembles",
+    "fusion/ensembles",
     "search",
     "stages",
     "commands",

@@ -874,7 +874,7 @@ def ensemble(versions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     with processes.importing():
         from tuneline import params
         from tuneline.commands import ensemble as ensembles
-        from tuneline.ensembles import ensemble as measuring
+        from tuneline.fusion.ensembles import ensemble as measuring
 
     p = params.load()
     made = ensembles.plan(p, versions)

@@ -86,6 +86,22 @@ def rows() -> pa.Table:
     return pa.table(keys | {"text": TEXTS, "label": ["ham", "spam"] * 12, "multilabel": [False] * 24})
 
 
+def test_a_champion_that_was_trained_on_every_test_row_is_not_compared(
+    tracker: Tracker, classifier: Params, lineage: Lineage
+) -> None:
+    champion(tracker, classifier, lineage)
+    test = rows().set_column(2, "cluster", pa.array(["a"] * 24))
+    candidate = classification.measure(
+        ModelToScore(Path("models/finetuned"), "candidate", 64), test, classifier.evaluate
+    )
+    found = compare(tracker, classifier, replace(lineage, model_sha256="9" * 64), test, {"candidate": candidate})
+    assert found.summary is not None
+    assert found.summary["rows"] == 0
+    assert found.measures is not None
+    assert set(found.measures.values()) == {"no test row is left on which both may be measured"}
+    assert found.broken is None
+
+
 def test_a_champion_of_the_same_labels_is_measured_on_rows_it_has_not_seen(
     tracker: Tracker, classifier: Params, lineage: Lineage
 ) -> None:

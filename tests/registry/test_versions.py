@@ -287,10 +287,11 @@ def test_a_version_is_a_folder_with_card_params_and_lock(tracker: Tracker, proje
     assert "\nlibrary_name: transformers\n" in card
     assert "| candidate | 1.500 | 20.000 |" in card
     assert "b" * 64 in card
-    assert versions.unseen_rows(versions.version_train_rows(folder), ["1", "7", "8", "9"], ["z", "a", "z", "y"]) == [
-        2,
-        3,
-    ]
+    trained = versions.version_train_rows(folder)
+    assert versions.unseen_rows(trained, ["1", "7", "8", "9"], ["z", "a", "z", "y"]).tolist() == [2, 3]
+    every = versions.unseen_rows(trained, ["1"], ["z"])
+    # A table can be cut to no rows by it.
+    assert trained.take(every).num_rows == 0
 
 
 def test_a_version_carries_its_lineage_and_verdict_as_tags(tracker: Tracker, project: Params, lineage: Lineage) -> None:

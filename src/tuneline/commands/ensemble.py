@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from tuneline import params
 from tuneline.commands.ask import served_version
 from tuneline.decisions import about_version
-from tuneline.ensembles import ensemble, ensemble_rows, fit_together
-from tuneline.ensembles.ensemble import UNIFORM, Difference, Plan, Result
-from tuneline.ensembles.ensemble_rows import Member
-from tuneline.ensembles.mixtures import MIXTURES
 from tuneline.errors import DataError, ModelError, RegistryError
 from tuneline.evaluation.intervals import Interval
+from tuneline.fusion.ensembles import ensemble, ensemble_rows, fit_together
+from tuneline.fusion.ensembles.ensemble import UNIFORM, Difference, Plan, Result
+from tuneline.fusion.ensembles.ensemble_rows import Member
+from tuneline.fusion.ensembles.mixtures import MIXTURES
 from tuneline.params.gate import metric
 from tuneline.registry import tracking
 

@@ -98,7 +98,7 @@ def compare_with_champion(
         other = Version(folder, sha256, trained)
         near, unknown = near_duplicates.near_to(p, folder, trained, candidate.train_rows(), rows)
     kept = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
-    kept = [place for place in kept if rows["id"][place].as_py() not in near]
+    kept = kept[[rows["id"][place].as_py() not in near for place in kept.tolist()]]
     same, theirs = rows.take(kept), measured.take(kept)
     mine = scores["candidate"].take(kept)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from tuneline import params
@@ -124,13 +125,13 @@ def _measured(p: params.Params, today: Probed, version: Version, name: str) -> P
         own = [place for place, row in enumerate(rows["id"].to_pylist()) if flags[place] and row in trained]
         if not own:
             return f"the version was not trained on any of today's {what}"
-        kept = sorted([*own, *(place for place in unseen if not flags[place])])
+        kept = np.array(sorted([*own, *(place for place in unseen.tolist() if not flags[place])]))
     candidate = kept_scores.score(p, version.folder, version.sha256, rows, None, probe=name)
     scores = {model: table.take(kept) for model, table in {**today.scores, "candidate": candidate}.items()}
     return Probed(rows.take(kept), scores)
 
 
-def _unseen(rows: pa.Table, trained: pa.Table) -> list[int]:
+def _unseen(rows: pa.Table, trained: pa.Table) -> np.ndarray:
     return versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
 
 

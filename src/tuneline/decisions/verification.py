@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from tuneline import params
@@ -310,7 +311,7 @@ def _check_gate(
     is_candidate = model_sha256 == today.model_sha256
     trained = versions.version_train_rows(folder)
     if is_candidate:
-        kept, scores = list(range(today.rows.num_rows)), today.scores
+        kept, scores = np.arange(today.rows.num_rows), today.scores
     else:
         kept = versions.unseen_rows(trained, today.rows["id"].to_pylist(), today.rows["cluster"].to_pylist())
         scores = {name: table.take(kept) for name, table in {**today.scores, "candidate": own}.items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tuneline import params
@@ -502,14 +503,17 @@ def version_train_rows(folder: Path) -> pa.Table:
     return table
 
 
-def unseen_rows(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> list[int]:
-    """The indices of the rows whose ids and clusters a model was not trained on.
+def unseen_rows(trained: pa.Table, ids: Sequence[str], clusters: Sequence[str]) -> np.ndarray:
+    """The indices of the rows whose ids and clusters a model was not trained on, by which a table can be cut.
 
     Args:
         trained: the value of `version_train_rows` or `workspace_train_rows`.
         ids: of the rows.
         clusters: of the rows.
+
+    Returns:
+        int64, also where there are none: Arrow refuses an empty list.
     """
     seen = {name: set(column) for name, column in trained.to_pydict().items()}
-    rows = enumerate(zip(ids, clusters, strict=True))
-    return [place for place, (row, cluster) in rows if row not in seen["id"] and cluster not in seen["cluster"]]
+    pairs = zip(ids, clusters, strict=True)
+    return np.flatnonzero([row not in seen["id"] and cluster not in seen["cluster"] for row, cluster in pairs])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tuneline.ensembles import mixture_weights
+from tuneline.fusion.ensembles import mixture_weights
 
 ITEMS = 400
 

@@ -1,6 +1,6 @@
 """Measures one member of an ensemble, in a process of its own: only one model is in memory at a time.
 
-    python -m tuneline.ensembles.member_process SHARED FOLDER
+    python -m tuneline.fusion.ensembles.member_process SHARED FOLDER
 
 As for `decisions.scoring`: what a model does while it is loaded and measured cannot disturb the caller, and with
 compute.portable it runs on the instruction set of the evaluation.
@@ -14,8 +14,8 @@ import pyarrow as pa
 from tuneline import params, processes, terminal
 from tuneline.core import files
 from tuneline.decisions import scoring
-from tuneline.ensembles.mixtures import MIXTURES, Outputs
 from tuneline.evaluation.score_table import ModelToScore
+from tuneline.fusion.ensembles.mixtures import MIXTURES, Outputs
 
 # Standard output may be JSON.
 _STDERR = 2
@@ -39,7 +39,7 @@ def measure(p: params.Params, folder: Path, name: str, rows: pa.Table) -> Output
         settings = {"task": p.task, "evaluate": p.evaluate.model_dump(), "max_length": p.finetune.max_length}
         files.write_json(shared / _SETTINGS, {**settings, "threads": p.compute.threads, "name": name})
         files.write_parquet(shared / _ROWS, rows)
-        scoring.run_apart("tuneline.ensembles.member_process", shared, folder, p, stdout=_STDERR)
+        scoring.run_apart("tuneline.fusion.ensembles.member_process", shared, folder, p, stdout=_STDERR)
         return Outputs.from_table(files.read_parquet(shared / _FOUND))
 
 

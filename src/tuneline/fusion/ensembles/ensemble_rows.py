@@ -70,7 +70,7 @@ def of_split(
     known = versions.workspace_train_rows(p)
     for member in members:
         trained = versions.version_train_rows(member.folder)
-        kept &= set(versions.unseen_rows(trained, ids, clusters))
+        kept &= set(versions.unseen_rows(trained, ids, clusters).tolist())
         found, unknown = near_duplicates.near_to(p, member.folder, trained, known, rows)
         near |= found
         if unknown:

@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 
 from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding.examples import IGNORED
-from tuneline.ensembles.mixtures import MIXTURES, Outputs
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.task_table import TASKS
 from tuneline.evaluation.tasks import causal
+from tuneline.fusion.ensembles.mixtures import MIXTURES, Outputs
 from tuneline.modeling import models
 from tuneline.params import Task
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from tuneline import params
 from tuneline.data.records.record_form import RecordForm
-from tuneline.ensembles import ensemble_rows, fit_together, member_process
-from tuneline.ensembles.ensemble_rows import Kept, Member
-from tuneline.ensembles.mixture_weights import Fitted
-from tuneline.ensembles.mixtures import MIXTURES, Outputs
 from tuneline.errors import ModelError
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval
+from tuneline.fusion.ensembles import ensemble_rows, fit_together, member_process
+from tuneline.fusion.ensembles.ensemble_rows import Kept, Member
+from tuneline.fusion.ensembles.mixture_weights import Fitted
+from tuneline.fusion.ensembles.mixtures import MIXTURES, Outputs
 from tuneline.params.gate import METRICS_OF_TASK
 
 UNIFORM, FITTED = "uniform", "fitted"

@@ -17,12 +17,12 @@ from tuneline import params
 from tuneline.commands import ensemble as command
 from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm
-from tuneline.ensembles import ensemble, ensemble_rows, fit_together
-from tuneline.ensembles.ensemble import FITTED, UNIFORM, Plan
-from tuneline.ensembles.ensemble_rows import Member
-from tuneline.ensembles.mixtures import Outputs
 from tuneline.errors import ModelError
 from tuneline.evaluation.intervals import Interval
+from tuneline.fusion.ensembles import ensemble, ensemble_rows, fit_together
+from tuneline.fusion.ensembles.ensemble import FITTED, UNIFORM, Plan
+from tuneline.fusion.ensembles.ensemble_rows import Member
+from tuneline.fusion.ensembles.mixtures import Outputs
 from tuneline.params import editing
 from tuneline.registry import versions
 

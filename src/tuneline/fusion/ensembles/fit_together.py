@@ -9,9 +9,9 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm
 from tuneline.encoding.examples import CHAT, PLAIN, Example
-from tuneline.ensembles.ensemble_rows import Member
-from tuneline.ensembles.mixtures import MIXTURES, Encode
 from tuneline.errors import ModelError
+from tuneline.fusion.ensembles.ensemble_rows import Member
+from tuneline.fusion.ensembles.mixtures import MIXTURES, Encode
 from tuneline.gate import compatibility
 from tuneline.modeling.model_folder import stored_mode
 

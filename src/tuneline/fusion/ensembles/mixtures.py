@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from tuneline.data.records import label_codec
-from tuneline.ensembles import mixture_weights
-from tuneline.ensembles.mixture_weights import Fitted
 from tuneline.evaluation.score_table import ModelToScore
 from tuneline.evaluation.tasks import causal, classification, regression
+from tuneline.fusion.ensembles import mixture_weights
+from tuneline.fusion.ensembles.mixture_weights import Fitted
 from tuneline.params import Evaluate, Task
 from tuneline.progress import Progress
 
