@@ -862,13 +862,14 @@ def crossvalidate(folds: int | None, dry_run: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what it would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def ensemble(versions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Measure the ensemble of each VERSION, a number or an alias: the mean of their probabilities.
+    """Measure an ensemble: the mean of the probabilities of several versions.
 
-    Prints the metrics of each member and of their mean on today's test rows, with equal weights and with weights fitted
-    on the validation rows, and the differences with 95 % intervals. Rows that a member was trained on are left out.
+    Each VERSION is a number or an alias. Prints the metrics of each member and of their mean on today's test rows, with
+    equal weights and with weights fitted on the validation rows, and the differences with 95 % intervals. Rows that a
+    member was trained on are left out.
 
-    It is a measurement, not a candidate: a version is one model in a folder, and no such folder can hold the mean
-    of the probabilities of several models. To get one model from several, merge them.
+    It is a measurement, not a candidate: a version is one model in a folder, and no such folder can hold the mean of
+    the probabilities of several models. To get one model from several, merge them.
     """
     _enter()
     with processes.importing():

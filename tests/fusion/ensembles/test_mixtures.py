@@ -67,9 +67,8 @@ def logits_of(folder: Path, rows: pa.Table) -> np.ndarray:
             found.append(model.eval()(input_ids=torch.tensor([ids])).logits[0].double().numpy())
     if model.config.num_labels == 1:
         return np.stack(found)
-    of_label = model.config.label2id
-    assert of_label is not None
-    return np.stack(found)[:, [of_label[label] for label in LABELS]]
+    names = list((model.config.id2label or {}).values())
+    return np.stack(found)[:, [names.index(label) for label in LABELS]]
 
 
 @pytest.mark.parametrize("task", ["sft", "language-modeling"])
