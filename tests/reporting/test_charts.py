@@ -69,6 +69,15 @@ def test_a_curve_falls_from_the_left_top_to_the_right_bottom() -> None:
     assert (curve.last, curve.last_held_out) == (2.0, 2.5)
 
 
+def test_the_step_from_which_the_losses_part_is_marked() -> None:
+    curve = charts.curve([(10, 4.0), (1210, 3.0), (2410, 2.0)], [(1210, 2.5), (2410, 3.5)], mark=1210)
+    assert curve is not None
+    assert curve.mark == charts.Tick(50.0, "1,210")
+    unmarked = charts.curve([(10, 4.0), (20, 3.0)])
+    assert unmarked is not None
+    assert unmarked.mark is None
+
+
 @pytest.mark.parametrize("points", [[], [(10, 4.0)]])
 def test_fewer_than_two_points_are_not_a_curve(points: list[tuple[float, float]]) -> None:
     assert charts.curve(points) is None

@@ -453,6 +453,24 @@ def test_the_page_counts_training_rows_that_were_cut(folder: Path, page: Callabl
     assert "longer than finetune.max_length" not in page()
 
 
+def test_the_page_says_where_the_losses_part_and_what_was_not_trained(folder: Path, page: Callable[..., str]) -> None:
+    few = page()
+    assert "whether the losses part: 1 instead of 4 or more. A lower finetune.eval_steps gives more." in few
+    assert 'class="parting"' not in few
+    lines = [f"{step},9,{4 - step / 100},0.1,1,{3 + step / 100}" for step in range(100, 160, 10)]
+    header = "step,tokens,loss,learning_rate,grad_norm,eval_loss"
+    files.write_text(folder / "training.csv", "\n".join([header, *lines]) + "\n")
+    counted = files.read_json(folder / "training.json") | {"best_step": 100, "stopped_early": True}
+    regularised = {"frozen": 4321, "rates": {"embeddings": 0.25, "layer 0": 0.5, "head": 1.0}}
+    files.write_json(folder / "training.json", counted | regularised)
+    shown = page()
+    assert "From step 100 on the validation loss rises (4.000 to 4.400)" in shown
+    assert "The weights of step 100 were kept." in shown
+    assert '<line class="parting" x1="0.0" x2="0.0"' in shown
+    assert "4,321" in shown
+    assert "embeddings 0.25, layer 0 0.5, head 1<" in shown
+
+
 def test_prepare_json_of_an_older_version_can_be_shown(folder: Path, page: Callable[..., str]) -> None:
     data = files.read_json(folder / "prepare.json")
     data["raw"] = {key: data["raw"][key] for key in ("set", "rows_in", "rows_out", "rows", "dropped")}

@@ -113,10 +113,20 @@ class Curve:
     y: tuple[Tick, ...]
     last: float
     last_held_out: float | None
+    mark: Tick | None = None
+    """The step from which the losses part."""
 
 
-def curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]] = ()) -> Curve | None:
-    """The curve of `(step, loss)` points; None where there are fewer than two points."""
+def curve(
+    points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]] = (), mark: float | None = None
+) -> Curve | None:
+    """The curve of `(step, loss)` points; None where there are fewer than two points.
+
+    Args:
+        points: of the training.
+        held_out: of validation.
+        mark: the step from which the losses part, if they do.
+    """
     if len(points) < 2:
         return None
     steps = [step for step, _ in points]
@@ -144,6 +154,7 @@ def curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float,
         y=tuple(Tick(at(across[0], loss)[1], f"{loss:g}") for loss in ticks(*up)),
         last=points[-1][1],
         last_held_out=held_out[-1][1] if held_out else None,
+        mark=None if mark is None else Tick(at(mark, up[0])[0], f"{mark:,.0f}"),
     )
 
 

@@ -24,6 +24,7 @@ from tuneline.reporting import (
     data_section,
     filters,
     forgetting_section,
+    overfitting_section,
     samples_section,
     slices_section,
     verdict_section,
@@ -103,6 +104,8 @@ class Report:
     forgetting: forgetting_section.Forgetting | None = None
     training: charts.Curve | None = None
     pretraining: charts.Curve | None = None
+    training_course: overfitting_section.Course | None = None
+    pretraining_course: overfitting_section.Course | None = None
     training_json: dict[str, Any] = field(default_factory=dict)
     base_json: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -150,6 +153,8 @@ def assemble(
         samples = tuple(samples_section.sections(rows, page.samples, p.evaluate.samples, champion_texts or {}))
     decided = _json(reports / "gate.json") or None if gate is None else gate
     evaluation = files.read_object(reports / "evaluation.json")
+    training = _curve(reports / "training.csv")
+    pretraining = _curve(reports / "base.csv") if p.base.source == "builtin" else (None, None)
     return Report(
         model=p.registry.model,
         task=p.task,
@@ -163,8 +168,10 @@ def assemble(
         gaps=results.read_intervals(_json(reports / "intervals.json")).get("value", {}),
         behaviour=behaviour_of(check_results.read(checked)[1]) if checked.is_file() else None,
         forgetting=forgetting_section.read(reports, evaluation),
-        training=_curve(reports / "training.csv"),
-        pretraining=_curve(reports / "base.csv") if p.base.source == "builtin" else None,
+        training=training[0],
+        pretraining=pretraining[0],
+        training_course=training[1],
+        pretraining_course=pretraining[1],
         training_json=_json(reports / "training.json"),
         base_json=_json(reports / "base.json"),
         data=_json(reports / "prepare.json"),
@@ -284,6 +291,11 @@ def _training(report: Report) -> dict[str, Any]:
         return {}
     return {
         "facts": _training_facts(report),
+        "courses": {
+            "training": overfitting_section.sentence(report.training_course, report.training_json),
+            "pretraining": overfitting_section.sentence(report.pretraining_course, report.base_json, "base.builtin"),
+        },
+        "rates": report.training_json.get("rates") or {},
         "cut": _cut_rows(report.training_json.get("data") or {}),
         "mixture": data_section.mixture(report.training_json),
     }
@@ -311,6 +323,7 @@ def _training_facts(report: Report) -> list[dict[str, Any]]:
         "steps": ("Optimizer steps", ""),
         "tokens": ("Tokens read", ""),
         "supervised_tokens": ("Tokens trained on", "completions with end-of-text"),
+        "frozen": ("Frozen parameters", ""),
     }
     return [
         {"name": name, "note": note if TASK_PAGES[report.task].has_answers else "", "value": report.training_json[key]}
@@ -339,15 +352,16 @@ def _pretrained_on(report: Report) -> str:
     return f"The base was pretrained on {text['set']} ({text['rows_out']:,} texts)."
 
 
-def _curve(path: Path) -> charts.Curve | None:
+def _curve(path: Path) -> tuple[charts.Curve | None, overfitting_section.Course | None]:
     if not path.is_file():
-        return None
+        return None, None
     steps = curves.read(path)
 
     def column(name: str) -> list[tuple[float, float]]:
         return [(float(step), values[name]) for step, values in steps if name in values]
 
-    return charts.curve(column("loss"), column("eval_loss"))
+    course = overfitting_section.read(steps)
+    return charts.curve(column("loss"), column("eval_loss"), course.mark if course else None), course
 
 
 def _json(path: Path) -> dict[str, Any]:
