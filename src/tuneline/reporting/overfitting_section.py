@@ -97,8 +97,8 @@ def sentence(course: Course | None, accounts: Mapping[str, Any], section: str = 
     step, count = course.best, course.measurements
     if course.kind == "few" and count < FEWEST:
         return (
-            f"Too few measurements of validation to say whether the losses part: {count} instead of {FEWEST} or more. A "
-            f"lower {section}.eval_steps gives more."
+            f"Too few measurements of validation to say whether the losses part: {count} instead of {FEWEST} or more. "
+            f"A lower {section}.eval_steps gives more."
         )
     if course.kind == "few":
         return (
