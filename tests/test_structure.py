@@ -40,6 +40,7 @@ PACKAGES = (
     "data/validation",
     "data/profiling",
     "data/removing",
+    "augmentation",
     "encoding",
     "modeling",
     "training",
@@ -66,6 +67,8 @@ PACKAGES = (
 )
 # Stages do not depend on them either: `registry` is told what was measured and is never asked.
 UNTRACKED = (*OBSERVERS, "params", "registry")
+# Stages of which there is one for each name in data.augment.
+OF_NAMES = ("augment",)
 MOST_PACKAGES = 6
 
 # Tool -> the only files (or folders) that may import it.
@@ -87,13 +90,15 @@ OUTSIDE_TOOLS = {
     "optuna": ("src/tuneline/search/study.py",),
     "prefect_dask": ("flows/search.py",),
     "click": ("src/tuneline/cli.py",),
+    "glitchlings": ("src/tuneline/augmentation/text_noise.py",),
+    "rjieba": ("src/tuneline/augmentation/segmentation.py",),
     "captum": ("src/tuneline/explanation/attributions.py",),
     "peft": ("src/tuneline/modeling/adapters.py", "src/tuneline/fusion/merging/merge_arithmetic.py"),
     "trl": ("src/tuneline/finetuning/dpo.py",),
     "distributed": ("src/tuneline/data/preparing/scheduler.py",),
     "lm_eval": ("src/tuneline/evaluation/probes/harness_run.py",),
     "sacrebleu": ("src/tuneline/evaluation/answer_metrics.py",),
-    "sklearn": ("src/tuneline/evaluation/tfidf.py",),
+    "sklearn": ("src/tuneline/augmentation/near_held_out.py", "src/tuneline/evaluation/tfidf.py"),
     "ftfy": ("src/tuneline/data/reading/guards/damage.py",),
     "model_signing": ("src/tuneline/proofs/signatures.py",),
     "in_toto_attestation": ("src/tuneline/proofs/claims.py",),
@@ -220,7 +225,8 @@ def test_the_token_cache_is_keyed_by_all_code_that_decides_over_tokens() -> None
 
 def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:
     assert {name: stage["cmd"] for name, stage in stages().items()} == {
-        name: f"exec sh scripts/stage.sh {name.replace('_twin', '@${item}')}" for name in stages()
+        name: f"exec sh scripts/stage.sh {name.replace('_twin', '@${item}')}{'@${key}' * (name in OF_NAMES)}"
+        for name in stages()
     }
     lines = (ROOT / "scripts/stage.sh").read_text("utf-8").splitlines()
     assert [line.split(maxsplit=1)[0] for line in lines if "tuneline.stages" in line] == ["exec"] * 3

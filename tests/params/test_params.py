@@ -132,6 +132,7 @@ NEWER = (
     "paths.checks",
     "paths.harness",
     "data.general",
+    "data.augment",
     "data.canaries",
     "data.keep_columns",
     "compute.portable",

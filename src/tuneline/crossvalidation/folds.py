@@ -5,8 +5,8 @@ the other validation rows watch the training. Test rows take no part.
 """
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from tuneline.core import files
 from tuneline.data.records import canaries
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import DataError
+from tuneline.finetuning.mixture import MixtureSource
 
 _PART = "part-00000.parquet"
 _SPLITS = ("train", "validation")
@@ -88,6 +89,26 @@ def write(fold: Fold, clean: Path, folder: Path) -> None:
             (new / name).mkdir()
             files.write_parquet(new / name / _PART, table)
         shutil.copyfile(clean / DATASET_FILE, new / DATASET_FILE)
+
+
+def without_held_out(sources: Sequence[MixtureSource], folder: Path, count: int, number: int) -> list[MixtureSource]:
+    """The sets that are trained beside a fold's training rows, without variants of the rows that the fold holds out.
+
+    Args:
+        sources: the sets of data.mixture, which have no fold, and the variants of training rows.
+        folder: a new folder for the variants.
+        count: the number of folds.
+        number: of the fold that is held out.
+    """
+    found = []
+    for source in sources:
+        if not source.is_variant:
+            found.append(source)
+            continue
+        table = files.read_parquet(source.path)
+        files.write_parquet(folder / source.name / _PART, table.filter(_folds(table, count) != number))
+        found.append(replace(source, path=folder / source.name))
+    return found
 
 
 def _without_canaries(table: pa.Table) -> pa.Table:

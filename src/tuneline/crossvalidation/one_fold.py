@@ -27,7 +27,7 @@ from tuneline.work import WORK
 FOLDER = WORK / "crossvalidation"
 SCORES = "scores.parquet"
 PROBLEMS = "problems.json"
-_CLEAN, _CHECKPOINTS, _MODEL = "clean", "checkpoints", "model"
+_CLEAN, _AUGMENTED, _CHECKPOINTS, _MODEL = "clean", "augmented", "checkpoints", "model"
 
 
 def digest(p: params.Params, count: int) -> str:
@@ -82,7 +82,7 @@ def main(folder: Path, count: int, number: int) -> None:
     fold = folds.split(Path(p.paths.clean), count)[number]
     with processes.exclusive(checkpoints.LOCK, "this project's training"):
         folds.write(fold, Path(p.paths.clean), own / _CLEAN)
-        others = mixture.find_sources(p)
+        others = folds.without_held_out(mixture.find_sources(p), own / _AUGMENTED, count, number)
         ready = tasks.prepare(p.task, own / _CLEAN, base, p.finetune, p.compute, others=others)
         tasks.check_truncated(ready, p)
         if not number:
@@ -94,6 +94,7 @@ def main(folder: Path, count: int, number: int) -> None:
     # Only the scores are kept.
     shutil.rmtree(own / _MODEL)
     shutil.rmtree(own / _CLEAN)
+    shutil.rmtree(own / _AUGMENTED, ignore_errors=True)
 
 
 def _measure(p: params.Params, fold: folds.Fold, own: Path, base: Path) -> pa.Table:

@@ -126,6 +126,10 @@ class ExampleTable(Sequence[Row], Generic[Row]):
         """Tokens of each example, int64."""
         raise NotImplementedError
 
+    def supervised_counts(self) -> np.ndarray:
+        """What of each example has a loss, int64: tokens of a document; other examples as a whole, as 1."""
+        return np.ones(len(self), np.int64)
+
     def _lengths_of(self, column: str) -> np.ndarray:
         lengths = pc.list_value_length(self.table[column])  # pyright: ignore[reportAttributeAccessIssue]
         return lengths.to_numpy().astype(np.int64)

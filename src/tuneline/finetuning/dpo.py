@@ -4,7 +4,7 @@ The base holds the model back. It is a frozen copy of the model; with adapters i
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from tuneline.modeling import adapters, models
 from tuneline.training import distributed, training_config
 from tuneline.training.trainer import Log, RepeatableTrainer
 from tuneline.training.training_config import TrainingConfig
-from tuneline.training.training_run import Training, planned_rows, result, sources
+from tuneline.training.training_run import Training, counted, planned_rows, result, sources
 
 
 class PreferenceTrainer(RepeatableTrainer, DPOTrainer):
@@ -76,13 +76,14 @@ class PreferenceTrainer(RepeatableTrainer, DPOTrainer):
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Preferences,
+    examples: Sequence[Any],
     config: TrainingConfig,
     *,
     dpo: dict[str, Any],
     folder: Path,
     lora: dict[str, Any] | None = None,
     validation: Sequence[Any] = (),
+    of_epoch: Callable[[int], Sequence[int]] | None = None,
     log: Log | None = None,
 ) -> Training:
     """Train `model` in place, from the newest complete checkpoint in `folder` if there is one.
@@ -96,12 +97,13 @@ def train(
         folder: the checkpoints of exactly this training.
         lora: arguments of LoraConfig; adapters are trained instead of the weights.
         validation: pairs that are measured every `eval_steps` steps and at the end.
+        of_epoch: gives the examples of an epoch, as in `packing.plan`.
         log: called with the measures of each logged step.
 
     Raises:
         TrainingError: nothing can be trained, the arguments do not fit, or the loss is not finite.
     """
-    rows = planned_rows(examples, validation, config, packed=False)
+    rows = planned_rows(examples, validation, config, packed=False, of_epoch=of_epoch)
     # trl sets the padding token of both configurations.
     configs = model.config.get_text_config(), model.generation_config
     pads = [getattr(each, "pad_token_id", None) for each in configs]
@@ -113,13 +115,13 @@ def train(
     for each, pad in zip(configs, pads, strict=True):
         if each is not None:
             each.pad_token_id = pad
-    return trained
+    return counted(trained, rows, len(examples), config)
 
 
 def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Preferences,
+    examples: Sequence[Any],
     rows: Sequence[Sequence[int]],
     config: TrainingConfig,
     dpo: dict[str, Any],

@@ -6,6 +6,7 @@ are shown equally often, give or take one.
 """
 
 import random
+import shlex
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from typing import Any, overload
 import numpy as np
 
 from tuneline.core import files
-from tuneline.data.records.record_form import DATASET_FILE, RecordForm
-from tuneline.encoding.examples import Example, Examples, Labelled, LabelledRows
+from tuneline.data.records.record_form import DATASET_FILE, RecordForm, read_form
+from tuneline.encoding.examples import ExampleTable
 from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import TrainingError
 from tuneline.params import MixtureSet, Params
@@ -26,13 +27,17 @@ from tuneline.params.data import PRETRAINING, RAW
 
 @dataclass(frozen=True)
 class MixtureSource:
-    """A clean set that the params mix in."""
+    """A clean set that the params mix in, or variants of the training rows."""
 
     name: str
     path: Path
     """The folder of its parts."""
     form: RecordForm
     share: MixtureSet
+    key: str
+    """Its place in params.yaml."""
+    is_variant: bool = False
+    """Whether its rows are variants of the training rows."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,23 @@ class Part:
     """An encoded set of a mixture."""
 
     name: str
-    examples: Examples | LabelledRows
+    examples: ExampleTable[Any]
     report: EncodingReport
     share: MixtureSet
     is_text: bool = False
     """Whether it is plain text, which may be truncated."""
+    key: str = ""
+    """Its place in params.yaml."""
 
 
 def find_sources(p: Params) -> list[MixtureSource]:
-    """The clean sets of `data.mixture`, sorted by name.
+    """The clean sets of `data.mixture`, sorted by name, and the variants of `data.augment`.
 
     Args:
         p: the params.
 
     Raises:
-        TrainingError: a name is not the name of a set.
+        TrainingError: a name is not the name of a set, or there are variants that data.augment does not name.
     """
     mixture, clean = p.data.mixture, Path(p.paths.clean)
     known = files.read_object(clean / DATASET_FILE, "mixture")["mixture"]
@@ -67,13 +74,33 @@ def find_sources(p: Params) -> list[MixtureSource]:
         path, form = Path(p.paths.pretraining) / "train", RecordForm("text")
         if name != PRETRAINING:
             path, form = clean / known[name]["path"], RecordForm.from_json(known[name])
-        found.append(MixtureSource(name, path, form, mixture[name]))
+        found.append(MixtureSource(name, path, form, mixture[name], f"data.mixture.{name}"))
     if idle := sorted(known.keys() - mixture.keys()):
         print(f"not trained, because data.mixture does not name them: {', '.join(idle)}", flush=True)
-    return found
+    return [*found, *_variants(p)]
 
 
-class Mixture(Sequence[Example | Labelled]):
+def _variants(p: Params) -> list[MixtureSource]:
+    """The variants of the training rows, which have the form of these."""
+    folder, named = Path(p.paths.augmented), list(p.data.augment.variants())
+    if left := left_variants(p):
+        raise TrainingError(
+            *(f"{one}: data.augment does not name it any more; run: rm -r {shlex.quote(str(one))}" for one in left)
+        )
+    form = read_form(Path(p.paths.clean), p.task) if named else RecordForm("text")
+    return [
+        MixtureSource(name, folder / name, form, MixtureSet(weight=settings.weight), key, is_variant=True)
+        for name, key, settings in named
+    ]
+
+
+def left_variants(p: Params) -> list[Path]:
+    """The folders of variants that data.augment does not name any more, which no stage makes or deletes."""
+    named = {variant.name for variant in p.data.augment.variants()}
+    return [path for path in sorted(Path(p.paths.augmented).glob("*/")) if path.name not in named]
+
+
+class Mixture(Sequence[Any]):
     """The examples of several sets, one set after the other. The source of an example begins with the name of its set.
 
     Args:
@@ -83,7 +110,7 @@ class Mixture(Sequence[Example | Labelled]):
         seed: decides the order of the examples of the other sets.
     """
 
-    def __init__(self, raw: Examples | LabelledRows, report: EncodingReport, others: Sequence[Part], seed: int) -> None:
+    def __init__(self, raw: ExampleTable[Any], report: EncodingReport, others: Sequence[Part], seed: int) -> None:
         self._parts = [Part(RAW, raw, report, MixtureSet(weight=1.0)), *others]
         self._ends = list(accumulate(len(part.examples) for part in self._parts))
         self.lengths = np.concatenate([part.examples.lengths for part in self._parts])
@@ -114,10 +141,10 @@ class Mixture(Sequence[Example | Labelled]):
         return found
 
     @overload
-    def __getitem__(self, index: int) -> Example | Labelled: ...
+    def __getitem__(self, index: int) -> Any: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Example | Labelled]: ...
-    def __getitem__(self, index: int | slice) -> Example | Labelled | list[Example | Labelled]:
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         position = index + len(self) if index < 0 else index
@@ -146,7 +173,7 @@ class Mixture(Sequence[Example | Labelled]):
             TrainingError: the names of these sets.
         """
         problems = [
-            f"data.mixture.{part.name}: weight {part.share.weight:g} takes none of its {len(pool)} examples in "
+            f"{part.key}: weight {part.share.weight:g} takes none of its {len(pool)} examples in "
             f"{epochs:g} epochs; raise the weight"
             for part, pool in zip(self._parts[1:], self._pools[1:], strict=True)
             if round(epochs * part.share.weight * len(pool)) == 0

@@ -12,7 +12,7 @@ from tuneline.core import files
 from tuneline.data.records import label_codec
 from tuneline.data.records.record_form import RecordForm, read_form
 from tuneline.encoding import encode, token_cache, truncation
-from tuneline.encoding.examples import CHAT, CLASSIFICATION, PLAIN, REGRESSION, Preferences
+from tuneline.encoding.examples import CHAT, CLASSIFICATION, PLAIN, REGRESSION
 from tuneline.encoding.truncation import EncodingReport
 from tuneline.errors import ModelError, SetupError, TrainingError, one_line
 from tuneline.finetuning import dpo, mixture
@@ -299,7 +299,7 @@ def check_truncated(ready: Ready, p: Params) -> None:
 def _reports(ready: Ready, *, with_text: bool = True) -> list[tuple[str, EncodingReport]]:
     """The prefix of a message about each set, and the set's encoding report."""
     parts = ready.mixture.others if ready.mixture else []
-    others = [(f"data.mixture.{part.name}: ", part.report) for part in parts if with_text or not part.is_text]
+    others = [(f"{part.key}: ", part.report) for part in parts if with_text or not part.is_text]
     return [("", ready.report), *others]
 
 
@@ -329,8 +329,9 @@ def _part(
             folder=token_cache.FOLDER,
         )
     except TrainingError as error:
-        raise TrainingError(*(f"data.mixture.{source.name}: {problem}" for problem in error.problems)) from None
-    return mixture.Part(source.name, examples, report, source.share, is_text=form.record_type == "text")
+        raise TrainingError(*(f"{source.key}: {problem}" for problem in error.problems)) from None
+    is_text = form.record_type == "text"
+    return mixture.Part(source.name, examples, report, source.share, is_text=is_text, key=source.key)
 
 
 def _names_of(form: RecordForm) -> encode.LabelNames | None:
@@ -382,7 +383,6 @@ def _train(
     objective = TASKS[ready.task].objective
     if objective is None:
         assert finetune.dpo is not None
-        assert isinstance(ready.examples, Preferences)
         return dpo.train(
             ready.model,
             ready.tokenizer,
@@ -392,6 +392,7 @@ def _train(
             folder=folder,
             lora=lora,
             validation=ready.validation,
+            of_epoch=ready.mixture.of_epoch if ready.mixture else None,
             log=log,
         )
     return training_run.train(

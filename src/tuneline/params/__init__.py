@@ -8,9 +8,10 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from tuneline.errors import ParamsError
 from tuneline.params import yaml_file
+from tuneline.params.augment import NOISE, Augment, BackTranslation, Noise, Synonyms, Variant
 from tuneline.params.base import Base, Builtin
 from tuneline.params.compute import Compute
-from tuneline.params.data import OWN_TEXT, PRETRAINING, Data, Layout, MixtureSet, Secrets, SetReading, Split
+from tuneline.params.data import OWN_TEXT, PRETRAINING, RAW, Data, Layout, MixtureSet, Secrets, SetReading, Split
 from tuneline.params.evaluate import FEWEST_GROUPS, Evaluate, Probes
 from tuneline.params.finetune import Finetune, unfit, unfit_to_shard
 from tuneline.params.gate import (
@@ -33,11 +34,14 @@ from tuneline.params.task_keys import TASK_KEYS, Task
 
 __all__ = [
     "MIXABLE",
+    "NOISE",
     "OWN_TEXT",
     "PARAMS_FILE",
     "PRETRAINING",
     "READS_GENERAL",
     "TASK_KEYS",
+    "Augment",
+    "BackTranslation",
     "Base",
     "Builtin",
     "Compute",
@@ -48,6 +52,7 @@ __all__ = [
     "Language",
     "Layout",
     "MixtureSet",
+    "Noise",
     "Params",
     "Paths",
     "Probes",
@@ -58,7 +63,9 @@ __all__ = [
     "Secrets",
     "SetReading",
     "Split",
+    "Synonyms",
     "Task",
+    "Variant",
     "load",
 ]
 
@@ -100,6 +107,7 @@ class Params(Section):
             *self._finetune_fits_the_task(),
             *self._nothing_is_trained_only_of_a_merged_model(),
             *self._mixture_fits_the_task(),
+            *self._variants_fit_the_task(),
             *self._probes_fit_the_task(),
             *self._rules_of_probes_have_rows(),
             *self._weights_can_be_shared_out(),
@@ -135,6 +143,11 @@ class Params(Section):
             "paths.checks": self.paths.checks,
             "paths.harness": self.paths.harness,
             "paths.mixture": self.paths.mixture,
+            **{
+                f"{key}.{name}": path
+                for _, key, settings in self.data.augment.variants()
+                for name, path in settings.model_dump(include={"table", "model", "back"}).items()
+            },
             "data.raw": self.data.raw,
             "data.pretraining": self.data.pretraining,
             "base.input": self.base.input,
@@ -200,6 +213,24 @@ class Params(Section):
                 "is plain text, and task {task} is trained on texts with labels; remove it from data.mixture",
                 {"at": ("data", "mixture", PRETRAINING), "task": self.task},
             )
+
+    def _variants_fit_the_task(self) -> Problems:
+        seen = {RAW: "data.raw", **{name: f"data.mixture.{name}" for name in self.data.mixture}}
+        for name, key, settings in self.data.augment.variants():
+            at = tuple(key.split("."))
+            if name in seen:
+                yield PydanticCustomError(
+                    "variant_twice",
+                    "'{name}' is the name of {other} too, and the report names what was trained; use another name",
+                    {"at": at, "name": name, "other": seen[name]},
+                )
+            seen[name] = key
+            if getattr(settings, "completion", False) and self.task != "sft":
+                yield PydanticCustomError(
+                    "variant_and_task",
+                    "has no meaning for task {task}, whose rows have no completion; remove it",
+                    {"at": (*at, "completion"), "task": self.task},
+                )
 
     def _probes_fit_the_task(self) -> Problems:
         general = self.data.general

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from tuneline.params.augment import Augment
 from tuneline.params.paths import ProjectPath
 from tuneline.params.section import Fraction, Section
 
@@ -121,6 +122,8 @@ class Data(Section):
     dropped. False: its texts that contain held-out rows are dropped."""
     mixture: dict[str, MixtureSet]
     """Sets that are trained together with `raw`: the name of a folder in paths.mixture, or `pretraining`."""
+    augment: Annotated[Augment, Field(examples=[{}])]
+    """Variants of training rows that are trained beside them; no held-out row gets any."""
     general: str | None
     """The set of paths.mixture on which forgetting is measured; None: the held-out pretraining text of a builtin
     base."""

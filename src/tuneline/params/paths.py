@@ -56,6 +56,11 @@ class Paths(Section):
     finetuned: OutputPath
     reports: OutputPath
 
+    @property
+    def augmented(self) -> str:
+        """The folder of the variants of training rows, one folder per name of `data.augment`."""
+        return f"{self.clean}-augmented"
+
 
 OUTPUTS = ("sample", "sample_text", "clean", "pretraining", "base", "finetuned", "reports")
 """The keys of `paths` that stages write."""

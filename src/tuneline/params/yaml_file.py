@@ -150,6 +150,9 @@ def _keys(document: Any, location: Sequence[Any]) -> list[str]:
     keys: list[str] = []
     node = document
     for part in location:
+        # pydantic's word for the key of a mapping, after the key.
+        if part == "[key]":
+            continue
         if isinstance(node, dict):
             keys.append(str(part))
             node = node.get(part)

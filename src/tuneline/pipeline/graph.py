@@ -17,6 +17,7 @@ LOCK = Path("dvc.lock")
 _ALGORITHM = "md5"
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _EACH = "foreach"
+_TWIN = "_twin@"
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -77,7 +78,17 @@ def read_stages(file: Path = GRAPH) -> dict[str, dict[str, Any]]:
     if not any(_EACH in stage for stage in found.values()):
         return found
     values = read_yaml(file.with_name(params.PARAMS_FILE))
-    return {name: stage for one, whole in found.items() for name, stage in _expanded(one, whole, values)}
+    whole = read_yaml(file)
+    for defaults in whole.get("vars", []):
+        values = _merged(defaults, values)
+    return {name: stage for one, part in found.items() for name, stage in _expanded(one, part, values)}
+
+
+def _merged(defaults: Any, values: Any) -> Any:
+    """The values, and the groups of `vars` that they lack; DVC merges these too, and refuses any other overlap."""
+    if not isinstance(defaults, dict) or not isinstance(values, dict):
+        return values
+    return {**defaults, **values, **{key: _merged(defaults[key], values[key]) for key in defaults.keys() & values}}
 
 
 def _expanded(name: str, stage: dict[str, Any], values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -89,33 +100,54 @@ def _expanded(name: str, stage: dict[str, Any], values: dict[str, Any]) -> Itera
     items: Any = values
     for part in key.split("."):
         items = items.get(part) if isinstance(items, dict) else None
+    if isinstance(items, dict):
+        for one, item in items.items():
+            yield f"{name}@{one}", _filled(stage.get("do", {}), {"key": one, "item": item})
+        return
     if not isinstance(items, list):
         raise PipelineError(
             f"{params.PARAMS_FILE}: {key}: must be a list, for which {GRAPH} has the stage {name}; add to the section "
             f"{key.partition('.')[0]}: {key.rpartition('.')[2]}: []"
         )
     for item in items:
-        yield f"{name}@{item}", _with_item(stage.get("do", {}), str(item))
+        yield f"{name}@{item}", _filled(stage.get("do", {}), {"item": item})
 
 
-def _with_item(value: Any, item: str) -> Any:
-    """A part of a stage with an item of the list in the place of `${item}`."""
+def _filled(value: Any, of_item: dict[str, Any]) -> Any:
+    """A part of a stage with `${key}`, `${item}` and `${item.…}` replaced; what params.yaml fills in stays."""
     if isinstance(value, dict):
-        return {_with_item(key, item): _with_item(one, item) for key, one in value.items()}
+        return {_filled(key, of_item): _filled(one, of_item) for key, one in value.items()}
     if isinstance(value, list):
-        return [_with_item(one, item) for one in value]
-    return value.replace("${item}", item) if isinstance(value, str) else value
+        return [_filled(one, of_item) for one in value]
+    if not isinstance(value, str):
+        return value
+    return _TEMPLATE.sub(
+        lambda match: fill_template(match[0], of_item) if match[1].split(".")[0] in of_item else match[0], value
+    )
 
 
 def twin_stages() -> list[str]:
     """The stages of the twins, which the last stage does not depend on, in the order of dvc.yaml."""
-    return [name for name in read_stages() if "@" in name]
+    return [name for name in read_stages() if _TWIN in name]
 
 
 def twin_outputs() -> list[Output]:
     """What the stages of the twins have made, as `recorded_outputs`."""
     stages = read_stages()
-    return [one for one in _outputs_of_stages(read_locked_stages(), stages) if "@" in one.keeper]
+    return [one for one in _outputs_of_stages(read_locked_stages(), stages) if _TWIN in one.keeper]
+
+
+def left_outputs() -> list[str]:
+    """What a stage has made that params.yaml no longer names, inside a folder that another stage reads as a whole."""
+    stages, values = read_stages(), read_yaml(Path(params.PARAMS_FILE))
+    read = {fill_template(dep, values) for stage in stages.values() for dep in stage.get("deps", [])}
+    return [
+        entry["path"]
+        for name, locked in read_locked_stages().items()
+        if name not in stages
+        for entry in locked.get("outs", [])
+        if read & {parent.as_posix() for parent in PurePosixPath(entry["path"]).parents}
+    ]
 
 
 def stage_names() -> list[str]:
@@ -133,7 +165,7 @@ def needed_stages() -> set[str]:
 
     made = {stage: paths(stage, "outs", "metrics") for stage in stages}
     needed: set[str] = set()
-    waiting = [list(stages)[-1], *(name for name in stages if "@" in name)]
+    waiting = [list(stages)[-1], *(name for name in stages if _TWIN in name)]
     while waiting:
         stage = waiting.pop()
         needed.add(stage)

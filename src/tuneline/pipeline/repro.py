@@ -363,6 +363,20 @@ def changed_inputs(place: Elsewhere, stage: str) -> dict[str, list[str]]:
     return found
 
 
+def remove_left_outputs(log: Callable[[str], None]) -> None:
+    """Remove what a stage has made that params.yaml no longer names, where another stage would read it.
+
+    DVC leaves such outputs where they are. Its cache keeps them.
+
+    Args:
+        log: called with a line for each.
+    """
+    for place in graph.left_outputs():
+        if Path(place).is_dir() and not Path(place).is_symlink():
+            shutil.rmtree(place)
+            log(f"{place}: removed, because {params.PARAMS_FILE} no longer names the stage that made it")
+
+
 def refuse_unsafe_outputs(p: params.Params) -> None:
     """Refuse outputs that git holds, or that are reached through a link: DVC deletes an output before its stage runs.
 

@@ -73,6 +73,7 @@ def training_subject(
         "base.source": p.base.source,
         "threads": p.compute.threads,
         "mixture": {name: one.model_dump() for name, one in sorted(p.data.mixture.items())},
+        **({"augment": p.data.augment.model_dump()} if any(p.data.augment.variants()) else {}),
         **p.finetune.model_dump(),
     }
     tags = {"tuneline.data_sha256": data_sha256, "tuneline.base_sha256": base_sha256}

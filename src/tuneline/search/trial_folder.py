@@ -111,7 +111,8 @@ class TrialFolder:
             editing.set_values(self._project / params.PARAMS_FILE, {**values, "compute.threads": threads})
             self._declare_metrics()
         p = params.load(self._project / params.PARAMS_FILE)
-        paths = (p.paths.clean, p.paths.pretraining, p.paths.base, f"{p.paths.reports}/clean.ok")
+        variants = (f"{p.paths.augmented}/{variant.name}" for variant in p.data.augment.variants())
+        paths = (p.paths.clean, *variants, p.paths.pretraining, p.paths.base, f"{p.paths.reports}/clean.ok")
         repro.check_out_at(self.place, *paths)
         if commit is not None:
             repro.check_out_at(self.place, p.paths.finetuned)

@@ -1,7 +1,7 @@
 """How a stage starts and ends: exit code 0, or 1 with a message.
 
     python -m tuneline.stages NAME
-    python -m tuneline.stages NAME@SEED                   a stage of a twin
+    python -m tuneline.stages NAME@ITEM                   a stage of a twin (its seed), or of data.augment (a name)
 
 The params are checked before the stage is imported, because importing torch takes seconds.
 """
@@ -23,15 +23,17 @@ from tuneline import environment, instruction_set, params, stages, terminal
 from tuneline.errors import PipelineError, TunelineError, as_setup_error
 
 _OF_TWINS = ("finetune", "evaluate")
+_OF_NAMES = ("augment",)
 
 
 def main(arguments: list[str]) -> None:
-    """Run the stage that the only argument names, for a twin where `@` and its seed follow the name."""
+    """Run the stage that the only argument names, for the item that follows its name and `@`."""
     try:
         environment.enter()
         names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
-        name, _, twin = arguments[0].partition("@") if len(arguments) == 1 else ("", "", "")
-        if name not in names or (twin and name not in _OF_TWINS) or not (twin or "0").isdecimal():
+        name, _, item = arguments[0].partition("@") if len(arguments) == 1 else ("", "", "")
+        fits = item != "" if name in _OF_NAMES else not item or (name in _OF_TWINS and item.isdecimal())
+        if name not in names or not fits:
             raise PipelineError(
                 f"{' '.join(arguments) or 'no name'}: is not a stage; the stages are {', '.join(names)}"
             )
@@ -42,7 +44,7 @@ def main(arguments: list[str]) -> None:
         os.environ[processes.PARENT] = str(os.getpid())
         with processes.importing():
             stage = importlib.import_module(f"tuneline.stages.{name}")
-        stage.main(p, *([int(twin)] if twin else []))
+        stage.main(p, *([item if name in _OF_NAMES else int(item)] if item else []))
     except TunelineError as error:
         _stop(*error.problems)
     except BrokenExecutor:

@@ -36,7 +36,7 @@ class Training:
     """The step of the weights if the best weights are kept."""
     stopped_early: bool
     times: np.ndarray | None = None
-    """[examples] how often each example was shown; None if it was not counted."""
+    """[examples] how often each example was shown; None while it is not counted."""
 
     @property
     def steps(self) -> int:
@@ -97,9 +97,21 @@ def train(
     )
     trainer.fit(config, folder=folder, sources=sources(examples, rows), log=log)
     trained = result(trainer, wrapped, lora=bool(lora), packed=objective.packed)
+    return counted(trained, rows, len(examples), config)
+
+
+def counted(trained: Training, rows: Sequence[Sequence[int]], examples: int, config: TrainingConfig) -> Training:
+    """The training with the number of times that each example was shown.
+
+    Args:
+        trained: the result of a trainer.
+        rows: the planned rows.
+        examples: the number of examples.
+        config: how it was trained.
+    """
     taken = rows[: trained.steps * config.rows_per_step]
     shown = np.fromiter(itertools.chain.from_iterable(taken), np.int64)
-    return replace(trained, times=np.bincount(shown, minlength=len(examples)))
+    return replace(trained, times=np.bincount(shown, minlength=examples))
 
 
 def untrained(model: PreTrainedModel, examples: int) -> Training:

@@ -1,0 +1,1 @@
+"""Variants of training rows: noise, synonyms and translations there and back."""
