@@ -861,16 +861,23 @@ def crossvalidate(folds: int | None, dry_run: bool) -> None:
 @click.argument("versions", nargs=-1, required=True, metavar="VERSION VERSION...")
 @click.option("--dry-run", is_flag=True, help="Only say what it would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def ensemble(versions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The page. Default: in reports/ensembles.",
+)
+def ensemble(versions: tuple[str, ...], dry_run: bool, as_json: bool, output: Path | None) -> None:
     """Measure an ensemble: the mean of the probabilities of several versions.
 
     Each VERSION is a number or an alias. Prints the metrics of each member and of their mean on today's test rows, with
     equal weights and with weights fitted on the validation rows, and the differences with 95 % intervals. Rows that a
-    member was trained on are left out.
+    member was trained on are left out. The last line is the path of the page with all of it.
 
     It is a measurement, not a candidate: a version is one model in a folder, and no such folder can hold the mean of
     the probabilities of several models. To get one model from several, merge them.
     """
+    if output and not output.parent.is_dir():
+        raise SetupError(f"--output {output}: {output.parent} is not a folder")
     _enter()
     with processes.importing():
         from tuneline import params
@@ -883,10 +890,11 @@ def ensemble(versions: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     if dry_run:
         return
     result = measuring.measure(p, made)
+    page = ensembles.write_page(p, result, output)
     if as_json:
         _print_json(result.as_dict())
     else:
-        _print(*ensembles.lines(result))
+        _print(*ensembles.lines(result), str(page))
 
 
 @cli.command()

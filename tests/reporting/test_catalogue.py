@@ -27,7 +27,7 @@ FOLDER = Path(reporting.__file__).parent
 ENTRIES = catalogue.read_entries(catalogue.path_of("zh"))
 CHINESE = catalogue.read("zh")
 TEMPLATES = sorted(FOLDER.glob("*.jinja"))
-SECTIONS = sorted([*FOLDER.glob("*_section.py"), FOLDER / "report.py", FOLDER / "explanation_page.py"])
+SECTIONS = sorted([*FOLDER.glob("*_section.py"), FOLDER / "report.py", *FOLDER.glob("*_page.py")])
 # They write sentences that the page shows.
 SOURCES = [
     FOLDER.parent / name

@@ -1,18 +1,25 @@
 """Measure an ensemble of registered versions: verify them, say what it costs, and print what was measured."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tuneline import params
 from tuneline.commands.ask import served_version
+from tuneline.core import files
 from tuneline.decisions import about_version
 from tuneline.errors import DataError, ModelError, RegistryError
 from tuneline.evaluation.intervals import Interval
 from tuneline.fusion.ensembles import ensemble, ensemble_rows, fit_together
-from tuneline.fusion.ensembles.ensemble import UNIFORM, Difference, Plan, Result
+from tuneline.fusion.ensembles.ensemble import FITTED, UNIFORM, Difference, Plan, Result
 from tuneline.fusion.ensembles.ensemble_rows import Member
 from tuneline.fusion.ensembles.mixtures import MIXTURES
 from tuneline.params.gate import metric
 from tuneline.registry import tracking
+from tuneline.reporting import ensemble_page
+from tuneline.reporting.ensemble_page import EnsemblePage, Mixed, Rows, Weights
+
+_MIXTURES = {UNIFORM: "equal weights", FITTED: "fitted weights"}
+"""What the page calls them."""
 
 
 def plan(p: params.Params, names: Sequence[str]) -> Plan:
@@ -65,13 +72,45 @@ def cost(p: params.Params, made: Plan) -> str:
     return ensemble.cost(p, made)
 
 
+def write_page(p: params.Params, result: Result, output: Path | None) -> Path:
+    """Write the page of an ensemble, and return its path.
+
+    Args:
+        p: the params.
+        result: what was measured.
+        output: the page; None: a file in the folder of reports.
+    """
+    made, fitted = result.plan, result.fitted
+    splits = {"test": made.test, "validation": made.validation}
+    page = EnsemblePage(
+        model=result.model,
+        versions=result.members,
+        groups=_groups(result),
+        rows=tuple(Rows(name, one.rows.num_rows, one.trained, one.near) for name, one in splits.items()),
+        weights=fitted and Weights(fitted.weights, fitted.loss, fitted.uniform_loss, fitted.gap),
+        metrics={_MIXTURES.get(name, name): found for name, found in result.metrics.items()},
+        mixtures=tuple(_MIXTURES[name] for name in _MIXTURES if name in result.metrics),
+        differences=[
+            Mixed(_MIXTURES[one.of], _MIXTURES.get(one.versus, one.versus), one.measures) for one in result.differences
+        ],
+        remarks=made.remarks,
+    )
+    path = output or Path(p.paths.reports) / "ensembles" / f"v{'-'.join(result.members)}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, ensemble_page.render(page, p.report.language))
+    return path
+
+
+def _groups(result: Result) -> int:
+    return len(set(result.plan.test.rows["cluster"].to_pylist()))
+
+
 def lines(result: Result) -> list[str]:
     """What was measured, for a person."""
     test, validation = result.plan.test, result.plan.validation
-    groups = len(set(test.rows["cluster"].to_pylist()))
     found = [
-        f"{result.model}: versions {' and '.join(result.members)} on {test.rows.num_rows:,} test rows of {groups:,} "
-        "groups"
+        f"{result.model}: versions {' and '.join(result.members)} on {test.rows.num_rows:,} test rows of "
+        f"{_groups(result):,} groups"
     ]
     found += [f"note: {remark}" for remark in result.plan.remarks]
     found += _weights(result, validation.rows.num_rows)

@@ -81,6 +81,11 @@ def test_an_ensemble_is_measured_by_its_definition(project: params.Params) -> No
         "members: versions 1 and 2 on 20 test rows of 20 groups\nfitted weights: version 1 0."
     )
     assert said.stdout.count("fitted − uniform: ") == 2
+    page = Path(said.stdout.splitlines()[-1])
+    assert page == Path("reports/ensembles/v1-2.html")
+    assert "Measured on 20 test rows of 20 groups" in page.read_text("utf-8")
+    absent = run("1", "2", "--output", "nowhere/page.html")
+    assert (absent.exit_code, absent.stderr) == (1, "--output nowhere/page.html: nowhere is not a folder\n")
 
 
 def test_the_cost_is_told_without_measuring(project: params.Params) -> None:
