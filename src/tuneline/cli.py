@@ -308,6 +308,49 @@ def search(
 
 
 @cli.command()
+@click.argument("versions", metavar="VERSION...", nargs=-1, required=True)
+@click.option(
+    "--method",
+    type=click.Choice(["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp"]),
+    default="linear",
+    show_default=True,
+    help="How the weights are merged; linear is the average.",
+)
+@click.option("--weights", metavar="W,W,...", help="One number per version, in their order. Default: equal weights.")
+@click.option(
+    "--density", type=float, help="Share of what a version has learned that ties and dare keep. Default: 0.5."
+)
+@click.option("--seed", type=int, help="Of what dare keeps. Default: 0.")
+@click.option("--apply", is_flag=True, help="Make it the next candidate: set base and epochs in params.yaml.")
+def merge(
+    versions: tuple[str, ...], method: str, weights: str | None, density: float | None, seed: int | None, apply: bool
+) -> None:
+    """Merge the weights of several versions, each VERSION a number or an alias, into one model.
+
+    Verifies the versions, and copies them, with the base that all were fine-tuned from, to models/merge, under DVC. The
+    stage `base` merges them. The merged model is a candidate like any other: `make run` evaluates it, the gate
+    decides, and its version names its parents. With finetune.num_train_epochs above 0 it is trained further.
+    """
+    numbers = _numbers("--weights", weights)
+    _enter()
+    with processes.importing():
+        from tuneline import params
+        from tuneline.commands import merge as merging
+        from tuneline.registry import tracking
+
+    asked = merging.Asked(versions, method, numbers, density, seed, apply)
+    _print(*merging.merge(params.load(), tracking.connect(), asked))
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    """The numbers of an option, which stand between commas."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.UsageError(f"{option} {text}: must be numbers with commas between them, such as 0.7,0.3") from None
+
+
+@cli.command()
 def register() -> None:
     """Register the candidate, unless the gate has failed it. A second call finds the same version."""
     _enter()

@@ -29,10 +29,12 @@ from tuneline.decisions import (
 from tuneline.decisions.erasure_plan import Asked, Journal
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import BusyError, DataError, PipelineError, TrackingError
+from tuneline.fusion.merging import merge_recipe
+from tuneline.fusion.merging.merge_recipe import Parent, Recipe
 from tuneline.params import Params, editing
 from tuneline.pipeline import objects
 from tuneline.proofs import claims
-from tuneline.registry import history, tracking
+from tuneline.registry import history, tracking, versions
 from tuneline.registry.tracking import Tracker
 from tuneline.training import checkpoints
 
@@ -436,3 +438,78 @@ def test_the_receipt_is_written_once_and_only_if_no_file_holds_a_text(raw: Path,
     assert known.means({"q": question})
     assert claim.predicate["recognisedLater"]["rows"] == 1
     assert "1 of the rows cannot be recognised: their texts are short, or another row has them" in lines
+
+
+def merge_folder(*versions: str) -> None:
+    """What `tuneline merge` writes, under DVC."""
+    for version in versions:
+        files.write_text(Path(f"models/merge/{version}/model.safetensors"), f"weights of {version}")
+    parents = tuple(Parent(version, 0.5) for version in versions)
+    merge_recipe.write(Recipe("linear", parents), Path("models/merge"))
+    md5 = cached_set(Path("models/merge"))
+    Path("models/merge.dvc").write_text(f"outs:\n- md5: {md5}\n  hash: md5\n  path: merge\n")
+
+
+def merged_version(tracker: Tracker, p: Params, tags: dict[str, str], *parents: str, has_file: bool = True) -> str:
+    """A version that was merged, of which neither raw sets nor training rows name the erased rows."""
+    finetuned = Path(p.paths.finetuned)
+    recipe = Recipe("linear", tuple(Parent(version, 0.5) for version in parents))
+    if has_file:
+        merge_recipe.write(recipe, finetuned)
+    try:
+        named = {} if has_file else {versions.PARENTS: recipe.named()}
+        return version_of(tracker, p, {**tags, **named}, new_run(tracker, p), ["0" * 16])
+    finally:
+        (finetuned / merge_recipe.FILE).unlink(missing_ok=True)
+
+
+def test_a_version_whose_parent_saw_the_rows_has_seen_them(raw: Path, tracker: Tracker) -> None:
+    p = params.load()
+    Path("README.md").write_text("x")
+    locked(a=cached_set(raw.parent), text=cached_set(Path("data/raw/a-pretraining")))
+    seen = sources_now(p)
+    assert version_of(tracker, p, seen, new_run(tracker, p), ["0a"]) == "1"
+    before = raw.read_text()
+    without_the_rows(raw)
+    clean = sources_now(p)
+    assert version_of(tracker, p, clean, new_run(tracker, p), ["0" * 16]) == "2"
+    assert merged_version(tracker, p, clean, "1", "2") == "3"
+    assert merged_version(tracker, p, clean, "2", "3", has_file=False) == "4"
+    assert merged_version(tracker, p, clean, "2") == "5"
+    raw.write_text(before)
+    journal = found()
+    assert sorted(journal.versions) == ["1", "3", "4"]
+    assert journal.versions["3"] == "it was merged from version 1, which saw the rows"
+    assert journal.versions["4"] == "it was merged from version 3, which saw the rows"
+
+
+def test_a_folder_of_merged_versions_that_saw_the_rows_is_deleted_by_hand_first(raw: Path, tracker: Tracker) -> None:
+    p = params.load()
+    Path("README.md").write_text("x")
+    locked(a=cached_set(raw.parent), text=cached_set(Path("data/raw/a-pretraining")))
+    assert version_of(tracker, p, sources_now(p), new_run(tracker, p), ["0a"]) == "1"
+    merge_folder("1", "9")
+    weights = {one for one in in_cache() if objects.place(CACHE, one).read_bytes() == b"weights of 1"}
+    assert len(weights) == 1
+    with pytest.raises(DataError) as caught:
+        found()
+    assert caught.value.problems == (
+        "models/merge: holds versions that saw the rows, as `tuneline merge` copied them; delete it with: rm -r "
+        "models/merge models/merge.dvc",
+        "nothing is changed",
+    )
+    values = {"base.source": "merge", "base.input": "models/merge"}
+    editing.set_values(Path("params.yaml"), values)
+    with pytest.raises(
+        DataError, match=r"set base\.source, base\.input and finetune\.num_train_epochs to what they were"
+    ):
+        found()
+    editing.set_values(Path("params.yaml"), {"base.source": "builtin", "base.input": "data/pretraining"})
+    git = [*GIT, "commit", "--quiet", "--message", "merged"]
+    subprocess.run(["git", "add", "--force", "models/merge.dvc", "dvc.lock"], check=True)
+    subprocess.run(git, check=True)
+    shutil.rmtree("models/merge")
+    Path("models/merge.dvc").unlink()
+    journal = found()
+    erase(journal)
+    assert not weights & in_cache()

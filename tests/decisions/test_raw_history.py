@@ -63,6 +63,28 @@ def test_nothing_is_dropped_without_the_rows_and_a_lost_set_is_named() -> None:
     assert "c.dir" in lost.dropped
 
 
+def test_a_base_of_merged_versions_is_dropped_with_them_and_kept_without() -> None:
+    merge = entry("models/merge", "g.dir")
+    answers = {("data/raw/a", "a.dir", False): 0, ("data/raw/t", "t.dir", True): 0}
+
+    def read(seen: set[str], merges: dict[str, list[str] | None]) -> raw_history.Made:
+        raw = RawHistory(Selection(), {}, dict(answers), merges=merges, seen=frozenset(seen))
+        return raw_history.read_made(recorded([merge]), raw)
+
+    known: dict[str, list[str] | None] = {"g.dir": ["3", "4"]}
+    dropped = read({"4", "7"}, dict(known))
+    assert dropped.dropped == {"g.dir", "b.dir", "f.dir"}
+    assert dropped.paths == ("models/base", "models/finetuned")
+    assert read({"7"}, dict(known)).dropped == set()
+    assert "g.dir" in read(set(), dict(known)).kept
+    lost = read({"7"}, {"g.dir": None})
+    assert lost.unknown == ("models/merge",)
+    assert "b.dir" in lost.dropped
+    pointers = {"models/merge.dvc": {"outs": [{"path": "merge", "md5": "g.dir"}]}}
+    raw = RawHistory(Selection(), {}, dict(answers), merges=dict(known), seen=frozenset({"3"}))
+    assert "g.dir" in raw_history.sets_with_rows([recorded([], pointers)], raw)
+
+
 def test_a_mixture_is_looked_at_set_by_set() -> None:
     pointers = {f"data/mixture/{name}.dvc": {"outs": [{"path": name, "md5": f"{name}.dir"}]} for name in ("x", "y")}
     answers = {("data/raw/a", "a.dir", False): 0, ("data/raw/t", "t.dir", True): 0}

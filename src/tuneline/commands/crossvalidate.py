@@ -34,6 +34,11 @@ def plan(p: params.Params, folds: int | None) -> Plan:
         PipelineError: the clean data or the base are stale.
         TrainingError: the training needs several processes.
     """
+    if p.base.source == "merge":
+        raise DataError(
+            "base.source is merge: the merged versions have seen rows of every fold, so a cross-validation would "
+            "measure them on their own training rows; cross-validate with the base that they were fine-tuned from"
+        )
     count = folds or p.data.split.folds
     if count is None:
         raise DataError("data.split.folds is null, so the number of folds is not known; give it: --folds 5")

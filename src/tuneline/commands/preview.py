@@ -150,6 +150,8 @@ def first_rows(p: Params, rows: int) -> Preview:
     packed = "packed rows" if objective and objective.packed else "one document per row"
     title = f"{p.paths.clean}/train as {p.paths.base} sees it: {p.task}, mode {ready.mode}, {packed}"
     refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p)]
+    if not p.finetune.num_train_epochs:
+        refused = ["finetune.num_train_epochs is 0: the merged model is taken as it is, and no row is trained on"]
     cut = refused or tasks.describe_truncated(ready, p.finetune)
     return Preview(title, cut, made[:rows], ready.report.as_dict())
 

@@ -77,6 +77,8 @@ def _origin(about: About) -> Iterator[str]:
     trained = f", {rows:,} train rows" if rows is not None else ""
     yield f"task {about.task}" if about.task else "task unknown"
     yield f"data {about.data['set'] or 'unknown'}{trained}, sha256 {_short(about.data['sha256'])}"
+    if parents := about.base["parents"]:
+        yield f"merged from {' and '.join(f'version {parent}' for parent in parents)}"
     yield f"base {about.base['base'] or 'unknown'}, sha256 {_short(about.base['sha256'])}"
     yield f"code {_code(about.code)}"
     packages: Mapping[str, str] = about.environment["packages"]

@@ -140,7 +140,11 @@ def collect(tracker: Tracker, model: str, version: str) -> About:
             "sha256": tags.get("tuneline.data_sha256"),
             "train_rows": rows.num_rows if rows is not None else None,
         },
-        base={"base": tags.get("3 base"), "sha256": tags.get("tuneline.base_sha256")},
+        base={
+            "base": tags.get("3 base"),
+            "sha256": tags.get("tuneline.base_sha256"),
+            "parents": [parent for parent in tags.get(versions.PARENTS, "").split(", ") if parent],
+        },
         code={
             "commit": tags.get("tuneline.git_commit"),
             "uncommitted_changes": tags.get("tuneline.git_dirty"),

@@ -104,7 +104,7 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     of_slices: dict[str, Sliced] = dict.fromkeys(_MEASURED, sliced)
     if champion.sliced is not None:
         of_slices["champion"] = champion.sliced
-    if why := leaked_rows.find(versions.workspace_train_rows(p), rows) or unchanged_weights.find(p):
+    if why := _unmeasurable(p, rows):
         measures, of_slices = leaked_rows.unmeasured(why, p.rules, measures), {}
     model_sha256, checked = check_results.read(reports / check_results.FILE)
     if checked and model_sha256 != origin.model_sha256:
@@ -231,6 +231,12 @@ def register(p: params.Params) -> versions.Registration:
     if commit := git_steps.full_commit(p):
         versions.add_commit(tracker, p.registry.model, made.version, commit, origin.dvc_lock_sha256)
     return replace(made, notes=(*made.notes, *notes))
+
+
+def _unmeasurable(p: params.Params, rows: pa.Table) -> str | None:
+    """Why no number on the test rows would say anything about the candidate, in a sentence without its end."""
+    trained, is_merged = versions.workspace_train_rows(p), p.base.source == "merge"
+    return leaked_rows.find(trained, rows, is_merged=is_merged) or unchanged_weights.find(p)
 
 
 def _decided(reports: Path) -> str:

@@ -34,6 +34,7 @@ from tuneline.decisions.unfinished_erasure import JOURNAL
 from tuneline.errors import DataError, PipelineError
 from tuneline.params import PARAMS_FILE, Params
 from tuneline.pipeline import dvc_files, graph, objects
+from tuneline.pipeline.graph import Recorded
 from tuneline.registry import history
 from tuneline.registry.tracking import Tracker
 
@@ -107,6 +108,8 @@ class Journal:
     """The rows of which no text is searched for."""
     answers: list[list[Any]] = field(default_factory=list)
     """What `RawHistory` has answered: a remote that holds earlier sets is not asked again."""
+    merges: dict[str, list[str] | None] = field(default_factory=dict)
+    """What `RawHistory` knows about folders of merged versions."""
     earlier: int = 0
     """The rows that only earlier raw sets hold."""
     notes: list[str] = field(default_factory=list)
@@ -127,7 +130,8 @@ class Journal:
     def raw_history(self, p: Params) -> RawHistory:
         """Answers whether raw sets hold the rows, as far as they were asked before anything was changed."""
         known = {(path, md5, is_text): count for path, md5, is_text, count in self.answers}
-        return RawHistory(self.selection, raw_history.set_options(p), known, needs_remote=False)
+        options, seen = raw_history.set_options(p), frozenset(self.versions)
+        return RawHistory(self.selection, options, known, needs_remote=False, merges=self.merges, seen=seen)
 
     def save(self) -> None:
         """Write the journal, readable by its owner only."""
@@ -189,7 +193,6 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
     found = {path: of_set for path, of_set in found.items() if of_set}
     _refuse_unchangeable(p, found, meant_rows.in_other_sets(here, options, selection))
     raw = RawHistory(selection, options, raw.answers, needs_remote=not unknown)
-    made = raw_history.read_made(here, raw)
     seen, lost = erasure_versions.find_versions(p, tracker, raw, own.ids | past.ids)
     unclear = [f"version {version}: {why}" for version, why in lost.items()]
     if not (found or seen or past.rows or (lost and unknown)):
@@ -201,6 +204,9 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
             "them too with --erase-unknown",
         )
     seen |= lost
+    raw.seen = frozenset(seen)
+    _refuse_merge_folders(p, here, raw)
+    made = raw_history.read_made(here, raw)
     dropped = made.dropped | raw_history.sets_with_rows(everywhere, raw)
     for recorded in commits:
         dropped |= raw_history.read_made(recorded, raw).dropped
@@ -240,6 +246,7 @@ def find(p: Params, tracker: Tracker, asked: Asked, *, unknown: bool) -> Journal
         last_entry=max((entry.number for entry in history.read(tracker, p.registry.model).entries), default=0),
         commits=named,
         answers=[[*key, count] for key, count in raw.answers.items()],
+        merges=raw.merges,
         earlier=len(every) - len(rows),
         notes=[f"{one}; the texts made from its rows are not found in the pretraining text" for one in past.unread],
     )
@@ -276,6 +283,23 @@ def salted(salt: str, row: dict[str, Any]) -> str:
     """
     content = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
     return hmac.new(bytes.fromhex(salt), content.encode(), hashlib.sha256).hexdigest()
+
+
+def _refuse_merge_folders(p: Params, here: Recorded, raw: RawHistory) -> None:
+    """Raise if the workspace holds copies of versions that are erased: a training would begin from them again."""
+    found = [path for path, md5 in raw_history.of_pointers(here) if raw.seen_versions_in(path, md5, here)]
+    if not found:
+        return
+    chosen = "set base.source, base.input and finetune.num_train_epochs to what they were before the merge, then "
+    raise DataError(
+        *(
+            f"{path}: holds versions that saw the rows, as `tuneline merge` copied them; "
+            f"{chosen if p.base.source == 'merge' and path == p.base.input else ''}delete it with: rm -r {path} "
+            f"{path}.dvc"
+            for path in found
+        ),
+        "nothing is changed",
+    )
 
 
 def _refuse_unchangeable(p: Params, found: dict[str, list[FoundRows]], others: Mapping[str, int]) -> None:

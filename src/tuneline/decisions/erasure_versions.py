@@ -1,6 +1,7 @@
 """Which versions and runs saw the rows of an erasure: by their sources, and by what their files and claims say."""
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from tuneline.crossvalidation import cross_validation
 from tuneline.decisions import about_version, raw_history, signature_policy, source_commit, sources
 from tuneline.decisions.raw_history import RawHistory
 from tuneline.errors import BrokenVersionError, GitError, PipelineError, SignatureError
+from tuneline.fusion.merging import merge_recipe
 from tuneline.params import Params
 from tuneline.pipeline import graph
 from tuneline.pipeline.graph import Recorded
@@ -19,7 +21,14 @@ from tuneline.registry.tracking import Tracker
 
 _HASHED = {params.PARAMS_FILE: "tuneline.params_sha256", "dvc.lock": "tuneline.dvc_lock_sha256"}
 """Files of a version -> the tag with their sha256."""
-_CONFIRMED = (source_commit.TAG, versions.RUN, *versions.MADE, "tuneline.base_sha256", *_HASHED.values())
+_CONFIRMED = (
+    source_commit.TAG,
+    versions.RUN,
+    versions.PARENTS,
+    *versions.MADE,
+    "tuneline.base_sha256",
+    *_HASHED.values(),
+)
 """The tags by which it is known what a version saw."""
 _OF_GATE = {"reports", *_HASHED}
 """What the gate keeps in a run."""
@@ -62,7 +71,40 @@ def find_versions(
             lost[version] = "; ".join(wrong)
         elif unknown:
             lost[version] = unknown
+    _add_merged(tracker, model, seen, lost)
     return seen, lost
+
+
+def _add_merged(tracker: Tracker, model: str, seen: dict[str, str], lost: dict[str, str]) -> None:
+    """Add the versions that were merged from versions that saw the rows, or may have seen them."""
+    every = tracker.all_version_tags(model)
+    parents = {version: _parents(tracker, model, version, tags) for version, tags in every.items()}
+    for found, others, why in (
+        (seen, {}, "it was merged from version {}, which saw the rows"),
+        (lost, seen, "it was merged from version {}, of which it is not known whether it saw the rows"),
+    ):
+        # A merged version may be a parent too.
+        while new := {
+            version: next(iter(sorted(of & found.keys(), key=int)))
+            for version, of in parents.items()
+            if of & found.keys() and version not in found and version not in others
+        }:
+            found |= {version: why.format(parent) for version, parent in new.items()}
+    for version in seen:
+        lost.pop(version, None)
+
+
+def _parents(tracker: Tracker, model: str, version: str, tags: Mapping[str, str]) -> set[str]:
+    """The versions that a version was merged from, as its tag or its file says."""
+    named = {one for one in tags.get(versions.PARENTS, "").split(", ") if one.isdecimal()}
+    try:
+        content = tracker.read_file(model, version, merge_recipe.FILE)
+        return named | set(merge_recipe.parse(json.loads(content)).versions if content else ())
+    except BrokenVersionError:
+        return named
+    except (ValueError, TypeError, KeyError):
+        # Somebody has changed the file; the tag is compared with the claims.
+        return named
 
 
 def _by_sources(raw: RawHistory, tags: Mapping[str, str], ref: str) -> tuple[str, str]:

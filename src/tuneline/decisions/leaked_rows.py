@@ -9,7 +9,7 @@ from tuneline.params import Rule
 from tuneline.registry import versions
 
 
-def find(trained: pa.Table, rows: pa.Table) -> str | None:
+def find(trained: pa.Table, rows: pa.Table, *, is_merged: bool = False) -> str | None:
     """Why a candidate cannot be measured on these test rows, as a sentence without its end; None if it can.
 
     `prepare` keeps rows and groups of the test split out of training, so a leak means that a person or another program
@@ -18,10 +18,16 @@ def find(trained: pa.Table, rows: pa.Table) -> str | None:
     Args:
         trained: ids and clusters of the rows that the candidate was fine-tuned on.
         rows: the test rows.
+        is_merged: whether the candidate was merged, so that its parents' rows count.
     """
     unseen = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     if not (leaked := rows.num_rows - len(unseen)):
         return None
+    if is_merged:
+        return (
+            f"the candidate, or a version that it was merged from, was trained on {leaked:,} of the {rows.num_rows:,} "
+            "test rows or on rows of their groups; merge versions that were trained with this split (data.split)"
+        )
     return (
         f"the candidate was trained on {leaked:,} of the {rows.num_rows:,} test rows or on rows of their groups; make "
         "the clean data again with: .venv/bin/dvc repro -f prepare"

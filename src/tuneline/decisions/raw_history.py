@@ -15,6 +15,7 @@ from tuneline.data.removing import found_rows
 from tuneline.data.removing.found_rows import Selection
 from tuneline.decisions import sources
 from tuneline.errors import DataError, PipelineError
+from tuneline.fusion.merging import merge_recipe
 from tuneline.pipeline import dvc_files, graph, objects
 from tuneline.pipeline.graph import Output, Recorded
 
@@ -30,7 +31,38 @@ class RawHistory:
     """Path and md5 of a set, and whether it is the pretraining text -> how many of the rows it holds."""
     needs_remote: bool = True
     """Whether a remote that cannot be read is an error; if not, it is not known what is only there."""
+    merges: dict[str, list[str] | None] = field(default_factory=dict)
+    """md5 of a folder -> the versions that `tuneline merge` has copied into it; None if that is not known."""
+    seen: frozenset[str] = frozenset()
+    """The versions that saw the rows."""
     _is_away: bool = False
+
+    def seen_versions_in(self, path: str, md5: str, recorded: Recorded) -> int | None:
+        """How many versions that saw the rows are in a folder that `tuneline merge` wrote; None if it is not known.
+
+        Args:
+            path: of the folder.
+            md5: of the folder, as DVC writes it.
+            recorded: what names it; its params tell that it is such a folder.
+        """
+        if md5 not in self.merges:
+            base = recorded.values.get("base", {})
+            is_named = isinstance(base, dict) and (base.get("source"), base.get("input")) == ("merge", path)
+            self.merges[md5] = self._versions_in(path, md5, is_named)
+        merged = self.merges[md5]
+        return None if merged is None else len(self.seen & set(merged))
+
+    def _versions_in(self, path: str, md5: str, is_named: bool) -> list[str] | None:
+        if not objects.is_folder(md5):
+            return []
+        names: Iterable[str] = objects.read_listing(dvc_files.cache_folder(), md5) or ()
+        if not names and is_named:
+            with self.copied(path, md5) as copy:
+                if copy is None:
+                    return None
+                names = list(files.sha256_tree(copy))
+        is_merge = merge_recipe.FILE in names
+        return sorted({name.split("/")[0] for name in names if name[0].isdecimal() and "/" in name} if is_merge else [])
 
     def rows_in(self, path: str, md5: str, *, is_text: bool) -> int | None:
         """How many of the rows a set holds; None if neither DVC's cache nor the remote has the set.
@@ -146,7 +178,11 @@ def read_made(recorded: Recorded, raw: RawHistory) -> Made:
                 is_touched |= count != 0
                 (kept if count == 0 else dropped).add(of_set)
             if not sets and md5:
-                kept.add(md5)
+                count = raw.seen_versions_in(path, md5, recorded)
+                if count is None:
+                    unknown[path] = None
+                is_touched |= count != 0
+                (kept if count == 0 else dropped).add(md5)
         outs = entry.get("outs", [])
         (dropped if is_touched else kept).update(out["md5"] for out in outs if out.get("md5"))
         if is_touched:
@@ -256,7 +292,8 @@ def sets_with_rows(everywhere: Iterable[Recorded], raw: RawHistory) -> set[str]:
 def _rows_in_pointers(recorded: Recorded, raw: RawHistory, text: str | None) -> Iterator[tuple[str, int | None]]:
     """The md5 of each set and base under DVC, and how many of the rows it holds; None if that is not known.
 
-    What is a raw set neither now nor by the params of that time, such as a base, holds none.
+    What is a raw set neither now nor by the params of that time, such as a base, holds none; of a folder that `tuneline
+    merge` wrote, the versions that saw the rows are counted.
 
     Args:
         recorded: what the workspace or a commit records.
@@ -267,7 +304,8 @@ def _rows_in_pointers(recorded: Recorded, raw: RawHistory, text: str | None) -> 
     named, texts = {*raw.options, data.get("raw"), data.get("pretraining")}, {text, text_of(recorded)}
     for path, md5 in of_pointers(recorded):
         is_raw = path in named or (mixture and PurePosixPath(mixture) in PurePosixPath(path).parents)
-        yield md5, raw.rows_in(path, md5, is_text=path in texts) if is_raw else 0
+        is_text = path in texts
+        yield md5, raw.rows_in(path, md5, is_text=is_text) if is_raw else raw.seen_versions_in(path, md5, recorded)
 
 
 def of_pointers(recorded: Recorded) -> Iterator[tuple[str, str]]:

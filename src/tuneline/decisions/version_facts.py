@@ -10,6 +10,7 @@ from tuneline.core import files
 from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.evaluation import results
+from tuneline.fusion.merging import merge_recipe
 from tuneline.pipeline import graph
 from tuneline.proofs.facts import MIXED_IN, PRETRAINING, Facts, File, Package, RawSet
 from tuneline.registry.lineage import Lineage, pinned
@@ -54,6 +55,7 @@ def collect(
             name: files.read_object(reports / f"validate_{name}.json", "success", "sets") for name in ("raw", "clean")
         },
         base_reference=_base_reference(p),
+        merge=merge_recipe.read(Path(p.base.input)) if p.base.source == "merge" else None,
     )
 
 

@@ -7,10 +7,11 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import version_facts
 from tuneline.decisions.signature_policy import SIGNED
+from tuneline.fusion.merging import merge_recipe
 from tuneline.proofs import annex_iv, bom, claims, croissant, provenance
 from tuneline.proofs.keys import PrivateKey
 from tuneline.proofs.provenance import Build
-from tuneline.registry import mlmodel, version_files
+from tuneline.registry import mlmodel, version_files, versions
 from tuneline.registry.lineage import Lineage
 
 
@@ -39,6 +40,7 @@ def complete(
     Returns:
         Tags for the version.
     """
+    parents = _name_parents(folder, p)
     mlmodel.write(folder, p)
     facts = version_facts.collect(folder, p, origin, gate, evaluation)
     files.write_text(folder / croissant.FILE, croissant.metadata(facts))
@@ -52,9 +54,18 @@ def complete(
     statements = [claims.statement(kind, subject, predicate) for kind, predicate in said.items()]
     claims.write(folder / claims.CLAIMS, statements, key)
     if key is None:
-        return {}
+        return parents
     # Loads model_signing, which takes most of a second.
     from tuneline.proofs import signatures
 
     signatures.sign(folder, key)
-    return {SIGNED: key.name}
+    return {**parents, SIGNED: key.name}
+
+
+def _name_parents(folder: Path, p: params.Params) -> dict[str, str]:
+    """Copy the description of a merge into the folder; returns the tags that name the parents."""
+    if p.base.source != "merge":
+        return {}
+    recipe = merge_recipe.read(Path(p.base.input))
+    merge_recipe.write(recipe, folder)
+    return {versions.PARENTS: recipe.named()}

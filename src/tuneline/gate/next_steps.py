@@ -185,6 +185,10 @@ def _after_probes(failed: Sequence[Decision], at: Situation) -> list[str]:
 
 def _train_longer(at: Situation) -> list[str]:
     best, steps = at.training.get("best_step"), at.training.get("steps")
+    if not at.epochs:
+        return [
+            "Merge other versions or with other weights, or train the merged model: raise finetune.num_train_epochs."
+        ]
     step = f"Train longer: raise finetune.num_train_epochs (now {at.epochs:g})"
     if at.training.get("stopped_early"):
         return []

@@ -575,6 +575,8 @@ def _again(place: str, p: params.Params) -> str:
         return f"or make an empty file, which checks nothing, with: touch {shlex.quote(place)}"
     if place == p.base.input and p.base.source == "hub":
         return "or write `id: OWNER/NAME` and `revision: COMMIT` into it"
+    if place == p.base.input and p.base.source == "merge":
+        return "or write it again with: tuneline merge VERSION VERSION"
     if place == p.base.input:
         return f"or copy the model to it and run: dvc add {shlex.quote(place)}"
     return "or put it back"

@@ -124,10 +124,15 @@ def _development(facts: Facts) -> Iterator[str]:
     learning = {"supervised": "Supervised", "self-supervised": "Self-supervised"}[facts.approach]
     yield f"- {learning} fine-tuning of {adapters}; architecture {code(facts.architecture)}"
     yield f"- optimized for: {_objective(facts)}"
-    yield (
-        f"- {p.finetune.num_train_epochs:g} epochs at most, learning rate {p.finetune.learning_rate:g}, "
-        f"seed {p.finetune.seed}"
-    )
+    if facts.merge:
+        yield f"- {escape(facts.merge.describe())}; each of these versions has a document of its own"
+    if p.finetune.num_train_epochs:
+        yield (
+            f"- {p.finetune.num_train_epochs:g} epochs at most, learning rate {p.finetune.learning_rate:g}, "
+            f"seed {p.finetune.seed}"
+        )
+    else:
+        yield "- not trained after the merge"
     yield f"- steps: {training.get('steps', 'unknown')}; tokens read: {training.get('tokens', 'unknown')}"
     yield ""
     yield from _open(

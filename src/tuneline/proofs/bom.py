@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import tuneline
 from tuneline.core import files
+from tuneline.fusion.merging.merge_recipe import Parent
 from tuneline.proofs.facts import Facts, File, MetricFact, RawSet, inputs_and_outputs, metrics
 
 FILE = "bom.cdx.json"
@@ -38,7 +39,7 @@ def ml_bom(facts: Facts) -> str:
             "tools": {"components": [{"type": "application", "name": "tuneline", "version": tuneline.__version__}]},
             "component": _model(facts),
         },
-        "components": [_base(facts), _clean(facts), *_raw(facts), *_packages(facts)],
+        "components": [_base(facts), *_parents(facts), _clean(facts), *_raw(facts), *_packages(facts)],
         "dependencies": _dependencies(facts),
     }
     # Another model or data set gives another number, the same version always the same one.
@@ -55,7 +56,9 @@ def _model(facts: Facts) -> dict[str, Any]:
         "bom-ref": _MODEL,
         "name": p.registry.model,
         "version": origin.model_sha256,
-        "description": f"Fine-tuned for the task {p.task} on {p.data.raw}",
+        "description": f"Fine-tuned for the task {p.task} on {p.data.raw}"
+        if facts.merge is None
+        else f"For the task {p.task}: {facts.merge.describe()}",
         "components": _files(facts.model_files, _MODEL),
         "modelCard": {
             "modelParameters": {
@@ -116,6 +119,26 @@ def _base(facts: Facts) -> dict[str, Any]:
         {"tuneline:base_sha256": facts.lineage.base_sha256, "tuneline:parameters": facts.base.get("parameters")}
     )
     return found
+
+
+def _parents(facts: Facts) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "machine-learning-model",
+            "bom-ref": _parent_ref(parent),
+            "name": facts.p.registry.model,
+            "version": parent.version,
+            "description": f"Merged with weight {parent.weight:g}",
+            "properties": _properties(
+                {"tuneline:files_sha256": parent.files_sha256, "tuneline:source_commit": parent.source_commit}
+            ),
+        }
+        for parent in (facts.merge.parents if facts.merge else ())
+    ]
+
+
+def _parent_ref(parent: Parent) -> str:
+    return f"parent:{parent.version}"
 
 
 def _clean(facts: Facts) -> dict[str, Any]:
@@ -209,13 +232,14 @@ def _purl(name: str, version: str) -> str:
 def _dependencies(facts: Facts) -> list[dict[str, Any]]:
     packages = [_purl(*package) for package in facts.packages]
     raw = _raw_refs(facts)
+    parents = [_parent_ref(parent) for parent in (facts.merge.parents if facts.merge else ())]
     made: dict[str, list[str]] = {
-        _MODEL: [_BASE, _CLEAN, *packages],
+        _MODEL: [_BASE, *parents, _CLEAN, *packages],
         # Only the builtin base is trained here; any other comes as it is.
         _BASE: [*raw, *packages] if facts.p.base.source == "builtin" else [],
         _CLEAN: raw,
     }
-    made |= {ref: [] for ref in (*raw, *packages)}
+    made |= {ref: [] for ref in (*parents, *raw, *packages)}
     return [{"ref": ref, "dependsOn": needed} if needed else {"ref": ref} for ref, needed in made.items()]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation.intervals import Interval, Measures
+from tuneline.fusion.merging.merge_recipe import Recipe
 from tuneline.params import Params, Task
 from tuneline.params.gate import METRICS, OF_LABEL
 from tuneline.registry.lineage import Lineage
@@ -79,6 +80,8 @@ class Facts:
     """`raw` and `clean` -> the results of their expectations."""
     base_reference: tuple[str, str] | None = None
     """Id and revision of a base from the hub."""
+    merge: Recipe | None = None
+    """How the parents were merged; None for a model that was not merged."""
 
     @property
     def form(self) -> RecordForm:
@@ -98,6 +101,8 @@ class Facts:
             return f"{name} at revision {revision}"
         if self.p.base.source == "builtin":
             return f"builtin, pretrained on {self.p.data.pretraining}"
+        if self.merge:
+            return f"{self.p.base.input}: {self.merge.describe()}"
         return self.p.base.input
 
     @property

@@ -1,5 +1,6 @@
 """How a version was made, as a SLSA provenance v1: its params, and all that went into it with digests."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,9 @@ def _dependencies(facts: Facts, build: Build) -> Iterator[dict[str, Any]]:
         name, revision = facts.base_reference
         base["uri"] = f"pkg:huggingface/{name}@{revision}"
     yield base
+    for parent in facts.merge.parents if facts.merge else ():
+        named = _by_digest(f"{p.registry.model}/{parent.version}/", parent.files_sha256)
+        yield {**named, "annotations": {"weight": parent.weight, "source_commit": parent.source_commit}}
     yield {
         "name": "code",
         **({"digest": {"gitCommit": build.source_commit}} if build.source_commit else {}),
@@ -142,6 +146,9 @@ def _confirmed(made: Claim) -> dict[str, str]:
         "source_commit": "code",
     }
     values = {tag: digests.get(name, "") for tag, name in names.items()}
+    parent = re.compile(rf"{re.escape(given['registry']['model'])}/([0-9]+)/")
+    parents = [match[1] for name in digests if (match := parent.fullmatch(name))]
+    values["parents"] = ", ".join(sorted(parents, key=int))
     return values | {
         "run_id": run["metadata"]["invocationId"],
         "fingerprint": build["internalParameters"]["fingerprint"],

@@ -13,6 +13,7 @@ from tuneline.core import bounded_yaml
 from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.evaluation.comparison import MODELS
 from tuneline.evaluation.intervals import LEVEL
+from tuneline.fusion.merging import merge_recipe
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.registry.addresses import Pages
 from tuneline.registry.lineage import Lineage
@@ -108,6 +109,8 @@ def append_verdict(description: str, added: str) -> str:
 
 
 def _base(p: params.Params) -> str:
+    if p.base.source == "merge":
+        return merge_recipe.read(Path(p.base.input)).describe()
     if p.base.source != "hub":
         return "builtin" if p.base.source == "builtin" else p.base.input
     # Loads torch, which commands that only look for a version do not need.
@@ -215,7 +218,7 @@ def model_card(
         "",
         f"# {p.registry.model}",
         "",
-        f"Fine-tuned for the task `{p.task}` on {code(p.data.raw)}, from a base of source `{p.base.source}`.",
+        f"{made_by(p)}.",
         "",
         *(line for name, by in (labelled or {}).items() for line in (f"{code(name)} is {escape(str(by))}.", "")),
         f"## Measured on {evaluation['rows']} held-out rows",
@@ -234,6 +237,20 @@ def model_card(
         "`params.yaml` and `dvc.lock` next to this file are those that the model was made with.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def made_by(p: params.Params) -> str:
+    """How the model of the workspace was made, as Markdown without a full stop."""
+    if p.base.source != "merge":
+        return f"Fine-tuned for the task `{p.task}` on {code(p.data.raw)}, from a base of source `{p.base.source}`"
+    recipe = merge_recipe.read(Path(p.base.input))
+    further = f", then fine-tuned on {code(p.data.raw)}" if p.finetune.num_train_epochs else ""
+    parents = "; ".join(
+        f"version {one.version} (files {code(one.files_sha256[:12])}, made from commit "
+        f"{code(one.source_commit[:12]) if one.source_commit else 'unknown'})"
+        for one in recipe.parents
+    )
+    return f"For the task `{p.task}`: {escape(recipe.describe())}{further}. Parents: {parents}"
 
 
 def _front_matter(p: params.Params, lineage: Lineage, evaluation: dict[str, Any]) -> ModelCardData:

@@ -16,6 +16,7 @@ from tuneline.core import files
 from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import BrokenVersionError, RegistryError, UnreadableFileError
+from tuneline.fusion.merging import merge_recipe
 from tuneline.modeling import unsafe_files
 from tuneline.params.data import PRETRAINING
 from tuneline.registry import abandoned, cards, measured, version_files, version_status, weights
@@ -35,8 +36,11 @@ COMMIT = "tuneline.kept_in_commit"
 """The tag with the first commit of a person that holds all that a version was made from."""
 RUN = "tuneline.run_id"
 """The tag with the training run."""
-TRAIN_ROWS = "train-rows.parquet"
-"""The file with the ids and clusters of the rows that a version was fine-tuned on."""
+TRAIN_ROWS = merge_recipe.ROWS
+"""The file with the ids and clusters of the rows that a version, or a version that it was merged from, was fine-tuned
+on."""
+PARENTS = "tuneline.parents"
+"""The tag with the numbers of the versions that a version was merged from."""
 ADDED = frozenset(
     {
         cards.CARD,
@@ -44,6 +48,7 @@ ADDED = frozenset(
         "dvc.lock",
         version_files.REPORT,
         TRAIN_ROWS,
+        merge_recipe.FILE,
         *version_files.EXAMPLES,
         *version_files.DESCRIPTIONS,
     }
@@ -76,6 +81,8 @@ def training_subject(
         **({"augment": p.data.augment.model_dump()} if any(p.data.augment.variants()) else {}),
         **p.finetune.model_dump(),
     }
+    if p.base.source == "merge":
+        values["merge"] = merge_recipe.read(Path(p.base.input)).describe()
     tags = {"tuneline.data_sha256": data_sha256, "tuneline.base_sha256": base_sha256}
     tags |= {"mlflow.source.git.commit": git["git_commit"], "tuneline.git_dirty": git["git_dirty"]}
     return Subject(
@@ -278,13 +285,18 @@ def _link(model: Path, folder: Path) -> None:
 
 
 def workspace_train_rows(p: params.Params) -> pa.Table:
-    """The ids and clusters of the rows that the model in the workspace was fine-tuned on."""
+    """The ids and clusters of the rows that the model in the workspace was fine-tuned on, or its parents were."""
+    of_parents = []
+    if p.base.source == "merge":
+        of_parents = [files.read_parquet(Path(p.base.input) / merge_recipe.ROWS, ["id", "cluster"])]
+    if not p.finetune.num_train_epochs:
+        return of_parents[0]
     clean = Path(p.paths.clean)
     sets = files.read_object(clean / DATASET_FILE, "mixture")["mixture"] if p.data.mixture else {}
     seen = [clean / "train", *(clean / sets[name]["path"] for name in sorted(p.data.mixture) if name in sets)]
     if PRETRAINING in p.data.mixture:
         seen.append(Path(p.paths.pretraining) / "train")
-    return pa.concat_tables([files.read_parquet(path, ["id", "cluster"]) for path in seen])
+    return pa.concat_tables([*of_parents, *(files.read_parquet(path, ["id", "cluster"]) for path in seen)])
 
 
 def workspace_labelled_sets(p: params.Params) -> dict[str, LabelledBy]:

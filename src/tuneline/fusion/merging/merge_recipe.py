@@ -14,7 +14,7 @@ FILE = "merge.json"
 BASE = "base"
 """The folder of the parents' common base in a merge folder."""
 ROWS = "train-rows.parquet"
-"""The file with the ids and clusters of the rows that the parents were fine-tuned on."""
+"""The file with the ids and clusters of the rows that the parents were fine-tuned on; versions have it too."""
 SPARSE = ("ties", "dare_linear", "dare_ties")
 """The methods that drop a part of what a parent has learned."""
 RANDOM = ("dare_linear", "dare_ties")
@@ -69,6 +69,10 @@ class Recipe:
     def versions(self) -> list[str]:
         """The versions of the parents."""
         return [parent.version for parent in self.parents]
+
+    def named(self) -> str:
+        """The versions of the parents in a line, in ascending order, as a tag of the merged version."""
+        return ", ".join(sorted(self.versions, key=int))
 
     def as_json(self) -> dict[str, Any]:
         """The value of a merge folder's file."""
