@@ -12,6 +12,7 @@ from tuneline import params
 from tuneline.behaviour import check_results
 from tuneline.behaviour.check_results import CheckResult, Expectation
 from tuneline.core import files
+from tuneline.fusion.merging.merge_recipe import Parent, Recipe
 from tuneline.reporting import data_section, report
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> & "quoted" \'single\''
@@ -451,6 +452,21 @@ def test_the_page_counts_training_rows_that_were_cut(folder: Path, page: Callabl
     assert sentence in page()
     files.write_json(folder / "training.json", counted | {"data": counts | {"rows_truncated": 0}})
     assert "longer than finetune.max_length" not in page()
+
+
+def test_the_page_of_a_merged_model_says_how_it_was_merged(folder: Path, page: Callable[..., str]) -> None:
+    parents = tuple(Parent(version, weight) for version, weight in (("3", 3.0), ("4", 1.0)))
+    files.write_json(folder / "base.json", {"source": "merge", "merge": Recipe("linear", parents).as_json()})
+    (folder / "training.csv").write_text("step,tokens,loss,learning_rate,grad_norm,eval_loss\n")
+    files.write_json(folder / "training.json", {"steps": 0, "tokens": 0, "data": {"rows": 4, "rows_truncated": 2}})
+    html = " ".join(page().split())
+    assert (
+        "Its weights were computed from those of the versions 3, 4 by linear, with the weights 0.75, 0.25. After the "
+        "merge it was not trained."
+    ) in html
+    assert "were cut" not in html
+    files.write_json(folder / "training.json", {"steps": 7, "tokens": 9})
+    assert "After the merge" not in page()
 
 
 def test_the_page_says_where_the_losses_part_and_what_was_not_trained(folder: Path, page: Callable[..., str]) -> None:

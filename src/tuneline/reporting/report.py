@@ -15,6 +15,7 @@ from tuneline.core import files
 from tuneline.evaluation import results, slices
 from tuneline.evaluation.intervals import Measures
 from tuneline.evaluation.slices import Sliced
+from tuneline.fusion.merging import merge_recipe
 from tuneline.params.gate import METRICS, METRICS_OF_TASK
 from tuneline.reporting import (
     catalogue,
@@ -287,16 +288,20 @@ def _labels(report: Report) -> dict[str, Any]:
 
 
 def _training(report: Report) -> dict[str, Any]:
-    if not report.training and not report.pretraining:
+    merge = report.base_json.get("merge")
+    if not report.training and not report.pretraining and not merge:
         return {}
+    is_trained = report.training_json.get("steps") != 0
     return {
+        "merge": _merge_facts(merge) if merge else {},
+        "is_trained": is_trained,
         "facts": _training_facts(report),
         "courses": {
             "training": overfitting_section.sentence(report.training_course, report.training_json),
             "pretraining": overfitting_section.sentence(report.pretraining_course, report.base_json, "base.builtin"),
         },
         "rates": report.training_json.get("rates") or {},
-        "cut": _cut_rows(report.training_json.get("data") or {}),
+        "cut": _cut_rows(report.training_json.get("data") or {}) if is_trained else "",
         "mixture": data_section.mixture(report.training_json),
     }
 
@@ -314,6 +319,16 @@ def _data(report: Report, *, has_answers: bool) -> dict[str, Any]:
         ],
         "pretrained_on": None if report.shows_pretraining else _pretrained_on(report),
         "docs": report.data_docs,
+    }
+
+
+def _merge_facts(merge: dict[str, Any]) -> dict[str, str]:
+    """How versions were merged, for a sentence; `merge` is what base.json says of it."""
+    recipe = merge_recipe.parse(merge)
+    return {
+        "versions": ", ".join(recipe.versions),
+        "method": recipe.method,
+        "weights": ", ".join(f"{weight:.4g}" for weight in recipe.weights),
     }
 
 
