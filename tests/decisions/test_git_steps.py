@@ -157,6 +157,14 @@ def test_the_remedy_for_a_missing_hub_reference() -> None:
     assert line.endswith("or write `id: OWNER/NAME` and `revision: COMMIT` into it")
 
 
+def test_a_merge_folder_is_kept_by_dvc_and_can_be_written_again() -> None:
+    p = params.load(ROOT / "params.yaml")
+    p = p.model_copy(update={"base": p.base.model_copy(update={"source": "merge", "input": "models/merge"})})
+    assert "models/merge" in git_steps.loose_places(p)
+    line = repro.missing_input("models/merge", "nothing", p)
+    assert line.endswith("or write it again with: tuneline merge VERSION VERSION")
+
+
 def test_the_remedy_for_missing_checks() -> None:
     line = repro.missing_input("data/checks.yaml", "nothing", params.load(ROOT / "params.yaml"))
     assert "git does not know it either" in line

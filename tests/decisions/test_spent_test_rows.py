@@ -105,6 +105,9 @@ def test_a_leaked_test_set_fails_every_rule(project: Params, kind: str) -> None:
     leak = {"id": ["x", "y"], "cluster": ["x", "y"]} | {kind: [ROWS[kind][7].as_py(), "y"]}
     reason = leaked_rows.find(pa.table(leak), ROWS)
     assert reason is not None
+    of_merged = leaked_rows.find(pa.table(leak), ROWS, is_merged=True)
+    assert of_merged is not None
+    assert of_merged.startswith("the candidate, or a version that it was merged from, was trained on ")
     measures = leaked_rows.unmeasured(reason, project.rules, {**BETTER, "champion": None})
     verdict = decision.decide(project.rules, measures)
     assert verdict.verdict == "failed"

@@ -22,6 +22,13 @@ def steps(
     return next_steps(decide([rule], {versus: {"bits_per_byte": measured}}), at)
 
 
+def test_the_advice_about_a_merged_model_is_about_the_merge() -> None:
+    told = steps("base", 0.1, 0.3, replace(AT, base_source="merge", epochs=0.0, training={"steps": 0}))
+    assert told == [
+        "Merge other versions or with other weights, or train the merged model: raise finetune.num_train_epochs."
+    ]
+
+
 def test_a_failed_baseline_rule_advises_on_curve_epochs_base_and_rows() -> None:
     told = steps("baseline", 0.1, 0.3)
     assert told[0].startswith("The model predicts text no better than word frequencies do")

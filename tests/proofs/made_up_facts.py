@@ -12,6 +12,7 @@ from tuneline import params
 from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm
 from tuneline.evaluation.intervals import Interval
+from tuneline.fusion.merging.merge_recipe import Parent, Recipe
 from tuneline.params.gate import METRICS_OF_TASK
 from tuneline.proofs.facts import Facts, File, Package, RawSet
 from tuneline.registry.lineage import Lineage
@@ -34,6 +35,7 @@ class Case:
 CASES = {
     "pairs": Case("sft", RecordForm("prompt-completion")),
     "mixed": Case("sft", RecordForm("messages"), "hub", ("früh lese [a]", "general")),
+    "merged": Case("sft", RecordForm("prompt-completion"), "merge"),
     "text": Case("language-modeling", RecordForm("text"), "path"),
     "labels": Case("classification", RecordForm("classification"), "path", labels=("refund", HOSTILE)),
     "several labels": Case("classification", RecordForm("classification", multi_label=True), labels=("a", "b")),
@@ -43,6 +45,10 @@ CASES = {
 }
 
 
+PARENTS = (Parent("12", 1.0, "1" * 64, "2" * 64, "3" * 40), Parent("4", 0.5, "4" * 64, "5" * 64))
+MERGE = Recipe("dare_linear", PARENTS, density=0.25, seed=7)
+
+
 def facts_of(case: Case, folder: Path) -> Facts:
     """The facts of a case; the clean data are written into `folder`."""
     p = params.load(ROOT / "params.yaml")
@@ -50,6 +56,8 @@ def facts_of(case: Case, folder: Path) -> Facts:
     mixture = {name: params.MixtureSet(weight=0.5) for name in case.mixture}
     data = p.data.model_copy(update={"mixture": mixture})
     p = p.model_copy(update={"task": case.task, "base": base, "data": data})
+    if case.source == "merge":
+        p = p.model_copy(update={"finetune": p.finetune.model_copy(update={"num_train_epochs": 0.0})})
     train = _write(folder / "train", case.form, 3)
     _write(folder / "validation", case.form, 1)
     _write(folder / "test", case.form, 2)
@@ -90,6 +98,7 @@ def facts_of(case: Case, folder: Path) -> Facts:
         packages=[Package("torch", "2.13.0+cpu"), Package("transformers", "5.24.0")],
         expectations={"raw": {"sets": [{"expectations": [{"success": True}]}]}},
         base_reference=("owner/name", "f" * 40) if case.source == "hub" else None,
+        merge=MERGE if case.source == "merge" else None,
     )
 
 

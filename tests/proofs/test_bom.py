@@ -44,6 +44,19 @@ def test_a_base_from_the_hub_has_its_address(tmp_path: Path) -> None:
     assert base["purl"] == f"pkg:huggingface/owner/name@{'f' * 40}"
 
 
+def test_a_merged_model_was_made_from_its_parents(tmp_path: Path) -> None:
+    found = json.loads(bom.ml_bom(facts_of(CASES["merged"], tmp_path)))
+    parents = {one["bom-ref"]: one for one in found["components"] if one["bom-ref"].startswith("parent:")}
+    assert [(one["name"], one["version"]) for one in parents.values()] == [
+        ("docstring-writer", "12"),
+        ("docstring-writer", "4"),
+    ]
+    [needed] = [one["dependsOn"] for one in found["dependencies"] if one["ref"] == "model"]
+    assert set(parents) <= set(needed)
+    told = found["metadata"]["component"]["description"]
+    assert told.endswith("versions 12 and 4 merged by dare_linear, weights 1, 0.5, density 0.25, seed 7")
+
+
 def test_the_serial_number_follows_the_content(tmp_path: Path) -> None:
     facts = facts_of(CASES["pairs"], tmp_path)
     first = bom.ml_bom(facts)

@@ -154,6 +154,8 @@ def test_the_provenance_of_every_task_is_read_by_in_toto(case: Case, tmp_path: P
     assert digests["requirements.lock"] == {"sha256": SHA256}
     assert digests["data/clean/"] == {"tunelineFolderSha256": facts.lineage.data_sha256}
     assert {one.path for one in facts.raw_sets} < digests.keys()
+    if facts.merge:
+        assert digests["docstring-writer/12/"] == {"tunelineFolderSha256": "2" * 64}
     details = found.run_details
     assert (details.metadata.invocation_id, details.metadata.started_on.ToJsonString()) == ("run", build.started)
     assert details.builder.id == provenance.BUILDER
@@ -183,6 +185,7 @@ def test_signed_claims_confirm_the_tags_of_the_lineage(case: Case, home: Path, k
     unsaid = ("tuneline.environment_sha256", "tuneline.git_commit", "tuneline.git_dirty")
     lineage = {name: value for name, value in facts.lineage.tags().items() if name not in unsaid}
     own = {"run_id": "run", "source_commit": "4" * 40, "verdict": "undecided"}
+    own |= {"parents": "4, 12"} if facts.merge else {}
     assert confirmed == lineage | {f"tuneline.{name}": value for name, value in own.items()}
     assert provenance.confirmed_tags([]) == {}
 

@@ -476,3 +476,15 @@ def test_the_error_about_a_missing_version_names_the_existing_versions(
 def test_a_commit_alone_does_not_change_the_origin_of_a_model(lineage: Lineage) -> None:
     assert replace(lineage, git_commit="9" * 40, git_dirty="true").is_same_but_for_git(lineage)
     assert not replace(lineage, model_sha256="9" * 64).is_same_but_for_git(lineage)
+
+
+@pytest.mark.parametrize(("epochs", "ids"), [(0.0, ["7", "8"]), (1.0, ["7", "8", "1", "2", "3"])])
+def test_a_merged_model_has_seen_what_its_parents_were_trained_on(
+    project: Params, epochs: float, ids: list[str]
+) -> None:
+    rows = pa.table({"id": ["7", "8"], "cluster": ["c", "d"]})
+    files.write_parquet(Path("models/merge") / versions.TRAIN_ROWS, rows)
+    base = project.base.model_copy(update={"source": "merge", "input": "models/merge"})
+    finetune = project.finetune.model_copy(update={"num_train_epochs": epochs})
+    p = project.model_copy(update={"base": base, "finetune": finetune})
+    assert versions.workspace_train_rows(p).column("id").to_pylist() == ids

@@ -127,12 +127,13 @@ def _after_failure(failed: Sequence[Decision], at: Situation) -> list[str]:
     if {"baseline", "value", "base"} & against:
         steps += _train_longer(at)
         steps += _other_base(at)
-        if at.train_rows < _FEW_ROWS:
+        if at.train_rows < _FEW_ROWS and at.epochs:
             steps.append(
                 f"Bring more rows: {at.train_rows:,} were trained on. {_RECIPES} says how many rows a task needs."
             )
-        steps.append(f"Compare params.yaml with the recipe for data like yours: {_RECIPES}.")
-    if any(decision.versus == "base" and decision.improvement is not None for decision in failed):
+        if at.epochs:
+            steps.append(f"Compare params.yaml with the recipe for data like yours: {_RECIPES}.")
+    if at.epochs and any(decision.versus == "base" and decision.improvement is not None for decision in failed):
         steps.append(
             f"Lower finetune.learning_rate (now {at.learning_rate:g}): fine-tuning has made the model worse than its "
             "base."
@@ -168,6 +169,9 @@ def _after_probes(failed: Sequence[Decision], at: Situation) -> list[str]:
         steps.append(
             "A rule asks for what was not measured beside the test rows, and names the reason: remove the reason."
         )
+    if not at.epochs and measured:
+        why = "The merged model has forgotten or memorised more than a rule allows"
+        return [*steps, f"{why}: merge other versions, or give them other weights."]
     if forgotten:
         steps.append(
             f"The model has forgotten what its base knew. Lower finetune.learning_rate (now {rate}) or "
@@ -198,6 +202,8 @@ def _train_longer(at: Situation) -> list[str]:
 
 
 def _other_base(at: Situation) -> list[str]:
+    if at.base_source == "merge":
+        return []
     if at.base_source == "builtin":
         return [
             f"Start from a pretrained base: {_BASES} lists models by task and language, with the two lines of YAML for "

@@ -179,7 +179,7 @@ def base_changes(
     test = round(usable * _test_share(p, text.with_name(text.name.removesuffix(params.OWN_TEXT)), split))
     if kind != "builtin":
         own = {}
-        where = f"in {p.base.input}" if p.base.source == "path" else f"that {p.base.input} names"
+        where = f"in {p.base.input}" if p.base.source != "hub" else f"that {p.base.input} names"
         base = f"the model {where} (base.source: {p.base.source})"
     elif not is_ours:
         own = {}
