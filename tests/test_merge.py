@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import pytest
@@ -38,6 +39,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (made.root / ".venv").symlink_to(sys.prefix)
     rows = [{"prompt": words(f"prompt {n}"), "completion": words(f"completion {n}")} for n in range(ROWS)]
     (place / "rows.jsonl").write_text(lines(rows))
+    # What a model that has learned next to nothing answers says nothing.
+    (made.root / "data/checks.yaml").write_text("")
     told(made, "use", str(place / "rows.jsonl"), "--name", MODEL)
     rule = {"metric": "bits_per_byte", "direction": "lower", "versus": "base", "margin": -9.0}
     made.set(gate__rules=[rule], finetune__num_train_epochs=2)
@@ -103,4 +106,18 @@ def test_a_merged_model_is_trained_further_and_merged_again(project: Project) ->
     project.set(finetune__num_train_epochs=0)
     assert "mine version 5, passed" in run(project)
     assert shown(project, "5")["base"]["parents"] == ["1", "4"]
-    assert "identical" in told(project, "reproduce", "5")
+
+
+def test_rows_are_forgotten_by_the_versions_that_were_merged_from_those_that_saw_them(project: Project) -> None:
+    refused = project.tuneline("forget", "--row", "rows.jsonl:7")
+    assert refused.returncode == 1
+    assert "models/merge: holds versions that saw the rows, as `tuneline merge` copied them; set base.source" in (
+        refused.stderr
+    )
+    project.set(base__source="builtin", base__input="data/pretraining", finetune__num_train_epochs=2)
+    shutil.rmtree(project.root / "models/merge")
+    (project.root / "models/merge.dvc").unlink()
+    said = told(project, "forget", "--row", "rows.jsonl:7")
+    assert "versions without files: 1, 2, 3, 4, 5" in said
+    for version in "12345":
+        assert shown(project, version)["erased"]
