@@ -170,8 +170,11 @@ def _after_probes(failed: Sequence[Decision], at: Situation) -> list[str]:
             "A rule asks for what was not measured beside the test rows, and names the reason: remove the reason."
         )
     if not at.epochs and measured:
-        why = "The merged model has forgotten or memorised more than a rule allows"
-        return [*steps, f"{why}: merge other versions, or give them other weights."]
+        steps.append(
+            "The merged model has forgotten or memorised more than a rule allows: merge other versions, or give them "
+            "other weights."
+        )
+        return steps
     if forgotten:
         steps.append(
             f"The model has forgotten what its base knew. Lower finetune.learning_rate (now {rate}) or "
