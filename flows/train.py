@@ -30,7 +30,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from tuneline import params, stopping
-from tuneline.augmentation import library_check
+from tuneline.augmentation import preconditions
 from tuneline.behaviour import check_file
 from tuneline.commands import garbage
 from tuneline.decisions import decide, git_steps, last_decision
@@ -155,7 +155,7 @@ def _train(logger: logging.Logger | logging.LoggerAdapter) -> State:
         p = params.load()
         # The last stage reads it, after hours of training.
         check_file.load(Path(p.paths.checks))
-        library_check.check(p)
+        preconditions.check(p)
         repro.remove_left_outputs(logger.info)
         if grown := garbage.warning():
             logger.warning(grown)

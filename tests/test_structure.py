@@ -68,7 +68,7 @@ PACKAGES = (
 # Stages do not depend on them either: `registry` is told what was measured and is never asked.
 UNTRACKED = (*OBSERVERS, "params", "registry")
 # Stages of which there is one for each name in data.augment.
-OF_NAMES = ("augment",)
+OF_NAMES = ("augment", "replace_synonyms", "back_translate")
 MOST_PACKAGES = 6
 
 # Tool -> the only files (or folders) that may import it.

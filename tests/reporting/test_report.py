@@ -344,6 +344,29 @@ def test_the_sets_of_a_mixture_are_shown_with_the_largest_share_first(folder: Pa
     assert EVIL not in html
 
 
+def test_the_variants_of_training_rows_are_counted_and_three_are_shown(
+    folder: Path, page: Callable[..., str], params_text: str
+) -> None:
+    example = {"source": EVIL, "before": f"before {EVIL}", "after": f"after {EVIL}"}
+    counts = {"rows_in": 1200, "rows_out": 1000, "dropped": {"unchanged": 190, "held-out": 10}, "examples": [example]}
+    files.write_json(folder / "augmented" / "word_swap.json", counts)
+    assert "Variants of training rows" not in page()
+    noise = "  augment: {noise: {word_swap: {weight: 0.5, p: 0.1}, word_dropout: {weight: 0.5, p: 0.1}}}"
+    path = folder / "params.yaml"
+    path.write_text(params_text.replace("  augment: {}", noise), "utf-8")
+    html = report.render(report.assemble(folder, params.load(path), params_file=folder / "none.yaml"))
+    assert EVIL not in html
+    text = " ".join(" ".join(Elements(html).text).split())
+    for words in (
+        "Variants of training rows: word_swap",
+        "1,200 training rows, 1,000 variants, 200 dropped",
+        "dropped: the same as, or nearly the same as, a row kept for testing 10",
+        "→ after",
+    ):
+        assert words in text
+    assert "word_dropout" not in text.split("Where it comes from")[0]
+
+
 def test_many_labels_and_warnings_are_cut_and_counted(folder: Path, page: Callable[..., str]) -> None:
     data = files.read_json(folder / "prepare.json")
     data["raw"] |= {

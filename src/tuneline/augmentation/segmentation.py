@@ -1,9 +1,10 @@
 """Texts as words and what stands between them, in every script. The words of Chinese are those that rjieba finds."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tuneline.data.records.scripts import WITHOUT_SPACES, character_class
 
@@ -14,6 +15,7 @@ _PIECE = re.compile(
     rf"(?P<han>{_HAN}+)|(?P<character>{_UNSPACED})|(?P<word>(?:(?!{_UNSPACED})\w)+(?:['’-](?:(?!{_UNSPACED})\w)+)*)"
     rf"|(?P<between>[^\w]+)"
 )
+_HAN_ONLY = re.compile(f"{_HAN}+")
 # The first of the punctuation that stands without spaces.
 _WIDE = "\u3000"
 # Spaces that no keyboard writes; one that a text lacks can stand between its words.
@@ -27,23 +29,56 @@ class Piece(NamedTuple):
     is_word: bool
 
 
-def pieces(text: str) -> list[Piece]:
+Cut = Callable[[str], list[str]]
+"""Chinese without anything else -> its words."""
+
+
+def pieces(text: str, cut: Cut | None = None) -> list[Piece]:
     """The words of a text and what stands between them; joined, they are the text.
 
-    Chinese is divided by rjieba, other scripts without spaces into their characters.
+    Args:
+        text: Chinese in it is divided into words, other scripts without spaces into their characters.
+        cut: divides Chinese; None: as rjieba does.
     """
-    return list(_pieces(text))
+    return list(_pieces(text, cut))
 
 
-def _pieces(text: str) -> Iterator[Piece]:
+def _pieces(text: str, cut: Cut | None) -> Iterator[Piece]:
     for match in _PIECE.finditer(text):
         if match.lastgroup == "han":
-            # It is an extra, which a text without Chinese does not need.
-            import rjieba  # pyright: ignore[reportMissingImports]
-
-            yield from (Piece(word, True) for word in rjieba.cut(match[0]))
+            cut = cut or chinese_cutter(())
+            yield from (Piece(word, True) for word in cut(match[0]))
         else:
             yield Piece(match[0], match.lastgroup != "between")
+
+
+def chinese_cutter(words: Iterable[str]) -> Cut:
+    """A function that divides Chinese by the dictionary of rjieba.
+
+    Args:
+        words: which the dictionary must have, too; words of other scripts are ignored.
+    """
+    known = tuple(word for word in words if _HAN_ONLY.fullmatch(word))
+    return lambda text: _jieba(known).cut(text)
+
+
+@cache
+def _jieba(words: tuple[str, ...]) -> Any:
+    # It is an extra, which texts without Chinese do not need. Reading its dictionary takes half a second.
+    import rjieba  # pyright: ignore[reportMissingImports]
+
+    jieba = rjieba.Jieba()
+    for word in words:
+        jieba.add_word(word, None, None)
+    return jieba
+
+
+def is_one_word(text: str) -> bool:
+    """Whether a text is a word that `pieces` can find; of Chinese, any text."""
+    if _HAN_ONLY.fullmatch(text):
+        return True
+    found = [match.lastgroup for match in _PIECE.finditer(text)]
+    return len(found) == 1 and found[0] != "between"
 
 
 def spaced(text: str) -> tuple[str, str]:

@@ -18,16 +18,17 @@ import pyarrow.parquet as pq
 from tuneline.augmentation.near_held_out import HeldOut, key
 from tuneline.core import files
 from tuneline.data.records import canaries, field_texts
-from tuneline.data.records.record_form import RecordForm
+from tuneline.data.records.record_form import RecordForm, read_form
 from tuneline.errors import DataError
+from tuneline.params import Params
 from tuneline.progress import Progress
 
-Change = Callable[[Sequence[str], Sequence[int]], list[str]]
-"""Texts and the seed of each -> other texts."""
+Change = Callable[[Sequence[str], Sequence[int]], Sequence[str | None]]
+"""Texts and the seed of each -> other texts; None for a text that is too long."""
 
-DROPPED = ("unchanged", "empty", "training-row", "twice", "held-out")
-"""Why a variant is dropped: it is its parent; nothing is left of a text; it is another training row; it is another
-variant of the same name; it is equal or nearly equal to a held-out row."""
+DROPPED = ("unchanged", "empty", "too-long", "training-row", "twice", "held-out")
+"""Why a variant is dropped: it is its parent; nothing is left of a text; a text was too long to be changed; it is
+another training row; it is another variant of the same name; it is equal or nearly equal to a held-out row."""
 _BATCH = 1024
 _EXAMPLES = 3
 _EXCERPT = 300
@@ -63,6 +64,38 @@ class Counted:
             "dropped": {reason: self.dropped[reason] for reason in DROPPED if self.dropped[reason]},
             "examples": [example for _, example in self.examples],
         }
+
+
+def make(p: Params, name: str, change: Change, *, completion: bool = False) -> None:
+    """Write the variants of a name into their folder, and the counts into the reports.
+
+    Args:
+        p: the params.
+        name: of the variants.
+        change: makes the texts.
+        completion: whether the completion is changed too.
+
+    Raises:
+        DataError: no variant is left.
+    """
+    clean = Path(p.paths.clean)
+    counted = write(
+        clean,
+        Path(p.paths.augmented) / name,
+        read_form(clean, p.task),
+        change,
+        name=name,
+        seed=p.data.split.seed,
+        threshold=p.data.near_duplicates,
+        completion=completion,
+    )
+    files.write_json(Path(p.paths.reports) / "augmented" / f"{name}.json", counted.as_json())
+    print(counted.described(name), flush=True)
+
+
+def by_text(change: Callable[[str, float, int], str], p: float) -> Change:
+    """A change that looks at one text at a time, with one probability."""
+    return lambda texts, seeds: [change(text, p, seed) for text, seed in zip(texts, seeds, strict=True)]
 
 
 def write(
@@ -139,14 +172,18 @@ class _Maker:
         places = ((row["id"], place) for row, own in zip(rows, texts, strict=True) for place in range(len(own)))
         seeds = [self._seed(*one) for one in places]
         changed = iter(self.change([text for own in texts for text in own], seeds))
-        after = [[next(changed) for _ in own] for own in texts]
+        made = [[next(changed) for _ in own] for own in texts]
+        is_long = [None in own for own in made]
+        after = [[text or "" for text in own] for own in made]
         others = [_replaced(self.form, row, own, self.completion) for row, own in zip(rows, after, strict=True)]
         keys = [_key(self.form, other) for other in others]
         kept = []
-        for row, other, own, before, now, is_near in zip(
-            rows, others, keys, texts, after, self.held_out.near(keys).tolist(), strict=True
+        near = self.held_out.near(keys).tolist()
+        for row, other, own, before, now, too_long, is_near in zip(
+            rows, others, keys, texts, after, is_long, near, strict=True
         ):
-            if reason := self._why_dropped(row, own, before, now, is_near):
+            reason = "too-long" if too_long else self._why_dropped(row, own, before, now, is_near)
+            if reason:
                 self.counted.dropped[reason] += 1
                 continue
             self.made.add(_digest(own))

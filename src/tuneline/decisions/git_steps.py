@@ -37,6 +37,7 @@ def keep_commands(p: params.Params) -> list[str]:
 def loose_places(p: params.Params) -> list[str]:
     """The patterns of folders that belong under DVC and not into git."""
     found = [p.data.raw, p.data.pretraining, f"{p.paths.mixture}/*"]
+    found += [path for one in p.data.augment.back_translation.values() for path in (one.model, one.back)]
     return [*found, p.base.input] if p.base.source in ("path", "merge") else found
 
 

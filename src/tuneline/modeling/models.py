@@ -11,6 +11,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -98,6 +99,20 @@ def load_classifier(
             f"{folder}/config.json: problem_type or id2label is missing, so the meaning of the model's outputs is "
             "unknown; fine-tune the model here, or set both"
         )
+    return model, tokenizer
+
+
+def load_translator(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a sequence-to-sequence model, such as one that translates, as `load` does.
+
+    Args:
+        folder: as for `load`.
+
+    Raises:
+        ModelError: as for `load`, or weights are missing.
+    """
+    model, tokenizer, report = _loaded(AutoModelForSeq2SeqLM, folder, "a sequence-to-sequence model")
+    _refuse_missing(folder, report["missing_keys"], "weights of a sequence-to-sequence model")
     return model, tokenizer
 
 

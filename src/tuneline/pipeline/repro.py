@@ -577,7 +577,8 @@ def _again(place: str, p: params.Params) -> str:
         return "or write `id: OWNER/NAME` and `revision: COMMIT` into it"
     if place == p.base.input and p.base.source == "merge":
         return "or write it again with: tuneline merge VERSION VERSION"
-    if place == p.base.input:
+    translators = [path for one in p.data.augment.back_translation.values() for path in (one.model, one.back)]
+    if place in (p.base.input, *translators):
         return f"or copy the model to it and run: dvc add {shlex.quote(place)}"
     return "or put it back"
 

@@ -22,6 +22,15 @@ REASONS = {
     "damaged": "its text is damaged in the raw file",
     "secret": "contains a secret or personal data",
 }
+# Why a variant of a training row was dropped -> its words on the page.
+WHY_NO_VARIANT = {
+    "unchanged": "the same as the row it was made from",
+    "empty": "nothing was left of a text",
+    "too-long": "too long for the model that translates",
+    "training-row": "the same as another training row",
+    "twice": "the same as another variant",
+    "held-out": "the same as, or nearly the same as, a row kept for testing",
+}
 _SECRETS = {
     "email": "email addresses",
     "phone": "phone numbers",
@@ -72,6 +81,23 @@ def _set(counts: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, An
         "warnings": warnings[:MOST_LINES],
         "more_warnings": max(0, len(warnings) - MOST_LINES),
     }
+
+
+def augmented(counts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What became of the variants of training rows, in the order of params.yaml.
+
+    Args:
+        counts: name -> the value of its file in augmented/; empty where it was not made.
+    """
+    return [
+        {
+            "name": name,
+            **{key: one[key] for key in ("rows_in", "rows_out", "dropped")},
+            "examples": one["examples"],
+        }
+        for name, one in counts.items()
+        if one
+    ]
 
 
 def _labels(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:

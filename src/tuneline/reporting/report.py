@@ -111,6 +111,8 @@ class Report:
     base_json: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     """The value of prepare.json."""
+    augmented: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name of variants of training rows -> the value of its file in augmented/."""
     secrets: dict[str, str] = field(default_factory=dict)
     """Type of secret -> what is done with it."""
     data_docs: tuple[dict[str, str], ...] = ()
@@ -176,6 +178,7 @@ def assemble(
         training_json=_json(reports / "training.json"),
         base_json=_json(reports / "base.json"),
         data=_json(reports / "prepare.json"),
+        augmented={name: _json(reports / "augmented" / f"{name}.json") for name, _, _ in p.data.augment.variants()},
         secrets=p.data.secrets.model_dump(),
         data_docs=tuple(data_section.data_docs(reports)),
         lineage={name.removeprefix("tuneline."): value for name, value in (lineage or {}).items()},
@@ -313,6 +316,8 @@ def _data(report: Report, *, has_answers: bool) -> dict[str, Any]:
     return {
         "sets": sets,
         "reasons": data_section.REASONS,
+        "augmented": data_section.augmented(report.augmented),
+        "why_no_variant": data_section.WHY_NO_VARIANT,
         "overlap": [
             *data_section.overlap(report.data, has_answers=has_answers),
             *data_section.long_rows(report.evaluation),

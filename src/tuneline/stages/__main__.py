@@ -23,7 +23,7 @@ from tuneline import environment, instruction_set, params, stages, terminal
 from tuneline.errors import PipelineError, TunelineError, as_setup_error
 
 _OF_TWINS = ("finetune", "evaluate")
-_OF_NAMES = ("augment",)
+_OF_NAMES = ("augment", "replace_synonyms", "back_translate")
 
 
 def main(arguments: list[str]) -> None:

@@ -1,0 +1,41 @@
+"""Texts translated by tiny models with random weights: the same words for the same texts, and nothing cut."""
+
+from pathlib import Path
+
+import pytest
+from tiny_translators import write_t5
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tuneline.errors import ModelError
+from tuneline.modeling.translation import Translator
+
+
+def test_the_same_texts_get_the_same_translation_line_by_line(tmp_path: Path) -> None:
+    write_t5(tmp_path / "t5")
+    translator = Translator.load(tmp_path / "t5")
+    texts = ["w1 w2", "w3\n\nw1 w2", "", None]
+    found = translator.translate(texts)
+    assert found == Translator.load(tmp_path / "t5").translate(texts)
+    assert found[0]
+    assert (found[1] or "").split("\n")[1:] == ["", found[0]]
+    assert found[2:] == ["", None]
+
+
+def test_what_the_model_does_not_see_whole_or_does_not_end_is_not_translated(tmp_path: Path) -> None:
+    write_t5(tmp_path / "t5")
+    assert Translator.load(tmp_path / "t5").translate(["w1", " ".join(["w1"] * 200)])[1] is None
+    write_t5(tmp_path / "endless", ends=False)
+    assert Translator.load(tmp_path / "endless").translate(["w1 w2"]) == [None]
+
+
+def test_another_kind_of_model_and_pickled_weights_are_refused(tmp_path: Path) -> None:
+    write_t5(tmp_path / "gpt2")
+    GPT2LMHeadModel(GPT2Config(vocab_size=16, n_embd=8, n_layer=1, n_head=1)).save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(ModelError, match=r"gpt2: cannot be loaded as a sequence-to-sequence model"):
+        Translator.load(tmp_path / "gpt2")
+    write_t5(tmp_path / "pickled")
+    (tmp_path / "pickled/model.safetensors").rename(tmp_path / "pickled/pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: is a pickle"):
+        Translator.load(tmp_path / "pickled")
+    with pytest.raises(ModelError, match=r"nowhere: no such folder"):
+        Translator.load(tmp_path / "nowhere")
