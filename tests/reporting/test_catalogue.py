@@ -247,8 +247,12 @@ def test_what_the_gate_says_of_twins_leaks_and_the_ledger_is_translated() -> Non
         "the candidate has no number for 3 of the test rows",
         "the candidate was trained on 2 of the 60 test rows or on rows of their groups; make the clean data again "
         "with: .venv/bin/dvc repro -f prepare",
+        "the candidate, or a version that it was merged from, was trained on 2 of the 60 test rows or on rows of their "
+        "groups; merge versions that were trained with this split (data.split)",
     ):
-        assert english(re.sub(r"\.venv/bin/dvc repro -f prepare", "", CHINESE.say(problem, "problem"))) == []
+        assert (
+            english(re.sub(r"\.venv/bin/dvc repro -f prepare|data\.split", "", CHINESE.say(problem, "problem"))) == []
+        )
     for count, groups in ((0, 440), (2, 440), (11, 440), (1, 40_000)):
         place = spending.budget([Use(passed=False, groups=400)] * count, groups)
         for sentence in budget_words.sentences(place, groups):
