@@ -1,5 +1,6 @@
 """An ensemble on rows that no member has seen: who can be a member, fitted weights, and differences with intervals."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from tuneline.fusion.ensembles.ensemble import FITTED, UNIFORM, Plan
 from tuneline.fusion.ensembles.ensemble_rows import Member
 from tuneline.fusion.ensembles.mixtures import Outputs
 from tuneline.params import editing
+from tuneline.pipeline import objects
 from tuneline.registry import versions
 
 
@@ -87,6 +89,37 @@ def test_rows_that_a_member_was_trained_on_are_left_out_and_counted(models: Path
         "2 models, one after the other, each on 8 validation rows and 18 test rows (left out: 2 that a member was "
         "trained on): 52 rows in at least 18 forward passes of up to 3 rows (evaluate.batch_size)"
     )
+
+
+def test_rows_that_are_near_to_what_a_member_was_trained_on_are_left_out(
+    models: Path, project: params.Params, tmp_path: Path
+) -> None:
+    def put(content: bytes, end: str = "") -> str:
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + end
+        path = objects.place(tmp_path / ".dvc/cache/files/md5", md5)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return md5
+
+    first, second = member(models, "1"), member(models, "2", [*TRAINED, 99])
+    without = plan(project, first, second)
+    # The training rows of version 2 are nowhere.
+    assert without.test.near == 0
+    [remark] = without.remarks
+    assert remark.startswith(
+        "the training rows of version 2 cannot be read, so rows that are near duplicates of them may"
+    )
+    seen = files.read_parquet(Path(project.paths.clean) / "test").slice(3, 1)
+    files.write_parquet(tmp_path / "part.parquet", seen.set_column(0, "id", pa.array(["id-99"])))
+    listing = [{"relpath": "train/part-00000.parquet", "md5": put((tmp_path / "part.parquet").read_bytes())}]
+    outs = [{"path": project.paths.clean, "hash": "md5", "md5": put(json.dumps(listing).encode(), ".dir")}]
+    folder = tmp_path / "2"
+    shutil.copytree(second.folder, folder)
+    (folder / "dvc.lock").write_text(json.dumps({"stages": {"prepare": {"outs": outs}}}))
+    made = plan(project, first, replace(second, folder=folder))
+    assert (made.test.trained, made.test.near, made.remarks) == (0, 1, ())
+    assert made.test.rows["id"].to_pylist() == [f"id-{row}" for row in SPLITS["test"] if row != 23]
+    assert "(left out: 1 near duplicates of such rows)" in command.cost(project, made)
 
 
 def test_the_better_member_gets_the_weight_and_each_is_compared(models: Path, project: params.Params) -> None:

@@ -55,7 +55,7 @@ def plan(p: params.Params, form: RecordForm, members: Sequence[Member]) -> tuple
         ModelError: a tokenizer cannot be loaded.
     """
     problems = fit_together.problems(p, form, members)
-    (validation, unread), (test, _) = (ensemble_rows.of_split(p, members, form, one) for one in ("validation", "test"))
+    validation, test, unread = ensemble_rows.unseen(p, members, form)
     if not test.rows.num_rows:
         problems.append(_no_rows(test, p.paths.clean))
     elif not problems:

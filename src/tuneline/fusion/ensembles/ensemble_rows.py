@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.data.records.record_form import DATASET_FILE, RecordForm, SplitName, read_form
+from tuneline.data.records.record_form import DATASET_FILE, RecordForm, read_form
 from tuneline.decisions import near_duplicates
 from tuneline.errors import DataError
 from tuneline.evaluation.task_table import TASKS
 from tuneline.registry import versions
+
+_SPLITS = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -47,38 +50,45 @@ def clean_form(p: params.Params) -> RecordForm:
     return read_form(clean, p.task)
 
 
-def of_split(
-    p: params.Params, members: Sequence[Member], form: RecordForm, split: SplitName
-) -> tuple[Kept, tuple[str, ...]]:
-    """The rows of a held-out split on which all members can be measured.
+def unseen(p: params.Params, members: Sequence[Member], form: RecordForm) -> tuple[Kept, Kept, tuple[str, ...]]:
+    """The rows of the validation and the test split on which all members can be measured.
 
     Args:
         p: the params.
         members: the versions.
         form: from `clean_form`.
-        split: validation or test.
 
     Returns:
-        The rows, and sentences about what could not be looked for.
+        Those of validation, those of test, and sentences about what could not be looked for.
 
     Raises:
         BrokenVersionError: a version does not hold the ids of its training rows.
     """
-    rows = TASKS[p.task].test_rows(files.read_parquet(Path(p.paths.clean) / split), p.evaluate, form)
-    kept, near, remarks = set(range(rows.num_rows)), set[str](), []
+    splits = [
+        TASKS[p.task].test_rows(files.read_parquet(Path(p.paths.clean) / split), p.evaluate, form) for split in _SPLITS
+    ]
+    rows = pa.concat_tables(splits)
     ids, clusters = rows["id"].to_pylist(), rows["cluster"].to_pylist()
+    was_trained, is_near, remarks = np.zeros(len(ids), bool), np.zeros(len(ids), bool), []
     known = versions.workspace_train_rows(p)
     for member in members:
         trained = versions.version_train_rows(member.folder)
-        kept &= set(versions.unseen_rows(trained, ids, clusters).tolist())
-        found, unknown = near_duplicates.near_to(p, member.folder, trained, known, rows)
-        near |= found
+        has_seen = np.ones(len(ids), bool)
+        has_seen[versions.unseen_rows(trained, ids, clusters)] = False
+        was_trained |= has_seen
+        near, unknown = near_duplicates.near_to(p, member.folder, trained, known, rows)
+        is_near |= np.array([row in near for row in ids], bool)
         if unknown:
             remarks.append(
-                f"the training rows of version {member.version} cannot be read, so {split} rows that are near "
-                f"duplicates of them may be measured: {unknown}"
+                f"the training rows of version {member.version} cannot be read, so rows that are near duplicates of "
+                f"them may be measured: {unknown}"
             )
-    trained_on = rows.num_rows - len(kept)
-    kept = {place for place in kept if ids[place] not in near}
-    left = rows.num_rows - trained_on - len(kept)
-    return Kept(rows.take(pa.array(sorted(kept), pa.int64())), trained_on, left), tuple(remarks)
+    is_near &= ~was_trained
+    kept, start = [], 0
+    for split in splits:
+        stop = start + split.num_rows
+        trained_on, near_to = was_trained[start:stop], is_near[start:stop]
+        kept.append(Kept(split.filter(~(trained_on | near_to)), int(trained_on.sum()), int(near_to.sum())))
+        start = stop
+    validation, test = kept
+    return validation, test, tuple(remarks)
