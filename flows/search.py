@@ -23,13 +23,17 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
 from tuneline import params, stopping
+from tuneline.commands import crossvalidate
 from tuneline.core import files
+from tuneline.crossvalidation import cross_validation
 from tuneline.errors import SetupError, TrainingError
 from tuneline.modeling import hardware
 from tuneline.pipeline import repro
+from tuneline.progress import duration
 from tuneline.registry import tracking
 from tuneline.search import against_default, pictures, record, search_page, space, study
 from tuneline.search.against_default import Compared
+from tuneline.search.objective import Objective, objective_of
 from tuneline.search.options import Options
 from tuneline.search.record import Record
 from tuneline.search.result import Result, best_of
@@ -67,6 +71,7 @@ class _Run:
     begun: Record
     options: Options
     threads: int
+    objective: Objective
     logger: logging.Logger | logging.LoggerAdapter
     running: list[_Running] = field(default_factory=list)
 
@@ -140,10 +145,10 @@ class _Run:
             self.opened.prune(one.trial)
             self.logger.info("trial %d: stopped early", number)
         else:
-            assert outcome.eval_loss is not None
-            one.folder.save(outcome.eval_loss, is_complete=True)
-            self.opened.finish(one.trial, outcome.eval_loss)
-            self.logger.info("trial %d: eval_loss %.4f", number, outcome.eval_loss)
+            assert outcome.loss is not None
+            one.folder.save(outcome.loss, is_complete=True)
+            self.opened.finish(one.trial, outcome.loss)
+            self.logger.info("trial %d: %s %.4f", number, self.objective.label, outcome.loss)
         one.folder.remove()
 
 
@@ -175,11 +180,14 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
         wanted = space.read(p)
         for stage in _NEEDED:
             repro.reproduce(stage, logger.info)
+            if stage == "validate_clean" and wanted.folds:
+                logger.info(_cost(p, wanted.folds, options))
         opened, begun = options.open(wanted, p)
         threads = max(1, min(p.compute.threads, hardware.cores() // options.workers))
         logger.info("%d at a time, each with %d of %d cores", options.workers, threads, hardware.cores())
         _check_space(p, options)
-        _Run(opened, begun, options, threads, logger).go()
+        objective = objective_of(p.task, wanted.folds)
+        _Run(opened, begun, options, threads, objective, logger).go()
         results = opened.results()
         best = best_of(results)
         compared = _compare(options, p, begun, results, best, logger)
@@ -194,10 +202,27 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
             options.trials,
             threads,
             options.workers,
+            objective,
         )
         path = Path(p.paths.reports) / "search.html"
         files.write_text(path, search_page.render(page))
-        return Completed(message=_message(options, results, best, path))
+        return Completed(message=_message(options, objective, results, best, path))
+
+
+def _cost(p: params.Params, folds: int, options: Options) -> str:
+    """What a search with a cross-validation per trial costs, before it starts.
+
+    Raises:
+        DataError: the rows do not suffice for so many folds.
+    """
+    share = cross_validation.plan(p, folds).trained_share
+    known = f"{folds} folds: a trial takes about {share:.1f} times as long as finetune, {options.trials} trials"
+    known += f" {share * options.trials:.0f} times" + (", and the comparison twice" if options.compare else "")
+    seconds = crossvalidate.last_training(p, tracking.connect())
+    if seconds is None:
+        return known
+    whole = (share * options.trials + 2 * options.compare) * seconds / options.workers
+    return f"{known}; in all about {duration(whole)}, because finetune took {duration(seconds)}"
 
 
 def _check_space(p: params.Params, options: Options) -> None:
@@ -227,25 +252,25 @@ def _compare(
     return against_default.compare(p, tracking.connect(), begun, best, results[0], lambda line: None)
 
 
-def _message(options: Options, results: Sequence[Result], best: Result | None, page: Path) -> str:
+def _message(options: Options, objective: Objective, results: Sequence[Result], best: Result | None, page: Path) -> str:
     left = sum(result.state == "interrupted" for result in results)
     again = f"; unfinished, because killed: {left}; the same command goes on with them" if left else ""
-    return f"{_found(options, results, best)}{again}; {page}"
+    return f"{_found(options, objective, results, best)}{again}; {page}"
 
 
-def _found(options: Options, results: Sequence[Result], best: Result | None) -> str:
+def _found(options: Options, objective: Objective, results: Sequence[Result], best: Result | None) -> str:
     if best is None:
         return "no trial has ended"
     default = results[0]
     if best.number == 0:
-        return f"today's values have the lowest eval_loss ({best.eval_loss:.4f}) of {len(results)} trials"
+        return f"today's values have the lowest {objective.label} ({best.loss:.4f}) of {len(results)} trials"
     values = ", ".join(f"{key}: {pictures.shown(value)}" for key, value in best.values.items())
     applied = (
         f"written to {params.PARAMS_FILE}; next: make run" if options.apply else "to keep it: tuneline search --apply"
     )
     return (
-        f"best of {len(results)}: trial {best.number}, eval_loss {best.eval_loss:.4f} (today's values: "
-        f"{default.eval_loss:.4f}); {values}; {applied}"
+        f"best of {len(results)}: trial {best.number}, {objective.label} {best.loss:.4f} (today's values: "
+        f"{default.loss:.4f}); {values}; {applied}"
     )
 
 

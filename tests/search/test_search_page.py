@@ -4,6 +4,7 @@ from tuneline.evaluation.intervals import Interval
 from tuneline.gate.spending import Budget
 from tuneline.search import pictures, search_page
 from tuneline.search.against_default import Compared
+from tuneline.search.objective import Objective
 from tuneline.search.result import Result, best_of
 from tuneline.search.search_page import Page
 from tuneline.search.space import Dimension, Space
@@ -34,7 +35,9 @@ RESULTS = [
 def page(compared: Compared | None = None) -> str:
     best = best_of(RESULTS)
     importance = {RATE: 0.75, EPOCHS: 0.25}
-    return search_page.render(Page("m", "search", SPACE, RESULTS, best, importance, compared, 4, 1, 2))
+    return search_page.render(
+        Page("m", "search", SPACE, RESULTS, best, importance, compared, 4, 1, 2, Objective("eval_loss", None))
+    )
 
 
 def test_the_best_trial_is_the_lowest_that_ended_and_the_first_of_equals() -> None:
@@ -44,7 +47,7 @@ def test_the_best_trial_is_the_lowest_that_ended_and_the_first_of_equals() -> No
 
 
 def test_a_line_runs_through_the_values_of_its_trial() -> None:
-    found = pictures.parallel(SPACE.space, RESULTS, 1)
+    found = pictures.parallel(SPACE.space, RESULTS, 1, "eval_loss")
     assert found is not None
     assert [axis.x for axis in found.axes] == [0, 33.33, 66.67, 100]
     lines = {line.number: line for line in found.lines}
@@ -56,7 +59,7 @@ def test_a_line_runs_through_the_values_of_its_trial() -> None:
 
 def test_the_page_says_what_was_found_and_escapes_every_text() -> None:
     text = page()
-    assert "Trial 1 has an eval_loss of 2.0000; today's values have 3.0000" in text
+    assert "Trial 1 has eval_loss 2.0000; today's values have 3.0000" in text
     assert "2 of 4 trials ended, 1 was stopped early" in text
     assert "<script" not in text
     assert "&lt;b&gt;the loss&lt;/b&gt; is not finite" in text

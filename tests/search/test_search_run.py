@@ -1,6 +1,7 @@
 """A whole search in a small project. Runs where the extra is installed."""
 
 import importlib.util
+import json
 import os
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from projects import Project, copy_project
+from ruamel.yaml import YAML
 
 from tuneline.search.result import Result
 from tuneline.search.space import Dimension, Space
@@ -128,6 +130,44 @@ def test_a_trainer_that_is_killed_goes_on_and_values_that_cannot_be_trained_are_
         (1e30, "failed"),
     }
     assert all("the loss is nan" in result.note for result in found if result.state == "failed")
+
+
+def test_with_folds_the_objective_is_the_mean_of_a_cross_validation_and_a_kill_changes_no_number(
+    project: Project,
+) -> None:
+    space = project.root / "data/search.yaml"
+    text = f"folds: 2\npruner: none\n{SPACE}"
+    space.write_text(text, "utf-8")
+    command = [sys.executable, "-m", "tuneline", "search", "--name", "folds", "--trials", "3"]
+    measured = project.root / "work/search/folds/trials/1/work/folds.json"
+    try:
+        running = subprocess.Popen(command, cwd=project.root, env=project.environment(), stdout=subprocess.DEVNULL)
+        while running.poll() is None and not measured.exists():
+            time.sleep(0.1)
+        running.kill()
+        running.wait()
+        assert json.loads(measured.read_text())
+        assert trainer_in(measured.parents[1]) is None
+        done = project.tuneline("search", "--name", "folds", "--trials", "3")
+        page = (project.root / "reports/search.html").read_text("utf-8")
+        other = project.tuneline("search", "--name", "more", "--trials", "2", "--no-compare")
+    finally:
+        space.write_text(SPACE, "utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "2 folds: a trial takes about 1.0 times as long as finetune, 3 trials 3 times" in done.stderr
+    searched = Space.model_validate(YAML(typ="safe").load(text))
+    found = results(project, "folds", searched)
+    assert [result.state for result in found] == ["done"] * 3
+    assert all(list(result.curve) == [1, 2] and result.loss == result.curve[2] for result in found)
+    assert other.returncode == 0, other.stderr
+    assert found[:2] == results(project, "more", searched)
+    alone = project.tuneline("crossvalidate", "--folds", "2")
+    assert alone.returncode == 0, alone.stderr
+    mean = json.loads((project.root / "reports/crossvalidation.json").read_text())["candidate"]["token_loss"]["mean"]
+    assert found[0].loss == pytest.approx(mean, rel=1e-5)
+    # Its best trial was trained on all rows for the comparison.
+    assert "token_loss (mean of 2 folds)" in page
+    assert ("in the ledger" in page) == (min(found, key=lambda result: result.loss or 0).number > 0)
 
 
 def test_two_workers_train_at_the_same_time(project: Project) -> None:

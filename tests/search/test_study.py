@@ -71,7 +71,7 @@ def test_a_search_that_was_killed_has_the_same_trials(tmp_path: Path) -> None:
     assert dict(whole.results()[0].values) == TODAY
     best = best_of(whole.results())
     assert best is not None
-    assert best.eval_loss is not None and best.eval_loss < loss(TODAY, LAST)
+    assert best.loss is not None and best.loss < loss(TODAY, LAST)
     assert sum(whole.importance().values()) == pytest.approx(1)
 
 

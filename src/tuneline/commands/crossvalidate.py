@@ -65,13 +65,13 @@ def cost(p: params.Params, made: Plan, tracker: Tracker) -> str:
     count, left = len(made.folds), len(made.folds) - len(made.done)
     largest = max(fold.held_out.num_rows for fold in made.folds)
     known = f"{count} trainings, which take about {made.trained_share:.1f} times as long as finetune"
-    if seconds := _last_training(p, tracker):
+    if seconds := last_training(p, tracker):
         known += f" ({duration(made.trained_share * seconds * left / count)}, because it took {duration(seconds)})"
     done = f"; {count - left} of them are done already" if made.done else ""
     return f"{known}{done}; each measures up to {largest:,} rows that it has not seen. Test rows take no part."
 
 
-def _last_training(p: params.Params, tracker: Tracker) -> float | None:
+def last_training(p: params.Params, tracker: Tracker) -> float | None:
     """The seconds of the last `finetune`, as MLflow knows them."""
     report = Path(p.paths.reports) / "training.json"
     if not report.is_file():

@@ -4,7 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from tuneline import params, processes
 from tuneline.core import files
 from tuneline.crossvalidation import folds, one_fold
 from tuneline.crossvalidation.corrected_interval import FoldMean, mean_of_folds
-from tuneline.errors import TrainingError
+from tuneline.errors import KilledError, TrainingError
 from tuneline.evaluation import comparison, score_table
 from tuneline.params.gate import METRICS_OF_TASK
 
@@ -92,13 +92,15 @@ def plan(p: params.Params, count: int) -> Plan:
     return Plan(made, one_fold.FOLDER / one_fold.digest(p, count))
 
 
-def run(plan: Plan) -> None:
+def run(plan: Plan, ended: Callable[[int], None] = lambda _: None) -> None:
     """Train and measure the folds that are not done. A killed run goes on where it was.
 
     Args:
         plan: from `plan`.
+        ended: called with the number of each fold that is done, in their order.
 
     Raises:
+        KilledError: a training was killed from outside.
         TrainingError: a training has failed.
     """
     for fold in plan.folds:
@@ -106,6 +108,13 @@ def run(plan: Plan) -> None:
             print(f"fold {fold.number}: {fold.train.num_rows:,} training rows, {fold.held_out.num_rows:,} held out")
             sys.stdout.flush()
             _run_fold(plan, fold.number)
+        ended(fold.number)
+
+
+def measured(p: params.Params, plan: Plan, number: int) -> Mapping[str, float]:
+    """The metrics of the trained model on a fold that is done; those that are not defined on its rows are left out."""
+    rows, scores = score_table.split_columns(files.read_parquet(one_fold.place(plan.folder, number) / _SCORES))
+    return comparison.summarise(rows, p.task, scores["candidate"])
 
 
 def summarise(p: params.Params, plan: Plan) -> Result:
@@ -171,9 +180,8 @@ def _run_fold(plan: Plan, number: int) -> None:
     if (own / one_fold.PROBLEMS).is_file():
         problems = files.read_json(own / one_fold.PROBLEMS)
         raise TrainingError(*(f"fold {number}: {problem}" for problem in problems))
-    how = (
-        f"{signal.Signals(-ran.returncode).name} ended its process, for example because memory ran out"
-        if ran.returncode < 0
-        else f"its process ended with code {ran.returncode}"
-    )
-    raise TrainingError(f"fold {number}: {how}; run the same command again to go on")
+    again = "run the same command again to go on"
+    if ran.returncode < 0:
+        name = signal.Signals(-ran.returncode).name
+        raise KilledError(f"fold {number}: {name} ended its process, for example because memory ran out; {again}")
+    raise TrainingError(f"fold {number}: its process ended with code {ran.returncode}; {again}")

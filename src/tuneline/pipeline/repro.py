@@ -284,6 +284,40 @@ def reproduce_at(
     raise _failure(stage, code, errors, last)
 
 
+def run_module_at(
+    place: Elsewhere,
+    module: str,
+    arguments: Sequence[str],
+    log: Callable[[str], None],
+    is_unwanted: Callable[[], bool],
+    killed: int,
+) -> bool:
+    """Run a module of the code in another folder of the project; it prints `error: ` before each reason of a failure.
+
+    Args:
+        place: the folder.
+        module: its name.
+        arguments: of the module.
+        log: called with each line of output.
+        is_unwanted: as for `reproduce_at`.
+        killed: the exit code by which the module says that a process of its own was killed.
+
+    Returns:
+        Whether it ended; False if it was killed because it is unwanted.
+
+    Raises:
+        KilledError: it was killed by another.
+        PipelineError: it failed; holds its own message.
+    """
+    code, errors, last = _streamed(list(arguments), log, place, is_unwanted, module)
+    if code == 0:
+        return True
+    if is_unwanted():
+        return False
+    error = _failure(module, code, errors, last)
+    raise KilledError(*error.problems) if code == killed else error
+
+
 def use_cache_at(place: Elsewhere, cache: Path) -> None:
     """Let DVC in another folder use a cache of this machine; only the configuration that git ignores changes.
 
@@ -460,12 +494,12 @@ def add_to_dvc(*paths: Path) -> None:
     _run(["add", "--quiet", *names], lambda line: None, what=", ".join(names))
 
 
-def _command(arguments: list[str], place: Elsewhere | None = None) -> list[str]:
+def _command(arguments: list[str], place: Elsewhere | None = None, module: str = "dvc") -> list[str]:
     if place is None:
-        return [sys.executable, "-m", "dvc", *arguments]
+        return [sys.executable, "-m", module, *arguments]
     # Only for dvc and the stage: what binds dvc to this process is this project's code. All other variables come
     # another way, because every user of the machine can see arguments.
-    return ["env", f"PYTHONPATH={place.sources}", str(place.python), "-m", "dvc", *arguments]
+    return ["env", f"PYTHONPATH={place.sources}", str(place.python), "-m", module, *arguments]
 
 
 def _run(arguments: list[str], log: Callable[[str], None], what: str, remedy: str | None = None) -> None:
@@ -495,13 +529,14 @@ def _streamed(
     log: Callable[[str], None],
     place: Elsewhere | None = None,
     is_unwanted: Callable[[], bool] | None = None,
+    module: str = "dvc",
 ) -> tuple[int, list[str], list[str]]:
-    """Run dvc and log its lines; returns the exit code, the lines of errors and the last other lines."""
+    """Run dvc or another module, and log its lines; returns its exit code, its errors and its last other lines."""
     errors: list[str] = []
     last: list[str] = []
     where = {"folder": place.folder, "variables": place.variables} if place else {}
     with ExitStack() as stack:
-        process = stack.enter_context(processes.process_group(_command(arguments, place), **where))
+        process = stack.enter_context(processes.process_group(_command(arguments, place, module), **where))
         assert process.stdout is not None
         if is_unwanted:
             stack.enter_context(processes.killed_when(is_unwanted, process))

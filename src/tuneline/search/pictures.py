@@ -1,4 +1,4 @@
-"""The pictures of the page of a search, as coordinates: parallel coordinates, and eval_loss trial by trial."""
+"""The pictures of the page of a search, as coordinates: parallel coordinates, and the objective."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -51,16 +51,19 @@ class Parallel:
     lines: tuple[Line, ...]
 
 
-def parallel(space: Mapping[str, Dimension], results: Sequence[Result], best: int | None) -> Parallel | None:
-    """The picture of all trials with an eval_loss; None where there are fewer than two.
+def parallel(
+    space: Mapping[str, Dimension], results: Sequence[Result], best: int | None, objective: str
+) -> Parallel | None:
+    """The picture of all trials with a loss; None where there are fewer than two.
 
     Args:
         space: key -> its values.
         results: the trials.
         best: the number of the best trial.
+        objective: what a person reads at the last axis.
     """
-    shown = [result for result in results if result.eval_loss is not None and result.state in ("done", "pruned")]
-    done = [result.eval_loss for result in shown if result.state == "done" and result.eval_loss is not None]
+    shown = [result for result in results if result.loss is not None and result.state in ("done", "pruned")]
+    done = [result.loss for result in shown if result.state == "done" and result.loss is not None]
     if len(shown) < 2 or not done:
         return None
     low, high = min(done), max(done)
@@ -68,10 +71,10 @@ def parallel(space: Mapping[str, Dimension], results: Sequence[Result], best: in
     axes = [
         Axis(key, _percent(index, 0, count), _labels(dimension)) for index, (key, dimension) in enumerate(space.items())
     ]
-    axes.append(Axis("eval_loss", 100.0, (Label(100.0, f"{low:.4g}"), Label(0.0, f"{high:.4g}"))))
+    axes.append(Axis(objective, 100.0, (Label(100.0, f"{low:.4g}"), Label(0.0, f"{high:.4g}"))))
     lines = []
     for result in shown:
-        loss = min(max(result.eval_loss or high, low), high)
+        loss = min(max(result.loss or high, low), high)
         heights = [_height(dimension, result.values[key]) for key, dimension in space.items()]
         heights.append(_percent(loss, low, high) if high > low else 50.0)
         points = " ".join(

@@ -85,7 +85,8 @@ def check_space(record: Record, space: Space) -> None:
         ParamsError: names the keys that differ.
     """
     now = space.model_dump()
-    if dict(record.space) != now:
+    # A search may have been begun before a key existed.
+    if Space.model_validate(record.space) != space:
         before, after = dict(record.space["space"]), now["space"]
         keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         keys += sorted(key for key in now if key != "space" and now[key] != record.space.get(key))
@@ -121,8 +122,13 @@ def compute_identity(space: Space, p: Params) -> str:
         for section in sections:
             node = node[section]
         node.pop(name, None)
+    of_folds = {}
+    if space.folds:
+        code = [*identity.code_deps("evaluate"), "src/tuneline/crossvalidation"]
+        of_folds = {"evaluation": identity.code_sha256(code, Path.cwd()), "evaluate": values["evaluate"]}
     return files.digest(
         {
+            **of_folds,
             "space": space.sha256,
             "code": identity.code_sha256(identity.code_deps("finetune"), Path.cwd()),
             "inputs": sorted((one.path, one.md5) for one in graph.recorded_inputs("finetune")),

@@ -16,15 +16,15 @@ class Result:
     number: int
     state: State
     values: Mapping[str, Value]
-    eval_loss: float | None
-    """Of the weights that are kept; for a pruned trial the last that was measured."""
+    loss: float | None
+    """The objective, of the weights that are kept; for a pruned trial the last that was measured."""
     curve: Mapping[int, float]
-    """Step -> eval_loss."""
+    """Measurement, from 1 -> the objective."""
     note: str = ""
     """Why it failed."""
 
 
 def best_of(results: Sequence[Result]) -> Result | None:
-    """The finished trial with the lowest eval_loss; of equal trials the first."""
-    done = [result for result in results if result.state == "done" and result.eval_loss is not None]
-    return min(done, key=lambda result: (result.eval_loss, result.number), default=None)
+    """The finished trial with the lowest loss; of equal trials the first."""
+    done = [result for result in results if result.state == "done" and result.loss is not None]
+    return min(done, key=lambda result: (result.loss, result.number), default=None)

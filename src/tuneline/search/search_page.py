@@ -14,6 +14,7 @@ from tuneline.params.gate import METRICS, metric
 from tuneline.reporting import charts, filters
 from tuneline.search import pictures
 from tuneline.search.against_default import Compared
+from tuneline.search.objective import Objective
 from tuneline.search.result import Result, State
 from tuneline.search.space import Space, Value
 
@@ -33,6 +34,7 @@ class Page:
     """How many trials were asked for."""
     threads: int
     workers: int
+    objective: Objective
 
 
 def render(page: Page) -> str:
@@ -49,7 +51,9 @@ def render(page: Page) -> str:
     return environment.get_template("search.html.jinja").render(
         page=page,
         counts=counts,
-        parallel=pictures.parallel(page.space.space, page.results, page.best.number if page.best else None),
+        parallel=pictures.parallel(
+            page.space.space, page.results, page.best.number if page.best else None, page.objective.label
+        ),
         size=(pictures.WIDTH, pictures.HEIGHT),
         default=page.results[0] if page.results else None,
         changed=_changed(page),

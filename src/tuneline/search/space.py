@@ -135,9 +135,11 @@ class Space(Section):
     sampler: Literal["tpe", "random"] = "tpe"
     """tpe: values near those of good trials; random: independent of all other trials."""
     pruner: Literal["median", "none"] = "median"
-    """median: a trial is stopped where its best eval_loss so far is worse than the median of the others there."""
+    """median: a trial is stopped where its best loss so far is worse than the median of the others there."""
     startup_trials: Positive = 5
     """The first trials, which are drawn at random and run to their end."""
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    """A trial is measured by a cross-validation over so many folds; null: by eval_loss on the validation split."""
     warmup_measurements: Positive = 3
     """A trial is not stopped before it was measured so often: early losses say little about the last."""
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
@@ -146,7 +148,8 @@ class Space(Section):
     @property
     def sha256(self) -> str:
         """The digest of everything that decides which trials are drawn."""
-        return files.digest(self.model_dump())
+        # As before there were folds, for the searches of that time.
+        return files.digest(self.model_dump(exclude={"folds"} if self.folds is None else None))
 
 
 def read(p: Params, path: Path = FILE) -> Space:
@@ -168,6 +171,11 @@ def read(p: Params, path: Path = FILE) -> Space:
 def _problems(space: Space, p: Params, path: Path) -> Iterator[str]:
     values, known = p.model_dump(), _known_keys(p)
     lines = path.read_text("utf-8").splitlines()
+    if space.folds and p.finetune.nproc_per_node > 1:
+        yield (
+            f"{path}:{_line(lines, 'folds')}: folds: {space.folds}: a cross-validation trains in one process; remove "
+            f"folds, or set {_SECTION}.nproc_per_node to 1 in {params.PARAMS_FILE}"
+        )
     for key, dimension in space.space.items():
         place = f"{path}:{_line(lines, key)}: {key}"
         if reason := _refusal(key):

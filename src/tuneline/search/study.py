@@ -91,9 +91,9 @@ class Search:
                 return True
         return False
 
-    def finish(self, trial: Trial, eval_loss: float) -> None:
+    def finish(self, trial: Trial, loss: float) -> None:
         """Store that a trial has trained to its end."""
-        self._study.tell(trial, eval_loss)
+        self._study.tell(trial, loss)
 
     def prune(self, trial: Trial) -> None:
         """Store that a trial was stopped because it was worse than others."""
@@ -107,7 +107,7 @@ class Search:
     def importance(self) -> dict[str, float]:
         """How much of the differences between trials each key explains (fANOVA); empty with too few trials."""
         done = [result for result in self.results() if result.state == "done"]
-        if len(done) < _FEWEST_FOR_IMPORTANCE or len({result.eval_loss for result in done}) == 1:
+        if len(done) < _FEWEST_FOR_IMPORTANCE or len({result.loss for result in done}) == 1:
             return {}
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # pyright: ignore[reportMissingImports]
 

@@ -23,12 +23,13 @@ from tuneline.params import editing
 from tuneline.pipeline import dvc_files, repro
 from tuneline.pipeline.repro import Elsewhere
 from tuneline.reporting import curves
+from tuneline.search import trial_folds
+from tuneline.search.objective import EVAL_LOSS, objective_of
 from tuneline.search.record import Record, folder_of
 from tuneline.search.space import Value
 from tuneline.training import checkpoints
 from tuneline.training.log import History
 
-OBJECTIVE = "eval_loss"
 STAGE = "finetune"
 _METRICS = "search.json"
 # A stage before finetune, with small outputs.
@@ -43,8 +44,8 @@ _OWN = ("MLFLOW_", "PREFECT_", "TUNELINE_", "DVC_", "GIT_", "PYTHONPATH")
 class Outcome:
     """How a trial ended."""
 
-    eval_loss: float | None
-    """Of the weights that are kept; None if it did not end."""
+    loss: float | None
+    """The objective, of the weights that are kept; None if it did not end."""
     curve: Mapping[int, float]
     why: str = ""
     """Why it failed or by what it was killed; empty if it ended or was stopped."""
@@ -68,6 +69,7 @@ class TrialFolder:
         self._unwanted = self._tree.with_suffix(".unwanted")
         self._project = self._tree / git.ask("rev-parse", "--show-prefix")
         self.experiment = f"{record.name}-{name}"
+        self._folds = record.space.get("folds")
 
     @property
     def place(self) -> Elsewhere:
@@ -114,7 +116,7 @@ class TrialFolder:
         variants = (f"{p.paths.augmented}/{variant.name}" for variant in p.data.augment.variants())
         paths = (p.paths.clean, *variants, p.paths.pretraining, p.paths.base, f"{p.paths.reports}/clean.ok")
         repro.check_out_at(self.place, *paths)
-        if commit is not None:
+        if commit is not None and not self._folds:
             repro.check_out_at(self.place, p.paths.finetuned)
         files.write_text(self._ready, "")
 
@@ -132,7 +134,7 @@ class TrialFolder:
         return self._project / p.paths.reports / _METRICS
 
     def train(self, log: Callable[[str], None]) -> Outcome:
-        """Run finetune until it ends or the trial is unwanted.
+        """Run finetune, or the trainings of all folds, until it ends or the trial is unwanted.
 
         Args:
             log: called with each line of output.
@@ -143,7 +145,12 @@ class TrialFolder:
                 "file system that all its machines share"
             )
         try:
-            ended = repro.reproduce_at(self.place, STAGE, log, self._unwanted.exists)
+            if self._folds:
+                ended = repro.run_module_at(
+                    self.place, trial_folds.__name__, [str(self._folds)], log, self._unwanted.exists, trial_folds.KILLED
+                )
+            else:
+                ended = repro.reproduce_at(self.place, STAGE, log, self._unwanted.exists)
         except KilledError as error:
             return Outcome(None, self.curve(), str(error), is_killed=True)
         except PipelineError as error:
@@ -155,7 +162,12 @@ class TrialFolder:
         files.write_text(self._unwanted, "")
 
     def curve(self) -> dict[int, float]:
-        """The eval_loss of each measurement, by its number from 1, as the newest checkpoint of the training has it."""
+        """The objective at each measurement, by its number from 1.
+
+        That of a training is in its newest checkpoint. Of a cross-validation each fold is a measurement of the mean.
+        """
+        if self._folds:
+            return _rounded(trial_folds.means(self._project))
         found: dict[int, float] = {}
         for folder in (self._project / "work").glob("*/"):
             newest = checkpoints.newest(folder)
@@ -164,32 +176,37 @@ class TrialFolder:
             except (OSError, UnreadableFileError, TypeError):
                 # The trainer deletes old checkpoints.
                 continue
-            found |= _numbered([line[OBJECTIVE] for line in lines if OBJECTIVE in line])
+            found |= _numbered([line[EVAL_LOSS] for line in lines if EVAL_LOSS in line])
         return found
 
     def _ended(self) -> Outcome:
+        if self._folds:
+            curve = self.curve()
+            return Outcome(curve[self._folds], curve)
         p = params.load(self._project / params.PARAMS_FILE)
         reports = self._project / p.paths.reports
-        curve = {step: line[OBJECTIVE] for step, line in curves.read(reports / "training.csv") if OBJECTIVE in line}
+        curve = {step: line[EVAL_LOSS] for step, line in curves.read(reports / "training.csv") if EVAL_LOSS in line}
         if not curve:
             return Outcome(None, {}, "nothing was measured on the validation split; raise data.split.validation")
         losses = list(curve.values())
         kept = files.read_object(reports / "training.json").get("best_step")
         return Outcome(losses[-1] if kept is None else curve[kept], _numbered(losses))
 
-    def save(self, eval_loss: float | None, *, is_complete: bool) -> None:
+    def save(self, loss: float | None, *, is_complete: bool) -> None:
         """Save the trial as an experiment.
 
         Args:
-            eval_loss: its objective.
-            is_complete: whether finetune has ended; otherwise the experiment has no model.
+            loss: its objective.
+            is_complete: whether the trial has ended; the experiment then has its model, but of a cross-validation.
         """
-        files.write_json(self._metrics(), {OBJECTIVE: eval_loss})
+        objective = objective_of(params.load(self._project / params.PARAMS_FILE).task, self._folds)
+        files.write_json(self._metrics(), {objective.metric: None if loss is None else objective.value(loss)})
         git.ask("-C", str(self._project), "add", "--force", "--", str(self._metrics()))
-        if not is_complete:
+        has_model = is_complete and not self._folds
+        if not has_model:
             # DVC saves the outputs of one stage at least, all of which must be there.
             repro.check_out_at(self.place, _COMPLETE)
-        repro.save_experiment_at(self.place, self.experiment, STAGE if is_complete else _COMPLETE)
+        repro.save_experiment_at(self.place, self.experiment, STAGE if has_model else _COMPLETE)
 
     def commit(self) -> str:
         """The commit of the trial's experiment; empty if it was removed."""
@@ -201,9 +218,13 @@ class TrialFolder:
     def evaluate(self, log: Callable[[str], None]) -> Path:
         """Run the stage evaluate on the model of the trial; returns the score table.
 
+        The models of a cross-validation have not seen all rows, so that finetune runs first.
+
         Raises:
-            PipelineError: the stage failed.
+            PipelineError: a stage failed.
         """
+        if self._folds:
+            repro.reproduce_at(self.place, STAGE, log)
         repro.reproduce_at(self.place, "evaluate", log)
         return self._project / params.load(self._project / params.PARAMS_FILE).paths.reports / "rows.parquet"
 
@@ -223,6 +244,10 @@ class TrialFolder:
 
 
 def _numbered(losses: Sequence[float]) -> dict[int, float]:
-    # Not by step: trials with other batches or epochs measure at other steps, but equally often. As many digits as
-    # training.csv has, so that it does not matter from which file a loss was read first.
-    return {number: float(f"{loss:.6g}") for number, loss in enumerate(losses, start=1)}
+    # Not by step: trials with other batches or epochs measure at other steps, but equally often.
+    return _rounded(dict(enumerate(losses, start=1)))
+
+
+def _rounded(curve: Mapping[int, float]) -> dict[int, float]:
+    # As many digits as training.csv has, so that it does not matter from which file a loss was read first.
+    return {number: float(f"{loss:.6g}") for number, loss in curve.items()}
