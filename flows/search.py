@@ -25,7 +25,7 @@ from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 from tuneline import params, stopping
 from tuneline.commands import crossvalidate
 from tuneline.core import files
-from tuneline.crossvalidation import cross_validation
+from tuneline.crossvalidation import cross_validation, folds
 from tuneline.errors import SetupError, TrainingError
 from tuneline.modeling import hardware
 from tuneline.pipeline import repro
@@ -181,7 +181,10 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
         for stage in _NEEDED:
             repro.reproduce(stage, logger.info)
             if stage == "validate_clean" and wanted.folds:
-                logger.info(_cost(p, wanted.folds, options))
+                # It refuses too many, before the base is trained.
+                folds.split(Path(p.paths.clean), wanted.folds)
+        if wanted.folds:
+            logger.info(_cost(p, wanted.folds, options))
         opened, begun = options.open(wanted, p)
         threads = max(1, min(p.compute.threads, hardware.cores() // options.workers))
         logger.info("%d at a time, each with %d of %d cores", options.workers, threads, hardware.cores())
@@ -205,18 +208,14 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
             objective,
         )
         path = Path(p.paths.reports) / "search.html"
-        files.write_text(path, search_page.render(page))
+        files.write_text(path, search_page.render(page, p.report.language))
         return Completed(message=_message(options, objective, results, best, path))
 
 
-def _cost(p: params.Params, folds: int, options: Options) -> str:
-    """What a search with a cross-validation per trial costs, before it starts.
-
-    Raises:
-        DataError: the rows do not suffice for so many folds.
-    """
-    share = cross_validation.plan(p, folds).trained_share
-    known = f"{folds} folds: a trial takes about {share:.1f} times as long as finetune, {options.trials} trials"
+def _cost(p: params.Params, count: int, options: Options) -> str:
+    """What a search with a cross-validation per trial costs, before it starts."""
+    share = cross_validation.plan(p, count).trained_share
+    known = f"{count} folds: a trial takes about {share:.1f} times as long as finetune, {options.trials} trials"
     known += f" {share * options.trials:.0f} times" + (", and the comparison twice" if options.compare else "")
     seconds = crossvalidate.last_training(p, tracking.connect())
     if seconds is None:

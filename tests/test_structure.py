@@ -83,7 +83,6 @@ OUTSIDE_TOOLS = {
     "prefect": ("flows",),
     "jinja2": (
         "src/tuneline/reporting/report.py",
-        "src/tuneline/search/search_page.py",
         "src/tuneline/encoding/chat/render.py",
         "src/tuneline/evaluation/probes/harness_run.py",
     ),

@@ -26,7 +26,7 @@ from tuneline.reporting.behaviour_section import behaviour_of
 FOLDER = Path(reporting.__file__).parent
 ENTRIES = catalogue.read_entries(catalogue.path_of("zh"))
 CHINESE = catalogue.read("zh")
-TEMPLATES = sorted(FOLDER.glob("*.jinja"))
+TEMPLATES = sorted([*FOLDER.glob("*.jinja"), *FOLDER.parent.glob("search/*.jinja")])
 SECTIONS = sorted([*FOLDER.glob("*_section.py"), FOLDER / "report.py", *FOLDER.glob("*_page.py")])
 # They write sentences that the page shows.
 SOURCES = [

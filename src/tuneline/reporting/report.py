@@ -190,11 +190,16 @@ def assemble(
 
 
 @cache
-def templates(language: params.Language) -> jinja2.Environment:
-    """The templates with the words of a language, which are compiled once."""
+def templates(language: params.Language, *more: Path) -> jinja2.Environment:
+    """The templates with the words of a language, which are compiled once.
+
+    Args:
+        language: of the page.
+        more: folders with further templates.
+    """
     words = catalogue.read(language)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, *more]),
         extensions=["jinja2.ext.i18n"],
         autoescape=True,
         undefined=jinja2.StrictUndefined,

@@ -23,10 +23,14 @@ class Objective:
         return self.metric != EVAL_LOSS and metric(self.metric).sign > 0
 
     @property
+    def name(self) -> str:
+        """What is minimised."""
+        return f"1 - {self.metric}" if self.is_flipped else self.metric
+
+    @property
     def label(self) -> str:
         """What a person reads."""
-        name = f"1 - {self.metric}" if self.is_flipped else self.metric
-        return f"{name} (mean of {self.folds} folds)" if self.folds else name
+        return f"{self.name} (mean of {self.folds} folds)" if self.folds else self.name
 
     def loss(self, value: float) -> float:
         """What is minimised, for a value of the metric."""

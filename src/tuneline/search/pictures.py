@@ -51,16 +51,13 @@ class Parallel:
     lines: tuple[Line, ...]
 
 
-def parallel(
-    space: Mapping[str, Dimension], results: Sequence[Result], best: int | None, objective: str
-) -> Parallel | None:
+def parallel(space: Mapping[str, Dimension], results: Sequence[Result], best: int | None) -> Parallel | None:
     """The picture of all trials with a loss; None where there are fewer than two.
 
     Args:
         space: key -> its values.
         results: the trials.
         best: the number of the best trial.
-        objective: what a person reads at the last axis.
     """
     shown = [result for result in results if result.loss is not None and result.state in ("done", "pruned")]
     done = [result.loss for result in shown if result.state == "done" and result.loss is not None]
@@ -71,7 +68,7 @@ def parallel(
     axes = [
         Axis(key, _percent(index, 0, count), _labels(dimension)) for index, (key, dimension) in enumerate(space.items())
     ]
-    axes.append(Axis(objective, 100.0, (Label(100.0, f"{low:.4g}"), Label(0.0, f"{high:.4g}"))))
+    axes.append(Axis("loss", 100.0, (Label(100.0, f"{low:.4g}"), Label(0.0, f"{high:.4g}"))))
     lines = []
     for result in shown:
         loss = min(max(result.loss or high, low), high)

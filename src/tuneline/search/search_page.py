@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import jinja2
-
 import tuneline
-from tuneline import reporting
+from tuneline import params
 from tuneline.evaluation.intervals import Interval
 from tuneline.params.gate import METRICS, metric
-from tuneline.reporting import charts, filters
+from tuneline.reporting import charts, report
 from tuneline.search import pictures
 from tuneline.search.against_default import Compared
 from tuneline.search.objective import Objective
@@ -37,23 +35,15 @@ class Page:
     objective: Objective
 
 
-def render(page: Page) -> str:
+def render(page: Page, language: params.Language) -> str:
     """The page as HTML. Every text from data, params or a model is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(reporting.__file__).parent]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": filters.number, "signed": filters.signed, "value": pictures.shown}
-    counts = {state: sum(result.state == state for result in page.results) for state in get_args(State)}
+    environment = report.templates(language, Path(__file__).parent)
+    environment.filters["value"] = pictures.shown
     return environment.get_template("search.html.jinja").render(
         page=page,
-        counts=counts,
-        parallel=pictures.parallel(
-            page.space.space, page.results, page.best.number if page.best else None, page.objective.label
-        ),
+        language=report.HTML_LANGUAGES[language],
+        counts={state: sum(result.state == state for result in page.results) for state in get_args(State)},
+        parallel=pictures.parallel(page.space.space, page.results, page.best.number if page.best else None),
         size=(pictures.WIDTH, pictures.HEIGHT),
         default=page.results[0] if page.results else None,
         changed=_changed(page),
