@@ -16,6 +16,7 @@ from typing import Any
 import flow_logs
 import foreground
 import lost_prefect
+from distributed import Future, KilledWorker
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
@@ -26,7 +27,7 @@ from tuneline import params, stopping
 from tuneline.commands import crossvalidate
 from tuneline.core import files
 from tuneline.crossvalidation import cross_validation, folds
-from tuneline.errors import SetupError, TrainingError
+from tuneline.errors import SetupError, TrainingError, first_line
 from tuneline.modeling import hardware
 from tuneline.pipeline import repro
 from tuneline.progress import duration
@@ -43,8 +44,6 @@ from tuneline.search.trial_folder import Outcome, TrialFolder
 _EVERY = 0.5
 # So often a trial may be killed from outside and goes on from its checkpoint, before the search goes on without it.
 _MOST_KILLS = 3
-# A future of Dask whose worker was lost; Prefect's own errors come as states.
-_LOST = ("error", "cancelled", "lost")
 _NEEDED = ("validate_clean", "base")
 
 
@@ -112,7 +111,7 @@ class _Run:
             one.is_stopped = True
         if not is_over:
             return
-        outcome = _outcome(one.future)
+        outcome = _outcome(one.future, self.options)
         if outcome.is_killed:
             self._try_again(one, outcome.why)
         else:
@@ -152,11 +151,24 @@ class _Run:
         one.folder.remove()
 
 
-def _outcome(future: Any) -> Outcome:
-    """How a trial ended, once its future is done."""
-    if getattr(future.wrapped_future, "status", None) in _LOST:
+def _outcome(future: Any, options: Options) -> Outcome:
+    """How a trial ended, once its future is done.
+
+    Raises:
+        SetupError: the cluster cannot train trials.
+    """
+    submitted = future.wrapped_future
+    if not isinstance(submitted, Future) or submitted.status == "finished":
+        return future.result()
+    # Prefect's own errors come as states of a finished future.
+    error = submitted.exception() if submitted.status == "error" else None
+    if isinstance(error, KilledWorker):
         return Outcome(None, {}, "Dask has lost the worker that trained it", is_killed=True)
-    return future.result()
+    why = first_line(error) if error else f"the future is {submitted.status}"
+    raise SetupError(
+        f"{options.scheduler or 'Dask'}: the cluster cannot train a trial ({why}); scheduler and workers run in this "
+        "project's folder with its libraries, as docs/search.md says; then run the same command again"
+    )
 
 
 @flow(name="search", persist_result=False, retries=0)
@@ -284,14 +296,14 @@ def run_here(options: Options) -> None:
 
 
 def _runner(options: Options) -> TaskRunner[Any]:
-    if options.scheduler:
-        return DaskTaskRunner(address=options.scheduler)
-    if options.workers == 1:
+    if options.workers == 1 and not options.scheduler:
         # A cluster for one trial would only take memory.
         return ThreadPoolTaskRunner(max_workers=1)
     # Which worker begins and ends is not for the person.
     for name in ("distributed", "prefect.task_runner.dask"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if options.scheduler:
+        return DaskTaskRunner(address=options.scheduler)
     cluster = {
         "n_workers": options.workers,
         # Of Dask; the threads of a trial are in its params.

@@ -94,7 +94,7 @@ OUTSIDE_TOOLS = {
     "captum": ("src/tuneline/explanation/attributions.py",),
     "peft": ("src/tuneline/modeling/adapters.py", "src/tuneline/fusion/merging/merge_arithmetic.py"),
     "trl": ("src/tuneline/finetuning/dpo.py",),
-    "distributed": ("src/tuneline/data/preparing/scheduler.py",),
+    "distributed": ("src/tuneline/data/preparing/scheduler.py", "flows/search.py"),
     "lm_eval": ("src/tuneline/evaluation/probes/harness_run.py",),
     "sacrebleu": ("src/tuneline/evaluation/answer_metrics.py",),
     "sklearn": ("src/tuneline/augmentation/near_held_out.py", "src/tuneline/evaluation/tfidf.py"),

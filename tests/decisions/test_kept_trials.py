@@ -6,7 +6,7 @@ import pytest
 from erasable_project import CACHE, begun_search, cached_set, locked
 
 from tuneline import git, processes
-from tuneline.decisions import kept_trials
+from tuneline.decisions import kept_trials, source_commit
 from tuneline.errors import BusyError, ParamsError
 from tuneline.pipeline import objects
 from tuneline.training import checkpoints
@@ -18,6 +18,8 @@ def test_a_deleted_search_frees_the_models_that_nothing_else_names(raw: Path) ->
     # A search over the same values has the same model.
     other = begun_search("other", b"a model")
     assert mine == other
+    # What `tuneline push` copies.
+    assert git.refs_below(f"{source_commit.REFS}/") == {}
     [own] = begun_search("last", b"the model of nobody else")[:1]
     assert kept_trials.delete("mine")[0].startswith("search mine: 1 experiments are deleted, ")
     assert kept_trials.names() == ["last", "other"]

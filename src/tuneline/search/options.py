@@ -130,7 +130,7 @@ def _check_cluster(address: str) -> None:
     except OSError as error:
         raise SetupError(
             f"--scheduler {address}: does not answer ({one_line(error)}); start it with: dask scheduler, and a worker "
-            "in this project's folder; or leave --scheduler out, to train on this machine"
+            "in this project's folder (docs/search.md); or leave --scheduler out, to train on this machine"
         ) from None
 
 

@@ -81,6 +81,8 @@ class TrialFolder:
             "MLFLOW_TRACKING_URI": f"sqlite:///{self._root}/mlflow.db",
             "DVC_SITE_CACHE_DIR": str(self._project / "work/dvc"),
             "DVC_NO_ANALYTICS": "true",
+            # Whatever DVC's configuration says, a search sends nothing to a remote.
+            "DVC_EXP_AUTO_PUSH": "false",
         }
         return Elsewhere(self._project, self._project / ".venv/bin/python", self._project / "src", own)
 
