@@ -27,7 +27,7 @@ from tuneline import params, stopping
 from tuneline.commands import crossvalidate
 from tuneline.core import files
 from tuneline.crossvalidation import cross_validation, folds
-from tuneline.errors import SetupError, TrainingError, first_line
+from tuneline.errors import SetupError, TrainingError, one_line
 from tuneline.modeling import hardware
 from tuneline.pipeline import repro
 from tuneline.progress import duration
@@ -164,7 +164,7 @@ def _outcome(future: Any, options: Options) -> Outcome:
     error = submitted.exception() if submitted.status == "error" else None
     if isinstance(error, KilledWorker):
         return Outcome(None, {}, "Dask has lost the worker that trained it", is_killed=True)
-    why = first_line(error) if error else f"the future is {submitted.status}"
+    why = one_line(error)[:200] if error else f"the future is {submitted.status}"
     raise SetupError(
         f"{options.scheduler or 'Dask'}: the cluster cannot train a trial ({why}); scheduler and workers run in this "
         "project's folder with its libraries, as docs/search.md says; then run the same command again"
