@@ -204,15 +204,16 @@ def test_a_stage_depends_on_the_packages_that_it_reaches(stage: str) -> None:
     assert len(wanted) <= MOST_PACKAGES + 1
 
 
-def test_a_twin_is_trained_and_measured_by_what_the_candidate_is_trained_and_measured_by() -> None:
+@pytest.mark.parametrize(("kind", "place"), [("twin", "-twins/${item}"), ("without", "-without/${key}")])
+def test_other_models_are_trained_and_measured_by_what_the_candidate_is(kind: str, place: str) -> None:
     for name in ("finetune", "evaluate"):
-        own, twin = stages()[name], stages()[f"{name}_twin"]
+        own, twin = stages()[name], stages()[f"{name}_{kind}"]
         assert [dep for dep in twin["deps"] if dep.startswith("src/")] == [
             dep for dep in own["deps"] if dep.startswith("src/")
         ]
-        assert set(twin["params"]) <= set(own["params"])
+        assert {*twin["params"]} <= {*own["params"], "report.without.${key}"}
         model = "${paths.finetuned}"
-        assert {dep.replace(f"{model}-twins/${{item}}", model) for dep in twin["deps"]} <= set(own["deps"])
+        assert {dep.replace(f"{model}{place}", model) for dep in twin["deps"]} <= set(own["deps"])
 
 
 def test_the_token_cache_is_keyed_by_all_code_that_decides_over_tokens() -> None:
@@ -224,7 +225,8 @@ def test_the_token_cache_is_keyed_by_all_code_that_decides_over_tokens() -> None
 
 def test_a_stage_replaces_its_shell_so_that_a_kill_reaches_it() -> None:
     assert {name: stage["cmd"] for name, stage in stages().items()} == {
-        name: f"exec sh scripts/stage.sh {name.replace('_twin', '@${item}')}{'@${key}' * (name in OF_NAMES)}"
+        name: f"exec sh scripts/stage.sh {name.replace('_twin', '@${item}').replace('_without', '@without/${key}')}"
+        f"{'@${key}' * (name in OF_NAMES)}"
         for name in stages()
     }
     lines = (ROOT / "scripts/stage.sh").read_text("utf-8").splitlines()

@@ -160,6 +160,18 @@ def test_the_same_mixture_gives_the_same_bytes_and_another_weight_others(mixed_p
     assert made[0] == made[1] != made[2]
 
 
+def test_a_training_without_a_set_is_the_training_that_never_had_it(mixed_place: Path) -> None:
+    train(chats={"weight": 0.5})
+    alone = files.sha256_file(Path("models/finetuned/model.safetensors"))
+    editing.set_values(Path("params.yaml"), {"data.mixture": {"chats": {"weight": 0.5}, "notes": {"weight": 1.0}}})
+    with Path("params.yaml").open("a") as file:
+        file.write("report: {without: {no_notes: [notes]}}\n")
+    finetune.main(params.load(), "without/no_notes")
+    folder = Path("models/finetuned-without/no_notes")
+    assert files.sha256_file(folder / "model.safetensors") == alone
+    assert [*files.read_json(Path("reports/without/no_notes/training.json"))["mixture"]] == ["raw", "chats"]
+
+
 @pytest.mark.slow
 def test_two_processes_learn_the_same_from_a_mixture_as_one(mixed_place: Path) -> None:
     share = {"chats": {"weight": 0.5}, "pretraining": {"weight": 1.5}}

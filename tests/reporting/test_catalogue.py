@@ -55,6 +55,7 @@ PARTS = {
         "{} Each model writes {}",
     },
     "verdict_section.py": {"no better"},
+    "without_section.py": {"the same training without {}"},
     # What is put together of these is in the tests of reasons and next steps below.
     "decision.py": {
         "is {} (95 % interval of the improvement {})",

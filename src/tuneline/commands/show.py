@@ -61,11 +61,16 @@ def _number(one: Number) -> str:
     digits = METRICS[one.metric].digits
     parts = [f"{MODELS[name][0]} {value:.{digits}f}" for name, value in one.others.items()]
     for name, bounds in one.versus.items():
-        text = f"minus {name}: {_signed(bounds['difference'], digits)}" if "difference" in bounds else ""
+        text = f"minus {_other(name)}: {_signed(bounds['difference'], digits)}" if "difference" in bounds else ""
         if "low" in bounds and "high" in bounds:
             text += f", 95 % interval {_signed(bounds['low'], digits)} to {_signed(bounds['high'], digits)}"
         parts += [text] if text else []
     return f"{one.name} {one.value:.{digits}f}" + (f" ({'; '.join(parts)})" if parts else "")
+
+
+def _other(name: str) -> str:
+    without = name.removeprefix("without_")
+    return name if without == name else f"the training without some rows ({without})"
 
 
 def _signed(value: float, digits: int) -> str:

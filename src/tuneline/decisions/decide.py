@@ -25,6 +25,7 @@ from tuneline.decisions import (
     twins,
     unchanged_weights,
     version_folder,
+    without_rows,
 )
 from tuneline.decisions.champion_scores import Candidate, ChampionResult
 from tuneline.decisions.probe_scores import Found
@@ -85,7 +86,7 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
         TrackingError: MLflow does not answer.
     """
     _refuse_stale(p)
-    intact.refuse_damage([*graph.recorded_outputs(), *graph.twin_outputs()], cache=False)
+    intact.refuse_damage([*graph.recorded_outputs(), *graph.aside_outputs()], cache=False)
     origin = lineage.read_lineage(p)
     _refuse_unmeasured(p, origin)
     tracker = tracking.connect()
@@ -110,6 +111,7 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     if checked and model_sha256 != origin.model_sha256:
         raise RegistryError(f"{reports / check_results.FILE}: another model was checked; run `make run`")
     noise = twins.of_workspace(p, rows, scores["candidate"])
+    compared = without_rows.of_workspace(p, rows, scores["candidate"])
 
     def decide_at(level: float) -> rules.Verdict:
         absent = {"champion": today.absent}
@@ -132,6 +134,8 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     remarks += decided.remarks
     value = verdict.as_dict() | {"champion": champion.summary, "asked": _asked(p, origin, today)}
     value |= {"next_steps": steps, "remarks": remarks, "ledger": decided.facts}
+    if compared:
+        value[without_rows.KEY] = {name: one.as_json() for name, one in compared.items()}
     if champion.sliced:
         value["champion_slices"] = slices.as_json(champion.sliced)
     page = reports / "index.html"
@@ -149,7 +153,8 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     files.write_json(reports / "gate.json", value | {"page_sha256": files.sha256_file(page)})
     run_id = _run(tracker, p, origin)
     tags = {"tuneline.verdict": verdict.verdict, _decided(reports): verdict.verdict}
-    tracker.describe_run(run_id, measured.run_metrics(evaluation), tags)
+    metrics = measured.run_metrics(evaluation | without_rows.as_evaluation(value))
+    tracker.describe_run(run_id, metrics, tags)
     tracker.attach(run_id, {reports / "evaluation.json": "reports", reports / "gate.json": "reports", page: "reports"})
     tracker.attach(run_id, {Path(params.PARAMS_FILE): "", Path("dvc.lock"): ""})
     link = tracker.page_of(run_id, f"reports/{page.name}")
@@ -225,7 +230,8 @@ def register(p: params.Params) -> versions.Registration:
         return tags | ({source_commit.TAG: commit} if commit else {})
 
     wrong = signature_policy.wrong_signature
-    made = versions.register(tracker, p, origin, run_id, value, evaluation, complete, check, wrong)
+    measures = evaluation | without_rows.as_evaluation(value)
+    made = versions.register(tracker, p, origin, run_id, value, measures, complete, check, wrong)
     # A kill before this line leaves a version without its ref; the next call adds it.
     notes += source_commit.keep(tracker, p.registry.model)
     if commit := git_steps.full_commit(p):
@@ -298,6 +304,8 @@ def _asked(p: params.Params, origin: lineage.Lineage, champion: Champion) -> dic
         "rules": [rule.model_dump() for rule in p.rules],
         "champion": champion.version,
         "twins": p.gate.twins,
+        # Without comparisons as it was before there were any.
+        **({without_rows.KEY: p.report.without} if p.report.without else {}),
     }
 
 

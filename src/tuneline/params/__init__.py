@@ -26,7 +26,7 @@ from tuneline.params.gate import (
 )
 from tuneline.params.paths import OUTPUTS, Paths, overlaps
 from tuneline.params.registry import Registry
-from tuneline.params.report import Language, Report
+from tuneline.params.report import AUGMENT, MIXTURE, WITHOUT, Language, Report
 from tuneline.params.sample import Sample
 from tuneline.params.section import Section
 from tuneline.params.slices import LABEL, LANGUAGE, LENGTH, closest, known_columns, one_of_known, split_gap, split_slice
@@ -40,6 +40,7 @@ __all__ = [
     "PRETRAINING",
     "READS_GENERAL",
     "TASK_KEYS",
+    "WITHOUT",
     "Augment",
     "BackTranslation",
     "Base",
@@ -112,6 +113,7 @@ class Params(Section):
             *self._rules_of_probes_have_rows(),
             *self._weights_can_be_shared_out(),
             *self._twins_differ(),
+            *self._comparisons_leave_out_what_is_trained(),
             *self._rules_can_be_measured(),
             *self._slices_are_known(),
         ]
@@ -198,6 +200,12 @@ class Params(Section):
                 "no_epochs",
                 "twins differ in the seed of their training, and finetune.num_train_epochs is 0; set it to []",
                 {"at": ("gate", "twins")},
+            )
+        if self.report.without:
+            yield PydanticCustomError(
+                "no_epochs",
+                "compares with trainings without some rows, and finetune.num_train_epochs is 0; remove it",
+                {"at": ("report", "without")},
             )
 
     def _mixture_fits_the_task(self) -> Problems:
@@ -365,6 +373,56 @@ class Params(Section):
         own = {"finetuned": f"{self.paths.finetuned}-twins/{seed}", "reports": f"{self.paths.reports}/twins/{seed}"}
         finetune = self.finetune.model_copy(update={"seed": seed})
         return self.model_copy(update={"finetune": finetune, "paths": self.paths.model_copy(update=own)})
+
+    def _comparisons_leave_out_what_is_trained(self) -> Problems:
+        variants = [variant.name for variant in self.data.augment.variants()]
+        known = [MIXTURE, *self.data.mixture] if self.data.mixture else []
+        known += [AUGMENT, *variants] if variants else []
+        for comparison, names in self.report.without.items():
+            for index, name in enumerate(names):
+                if name not in known:
+                    yield PydanticCustomError(
+                        "without",
+                        "'{name}' is not trained, so nothing could be compared; {hint}",
+                        {
+                            "at": ("report", "without", comparison, index),
+                            "name": name,
+                            "hint": closest(name, known)
+                            if known
+                            else "data.mixture and data.augment are empty; remove the comparison",
+                        },
+                    )
+
+    def left_out(self, item: str | None) -> frozenset[str]:
+        """The sets and variants that a training beside the candidate's leaves out: none for a twin, or for None."""
+        comparison = (item or "").removeprefix(WITHOUT)
+        named = self.report.without.get(comparison, []) if comparison != item else []
+        sets = (name for name in self.data.mixture if name in named or MIXTURE in named)
+        variants = (one.name for one in self.data.augment.variants() if one.name in named or AUGMENT in named)
+        return frozenset([*sets, *variants])
+
+    def aside(self, item: str) -> "Params":
+        """The params of a training beside the candidate's, with places of its own for model and reports.
+
+        Args:
+            item: the seed of a twin, or WITHOUT and the name of a comparison of `report.without`.
+
+        Raises:
+            ParamsError: neither is meant.
+        """
+        if item.isdecimal():
+            return self.of_twin(int(item))
+        comparison = item.removeprefix(WITHOUT)
+        if comparison == item or comparison not in self.report.without:
+            raise ParamsError(f"{item}: is neither the seed of a twin nor a comparison of report.without")
+        own = {
+            "finetuned": f"{self.paths.finetuned}-without/{comparison}",
+            "reports": f"{self.paths.reports}/without/{comparison}",
+        }
+        left = self.left_out(item)
+        mixture = {name: settings for name, settings in self.data.mixture.items() if name not in left}
+        data = self.data.model_copy(update={"mixture": mixture, "augment": self.data.augment.without(left)})
+        return self.model_copy(update={"data": data, "paths": self.paths.model_copy(update=own)})
 
     @property
     def rules(self) -> list[Rule]:

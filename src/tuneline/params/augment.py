@@ -1,6 +1,6 @@
 """Section `data.augment`: variants of training rows that are trained beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -77,3 +77,12 @@ class Augment(Section):
         ):
             for name in sorted(named):
                 yield Variant(name, f"data.augment.{group}.{name}", named[name])
+
+    def without(self, names: Container[str]) -> "Augment":
+        """The section without the variants of these names."""
+        groups = {"noise": self.noise, "synonyms": self.synonyms, "back_translation": self.back_translation}
+        left = {
+            group: {name: settings for name, settings in named.items() if name not in names}
+            for group, named in groups.items()
+        }
+        return self.model_copy(update=left)

@@ -17,7 +17,8 @@ LOCK = Path("dvc.lock")
 _ALGORITHM = "md5"
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _EACH = "foreach"
-_TWIN = "_twin@"
+_ASIDE = ("_twin@", "_without@")
+"""In the names of stages that the last stage does not depend on: they train and measure for comparison only."""
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -126,15 +127,19 @@ def _filled(value: Any, of_item: dict[str, Any]) -> Any:
     )
 
 
-def twin_stages() -> list[str]:
-    """The stages of the twins, which the last stage does not depend on, in the order of dvc.yaml."""
-    return [name for name in read_stages() if _TWIN in name]
+def _is_aside(stage: str) -> bool:
+    return any(part in stage for part in _ASIDE)
 
 
-def twin_outputs() -> list[Output]:
-    """What the stages of the twins have made, as `recorded_outputs`."""
+def aside_stages() -> list[str]:
+    """The stages of twins and of trainings without some rows, which the last stage does not need, in their order."""
+    return [name for name in read_stages() if _is_aside(name)]
+
+
+def aside_outputs() -> list[Output]:
+    """What these stages have made, as `recorded_outputs`."""
     stages = read_stages()
-    return [one for one in _outputs_of_stages(read_locked_stages(), stages) if _TWIN in one.keeper]
+    return [one for one in _outputs_of_stages(read_locked_stages(), stages) if _is_aside(one.keeper)]
 
 
 def left_outputs() -> list[str]:
@@ -156,7 +161,7 @@ def stage_names() -> list[str]:
 
 
 def needed_stages() -> set[str]:
-    """The last stage, those of the twins, and all that they depend on, by dvc.yaml and params.yaml."""
+    """The last stage, those of `aside_stages`, and all that they depend on, by dvc.yaml and params.yaml."""
     stages, values = read_stages(), read_yaml(Path(params.PARAMS_FILE))
 
     def paths(stage: str, *keys: str) -> list[str]:
@@ -165,7 +170,7 @@ def needed_stages() -> set[str]:
 
     made = {stage: paths(stage, "outs", "metrics") for stage in stages}
     needed: set[str] = set()
-    waiting = [list(stages)[-1], *(name for name in stages if _TWIN in name)]
+    waiting = [list(stages)[-1], *(name for name in stages if _is_aside(name))]
     while waiting:
         stage = waiting.pop()
         needed.add(stage)

@@ -77,7 +77,7 @@ def stale_stages(stage: str | None = None) -> dict[str, list[str]]:
     """The stages that are stale according to `dvc status`, with the reasons.
 
     Args:
-        stage: the only stage to look at; None for the last stage, those of the twins, and all that they depend on.
+        stage: the only stage to look at; None for the last stage, those of `aside_stages`, and all that they depend on.
 
     Returns:
         Stage (or .dvc file) -> why it is stale, in words, in the order of dvc.yaml.
@@ -86,7 +86,7 @@ def stale_stages(stage: str | None = None) -> dict[str, list[str]]:
         PipelineError: `dvc status` fails.
     """
     names = graph.stage_names()
-    last = [names[-1], *graph.twin_stages()]
+    last = [names[-1], *graph.aside_stages()]
     status = _json(["status", "--json", stage] if stage else ["status", "--json", "--with-deps", *last])
     order = {name: place for place, name in enumerate(names)}
     made = graph.read_locked_stages()

@@ -29,6 +29,7 @@ from tuneline.reporting import (
     samples_section,
     slices_section,
     verdict_section,
+    without_section,
 )
 from tuneline.reporting.behaviour_section import Behaviour, behaviour_of
 from tuneline.reporting.calibration_section import Calibration, calibration_of
@@ -250,6 +251,7 @@ def _parts(report: Report) -> list[Part]:
     return [
         Part("rules", "Rule by rule", report.gate),
         Part("numbers", "The numbers", _numbers(report)),
+        Part("without", "With and without", _without(report)),
         Part("slices", "Slice by slice", _slices(report)),
         Part("behaviour", "Behaviour checks", report.behaviour),
         Part("forgetting", "Forgetting and memorisation", report.forgetting),
@@ -279,6 +281,11 @@ def _numbers(report: Report) -> dict[str, Any]:
         "strips": charts.strips(shown),
         "more_strips": charts.strips([one for one in differences if one not in shown]),
     }
+
+
+def _without(report: Report) -> tuple[without_section.Comparison, ...]:
+    metrics = METRICS_OF_TASK[report.task]
+    return without_section.comparisons(report.gate or {}, report.evaluation, report.training_json, metrics)
 
 
 def _slices(report: Report) -> dict[str, Any]:

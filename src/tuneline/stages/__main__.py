@@ -2,6 +2,7 @@
 
     python -m tuneline.stages NAME
     python -m tuneline.stages NAME@ITEM                   a stage of a twin (its seed), or of data.augment (a name)
+    python -m tuneline.stages NAME@without/COMPARISON     a stage of a training without some rows
 
 The params are checked before the stage is imported, because importing torch takes seconds.
 """
@@ -22,7 +23,8 @@ if __name__ == "__main__":
 from tuneline import environment, instruction_set, params, stages, terminal
 from tuneline.errors import PipelineError, TunelineError, as_setup_error
 
-_OF_TWINS = ("finetune", "evaluate")
+_ASIDE = ("finetune", "evaluate")
+"""The stages that train and measure other models than the candidate, for comparison."""
 _OF_NAMES = ("augment", "replace_synonyms", "back_translate")
 
 
@@ -32,7 +34,8 @@ def main(arguments: list[str]) -> None:
         environment.enter()
         names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if module.name != "__main__")
         name, _, item = arguments[0].partition("@") if len(arguments) == 1 else ("", "", "")
-        fits = item != "" if name in _OF_NAMES else not item or (name in _OF_TWINS and item.isdecimal())
+        is_aside = name in _ASIDE and (item.isdecimal() or item.startswith(params.WITHOUT))
+        fits = item != "" if name in _OF_NAMES else not item or is_aside
         if name not in names or not fits:
             raise PipelineError(
                 f"{' '.join(arguments) or 'no name'}: is not a stage; the stages are {', '.join(names)}"
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> None:
         os.environ[processes.PARENT] = str(os.getpid())
         with processes.importing():
             stage = importlib.import_module(f"tuneline.stages.{name}")
-        stage.main(p, *([item if name in _OF_NAMES else int(item)] if item else []))
+        stage.main(p, *([item] if item else []))
     except TunelineError as error:
         _stop(*error.problems)
     except BrokenExecutor:

@@ -2,6 +2,7 @@
 
     python -m tuneline.stages evaluate
     python -m tuneline.stages evaluate@7                  only the scores of a twin, in twins/7/scores.parquet
+    python -m tuneline.stages evaluate@without/plain      and those of a training without some rows, in without/plain
 
 Reads paths.clean, paths.base, paths.finetuned and the held-out part of paths.pretraining. Writes into paths.reports:
     evaluation.json: every metric and difference
@@ -32,17 +33,17 @@ from tuneline.evaluation.task_table import TASKS
 from tuneline.modeling import hardware, models
 
 
-def main(p: params.Params, twin: int | None = None) -> None:
+def main(p: params.Params, item: str | None = None) -> None:
     """Run the stage.
 
     Args:
         p: the params.
-        twin: the seed of a twin; None: the candidate is measured.
+        item: which training beside the candidate's, as for `Params.aside`; None: the candidate is measured.
     """
     hardware.check_portable(p.compute)
     models.use_threads(p.compute.threads)
-    if twin is not None:
-        _measure_twin(p.of_twin(twin))
+    if item is not None:
+        _measure_aside(p.aside(item), item)
         return
     clean, reports, finetuned = Path(p.paths.clean), Path(p.paths.reports), Path(p.paths.finetuned)
     inputs = {"model_sha256": finetuned, "base_sha256": Path(p.paths.base), "data_sha256": clean}
@@ -96,8 +97,8 @@ def main(p: params.Params, twin: int | None = None) -> None:
     files.write_json(reports / "metrics.json", results.metrics_json(evaluation, p.task, train_rows=train.num_rows))
 
 
-def _measure_twin(p: params.Params) -> None:
-    """Write the score table of a twin, with the ids of the test rows."""
+def _measure_aside(p: params.Params, item: str) -> None:
+    """Write the score table of a model that was trained beside the candidate, with the ids of the test rows."""
     clean, finetuned = Path(p.paths.clean), Path(p.paths.finetuned)
     task = TASKS[p.task]
     test = task.test_rows(files.read_parquet(clean / "test"), p.evaluate, read_form(clean, p.task))
@@ -105,8 +106,7 @@ def _measure_twin(p: params.Params) -> None:
     if task.is_relative_to_base:
         asked = ModelToScore(Path(p.paths.base), "base", length, encoded_as=finetuned, token_cache=of_test)
         base = task.measure(asked, test, p.evaluate)
-    twin = ModelToScore(finetuned, f"twin with the seed {p.finetune.seed}", length, base=base, token_cache=of_test)
-    scores = task.measure(twin, test, p.evaluate)
-    files.write_parquet(
-        Path(p.paths.reports) / "scores.parquet", score_table.join(test.select(["id"]), {"twin": scores})
-    )
+    name = f"twin with the seed {item}" if item.isdecimal() else item.replace("/", " ")
+    scores = task.measure(ModelToScore(finetuned, name, length, base=base, token_cache=of_test), test, p.evaluate)
+    written = score_table.join(test.select(["id"]), {"twin" if item.isdecimal() else "without": scores})
+    files.write_parquet(Path(p.paths.reports) / "scores.parquet", written)

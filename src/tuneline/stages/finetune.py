@@ -2,6 +2,7 @@
 
     python -m tuneline.stages finetune
     python -m tuneline.stages finetune@7                  a twin: the same training with the seed 7
+    python -m tuneline.stages finetune@without/plain      the same training without what report.without.plain names
 
 Reads paths.clean and paths.base, and paths.pretraining if data.mixture names it; writes paths.finetuned, and
 training.csv (the log) and training.json (the counts) into paths.reports. Checkpoints are in work/<fingerprint>/:
@@ -21,35 +22,36 @@ from tuneline.training import checkpoints, distributed, training_run
 from tuneline.work import WORK
 
 
-def main(p: params.Params, twin: int | None = None) -> None:
+def main(p: params.Params, item: str | None = None) -> None:
     """Run the stage, or start the processes that run it.
 
     Args:
         p: the params.
-        twin: the seed of a twin; None: the candidate is trained.
+        item: which training beside the candidate's, as for `Params.aside`; None: the candidate is trained.
     """
-    p = p if twin is None else p.of_twin(twin)
     count = p.finetune.nproc_per_node
     hardware.check(p.compute, count)
     if distributed.is_worker():
         with distributed.together(count, p.compute.device):
-            _train(p)
+            _train(p, item)
         return
     with processes.exclusive(checkpoints.LOCK, "this project's training"):
         if count == 1:
-            _train(p)
+            _train(p, item)
         else:
             failure = WORK / "training.failure"
-            stage = "finetune" if twin is None else f"finetune@{twin}"
+            stage = "finetune" if item is None else f"finetune@{item}"
             distributed.launch(stage, count, threads=p.compute.threads, failure=failure)
 
 
-def _train(p: params.Params) -> None:
+def _train(p: params.Params, item: str | None) -> None:
+    left = p.left_out(item)
+    others = [one for one in mixture.find_sources(p) if one.name not in left]
+    p = p if item is None else p.aside(item)
     models.use_threads(p.compute.threads)
     clean, base = Path(p.paths.clean), Path(p.paths.base)
     if p.base.source == "merge" and model_folder.start_of(base) == base:
         raise ModelError(f"{base}: has no folder {model_folder.MERGED}; make it with: .venv/bin/dvc repro -f -s base")
-    others = mixture.find_sources(p)
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
     if p.finetune.num_train_epochs:
         tasks.check_truncated(ready, p)
