@@ -349,7 +349,11 @@ def write(p: params.Params, found: PseudoLabels, *, weight: float | None) -> lis
     value = mixture | {target.name: mixture.get(target.name, {}) | {"weight": weight}}
     editing.set_values(Path(params.PARAMS_FILE), {"data.mixture": value})
     params.load()
-    return [*written, f"{params.PARAMS_FILE}: data.mixture: {editing.written(value)}", "next: make run"]
+    written += [f"{params.PARAMS_FILE}: data.mixture: {editing.written(value)}"]
+    if not any(target.name in p.left_out(f"{params.WITHOUT}{name}") for name in p.report.without):
+        example = f"report: {{without: {{no_{target.name}: [{target.name}]}}}}"
+        written += [f"to have the report say whether the set helps, add to {params.PARAMS_FILE}: {example}"]
+    return [*written, "next: make run"]
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:
