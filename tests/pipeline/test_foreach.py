@@ -60,7 +60,7 @@ def test_each_key_gives_a_stage_with_key_and_item_in_their_places() -> None:
         "deps": ["models/de"],
         "outs": ["${paths.clean}-augmented/german"],
     }
-    assert graph.twin_stages() == ["finetune_twin@7"]
+    assert graph.aside_stages() == ["finetune_twin@7"]
 
 
 def test_what_a_stage_has_made_that_params_no_longer_name_is_removed() -> None:
