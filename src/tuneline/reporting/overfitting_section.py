@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
+from itertools import dropwhile, pairwise
 from statistics import mean, median
 from typing import Any, Literal
 
@@ -13,8 +13,10 @@ FEWEST = 4
 """Measurements of validation that show how much they scatter."""
 _LAST = 3
 # Above the best value by more than so many times their scatter, and by more than a hundredth of it. Of curves that fall
-# to a level and scatter around it, at most 2 % seem to rise then, with 4 to 40 measurements.
+# to a level and scatter around it, at most 4 % seem to rise then, with 4 to 40 measurements.
 _SCATTERS = 4.0
+# The turn of a curve counts as scatter where there are few measurements: a rise in each of the last three needs less.
+_SCATTERS_OF_STEADY = 3.0
 _SHARE = 0.01
 # The scatter of second differences is the root of 6 times that of the points; the median of the absolute values of a
 # normal distribution is 0.6745 times its standard deviation.
@@ -44,8 +46,8 @@ def course_of(learned: Points, held_out: Points) -> Course | None:
     """What the losses of a training show.
 
     The loss of validation rises if the mean of the last three measurements is above the best one by more than four
-    times their scatter, and by more than 1 % of it. The scatter is that of the second differences, so that a steady
-    fall or rise does not count as scatter.
+    times their scatter, or three times if it has risen in each of the three, and by more than 1 % of it. The
+    scatter is that of the second differences, so that a steady fall or rise does not count as scatter.
 
     Args:
         learned: the losses of training.
@@ -65,7 +67,9 @@ def course_of(learned: Points, held_out: Points) -> Course | None:
     bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
     scatter = median(bends) / _MEDIAN_OF_SECOND_DIFFERENCES
     end = mean(after[-_LAST:]) if after else best[1]
-    if end - best[1] <= max(_SCATTERS * scatter, _SHARE * abs(best[1])):
+    is_steady = len(after) >= _LAST and all(a < b for a, b in pairwise(values[-_LAST - 1 :]))
+    least = (_SCATTERS_OF_STEADY if is_steady else _SCATTERS) * scatter
+    if end - best[1] <= max(least, _SHARE * abs(best[1])):
         return Course("together", best[0], count)
     before = [value for step, value in learned if step <= best[0]] or [learned[0][1]]
     since = [value for step, value in learned if step > best[0]]
