@@ -1,7 +1,6 @@
 """Merge folders of tiny real models, as `tuneline merge` writes them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel
 
 from tuneline.core import files
 from tuneline.fusion.merging import merge_recipe
-from tuneline.fusion.merging.merge_recipe import BASE, ROWS, Parent, Recipe
+from tuneline.fusion.merging.merge_recipe import ROWS, Parent, Recipe
 
 
 def nudged(model: PreTrainedModel, seed: int, scale: float = 0.02) -> PreTrainedModel:
@@ -29,10 +28,5 @@ def nudged(model: PreTrainedModel, seed: int, scale: float = 0.02) -> PreTrained
 def sealed(folder: Path, method: str, weights: Sequence[float], **more: Any) -> Recipe:
     """Write the description of a merge folder that has a base and the parents 1, 2, …."""
     files.write_parquet(folder / ROWS, pa.table({"id": ["1", "2"], "cluster": ["a", "b"]}))
-    parents = [
-        Parent(str(number), weight, files.sha256_path(folder / str(number))) for number, weight in enumerate(weights, 1)
-    ]
-    recipe = Recipe(method, tuple(parents), model="mine", **more)
-    recipe = replace(recipe, base_sha256=files.sha256_path(folder / BASE), rows_sha256=files.sha256_file(folder / ROWS))
-    merge_recipe.write(recipe, folder)
-    return recipe
+    parents = tuple(Parent(str(number), weight) for number, weight in enumerate(weights, 1))
+    return merge_recipe.seal(Recipe(method, parents, model="mine", **more), folder)

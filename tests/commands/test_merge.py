@@ -79,7 +79,7 @@ def fill(root: Path, number: int, base: Any, tokenizer: PreTrainedTokenizerFast)
     models.save(base, tokenizer, root / "models/base")
     md5 = put_folder(root / ".dvc/cache/files/md5", root / "models/base")
     lock = {"base": {"cmd": "x", "outs": [{"path": "models/base", "hash": "md5", "md5": md5}]}}
-    (root / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": lock}))
+    (root / "dvc.lock").write_text(f"{json.dumps({'schema': '2.0', 'stages': lock})}\n")
     finetuned, model, mode = root / "models/finetuned", merge_folders.nudged(base, number), "plain"
     if number == CHAT:
         mode = "chat"
@@ -249,6 +249,37 @@ def test_a_version_that_was_erased_or_changed_is_refused(shell: Shell) -> None:
         assert "version 2: it was erased on 2026-01-02" in told
     finally:
         mlflow.MlflowClient().delete_model_version_tag(MODEL, "2", version_status.ERASED)
+
+
+def test_a_version_that_changes_while_it_is_copied_is_not_merged(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tracking.connect().local_folder(MODEL, "2")
+    assert folder is not None
+    config, copy = (folder / "config.json").read_bytes(), files.copy
+
+    def copy_changed(source: Path, target: Path) -> None:
+        copy(source, target)
+        if source == folder / "config.json":
+            target.write_bytes(config + b" ")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "copy", copy_changed)
+        assert problems(shell.run("1", "2")) == [
+            "version 2: its files changed while they were copied; run the same command again"
+        ]
+
+
+def test_with_a_key_only_signed_versions_are_merged(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = CliRunner().invoke(cli, ["keys", "create", "--name", "ada"])
+    assert made.exit_code == 0, made.output
+    try:
+        told = problems(shell.run("1", "2"))
+    finally:
+        shutil.rmtree(shell.root / "mlflow/keys")
+    assert [line.split(": ")[0] for line in told] == [f"{MODEL} version 1", f"{MODEL} version 2"], told
+    assert all("has signed it" in line and line.endswith("use a signed version") for line in told)
 
 
 def test_a_base_that_is_nowhere_is_told_before_anything_is_written(shell: Shell) -> None:

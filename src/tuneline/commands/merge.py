@@ -2,14 +2,14 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline import params
 from tuneline.core import files
 from tuneline.decisions import parents, source_commit, verified_versions
 from tuneline.decisions.verified_versions import VerifiedVersion
-from tuneline.errors import BrokenVersionError, ParamsError, RegistryError
+from tuneline.errors import ParamsError, RegistryError
 from tuneline.fusion.merging import merge_recipe
 from tuneline.fusion.merging.merge_recipe import BASE, ROWS, Parent, Recipe
 from tuneline.params import Params, editing
@@ -125,10 +125,7 @@ def _write(p: Params, found: Sequence[VerifiedVersion], bases: parents.Bases, as
     weights = asked.weights or [default] * len(found)
     with files.atomic_folder(folder) as temporary:
         bases.copy(found[0].version, temporary / BASE)
-        try:
-            files.write_parquet(temporary / ROWS, parents.trained_rows(found))
-        except BrokenVersionError as error:
-            raise RegistryError(*error.problems) from None
+        files.write_parquet(temporary / ROWS, parents.trained_rows(found))
         made = [_copied(one, weight, temporary) for one, weight in zip(found, weights, strict=True)]
         is_sparse, is_random = asked.method in merge_recipe.SPARSE, asked.method in merge_recipe.RANDOM
         recipe = Recipe(
@@ -138,13 +135,7 @@ def _write(p: Params, found: Sequence[VerifiedVersion], bases: parents.Bases, as
             seed=(merge_recipe.SEED if asked.seed is None else asked.seed) if is_random else None,
             model=p.registry.model,
         )
-        recipe = replace(
-            recipe,
-            base_sha256=files.sha256_path(temporary / BASE),
-            rows_sha256=files.sha256_path(temporary / ROWS),
-        )
-        merge_recipe.write(recipe, temporary)
-    return recipe
+        return merge_recipe.seal(recipe, temporary)
 
 
 def _copied(one: VerifiedVersion, weight: float, folder: Path) -> Parent:
@@ -152,12 +143,15 @@ def _copied(one: VerifiedVersion, weight: float, folder: Path) -> Parent:
     target.mkdir()
     for path in _files_of_model(one.folder):
         files.copy(path, target / path.name)
+    # Somebody may have changed a file since the version was verified, and copied files may differ from what was read.
+    tree, copied = version_files.sha256_tree(one.folder), files.sha256_tree(target)
+    if files.digest(tree) != one.tags[versions.FILES] or copied.items() - tree.items():
+        raise RegistryError(f"{one.name}: its files changed while they were copied; run the same command again")
     return Parent(
         one.version,
         weight,
-        files.sha256_path(target),
-        one.tags[versions.FILES],
-        one.tags.get(source_commit.TAG, ""),
+        files_sha256=one.tags[versions.FILES],
+        source_commit=one.tags.get(source_commit.TAG, ""),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tuneline.decisions.verified_versions import VerifiedVersion
-from tuneline.errors import ModelError, PipelineError
+from tuneline.errors import BrokenVersionError, ModelError, PipelineError
 from tuneline.fusion.merging import mismatches
 from tuneline.modeling.model_folder import MERGED
 from tuneline.params import Params
@@ -132,6 +132,11 @@ def problems(p: Params, found: Sequence[VerifiedVersion], bases: Bases) -> list[
         for one in found
         if one.values.get("task") != p.task
     ]
+    for one in found:
+        try:
+            versions.version_train_rows(one.folder)
+        except BrokenVersionError as error:
+            told.append(f"{one.name}: {error.reason}; name another version")
     if not found:
         return told
     first, *others = found
@@ -166,11 +171,7 @@ def _described(one: VerifiedVersion) -> str:
 
 
 def trained_rows(found: Sequence[VerifiedVersion]) -> pa.Table:
-    """The ids and clusters of the rows that versions were fine-tuned on, each once.
-
-    Raises:
-        BrokenVersionError: a version does not say on which rows it was trained.
-    """
+    """The ids and clusters of the rows that versions were fine-tuned on, each once."""
     tables = [versions.version_train_rows(one.folder) for one in found]
     every = pa.concat_tables(
         [table.cast(pa.schema([("id", pa.string()), ("cluster", pa.string())])) for table in tables]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,23 @@ def problems(method: str, weights: Sequence[float], density: float | None, seed:
 def write(recipe: Recipe, folder: Path) -> None:
     """Write the recipe into a merge folder."""
     files.write_json(folder / FILE, recipe.as_json())
+
+
+def seal(recipe: Recipe, folder: Path) -> Recipe:
+    """Write the recipe of a complete merge folder with the digests of what is in it.
+
+    Args:
+        recipe: how its parents are merged.
+        folder: with the base, the parents by their versions, and the parents' rows.
+
+    Returns:
+        The recipe with the digests.
+    """
+    parents = tuple(replace(one, sha256=files.sha256_path(folder / one.version)) for one in recipe.parents)
+    base, rows = files.sha256_path(folder / BASE), files.sha256_path(folder / ROWS)
+    sealed = replace(recipe, parents=parents, base_sha256=base, rows_sha256=rows)
+    write(sealed, folder)
+    return sealed
 
 
 def read(folder: Path) -> Recipe:
