@@ -29,7 +29,7 @@ from tuneline.core import files
 from tuneline.crossvalidation import cross_validation, folds
 from tuneline.errors import SetupError, TrainingError, one_line
 from tuneline.modeling import hardware
-from tuneline.pipeline import repro
+from tuneline.pipeline import graph, repro
 from tuneline.progress import duration
 from tuneline.registry import tracking
 from tuneline.search import against_default, pictures, record, search_page, space, study
@@ -190,7 +190,7 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
     with repro.hold_project(logger.warning):
         p = params.load()
         wanted = space.read(p)
-        for stage in _NEEDED:
+        for stage in (*_NEEDED, *graph.variant_stages()):
             repro.reproduce(stage, logger.info)
             if stage == "validate_clean" and wanted.folds:
                 # It refuses too many, before the base is trained.

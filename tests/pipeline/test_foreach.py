@@ -61,6 +61,26 @@ def test_each_key_gives_a_stage_with_key_and_item_in_their_places() -> None:
         "outs": ["${paths.clean}-augmented/german"],
     }
     assert graph.aside_stages() == ["finetune_twin@7"]
+    assert graph.variant_stages() == ["noise@swap", "translate@german"]
+
+
+def test_the_stages_of_another_commit_are_those_of_its_own_params() -> None:
+    """A version that was trained with variants is built again with them, whatever today's params say."""
+    write(data={"augment": {}})
+    values = {"paths": {"clean": "data/clean"}, "gate": {"twins": []}, "data": {"augment": {"noise": {"swap": {}}}}}
+    stages = graph.expand(graph.read_yaml(graph.GRAPH), values)
+    assert list(stages) == ["noise@swap", "finetune"]
+    locked = {
+        "noise@swap": {"outs": [{"path": "data/clean-augmented/swap", "hash": "md5", "md5": "1" * 32}]},
+        "finetune": {
+            "deps": [{"path": "data/clean-augmented", "hash": "md5", "md5": "2" * 32}],
+            "outs": [{"path": "model", "hash": "md5", "md5": "3" * 32}],
+        },
+    }
+    recorded = graph.Recorded(stages, locked, values, {}, ("data/clean-augmented/README.md",))
+    assert recorded.stage_names() == ["noise@swap", "finetune"]
+    assert [one.path for one in recorded.outputs()] == ["data/clean-augmented/swap", "model"]
+    assert recorded.inputs() == []
 
 
 def test_what_a_stage_has_made_that_params_no_longer_name_is_removed() -> None:

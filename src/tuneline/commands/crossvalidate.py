@@ -48,9 +48,8 @@ def plan(p: params.Params, folds: int | None) -> Plan:
     later = names[names.index("finetune") :]
     if stale := {name: why for name, why in repro.stale_stages().items() if name not in later}:
         reasons = "; ".join(f"{name} ({', '.join(why)})" for name, why in stale.items())
-        raise PipelineError(
-            f"the clean data or the base are not up to date: {reasons}; run: dvc repro {' '.join(_NEEDED)}"
-        )
+        needed = " ".join((*_NEEDED, *graph.variant_stages()))
+        raise PipelineError(f"the clean data or the base are not up to date: {reasons}; run: dvc repro {needed}")
     return cross_validation.plan(p, count)
 
 

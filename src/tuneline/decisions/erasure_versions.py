@@ -204,7 +204,7 @@ def _is_without_rows(tracker: Tracker, run: str, raw: RawHistory) -> bool:
             )
             if lock is None or values is None:
                 return False
-            recorded = Recorded(graph.read_stages(), lock["stages"], values, {}, ())
+            recorded = Recorded(graph.expand(graph.read_yaml(graph.GRAPH), values), lock["stages"], values, {}, ())
             # Without its .dvc files it is not known which sets were mixed in.
             if values["data"].get("mixture") or not lock["stages"].get("prepare"):
                 return False

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tuneline import git, processes, progress
@@ -384,7 +384,8 @@ def _explain(source: Source, folder: Path) -> Iterator[str]:
     for name in recorded.stage_names():
         before = {entry["path"]: entry.get("md5") for entry in recorded.locked.get(name, {}).get("outs", [])}
         after = {entry["path"]: entry.get("md5") for entry in locked.get(name, {}).get("outs", [])}
-        if wrong := [path for path in before if path in read and before[path] != after.get(path)]:
+        used = (path for path in before if read & {path, PurePosixPath(path).parent.as_posix()})
+        if wrong := [path for path in used if before[path] != after.get(path)]:
             yield f"stage {name} is the first that has made other bytes: {', '.join(wrong)}"
             if name == "sample":
                 yield "it reads the sources of the installed Python and libraries, which are other versions here"

@@ -125,20 +125,21 @@ def read(commit: str) -> Recorded:
             raise PipelineError(f"{name}: the commit {commit[:12]} does not hold it, so the version cannot be rebuilt")
         return graph.parse_yaml(content, f"{name} in the commit {commit[:12]}", "the version cannot be rebuilt from it")
 
-    stages = value(_GRAPH).get("stages")
+    document, values = value(_GRAPH), value(params.PARAMS_FILE)
+    stages = document.get("stages")
     locked = value(_LOCK).get("stages")
     if not isinstance(stages, dict) or not stages or not isinstance(locked, dict):
         raise PipelineError(
             f"{_GRAPH} or {_LOCK} in the commit {commit[:12]} holds no stages; the version cannot be rebuilt"
         )
     pointers = {name: value(name) for name in names if name.endswith(".dvc")}
-    found = Source(commit, Recorded(stages, locked, value(params.PARAMS_FILE), pointers, tuple(names)))
     try:
+        found = Source(commit, Recorded(graph.expand(document, values), locked, values, pointers, tuple(names)))
         # Another clone may have made the commit, and anything can be in it.
         for output in (*found.recorded.inputs(), *found.recorded.outputs(), *found.downloaded_base()):
             if not _MD5.fullmatch(output.md5):
                 raise ValueError(f"the md5 of {output.path} is {output.md5!r}")
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (PipelineError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise PipelineError(
             f"{_GRAPH}, {_LOCK}, {params.PARAMS_FILE} or a .dvc file in the commit {commit[:12]} is not as DVC and "
             f"tuneline write it ({type(error).__name__}: {one_line(error)}); the version cannot be rebuilt from it"

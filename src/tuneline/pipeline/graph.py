@@ -73,16 +73,28 @@ def read_stages(file: Path = GRAPH) -> dict[str, dict[str, Any]]:
     Raises:
         PipelineError: the file cannot be read, a stage is not a mapping, or params.yaml lacks the list of a foreach.
     """
-    found = read_yaml(file).get("stages")
+    document = read_yaml(file)
+    found = document.get("stages")
     if not isinstance(found, dict) or not found or not all(isinstance(stage, dict) for stage in found.values()):
         raise PipelineError(f"{file}: holds no stages as DVC reads them; see: git diff -- {file}")
     if not any(_EACH in stage for stage in found.values()):
         return found
-    values = read_yaml(file.with_name(params.PARAMS_FILE))
-    whole = read_yaml(file)
-    for defaults in whole.get("vars", []):
+    return expand(document, read_yaml(file.with_name(params.PARAMS_FILE)))
+
+
+def expand(document: dict[str, Any], values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The stages of a dvc.yaml as `read_stages` gives them.
+
+    Args:
+        document: the value of dvc.yaml, with stages.
+        values: of the params.yaml beside it.
+
+    Raises:
+        PipelineError: params.yaml lacks the list of a foreach.
+    """
+    for defaults in document.get("vars", []):
         values = _merged(defaults, values)
-    return {name: stage for one, part in found.items() for name, stage in _expanded(one, part, values)}
+    return {name: stage for one, part in document["stages"].items() for name, stage in _expanded(one, part, values)}
 
 
 def _merged(defaults: Any, values: Any) -> Any:
@@ -134,6 +146,11 @@ def _is_aside(stage: str) -> bool:
 def aside_stages() -> list[str]:
     """The stages of twins and of trainings without some rows, which the last stage does not need, in their order."""
     return [name for name in read_stages() if _is_aside(name)]
+
+
+def variant_stages() -> list[str]:
+    """The stages of data.augment, in the order of dvc.yaml."""
+    return [name for name in read_stages() if "@" in name and not _is_aside(name)]
 
 
 def aside_outputs() -> list[Output]:
