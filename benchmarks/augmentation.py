@@ -1,6 +1,6 @@
 """A classifier of 200 rows, with and without variants of its training rows.
 
-    .venv/bin/python -m tuneline exec -- python benchmarks/augmentation.py --data FOLDER [--rows 200] [--seeds 5] [--set KEY=VALUE …]
+    .venv/bin/python -m tuneline exec -- python benchmarks/augmentation.py --data FOLDER [--rows 200] [--seeds 5]
 
 FOLDER has one file of lines per label, such as pos.txt and neg.txt, in Chinese: the table of synonyms is. 200 rows
 are drawn for training and 100 for validation; all others test. A copy of the project runs `tuneline use` and `dvc repro
