@@ -57,7 +57,9 @@ def test_what_the_champion_labels_is_trained_compared_and_erased(tmp_path: Path)
     compared = files.read_json(project.root / "reports/gate.json")["without"]["plain"]
     assert compared["left_out"] == ["pseudo"]
     assert set(compared["versus"]["accuracy"]) == {"difference", "low", "high"}
-    assert "With and without" in (project.root / "reports/index.html").read_text("utf-8")
+    page = (project.root / "reports/index.html").read_text("utf-8")
+    assert "With and without" in page
+    assert "labelled by reviews version 1 from confidence 0.6 on" in page
     shown = project.tuneline("show", "2").stdout
     assert "pseudo (mixed in, labelled by reviews version 1 from confidence 0.6 on)" in shown
     assert "minus the training without some rows (plain): " in shown

@@ -179,6 +179,12 @@ def test_a_set_that_people_have_labelled_is_not_replaced(place: Shell) -> None:
     ran = place.run("pseudolabel", texts_file(place), "--name", "mine")
     assert ran.exit_code == 1
     assert "data/mixture/mine: exists, and holds no pseudo-labels that would be replaced" in ran.stderr
+    shutil.rmtree("data/mixture/mine")
+    Path("data/mixture/mine.dvc").write_text(f"outs:\n- {{md5: {'a1' * 16}.dir, hash: md5, path: mine}}\n")
+    away = place.run("pseudolabel", texts_file(place), "--name", "mine")
+    assert "data/mixture/mine: is under DVC and not here; fetch it with: .venv/bin/dvc pull data/mixture/mine.dvc" in (
+        away.stderr
+    )
 
 
 def test_a_damaged_provenance_is_told(tmp_path: Path) -> None:

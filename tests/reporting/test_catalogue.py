@@ -12,6 +12,7 @@ import pytest
 
 from tuneline import reporting
 from tuneline.behaviour.check_results import CheckResult, Expectation
+from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.evaluation import comparison
 from tuneline.evaluation.intervals import Interval, Measures
 from tuneline.evaluation.slices import Slice, SlicedColumn
@@ -231,6 +232,11 @@ def test_the_reasons_of_rules_about_slices_are_translated() -> None:
         reason(wanted, *([("zh", good)] if wanted != "language" else []))
     assert "置信水平下同样如此" in reason("language", ("zh", good), level=0.004)
     assert "置信水平下，区间从" in reason("language", ("zh", (-0.5, -0.9, -0.01)), level=0.0001)
+
+
+def test_which_version_has_labelled_a_set_is_translated() -> None:
+    by = LabelledBy("reviews", "3", {}, 0.9, "")
+    assert CHINESE.say(str(by)) == "由 reviews 第 3 版标注，置信度不低于 0.9"
 
 
 def test_what_the_gate_says_of_twins_leaks_and_the_ledger_is_translated() -> None:

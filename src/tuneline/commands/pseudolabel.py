@@ -96,6 +96,10 @@ def check(p: params.Params, confidence: float, name: str, weight: float | None) 
     target = Path(p.paths.mixture) / name
     if not raw_set.is_mixture_name(name):
         problems.append(f"{target}: {raw_set.BAD_NAME}; give another with --name")
+    elif not target.exists() and target.with_name(f"{name}.dvc").exists():
+        problems.append(
+            f"{target}: is under DVC and not here; fetch it with: .venv/bin/dvc pull {target}.dvc; or give another name"
+        )
     elif target.exists() and not (target / labelled_by.FILE).is_file():
         problems.append(f"{target}: exists, and holds no pseudo-labels that would be replaced; give another --name")
     if weight is not None:

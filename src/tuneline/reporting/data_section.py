@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.data.records.record_form import SPLITS
 
 MOST_LINES = 8
@@ -62,6 +63,7 @@ def _set(counts: Mapping[str, Any], policies: Mapping[str, str]) -> dict[str, An
     labels = _labels(counts.get("labels") or {})
     return {
         "set": counts["set"],
+        "labelled_by": str(LabelledBy.from_json(counts) or ""),
         "rows_in": counts["rows_in"],
         "rows_out": counts["rows_out"],
         "rows": counts["rows"],

@@ -1,6 +1,5 @@
 """A raw set as every stage reads it: its files, the shape of each file, and its rows as records."""
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -238,7 +237,8 @@ def _is_for_another_task(
     path: str, plans: Mapping[str, Sequence[FilePlan]], columns: Mapping[str, str], task: str
 ) -> bool:
     """Whether the files can be read as a set of the mixture of a task that reads other records than `task`."""
-    others = tuple(kind for kind in dict.fromkeys(itertools.chain(*MIXED.values())) if kind not in MIXED[task])
+    every: dict[RecordType, None] = dict.fromkeys(kind for kinds in MIXED.values() for kind in kinds)
+    others: list[RecordType] = [kind for kind in every if kind not in MIXED[task]]
     try:
         open_set(
             Path(path), plans.get(path, ()), columns=columns, record_types=others, group_by=None, must_group=False,

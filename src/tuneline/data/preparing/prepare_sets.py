@@ -113,7 +113,7 @@ def prepare(sets: RawSets, data: Data, paths: Paths, *, inline: int = scheduler.
         "raw": raw_report,
         "pretraining": texts.report() | {"rows": base, "bytes": {split: sizes[split] for split in base}},
         "mixture": {
-            name: prepared.report() | {"rows": {"train": len(prepared.kept)}}
+            name: prepared.report() | {"rows": {"train": len(prepared.kept)}} | _labelled_by(prepared.raw)
             for name, prepared in zip(sets.mixture, mixture, strict=True)
         },
         "overlap": overlaps | {"test_rows_with_an_answer_that_train_has": int(known.sum())},
