@@ -2,13 +2,19 @@ import hashlib
 import json
 from pathlib import Path
 
+import mlflow
 import pyarrow as pa
 import pytest
+from erasable_project import registered
 
 from tuneline.core import files
 from tuneline.decisions import near_duplicates
+from tuneline.fusion.merging import merge_recipe
+from tuneline.fusion.merging.merge_recipe import Parent, Recipe
 from tuneline.params import Params
 from tuneline.pipeline import objects
+from tuneline.registry import version_files, versions
+from tuneline.registry.tracking import Tracker
 
 LONG = "the parcel left the depot on monday morning and comes to the neighbour across the street in the late evening"
 NEAR = LONG.replace("monday", "tuesday")
@@ -25,12 +31,11 @@ def put(content: bytes, end: str = "") -> str:
     return md5
 
 
-def version(columns: dict[str, list[str]]) -> Path:
+def version(columns: dict[str, list[str]], folder: Path = Path("version")) -> Path:
     """The folder of a version whose clean data are in DVC's cache."""
     files.write_parquet(Path("part.parquet"), pa.table(columns))
     listing = [{"relpath": "train/part-00000.parquet", "md5": put(Path("part.parquet").read_bytes())}]
     md5 = put(json.dumps(listing).encode(), ".dir")
-    folder = Path("version")
     folder.mkdir(exist_ok=True)
     stages = {"prepare": {"outs": [{"path": "data/clean", "hash": "md5", "md5": md5}]}}
     (folder / "dvc.lock").write_text(json.dumps({"stages": stages}))
@@ -80,3 +85,38 @@ def test_training_rows_that_are_nowhere_are_told(project: Params, pairs: Path) -
     assert (ids, bool(why)) == (frozenset(), True)
     (pairs / "dvc.lock").write_text("{}")
     assert near_duplicates.near_to(project, pairs, keys("a"), keys("c"), ROWS)[1] == "its dvc.lock names no data/clean"
+
+
+@pytest.fixture
+def merged(project: Params, tracker: Tracker, pairs: Path) -> Path:
+    """The folder of a version that was merged from version 1, which was trained on `a` and `b`."""
+    parent = {"id": ["a", "b"], "prompt": ["where is it", "what now"], "completion": [NEAR, OTHER]}
+    sha256 = version_files.sha256(version(parent, Path(project.paths.finetuned)))
+    assert registered(tracker, project) == "1"
+    mlflow.MlflowClient().set_model_version_tag(project.registry.model, "1", versions.FILES, sha256)
+    folder = version({"id": ["c"], "prompt": ["a"], "completion": ["b"]}, Path("merged"))
+    files.write_parquet(folder / merge_recipe.ROWS, keys("a", "b", "c"))
+    merge_recipe.write(Recipe("linear", (Parent("1", 1.0), Parent("1", 1.0)), model=project.registry.model), folder)
+    return folder
+
+
+def test_what_a_parent_was_trained_on_counts_for_a_merged_version(
+    project: Params, merged: Path, tracker: Tracker
+) -> None:
+    assert near_duplicates.near_to(project, merged, keys("a", "b", "c"), keys("c"), ROWS) == (frozenset({"t1"}), "")
+    tracker.erase_version_files(project.registry.model, "1")
+    ids, why = near_duplicates.near_to(project, merged, keys("a", "b", "c"), keys("c"), ROWS)
+    assert ids == frozenset()
+    assert "version 1" in why
+    mlflow.MlflowClient().delete_model_version(project.registry.model, "1")
+    assert "version 1" in near_duplicates.near_to(project, merged, keys("a", "b", "c"), keys("c"), ROWS)[1]
+
+
+def test_what_a_parent_was_trained_on_counts_for_a_merged_candidate(project: Params, merged: Path) -> None:
+    base = project.base.model_copy(update={"source": "merge", "input": str(merged)})
+    p = project.model_copy(update={"base": base})
+    ids, why = near_duplicates.near_to_parents(p, ROWS)
+    assert (ids, why) == (frozenset({"t1"}), "")
+    # What today's training rows hold, `prepare` has compared with the test rows.
+    files.write_parquet(Path(p.paths.clean) / "train/part-00000.parquet", keys("a", "b"))
+    assert near_duplicates.near_to_parents(p, ROWS) == (frozenset(), "")

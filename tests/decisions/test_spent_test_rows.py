@@ -117,3 +117,8 @@ def test_a_leaked_test_set_fails_every_rule(project: Params, kind: str) -> None:
         f"Bits per byte could not be compared with the baseline: the candidate was trained on {count} of the 60 test "
         "rows or on rows of their groups; make the clean data again with: .venv/bin/dvc repro -f prepare."
     )
+    assert leaked_rows.near_to_parents(0, 60) is None
+    assert leaked_rows.near_to_parents(3, 60) == (
+        "a version that the candidate was merged from was trained on near duplicates of 3 of the 60 test rows; merge "
+        "versions that were trained on today's rows"
+    )

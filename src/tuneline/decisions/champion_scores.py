@@ -27,7 +27,9 @@ class Candidate:
     made: Mapping[str, str | None]
     """The tags `versions.MADE` of its version: of the same model, trained on the same data, they are equal."""
     train_rows: Callable[[], pa.Table]
-    """Returns the ids and clusters of the rows that it was fine-tuned on."""
+    """Returns the ids and clusters of the rows that it, or a version that it was merged from, was fine-tuned on."""
+    compared_rows: Callable[[], pa.Table]
+    """Returns those of the training rows that `prepare` has compared with the test rows."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def compare_with_champion(
         sha256 = versions.registered_sha256(tracker, model, version)
         measured = kept_scores.score(p, folder, sha256, rows, scores.get("base"))
         other = Version(folder, sha256, trained)
-        near, unknown = near_duplicates.near_to(p, folder, trained, candidate.train_rows(), rows)
+        near, unknown = near_duplicates.near_to(p, folder, trained, candidate.compared_rows(), rows)
     kept = versions.unseen_rows(trained, rows["id"].to_pylist(), rows["cluster"].to_pylist())
     kept = kept[[rows["id"][place].as_py() not in near for place in kept.tolist()]]
     same, theirs = rows.take(kept), measured.take(kept)

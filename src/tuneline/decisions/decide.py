@@ -18,6 +18,7 @@ from tuneline.decisions import (
     champion_scores,
     git_steps,
     leaked_rows,
+    near_duplicates,
     probe_scores,
     signature_policy,
     source_commit,
@@ -105,7 +106,8 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     of_slices: dict[str, Sliced] = dict.fromkeys(_MEASURED, sliced)
     if champion.sliced is not None:
         of_slices["champion"] = champion.sliced
-    if why := _unmeasurable(p, rows):
+    why, unread = _unmeasurable(p, rows)
+    if why:
         measures, of_slices = leaked_rows.unmeasured(why, p.rules, measures), {}
     model_sha256, checked = check_results.read(reports / check_results.FILE)
     if checked and model_sha256 != origin.model_sha256:
@@ -125,7 +127,7 @@ def gate(p: params.Params, *, dry_run: bool = False) -> Gate:
     )
     verdict = decided.verdict
     steps = next_steps.next_steps(verdict, _situation(p, rows.num_rows, evaluation))
-    remarks = [*today.remarks, *champion.remarks, *filter(None, [behaviour_rule.remark(checked)])]
+    remarks = [*today.remarks, *champion.remarks, *filter(None, [unread, behaviour_rule.remark(checked)])]
     if today.version is not None and champion.summary is not None:
         asked = [rule.metric for rule in p.rules if rule.versus == "champion" and rule.metric in METRICS]
         earlier = tracker.version_metrics(p.registry.model, today.version)
@@ -239,10 +241,21 @@ def register(p: params.Params) -> versions.Registration:
     return replace(made, notes=(*made.notes, *notes))
 
 
-def _unmeasurable(p: params.Params, rows: pa.Table) -> str | None:
-    """Why no number on the test rows would say anything about the candidate, in a sentence without its end."""
+def _unmeasurable(p: params.Params, rows: pa.Table) -> tuple[str | None, str]:
+    """Why no number on the test rows would say anything about the candidate, and a remark on what is not known.
+
+    Returns:
+        A sentence without its end; None where the candidate can be measured. And a sentence, or an empty text.
+    """
     trained, is_merged = versions.workspace_train_rows(p), p.base.source == "merge"
-    return leaked_rows.find(trained, rows, is_merged=is_merged) or unchanged_weights.find(p)
+    why = leaked_rows.find(trained, rows, is_merged=is_merged) or unchanged_weights.find(p)
+    if why or not is_merged:
+        return why, ""
+    near, unread = near_duplicates.near_to_parents(p, rows)
+    return leaked_rows.near_to_parents(len(near), rows.num_rows), unread and (
+        "The training rows of the versions that the candidate was merged from cannot be read, so test rows that are "
+        f"near duplicates of them may have been measured: {unread}."
+    )
 
 
 def _decided(reports: Path) -> str:
@@ -288,6 +301,7 @@ def _compare_with_champion(
         folder=Path(p.paths.finetuned),
         made={name: own[name] for name in versions.MADE},
         train_rows=lambda: versions.workspace_train_rows(p),
+        compared_rows=lambda: versions.clean_train_rows(p),
     )
     found = champion_scores.compare_with_champion(tracker, p, today.version, candidate, rows, scores, probed)
     if found.broken and today.version and not dry_run:

@@ -34,6 +34,21 @@ def find(trained: pa.Table, rows: pa.Table, *, is_merged: bool = False) -> str |
     )
 
 
+def near_to_parents(near: int, rows: int) -> str | None:
+    """Why a merged candidate cannot be measured, as a sentence without its end; None if it can.
+
+    Args:
+        near: the test rows of which a version that it was merged from was trained on a near duplicate.
+        rows: all test rows.
+    """
+    if not near:
+        return None
+    return (
+        f"a version that the candidate was merged from was trained on near duplicates of {near:,} of the {rows:,} test "
+        "rows; merge versions that were trained on today's rows"
+    )
+
+
 def unmeasured(
     reason: str, rules: Sequence[Rule], measures: Mapping[str, Measures | None]
 ) -> dict[str, Measures | None]:

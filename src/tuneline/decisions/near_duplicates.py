@@ -1,20 +1,23 @@
-"""The test rows of which the champion was trained on a near duplicate.
+"""The test rows of which a version, or a version that it was merged from, was trained on a near duplicate.
 
 A version holds the ids and groups of its training rows, not their texts. The texts are in DVC's cache or remote, under
-the md5s that the version's own dvc.lock names. Rows that the candidate was trained on too need no look: `prepare` has
-kept what is near to today's test rows out of the candidate's training rows.
+the md5s that the version's own dvc.lock names; for rows of its parents, under those of the parents. Today's training
+rows need no look: `prepare` has kept what is near to today's test rows out of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import orjson
 import pyarrow as pa
 
 from tuneline import params
+from tuneline.core import files
 from tuneline.data.preparing.near_rows import near_rows
 from tuneline.decisions import version_rows
-from tuneline.errors import DataError, PipelineError
+from tuneline.errors import DataError, ModelError, PipelineError, RegistryError
+from tuneline.fusion.merging import merge_recipe
+from tuneline.registry import tracking, versions
 
 _TEXTS = ("prompt", "completion", "reference", "chosen", "text", "messages")
 
@@ -28,28 +31,82 @@ def near_to(
         p: the params.
         folder: of the version.
         trained: ids and clusters of its training rows.
-        known: ids and clusters of the candidate's training rows.
+        known: ids and clusters of training rows that `prepare` has compared with these test rows.
         rows: the test rows.
 
     Returns:
         The ids, and why nothing could be looked for; empty where it could.
     """
-    threshold = p.data.near_duplicates
-    unknown = set(trained["id"].to_pylist()) - set(known["id"].to_pylist())
-    if threshold is None or not unknown:
+    unknown = _unknown(p, trained, known)
+    if not unknown:
         return frozenset(), ""
     try:
-        others = [text for table in version_rows.read(folder, p.paths.clean) for text in _texts(_only(table, unknown))]
-    except (DataError, PipelineError) as error:
+        folders = [folder, *_parents(p.registry.model, folder)]
+        return _near(p, folders, unknown, rows), ""
+    except (DataError, ModelError, PipelineError, RegistryError) as error:
         return frozenset(), "; ".join(error.problems)
-    texts = _texts(rows)
+
+
+def near_to_parents(p: params.Params, rows: pa.Table) -> tuple[frozenset[str], str]:
+    """The ids of the test rows that are near duplicates of what a parent of the merged candidate was trained on.
+
+    Args:
+        p: the params; base.source is merge.
+        rows: the test rows.
+
+    Returns:
+        As `near_to`.
+    """
+    source = Path(p.base.input)
+    unknown = _unknown(p, files.read_parquet(source / merge_recipe.ROWS), versions.clean_train_rows(p))
+    if not unknown:
+        return frozenset(), ""
+    try:
+        return _near(p, list(_parents(p.registry.model, source)), unknown, rows), ""
+    except (DataError, ModelError, PipelineError, RegistryError) as error:
+        return frozenset(), "; ".join(error.problems)
+
+
+def _unknown(p: params.Params, trained: pa.Table, known: pa.Table) -> set[str]:
+    """The ids of the training rows that may be near to a test row."""
+    if p.data.near_duplicates is None:
+        return set()
+    return set(trained["id"].to_pylist()) - set(known["id"].to_pylist())
+
+
+def _parents(model: str, folder: Path) -> Iterator[Path]:
+    """The folders of the versions that a folder says it was merged from, and of those that these were merged from."""
+    waiting, seen = [folder], set[str]()
+    tracker = None
+    while waiting:
+        one = waiting.pop()
+        if not (one / merge_recipe.FILE).is_file():
+            continue
+        tracker = tracker or tracking.connect()
+        for version in merge_recipe.read(one).versions:
+            if version not in seen:
+                seen.add(version)
+                waiting.append(versions.fetch_version(tracker, model, version))
+                yield waiting[-1]
+
+
+def _near(p: params.Params, folders: Sequence[Path], unknown: set[str], rows: pa.Table) -> frozenset[str]:
+    found, left = [], set(unknown)
+    for folder in folders:
+        for table in version_rows.read(folder, p.paths.clean) if left else ():
+            chosen = _only(table, left)
+            found += _texts(chosen)
+            left -= set(chosen["id"].to_pylist())
+    others, texts = found, _texts(rows)
     if others and texts and len(others[0]) < len(texts[0]):
         # The test rows of texts are cut in half.
         texts = [("".join(text),) for text in texts]
     filled = [place for place, text in enumerate(texts) if _is_filled(text)]
+    threshold = p.data.near_duplicates
+    assert threshold is not None
     is_near = near_rows([texts[place] for place in filled], list(filter(_is_filled, others)), threshold)
     ids = rows["id"].to_pylist()
-    return frozenset(ids[place] for place, near in zip(filled, is_near.tolist(), strict=True) if near), ""
+    return frozenset(ids[place] for place, near in zip(filled, is_near.tolist(), strict=True) if near)
 
 
 def _only(table: pa.Table, ids: set[str]) -> pa.Table:

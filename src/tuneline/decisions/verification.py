@@ -330,13 +330,13 @@ def _check_gate(
     of_slices: dict[str, Sliced] = dict.fromkeys(measures, sliced)
     # The tag of the model may be that of another version; these bytes are what is promoted.
     made = {name: tags[name] for name in versions.MADE} | {versions.MADE[0]: model_sha256}
-    candidate = Candidate(folder, made, lambda: trained)
+    candidate = Candidate(folder, made, lambda: trained, lambda: trained)
     versus = champion_scores.compare_with_champion(tracker, p, champion, candidate, rows, scores, probed)
     absent = {} if champion else {"champion": why_not_compared(replaces)}
     if versus.sliced is not None:
         of_slices["champion"] = versus.sliced
     all_measures = {**measures, "champion": versus.measures}
-    if is_candidate and (leak := leaked_rows.find(trained, rows)):
+    if is_candidate and (leak := leaked_rows.find(trained, rows, is_merged=versions.PARENTS in tags)):
         all_measures, of_slices = leaked_rows.unmeasured(leak, p.rules, all_measures), {}
 
     # Another version has no twins of its own: those of the last evaluation tell how much a seed changes.

@@ -286,17 +286,22 @@ def _link(model: Path, folder: Path) -> None:
 
 def workspace_train_rows(p: params.Params) -> pa.Table:
     """The ids and clusters of the rows that the model in the workspace was fine-tuned on, or its parents were."""
-    of_parents = []
+    tables = []
     if p.base.source == "merge":
-        of_parents = [files.read_parquet(Path(p.base.input) / merge_recipe.ROWS, ["id", "cluster"])]
-    if not p.finetune.num_train_epochs:
-        return of_parents[0]
+        tables.append(files.read_parquet(Path(p.base.input) / merge_recipe.ROWS, ["id", "cluster"]))
+    if p.finetune.num_train_epochs:
+        tables.append(clean_train_rows(p))
+    return pa.concat_tables(tables)
+
+
+def clean_train_rows(p: params.Params) -> pa.Table:
+    """The ids and clusters of today's training rows, those of the mixture included."""
     clean = Path(p.paths.clean)
     sets = files.read_object(clean / DATASET_FILE, "mixture")["mixture"] if p.data.mixture else {}
     seen = [clean / "train", *(clean / sets[name]["path"] for name in sorted(p.data.mixture) if name in sets)]
     if PRETRAINING in p.data.mixture:
         seen.append(Path(p.paths.pretraining) / "train")
-    return pa.concat_tables([*of_parents, *(files.read_parquet(path, ["id", "cluster"]) for path in seen)])
+    return pa.concat_tables([files.read_parquet(path, ["id", "cluster"]) for path in seen])
 
 
 def workspace_labelled_sets(p: params.Params) -> dict[str, LabelledBy]:

@@ -70,7 +70,7 @@ def unseen(p: params.Params, members: Sequence[Member], form: RecordForm) -> tup
     rows = pa.concat_tables(splits)
     ids, clusters = rows["id"].to_pylist(), rows["cluster"].to_pylist()
     was_trained, is_near, remarks = np.zeros(len(ids), bool), np.zeros(len(ids), bool), []
-    known = versions.workspace_train_rows(p)
+    known = versions.clean_train_rows(p)
     for member in members:
         trained = versions.version_train_rows(member.folder)
         has_seen = np.ones(len(ids), bool)
