@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_up_facts import CASES, HOSTILE, facts_of
 
-from tuneline import terminal
+from tuneline import params, terminal
 from tuneline.evaluation.intervals import Interval
 from tuneline.proofs import annex_iv
 from tuneline.reporting import markdown
@@ -38,6 +38,14 @@ def test_gaps_between_groups_are_stated(tmp_path: Path) -> None:
     text = annex_iv.document(replace(facts, measures={**facts.measures, "value": gaps}))
     assert "| Gap in Accuracy between slices of a\\|b | 0.125 | 0.05 to 0.2 |" in text
     assert "Gap in" not in annex_iv.document(facts)
+
+
+def test_variants_of_training_rows_are_stated(tmp_path: Path) -> None:
+    facts = facts_of(CASES["numbers"], tmp_path)
+    augment = params.Augment(noise={"word_swap": params.Noise(weight=0.5, p=0.1)})
+    p = facts.p.model_copy(update={"data": facts.p.data.model_copy(update={"augment": augment})})
+    assert "variants of training rows" not in annex_iv.document(facts)
+    assert "| `word_swap` | `data.augment.noise.word_swap` | 0.5 |" in annex_iv.document(replace(facts, p=p))
 
 
 @pytest.mark.parametrize(

@@ -179,12 +179,15 @@ def test_the_tags_that_people_read_sort_before_all_others(
     Path("base.yaml").write_text(f"id: owner/model\nrevision: {'a1' * 20}\n")
     editing.set_values(
         Path("params.yaml"),
-        {"base.source": "hub", "base.input": "base.yaml", "data.mixture": {"general": {"weight": 0.1}}},
+        {
+            **{"base.source": "hub", "base.input": "base.yaml", "data.mixture": {"general": {"weight": 0.1}}},
+            "data.augment": {"noise": {"word_swap": {"weight": 0.5, "p": 0.1}}},
+        },
     )
     tags = cards.first_tags(params.load(), "undecided")
     assert list(tags.values()) == [
         "undecided",
-        "data/raw/python-docstrings, general (mixed in)",
+        "data/raw/python-docstrings, general (mixed in), word_swap (variants of training rows)",
         f"owner/model at {'a1' * 6}",
         "sft",
     ]

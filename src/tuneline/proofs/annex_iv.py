@@ -180,6 +180,9 @@ def _data(facts: Facts) -> Iterator[str]:
         yield from _table(
             ["mixed in", "weight"], [[code(name), f"{one.weight:g}"] for name, one in sorted(mixture.items())]
         )
+    if variants := list(facts.p.data.augment.variants()):
+        rows = [[code(name), code(key), f"{settings.weight:g}"] for name, key, settings in variants]
+        yield from _table(["variants of training rows", "in params.yaml", "weight"], rows)
     if isinstance(labels := facts.dataset.get("labels"), dict):
         yield from _table(["label", "rows"], [[code(name), _count(count)] for name, count in labels.items()])
     found = [

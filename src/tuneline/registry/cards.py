@@ -60,6 +60,8 @@ def first_tags(p: params.Params, verdict: str, labelled: Mapping[str, LabelledBy
 def _mixed_in(p: params.Params, labelled: Mapping[str, LabelledBy]) -> Iterator[str]:
     for name in sorted(p.data.mixture):
         yield f"{name} (mixed in{f', {labelled[name]}' if name in labelled else ''})"
+    for name, _, _ in p.data.augment.variants():
+        yield f"{name} (variants of training rows)"
 
 
 def later_verdict_tag(number: int, verdict: str) -> dict[str, str]:
