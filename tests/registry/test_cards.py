@@ -180,7 +180,9 @@ def test_the_tags_that_people_read_sort_before_all_others(
     editing.set_values(
         Path("params.yaml"),
         {
-            **{"base.source": "hub", "base.input": "base.yaml", "data.mixture": {"general": {"weight": 0.1}}},
+            "base.source": "hub",
+            "base.input": "base.yaml",
+            "data.mixture": {"general": {"weight": 0.1}},
             "data.augment": {"noise": {"word_swap": {"weight": 0.5, "p": 0.1}}},
         },
     )
