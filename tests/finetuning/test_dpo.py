@@ -17,11 +17,21 @@ LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["q_proj
 
 
 def train(
-    model: PreTrainedModel, tokenizer: Any, folder: Path, *, lora: Any = None, count: int = 12, **how: Any
+    model: PreTrainedModel,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    lora: Any = None,
+    count: int = 12,
+    dpo_more: Any = None,
+    **how: Any,
 ) -> Training:
     made = training_config(**({"packing": False, "num_train_epochs": 1.0, "eval_steps": 5, "save_steps": 99} | how))
     validation = pairs(4, seed=1)
-    return dpo.train(model, tokenizer, pairs(count), made, dpo=DPO, lora=lora, folder=folder, validation=validation)
+    arguments = DPO | (dpo_more or {})
+    return dpo.train(
+        model, tokenizer, pairs(count), made, dpo=arguments, lora=lora, folder=folder, validation=validation
+    )
 
 
 def likelihood(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> torch.Tensor:
@@ -98,3 +108,30 @@ def test_accumulation_weights_pairs(
 def test_an_adapter_on_the_head_is_refused_before_training(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(TrainingError, match=r"finetune.lora: .*lm_head"):
         train(tiny("llama"), tokenizer, tmp_path, lora=LORA | {"target_modules": ["lm_head"]})
+
+
+@pytest.mark.parametrize("turned_off", [True, False])
+def test_trl_turns_the_dropout_of_adapters_off_unless_asked(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, turned_off: bool
+) -> None:
+    more = {} if turned_off else {"disable_dropout": False}
+    made = [
+        train(tiny("llama"), tokenizer, tmp_path / str(p), lora=LORA | {"lora_dropout": p}, dpo_more=more)
+        for p in (0.0, 0.5)
+    ]
+    weights = [one.adapter.weights for one in made if one.adapter]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) == turned_off
+
+
+def test_the_reference_is_asked_without_gradients_and_so_without_noise(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, asked = tiny("llama"), []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, *_: asked.append((module.training, torch.is_grad_enabled()))
+    )
+    train(model, tokenizer, tmp_path, lora=LORA, neftune_noise_alpha=5.0)
+    in_training = [with_gradients for training, with_gradients in asked if training]
+    # It is the model itself, in training mode, with its adapters off.
+    assert in_training == [True, False] * (len(in_training) // 2)
+    assert in_training

@@ -1,5 +1,6 @@
 """Dropout, weights that are not trained, and rates of layers: from params.yaml to the saved model and its report."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ def test_dropout_acts_in_training_only_and_is_not_saved(workplace: Path) -> None
     finetune.main(p)
     stored = [files.read_json(workplace / folder / "config.json") for folder in (p.paths.base, p.paths.finetuned)]
     assert [config["attention_dropout"] for config in stored] == [0.0, 0.0]
+
+
+def test_a_model_that_is_taken_as_it_is_has_the_config_of_its_base(workplace: Path) -> None:
+    p = give(workplace, dropout={"attention_dropout": 0.3})
+    made = ready(workplace, p)
+    untrained = p.finetune.model_copy(update={"num_train_epochs": 0.0})
+    assert tasks.train(made, untrained, folder=workplace / "work/none").model.config.attention_dropout == 0.0
+
+
+def test_a_dropout_that_trl_turns_off_is_told(workplace: Path) -> None:
+    lora = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}
+    editing.set_values(workplace / "params.yaml", {"finetune.lora": lora})
+    p = params.load()
+    made = dataclasses.replace(ready(workplace, p), task="preference")
+    (told,) = tasks.describe_regularisation(made, p.finetune)
+    assert told.startswith(
+        "lora_dropout 0.2 does nothing: trl turns dropout off; to use it, add disable_dropout: false"
+    )
+    assert p.finetune.dpo
+    used = p.finetune.model_copy(update={"dpo": p.finetune.dpo.model_copy(update={"disable_dropout": False})})
+    assert tasks.describe_regularisation(made, used) == []
 
 
 def test_a_key_that_the_base_does_not_have_is_refused_with_those_it_has(

@@ -36,6 +36,13 @@ def test_neftune_noise_is_added_and_is_reproducible(tmp_path: Path, lora: Any) -
     assert not noisy[0].model.get_input_embeddings()._forward_hooks
 
 
+def test_dropout_of_adapters_acts_in_training(tmp_path: Path) -> None:
+    lora = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    plain, none, some = (train(tmp_path / str(p), lora=lora | {"lora_dropout": p}) for p in (0.0, 0.0, 0.5))
+    assert torch.equal(flat(plain), flat(none))
+    assert not torch.equal(flat(plain), flat(some))
+
+
 @pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}], ids=["full", "lora"])
 def test_gradient_checkpointing_changes_no_weight(tmp_path: Path, lora: Any) -> None:
     plain, saving = (train(tmp_path / str(on), lora=lora, gradient_checkpointing=on) for on in (False, True))

@@ -152,7 +152,8 @@ def first_rows(p: Params, rows: int) -> Preview:
     refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p)]
     if not p.finetune.num_train_epochs:
         refused = ["finetune.num_train_epochs is 0: the merged model is taken as it is, and no row is trained on"]
-    cut = refused or tasks.describe_truncated(ready, p.finetune)
+    told = [*tasks.describe_truncated(ready, p.finetune), *tasks.describe_regularisation(ready, p.finetune)]
+    cut = refused or told
     return Preview(title, cut, made[:rows], ready.report.as_dict())
 
 

@@ -366,9 +366,10 @@ def train(
     Raises:
         TrainingError: nothing can be trained, or the training has diverged.
     """
-    if not finetune.num_train_epochs:
-        return training_run.untrained(ready.model, len(ready.examples))
-    trained = _train(ready, finetune, compute, folder, log)
+    if finetune.num_train_epochs:
+        trained = _train(ready, finetune, compute, folder, log)
+    else:
+        trained = training_run.untrained(ready.model, len(ready.examples))
     # Dropout belongs to this training: the model is used, and may be trained again, with the config of its base.
     for key, value in ready.stored_dropout.items():
         setattr(trained.model.config, key, value)
