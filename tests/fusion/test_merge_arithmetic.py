@@ -52,7 +52,7 @@ def defined(how: Recipe, name: str, base: Tensor, parents: list[Tensor]) -> np.n
     origin = base.double().numpy()
     full = [parent.double().numpy() for parent in parents]
     if how.method == "linear":
-        return sum(weight * tensor for weight, tensor in zip(weights, full, strict=True)) / sum(weights)
+        return np.average(full, axis=0, weights=weights)
     if how.method == "slerp":
         one, other = full
         t = weights[1] / sum(weights)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tiny_models import TEXTS, tiny
 
 from tuneline import params, processes
+from tuneline.commands import preview
 from tuneline.core import files
 from tuneline.data.records.record_form import RecordForm
 from tuneline.errors import BusyError, ModelError, TrainingError
@@ -122,6 +123,9 @@ def test_zero_epochs_take_over_the_merged_model_as_it_is(merged: Path) -> None:
     report = files.read_json(merged / "reports/training.json")
     assert (report["steps"], report["tokens"]) == (0, 0)
     assert curves.read(merged / "reports/training.csv") == []
+    shown = preview.first_rows(params.load(), 3)
+    assert shown.rows == []
+    assert shown.cut == ["finetune.num_train_epochs is 0: the merged model is taken as it is, and no row is trained on"]
 
 
 def test_more_epochs_train_the_merged_model_further(merged: Path) -> None:

@@ -1,6 +1,5 @@
 """Versions that are to be merged: whether they fit together, and the base that all of them were fine-tuned from."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tuneline.core import files
 from tuneline.decisions.verified_versions import VerifiedVersion
 from tuneline.errors import BrokenVersionError, ModelError, PipelineError
 from tuneline.fusion.merging import mismatches
@@ -29,8 +29,6 @@ class Bases:
     """Where their objects are."""
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     """Version -> relative path -> md5 of the files of its base, without a merged model in it."""
-    outputs: dict[str, Output] = field(default_factory=dict)
-    """Version -> the base as its dvc.lock names it."""
     problems: list[str] = field(default_factory=list)
     """Why a base cannot be had, in sentences with the remedy."""
 
@@ -55,17 +53,15 @@ class Bases:
 @contextmanager
 def bases_of(found: Sequence[VerifiedVersion]) -> Iterator[Bases]:
     """The bases that versions were fine-tuned from; what is fetched from the remote is deleted after the block."""
-    with tempfile.TemporaryDirectory() as temporary:
-        fetched = Path(temporary) / "files" / "md5"
+    with files.temporary_folder() as temporary:
+        fetched = temporary / "files" / "md5"
         bases = Bases([dvc_files.cache_folder(), fetched])
         for one in found:
             try:
-                output = _recorded_base(one)
-                listed = _listing(output, bases.caches, fetched)
+                listed = _listing(_recorded_base(one), bases.caches, fetched)
             except PipelineError as error:
                 bases.problems += [f"{one.name}: {problem}" for problem in error.problems]
                 continue
-            bases.outputs[one.version] = output
             bases.files[one.version] = {name: md5 for name, md5 in listed.items() if not _is_merged(name)}
         yield bases
 
@@ -81,14 +77,15 @@ def _is_merged(name: str) -> bool:
 
 def _recorded_base(one: VerifiedVersion) -> Output:
     """The base as the version's own dvc.lock records it."""
-    lock = graph.parse_yaml(
-        (one.folder / graph.LOCK).read_bytes(), f"{graph.LOCK} of {one.name}", "use another version"
-    )
-    paths = one.values.get("paths")
-    place = paths.get("base") if isinstance(paths, dict) else None
-    stages = lock.get("stages")
-    entries = [out for stage in (stages if isinstance(stages, dict) else {}).values() for out in stage.get("outs", [])]
-    md5 = next((out.get("md5") for out in entries if out.get("path") == place), None)
+    try:
+        content = (one.folder / graph.LOCK).read_bytes()
+        lock = graph.parse_yaml(content, f"{graph.LOCK} of {one.name}", "use another version")
+        place = one.values["paths"]["base"]
+        entries = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
+        md5 = next((out["md5"] for out in entries if out["path"] == place), None)
+    except (OSError, LookupError, TypeError, AttributeError):
+        # Another program has made the version.
+        md5, place = None, None
     if not isinstance(md5, str) or not objects.is_md5(md5) or not objects.is_folder(md5):
         raise PipelineError(f"its {graph.LOCK} names no base; use another version")
     return Output(str(place), md5, "base")
