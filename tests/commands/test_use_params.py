@@ -237,3 +237,13 @@ def test_a_given_base_is_not_pretrained(tmp_path: Path) -> None:
     assert not list(Path("data/raw").glob("*-pretraining*"))
     assert "base: the model in models/mine (base.source: path)" in messages
     assert p.finetune.learning_rate == 3e-5
+
+
+def test_rows_that_a_merged_model_would_not_be_trained_on_are_a_warning(tmp_path: Path) -> None:
+    merged = {"base.source": "merge", "base.input": "models/merge"}
+    editing.set_values(Path("params.yaml"), {**merged, "finetune.num_train_epochs": 0})
+    said = "warning: finetune.num_train_epochs is 0, so the merged model is taken as it is and no row is trained on"
+    source = reviews(tmp_path)
+    assert said in "\n".join(use(source, task="classification"))
+    editing.set_values(Path("params.yaml"), {"finetune.num_train_epochs": 1})
+    assert said not in "\n".join(use(source))

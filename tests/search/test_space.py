@@ -75,6 +75,19 @@ def test_all_problems_are_named_at_once(p: Params) -> None:
     assert len(problems(p, text)) == 3
 
 
+def test_a_merged_model_that_is_not_trained_cannot_be_searched(p: Params) -> None:
+    base = p.base.model_copy(update={"source": "merge", "input": "models/merge"})
+    merged = p.model_copy(update={"base": base})
+    [of_folds, of_epochs] = sorted(
+        problems(merged, "folds: 3\nspace:\n  finetune.num_train_epochs: {low: 0.0, high: 2.0}\n")
+    )
+    assert of_folds.startswith("data/search.yaml:1: folds: 3: the versions that were merged (base.source: merge)")
+    assert of_epochs.startswith("data/search.yaml:3: finetune.num_train_epochs: with 0 epochs nothing is trained")
+    still = merged.model_copy(update={"finetune": p.finetune.model_copy(update={"num_train_epochs": 0.0})})
+    found = problems(still, "space:\n  finetune.learning_rate: {low: 1.0e-4, high: 1.0e-2}\n")
+    assert found == ["params.yaml: finetune.num_train_epochs is 0, so no trial would train; set it above 0"]
+
+
 def test_a_missing_or_empty_file_says_what_to_write(p: Params) -> None:
     with pytest.raises(ParamsError, match=r"data/search.yaml: no such file; name there the keys to search"):
         space.read(p)

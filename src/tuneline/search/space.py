@@ -27,6 +27,7 @@ Value = bool | int | float | str | None
 _MOST_VALUES = 100
 _SECTION = "finetune"
 _MIXTURE = "data.mixture"
+_EPOCHS = f"{_SECTION}.num_train_epochs"
 _OTHER_LOSS = "changes what eval_loss measures, so the trials could not be compared"
 _OTHER_STEPS = "changes at which steps eval_loss is measured, so the trials could not be compared"
 _NOT_WEIGHTS = "names the hardware or how often something is written, not how the model learns"
@@ -176,6 +177,13 @@ def _problems(space: Space, p: Params, path: Path) -> Iterator[str]:
             f"{path}:{_line(lines, 'folds')}: folds: {space.folds}: a cross-validation trains in one process; remove "
             f"folds, or set {_SECTION}.nproc_per_node to 1 in {params.PARAMS_FILE}"
         )
+    if space.folds and p.base.source == "merge":
+        yield (
+            f"{path}:{_line(lines, 'folds')}: folds: {space.folds}: the versions that were merged (base.source: merge) "
+            "have seen rows of every fold; remove folds"
+        )
+    if not p.finetune.num_train_epochs:
+        yield f"{params.PARAMS_FILE}: {_EPOCHS} is 0, so no trial would train; set it above 0"
     for key, dimension in space.space.items():
         place = f"{path}:{_line(lines, key)}: {key}"
         if reason := _refusal(key):
@@ -191,6 +199,8 @@ def _problems(space: Space, p: Params, path: Path) -> Iterator[str]:
             continue
         refused = list(_refused_values(key, dimension, p))
         yield from (f"{place}: {problem}" for problem in refused)
+        if key == _EPOCHS and not refused and 0 in dimension.ends:
+            yield f"{place}: with 0 epochs nothing is trained, so nothing can be compared; leave 0 out"
         if not refused and not dimension.holds(today):
             yield (
                 f"{place}: {params.PARAMS_FILE} has {today!r}, which is not one of these values; widen them, because "

@@ -204,6 +204,11 @@ def base_changes(
         f"  expect {_EXPECT[task]['builtin' if kind == 'builtin' else 'model']}; docs/bases.md lists bases by task and "
         "language",
     ]
+    if not p.finetune.num_train_epochs:
+        messages.append(
+            "  warning: finetune.num_train_epochs is 0, so the merged model is taken as it is and no row is trained "
+            "on; to train it on this set, set it above 0"
+        )
     return Changes(own, messages), train, test
 
 
