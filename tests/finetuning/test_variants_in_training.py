@@ -92,6 +92,14 @@ def test_another_weight_and_other_variants_are_another_training(workplace: Path)
     assert made[0] == made[1] != made[2]
 
 
+def test_variants_that_are_not_made_yet_are_told_and_what_a_kill_leaves_is_not_read(workplace: Path) -> None:
+    prepare("language-modeling")
+    Path("data/clean-augmented/word_swap").rename("data/clean-augmented/.word_swap.1.partial")
+    with pytest.raises(TrainingError) as refused:
+        mixture.find_sources(params.load())
+    assert refused.value.problems == ("data.augment.noise.word_swap: its variants are not made yet; run: make run",)
+
+
 def test_a_fold_trains_on_no_variant_of_a_row_that_it_holds_out(workplace: Path) -> None:
     prepare("language-modeling")
     sources = mixture.find_sources(params.load())

@@ -83,6 +83,13 @@ def test_the_stages_of_another_commit_are_those_of_its_own_params() -> None:
     assert recorded.inputs() == []
 
 
+def test_the_folder_that_such_stages_share_is_made_before_dvc_needs_it() -> None:
+    write(paths={"clean": "data/own"})
+    graph.make_shared_folders()
+    assert Path("data/own-augmented").is_dir()
+    assert sorted(path.name for path in Path().iterdir()) == ["data", "dvc.yaml", "params.yaml"]
+
+
 def test_what_a_stage_has_made_that_params_no_longer_name_is_removed() -> None:
     write(data={"augment": {"noise": {"swap": {"p": 0.1}}}})
     made = [Path(f"data/clean-augmented/{name}") for name in ("swap", "drop")]

@@ -66,7 +66,7 @@ def collect(*, dry_run: bool, other_branches: bool = False) -> list[str]:
     with repro.hold_project(), processes.exclusive(checkpoints.LOCK, "this project's training"):
         p = params.load()
         stale = list(repro.stale_stages())
-        made = (p.paths.clean, p.paths.base, p.paths.finetuned, p.paths.reports)
+        made = (p.paths.clean, p.paths.augmented, p.paths.base, p.paths.finetuned, p.paths.reports)
         registered = _of_registry(p.registry.model, dry_run=dry_run)
         branches = [] if other_branches else branches_with_other_params()
         found = [*partials((p.data.raw, p.paths.mixture, *made, str(WORK)))]

@@ -61,7 +61,7 @@ def find_sources(p: Params) -> list[MixtureSource]:
         p: the params.
 
     Raises:
-        TrainingError: a name is not the name of a set, or there are variants that data.augment does not name.
+        TrainingError: a name is not the name of a set, or variants are missing or are not named by data.augment.
     """
     mixture, clean = p.data.mixture, Path(p.paths.clean)
     known = files.read_object(clean / DATASET_FILE, "mixture")["mixture"]
@@ -87,6 +87,8 @@ def _variants(p: Params) -> list[MixtureSource]:
         raise TrainingError(
             *(f"{one}: data.augment does not name it any more; run: rm -r {shlex.quote(str(one))}" for one in left)
         )
+    if missing := [variant.key for variant in named if not (folder / variant.name).is_dir()]:
+        raise TrainingError(*(f"{key}: its variants are not made yet; run: make run" for key in missing))
     form = read_form(Path(p.paths.clean), p.task) if named else RecordForm("text")
     return [
         MixtureSource(name, folder / name, form, MixtureSet(weight=settings.weight), key, is_variant=True)
@@ -97,7 +99,9 @@ def _variants(p: Params) -> list[MixtureSource]:
 def left_variants(p: Params) -> list[Path]:
     """The folders of variants that data.augment does not name any more, which no stage makes or deletes."""
     named = {variant.name for variant in p.data.augment.variants()}
-    return [path for path in sorted(Path(p.paths.augmented).glob("*/")) if path.name not in named]
+    folders = sorted(Path(p.paths.augmented).glob("*/"))
+    # What a killed write leaves begins with a dot.
+    return [path for path in folders if path.name not in named and path.name[0] != "."]
 
 
 class Mixture(Sequence[Any]):

@@ -172,6 +172,24 @@ def left_outputs() -> list[str]:
     ]
 
 
+def make_shared_folders(folder: Path = Path()) -> None:
+    """Make the folders that a stage reads as a whole and into which the stages of a foreach write, each its own part.
+
+    DVC refuses a folder that does not exist, also where there is no such stage.
+
+    Args:
+        folder: that of dvc.yaml and params.yaml.
+
+    Raises:
+        PipelineError: one of the two cannot be read.
+    """
+    stages, values = read_yaml(folder / GRAPH).get("stages", {}), read_yaml(folder / params.PARAMS_FILE)
+    inner = [stage.get("do", stage) for stage in stages.values()]
+    parents = {out.rpartition("/")[0] for stage in inner for out in stage.get("outs", []) if isinstance(out, str)}
+    for dep in dict.fromkeys(dep for stage in inner for dep in stage.get("deps", []) if dep in parents):
+        (folder / fill_template(dep, values)).mkdir(parents=True, exist_ok=True)
+
+
 def stage_names() -> list[str]:
     """The names of the stages, in the order of dvc.yaml."""
     return list(read_stages())

@@ -218,6 +218,7 @@ def reproduce(stage: str, log: Callable[[str], None]) -> bool:
         PipelineError: the stage failed; holds the stage's own message.
     """
     refuse_unsafe_outputs(params.load())
+    graph.make_shared_folders()
     ran = False
 
     def log_and_look(line: str) -> None:
@@ -253,6 +254,7 @@ def build_anew(stage: str, place: Elsewhere, log: Callable[[str], None]) -> None
     Raises:
         PipelineError: the stage failed; holds the stage's own message.
     """
+    graph.make_shared_folders(place.folder)
     arguments = ["repro", "--single-item", "--force", "--no-run-cache", "--no-commit", stage]
     code, errors, last = _streamed(arguments, lambda line: None if _ANNOUNCED.match(line) else log(line), place)
     if code != 0:
@@ -276,6 +278,7 @@ def reproduce_at(
     Raises:
         PipelineError: the stage failed; holds the stage's own message.
     """
+    graph.make_shared_folders(place.folder)
     code, errors, last = _streamed(["repro", "--single-item", stage], log, place, is_unwanted)
     if code == 0:
         return True
