@@ -150,7 +150,7 @@ def test_rows(p: params.Params) -> pa.Table:
 def compare(seeds: int, work: Path) -> None:
     """Train with every kind and seed in the working directory, and print the tables."""
     began = time.monotonic()
-    text = Path("params.yaml").read_text("utf-8")
+    text, p = Path("params.yaml").read_text("utf-8"), params.load()
     tables: dict[str, list[pa.Table]] = {kind: [] for kind in KINDS}
     steps: dict[str, int] = {}
     for seed in range(seeds):
