@@ -42,7 +42,7 @@ def test_an_average_of_folders_is_the_average_of_every_tensor_and_keeps_tokenize
     assert merged.keys() == one.keys()
     for name, tensor in merged.items():
         torch.testing.assert_close(tensor, one[name] / 4 + other[name] * 3 / 4, rtol=0, atol=1e-6)
-    kept = {path.name for path in (folder / "1").iterdir()}
+    kept = {path.name for path in (folder / "1").iterdir()} | {merge_recipe.FILE}
     assert {path.name for path in (folder.parent / "merged").iterdir()} == kept
     assert files.read_json(folder.parent / "merged/tuneline.json") == {"mode": "chat"}
     models.load(folder.parent / "merged")

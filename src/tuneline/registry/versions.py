@@ -82,7 +82,10 @@ def training_subject(
         **p.finetune.model_dump(),
     }
     if p.base.source == "merge":
-        values["merge"] = merge_recipe.read(Path(p.base.input)).describe()
+        # Loads transformers, which commands that only look for a version do not need.
+        from tuneline.modeling.model_folder import MERGED
+
+        values["merge"] = merge_recipe.read(Path(p.paths.base) / MERGED).describe()
     tags = {"tuneline.data_sha256": data_sha256, "tuneline.base_sha256": base_sha256}
     tags |= {"mlflow.source.git.commit": git["git_commit"], "tuneline.git_dirty": git["git_dirty"]}
     return Subject(

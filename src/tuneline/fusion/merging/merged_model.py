@@ -57,7 +57,7 @@ def differences(one: str, first: Mapping[str, Any], other: str, second: Mapping[
 
 
 def write(source: Path, folder: Path) -> Recipe:
-    """Merge the parents of a merge folder.
+    """Merge the parents of a merge folder into a model folder, which describes the merge too.
 
     Memory holds the base, and of the parents one tensor at a time.
 
@@ -87,6 +87,8 @@ def write(source: Path, folder: Path) -> Recipe:
                 _write_weights(path.name, parents, base, recipe, temporary)
             elif path.is_file():
                 shutil.copyfile(path, temporary / path.name)
+        # A fine-tuning reads the base only, and says what it begins with.
+        merge_recipe.write(recipe, temporary)
         for path in temporary.iterdir():
             path.chmod(0o644)
         # Weights that are sound by themselves can have a sum that is not finite.
