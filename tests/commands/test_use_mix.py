@@ -86,6 +86,17 @@ def test_a_task_that_cannot_be_mixed_empties_the_mixture(tmp_path: Path) -> None
     assert params.load().data.mixture == {}
 
 
+def test_a_comparison_goes_with_what_it_leaves_out(tmp_path: Path) -> None:
+    mix(pairs(tmp_path), name=None, weight=1.0)
+    mix(pairs(tmp_path), name="more", weight=1.0)
+    with Path("params.yaml").open("a") as file:
+        file.write("report:\n  without: {plain: [mixture], both: [faq, more]}\n")
+    messages = mix(pairs(tmp_path), name="more", weight=None)
+    assert "params.yaml: report.without: {plain: [mixture], both: [faq]}" in messages
+    use(reviews(tmp_path), task="classification")
+    assert params.load().report.without == {}
+
+
 def test_the_error_of_a_record_type_that_cannot_be_mixed_in(tmp_path: Path) -> None:
     path = tmp_path / "better.jsonl"
     path.write_text(lines([{"prompt": words(n), "chosen": "a", "rejected": "b"} for n in range(9)]))

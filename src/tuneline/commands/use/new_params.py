@@ -16,6 +16,7 @@ from tuneline.data.mapping.raw_set import RawSet
 from tuneline.data.reading.raw_rows import Options
 from tuneline.errors import ParamsError, UnreadableFileError
 from tuneline.params import editing
+from tuneline.params.report import MIXTURE
 
 _EXPECT: dict[params.Task, dict[BaseKind, str]] = {
     "sft": {
@@ -127,12 +128,26 @@ def set_values(
         # The model of the built-in corpus keeps its own name and champion.
         values["registry.model"] = re.sub(r"[^A-Za-z0-9._-]", "-", target.name).lstrip("._-") or "model"
     if params.TASK_KEYS[task].mixes != params.TASK_KEYS[p.task].mixes and p.data.mixture:
-        values["data.mixture"] = {}
+        values |= mixture_change(p, {})
     if task not in params.READS_GENERAL and p.data.general is not None:
         values["data.general"] = None
     if not params.TASK_KEYS[task].can_shard and p.finetune.fsdp:
         values["finetune.fsdp"] = None
     return values
+
+
+def mixture_change(p: params.Params, mixture: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of params.yaml with another mixture: report.without loses what is no longer trained.
+
+    Args:
+        p: the present params.
+        mixture: the value of data.mixture.
+    """
+    gone = {*(p.data.mixture.keys() - mixture.keys()), *(() if mixture else (MIXTURE,))}
+    every = ((name, [one for one in named if one not in gone]) for name, named in p.report.without.items())
+    left = {name: named for name, named in every if named}
+    changed = {"report.without": left} if left != p.report.without else {}
+    return {"data.mixture": dict(mixture), **changed}
 
 
 def pretraining_reading(p: params.Params, target: Path, values: Mapping[str, Any]) -> dict[str, Any]:

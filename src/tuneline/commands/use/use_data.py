@@ -204,9 +204,9 @@ def _named(p: params.Params, name: str, weight: float | None) -> dict[str, Any]:
     """The values of params.yaml that name the set."""
     mixture = {other: settings.model_dump(exclude_unset=True) for other, settings in p.data.mixture.items()}
     if weight is not None:
-        return {"data.mixture": mixture | {name: mixture.get(name, {}) | {"weight": weight}}}
+        return new_params.mixture_change(p, mixture | {name: mixture.get(name, {}) | {"weight": weight}})
     # What the model is trained on does not show what it forgets.
-    trained = {"data.mixture": {other: own for other, own in mixture.items() if other != name}}
+    trained = new_params.mixture_change(p, {other: own for other, own in mixture.items() if other != name})
     return {"data.general": name} | (trained if name in mixture else {})
 
 
