@@ -8,7 +8,7 @@ import pytest
 from erasable_project import registered
 
 from tuneline.core import files
-from tuneline.decisions import near_duplicates
+from tuneline.decisions import near_duplicates, version_rows
 from tuneline.fusion.merging import merge_recipe
 from tuneline.fusion.merging.merge_recipe import Parent, Recipe
 from tuneline.params import Params
@@ -120,3 +120,14 @@ def test_what_a_parent_was_trained_on_counts_for_a_merged_candidate(project: Par
     # What today's training rows hold, `prepare` has compared with the test rows.
     files.write_parquet(Path(p.paths.clean) / "train/part-00000.parquet", keys("a", "b"))
     assert near_duplicates.near_to_parents(p, ROWS) == (frozenset(), "")
+
+
+def test_the_rows_that_a_merged_version_has_seen_are_those_of_its_parents(project: Params, merged: Path) -> None:
+    def ids() -> list[str]:
+        tables = version_rows.seen_by(project.registry.model, merged, project.paths.clean)
+        return [one for table in tables for one in table["id"].to_pylist()]
+
+    assert ids() == ["c", "a", "b"]
+    # It was not trained on the rows of its own data.
+    files.write_parquet(merged / merge_recipe.ROWS, keys("a", "b"))
+    assert ids() == ["a", "b"]

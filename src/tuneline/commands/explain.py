@@ -12,7 +12,7 @@ from tuneline.commands.ask.served_version import Served
 from tuneline.core import files
 from tuneline.data.preparing.text import cleaning
 from tuneline.decisions import version_rows
-from tuneline.errors import DataError, ModelError, PipelineError
+from tuneline.errors import DataError, ModelError, PipelineError, RegistryError
 from tuneline.explanation import explain, nearest_rows
 from tuneline.explanation.explain import Explanation, Loaded, RowsExplanation
 from tuneline.explanation.nearest_rows import Nearest
@@ -137,7 +137,7 @@ def _page_path(p: params.Params, served: Served, key: str) -> Path:
 def _nearest(p: params.Params, served: Served, loaded: Loaded, text: str) -> Nearest | str:
     def tables(progress: Progress) -> Iterator[pa.Table]:
         done = 0
-        for table in version_rows.read(served.folder, p.paths.clean):
+        for table in version_rows.seen_by(p.registry.model, served.folder, p.paths.clean):
             yield table
             done += table.num_rows
             progress.update(done)
@@ -145,7 +145,7 @@ def _nearest(p: params.Params, served: Served, loaded: Loaded, text: str) -> Nea
     try:
         with Progress(f"{served.name}: training rows", to=sys.stderr) as progress:
             return nearest_rows.nearest(loaded.model, loaded.tokenizer, text, tables(progress), loaded.max_length)
-    except (DataError, PipelineError) as error:
+    except (DataError, ModelError, PipelineError, RegistryError) as error:
         return "; ".join(error.problems)
 
 

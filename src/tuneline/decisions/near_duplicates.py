@@ -5,7 +5,7 @@ the md5s that the version's own dvc.lock names; for rows of its parents, under t
 rows need no look: `prepare` has kept what is near to today's test rows out of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -17,7 +17,7 @@ from tuneline.data.preparing.near_rows import near_rows
 from tuneline.decisions import version_rows
 from tuneline.errors import DataError, ModelError, PipelineError, RegistryError
 from tuneline.fusion.merging import merge_recipe
-from tuneline.registry import tracking, versions
+from tuneline.registry import versions
 
 _TEXTS = ("prompt", "completion", "reference", "chosen", "text", "messages")
 
@@ -41,7 +41,7 @@ def near_to(
     if not unknown:
         return frozenset(), ""
     try:
-        folders = [folder, *_parents(p.registry.model, folder)]
+        folders = [folder, *version_rows.parents(p.registry.model, folder)]
         return _near(p, folders, unknown, rows), ""
     except (DataError, ModelError, PipelineError, RegistryError) as error:
         return frozenset(), "; ".join(error.problems)
@@ -62,7 +62,7 @@ def near_to_parents(p: params.Params, rows: pa.Table) -> tuple[frozenset[str], s
     if not unknown:
         return frozenset(), ""
     try:
-        return _near(p, list(_parents(p.registry.model, source)), unknown, rows), ""
+        return _near(p, list(version_rows.parents(p.registry.model, source)), unknown, rows), ""
     except (DataError, ModelError, PipelineError, RegistryError) as error:
         return frozenset(), "; ".join(error.problems)
 
@@ -74,30 +74,9 @@ def _unknown(p: params.Params, trained: pa.Table, known: pa.Table) -> set[str]:
     return set(trained["id"].to_pylist()) - set(known["id"].to_pylist())
 
 
-def _parents(model: str, folder: Path) -> Iterator[Path]:
-    """The folders of the versions that a folder says it was merged from, and of those that these were merged from."""
-    waiting, seen = [folder], set[str]()
-    tracker = None
-    while waiting:
-        one = waiting.pop()
-        if not (one / merge_recipe.FILE).is_file():
-            continue
-        tracker = tracker or tracking.connect()
-        for version in merge_recipe.read(one).versions:
-            if version not in seen:
-                seen.add(version)
-                waiting.append(versions.fetch_version(tracker, model, version))
-                yield waiting[-1]
-
-
 def _near(p: params.Params, folders: Sequence[Path], unknown: set[str], rows: pa.Table) -> frozenset[str]:
-    found, left = [], set(unknown)
-    for folder in folders:
-        for table in version_rows.read(folder, p.paths.clean) if left else ():
-            chosen = _only(table, left)
-            found += _texts(chosen)
-            left -= set(chosen["id"].to_pylist())
-    others, texts = found, _texts(rows)
+    others = [text for table in version_rows.chosen(folders, p.paths.clean, unknown) for text in _texts(table)]
+    texts = _texts(rows)
     if others and texts and len(others[0]) < len(texts[0]):
         # The test rows of texts are cut in half.
         texts = [("".join(text),) for text in texts]
@@ -107,10 +86,6 @@ def _near(p: params.Params, folders: Sequence[Path], unknown: set[str], rows: pa
     is_near = near_rows([texts[place] for place in filled], list(filter(_is_filled, others)), threshold)
     ids = rows["id"].to_pylist()
     return frozenset(ids[place] for place, near in zip(filled, is_near.tolist(), strict=True) if near)
-
-
-def _only(table: pa.Table, ids: set[str]) -> pa.Table:
-    return table.filter(pa.array([one in ids for one in table["id"].to_pylist()], pa.bool_()))
 
 
 def _texts(table: pa.Table) -> Sequence[tuple[str, ...]]:

@@ -1,10 +1,11 @@
 """The clean rows that a version was made from, out of DVC's cache or remote.
 
-The version's own dvc.lock names their md5s; the workspace may hold other rows by now.
+The version's own dvc.lock names their md5s; the workspace may hold other rows by now. A merged version has seen the
+rows of the versions that it was merged from.
 """
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,9 @@ import pyarrow as pa
 from tuneline.core import files
 from tuneline.data.records.record_form import SplitName
 from tuneline.errors import DataError
+from tuneline.fusion.merging import merge_recipe
 from tuneline.pipeline import dvc_files, graph, objects
+from tuneline.registry import tracking, versions
 
 _HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
 
@@ -48,6 +51,69 @@ def read(folder: Path, clean: str, splits: Collection[SplitName] = ("train",)) -
                 if not objects.place(cache, one).is_file():
                     raise DataError(f"{clean}/{name} with the md5 {one[:12]}… is in neither DVC's cache nor a remote")
                 yield files.read_parquet(objects.place(cache, one))
+
+
+def seen_by(model: str, folder: Path, clean: str) -> Iterator[pa.Table]:
+    """The clean rows that a version was trained on, or versions that it was merged from, file by file.
+
+    Args:
+        model: the registered model.
+        folder: of the version.
+        clean: as for `read`.
+
+    Raises:
+        DataError, PipelineError: as of `read`.
+        RegistryError: a version that it was merged from is not whole any more.
+        ModelError: its description of the merge cannot be read.
+    """
+    if not (folder / merge_recipe.FILE).is_file():
+        yield from read(folder, clean)
+        return
+    ids = set(versions.version_train_rows(folder)["id"].to_pylist())
+    yield from chosen([folder, *parents(model, folder)], clean, ids)
+
+
+def chosen(folders: Iterable[Path], clean: str, ids: Collection[str]) -> Iterator[pa.Table]:
+    """The training rows with these ids in the clean data of some versions, each row once.
+
+    Args:
+        folders: of the versions; the data of the first that has a row are taken.
+        clean: as for `read`.
+        ids: of the rows.
+
+    Raises:
+        DataError, PipelineError: as of `read`.
+    """
+    left = set(ids)
+    for folder in folders:
+        for table in read(folder, clean) if left else ():
+            found = table.filter(pa.array([one in left for one in table["id"].to_pylist()], pa.bool_()))
+            left -= set(found["id"].to_pylist())
+            yield found
+
+
+def parents(model: str, folder: Path) -> Iterator[Path]:
+    """The folders of the versions that a folder says it was merged from, and of those that these were merged from.
+
+    Args:
+        model: the registered model.
+        folder: of a version, or a merge folder; without the description of a merge it has none.
+
+    Raises:
+        RegistryError: one of the versions is not whole any more.
+        ModelError: a description cannot be read.
+    """
+    waiting, known, tracker = [folder], set[str](), None
+    while waiting:
+        one = waiting.pop()
+        if not (one / merge_recipe.FILE).is_file():
+            continue
+        tracker = tracker or tracking.connect()
+        for version in merge_recipe.read(one).versions:
+            if version not in known:
+                known.add(version)
+                waiting.append(versions.fetch_version(tracker, model, version))
+                yield waiting[-1]
 
 
 def _split(name: str) -> SplitName:
