@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from tuneline.encoding import packing
 from tuneline.encoding.examples import IGNORED
+from tuneline.errors import TrainingError
 from tuneline.modeling import adapters, layers
 from tuneline.training import regularisation, training_run
 from tuneline.training.objectives import Causal, Classification
@@ -76,6 +77,16 @@ def test_l1_is_soft_thresholding_after_the_step(tmp_path: Path, optim: str) -> N
         assert torch.equal(shrunk[name], expected)
         zeros += int((shrunk[name] == 0).sum())
     assert zeros > 100
+
+
+def test_an_optimizer_that_does_not_show_the_weights_is_refused() -> None:
+    model = tiny("llama")
+    # GaLore's optimizers of single layers show a number in the place of the weights.
+    hiding = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
+    with pytest.raises(TrainingError, match=r"finetune\.l1_decay: does not fit optim SGD, which has no rate for each"):
+        regularisation.shrink_after_steps(hiding, list(model.parameters()), 0.1)
+    with pytest.raises(TrainingError, match=r"finetune\.layerwise_lr_decay: does not fit optim SGD"):
+        regularisation.split_by_layer(hiding, model, 0.9)
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adamw_torch", "muon"])

@@ -24,8 +24,13 @@ def shrink_after_steps(optimizer: Optimizer, parameters: Sequence[Tensor], stren
         optimizer: its groups have the learning rates.
         parameters: the weights that are moved.
         strength: of the penalty.
+
+    Raises:
+        TrainingError: the optimizer keeps weights that its groups do not show.
     """
     moved = {id(parameter) for parameter in parameters}
+    if moved - {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}:
+        raise TrainingError(_hides("l1_decay", optimizer))
 
     @torch.no_grad()
     def shrink(stepped: Optimizer, *_: Any) -> None:
@@ -59,10 +64,7 @@ def split_by_layer(optimizer: Optimizer, model: nn.Module, decay: float) -> floa
         together: dict[float, list[Tensor]] = {}
         for parameter in group["params"]:
             if id(parameter) not in factor_of:
-                raise TrainingError(
-                    f"finetune.layerwise_lr_decay: does not fit optim {type(optimizer).__name__}, which has no rate "
-                    "for each weight; remove it, or set optim to adamw_torch"
-                )
+                raise TrainingError(_hides("layerwise_lr_decay", optimizer))
             together.setdefault(factor_of[id(parameter)], []).append(parameter)
         groups += [
             group | {"params": together[factor], "lr": group["lr"] * factor, "factor": factor}
@@ -70,6 +72,13 @@ def split_by_layer(optimizer: Optimizer, model: nn.Module, decay: float) -> floa
         ]
     optimizer.param_groups[:] = groups
     return groups[0]["factor"]
+
+
+def _hides(key: str, optimizer: Optimizer) -> str:
+    return (
+        f"finetune.{key}: does not fit optim {type(optimizer).__name__}, which has no rate for each weight; remove it, "
+        "or set optim to adamw_torch"
+    )
 
 
 @contextmanager
