@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tuneline import params
+from tuneline.commands.use.suggested_values import Case, values_for
 from tuneline.errors import ParamsError
 from tuneline.params import Params
 from tuneline.search import space
@@ -33,6 +34,44 @@ def problems(p: Params, text: str) -> list[str]:
 def test_the_space_of_the_repository_can_be_searched(p: Params) -> None:
     found = read(p, (Path(__file__).parents[2] / space.FILE).read_text("utf-8"))
     assert space.defaults(found, p)["finetune.learning_rate"] == p.finetune.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("key", "dimension", "wider"),
+    [
+        (
+            "finetune.num_train_epochs",
+            "{values: [2.0, 5.0]}",
+            "finetune.num_train_epochs: {values: [1.0, 2.0, 5.0]}",
+        ),
+        (
+            "finetune.learning_rate",
+            "{low: 1.0e-6, high: 1.0e-4, log: true}",
+            "finetune.learning_rate: {low: 0.0005, high: 0.05, log: true}",
+        ),
+        (
+            "finetune.lr_scheduler_type",
+            "{values: [linear, constant]}",
+            "finetune.lr_scheduler_type: {values: [linear, constant, cosine]}",
+        ),
+    ],
+)
+def test_a_space_without_the_value_of_today_is_told_a_line_that_has_it(
+    p: Params, key: str, dimension: str, wider: str
+) -> None:
+    (problem,) = problems(p, f"space:\n  {key}: {dimension}\n")
+    assert problem.endswith(f"; for example: {wider}")
+    assert read(p, f"space:\n  {wider}\n")
+
+
+@pytest.mark.parametrize("task", ["sft", "language-modeling", "classification", "regression"])
+@pytest.mark.parametrize("rows", [500, 5_000, 50_000])
+def test_the_space_of_the_repository_holds_what_use_suggests_for_a_builtin_base(
+    p: Params, task: params.Task, rows: int
+) -> None:
+    found = read(p, (Path(__file__).parents[2] / space.FILE).read_text("utf-8"))
+    suggested = values_for(Case(task, "builtin", rows))
+    assert [key for key in found.space if key in suggested and not found.space[key].holds(suggested[key])] == []
 
 
 @pytest.mark.parametrize(

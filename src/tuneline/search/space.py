@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from tuneline import params
 from tuneline.core import files
 from tuneline.errors import ParamsError
-from tuneline.params import Params, yaml_file
+from tuneline.params import Params, editing, yaml_file
 from tuneline.params.section import Positive, Section, Seed
 
 FILE = Path("data/search.yaml")
@@ -205,7 +205,23 @@ def _problems(space: Space, p: Params, path: Path) -> Iterator[str]:
             yield (
                 f"{place}: {params.PARAMS_FILE} has {today!r}, which is not one of these values; widen them, because "
                 "the first trial has the values of today, with which the others are compared"
+                + _widened(key, dimension, today)
             )
+
+
+def _widened(key: str, dimension: Dimension, today: Any) -> str:
+    """The line of a dimension that also holds the value of today, where there is such a dimension."""
+    if dimension.values is not None:
+        values = [*dimension.values, today]
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            values.sort()  # pyright: ignore[reportCallIssue]
+        wider: dict[str, Any] = {"values": values}
+    elif dimension.log and isinstance(today, int | float) and today > 0:
+        # Around today's value, because bounds that are powers of ten away would waste most trials.
+        wider = {"low": today / 10, "high": today * 10, "log": True}
+    else:
+        return ""
+    return f"; for example: {key}: {editing.written(wider)}"
 
 
 def _line(lines: list[str], key: str) -> int:
