@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -37,6 +38,7 @@ from tuneline.evaluation import comparison
 from tuneline.finetuning import mixture, tasks
 from tuneline.modeling import models
 from tuneline.params import editing
+from tuneline.registry import versions
 
 VALIDATION, UNLABELLED, TEST = 100, 1_000, 1_000
 TEXTS = Path("texts.jsonl")
@@ -71,6 +73,8 @@ def train(p: params.Params, folder: Path) -> None:
 
 def label(p: params.Params, folder: Path, confidence: float) -> dict[str, str]:
     """The pseudo-labels that a model gives: text -> label."""
+    trained = files.read_parquet(Path(p.paths.clean) / "train", ["id", "cluster"])
+    files.write_parquet(folder / "model" / versions.TRAIN_ROWS, trained)
     served = Served(
         name="the model of the rows",
         folder=folder / "model",
@@ -121,6 +125,8 @@ def compare(true: dict[str, str], confidences: list[float], seeds: int, work: Pa
                 editing.set_values(file, {"finetune.num_train_epochs": 4 * epochs})
             p = params.load()
             folder = first if kind == PLAIN else work / "one"
+            # Or the training would go on from the checkpoints of the one before.
+            shutil.rmtree(folder, ignore_errors=True)
             train(p, folder)
             model = comparison_model(p, folder)
             tables[kind].append(model)

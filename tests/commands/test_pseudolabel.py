@@ -49,7 +49,9 @@ def place(tmp_path: Path, root: Path, store: Path, empty_project: Path) -> Itera
 
 
 def write_clean(split: str, texts: list[str], labels: list[str]) -> None:
-    table = pa.table({"text": texts, "label": [labels[n % len(labels)] for n in range(len(texts))]})
+    names = [f"{split} {n}" for n in range(len(texts))]
+    of_rows = [labels[n % len(labels)] for n in range(len(texts))]
+    table = pa.table({"id": names, "cluster": names, "text": texts, "label": of_rows})
     files.write_parquet(Path(f"data/clean/{split}/part-00000.parquet"), table)
 
 
@@ -107,6 +109,23 @@ def test_sure_rows_become_a_set_of_the_mixture_that_names_its_version(place: She
     assert again.exit_code == 0, again.stderr
     assert again.stdout.endswith("next: make run\n")
     assert params.load().data.mixture["pseudo"].weight == 0.5
+
+
+def test_a_text_may_get_several_labels(place: Shell) -> None:
+    for split in ("train", "validation", "test"):
+        write_clean(split, [words(f"{split} {n}", 12) for n in range(9)], [f'["{label}"]' for label in LABELS])
+    form = RecordForm("classification", multi_label=True)
+    files.write_json(Path("data/clean/dataset.json"), form.as_json() | {"mixture": {}})
+    found = labelled(place, texts_file(place), "--confidence", "0.5", "--version", str(VERSIONS["several"]))
+    rows = [json.loads(line) for line in Path("data/mixture/pseudo/pseudo-labels.jsonl").read_text().splitlines()]
+    assert found["rows_out"] == len(rows) == len(TEXTS)
+    counts = Counter(label for row in rows for label in row["label"])
+    assert {label: one["kept"] for label, one in found["labels"].items()} == {one: counts[one] for one in LABELS}
+    plans = readers.plan(Path("data/mixture/pseudo"), Options())
+    opened = raw_set.open_set(
+        Path("data/mixture/pseudo"), plans, columns={}, record_types=("classification",), group_by=None, is_mixed=True
+    )
+    assert opened.form == form
 
 
 def test_rows_near_to_held_out_or_training_rows_are_dropped_and_counted(place: Shell) -> None:
@@ -170,6 +189,11 @@ def test_bad_input_is_refused_in_sentences_and_nothing_is_written(place: Shell) 
     write_clean("train", TEXTS[:9], ["refund", "delivery", "returns"])
     wrong = refused(place, path)
     assert "its labels are not those of data/clean/train: only it has 'praise' and it lacks 'returns'" in wrong
+    write_clean("train", TEXTS[:9], LABELS)
+    # The registered versions name this group as one that they were trained on.
+    seen = pa.table({"id": ["x", "y"], "cluster": ["a", "b"], "text": ["t", "u"], "label": LABELS[:2]})
+    files.write_parquet(Path("data/clean/test/part-00000.parquet"), seen)
+    assert "was trained on 1 of the 2 test rows or on rows of their groups" in refused(place, path)
     shutil.rmtree("data/clean")
     assert "data/clean: does not hold clean data yet" in refused(place, path)
 

@@ -31,6 +31,7 @@ from tuneline.modeling import models
 from tuneline.params import editing
 from tuneline.pipeline import repro
 from tuneline.progress import Progress
+from tuneline.registry import versions
 
 ROWS_FILE = "pseudo-labels.jsonl"
 BELOW, UNDEFINED, REPEATED = "below-confidence", "not-finite", "repeated"
@@ -116,7 +117,8 @@ def check_version(p: params.Params, served: Served) -> tuple[RecordForm, Counter
     """The form of today's clean rows, and how many training rows each label has.
 
     Raises:
-        ModelError: the version gives no labels, or other labels than the training rows have.
+        ModelError: the version gives no labels, or other labels than the training rows have, or has seen test rows.
+        BrokenVersionError: the version does not say which rows it was trained on.
         DataError: there are no clean rows yet, or they are of another task.
     """
     if served.mode != "classification":
@@ -141,6 +143,15 @@ def check_version(p: params.Params, served: Served) -> tuple[RecordForm, Counter
         raise ModelError(
             f"{served.name}: its labels are not those of {clean}/train: {' and '.join(differs)}; give a version that "
             "was trained on today's labels"
+        )
+    test = files.read_parquet(clean / "test", ["id", "cluster"])
+    trained = versions.version_train_rows(served.folder)
+    unseen = versions.unseen_rows(trained, test["id"].to_pylist(), test["cluster"].to_pylist())
+    if leaked := test.num_rows - len(unseen):
+        raise ModelError(
+            f"{served.name} was trained on {leaked:,} of the {test.num_rows:,} test rows or on rows of their groups; "
+            "its labels would tell what the next model is measured on; give a version that was trained with today's "
+            "split (data.split)"
         )
     return form, today
 
