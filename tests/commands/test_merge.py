@@ -316,3 +316,8 @@ def test_weights_that_are_no_numbers_are_a_wrong_use(shell: Shell, weights: str)
     done = shell.run("1", "2", "--weights", weights)
     assert done.exit_code == 2
     assert "must be numbers with commas between them, such as 0.7,0.3" in done.stderr
+
+
+def test_the_command_offers_each_method() -> None:
+    [method] = [one for one in cli.commands["merge"].params if one.name == "method"]
+    assert sorted(method.type.choices) == sorted(merge_recipe.METHODS)  # pyright: ignore[reportAttributeAccessIssue]
