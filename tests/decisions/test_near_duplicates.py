@@ -9,6 +9,7 @@ from erasable_project import registered
 
 from tuneline.core import files
 from tuneline.decisions import near_duplicates, version_rows
+from tuneline.errors import RegistryError
 from tuneline.fusion.merging import merge_recipe
 from tuneline.fusion.merging.merge_recipe import Parent, Recipe
 from tuneline.params import Params
@@ -96,7 +97,8 @@ def merged(project: Params, tracker: Tracker, pairs: Path) -> Path:
     mlflow.MlflowClient().set_model_version_tag(project.registry.model, "1", versions.FILES, sha256)
     folder = version({"id": ["c"], "prompt": ["a"], "completion": ["b"]}, Path("merged"))
     files.write_parquet(folder / merge_recipe.ROWS, keys("a", "b", "c"))
-    merge_recipe.write(Recipe("linear", (Parent("1", 1.0), Parent("1", 1.0)), model=project.registry.model), folder)
+    parent_of_both = Parent("1", 1.0, files_sha256=sha256)
+    merge_recipe.write(Recipe("linear", (parent_of_both, parent_of_both), model=project.registry.model), folder)
     return folder
 
 
@@ -131,3 +133,7 @@ def test_the_rows_that_a_merged_version_has_seen_are_those_of_its_parents(projec
     # It was not trained on the rows of its own data.
     files.write_parquet(merged / merge_recipe.ROWS, keys("a", "b"))
     assert ids() == ["a", "b"]
+    # A registry of another clone has its own version 1.
+    merge_recipe.write(Recipe("linear", (Parent("1", 1.0, files_sha256="0" * 64),) * 2), merged)
+    with pytest.raises(RegistryError, match="version 1 of this registry is not the version 1 that was merged"):
+        list(version_rows.seen_by(project.registry.model, merged, project.paths.clean))

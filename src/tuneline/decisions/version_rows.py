@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tuneline.core import files
 from tuneline.data.records.record_form import SplitName
-from tuneline.errors import DataError
+from tuneline.errors import DataError, RegistryError
 from tuneline.fusion.merging import merge_recipe
 from tuneline.pipeline import dvc_files, graph, objects
 from tuneline.registry import tracking, versions
@@ -100,7 +100,7 @@ def parents(model: str, folder: Path) -> Iterator[Path]:
         folder: of a version, or a merge folder; without the description of a merge it has none.
 
     Raises:
-        RegistryError: one of the versions is not whole any more.
+        RegistryError: one of the versions is not whole any more, or not in this registry.
         ModelError: a description cannot be read.
     """
     waiting, known, tracker = [folder], set[str](), None
@@ -109,11 +109,16 @@ def parents(model: str, folder: Path) -> Iterator[Path]:
         if not (one / merge_recipe.FILE).is_file():
             continue
         tracker = tracker or tracking.connect()
-        for version in merge_recipe.read(one).versions:
-            if version not in known:
-                known.add(version)
-                waiting.append(versions.fetch_version(tracker, model, version))
-                yield waiting[-1]
+        for parent in merge_recipe.read(one).parents:
+            if parent.version in known:
+                continue
+            known.add(parent.version)
+            if versions.registered_sha256(tracker, model, parent.version) != parent.files_sha256:
+                raise RegistryError(
+                    f"version {parent.version} of this registry is not the version {parent.version} that was merged"
+                )
+            waiting.append(versions.fetch_version(tracker, model, parent.version))
+            yield waiting[-1]
 
 
 def _split(name: str) -> SplitName:
