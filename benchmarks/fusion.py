@@ -36,11 +36,13 @@ from tuneline.modeling import models
 from tuneline.params.gate import METRICS_OF_TASK, metric
 
 HALVES = ("half A", "half B")
-ALL = "all rows"
+ALL, UNIFORM = "all rows", "ensemble, uniform"
 
 
 def train(p: params.Params, rows: pa.Table, folder: Path) -> Path:
-    """Fine-tune on these rows of the training split, and return the folder of the model."""
+    """Fine-tune on these rows of the training split, unless it is done, and return the folder of the model."""
+    if (folder / "model").is_dir():
+        return folder / "model"
     clean = Path(p.paths.clean)
     files.write_parquet(folder / "clean/train/part-00000.parquet", rows)
     shutil.copytree(clean / "validation", folder / "clean/validation")
@@ -55,6 +57,7 @@ def train(p: params.Params, rows: pa.Table, folder: Path) -> Path:
 def merge(p: params.Params, parents: Mapping[str, Path], method: str, folder: Path) -> Path:
     """Merge models with equal weights, and return the folder of the merged model."""
     source = folder / "source"
+    shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(Path(p.paths.base), source / BASE)
     weight = merge_recipe.default_weight(method, len(parents))
     named = []
@@ -77,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the draw of the halves")
     parser.add_argument("--methods", nargs="+", default=["linear", "ties"], choices=merge_recipe.METHODS)
-    parser.add_argument("--folder", type=Path, help="keeps the models; by default they are deleted")
+    parser.add_argument("--folder", type=Path, help="keeps the models, and takes those that it has")
     given = parser.parse_args()
     p = params.load()
     if p.task not in MIXTURES:
@@ -119,7 +122,7 @@ def compare(p: params.Params, seed: int, methods: list[str], work: Path) -> None
     members = [on_test[name] for name in HALVES]
     fitted = mixture.fit(validation, [found[name].of_rows(0, border) for name in HALVES])
     assert fitted is not None
-    tables["ensemble, uniform"] = mixture.scores(test, members, [0.5, 0.5])
+    tables[UNIFORM] = mixture.scores(test, members, [0.5, 0.5])
     tables["ensemble, fitted"] = mixture.scores(test, members, fitted.weights)
     counts = ", ".join(f"{name} {part.num_rows:,} rows" for name, part in parts.items())
     groups = len(set(test["cluster"].to_pylist()))
@@ -133,7 +136,7 @@ def print_tables(p: params.Params, test: pa.Table, tables: Mapping[str, pa.Table
     """Print the metrics of each model, and the differences, as tables in Markdown."""
     metrics = {name: comparison.summarise(test, p.task, table) for name, table in tables.items()}
     names = [name for name in METRICS_OF_TASK[p.task] if name in metrics[ALL]]
-    against = (*HALVES, ALL)
+    against = (*HALVES, ALL, UNIFORM)
     print(f"| | {' | '.join(metric(name).name for name in metrics[ALL])} |")
     print(f"|---|{'---:|' * len(metrics[ALL])}")
     for model, values in metrics.items():
@@ -142,16 +145,17 @@ def print_tables(p: params.Params, test: pa.Table, tables: Mapping[str, pa.Table
     for name in names:
         print(f"\n| {metric(name).name} | {' | '.join(f'minus {other}' for other in against)} |")
         print(f"|---|{'---|' * len(against)}")
-        for model, table in tables.items():
-            if model == ALL:
-                continue
+        for model in (*HALVES, *(one for one in tables if one not in against), UNIFORM):
             cells = [
-                ""
-                if model == other or (model in HALVES and other in HALVES)
-                else _difference(p, test, name, table, tables[other])
+                _difference(p, test, name, tables[model], tables[other]) if _is_asked(model, other) else ""
                 for other in against
             ]
             print(f"| {model} | {' | '.join(cells)} |")
+
+
+def _is_asked(model: str, other: str) -> bool:
+    """Whether the table shows this difference: those that the reverse would show, and of the halves, are left out."""
+    return model != other and not (model in HALVES and other in (*HALVES, UNIFORM))
 
 
 def _difference(p: params.Params, test: pa.Table, name: str, one: pa.Table, other: pa.Table) -> str:
