@@ -21,7 +21,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect_dask import DaskTaskRunner  # pyright: ignore[reportMissingImports]
+from prefect_dask.task_runners import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
 from tuneline import params, stopping
 from tuneline.commands import crossvalidate
@@ -161,7 +161,7 @@ def _outcome(future: Any, options: Options) -> Outcome:
     if not isinstance(submitted, Future) or submitted.status == "finished":
         return future.result()
     # Prefect's own errors come as states of a finished future.
-    error = submitted.exception() if submitted.status == "error" else None
+    error: Any = submitted.exception() if submitted.status == "error" else None
     if isinstance(error, KilledWorker):
         return Outcome(None, {}, "Dask has lost the worker that trained it", is_killed=True)
     why = one_line(error)[:200] if error else f"the future is {submitted.status}"

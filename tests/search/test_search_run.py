@@ -47,6 +47,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     yield project
 
 
+RATE = "finetune.learning_rate"
+HARD = Space(space={RATE: Dimension(values=[0.001, 1e30])})
 USUAL = Space(
     space={
         "finetune.learning_rate": Dimension(low=5e-4, high=5e-2, log=True),
@@ -106,31 +108,45 @@ def trainer_in(folder: Path) -> psutil.Process | None:
 
 
 def test_a_trainer_that_is_killed_goes_on_and_values_that_cannot_be_trained_are_a_failed_trial(
-    project: Project,
+    project: Project, tmp_path: Path
 ) -> None:
     space = project.root / "data/search.yaml"
     space.write_text("sampler: random\nspace:\n  finetune.learning_rate: {values: [0.001, 1.0e+30]}\n", "utf-8")
-    command = [sys.executable, "-m", "tuneline", "search", "--name", "hard", "--trials", "5", "--no-compare"]
+    command = ["search", "--name", "hard", "--trials", "5", "--no-compare"]
+    # Trial -> how often it is killed; after the third time the search goes on without it.
+    left = {0: 1, 2: 3}
     try:
-        with subprocess.Popen(
-            command, cwd=project.root, env=project.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as running:
-            while running.poll() is None and not (trainer := trainer_in(project.root / "work/search/hard/trials/0")):
+        with (tmp_path / "log").open("w") as log:
+            running = subprocess.Popen(
+                [sys.executable, "-m", "tuneline", *command],
+                cwd=project.root,
+                env=project.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            while running.poll() is None:
+                for number in [number for number, count in left.items() if count]:
+                    if trainer := trainer_in(project.root / f"work/search/hard/trials/{number}"):
+                        trainer.kill()
+                        trainer.wait()
+                        left[number] -= 1
                 time.sleep(0.05)
-            assert trainer
-            trainer.kill()
-            assert running.stdout
-            said = running.stdout.read().decode()
+        found = results(project, "hard", HARD)
+        again = project.tuneline(*command)
     finally:
         space.write_text(SPACE, "utf-8")
+    said = (tmp_path / "log").read_text()
     assert running.returncode == 0, said
     assert "trial 0: finetune: the stage was killed by signal 9 (Killed) from outside" in said
-    found = results(project, "hard", Space(space={"finetune.learning_rate": Dimension(values=[0.001, 1e30])}))
-    assert {(result.values["finetune.learning_rate"], result.state) for result in found} == {
-        (0.001, "done"),
-        (1e30, "failed"),
-    }
+    assert "trial 2: was killed 3 times (finetune: the stage was killed by signal 9" in said
+    assert "; unfinished, because killed: 1; the same command goes on with them; reports/search.html" in said
+    states = {(0.001, "done"), (1e30, "failed")}
+    assert {(result.values[RATE], result.state) for result in found} == {*states, (0.001, "interrupted")}
+    assert found[2].state == "interrupted"
     assert all("the loss is nan" in result.note for result in found if result.state == "failed")
+    assert again.returncode == 0, again.stderr
+    found = results(project, "hard", HARD)
+    assert {(result.values[RATE], result.state) for result in found} == states
 
 
 def test_with_folds_the_objective_is_the_mean_of_a_cross_validation_and_a_kill_changes_no_number(
