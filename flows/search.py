@@ -24,6 +24,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
 from tuneline import params, stopping
+from tuneline.augmentation import preconditions
 from tuneline.commands import crossvalidate
 from tuneline.core import files
 from tuneline.crossvalidation import cross_validation, folds
@@ -190,6 +191,8 @@ def _search(options: Options, logger: logging.Logger | logging.LoggerAdapter) ->
     with repro.hold_project(logger.warning):
         p = params.load()
         wanted = space.read(p)
+        preconditions.check(p)
+        repro.remove_left_outputs(logger.info)
         for stage in (*_NEEDED, *graph.variant_stages()):
             repro.reproduce(stage, logger.info)
             if stage == "validate_clean" and wanted.folds:

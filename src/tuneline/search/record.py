@@ -135,6 +135,7 @@ def compute_identity(space: Space, p: Params) -> str:
             "task": values["task"],
             "finetune": values["finetune"],
             "mixture": values["data"]["mixture"],
+            "augment": values["data"]["augment"],
             "compute": {name: value for name, value in values["compute"].items() if name != "threads"},
         }
     )
