@@ -14,7 +14,10 @@ KILLED = "ERROR: failed to reproduce 'finetune': failed to run: exec sh scripts/
 @pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialFolder:
     monkeypatch.chdir(tmp_path)
-    Path("work/search/search/trials/1").mkdir(parents=True)
+    folder = Path("work/search/search/trials/1")
+    folder.mkdir(parents=True)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    (folder / "params.yaml").write_text("{}\n")
     return TrialFolder(Record("search", "h", "s", "i", {}, {}), "1")
 
 
