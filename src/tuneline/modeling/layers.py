@@ -117,7 +117,7 @@ def freeze(
         raise TrainingError("finetune.freeze: nothing is left to train; leave a part of the model out of it")
     for name, parameter in model.named_parameters():
         if name in kept:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
     return [name for name in everything if name in kept]
 
 
