@@ -86,6 +86,7 @@ def test_the_stages_of_another_commit_are_those_of_its_own_params() -> None:
 def test_the_folder_that_such_stages_share_is_made_before_dvc_needs_it() -> None:
     write(paths={"clean": "data/own"})
     graph.make_shared_folders()
+    assert graph.shared_folders() == ["data/own-augmented"]
     assert Path("data/own-augmented").is_dir()
     assert sorted(path.name for path in Path().iterdir()) == ["data", "dvc.yaml", "params.yaml"]
 

@@ -172,13 +172,14 @@ def left_outputs() -> list[str]:
     ]
 
 
-def make_shared_folders(folder: Path = Path()) -> None:
-    """Make the folders that a stage reads as a whole and into which the stages of a foreach write, each its own part.
-
-    DVC refuses a folder that does not exist, also where there is no such stage.
+def shared_folders(folder: Path = Path()) -> list[str]:
+    """The folders that a stage reads as a whole and into which the stages of a foreach write, each its own part.
 
     Args:
         folder: that of dvc.yaml and params.yaml.
+
+    Returns:
+        Paths relative to the folder.
 
     Raises:
         PipelineError: one of the two cannot be read.
@@ -186,8 +187,14 @@ def make_shared_folders(folder: Path = Path()) -> None:
     stages, values = read_yaml(folder / GRAPH).get("stages", {}), read_yaml(folder / params.PARAMS_FILE)
     inner = [stage.get("do", stage) for stage in stages.values()]
     parents = {out.rpartition("/")[0] for stage in inner for out in stage.get("outs", []) if isinstance(out, str)}
-    for dep in dict.fromkeys(dep for stage in inner for dep in stage.get("deps", []) if dep in parents):
-        (folder / fill_template(dep, values)).mkdir(parents=True, exist_ok=True)
+    read = dict.fromkeys(dep for stage in inner for dep in stage.get("deps", []) if dep in parents)
+    return [fill_template(dep, values) for dep in read]
+
+
+def make_shared_folders(folder: Path = Path()) -> None:
+    """Make the `shared_folders`: DVC refuses a folder that does not exist, also where no stage writes into it."""
+    for shared in shared_folders(folder):
+        (folder / shared).mkdir(parents=True, exist_ok=True)
 
 
 def stage_names() -> list[str]:

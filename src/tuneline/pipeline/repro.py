@@ -392,8 +392,10 @@ def changed_inputs(place: Elsewhere, stage: str) -> dict[str, list[str]]:
         shown = [line for line in done.stderr.splitlines() if line.strip() and not _NOISE.match(line)]
         raise PipelineError(*(line.removeprefix("ERROR: ") for line in shown))
     found = {}
+    # A folder of which some parts are not there yet is another one.
+    parts = {f"deps {shared} modified" for shared in graph.shared_folders(place.folder)}
     for name, changes in json.loads(done.stdout).items():
-        reasons = [reason for change in changes for reason in _reasons(change)]
+        reasons = [reason for change in changes for reason in _reasons(change) if reason not in parts]
         wrong = [reason for reason in reasons if not reason.endswith((" deleted", " not in cache"))]
         if wrong:
             found[name] = wrong
