@@ -14,6 +14,8 @@ from transformers import (
     LlamaForSequenceClassification,
     MambaConfig,
     MambaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -41,6 +43,8 @@ def tiny(family: str, **more: Any) -> PreTrainedModel:
         return LlamaForCausalLM(LlamaConfig(**(shape | heads | more))).eval()
     if family == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(head_dim=16, **(shape | heads | more))).eval()
+    if family == "mixtral":
+        return MixtralForCausalLM(MixtralConfig(num_local_experts=2, **(shape | heads | more))).eval()
     if family == "gpt2":
         config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=128, **more)
         return GPT2LMHeadModel(config).eval()

@@ -72,6 +72,29 @@ def test_tied_weights_are_merged_once_and_stay_tied(tmp_path: Path, tokenizer: P
     torch.testing.assert_close(model.lm_head.weight.detach(), (parents[0] + parents[1]) / 2, rtol=0, atol=1e-6)
 
 
+def test_experts_that_a_file_names_otherwise_than_the_model_are_merged_by_the_method(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    fill(tmp_path / "merge", tiny("mixtral"), tokenizer)
+    merge_folders.sealed(tmp_path / "merge", "task_arithmetic", [1.0, 1.0])
+    merged_model.write(tmp_path / "merge", tmp_path / "merged")
+    base, one, other, merged = (weights(tmp_path / name) for name in ("merge/base", "merge/1", "merge/2", "merged"))
+    assert any("experts.0.w1" in name for name in merged)
+    for name, tensor in merged.items():
+        torch.testing.assert_close(tensor, one[name] + other[name] - base[name], rtol=0, atol=1e-6)
+
+
+def test_a_base_that_lacks_a_tensor_of_the_versions_is_refused(
+    folder: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    for number in "12":
+        tensors = weights(folder / number)
+        save_file(tensors | {"model.extra": torch.ones(2)}, folder / number / "model.safetensors", {"format": "pt"})
+    merge_folders.sealed(folder, "ties", [1.0, 1.0], density=0.5)
+    with pytest.raises(ModelError, match=r"merge/base: has no tensor model\.extra, so what the versions have"):
+        merged_model.write(folder, folder.parent / "merged")
+
+
 def test_bfloat16_parents_give_bfloat16(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     fill(tmp_path / "merge", tiny("qwen3").bfloat16(), tokenizer)
     merge_folders.sealed(tmp_path / "merge", "ties", [1.0, 1.0], density=0.5)

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     set_seed,
 )
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging as transformers_logging
 
 from tuneline.core import files, limits
@@ -180,7 +181,7 @@ def new_classifier(
 
 
 def tensors_of_base(base: Path, fine_tuned: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a base, by the names that they have in a model that was fine-tuned from it.
+    """The tensors of a base, by the names that they have in the files of a model that was fine-tuned from it.
 
     Args:
         base: a folder as for `load`; an encoder, too.
@@ -193,7 +194,7 @@ def tensors_of_base(base: Path, fine_tuned: Path) -> dict[str, torch.Tensor]:
         ModelError: the base cannot be loaded.
     """
     if is_causal(fine_tuned):
-        return dict(load(base)[0].state_dict())
+        return _as_saved(load(base)[0], lacking=set())
     config = AutoConfig.from_pretrained(fine_tuned, local_files_only=True, trust_remote_code=False)
     model, _, report = _loaded(
         AutoModelForSequenceClassification,
@@ -203,7 +204,13 @@ def tensors_of_base(base: Path, fine_tuned: Path) -> dict[str, torch.Tensor]:
         ignore_mismatched_sizes=True,
     )
     lacking = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in lacking}
+    return _as_saved(model, lacking)
+
+
+def _as_saved(model: PreTrainedModel, lacking: set[str]) -> dict[str, torch.Tensor]:
+    """The tensors of a model by their names in a file, where each expert of a layer has tensors of its own."""
+    known = {name: tensor for name, tensor in model.state_dict().items() if name not in lacking}
+    return dict(revert_weight_conversion(model, known))
 
 
 def _add_end_of_text(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tuneline.core import files
 from tuneline.errors import ModelError
 from tuneline.fusion.merging import merge_arithmetic, merge_recipe
-from tuneline.fusion.merging.merge_recipe import BASE, ROWS, Recipe
+from tuneline.fusion.merging.merge_recipe import BASE, ROWS, SHARED, Recipe
 from tuneline.modeling import models
 from tuneline.modeling.model_folder import is_causal
 
@@ -81,6 +81,13 @@ def write(source: Path, folder: Path) -> Recipe:
     if found:
         raise ModelError(*found, "only models of the same shape can be merged; run `tuneline merge` again")
     base = models.tensors_of_base(source / BASE, parents[0])
+    # Only the head of a classifier is new to its base.
+    lacking = [name for name in first if name not in base] if is_causal(parents[0]) else []
+    if lacking and recipe.method not in SHARED:
+        raise ModelError(
+            f"{source / BASE}: has no tensor {', '.join(lacking[:_NAMED])}, so what the versions have learned in it is "
+            f"not known; use a method that needs no base: {' or '.join(SHARED)}"
+        )
     with files.atomic_folder(folder) as temporary, files.full_disk_as_os_error(temporary):
         for path in sorted(parents[0].iterdir()):
             if path.is_file() and path.suffix == ".safetensors":
