@@ -115,8 +115,10 @@ def merged(workplace: Path) -> Path:
     return workplace
 
 
-def test_zero_epochs_take_over_the_merged_model_as_it_is(merged: Path) -> None:
+def test_zero_epochs_take_over_the_merged_model_as_it_is(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(finetune__max_length=8)
+    said = "finetune.num_train_epochs is 0: the merged model is taken as it is, and no row is trained on"
+    assert said in capsys.readouterr().out.splitlines()
     weights = files.sha256_file(merged / "models/finetuned/model.safetensors")
     assert weights == files.sha256_file(merged / "models/base/merged/model.safetensors")
     assert weights != files.sha256_file(merged / "models/base/model.safetensors")
@@ -125,7 +127,7 @@ def test_zero_epochs_take_over_the_merged_model_as_it_is(merged: Path) -> None:
     assert curves.read(merged / "reports/training.csv") == []
     shown = preview.first_rows(params.load(), 3)
     assert shown.rows == []
-    assert shown.cut == ["finetune.num_train_epochs is 0: the merged model is taken as it is, and no row is trained on"]
+    assert shown.cut == [said]
 
 
 def test_more_epochs_train_the_merged_model_further(merged: Path) -> None:

@@ -151,7 +151,7 @@ def first_rows(p: Params, rows: int) -> Preview:
     title = f"{p.paths.clean}/train as {p.paths.base} sees it: {p.task}, mode {ready.mode}, {packed}"
     refused = [f"finetune will stop: {problem}" for problem in tasks.refusals(ready, p)]
     if not p.finetune.num_train_epochs:
-        refused = ["finetune.num_train_epochs is 0: the merged model is taken as it is, and no row is trained on"]
+        refused = [tasks.UNTRAINED]
     told = [*tasks.describe_truncated(ready, p.finetune), *tasks.describe_regularisation(ready, p.finetune)]
     cut = refused or told
     return Preview(title, cut, made[:rows], ready.report.as_dict())

@@ -24,6 +24,8 @@ from tuneline.training.objectives import Causal, Classification, Objective, Regr
 from tuneline.training.trainer import Log
 from tuneline.training.training_config import TrainingConfig
 
+UNTRAINED = "finetune.num_train_epochs is 0: the merged model is taken as it is, and no row is trained on"
+"""What is said of a training of zero epochs."""
 # A tokenizer without a limit has an enormous number as its limit.
 _UNBOUNDED = 1 << 40
 

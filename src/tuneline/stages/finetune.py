@@ -55,6 +55,8 @@ def _train(p: params.Params, item: str | None) -> None:
     ready = tasks.prepare(p.task, clean, base, p.finetune, p.compute, others=others)
     if p.finetune.num_train_epochs:
         tasks.check_truncated(ready, p)
+    else:
+        print(tasks.UNTRAINED, flush=True)
     sets = tasks.splits(clean) | {f"mixture/{other.name}": other.path for other in others}
     fingerprint = identity.compute_fingerprint(
         identity.code_sha256(identity.code_deps("finetune")),
