@@ -1,6 +1,7 @@
 """The structure: which package imports from which, one file per outside tool, and stages that depend on packages."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -261,3 +262,9 @@ def test_only_the_few_metrics_that_people_compare_are_kept_out_of_the_cache() ->
     assert uncached == []
     metrics = [metric for stage in stages().values() for metric in stage.get("metrics", [])]
     assert metrics == [{"${paths.reports}/metrics.json": {"cache": False}}]
+
+
+def test_every_test_module_has_a_name_of_its_own() -> None:
+    """pytest imports them by their base names, so a second one of a name is an error as soon as both are collected."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
