@@ -41,7 +41,10 @@ def test_dvc_finds_the_projects_python_in_any_shell(shell: dict[str, str], tmp_p
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro"], cwd=root, env=shell, capture_output=True, text=True, check=False
     )
-    assert "error: unknown: is not a stage; the stages are augment, back_translate, base, check, evaluate, finetune, " in done.stderr
+    assert (
+        "error: unknown: is not a stage; the stages are augment, back_translate, base, check, evaluate, finetune, "
+        in done.stderr
+    )
 
 
 def test_an_experiment_in_a_temporary_copy_runs_its_own_code_under_the_projects_python(
