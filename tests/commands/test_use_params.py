@@ -247,3 +247,25 @@ def test_rows_that_a_merged_model_would_not_be_trained_on_are_a_warning(tmp_path
     assert said in "\n".join(use(source, task="classification"))
     editing.set_values(Path("params.yaml"), {"finetune.num_train_epochs": 1})
     assert said not in "\n".join(use(source))
+
+
+def test_more_rows_for_a_merged_model_change_no_value_and_no_rule(tmp_path: Path) -> None:
+    path = pairs(tmp_path, 200)
+    use(path)
+    before = params.load()
+    assert (before.finetune.learning_rate, before.data.frozen_pretraining) == (0.002, True)
+    merged = {"base.source": "merge", "base.input": "models/merge"}
+    editing.set_values(Path("params.yaml"), {**merged, "finetune.num_train_epochs": 2.0})
+
+    # Next month: more rows, and a new held-out row whose answer the builtin base of the versions was pretrained on.
+    given_away = faq_row(0) | {"question": next_held_out(before)}
+    (tmp_path / "faq.jsonl").write_text(lines([*(faq_row(n) for n in range(300)), given_away]))
+    messages = use(path)
+    after = params.load()
+    assert after.finetune == before.finetune.model_copy(update={"num_train_epochs": 2.0})
+    assert (after.gate, after.data) == (before.gate, before.data)
+    assert any(line.startswith("rows: ") and line.endswith("dropped: pretraining 1") for line in messages), messages
+    assert (
+        "base: the versions that are merged in models/merge (base.source: merge); their own base is builtin, "
+        "pretrained here on data/raw/faq-pretraining"
+    ) in messages

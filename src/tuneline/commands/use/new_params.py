@@ -192,7 +192,16 @@ def base_changes(
     is_ours = p.data.pretraining in (p.paths.sample_text, text.as_posix()) or p.data.frozen_pretraining
     train = usable - round(usable * split.test) - round(usable * split.validation)
     test = round(usable * _test_share(p, text.with_name(text.name.removesuffix(params.OWN_TEXT)), split))
-    if kind != "builtin":
+    if kind == "builtin" and p.base.source == "merge":
+        own = {}
+        left = base_text.count(found, p.data.model_copy(update={"split": split}), Path(p.data.pretraining))
+        messages = _dropped(left, train)
+        train, test = left.rows["train"], left.rows["test"]
+        base = (
+            f"the versions that are merged in {p.base.input} (base.source: merge); their own base is builtin, "
+            f"pretrained here on {p.data.pretraining}"
+        )
+    elif kind != "builtin":
         own = {}
         where = f"in {p.base.input}" if p.base.source != "hub" else f"that {p.base.input} names"
         base = f"the model {where} (base.source: {p.base.source})"
@@ -288,7 +297,8 @@ def _test_share(p: params.Params, target: Path, split: params.Split) -> float:
 
 
 def _kind(p: params.Params) -> BaseKind:
-    if p.base.source == "builtin":
+    # What suits merged versions suits the base that they were fine-tuned from; only a builtin base has a frozen text.
+    if p.base.source == "builtin" or (p.base.source == "merge" and p.data.frozen_pretraining):
         return "builtin"
     return "adapters" if p.finetune.lora else "model"
 
