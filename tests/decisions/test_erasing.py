@@ -36,6 +36,7 @@ from tuneline.pipeline import objects
 from tuneline.proofs import claims
 from tuneline.registry import history, tracking, versions
 from tuneline.registry.tracking import Tracker
+from tuneline.reporting import explanation_page
 from tuneline.training import checkpoints
 
 AWAY = "[core]\n    remote = away\n['remote \"away\"']\n    url = ssh://example.invalid/x\n"
@@ -379,6 +380,14 @@ def test_what_a_cross_validation_has_left_is_erased(raw: Path, tracker: Tracker)
     erase(journal)
     assert not any(path.exists() for path in left)
     assert tracker.artifact_names(run) == []
+
+
+def test_pages_of_explanations_are_erased(raw: Path, tracker: Tracker) -> None:
+    """They show the nearest training rows."""
+    page = Path(params.load().paths.reports) / explanation_page.FOLDER / "v1-0123.html"
+    files.write_text(page, "who is it?")
+    erase(found())
+    assert not page.exists()
 
 
 def test_short_texts_are_searched_as_values_and_what_is_not_searched_is_told(raw: Path, tracker: Tracker) -> None:

@@ -131,7 +131,7 @@ def _load(p: params.Params, served: Served) -> Loaded:
 
 
 def _page_path(p: params.Params, served: Served, key: str) -> Path:
-    return Path(p.paths.reports) / "explanations" / f"v{served.version}-{key}.html"
+    return Path(p.paths.reports) / explanation_page.FOLDER / f"v{served.version}-{key}.html"
 
 
 def _nearest(p: params.Params, served: Served, loaded: Loaded, text: str) -> Nearest | str:

@@ -43,6 +43,7 @@ from tuneline.proofs import claims, keys
 from tuneline.registry import abandoned, history, tracking, version_status
 from tuneline.registry.chain import Entry
 from tuneline.registry.tracking import Tracker
+from tuneline.reporting import explanation_page
 from tuneline.training import checkpoints
 from tuneline.work import WORK
 
@@ -236,7 +237,10 @@ def _alone(log: Callable[[str], None]) -> Iterator[None]:
 def _erase(p: Params, tracker: Tracker, journal: Journal, log: Callable[[str], None]) -> None:
     for path in journal.counts:
         _erase_from_set(p, Path(path), journal)
-    by_hand = ("gate.json", "index.html", cross_validation.RESULT, cross_validation.PREDICTIONS)
+    by_hand = (
+        *("gate.json", "index.html", explanation_page.FOLDER),
+        *(cross_validation.RESULT, cross_validation.PREDICTIONS),
+    )
     for output in [*journal.outputs, *(f"{p.paths.reports}/{name}" for name in by_hand)]:
         _delete(Path(output))
     for name in _CACHES:

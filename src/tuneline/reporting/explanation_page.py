@@ -18,6 +18,8 @@ from tuneline.explanation.nearest_rows import CANDIDATES, Nearest
 from tuneline.reporting import charts, report
 from tuneline.reporting.filters import number, short, signed
 
+FOLDER = "explanations"
+"""The folder of these pages, in the folder of the reports."""
 _METHODS = {
     explain.GRADIENTS: "Integrated gradients",
     explain.OCCLUSION: "Occlusion",
