@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from projects import ROOT
 
+from tuneline import params
 from tuneline.core import files
 from tuneline.crossvalidation import folds
+from tuneline.data.records import labelled_by
+from tuneline.data.records.labelled_by import LabelledBy
 from tuneline.errors import DataError
 
 
@@ -65,3 +69,20 @@ def test_each_fold_without_a_row_is_named(tmp_path: Path) -> None:
         "validation rows are in 4 groups, and none of them is in fold 1 of 3",
         "validation rows are in 4 groups, and none of them is in fold 2 of 3",
     ]
+
+
+def test_what_has_seen_the_rows_of_every_fold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = params.load(ROOT / "params.yaml")
+    assert folds.rows_seen(shipped) is None
+    base = shipped.base.model_copy(update={"source": "merge", "input": "models/merge"})
+    merged = folds.rows_seen(shipped.model_copy(update={"base": base}))
+    assert merged == "the versions that were merged (base.source: merge) have seen rows of every fold"
+    data = shipped.data.model_copy(update={"mixture": {"people": {"weight": 0.1}, "pseudo": {"weight": 0.1}}})
+    mixed = shipped.model_copy(update={"data": data})
+    assert folds.rows_seen(mixed) is None
+    by = LabelledBy("reviews", "3", {"model.safetensors": "ab" * 32}, 0.9, "cd" * 32)
+    files.write_json(tmp_path / shipped.paths.mixture / "pseudo" / labelled_by.FILE, by.as_json())
+    assert folds.rows_seen(mixed) == (
+        "data.mixture.pseudo was labelled by reviews version 3, which has seen rows of every fold"
+    )

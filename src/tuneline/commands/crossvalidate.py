@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tuneline import params
 from tuneline.core import files
-from tuneline.crossvalidation import cross_validation
+from tuneline.crossvalidation import cross_validation, folds
 from tuneline.crossvalidation.corrected_interval import FoldMean
 from tuneline.crossvalidation.cross_validation import PREDICTIONS, RESULT, Plan, Result
 from tuneline.data.records.record_form import DATASET_FILE
@@ -22,24 +22,22 @@ from tuneline.registry.tracking import Tracker
 _NEEDED = ("validate_clean", "base")
 
 
-def plan(p: params.Params, folds: int | None) -> Plan:
+def plan(p: params.Params, number: int | None) -> Plan:
     """What the cross-validation will do.
 
     Args:
         p: the params.
-        folds: their number; None: data.split.folds.
+        number: of folds; None: data.split.folds.
 
     Raises:
-        DataError: the number of folds is not known, or the clean data do not exist or do not suffice.
+        DataError: the number of folds is not known, the clean data do not exist or do not suffice, or something that a
+            training begins with has seen the rows of every fold.
         PipelineError: the clean data or the base are stale.
         TrainingError: the training needs several processes.
     """
-    if p.base.source == "merge":
-        raise DataError(
-            "base.source is merge: the merged versions have seen rows of every fold, so a cross-validation would "
-            "measure them on their own training rows; cross-validate with the base that they were fine-tuned from"
-        )
-    count = folds or p.data.split.folds
+    if seen := folds.rows_seen(p):
+        raise DataError(f"{seen}, so a cross-validation would measure known rows; cross-validate without that")
+    count = number or p.data.split.folds
     if count is None:
         raise DataError("data.split.folds is null, so the number of folds is not known; give it: --folds 5")
     if not (Path(p.paths.clean) / DATASET_FILE).is_file():

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from tuneline import params
 from tuneline.core import files
-from tuneline.data.records import canaries
+from tuneline.data.records import canaries, labelled_by
 from tuneline.data.records.record_form import DATASET_FILE
 from tuneline.errors import DataError
 from tuneline.finetuning.mixture import MixtureSource
@@ -31,6 +32,26 @@ class Fold:
     train: pa.Table
     validation: pa.Table
     held_out: pa.Table
+
+
+def rows_seen(p: params.Params) -> str | None:
+    """Why a model of any fold knows rows that the fold holds out, in words; None if it does not.
+
+    Args:
+        p: the params.
+
+    Raises:
+        DataError: the provenance of a set of the mixture cannot be read.
+    """
+    if p.base.source == "merge":
+        return "the versions that were merged (base.source: merge) have seen rows of every fold"
+    for name in p.data.mixture:
+        if found := labelled_by.read(Path(p.paths.mixture) / name):
+            return (
+                f"data.mixture.{name} was labelled by {found.model} version {found.version}, which has seen rows of "
+                "every fold"
+            )
+    return None
 
 
 def fold_of(cluster: str, count: int) -> int:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from tuneline import params
 from tuneline.core import files
+from tuneline.crossvalidation import folds
 from tuneline.errors import ParamsError
 from tuneline.params import Params, editing, yaml_file
 from tuneline.params.section import Positive, Section, Seed
@@ -177,11 +178,8 @@ def _problems(space: Space, p: Params, path: Path) -> Iterator[str]:
             f"{path}:{_line(lines, 'folds')}: folds: {space.folds}: a cross-validation trains in one process; remove "
             f"folds, or set {_SECTION}.nproc_per_node to 1 in {params.PARAMS_FILE}"
         )
-    if space.folds and p.base.source == "merge":
-        yield (
-            f"{path}:{_line(lines, 'folds')}: folds: {space.folds}: the versions that were merged (base.source: merge) "
-            "have seen rows of every fold; remove folds"
-        )
+    if space.folds and (seen := folds.rows_seen(p)):
+        yield f"{path}:{_line(lines, 'folds')}: folds: {space.folds}: {seen}; remove folds"
     if not p.finetune.num_train_epochs:
         yield f"{params.PARAMS_FILE}: {_EPOCHS} is 0, so no trial would train; set it above 0"
     for key, dimension in space.space.items():
