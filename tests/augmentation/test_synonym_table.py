@@ -1,4 +1,5 @@
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def test_a_table_has_a_word_and_its_synonyms_in_each_line(tmp_path: Path, name: 
         ("t.yaml", "a: [b\n", ": cannot be read: "),
         ("t.yaml", "- good\n", ": must be a mapping of words, such as `good: [fine, nice]`"),
         ("t.yaml", "x: [y]\ngood:\n", ":2: 'good' has no synonym"),
+        ("t.yaml", "x: y\ngood: [[fine, nice]]\n", ":2: the synonyms of 'good' must be texts"),
+        ("t.yaml", "good: {fine: nice}\n", ":1: the synonyms of 'good' must be texts"),
+        ("t.yaml", "<<: {good: [fine]}\n", ":1: has the key <<; write the words themselves"),
+        ("t.yaml", "a: &a {good: [fine]}\n<<: *a\n", ":1: has the key <<; write the words themselves"),
+        ("t.csv", "café,bar\ncafe\u0301,bistro\n", ":2: 'café' is in line 1 already; put its synonyms into one line"),
         ("t.txt", "good,fine\n", ": must end with .csv, .tsv, .yaml or .yml, which says how it is read"),
     ],
 )
@@ -83,3 +89,19 @@ def test_a_longer_table_replaces_the_old_words_as_before() -> None:
 def test_chinese_words_of_the_table_are_found_though_the_dictionary_lacks_them() -> None:
     replace = synonym_table.Replacer({"房间": ("客房",), "早餐太": ("早点太",)})
     assert replace("房间很好，早餐太差。", 0.999999, 0) == "客房很好，早点太差。"
+
+
+def test_what_is_not_a_file_is_told_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "endless.csv").symlink_to("/dev/zero")
+    for name in ("folder.csv", "pipe.csv", "endless.csv"):
+        with pytest.raises(DataError, match=f"{name}: is not a file; put the table there, or correct the path"):
+            synonym_table.read(tmp_path / name)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="no such file"):
+        synonym_table.read(tmp_path / "file/table.csv")
+
+
+def test_a_word_that_was_written_in_two_characters_is_the_word_of_the_rows(tmp_path: Path) -> None:
+    assert read(tmp_path / "t.csv", "cafe\u0301,bistro\u0302t\n") == {"caf\u00e9": ("bistr\u00f4t",)}

@@ -1,5 +1,6 @@
 """A merge folder becomes a model folder: tied weights, shards, bfloat16, heads, buffers, and folders that changed."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,16 @@ from tuneline.core import files
 from tuneline.errors import ModelError
 from tuneline.fusion.merging import merge_recipe, merged_model
 from tuneline.modeling import models
+
+
+def described(version: str = "1", weight: str = "1", other: str = "1", seed: str = "null", model: str = "mine") -> str:
+    """The text of a description, by a hand or a program that is not to be trusted."""
+    of_parent = '"sha256": "", "files_sha256": "", "source_commit": ""'
+    parents = f'{{"version": "{version}", "weight": {weight}, {of_parent}}}, {{"version": "2", "weight": {other}, '
+    return (
+        f'{{"method": "linear", "density": null, "seed": {seed}, "base_sha256": "", "rows_sha256": "", '
+        f'"model": "{model}", "parents": [{parents}{of_parent}}}]}}'
+    )
 
 
 @pytest.fixture
@@ -200,6 +211,13 @@ def test_a_folder_that_changed_is_refused(folder: Path, changed: str) -> None:
         ("[]", "is not a description of a merge (not an object)"),
         ("{", "is not a description of a merge"),
         ('{"method": "linear", "parents": [{"version": "../x", "weight": 1}]}', "is not a description of a merge"),
+        (described(seed="Infinity"), "is not a description of a merge (a number is too large)"),
+        (described(weight="1" + 400 * "0"), "is not a description of a merge (a number is too large)"),
+        (described(version="٣"), "is not a description of a merge (a version is not a number)"),
+        (described(version=5_000 * "1"), "is not a description of a merge (a version is not a number)"),
+        (described(version="2"), "is not a description of a merge (a version is named twice)"),
+        (described(model=r"\ud800"), "is not a description of a merge (a text is not Unicode)"),
+        (described(weight="1.7e308", other="1.7e308"), "the weights have no finite sum; use smaller weights"),
     ],
 )
 def test_a_broken_description_is_one_message(tmp_path: Path, text: str | None, said: str) -> None:
@@ -216,3 +234,37 @@ def test_a_description_edited_by_hand_is_checked(folder: Path) -> None:
         merge_recipe.read(folder)
     again = merge_folders.sealed(folder, "ties", [1.0, 1.0], density=0.5)
     assert merge_recipe.read(folder) == again
+
+
+@pytest.mark.parametrize("name", ["1", "2"])
+def test_a_parent_with_broken_weights_is_one_message(folder: Path, name: str) -> None:
+    path = folder / name / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    merge_folders.sealed(folder, "linear", [1.0, 1.0])
+    with pytest.raises(ModelError, match=rf"{name}/model\.safetensors: cannot be read as weights \("):
+        merged_model.write(folder, folder.parent / "merged")
+
+
+def test_a_tensor_in_two_files_of_a_parent_is_refused(folder: Path) -> None:
+    path = folder / "2/model.safetensors"
+    save_file({"model.norm.weight": load_file(path)["model.norm.weight"] + 7}, path.with_name("a.safetensors"))
+    merge_folders.sealed(folder, "linear", [1.0, 1.0])
+    with pytest.raises(ModelError, match=r"2/model\.safetensors: has the tensor model\.norm\.weight, which is in"):
+        merged_model.write(folder, folder.parent / "merged")
+
+
+def test_links_pipes_and_pickles_in_a_merge_folder_are_refused_together(folder: Path) -> None:
+    (folder / "1/LICENSE").symlink_to("/etc/hostname")
+    (folder / "2/pytorch_model.bin").write_bytes(b"\x80\x04N.")
+    os.mkfifo(folder / "base/pipe")
+    (folder / "1/notes.html").write_text("<script>")
+    merge_folders.sealed(folder, "linear", [1.0, 1.0])
+    with pytest.raises(ModelError) as caught:
+        merged_model.write(folder, folder.parent / "merged")
+    told = [problem.removeprefix(f"{folder}/").partition(":")[0] for problem in caught.value.problems[:-1]]
+    assert sorted(told) == ["1/LICENSE", "2/pytorch_model.bin", "base/pipe"]
+    assert caught.value.problems[-1].startswith("bring the folder back with")
+    for name in told:
+        (folder / name).unlink()
+    merge_folders.sealed(folder, "linear", [1.0, 1.0])
+    merged_model.write(folder, folder.parent / "merged")

@@ -134,6 +134,27 @@ def test_a_missing_or_empty_file_says_what_to_write(p: Params) -> None:
 
 
 @pytest.mark.parametrize(
+    ("dimension", "said"),
+    [
+        ("{low: 0, high: 1NINES}", ".high: 1999"),
+        ("{low: -1NINES, high: 1}", ".low: -1999"),
+        ("{low: 0, high: 1, step: 1NINES}", ".step: 1999"),
+        ("{low: 0.0, high: 0.2, step: 1.0e-320}", ".step: 9.99989e-321: gives more than 1,000,000,000 values; raise"),
+    ],
+)
+def test_numbers_that_no_float_can_be_and_steps_without_end_are_refused(p: Params, dimension: str, said: str) -> None:
+    [problem] = problems(p, f"space: {{finetune.weight_decay: {dimension.replace('NINES', 400 * '9')}}}")
+    assert said in problem
+    assert len(problem) < 300
+
+
+def test_a_value_of_hundreds_of_digits_is_told_in_short(p: Params) -> None:
+    [problem] = problems(p, f"space: {{finetune.learning_rate: {{values: [0.01, {400 * '9'}]}}}}")
+    assert "params.yaml may not have it" in problem
+    assert len(problem) < 300
+
+
+@pytest.mark.parametrize(
     ("dimension", "inside", "outside"),
     [
         (Dimension(low=1, high=8), [1, 8, 2.0], [0, 9, 1.5, True, "1", None]),

@@ -2,6 +2,7 @@
 
 import csv
 import random
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,13 @@ def read(path: Path) -> Table:
     if path.suffix.lower() not in ends:
         raise DataError(f"{path}: must end with {', '.join(ends[:-1])} or {ends[-1]}, which says how it is read")
     try:
+        # A folder, and a pipe or a device, which has no end.
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: is not a file; put the table there, or correct the path")
         if (size := path.stat().st_size) > _LARGEST:
             raise DataError(f"{path}: has {size:,} bytes, and at most {_LARGEST:,} are read; make it shorter")
         lines = list(_of_yaml(path) if path.suffix.lower() in _YAML else _of_lines(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: no such file; put the table there, or correct the path") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
@@ -67,7 +71,7 @@ def _of_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [_cell(cell) for cell in row]
             if any(cells):
                 yield reader.line_num, cells[0], [cell for cell in cells[1:] if cell]
 
@@ -76,9 +80,19 @@ def _of_yaml(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     document: Any = bounded_yaml.load(path.read_text("utf-8"), "rt")
     if not isinstance(document, CommentedMap):
         raise DataError(f"{path}: must be a mapping of words, such as `good: [fine, nice]`")
+    if document.merge:
+        raise DataError(f"{path}:{document.lc.line + 1}: has the key <<; write the words themselves")
     for word, given in document.items():
+        line = document.lc.key(word)[0] + 1
         synonyms = given if isinstance(given, list) else [] if given is None else [given]
-        yield document.lc.key(word)[0] + 1, str(word).strip(), [str(one).strip() for one in synonyms if one is not None]
+        if any(isinstance(one, list | dict) for one in synonyms):
+            raise DataError(f"{path}:{line}: the synonyms of {word!r} must be texts, such as [fine, nice]")
+        yield line, _cell(str(word)), [_cell(str(one)) for one in synonyms if one is not None]
+
+
+def _cell(text: str) -> str:
+    # In the form that `prepare` gives the rows.
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _problem(word: str, synonyms: list[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from tuneline import params
+from tuneline import params, terminal
 from tuneline.core import files
 from tuneline.crossvalidation import folds
 from tuneline.errors import ParamsError
@@ -26,6 +27,7 @@ Value = bool | int | float | str | None
 """What a key of params.yaml can be set to by a trial."""
 
 _MOST_VALUES = 100
+_MOST_STEPS = 1_000_000_000
 _SECTION = "finetune"
 _MIXTURE = "data.mixture"
 _EPOCHS = f"{_SECTION}.num_train_epochs"
@@ -53,7 +55,7 @@ _REFUSED = {
 
 
 def _is_number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError("must be a finite number")
     return value
 
@@ -99,6 +101,8 @@ class Dimension(Section):
             return "step", "a logarithmic scale has no step; remove log or step"
         if not 0 < self.step <= self.high - self.low:
             return "step", f"{self.step:g}: must be above 0, and at most high - low ({self.high - self.low:g})"
+        if (self.high - self.low) / _MOST_STEPS > self.step:
+            return "step", f"{self.step:g}: gives more than {_MOST_STEPS:,} values; raise it, or remove it"
         if self.is_whole and not isinstance(self.step, int):
             return "step", f"{self.step:g}: must be a whole number, as low and high are; or write low as {self.low}.0"
         return None
@@ -275,7 +279,7 @@ def _refused_values(key: str, dimension: Dimension, p: Params) -> Iterator[str]:
             with_values(p, {key: value})
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            yield f"{value!r}: {params.PARAMS_FILE} may not have it: {message[:1].lower()}{message[1:]}"
+            yield f"{terminal.shortened(repr(value))}: {params.PARAMS_FILE} may not have it: {message[:1].lower()}{message[1:]}"
 
 
 def with_values(p: Params, values: Mapping[str, Value]) -> Params:

@@ -1,6 +1,8 @@
 """How models are merged: method, parents with their weights, density and seed, and what is wrong with such values."""
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -120,6 +122,8 @@ def problems(method: str, weights: Sequence[float], density: float | None, seed:
         found.append(f"slerp is defined between two versions, and {len(weights)} are given; use linear for more")
     if not all(map(math.isfinite, weights)):
         found.append("a weight must be a number such as 0.5")
+    elif not math.isfinite(sum(weights)):
+        found.append("the weights have no finite sum; use smaller weights")
     elif 0.0 in weights:
         found.append("a weight is 0, so its version would not be in the result; leave the version out")
     elif min(weights, default=1.0) < 0 and method not in ("task_arithmetic", "dare_linear"):
@@ -190,12 +194,29 @@ def parse(value: Any) -> Recipe:
     """
     if not isinstance(value, Mapping):
         raise ValueError("not an object")
+    try:
+        recipe = _parse(value)
+    except OverflowError:
+        # JSON has infinity, and whole numbers that no float can be.
+        raise ValueError("a number is too large") from None
+    versions = recipe.versions
+    # They are names of folders.
+    if not all(map(_VERSION.fullmatch, versions)):
+        raise ValueError("a version is not a number")
+    if len(set(versions)) < len(versions):
+        raise ValueError("a version is named twice")
+    try:
+        json.dumps(recipe.as_json(), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text is not Unicode") from None
+    return recipe
+
+
+def _parse(value: Mapping[str, Any]) -> Recipe:
     parents = tuple(
         Parent(str(one["version"]), float(one["weight"]), *(str(one[name]) for name in _OF_PARENT))
         for one in value["parents"]
     )
-    if any(not parent.version.isdecimal() for parent in parents):
-        raise ValueError("a version is not a number")
     density, seed = value["density"], value["seed"]
     return Recipe(
         method=str(value["method"]),
@@ -208,4 +229,5 @@ def parse(value: Any) -> Recipe:
     )
 
 
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _OF_PARENT = ("sha256", "files_sha256", "source_commit")

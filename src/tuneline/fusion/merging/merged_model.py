@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tuneline.core import files
-from tuneline.errors import ModelError
+from tuneline.errors import ModelError, one_line
 from tuneline.fusion.merging import merge_arithmetic, merge_recipe
 from tuneline.fusion.merging.merge_recipe import BASE, ROWS, SHARED, Recipe
-from tuneline.modeling import models
+from tuneline.modeling import models, unsafe_files
 from tuneline.modeling.model_folder import is_causal
 
 _NAMED = 5
@@ -23,13 +23,25 @@ _NAMED = 5
 
 
 def shapes(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Name -> shape and type of each tensor in the weights of a folder, sorted by name."""
-    found = {}
+    """Name -> shape and type of each tensor in the weights of a folder, sorted by name.
+
+    Raises:
+        ModelError: a file cannot be read, or two of them have the same tensor.
+    """
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    places: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                part = file.get_slice(name)
-                found[name] = (tuple(part.get_shape()), str(part.get_dtype()))
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    if name in found:
+                        raise ModelError(
+                            f"{path}: has the tensor {name}, which is in {places[name]} too; use another version"
+                        )
+                    part = file.get_slice(name)
+                    found[name], places[name] = (tuple(part.get_shape()), str(part.get_dtype())), path
+        except SafetensorError as error:
+            raise ModelError(f"{path}: cannot be read as weights ({one_line(error)}); use another version") from None
     return dict(sorted(found.items()))
 
 
@@ -106,10 +118,15 @@ def write(source: Path, folder: Path) -> Recipe:
 def _refuse_changes(source: Path, recipe: Recipe) -> None:
     wanted = {BASE: recipe.base_sha256, ROWS: recipe.rows_sha256}
     wanted |= {parent.version: parent.sha256 for parent in recipe.parents}
-    changed = [name for name, sha256 in wanted.items() if _digest(source / name) != sha256]
-    if changed:
+    # What these files are is looked at before one is read: a pipe or a device never ends.
+    found = unsafe_files.unsafe(source) | unsafe_files.foreign(source)
+    told = [f"{path}: {what}; `tuneline merge` has not written it" for path, what in found.items()]
+    if not told:
+        changed = [name for name, sha256 in wanted.items() if _digest(source / name) != sha256]
+        told = [f"{source / name}: is missing or was changed after `tuneline merge` wrote it" for name in changed]
+    if told:
         raise ModelError(
-            *(f"{source / name}: is missing or was changed after `tuneline merge` wrote it" for name in changed),
+            *told,
             f"bring the folder back with `.venv/bin/dvc checkout --force {source}.dvc`, or run `tuneline merge` again",
         )
 
