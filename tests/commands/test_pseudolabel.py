@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,42 @@ def test_the_lineage_says_which_version_has_labelled_a_set(place: Shell) -> None
     assert labelled == {"pseudo": by}
     tag = cards.first_tags(p, "passed", labelled)["2 data"]
     assert tag.endswith(f"mine (mixed in), pseudo (mixed in, labelled by {MODEL} version 3 from confidence 0.9 on)")
+
+
+def test_groups_are_written_as_prepare_compares_them_whatever_their_type(place: Shell) -> None:
+    groups = [Decimal("1.50"), 10**17, None]
+    for n, group in enumerate(groups):
+        texts = TEXTS[n::3]
+        files.write_parquet(Path(f"new/{n}.parquet"), pa.table({"review": texts, "customer": [group] * len(texts)}))
+    huge = "".join(f'{{"review": "{words(f"huge {n}", 12)}", "customer": {10**30}}}\n' for n in range(20))
+    Path("new/huge.jsonl").write_text(huge)
+    labelled(place, "new", "--confidence", "0.4")
+    rows = [json.loads(line) for line in Path("data/mixture/pseudo/pseudo-labels.jsonl").read_text().splitlines()]
+    assert {row["customer"] for row in rows} == {*(str(group) for group in groups[:2]), None, str(10**30)}
+
+
+def test_a_set_with_other_files_and_the_name_of_a_variant_are_refused(place: Shell) -> None:
+    path = texts_file(place)
+    mine = place.write("data/mixture/mine/rows.csv", "text,label\n")
+    place.write("data/mixture/mine/.provenance.json", "{}")
+    ran = place.run("pseudolabel", path, "--name", "mine")
+    assert (
+        "data/mixture/mine: exists, and holds no pseudo-labels that would be replaced, or other files beside"
+        in ran.stderr
+    )
+    assert mine.exists()
+    editing.set_values(Path("params.yaml"), {"data.augment": {"noise": {"word_swap": {"weight": 0.5, "p": 0.1}}}})
+    before = Path("params.yaml").read_bytes()
+    ran = place.run("pseudolabel", path, "--name", "word_swap", "--mix", "0.5")
+    assert "word_swap is also the name of data.augment.noise.word_swap in params.yaml; give another" in ran.stderr
+    assert Path("params.yaml").read_bytes() == before
+    assert ran.exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["pseudolabel", "inspect", "use"])
+def test_a_link_that_leads_to_itself_is_one_sentence(place: Shell, command: str) -> None:
+    Path("loop.csv").symlink_to("loop.csv")
+    ran = place.run(command, "loop.csv")
+    assert isinstance(ran.exception, SystemExit), ran.exception
+    assert ran.exit_code == 1
+    assert "loop.csv" in ran.output

@@ -101,8 +101,16 @@ def check(p: params.Params, confidence: float, name: str, weight: float | None) 
         problems.append(
             f"{target}: is under DVC and not here; fetch it with: .venv/bin/dvc pull {target}.dvc; or give another name"
         )
-    elif target.exists() and not (target / labelled_by.FILE).is_file():
-        problems.append(f"{target}: exists, and holds no pseudo-labels that would be replaced; give another --name")
+    elif target.exists() and not _is_made_here(target):
+        problems.append(
+            f"{target}: exists, and holds no pseudo-labels that would be replaced, or other files beside them; give "
+            "another --name"
+        )
+    problems += [
+        f"{target}: {name} is also the name of {key} in {params.PARAMS_FILE}; give another with --name"
+        for variant, key, _ in p.data.augment.variants()
+        if variant == name
+    ]
     if weight is not None:
         try:
             params.MixtureSet(weight=weight)
@@ -111,6 +119,12 @@ def check(p: params.Params, confidence: float, name: str, weight: float | None) 
     if problems:
         raise DataError(*problems)
     return target
+
+
+def _is_made_here(target: Path) -> bool:
+    """Whether a folder holds what this command has written, and nothing else; a broken description counts too."""
+    own = {labelled_by.FILE, ROWS_FILE}
+    return target.is_dir() and labelled_by.FILE in (names := {path.name for path in target.iterdir()}) and names <= own
 
 
 def check_version(p: params.Params, served: Served) -> tuple[RecordForm, Counter[str]]:
@@ -323,7 +337,12 @@ def _row(row: InputRow, label: str, probability: float, column: str | None, form
     names = label_codec.decode(label, multi_label=form.multi_label)
     made: dict[str, Any] = {"text": row.content, "label": list(names) if form.multi_label else label}
     made["confidence"] = round(probability, 6)
-    return made | ({column: row.values[column]} if column in row.values and column not in _OWN else {})
+    return made | ({column: _group(row.values[column])} if column in row.values and column not in _OWN else {})
+
+
+def _group(value: Any) -> str | None:
+    """The value as `prepare` compares it with the groups of the raw set; JSON has no decimals and no such integers."""
+    return None if value is None or isinstance(value, list | dict | bytes) else str(value)
 
 
 def _intervals(probabilities: Sequence[float], confidence: float) -> dict[str, int]:

@@ -279,7 +279,8 @@ def _refused_values(key: str, dimension: Dimension, p: Params) -> Iterator[str]:
             with_values(p, {key: value})
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            yield f"{terminal.shortened(repr(value))}: {params.PARAMS_FILE} may not have it: {message[:1].lower()}{message[1:]}"
+            shown = terminal.shortened(repr(value))
+            yield f"{shown}: {params.PARAMS_FILE} may not have it: {message[:1].lower()}{message[1:]}"
 
 
 def with_values(p: Params, values: Mapping[str, Value]) -> Params:

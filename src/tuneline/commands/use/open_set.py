@@ -1,5 +1,6 @@
 """Open the files of a raw set for a task, read every row once, and describe what they hold."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -74,7 +75,9 @@ def readings_of_sets(p: params.Params, arguments: ReadingArguments) -> dict[Path
     """
     names = [name for name in p.data.reading if name != params.PRETRAINING]
     found = raw_set.readings(p, names)
-    return {Path(path).resolve(): Reading(arguments.over(way.options), way.columns) for path, way in found.items()}
+    return {
+        Path(os.path.realpath(path)): Reading(arguments.over(way.options), way.columns) for path, way in found.items()
+    }
 
 
 def reading_at(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
@@ -84,7 +87,8 @@ def reading_at(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
         path: of a file or a folder.
         sets: the result of `readings_of_sets`.
     """
-    absolute = path.resolve()
+    # Unlike Path.resolve, it takes a link that leads to itself; whoever reads the file refuses it.
+    absolute = Path(os.path.realpath(path))
     return next((reading for folder, reading in sets.items() if absolute.is_relative_to(folder)), None)
 
 

@@ -1,5 +1,6 @@
 """`tuneline use`: read a user's text as the pipeline does, copy it, add it to DVC and name it in params.yaml."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -213,7 +214,8 @@ def _named(p: params.Params, name: str, weight: float | None) -> dict[str, Any]:
 def _set_name(path: Path) -> str:
     """The name of a folder, or of a file without the suffixes of its format and compression (pairs.jsonl.gz: pairs)."""
     if not path.is_file():
-        return path.resolve().name
+        # Unlike Path.resolve, it takes a link that leads to itself.
+        return Path(os.path.realpath(path)).name
     name = path
     while name.suffix.lower() in _ARCHIVES:
         name = name.with_suffix("")
