@@ -75,9 +75,7 @@ def readings_of_sets(p: params.Params, arguments: ReadingArguments) -> dict[Path
     """
     names = [name for name in p.data.reading if name != params.PRETRAINING]
     found = raw_set.readings(p, names)
-    return {
-        Path(os.path.realpath(path)): Reading(arguments.over(way.options), way.columns) for path, way in found.items()
-    }
+    return {_absolute(path): Reading(arguments.over(way.options), way.columns) for path, way in found.items()}
 
 
 def reading_at(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
@@ -87,9 +85,13 @@ def reading_at(path: Path, sets: Mapping[Path, Reading]) -> Reading | None:
         path: of a file or a folder.
         sets: the result of `readings_of_sets`.
     """
-    # Unlike Path.resolve, it takes a link that leads to itself; whoever reads the file refuses it.
-    absolute = Path(os.path.realpath(path))
+    absolute = _absolute(path)
     return next((reading for folder, reading in sets.items() if absolute.is_relative_to(folder)), None)
+
+
+def _absolute(path: Path | str) -> Path:
+    # Unlike Path.resolve, it takes a link that leads to itself; whoever reads the file refuses it.
+    return Path(os.path.realpath(path))
 
 
 def task_named(name: str | None) -> params.Task | None:
