@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tuneline import params
-from tuneline.errors import ParamsError, SetupError
+from tuneline.core import files
+from tuneline.errors import ParamsError, SetupError, UnreadableFileError
 from tuneline.params import Params, editing
 from tuneline.search import options, record, space
 from tuneline.search.options import Options
@@ -72,3 +73,19 @@ def test_without_a_search_there_is_nothing_to_apply(p: Params) -> None:
     space.FILE.write_text("space:\n  finetune.learning_rate: {low: 0.001, high: 0.01}\n", "utf-8")
     with pytest.raises(ParamsError, match="has no trial that ended; run: tuneline search --trials 20"):
         options.apply_best(Options(0), p, space.read(p))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"evil": 1}, {"name": "../x"}, {"head": "--help"}, {"space": [1]}, {"space": {}}, {"default": 3}, {"is_begun": 2}],
+)
+def test_a_record_that_no_search_has_written_is_one_sentence(p: Params, changed: dict[str, object]) -> None:
+    Path("data").mkdir()
+    space.FILE.write_text("space:\n  finetune.learning_rate: {low: 0.001, high: 0.01}\n", "utf-8")
+    commits = {"head": 40 * "a", "snapshot": 40 * "b"}
+    whole = {"name": "search", **commits, "identity": "i", "space": space.read(p).model_dump(), "default": {}}
+    files.write_json(Path("work/search/search/search.json"), whole)
+    assert record.read("search") is not None
+    files.write_json(Path("work/search/search/search.json"), whole | changed)
+    with pytest.raises(UnreadableFileError, match="is not what the search 'search' has written; begin it anew with"):
+        record.read("search")

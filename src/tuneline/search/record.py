@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from tuneline import git, params
 from tuneline.core import files, identity
 from tuneline.decisions import git_steps, kept_trials
-from tuneline.errors import ParamsError, PipelineError
+from tuneline.errors import ParamsError, PipelineError, UnreadableFileError
 from tuneline.params import Params
 from tuneline.pipeline import dvc_files, graph
 from tuneline.search.space import FILE, Space, Value, defaults
 
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 # What trials need and git may not know yet; never a raw set.
 _CODE = (
@@ -73,9 +76,29 @@ def read(name: str) -> Record | None:
     Raises:
         DataError: the file is damaged.
     """
-    if not _file(name).exists():
+    path = _file(name)
+    if not path.exists():
         return None
-    return Record(**files.read_object(_file(name), "name", "head", "snapshot", "identity", "space", "default"))
+    value = files.read_object(path, "name", "head", "snapshot", "identity", "space", "default")
+    if not _is_of(value, name):
+        raise UnreadableFileError(f"{path}: is not what the search '{name}' has written; begin it anew with --fresh")
+    return Record(**value)
+
+
+def _is_of(value: Mapping[str, Any], name: str) -> bool:
+    """Whether an object is the record of a search; its commits become arguments of git, and its name a path."""
+    try:
+        Space.model_validate(value["space"])
+    except ValidationError:
+        return False
+    return (
+        value.keys() <= {field.name for field in fields(Record)}
+        and value["name"] == name
+        and isinstance(value["identity"], str)
+        and isinstance(value["default"], dict)
+        and isinstance(value.get("is_begun", False), bool)
+        and all(isinstance(commit := value[key], str) and _COMMIT.fullmatch(commit) for key in ("head", "snapshot"))
+    )
 
 
 def check_space(record: Record, space: Space) -> None:
