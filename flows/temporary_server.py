@@ -127,7 +127,10 @@ def why_it_failed() -> str:
     if "readonly database" in log or "unable to open database" in log:
         return f"{place}: cannot be written; make it and its folder writable for you"
     if _accepts():
-        return "Prefect's temporary server accepts connections but does not answer"
+        return (
+            "Prefect's temporary server accepts connections but does not answer, perhaps because this machine is too "
+            "busy: run the same command again"
+        )
     last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), None)
     return f"Prefect's temporary server has ended ({_LOG}: {last})" if last else "Prefect's temporary server has ended"
 

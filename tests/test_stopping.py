@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -112,6 +113,17 @@ def test_a_full_disk_is_named(tmp_path: Path, why_it_failed) -> None:
     )
 
 
+_TOO_SLOW = (
+    "accepts connections but does not answer, perhaps because this machine is too busy: run the same command again"
+)
+
+
+def test_a_server_that_is_too_slow_is_named_with_the_remedy(why_it_failed, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.getsockname()[1]}/api")
+        assert why_it_failed() == f"Prefect's temporary server {_TOO_SLOW}"
+
+
 @contextmanager
 def running(project: Project, stage: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A run as a terminal starts it, in a process group of its own, once it is at a stage; and what it has started."""
@@ -203,9 +215,7 @@ def test_a_run_that_is_stopped_before_its_first_step_is_cancelled(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("number", "what"), [(signal.SIGKILL, "has ended"), (signal.SIGSTOP, "accepts connections but does not answer")]
-)
+@pytest.mark.parametrize(("number", "what"), [(signal.SIGKILL, "has ended"), (signal.SIGSTOP, _TOO_SLOW)])
 def test_a_run_that_loses_prefect_keeps_its_stage(project: Project, number: signal.Signals, what: str) -> None:
     with running(project, "sample") as (process, tree):
         [server] = [one for one in tree if one.cmdline()[1:2] == [str(project.root / "flows/temporary_server.py")]]
