@@ -1,6 +1,7 @@
 """`tuneline pseudolabel`: rows that a registered classifier is sure of become a training set, and nothing leaks."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -149,9 +150,17 @@ def test_the_calibration_error_stands_next_to_the_threshold(place: Shell) -> Non
     assert "the threshold is 0.6; the calibration error of this version is not known" in ran.stdout
     assert "nothing is written (--dry-run)" in ran.stdout
     by = labelled_by.LabelledBy(MODEL, "3", {}, 0.9, "")
-    of_label = {"praise": {"kept": 1, "predicted": 2, "confidence": 0.95, "trained": 3}}
+    of_label = {
+        "praise": {"kept": 1, "predicted": 2, "confidence": 0.95, "trained": 3},
+        "refund": {"kept": 0, "predicted": 1, "confidence": None, "trained": 1},
+    }
     known = pseudolabel.PseudoLabels(by, 0.031, 120, "a", 2, {}, of_label, {}, 0, [{}])
-    assert [*pseudolabel.lines(known)][-1] == (
+    said = [*pseudolabel.lines(known)]
+    assert said[1:3] == [
+        "  praise: 1 labelled (100%; of the training rows 75%), of 2 predicted, mean confidence 0.950",
+        "  refund: 0 labelled (0%; of the training rows 25%), of 1 predicted",
+    ]
+    assert said[-1] == (
         "  calibration: the threshold is 0.9; on average the confidence of its 120 test rows differs by 0.031 (ece) "
         "from the share that is right, and of other texts it may differ more"
     )
@@ -186,7 +195,13 @@ def test_bad_input_is_refused_in_sentences_and_nothing_is_written(place: Shell) 
     assert "has no rows" in refused(place, str(place.write("empty.jsonl", "")))
     unclear = str(place.write("unclear.csv", "a,b\none two three,four\nfive six,seven\n"))
     assert "name the column that holds the text, for example --column text=" in refused(place, unclear)
-    assert "no row is left of 60 (below-confidence 60)" in refused(place, path, "--confidence", "1")
+    none = refused(place, path, "--confidence", "1")
+    found = re.search(
+        r"no row is left of 60 \(below-confidence 60\); lower --confidence \(the highest confidence below it is "
+        r"(0\.\d{4})\), or give other texts",
+        none,
+    )
+    assert found is not None, none
     write_clean("train", TEXTS[:9], ["refund", "delivery", "returns"])
     wrong = refused(place, path)
     assert "its labels are not those of data/clean/train: only it has 'praise' and it lacks 'returns'" in wrong

@@ -62,8 +62,9 @@ class PseudoLabels:
     rows_in: int
     dropped: Mapping[str, int]
     """Reason -> rows."""
-    labels: Mapping[str, Mapping[str, float]]
-    """Label -> `kept` and `predicted` rows, `confidence` (the mean of those kept) and `trained`, its training rows."""
+    labels: Mapping[str, Mapping[str, float | None]]
+    """Label -> `kept` and `predicted` rows, `confidence` (the mean of those kept; None without any) and `trained`, its
+    training rows."""
     confidences: Mapping[str, int]
     """Interval of the confidence -> kept rows."""
     cut: int
@@ -207,7 +208,7 @@ def pseudolabel(
     with erased_source.left_out(path, options) as (readable, returned):
         given = read_path(readable, options, text_finder(arguments.columns, served.columns), shown=str(path))
         dropped: Counter[str] = Counter()
-        sure, predicted, cut = _sure(p, served, given, confidence, dropped, form)
+        sure, predicted, cut, highest = _sure(p, served, given, confidence, dropped, form)
     weights = {file.name: files.sha256_file(file) for file in sorted(served.folder.glob("*.safetensors"))}
     by = LabelledBy(p.registry.model, served.version, weights, confidence, files.sha256_path(path))
     rows_in = len(sure) + dropped.total()
@@ -215,9 +216,8 @@ def pseudolabel(
     _drop_repeated(sure, dropped)
     _drop_known(p, target.name, sure, dropped)
     if not sure:
-        raise DataError(
-            f"{path}: no row is left of {rows_in:,} ({_reasons(dropped)}); lower --confidence, or give other texts"
-        )
+        lower = f"lower --confidence (the highest confidence below it is {highest:.4f}), or " if dropped[BELOW] else ""
+        raise DataError(f"{path}: no row is left of {rows_in:,} ({_reasons(dropped)}); {lower}give other texts")
     column = p.data.split.group_by
     kept = [_row(row, label, probability, column, form) for row, label, probability in sure]
     of_label: dict[str, list[float]] = {label: [] for label in today}
@@ -235,7 +235,7 @@ def pseudolabel(
             label: {
                 "kept": len(found),
                 "predicted": predicted[label],
-                "confidence": round(float(np.mean(found)), 4) if found else 0.0,
+                "confidence": round(float(np.mean(found)), 4) if found else None,
                 "trained": today[label],
             }
             for label, found in of_label.items()
@@ -253,8 +253,10 @@ _Sure = list[tuple[InputRow, str, float]]
 
 def _sure(
     p: params.Params, served: Served, given: Input, confidence: float, dropped: Counter[str], form: RecordForm
-) -> tuple[_Sure, Counter[str], int]:
-    """The rows of which the version is sure, how often it gave each label, and the number of texts that were cut."""
+) -> tuple[_Sure, Counter[str], int, float]:
+    """The rows of which the version is sure, how often it gave each label, the number of texts that were cut, and the
+    highest confidence among the rows of which it is not sure.
+    """
     models.use_threads(p.compute.threads)
     model, tokenizer = models.load_classifier(served.folder)
     names, several = predictions.label_names(model.config)
@@ -263,6 +265,7 @@ def _sure(
     sure: _Sure = []
     predicted: Counter[str] = Counter()
     cut = done = 0
+    highest = 0.0
     with Progress("pseudolabel", always=True, to=sys.stderr) as progress:
         for window in windows(given.rows(), _AT_ONCE):
             dropped.update(row.problem.partition(":")[0] for row in window if row.problem)
@@ -279,11 +282,12 @@ def _sure(
                     sure.append((usable[place], label, probability))
                 else:
                     dropped[BELOW] += 1
+                    highest = max(highest, probability)
             done += len(window)
             progress.update(done)
     for reason in [reason for reason, count in dropped.items() if not count]:
         del dropped[reason]
-    return sure, predicted, cut
+    return sure, predicted, cut, highest
 
 
 def _refuse_unusable(path: Path, rows: int, dropped: Mapping[str, int], most: float) -> None:
@@ -403,12 +407,12 @@ def lines(found: PseudoLabels) -> Iterator[str]:
         yield f"  {count:,}: {reason}"
     if found.cut:
         yield f"  the end of {found.cut:,} texts was cut; they are labelled by their beginning"
-    total, trained = len(found.rows), sum(int(one["trained"]) for one in found.labels.values())
+    total, trained = len(found.rows), sum(int(one["trained"] or 0) for one in found.labels.values())
     for label, one in found.labels.items():
         yield (
             f"  {label}: {one['kept']:,} labelled ({one['kept'] / total:.0%}; of the training rows "
-            f"{one['trained'] / max(1, trained):.0%}), of {one['predicted']:,} predicted, mean confidence "
-            f"{one['confidence']:.3f}"
+            f"{one['trained'] / max(1, trained):.0%}), of {one['predicted']:,} predicted"
+            + ("" if one["confidence"] is None else f", mean confidence {one['confidence']:.3f}")
         )
     yield "  confidence: " + ", ".join(f"{name}: {count:,}" for name, count in found.confidences.items())
     if missing := [label for label, one in found.labels.items() if not one["kept"]]:
