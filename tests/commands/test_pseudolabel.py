@@ -150,7 +150,7 @@ def test_the_calibration_error_stands_next_to_the_threshold(place: Shell) -> Non
     assert "the threshold is 0.6; the calibration error of this version is not known" in ran.stdout
     assert "nothing is written (--dry-run)" in ran.stdout
     by = labelled_by.LabelledBy(MODEL, "3", {}, 0.9, "")
-    of_label = {
+    of_label: dict[str, pseudolabel.OfLabel] = {
         "praise": {"kept": 1, "predicted": 2, "confidence": 0.95, "trained": 3},
         "refund": {"kept": 0, "predicted": 1, "confidence": None, "trained": 1},
     }

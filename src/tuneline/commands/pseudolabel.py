@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import orjson
@@ -49,6 +49,16 @@ _NEEDS = {
 _BOUNDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
+class OfLabel(TypedDict):
+    """Of a label: rows that were kept and predicted, the mean confidence of those kept, and its training rows."""
+
+    kept: int
+    predicted: int
+    confidence: float | None
+    """None if no row was kept."""
+    trained: int
+
+
 @dataclass(frozen=True)
 class PseudoLabels:
     """What was labelled, kept and dropped."""
@@ -62,9 +72,7 @@ class PseudoLabels:
     rows_in: int
     dropped: Mapping[str, int]
     """Reason -> rows."""
-    labels: Mapping[str, Mapping[str, float | None]]
-    """Label -> `kept` and `predicted` rows, `confidence` (the mean of those kept; None without any) and `trained`, its
-    training rows."""
+    labels: Mapping[str, OfLabel]
     confidences: Mapping[str, int]
     """Interval of the confidence -> kept rows."""
     cut: int
@@ -407,7 +415,7 @@ def lines(found: PseudoLabels) -> Iterator[str]:
         yield f"  {count:,}: {reason}"
     if found.cut:
         yield f"  the end of {found.cut:,} texts was cut; they are labelled by their beginning"
-    total, trained = len(found.rows), sum(int(one["trained"] or 0) for one in found.labels.values())
+    total, trained = len(found.rows), sum(one["trained"] for one in found.labels.values())
     for label, one in found.labels.items():
         yield (
             f"  {label}: {one['kept']:,} labelled ({one['kept'] / total:.0%}; of the training rows "
