@@ -99,3 +99,17 @@ def test_a_storage_that_cannot_be_used_is_one_sentence(address: str) -> None:
     with pytest.raises(SetupError, match="the storage of the search cannot be used") as raised:
         study.exists(address, "s")
     assert len(raised.value.problems) == 1
+
+
+def test_a_storage_that_is_damaged_while_the_search_runs_is_one_sentence(tmp_path: Path) -> None:
+    from tuneline.search import study
+
+    path = tmp_path / "study.db"
+    opened = study.start(f"sqlite:///{path}", "s", SPACE, "i")
+    opened.begin(TODAY)
+    trial = opened.draw()
+    with path.open("r+b") as file:
+        file.truncate(5_000)
+    for action in (opened.results, opened.draw, lambda: opened.finish(trial, 1.0)):
+        with pytest.raises(SetupError, match=r"study\.db: the storage of the search cannot be used"):
+            action()

@@ -7,9 +7,10 @@ trials, so that with one worker a search that was killed has the same trials as 
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna  # pyright: ignore[reportMissingImports]
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler  # pyright: ignore[reportMissingImports]
@@ -33,32 +34,58 @@ _STATES: dict[TrialState, State] = {
 }
 
 
+_BROKEN = (SQLAlchemyError, optuna.exceptions.OptunaError)
+"""What a storage raises that is damaged, locked, read-only or gone."""
+
+_Asked = ParamSpec("_Asked")
+_Answer = TypeVar("_Answer")
+
+
+def _told(method: "Callable[Concatenate[Search, _Asked], _Answer]") -> "Callable[Concatenate[Search, _Asked], _Answer]":
+    """The method, which raises SetupError where the storage fails while the search runs."""
+
+    @wraps(method)
+    def told(self: "Search", *args: _Asked.args, **named: _Asked.kwargs) -> _Answer:
+        try:
+            return method(self, *args, **named)
+        except _BROKEN as error:
+            raise _unusable(self.storage, error) from None
+
+    return told
+
+
 class Search:
-    """An open search.
+    """An open search. Its methods raise SetupError where the storage cannot be read or written.
 
     Args:
         study: Optuna's.
         space: what is searched.
+        storage: the address, for messages.
     """
 
-    def __init__(self, study: OptunaStudy, space: Space) -> None:
+    def __init__(self, study: OptunaStudy, space: Space, storage: str) -> None:
         self._study = study
         self._space = space
+        self.storage = storage
 
+    @_told
     def results(self) -> list[Result]:
         """All trials, in the order of their numbers."""
         return [_result(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
 
+    @_told
     def begin(self, default: Mapping[str, Value]) -> None:
         """Let the first trial have the values of today, if there is none yet."""
         if not self._study.get_trials(deepcopy=False):
             self._study.enqueue_trial(dict(default))
 
+    @_told
     def unfinished(self) -> list[Trial]:
         """The trials that a killed search has left; they go on under their own numbers."""
         left = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
         return [self._drawn(Trial(self._study, trial._trial_id), trial.number) for trial in left]
 
+    @_told
     def draw(self) -> Trial:
         """A new trial, with its values."""
         number = sum(trial.state != TrialState.WAITING for trial in self._study.get_trials(deepcopy=False))
@@ -72,10 +99,12 @@ class Search:
             _suggest(trial, key, dimension)
         return trial
 
+    @_told
     def values(self, trial: Trial) -> dict[str, Value]:
         """The values of a trial, by key."""
         return {key: trial.params[key] for key in self._space.space}
 
+    @_told
     def report(self, trial: Trial, curve: Mapping[int, float]) -> bool:
         """Store what a trial has measured so far; returns whether it is to be pruned.
 
@@ -91,19 +120,23 @@ class Search:
                 return True
         return False
 
+    @_told
     def finish(self, trial: Trial, loss: float) -> None:
         """Store that a trial has trained to its end."""
         self._study.tell(trial, loss)
 
+    @_told
     def prune(self, trial: Trial) -> None:
         """Store that a trial was stopped because it was worse than others."""
         self._study.tell(trial, state=TrialState.PRUNED)
 
+    @_told
     def fail(self, trial: Trial, why: str) -> None:
         """Store that the training of a trial failed."""
         trial.set_user_attr("why", why)
         self._study.tell(trial, state=TrialState.FAIL)
 
+    @_told
     def importance(self) -> dict[str, float]:
         """How much of the differences between trials each key explains (fANOVA); empty with too few trials."""
         done = [result for result in self.results() if result.state == "done"]
@@ -147,7 +180,7 @@ def start(storage: str, name: str, space: Space, identity: str) -> Search:
     def make() -> Search:
         study = optuna.create_study(storage=_storage(storage), study_name=name, pruner=_pruner(space))
         study.set_user_attr(_IDENTITY, identity)
-        return Search(study, space)
+        return Search(study, space, storage)
 
     return _at(storage, make)
 
@@ -161,7 +194,7 @@ def load(storage: str, name: str, space: Space) -> tuple[Search, str]:
 
     def open_it() -> tuple[Search, str]:
         study = optuna.load_study(storage=_storage(storage), study_name=name, pruner=_pruner(space))
-        return Search(study, space), study.user_attrs.get(_IDENTITY, "")
+        return Search(study, space, storage), study.user_attrs.get(_IDENTITY, "")
 
     return _at(storage, open_it)
 
@@ -182,11 +215,15 @@ def _at(storage: str, action: Any) -> Any:
     warnings.filterwarnings("ignore", module="optuna")
     try:
         return action()
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, KeyError, ValueError) as error:
-        raise SetupError(
-            f"{storage}: the storage of the search cannot be used ({one_line(error)[:200]}); check the address, or "
-            "begin a new search with --fresh"
-        ) from None
+    except (*_BROKEN, ImportError, KeyError, ValueError) as error:
+        raise _unusable(storage, error) from None
+
+
+def _unusable(storage: str, error: Exception) -> SetupError:
+    return SetupError(
+        f"{storage}: the storage of the search cannot be used ({one_line(error)[:200]}); check the address, or "
+        "begin a new search with --fresh"
+    )
 
 
 def _storage(address: str) -> optuna.storages.RDBStorage:
