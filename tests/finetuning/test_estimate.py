@@ -60,5 +60,5 @@ def test_the_estimate_counts_no_gradients_of_weights_that_are_not_trained(workpl
     config = TrainingConfig.from_params(p.finetune)
     said = estimate.estimate(made, config, lora=False)
     kept = dataclasses.replace(made, frozen=("model.embed_tokens.weight",))
-    embeddings = made.model.get_input_embeddings().weight.numel()
+    embeddings = made.model.get_parameter("model.embed_tokens.weight").numel()
     assert estimate.estimate(kept, config, lora=False).fixed == said.fixed - 4 * embeddings * 3

@@ -2,7 +2,10 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -76,6 +79,36 @@ def test_a_path_that_cannot_be_a_store_is_refused(tmp_path: Path, place: str, sa
     assert line.startswith(f"MLflow's store sqlite:///{tmp_path}/{place}: ")
     assert said in line
     assert [path for path in sorted(tmp_path.iterdir()) if path.suffix != ".lock"] == before
+
+
+def _has_revision(path: Path) -> bool:
+    """Whether a file is a database in which a migration of MLflow has ended."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)) as opened:
+            return opened.execute("select * from alembic_version").fetchone() is not None
+    except sqlite3.DatabaseError:
+        return False
+
+
+def test_a_store_is_never_seen_while_it_is_made(tmp_path: Path) -> None:
+    """MLflow does not go on with a migration that was killed, so such a store could never be opened again."""
+    database = tmp_path / "mlflow.db"
+    making = (
+        "import mlflow, sys; from tuneline.registry import tracking; "
+        "mlflow.set_tracking_uri(sys.argv[1]); print('ready', flush=True); tracking.connect()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", making, f"sqlite:///{database}"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        # In the middle of the migrations, of which there are about fifty.
+        while process.poll() is None and not any(map(_has_revision, tmp_path.iterdir())):
+            time.sleep(0.01)
+        process.kill()
+    assert not database.exists()
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    assert tracking.connect().aliases("nothing") == {}
 
 
 def test_connecting_to_a_sound_store_does_not_change_it(tmp_path: Path) -> None:

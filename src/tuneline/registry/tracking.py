@@ -631,8 +631,16 @@ def connect() -> Tracker:
         return _checked(address, remedy)
     if store := addresses.database_of(address):
         with addresses.hold_store(address, store):
+            if not store.exists():
+                _make(store, remedy)
             return _checked(address, remedy)
     return _checked(address, remedy)
+
+
+def _make(store: Path, remedy: str) -> None:
+    """Make a store whole or not at all: MLflow cannot go on with a migration in whose middle it was killed."""
+    with files.atomic_file(store) as temporary:
+        _checked(f"{addresses.SQLITE}{temporary}", remedy)
 
 
 def _checked(address: str, remedy: str) -> Tracker:
