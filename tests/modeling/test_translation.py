@@ -6,6 +6,7 @@ import pytest
 from tiny_translators import write_t5
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from tuneline.core import files
 from tuneline.errors import ModelError
 from tuneline.modeling.translation import Translator
 
@@ -39,3 +40,19 @@ def test_another_kind_of_model_and_pickled_weights_are_refused(tmp_path: Path) -
         Translator.load(tmp_path / "pickled")
     with pytest.raises(ModelError, match=r"nowhere: no such folder"):
         Translator.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("generation_config.json", {"eos_token_id": None}),
+        ("generation_config.json", {"return_dict_in_generate": True}),
+        ("config.json", {"max_position_embeddings": "abc"}),
+        ("tokenizer_config.json", {"pad_token": None}),
+    ],
+)
+def test_a_config_that_a_library_fails_on_is_one_sentence(tmp_path: Path, name: str, values: dict[str, object]) -> None:
+    write_t5(tmp_path)
+    files.write_json(tmp_path / name, files.read_json(tmp_path / name) | values)
+    with pytest.raises(ModelError, match="the model cannot translate: "):
+        Translator.load(tmp_path).translate(["w1 w2", "w3"])

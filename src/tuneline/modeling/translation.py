@@ -72,9 +72,13 @@ class Translator:
             raise ModelError(f"{self.folder}: the tokenizer fails: {first_line(error)}") from None
 
     def _batch(self, rows: list[list[int]]) -> list[str | None]:
-        most = self._most()
-        fits = [row for row in rows if len(row) <= most]
-        found = iter(self._generate(fits, most) if fits else [])
+        try:
+            most = self._most()
+            fits = [row for row in rows if len(row) <= most]
+            found = iter(self._generate(fits, most) if fits else [])
+        except Exception as error:
+            # Untrusted configs can make a library raise anything, before and after it generates too.
+            raise ModelError(f"{self.folder}: the model cannot translate: {first_line(error)}") from None
         return [next(found) if len(row) <= most else None for row in rows]
 
     def _most(self) -> int:
@@ -88,18 +92,15 @@ class Translator:
         # A row of padding alone would be attended to by nothing; transformers' own padding stands on the right.
         padded = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(self.model.device)
         limit = min(_RATIO * longest + _MORE, most)
-        try:
-            with torch.no_grad():
-                output: Any = self.model.generate(  # pyright: ignore[reportCallIssue]
-                    input_ids=padded["input_ids"],
-                    attention_mask=padded["attention_mask"],
-                    max_new_tokens=limit,
-                    max_length=None,
-                    num_beams=1,
-                    do_sample=False,
-                )
-        except Exception as error:
-            raise ModelError(f"{self.folder}: the model cannot translate: {first_line(error)}") from None
+        with torch.no_grad():
+            output: Any = self.model.generate(  # pyright: ignore[reportCallIssue]
+                input_ids=padded["input_ids"],
+                attention_mask=padded["attention_mask"],
+                max_new_tokens=limit,
+                max_length=None,
+                num_beams=1,
+                do_sample=False,
+            )
         ends = self.model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
         ending = torch.tensor(ends if isinstance(ends, list) else [ends], device=output.device)
         # The first token starts the decoder, with some models by the token that also ends.
