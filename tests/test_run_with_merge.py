@@ -90,7 +90,10 @@ def test_a_merge_is_a_candidate_like_any_other(project: Project) -> None:
     # A second run has nothing to do.
     assert "rebuilt: nothing" in run(project)
     done = project.tuneline("crossvalidate", "--folds", "2")
-    assert done.returncode == 1 and "the merged versions have seen rows of every fold" in done.stderr
+    assert (
+        done.returncode == 1
+        and "the versions that were merged (base.source: merge) have seen rows of every fold" in done.stderr
+    )
 
 
 def test_a_merged_version_is_built_again_byte_by_byte(project: Project) -> None:
