@@ -149,7 +149,8 @@ def _ids(project: Project, *splits: str) -> set[str]:
     return {row for table in found for row in table["id"].to_pylist()}
 
 
-def _two_months(tmp_path: Path, name: str) -> None:
+def _two_months(tmp_path: Path, name: str) -> tuple[Project, str]:
+    """Returns the project, and what its second version answers."""
     task = TASKS[name]
     project = _installed(copy_project(tmp_path / "first clone", _TINY))
     remote = tmp_path / "remote"
@@ -192,9 +193,7 @@ def _two_months(tmp_path: Path, name: str) -> None:
     assert kept
     assert len(_client(project).search_runs([kept.experiment_id])) == 3
     _keep(project, second.stdout)
-    answer = _ask(project, task, "--version", "2", here=True)
-
-    _second_clone(project, tmp_path / "second clone", task, answer)
+    return project, _ask(project, task, "--version", "2", here=True)
 
 
 def _second_clone(project: Project, target: Path, task: Task, answer: str) -> None:
@@ -217,6 +216,7 @@ def test_two_months_with_labelled_rows(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", [name for name in TASKS if name != "labels"])
-def test_two_months(tmp_path: Path, name: str) -> None:
-    _two_months(tmp_path, name)
+@pytest.mark.parametrize("name", TASKS)
+def test_two_months_and_a_second_clone(tmp_path: Path, name: str) -> None:
+    project, answer = _two_months(tmp_path, name)
+    _second_clone(project, tmp_path / "second clone", TASKS[name], answer)
