@@ -37,7 +37,14 @@ def test_a_name_that_could_be_a_path_is_refused(p: Params, name: str) -> None:
         Options(20, name=name).check(p)
 
 
-@pytest.mark.parametrize("address", ["host", "tcp://host", "http://host:1", "tcp://host:x"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("host", "tcp://host", "http://host:1", "tcp://host:x", "file:///etc/passwd", "tcp://host name:8786"),
+        # No name of a host: a part is too long or empty, the bracket has no end, and the sign stands for `a/b`.
+        *(f"tcp://{'x' * 64}:8786", "tcp://a..b:8786", "tcp://[::1:8786", "tcp://a\u2100b:8786", "tcp://xn--a\u0301:1"),
+    ],
+)
 def test_an_address_that_is_not_a_cluster_is_refused(p: Params, address: str) -> None:
     with pytest.raises(ParamsError, match="must be the address of a Dask cluster"):
         Options(20, scheduler=address).check(p)

@@ -118,20 +118,29 @@ class Options:
 
 
 def _check_cluster(address: str) -> None:
-    parts = urlsplit(address)
-    try:
-        is_address = parts.scheme in ("tcp", "tls") and bool(parts.hostname) and bool(parts.port)
-    except ValueError:
-        is_address = False
-    if not is_address:
+    host, port = _host_and_port(address)
+    if not (host and port):
         raise ParamsError(f"--scheduler {address}: must be the address of a Dask cluster, as in tcp://host:8786")
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5).close()
+        socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
         raise SetupError(
             f"--scheduler {address}: does not answer ({one_line(error)}); start it with: dask scheduler, and a worker "
             "in this project's folder (docs/search.md); or leave --scheduler out, to train on this machine"
         ) from None
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Host and port of a Dask cluster; ("", 0) where it is not such an address."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port or 0
+        # As the search for the host does, which raises no OSError for what cannot be a name.
+        host.encode("idna")
+    except ValueError:
+        return "", 0
+    is_address = parts.scheme in ("tcp", "tls") and not any(map(str.isspace, host))
+    return (host, port) if is_address else ("", 0)
 
 
 def peek(options: Options, space: Space) -> list[Result]:
