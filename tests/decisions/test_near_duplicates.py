@@ -90,15 +90,20 @@ def test_training_rows_that_are_nowhere_are_told(project: Params, pairs: Path) -
 
 @pytest.fixture
 def merged(project: Params, tracker: Tracker, pairs: Path) -> Path:
-    """The folder of a version that was merged from version 1, which was trained on `a` and `b`."""
-    parent = {"id": ["a", "b"], "prompt": ["where is it", "what now"], "completion": [NEAR, OTHER]}
-    sha256 = version_files.sha256(version(parent, Path(project.paths.finetuned)))
-    assert registered(tracker, project) == "1"
-    mlflow.MlflowClient().set_model_version_tag(project.registry.model, "1", versions.FILES, sha256)
+    """The folder of a version that was merged from version 1, which was trained on `a`, and version 2, on `b`."""
+    rows = {
+        "1": {"id": ["a"], "prompt": ["where is it"], "completion": [NEAR]},
+        "2": {"id": ["b"], "prompt": ["what now"], "completion": [OTHER]},
+    }
+    parents = []
+    for number, parent in rows.items():
+        sha256 = version_files.sha256(version(parent, Path(project.paths.finetuned)))
+        assert registered(tracker, project) == number
+        mlflow.MlflowClient().set_model_version_tag(project.registry.model, number, versions.FILES, sha256)
+        parents.append(Parent(number, 1.0, files_sha256=sha256))
     folder = version({"id": ["c"], "prompt": ["a"], "completion": ["b"]}, Path("merged"))
     files.write_parquet(folder / merge_recipe.ROWS, keys("a", "b", "c"))
-    parent_of_both = Parent("1", 1.0, files_sha256=sha256)
-    merge_recipe.write(Recipe("linear", (parent_of_both, parent_of_both), model=project.registry.model), folder)
+    merge_recipe.write(Recipe("linear", tuple(parents), model=project.registry.model), folder)
     return folder
 
 
@@ -134,6 +139,6 @@ def test_the_rows_that_a_merged_version_has_seen_are_those_of_its_parents(projec
     files.write_parquet(merged / merge_recipe.ROWS, keys("a", "b"))
     assert ids() == ["a", "b"]
     # A registry of another clone has its own version 1.
-    merge_recipe.write(Recipe("linear", (Parent("1", 1.0, files_sha256="0" * 64),) * 2), merged)
+    merge_recipe.write(Recipe("linear", tuple(Parent(one, 1.0, files_sha256="0" * 64) for one in "12")), merged)
     with pytest.raises(RegistryError, match="version 1 of this registry is not the version 1 that was merged"):
         list(version_rows.seen_by(project.registry.model, merged, project.paths.clean))
