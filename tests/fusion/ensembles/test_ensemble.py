@@ -160,6 +160,21 @@ def test_identical_members_make_no_difference(models: Path, project: params.Para
     assert not any(line.endswith((": better", ": worse")) for line in command.lines(result))
 
 
+def test_a_member_that_adds_nothing_makes_no_difference(models: Path, project: params.Params) -> None:
+    made = plan(project, member(models, "1"), member(models, "2"))
+    [good] = drawn(made, 0)
+    result = ensemble.combine(project, made, [good, replace(good, values=good.values - 5)])
+    assert result.fitted is not None
+    # Each member keeps a weight above 0.
+    assert 0 < result.fitted.weights[1] < 1e-6
+    same = [one.measures for one in result.differences if (one.of, one.versus) == (FITTED, "version 1")]
+    for found in same[0].values():
+        assert isinstance(found, Interval)
+        assert (found.difference, found.low, found.high) == (0, 0, 0)
+    said = [line for line in command.lines(result) if line.startswith("fitted − version 1")]
+    assert not any(line.endswith((": better", ": worse")) for line in said)
+
+
 def test_without_validation_rows_only_equal_weights_are_measured(models: Path, project: params.Params) -> None:
     made = plan(project, member(models, "1"), member(models, "2", [*TRAINED, *SPLITS["validation"]]))
     assert (made.validation.rows.num_rows, made.validation.trained) == (0, 8)

@@ -22,6 +22,8 @@ from tuneline.fusion.ensembles.mixtures import MIXTURES, Outputs
 from tuneline.params.gate import METRICS_OF_TASK
 
 UNIFORM, FITTED = "uniform", "fitted"
+# All weights but one are together below this: the mixture is one member.
+_TRACE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,10 @@ def combine(p: params.Params, made: Plan, found: Sequence[Outputs]) -> Result:
     tables = {name: mixture.scores(test, [one], [1.0]) for name, one in zip(names, on_test, strict=True)}
     tables[UNIFORM] = mixture.scores(test, on_test, [1 / len(found)] * len(found))
     if fitted is not None:
-        tables[FITTED] = mixture.scores(test, on_test, fitted.weights)
+        best = max(range(len(names)), key=fitted.weights.__getitem__)
+        # A member that adds nothing keeps a weight above 0: a trace of it would be told as a difference.
+        alone = 1 - fitted.weights[best] < _TRACE
+        tables[FITTED] = tables[names[best]] if alone else mixture.scores(test, on_test, fitted.weights)
     pairs = [(mixed, name) for mixed in tables if mixed in (UNIFORM, FITTED) for name in names]
     pairs += [(FITTED, UNIFORM)] if fitted is not None else []
     metrics = {name: comparison.summarise(test, p.task, table) for name, table in tables.items()}
