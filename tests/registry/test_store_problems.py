@@ -37,6 +37,10 @@ def test_an_error_about_an_upload_is_a_line_without_the_servers_password() -> No
         attach()
 
 
+def test_an_address_with_an_impossible_host_is_refused() -> None:
+    assert problem("http://a..b:5000").startswith("MLflow at http://a..b:5000 does not answer (")
+
+
 @contextmanager
 def without_rights() -> Iterator[None]:
     """Run as an ordinary user, whose permissions are checked, even if the tests run as root."""

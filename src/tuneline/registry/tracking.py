@@ -626,7 +626,8 @@ def connect() -> Tracker:
         try:
             answer = requests.get(f"{address.rstrip('/')}/health", timeout=10)
             answer.raise_for_status()
-        except requests.RequestException as error:
+        # An address that cannot be one, such as http://a..b, is a ValueError of urllib3.
+        except (requests.RequestException, ValueError) as error:
             raise TrackingError(f"MLflow at {address} does not answer ({type(error).__name__}): {remedy}") from None
         return _checked(address, remedy)
     if store := addresses.database_of(address):
