@@ -105,5 +105,5 @@ def _halves(messages: str) -> tuple[str, str]:
     """The messages before the first answer, and the rest."""
     listed = orjson.loads(messages)
     turn = next((place for place, one in enumerate(listed) if one["role"] == "assistant"), len(listed))
-    halves = (listed[:turn], listed[turn:])
-    return tuple("\n".join(str(one.get("content") or "") for one in half) for half in halves)  # type: ignore[return-value]
+    contents = [str(one.get("content") or "") for one in listed]
+    return "\n".join(contents[:turn]), "\n".join(contents[turn:])
